@@ -1,0 +1,1 @@
+"""Backends: where arrays live and what computes on them."""

@@ -1,0 +1,60 @@
+"""A backend is a value: an array module, its FFT, a table of kernels, and what it can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from ..types import Array
+
+
+def _no_fast_step(engine: Any, problem: Any, batches: Any) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Where arrays live and what computes on them.
+
+    Attributes
+    ----------
+    name : str
+    xp : module
+        The array module, ``numpy`` or ``cupy``.
+    fft2, ifft2 : callables
+        Orthonormal, over the last two axes, complex64 in and out.
+    kernels : namespace
+        Every name of ``kernels/reference.py``, fast where this backend has a fast version.
+    asarray, to_host : callables
+        To this backend's device and back (never a copy where none is needed).
+    threads : int
+    fast_step : callable
+        ``fast_step(engine, problem, batches)`` gives a fused replacement of ``engine.step``, or None.
+    synchronise : callable
+        Returns when all work handed to the device is done.
+    facts : mapping
+        What `describe` says beyond the kernels.
+    """
+
+    name: str
+    xp: ModuleType
+    fft2: Callable[[Array], Array]
+    ifft2: Callable[[Array], Array]
+    kernels: SimpleNamespace
+    asarray: Callable[[Any], Array] = np.asarray
+    to_host: Callable[[Array], Any] = np.asarray
+    threads: int = 1
+    fast_step: Callable[[Any, Any, Any], Callable[..., Any] | None] = _no_fast_step
+    synchronise: Callable[[], None] = lambda: None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def describe(self) -> dict[str, Any]:
+        """Name, threads, device, and which kernels fall back to the reference."""
+        from ..kernels import reference
+
+        fallback = [n for n in reference.__all__ if getattr(self.kernels, n) is getattr(reference, n)]
+        return {"name": self.name, "threads": self.threads, **self.facts, "reference kernels": fallback}

@@ -1,0 +1,1 @@
+"""Named problems, timed and compared."""
