@@ -1,0 +1,262 @@
+"""From what a reader found, and what the caller states, to a Dataset."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from typing import Any, Literal
+
+import numpy as np
+
+from ..dataset import Dataset
+from ..types import FloatArray, PtychonError
+from ..units import Dimension, parse, parse_pair, parse_shape, wavelength_of_electrons, wavelength_of_photons
+
+#: What a caller may state besides the fields of `Dataset`, all in SI or as text with a unit.
+DIMENSIONS: dict[str, Dimension] = {
+    "wavelength": "length", "distance": "length", "focus_distance": "length", "defocus": "length",
+    "energy": "energy", "voltage": "voltage", "rotation": "angle", "semi_angle": "angle",
+}  # fmt: skip
+PAIRS = ("pixel_size", "detector_pixel_size", "step")
+PATHS = ("data_path", "positions_path")
+EXTRA = ("energy", "voltage", "semi_angle", "defocus", "scan_shape", "step", "rotation", *PATHS)
+KNOWN = (*(f.name for f in fields(Dataset) if f.name != "patterns"), *EXTRA)
+
+
+@dataclass
+class Found:
+    """What is in a file, in SI, and where each thing stood.
+
+    Attributes
+    ----------
+    kind : str
+        The format, for people: "CXI", "NumPy archive".
+    fields : dict
+        Fields of `Dataset`, `patterns` among them, and those of `EXTRA` that the file states.
+    unit : "m", "px" or None
+        Of ``fields["positions"]``; None where the file does not say.
+    where : dict
+        Field -> place in the file, with remarks on how it was read.
+    problems : dict
+        Field -> why what the file says cannot be used; raised only if the caller does not state that field.
+    """
+
+    kind: str
+    fields: dict[str, Any] = field(default_factory=dict)
+    unit: Literal["m", "px"] | None = None
+    where: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+
+    def add(self, name: str, value: Any, where: str) -> None:
+        """Keep a value, unless there is one already."""
+        if value is not None and name not in self.fields:
+            self.fields[name] = value
+            self.where[name] = where
+
+
+def check_given(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the caller states, in SI; None is the same as not stated.
+
+    Raises
+    ------
+    PtychonError
+        Unknown names (with the nearest), impossible values, two statements of the same thing.
+    """
+    out = {}
+    for name, value in given.items():
+        if name not in KNOWN:
+            near = get_close_matches(name, KNOWN, n=1)
+            raise PtychonError(
+                f"{name!r} is not something a scan has" + (f"; did you mean {near[0]!r}?" if near else "")
+            )
+        if value is not None:
+            out[name] = _in_si(name, value)
+    stated = [name for name in ("wavelength", "energy", "voltage") if name in out]
+    if len(stated) > 1:
+        raise PtychonError(f"{' and '.join(stated)} state the same thing; give one of them")
+    return out
+
+
+def _in_si(name: str, value: Any) -> Any:
+    if name == "scan_shape":
+        return parse_shape(value, "scan shape")
+    if name in PATHS or name in ("geometry", "name"):
+        return str(value)
+    if name in PAIRS:
+        return parse_pair(value, "length", name.replace("_", " "))
+    if name not in DIMENSIONS:
+        return value
+    number = parse(value, DIMENSIONS[name], name.replace("_", " "))
+    if name == "rotation" and abs(number) > 2 * math.pi + 1e-9:
+        raise PtychonError(f"rotation is {number:g} rad, more than a turn: give the unit, for example -126deg")
+    if name == "semi_angle" and not 0 < number < math.pi / 2:
+        raise PtychonError(f"semi-angle is {number:g} rad: give its unit, for example 1.03mrad")
+    return number
+
+
+def flag(name: str) -> str:
+    """The command line flag that states a field."""
+    return "--" + name.replace("_", "-")
+
+
+def assemble(found: Found, given: Mapping[str, Any], source: str) -> Dataset:
+    """A data set from what was found; what the caller states wins.
+
+    Parameters
+    ----------
+    found : Found
+    given : mapping
+        From `check_given`.
+    source : str
+        Name of the file, for messages and for the notes.
+
+    Raises
+    ------
+    PtychonError
+        A quantity that is missing (named, with the flag that supplies it) or impossible.
+    """
+    values = {**found.fields, **given}
+    wavelength = given.get("wavelength")
+    for name, convert in (("energy", wavelength_of_photons), ("voltage", wavelength_of_electrons)):
+        if wavelength is None and given.get(name) is not None:
+            wavelength = convert(given[name])
+    if wavelength is None:
+        wavelength = values.get("wavelength")
+    if wavelength is None and values.get("voltage") is not None:
+        wavelength = wavelength_of_electrons(values["voltage"])
+        found.where.setdefault("wavelength", "from the voltage")
+    values["wavelength"] = wavelength
+    if "patterns" not in values:
+        raise PtychonError(f"{source} holds no diffraction patterns that were recognised; name them with --data-path")
+    shape = tuple(values["patterns"].shape)
+    kwargs = {f.name: values[f.name] for f in fields(Dataset) if values.get(f.name) is not None}
+    kwargs.setdefault("name", source.rsplit(".", 1)[0])
+    kwargs["notes"] = _notes(found, given, source)
+    # the pixel size may have to be derived first: then the scan is placed on the pixels it gives
+    scale = Dataset(**kwargs | {"positions": np.zeros((shape[0], 2)), "probe": None})
+    pixel_size = scale.pixel_size if isinstance(scale.pixel_size, tuple) else None
+    if pixel_size is None and (angle := values.get("detector_pixel_angle")) and wavelength is not None:
+        pixel_size = wavelength / (shape[1] * angle), wavelength / (shape[2] * angle)
+        found.where["pixel_size"] = f"from the wavelength and {found.where.get('detector_pixel_angle', '')}"
+    kwargs["pixel_size"] = pixel_size
+    if "positions" in given:
+        unit: Literal["m", "px"] | None = None
+    else:
+        unit = found.unit
+        if "positions" not in found.fields or "step" in given:
+            kwargs["positions"], unit = raster_positions(values, pixel_size, shape[0], source), "m"
+    kwargs["positions"] = _in_unit(kwargs["positions"], unit, pixel_size, found, source)
+    if kwargs.get("probe") is None and values.get("semi_angle") is not None:
+        kwargs["probe"] = _electron_probe(values, wavelength, pixel_size, shape, found, given)
+    return Dataset(**kwargs)
+
+
+def _notes(found: Found, given: Mapping[str, Any], source: str) -> dict[str, Any]:
+    notes = dict(found.fields.get("notes") or {})
+    if found.where:
+        notes = {"source": source, "format": found.kind, "read": found.where} | notes
+    stated = {name: value for name, value in given.items() if name not in ("notes", "positions", "mask", "probe")}
+    if stated:
+        notes["given"] = {**notes.get("given", {}), **stated}
+    return notes | dict(given.get("notes") or {})
+
+
+def _in_unit(
+    positions: Any, unit: str | None, pixel_size: tuple[float, float] | None, found: Found, source: str
+) -> FloatArray:
+    """Positions in metres where the pixel size is known, else in pixels."""
+    array = np.asarray(positions)
+    if array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind not in "uif":
+        return array  # Dataset says what is wrong with it
+    array = array.astype(np.float64)
+    if unit is None:
+        # nobody scans a metre, and nobody scans less than a pixel
+        unit = "px" if np.ptp(array, axis=0).max(initial=0) >= 1 else "m"
+        found.where["positions"] = f"{found.where.get('positions', 'given')}, taken to be in {unit}"
+    if unit == "px":
+        return array if pixel_size is None else array * np.array(pixel_size)
+    if pixel_size is None:
+        missing = [n for n in ("wavelength", "distance", "detector_pixel_size") if found.fields.get(n) is None]
+        raise PtychonError(
+            f"{source}: positions are in metres but the pixel size of the object is unknown"
+            + "".join(f" ({found.problems[n]})" for n in missing if n in found.problems)
+            + f"; give --pixel-size, or {', '.join(map(flag, missing))}".replace(
+                "--wavelength", "--energy or --wavelength"
+            )
+        )
+    return array
+
+
+def raster_positions(
+    values: Mapping[str, Any], pixel_size: tuple[float, float] | None, frames: int, source: str
+) -> FloatArray:
+    """Positions (N, 2) in m of a raster that is described but not listed.
+
+    Point (s, f) of the slow and the fast axis lies at
+
+        row = s dy cos t - f dx sin t,    col = s dy sin t + f dx cos t
+
+    with the steps (dy, dx) along the slow and the fast axis and the rotation t of the scan against the detector.
+
+    Parameters
+    ----------
+    values : mapping
+        ``scan_shape`` (slow, fast), ``step`` in m (one, or two for slow and fast), ``rotation`` in rad (0 if absent).
+    pixel_size : (dy, dx) in m or None
+    frames : int
+    source : str
+
+    Raises
+    ------
+    PtychonError
+        If one of them is missing, or scan_shape does not multiply to the number of frames.
+    """
+    missing = [name for name in ("scan_shape", "step") if values.get(name) is None]
+    if pixel_size is None:
+        missing.append("pixel_size")
+    if missing:
+        flags = ", ".join(f"{flag(n)} {_EXAMPLES[n]}" for n in missing)
+        names = ", ".join(n.replace("_", " ") for n in missing)
+        raise PtychonError(
+            f"{source} holds no positions that were recognised; for a raster give what is missing ({names}): {flags}; "
+            f"or name a table of positions with --positions-path"
+        )
+    slow, fast = values["scan_shape"]
+    if slow * fast != frames:
+        raise PtychonError(
+            f"scan shape {slow}x{fast} is {slow * fast} points, but there are {frames} frames; correct it"
+        )
+    ds, df = np.broadcast_to(np.asarray(values["step"], float), (2,))
+    if not (min(abs(ds), abs(df)) > 0 and np.isfinite([ds, df]).all()):
+        raise PtychonError(f"the scan step is {values['step']} m; it must not be zero")
+    angle = float(values.get("rotation") or 0.0)
+    s, f = (axis.reshape(-1) for axis in np.mgrid[:slow, :fast])
+    cos, sin = math.cos(angle), math.sin(angle)
+    return np.stack([s * ds * cos - f * df * sin, s * ds * sin + f * df * cos], axis=1)
+
+
+_EXAMPLES = {"scan_shape": "40x40", "step": "31.25A", "pixel_size": "9.3A"}
+
+
+def _electron_probe(
+    values: Mapping[str, Any],
+    wavelength: float | None,
+    pixel_size: tuple[float, float] | None,
+    shape: tuple[int, ...],
+    found: Found,
+    given: Mapping[str, Any],
+) -> Any:
+    from ..probes import electron
+
+    if pixel_size is None or wavelength is None:
+        if "semi_angle" not in given:
+            return None
+        raise PtychonError("a probe from --semi-angle needs --voltage (or --wavelength) and --pixel-size as well")
+    defocus = float(values.get("defocus") or 0.0)
+    found.where["probe"] = f"from wavelength, semi-angle and defocus {defocus:g} m (positive: underfocus)"
+    # the flag counts underfocus positive, as microscopes do; the coefficient C1 of the aberration has the other sign
+    return electron(
+        (shape[1], shape[2]), pixel_size, wavelength=wavelength, semi_angle=values["semi_angle"], defocus=-defocus
+    )

@@ -1,0 +1,213 @@
+"""Stacks of frames that stay on disk until they are sliced."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..types import FloatArray, PtychonError
+from .hdf5 import PathLike, opened
+
+
+class Frames:
+    """Something that looks like an (N, P, Q) array and reads what is asked for. Base of the kinds below.
+
+    Any index works on the first axis: a number, a slice, an array of numbers or of booleans; further axes are cut after
+    reading. Every access opens the file anew, so that nothing is kept open, objects can be pickled and other processes
+    may read as well.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, source: str) -> None:
+        self.shape: tuple[int, int, int] = (math.prod(shape[:-2]), int(shape[-2]), int(shape[-1]))
+        self.dtype = np.dtype(dtype).newbyteorder("=")
+        self.source = source
+
+    ndim = 3
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"<{self.shape[0]} frames of {self.shape[1]}x{self.shape[2]} {self.dtype} in {self.source}>"
+
+    def _read(self, first: int, last: int) -> Any:
+        raise NotImplementedError
+
+    def __getitem__(self, key: Any) -> Any:
+        which, rest = (key[0], key[1:]) if isinstance(key, tuple) and key else (key, ())
+        if which is Ellipsis or isinstance(which, tuple) or any(k is Ellipsis for k in rest):
+            return np.asarray(self)[key]
+        if isinstance(which, slice):
+            start, stop, step = which.indices(len(self))
+            if step == 1:
+                block = self._read(start, max(start, stop))
+                return block[(slice(None), *rest)] if rest else block
+            which = np.arange(start, stop, step)
+        index = np.asarray(which)
+        if index.dtype == bool:
+            if index.shape != (len(self),):
+                raise IndexError(f"boolean index of shape {index.shape} for {len(self)} frames")
+            index = np.flatnonzero(index)
+        if index.dtype.kind not in "iu" and index.size:
+            raise IndexError(f"{which!r} cannot index frames")
+        if index.size and not (-len(self) <= index.min() and index.max() < len(self)):
+            raise IndexError(f"frame {which!r} of {len(self)}")
+        flat = np.where(index < 0, index + len(self), index).astype(np.intp).reshape(-1)
+        out = np.empty((flat.size, *self.shape[1:]), self.dtype)
+        order = np.argsort(flat, kind="stable")
+        runs = np.split(order, np.flatnonzero(np.diff(flat[order]) > 1) + 1) if flat.size else []
+        for run in runs:  # neighbours are read together
+            first = int(flat[run[0]])
+            out[run] = self._read(first, int(flat[run[-1]]) + 1)[flat[run] - first]
+        block = out.reshape(*index.shape, *self.shape[1:])
+        return block[(*[slice(None)] * index.ndim, *rest)] if rest else block
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.asarray(self._read(0, len(self)), dtype)
+
+
+class Hdf5Frames(Frames):
+    """Frames of an HDF5 dataset (..., P, Q); leading axes, of a raster say, are taken in C order.
+
+    Parameters
+    ----------
+    path : path of the file
+    dataset : str
+        Name of the dataset in it.
+    dark : (P, Q) float array, optional
+        Subtracted from every frame; negative values become 0.
+    """
+
+    def __init__(self, path: PathLike, dataset: str, dark: FloatArray | None = None) -> None:
+        self._path, self._dataset, self._dark = path, dataset, dark
+        with opened(path) as file:
+            node = file[dataset]
+            self._full = tuple(int(n) for n in node.shape)
+            self._plugin = _needs_plugin(node)
+            if self._plugin:
+                _load_plugin(path, dataset)
+            dtype = np.float32 if dark is not None else node.dtype
+        super().__init__(self._full, dtype, f"{dataset} of {path}")
+
+    def _read(self, first: int, last: int) -> Any:
+        if self._plugin:
+            _load_plugin(self._path, self._dataset)
+        try:
+            with opened(self._path) as file:
+                node = file[self._dataset]
+                if tuple(node.shape) != self._full:
+                    raise PtychonError(f"{self.source} has changed since it was opened; load it again")
+                block = self._slice(node, first, last)
+        except MemoryError:
+            raise PtychonError(f"not enough memory for frames {first} to {last - 1} of {self.source}") from None
+        block = block.astype(self.dtype, copy=False) if self._dark is None else block
+        return block if self._dark is None else np.maximum(block - self._dark, 0).astype(np.float32)
+
+    def _slice(self, node: Any, first: int, last: int) -> Any:
+        if len(self._full) == 3:
+            return node[first:last]
+        if len(self._full) == 2:
+            return node[()][None][first:last]
+        inner = math.prod(self._full[1:-2])
+        rows = slice(first // inner, -(-last // inner))
+        block = node[rows].reshape(-1, *self.shape[1:])
+        return block[first - rows.start * inner : last - rows.start * inner]
+
+
+def _needs_plugin(node: Any) -> bool:
+    """Whether the compression is one that the HDF5 library does not bring (bitshuffle, LZ4, Blosc, ...)."""
+    plist = node.id.get_create_plist()
+    return any(plist.get_filter(i)[0] >= 256 for i in range(plist.get_nfilters()))
+
+
+def _load_plugin(path: PathLike, dataset: str) -> None:
+    try:
+        import hdf5plugin  # noqa: F401  importing registers the filters
+    except ImportError:
+        raise PtychonError(
+            f"{dataset} of {path} is compressed with a plugin: install it with 'pip install hdf5plugin'"
+        ) from None
+
+
+class NpzFrames(Frames):
+    """Frames of one array of an .npz archive, which is compressed as a whole: read at the first touch and kept."""
+
+    def __init__(self, path: PathLike, member: str) -> None:
+        self._path, self._member = path, member
+        shape, dtype = npz_headers(path)[member]
+        self._full = shape
+        self._data: Any = None
+        super().__init__(shape, dtype, f"{member} of {path}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_data": None}
+
+    def _read(self, first: int, last: int) -> Any:
+        if self._data is None:
+            array = read_npz(self._path, self._member).reshape(self.shape)
+            self._data = np.ascontiguousarray(array, self.dtype)
+            self._data.flags.writeable = False
+        return self._data[first:last]
+
+
+def _npz(path: PathLike, read: Callable[[zipfile.ZipFile], Any]) -> Any:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return read(archive)
+    except MemoryError:
+        raise PtychonError(f"not enough memory for the arrays of {path}") from None
+    except PtychonError:
+        raise
+    except Exception as error:  # BadZipFile, zlib.error, struct.error, ...: whatever a broken stream provokes
+        if "Object arrays" in str(error):
+            raise PtychonError(f"{path} holds pickled objects, which are never loaded; save plain arrays") from error
+        raise PtychonError(f"{path} is truncated or damaged ({_short(error)}); copy it again") from error
+
+
+def _short(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0][:100] or type(error).__name__
+
+
+def npz_headers(path: PathLike) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Shape and dtype of every array of an .npz archive, without reading the arrays.
+
+    Raises
+    ------
+    PtychonError
+        If the archive is damaged, holds pickled objects, or an array is not as long as it says.
+    """
+
+    def headers(archive: zipfile.ZipFile) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+        found = {}
+        for info in archive.infolist():
+            if not info.filename.endswith(".npy"):
+                continue
+            with archive.open(info) as stream:
+                version = np.lib.format.read_magic(stream)
+                if version[0] == 1:
+                    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+                else:
+                    shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
+                if dtype.hasobject:
+                    raise ValueError("Object arrays cannot be loaded")
+                if stream.tell() + math.prod(shape) * dtype.itemsize != info.file_size:
+                    raise ValueError(f"{info.filename} says {shape} {dtype} but has {info.file_size} bytes")
+            found[info.filename.removesuffix(".npy")] = (shape, dtype)
+        return found
+
+    found: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = _npz(path, headers)
+    return found
+
+
+def read_npz(path: PathLike, member: str) -> Any:
+    """One array of an .npz archive; nothing is unpickled."""
+
+    def read(archive: zipfile.ZipFile) -> Any:
+        with archive.open(f"{member}.npy") as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+
+    return _npz(path, read)

@@ -1,0 +1,105 @@
+"""Results of reconstructions: one HDF5 file in the CXI tree, that other readers of CXI show as an image.
+
+    entry_1/image_1/data            object (H, W) complex, with data_error = object_std where there is one
+    entry_1/image_2/data            probe modes (K, P, Q) complex; also entry_1/instrument_1/illumination
+    entry_1/data_1/data             the object again, a link
+    entry_1/sample_1/geometry_1     translations of the sample, where the scale is known
+    ptychon/result                  every field of `ptychon.Result`, object and probe being links to the above
+
+The root carries the attribute ``ptychon`` = "result".
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from typing import Any
+
+import numpy as np
+
+from ..result import Result
+from ..types import PtychonError
+from .hdf5 import PathLike, create, get, opened, put, put_array
+
+#: Fields stored in the CXI tree and linked to.
+_LINKED = {
+    "object": "entry_1/image_1/data",
+    "probe": "entry_1/image_2/data",
+    "object_std": "entry_1/image_1/data_error",
+}
+
+
+def save_result(path: PathLike, result: Result) -> None:
+    """Write a result; the file appears when it is complete, and what was there before is not harmed by a failure.
+
+    Parameters
+    ----------
+    path : path of the file to write
+    result : Result
+
+    Raises
+    ------
+    PtychonError
+        If the file cannot be written.
+    """
+    from .. import __version__
+
+    with create(path) as file:
+        file.attrs["ptychon"] = "result"
+        file.attrs["ptychon_version"] = __version__
+        file["cxi_version"], file["number_of_entries"] = 160, 1
+        entry = file.create_group("entry_1")
+        entry["program_name"] = f"ptychon {__version__}"
+        entry["title"] = str(result.settings.get("name") or "ptychographic reconstruction")
+        for number, array, what in ((1, result.object, "object"), (2, result.probe, "probe")):
+            image = entry.create_group(f"image_{number}")
+            put_array(image, "data", array)
+            image["data_space"], image["data_type"] = "real", f"complex transmission of the {what}"
+            image["dimensionality"], image["is_fft_shifted"] = 2, 0
+            if result.pixel_size is not None:
+                h, w = array.shape[-2:]
+                image["image_size"] = [w * result.pixel_size[1], h * result.pixel_size[0], 0.0]
+        entry["image_2/data_type"][()] = "complex amplitude of the probe"
+        if result.object_std is not None:
+            put_array(entry["image_1"], "data_error", result.object_std)
+        entry.create_group("data_1")["data"] = entry["image_1/data"]
+        entry.create_group("instrument_1")["illumination"] = entry["image_2/data"]
+        process = entry["image_1"].create_group("process_1")
+        process["program"], process["comment"] = "ptychon", f"{result.engine}, {result.epochs} epochs"
+        if result.pixel_size is not None:
+            y, x = (result.positions * result.pixel_size + result.origin).T
+            entry.create_group("sample_1/geometry_1")["translation"] = np.stack([x, y, 0 * x], axis=1)
+        own = file.create_group("ptychon/result", track_order=True)
+        for item in fields(Result):
+            value = getattr(result, item.name)
+            if item.name in _LINKED and value is not None:
+                own[item.name] = file[_LINKED[item.name]]
+                own[item.name].attrs["type"] = "array"
+            else:
+                put(own, item.name, value, lenient=True)
+        own.attrs["type"] = "record"
+        own.attrs["class"] = "Result"
+
+
+def load_result(path: PathLike) -> Result:
+    """Read what `save_result` wrote.
+
+    Raises
+    ------
+    PtychonError
+        If the file is missing, damaged or no result of this package.
+    """
+    with opened(path) as file:
+        if str(file.attrs.get("ptychon", "")) != "result" or "ptychon/result" not in file:
+            raise PtychonError(f"{path} is not a result written by ptychon")
+        values: dict[str, Any] = get(file["ptychon/result"])
+    missing = [f.name for f in fields(Result) if f.default is f.default_factory is MISSING and f.name not in values]
+    if missing:
+        raise PtychonError(f"{path} is incomplete: it lacks {', '.join(missing)}")
+    result = Result(**{f.name: values[f.name] for f in fields(Result) if f.name in values})
+    for name, ndim, kind in (("object", 2, "c"), ("probe", 3, "c"), ("positions", 2, "f"), ("errors", 1, "f")):
+        array = np.asarray(getattr(result, name))
+        if array.ndim != ndim or array.dtype.kind != kind:
+            raise PtychonError(
+                f"{path}: its {name} has shape {array.shape} and type {array.dtype}; the file was altered"
+            )
+    return result
