@@ -1,0 +1,57 @@
+"""The CPU: NumPy arrays, FFTs and fused kernels in Numba; or, by name, the plain reference kernels."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import scipy.fft
+
+from ..kernels import build
+from ..types import Array, PtychonError
+from .base import Backend
+
+
+def numpy_backend(threads: int | None = None) -> Backend:
+    """NumPy arrays with fused Numba kernels.
+
+    Parameters
+    ----------
+    threads : int, optional
+        Threads for engines whose frames are independent of each other; default the number of cores, at most 16.
+    """
+    from ..kernels import _numba, fused
+
+    threads = _threads(threads)
+    return Backend(
+        name="numpy",
+        xp=np,
+        fft2=_fft2,
+        ifft2=_ifft2,
+        kernels=build(_numba),
+        threads=threads,
+        fast_step=lambda engine, problem, batches: fused.find(engine, problem, batches, threads),
+        facts={"device": "CPU", "FFT": "ducc (rocket-fft inside fused kernels, scipy.fft outside)"},
+    )
+
+
+def reference_backend() -> Backend:
+    """NumPy arrays and the reference kernels alone: slow, and what every other backend is tested against."""
+    return Backend(name="reference", xp=np, fft2=_fft2, ifft2=_ifft2, kernels=build(), facts={"device": "CPU"})
+
+
+def _threads(threads: int | None) -> int:
+    if threads is None:
+        return min(os.cpu_count() or 1, 16)
+    if threads < 1:
+        raise PtychonError(f"threads is {threads}; it must be at least 1")
+    return threads
+
+
+def _fft2(a: Array) -> Any:
+    return scipy.fft.fft2(a, norm="ortho")
+
+
+def _ifft2(a: Array) -> Any:
+    return scipy.fft.ifft2(a, norm="ortho")

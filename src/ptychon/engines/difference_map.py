@@ -1,0 +1,148 @@
+r"""The difference map (Elser 2003; Thibault et al., Science 321, 379 (2008); Ultramicroscopy 109, 338 (2009)).
+
+Two constraints on the stack of exit waves psi_j:
+
+    overlap   Pi_O(psi)_j = P O_j  with  O = sum_j P* psi_j/sum_j |P|^2,  P = sum_j O_j* psi_j/sum_j |O_j|^2
+    modulus   Pi_F(psi)_j = F^-1[ y_j F psi_j/|F psi_j| ]
+
+    psi <- psi + beta ( Pi_F[f_O] - Pi_O[f_F] ),  f_O = (1 + 1/beta) Pi_O psi - psi/beta,  f_F = (1 - 1/beta) Pi_F psi + psi/beta
+
+With beta = 1, f_F = psi and one overlap projection serves both terms. The solution is Pi_O psi near the fixed point. Each
+sum_j runs over all frames of all processes: it is the only communication. Floors of the two denominators are relative to
+their maxima, and a pixel no frame reaches keeps its value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..problem import Problem
+from ..types import Array
+from .base import Context, Estimate, Report, State, blocks, check_range
+
+
+@dataclass(slots=True)
+class DMState(State):
+    """waves : (N, K, P, Q) complex64, psi; 8 K bytes a pixel and position, beside the 4 of the amplitude."""
+
+    waves: Array = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DifferenceMap:
+    r"""psi <- psi + beta ( Pi_F[(1 + 1/beta) Pi_O psi - psi/beta] - Pi_O[(1 - 1/beta) Pi_F psi + psi/beta] ).
+
+    Parameters
+    ----------
+    beta : float in [-1, 1], not 0
+    probe_start : int
+        First pass (from 0) that moves the probe.
+    overlap_passes : int
+        Alternations of object and probe in one overlap projection.
+    object_inertia : float in [0, 1)
+        Weight, relative to the brightest pixel, of the last object in the new one: steadies weakly lit pixels.
+    probe_inertia : float in [0, 1)
+        The same for the probe.
+    residual_every : int
+        Passes between two measurements of the residual, which costs an FFT a frame.
+    """
+
+    name: ClassVar[str] = "dm"
+    moves_probe: ClassVar[bool] = True
+    schedule: ClassVar[str] = "parallel"
+    beta: float = 1.0
+    probe_start: int = 2
+    overlap_passes: int = 1
+    object_inertia: float = 1e-3
+    probe_inertia: float = 1e-3
+    residual_every: int = 5
+
+    def __post_init__(self) -> None:
+        check_range("abs(beta)", abs(self.beta), 0, 1)
+        check_range("probe_start", self.probe_start, 0, 1e9, open_low=False)
+        check_range("overlap_passes", self.overlap_passes, 1, 100, open_low=False)
+        check_range("residual_every", self.residual_every, 1, 1e9, open_low=False)
+        for name in ("object_inertia", "probe_inertia"):
+            check_range(name, getattr(self, name), 0, 0.999999, open_low=False)
+
+    def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> DMState:
+        xp = ctx.backend.xp
+        O, P = xp.array(object, "complex64"), xp.array(probe, "complex64")
+        waves = xp.empty((len(problem), *P.shape), "complex64")
+        state = DMState(O, P, waves=waves)
+        for batch in blocks(len(problem)):
+            psi, _ = self._modulus(self._estimate(state, problem, batch, ctx), problem, batch, ctx)
+            waves[batch] = psi
+        return state
+
+    def step(self, state: DMState, problem: Problem, batches: list[Any], ctx: Context) -> tuple[DMState, Report]:
+        measure = state.epoch % self.residual_every == 0
+        total = ctx.backend.xp.zeros((), "float64")
+        reflected = None
+        if self.beta != 1:
+            reflected = ctx.backend.xp.empty_like(state.waves)
+            for batch in batches:
+                projected, _ = self._modulus(state.waves[batch], problem, batch, ctx)
+                reflected[batch] = (1 - 1 / self.beta) * projected + state.waves[batch] / self.beta
+            other = DMState(state.object, state.probe, state.epoch, reflected)
+            self._overlap(other, problem, batches, ctx)
+        self._overlap(state, problem, batches, ctx)
+        for batch in batches:
+            psi, estimate = state.waves[batch], self._estimate(state, problem, batch, ctx)
+            projected, _ = self._modulus((1 + 1 / self.beta) * estimate - psi / self.beta, problem, batch, ctx)
+            back = estimate if reflected is None else self._estimate(other, problem, batch, ctx)
+            state.waves[batch] = psi + self.beta * (projected - back)
+            if measure:
+                total += self._modulus(estimate, problem, batch, ctx)[1].sum()
+        state.epoch += 1
+        return state, Report(ctx.comm.sum(total) if measure else None)
+
+    def estimate(self, state: State, ctx: Context) -> Estimate:
+        return Estimate(state.object, state.probe)
+
+    def probe_moves_at(self, epoch: int) -> bool:
+        """Whether the probe is updated in pass `epoch` (counted from 0)."""
+        return epoch >= self.probe_start
+
+    def _estimate(self, state: State, problem: Problem, batch: Any, ctx: Context) -> Array:
+        """P O_j, (B, K, P, Q)."""
+        k = ctx.backend.kernels
+        probe = k.shift(state.probe, problem.shifts[problem.shift_index[batch]])
+        return probe * k.gather(state.object, problem.corners[batch], problem.frame_shape)[:, None]
+
+    def _modulus(self, psi: Array, problem: Problem, batch: Any, ctx: Context) -> tuple[Array, Array]:
+        """Pi_F psi and the misfit of psi."""
+        wave = problem.propagator.forward(psi, ctx.backend)
+        wave, misfit = ctx.backend.kernels.modulus_projection(wave, problem.amplitude[batch], problem.mask_of(batch))
+        return problem.propagator.backward(wave, ctx.backend), misfit
+
+    def _overlap(self, state: DMState, problem: Problem, batches: list[Any], ctx: Context) -> None:
+        """Least-squares object, then probe, for the current exit waves; both in place of the old ones."""
+        k, xp = ctx.backend.kernels, ctx.backend.xp
+        for _ in range(self.overlap_passes if self.probe_moves_at(state.epoch) else 1):
+            num, den = xp.zeros_like(state.object), xp.zeros(state.object.shape, "float32")
+            for batch in batches:
+                corners, shifts = problem.corners[batch], problem.shifts[problem.shift_index[batch]]
+                P = k.shift(state.probe, shifts)
+                k.scatter_add(num, corners, (P.conj() * state.waves[batch]).sum(axis=1))
+                k.scatter_add(den, corners, k.abs2(P).sum(axis=1))
+            state.object = weighted(ctx.comm.sum(num), ctx.comm.sum(den), state.object, self.object_inertia, xp)
+            if not self.probe_moves_at(state.epoch):
+                return
+            num, den = xp.zeros_like(state.probe), xp.zeros(state.probe.shape[-2:], "float32")
+            for batch in batches:
+                corners, shifts = problem.corners[batch], problem.shifts[problem.shift_index[batch]]
+                O = k.gather(state.object, corners, problem.frame_shape)
+                change = O.conj()[:, None] * (state.waves[batch] - k.shift(state.probe, shifts) * O[:, None])
+                num += k.shift(change, shifts, -1).sum(axis=0)
+                den += k.abs2(O).sum(axis=0)
+            num, den = ctx.comm.sum(num), ctx.comm.sum(den)
+            state.probe = state.probe + num / ((1 - self.probe_inertia) * den + self.probe_inertia * den.max())
+
+
+def weighted(num: Array, den: Array, old: Array, inertia: float, xp: Any) -> Array:
+    """(num + inertia max(den) old)/(den + inertia max(den)); `old` where den is nothing."""
+    extra = inertia * den.max()
+    floor = den.max() * 1e-10
+    return xp.where(den > floor, (num + extra * old) / xp.maximum(den + extra, floor), old)

@@ -1,0 +1,170 @@
+r"""The ptychographical iterative engines: PIE, ePIE and rPIE.
+
+For one frame j with amplitude y_j, object patch O_j and probe P (both as they were before the update):
+
+    psi  = P O_j                                    exit wave
+    psi' = F^-1[ y_j F psi/|F psi| ]                modulus constraint
+    O_j <- O_j + object_step w_O P* (psi' - psi)    object update
+    P   <- P + probe_step w_P O_j* (psi' - psi)     probe update (not in PIE)
+
+The members differ only in the weights w, given below each class name. With K modes |F psi|, |P|^2 and P*(...) are sums over
+modes. Between pixels P is shifted by the fraction at each frame, and its update is shifted back. Frames of one batch use the
+same O and P; |P|^2 and |O|^2 in the weights are then sums over the batch, which keeps overlapping updates normalised and
+changes nothing for a batch of one.
+
+References: Rodenburg & Faulkner, Appl. Phys. Lett. 85, 4795 (2004) (PIE); Maiden & Rodenburg, Ultramicroscopy 109, 1256
+(2009) (ePIE); Maiden, Johnson & Li, Optica 4, 736 (2017), table 1 (rPIE).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..problem import Problem
+from ..types import Array
+from .base import Context, Estimate, Report, State, check_range
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Iterative:
+    """The sweep they share. Members supply `object_weight` and `probe_weight`."""
+
+    moves_probe: ClassVar[bool] = True
+    schedule: ClassVar[str] = "sequential"
+
+    def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> State:
+        xp = ctx.backend.xp
+        return State(xp.array(object, "complex64"), xp.array(probe, "complex64"))
+
+    def step(self, state: State, problem: Problem, batches: list[Any], ctx: Context) -> tuple[State, Report]:
+        k, propagate = ctx.backend.kernels, problem.propagator
+        total = ctx.backend.xp.zeros((), "float64")
+        for batch in batches:
+            corners, shifts = problem.corners[batch], problem.shifts[problem.shift_index[batch]]
+            P = k.shift(state.probe, shifts)
+            O = k.gather(state.object, corners, problem.frame_shape)
+            psi = P * O[:, None]
+            wave = propagate.forward(psi, ctx.backend)
+            wave, misfit = k.modulus_projection(wave, problem.amplitude[batch], problem.mask_of(batch))
+            change = propagate.backward(wave, ctx.backend) - psi
+            weight = self.object_weight(k.abs2(P).sum(axis=1), corners, k)
+            k.scatter_add(state.object, corners, weight * (P.conj() * change).sum(axis=1))
+            if self.probe_moves_at(state.epoch):
+                o2 = k.abs2(O).sum(axis=0)
+                update = k.shift(self.probe_weight(o2) * O.conj()[:, None] * change, shifts, -1)
+                state.probe = state.probe + update.sum(axis=0)
+            total += misfit.sum()
+        state.epoch += 1
+        return state, Report(ctx.comm.sum(total))
+
+    def estimate(self, state: State, ctx: Context) -> Estimate:
+        return Estimate(state.object, state.probe)
+
+    def probe_moves_at(self, epoch: int) -> bool:
+        """Whether the probe is updated in pass `epoch` (counted from 0)."""
+        return self.moves_probe
+
+    def object_weight(self, p2: Array, corners: Array, k: Any) -> Array:
+        """object_step w_O (B, P, Q) for |P|^2 of each frame (B, P, Q)."""
+        raise TypeError(f"{type(self).__name__} has no object weight")
+
+    def probe_weight(self, o2: Array) -> Array:
+        """probe_step w_P (P, Q) for the sum over the batch of |O|^2 (P, Q)."""
+        raise TypeError(f"{type(self).__name__} has no probe weight")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PIE(_Iterative):
+    r"""Known probe: w_O = (|P|/max|P|)/(|P|^2 + object_reg max|P|^2).
+
+    Parameters
+    ----------
+    object_step : float in (0, 2]
+    object_reg : float > 0
+        alpha of the paper in units of max|P|^2: keeps weakly lit pixels from exploding.
+    """
+
+    name: ClassVar[str] = "pie"
+    moves_probe: ClassVar[bool] = False
+    object_step: float = 1.0
+    object_reg: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_range("object_step", self.object_step, 0, 2)
+        check_range("object_reg", self.object_reg, 0, 1e6)
+
+    def object_weight(self, p2: Array, corners: Array, k: Any) -> Array:
+        total = k.batch_sum(p2, corners)
+        return self.object_step * (p2 / p2.max()) ** 0.5 / (total + self.object_reg * total.max())
+
+
+@dataclass(frozen=True, kw_only=True)
+class RPIE(_Iterative):
+    r"""w_O = 1/((1 - object_reg)|P|^2 + object_reg max|P|^2),  w_P = 1/((1 - probe_reg)|O|^2 + probe_reg max|O|^2).
+
+    Parameters
+    ----------
+    object_step, probe_step : float in (0, 2]
+        gamma of the paper.
+    object_reg, probe_reg : float in (0, 1]
+        alpha and beta of the paper; 1 for both is ePIE.
+    probe_start : int
+        First pass (from 0) that moves the probe.
+    """
+
+    name: ClassVar[str] = "rpie"
+    object_step: float = 1.0
+    probe_step: float = 1.0
+    object_reg: float = 0.25
+    probe_reg: float = 0.5
+    probe_start: int = 1
+
+    def __post_init__(self) -> None:
+        for step in ("object_step", "probe_step"):
+            check_range(step, getattr(self, step), 0, 2)
+        for reg in ("object_reg", "probe_reg"):
+            check_range(reg, getattr(self, reg), 0, 1)
+        check_range("probe_start", self.probe_start, 0, 1e9, open_low=False)
+
+    def probe_moves_at(self, epoch: int) -> bool:
+        return epoch >= self.probe_start
+
+    def object_weight(self, p2: Array, corners: Array, k: Any) -> Array:
+        total = k.batch_sum(p2, corners)
+        return self.object_step / ((1 - self.object_reg) * total + self.object_reg * total.max())
+
+    def probe_weight(self, o2: Array) -> Array:
+        return self.probe_step / ((1 - self.probe_reg) * o2 + self.probe_reg * o2.max())
+
+
+@dataclass(frozen=True, kw_only=True)
+class EPIE(_Iterative):
+    r"""w_O = 1/max|P|^2,  w_P = 1/max|O_j|^2 (the maximum over the patch).
+
+    Parameters
+    ----------
+    object_step, probe_step : float in (0, 2]
+        alpha and beta of the paper.
+    probe_start : int
+        First pass (from 0) that moves the probe.
+    """
+
+    name: ClassVar[str] = "epie"
+    object_step: float = 1.0
+    probe_step: float = 1.0
+    probe_start: int = 1
+
+    def __post_init__(self) -> None:
+        for step in ("object_step", "probe_step"):
+            check_range(step, getattr(self, step), 0, 2)
+        check_range("probe_start", self.probe_start, 0, 1e9, open_low=False)
+
+    def probe_moves_at(self, epoch: int) -> bool:
+        return epoch >= self.probe_start
+
+    def object_weight(self, p2: Array, corners: Array, k: Any) -> Array:
+        return self.object_step / k.batch_sum(p2, corners).max()
+
+    def probe_weight(self, o2: Array) -> Array:
+        return self.probe_step / o2.max()

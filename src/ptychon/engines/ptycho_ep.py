@@ -1,0 +1,263 @@
+r"""Ptycho-EP: ptychography by expectation propagation (Ueda, Katakami & Okada, arXiv:2504.05668 (2025)), in natural parameters.
+
+Every frame j sends the object a Gaussian message: its exit wave is CN(phi_j, 1/g_j), with one precision g_j a frame. With
+the prior message (g0, h0) the belief of the object is CN(eta/Lambda, 1/Lambda),
+
+    Lambda = g0 + sum_j g_j |P|^2,    eta = h0 + sum_j g_j P* phi_j         (each placed at window j)
+
+One update of frame j:
+
+    psi = P eta/Lambda,  V = mean |P|^2/Lambda                    belief of the exit wave, one variance
+    psi_c, g_c = CN(psi, V)/CN(phi_j, 1/g_j)                      cavity: the belief without this frame's message
+    z^, v^ = moments of p(y | z) CN(z; F psi_c, 1/g_c)            output function: `rician` or `laplace`
+    g = 1/v^ - g_c,  phi = (F^-1 z^/v^ - g_c psi_c)/g             the cavity divided out again: the new message
+    phi_j <- d phi + (1-d) phi_j,  g_j^-1/2 <- d g^-1/2 + (1-d) g_j^-1/2
+    Lambda += change of g_j |P|^2,  eta += change of g_j P* phi_j
+
+Two FFTs an update; no inverse of the probe. The object's error bar is object_std = Lambda^-1/2. State: phi_j and y_j, 12 bytes
+a pixel and position, beside the sub-pixel shifted probes (8 bytes a pixel, at most 256 of them).
+
+Noise: y = sqrt(n + 3/8), v = 1/4 for counts n (Anscombe 1948); a given variance; or learned, v <- mean E|y e^{i theta} - z|^2/2.
+Probe, by EM after a sweep, with mu = eta/Lambda:
+
+    P <- P + sum_j g_j [mu* (phi_j - mu P) - P/Lambda]/D,   D = sum_j g_j (|mu|^2 + 1/Lambda), not below 1 % of its maximum
+
+(shifted back to the probe's grid), which for whole-pixel positions is the closed form sum g mu* phi/D. Lambda and eta are sums
+with the old probe and are rebuilt each time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from ..problem import Problem
+from ..types import Array, PtychonError
+from .base import Context, Estimate, Report, State, blocks, check_range
+from .priors import BernoulliGauss, Gaussian
+
+#: Anscombe's constant for counts, and the variance of sqrt(n + 3/8).
+ANSCOMBE, COUNT_VARIANCE = 3 / 8, 1 / 4
+#: A learned variance is not below this share of mean(y^2), starts there times 1e6, and changes at most tenfold a sweep.
+NOISE_FLOOR = 1e-8
+#: Sweeps between two rebuilds of Lambda and eta from the messages: float32 increments drift by about 1e-5 in 400 sweeps.
+REBUILD_EVERY = 50
+#: Least denominator of the probe update, relative to its maximum.
+PROBE_RIDGE = 1e-2
+
+
+@dataclass(slots=True)
+class EPState(State):
+    """State of Ptycho-EP.
+
+    Attributes
+    ----------
+    precision, natural : (H, W) float32 and complex64
+        Lambda and eta.
+    messages, message_precision : (N, P, Q) complex64 and (N,) float32
+        phi_j and g_j.
+    prior_precision, prior_natural : (H, W) float32 and complex64
+    probes : (U, P, Q) complex64
+        The probe at each distinct sub-pixel shift.
+    noise_variance, power : 0-d float32
+        v, and mean(y^2) that its floor is relative to.
+    """
+
+    precision: Array = None
+    natural: Array = None
+    messages: Array = None
+    message_precision: Array = None
+    prior_precision: Array = None
+    prior_natural: Array = None
+    probes: Array = None
+    noise_variance: Array = None
+    power: Array = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PtychoEP:
+    """Ptycho-EP with the probe known (`probe_updates=0`) or learned by EM.
+
+    Parameters
+    ----------
+    output : {"rician", "laplace"}
+        The output function (see `kernels.reference`).
+    prior : {"gaussian", "sparse"}
+        CN(0, object_variance), or Bernoulli-Gauss with `sparse_density`.
+    object_variance, sparse_density : float
+    prior_start : int
+        Sweeps with the Gaussian prior before the sparse one: on a constant start it would freeze the run.
+    damping : float in (0, 1], or 0
+        Weight d of the new message; 0 chooses 0.9, and 0.5 where the probe moves.
+    probe_updates : int
+        Inner EM updates of the probe after each sweep; 0 keeps the probe.
+    probe_start : int
+        First sweep (from 0) that is followed by probe updates.
+    noise_variance : float
+        Overrides what the problem says of the amplitude noise; 0 keeps it.
+    learn_noise : bool
+        Learn the variance although one is known. It is always learned where none is known.
+    noise_start : int
+        First sweep (from 0) that learns the variance.
+    residual_every : int
+        Sweeps between two measurements of the residual at the belief, which costs an FFT a frame.
+    """
+
+    name: ClassVar[str] = "ep"
+    schedule: ClassVar[str] = "sequential"
+    output: str = "rician"
+    prior: str = "gaussian"
+    object_variance: float = 1.0
+    sparse_density: float = 0.1
+    prior_start: int = 60
+    damping: float = 0.0
+    probe_updates: int = 1
+    probe_start: int = 2
+    noise_variance: float = 0.0
+    learn_noise: bool = False
+    noise_start: int = 5
+    residual_every: int = 5
+
+    def __post_init__(self) -> None:
+        for option, allowed in (("output", ("rician", "laplace")), ("prior", ("gaussian", "sparse"))):
+            if getattr(self, option) not in allowed:
+                raise PtychonError(f"{option} is {getattr(self, option)!r}; it must be one of {', '.join(allowed)}")
+        check_range("damping", self.damping, 0, 1, open_low=False)
+        check_range("sparse_density", self.sparse_density, 0, 0.999999)
+        check_range("object_variance", self.object_variance, 0, 1e30)
+        check_range("noise_variance", self.noise_variance, 0, 1e30, open_low=False)
+        for name in ("prior_start", "probe_updates", "probe_start", "noise_start"):
+            check_range(name, getattr(self, name), 0, 1e9, open_low=False)
+        check_range("residual_every", self.residual_every, 1, 1e9, open_low=False)
+
+    @property
+    def moves_probe(self) -> bool:
+        """Whether the probe is learned."""
+        return self.probe_updates > 0
+
+    @property
+    def weight(self) -> float:
+        """The damping in force."""
+        return self.damping or (0.5 if self.moves_probe else 0.9)
+
+    def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> EPState:
+        xp, k = ctx.backend.xp, ctx.backend.kernels
+        if len(probe) != 1:
+            raise PtychonError(f"the probe has {len(probe)} modes; engine 'ep' takes one")
+        O, P = xp.array(object, "complex64"), xp.array(probe, "complex64")
+        n, (p, q) = len(problem), problem.frame_shape
+        power = sum((problem.amplitude[b] ** 2).sum(dtype="float64") for b in blocks(n)) / (n * p * q)
+        power = power + self.offset(problem)
+        gaussian = Gaussian(self.object_variance)
+        state = EPState(O, P, messages=xp.empty((n, p, q), "complex64"))
+        state.power = xp.asarray(power, "float32")
+        state.message_precision = xp.full(n, 1 / state.power, "float32")
+        state.prior_precision, state.prior_natural = gaussian.message(problem.object_shape, xp)
+        state.noise_variance = xp.asarray(self._variance(problem, power), "float32")
+        state.probes = k.shift(P, problem.shifts)[:, 0]
+        for b in blocks(n):
+            windows = k.gather(O, problem.corners[b], (p, q))
+            state.messages[b] = state.probes[problem.shift_index[b]] * windows
+        self._rebuild(state, problem, ctx)
+        return state
+
+    def _variance(self, problem: Problem, power: Array) -> Any:
+        known = self.noise_variance or (COUNT_VARIANCE if problem.counting else problem.noise_variance)
+        return known if known else 1e6 * NOISE_FLOOR * power
+
+    def learns(self, problem: Problem) -> bool:
+        """Whether the noise variance is learned."""
+        known = self.noise_variance or problem.counting or problem.noise_variance is not None
+        return self.learn_noise or not known
+
+    def step(self, state: EPState, problem: Problem, batches: list[Any], ctx: Context) -> tuple[EPState, Report]:
+        k, xp, propagate = ctx.backend.kernels, ctx.backend.xp, problem.propagator
+        posterior = {"rician": k.rician, "laplace": k.laplace}[self.output]
+        measure = state.epoch % self.residual_every == 0
+        misfit, chi2, noise, skips = (xp.zeros((), "float64") for _ in range(4))
+        offset = ctx.backend.xp.asarray(self.offset(problem), "float32")
+        self.update_prior(state, ctx)
+        for b in batches:
+            corners, shape, mask = problem.corners[b], problem.frame_shape, problem.mask_of(b)
+            phi, g, P = state.messages[b], state.message_precision[b], state.probes[problem.shift_index[b]]
+            y, p2 = xp.sqrt(problem.amplitude[b] ** 2 + offset), k.abs2(P)
+            Lambda, eta = k.gather(state.precision, corners, shape), k.gather(state.natural, corners, shape)
+            psi = P * (eta / Lambda)
+            psi_c, g_c = k.cavity(psi, (p2 / Lambda).mean(axis=(-2, -1)), phi, g)
+            wave = propagate.forward(psi_c, ctx.backend)
+            wave, variance, moment = posterior(wave, 1 / g_c, y, mask, state.noise_variance)
+            back = propagate.backward(wave, ctx.backend)
+            phi_new, g_new, skipped = k.damped_message(back, variance, psi_c, g_c, phi, g, self.weight)
+            gain, loss = g_new[:, None, None], g[:, None, None]
+            k.scatter_add(state.precision, corners, (gain - loss) * p2)
+            k.scatter_add(state.natural, corners, P.conj() * (gain * phi_new - loss * phi))
+            state.messages[b], state.message_precision[b] = phi_new, g_new
+            noise += moment.sum()
+            skips += skipped.sum()
+            if measure:
+                belief = propagate.forward(psi, ctx.backend)[:, None]
+                misfit += k.modulus_projection(belief, problem.amplitude[b], mask)[1].sum()
+                chi2 += k.modulus_projection(belief, y, mask)[1].sum()
+        return self.finish(state, problem, ctx, misfit if measure else None, chi2, noise, skips)
+
+    def finish(
+        self, state: EPState, problem: Problem, ctx: Context, misfit: Array | None, chi2: Array, noise: Array, skips: Array
+    ) -> tuple[EPState, Report]:
+        """What follows the visits of a sweep: noise variance, probe, rebuilding, mean object."""
+        xp, valid = ctx.backend.xp, problem.mask.sum() * (len(problem) // len(problem.mask))
+        used = state.noise_variance
+        if self.learns(problem) and state.epoch >= self.noise_start:
+            new = xp.clip((noise / valid).astype("float32"), used / 10, used * 10)
+            state.noise_variance = xp.maximum(new, NOISE_FLOOR * state.power)
+        moves = state.epoch >= self.probe_start
+        for _ in range(self.probe_updates if moves else 0):
+            self._update_probe(state, problem, ctx)
+        if (self.moves_probe and moves) or state.epoch % REBUILD_EVERY == REBUILD_EVERY - 1:
+            self._rebuild(state, problem, ctx)
+        old, state.object = state.object, state.natural / state.precision
+        change = xp.sqrt(ctx.backend.kernels.abs2(state.object - old).sum() / ctx.backend.kernels.abs2(state.object).sum())
+        state.epoch += 1
+        extra = {"change": change, "skipped": skips / len(problem), "noise_variance": used}
+        if misfit is not None:
+            extra["chi2"] = chi2 / valid / used
+        return state, Report(misfit, extra)
+
+    def estimate(self, state: EPState, ctx: Context) -> Estimate:
+        return Estimate(state.natural / state.precision, state.probe, state.precision**-0.5)
+
+    def offset(self, problem: Problem) -> float:
+        """c of y = sqrt(amplitude^2 + c): Anscombe's 3/8 where the data are counts whose noise is Poisson's."""
+        return ANSCOMBE if problem.counting and not self.noise_variance else 0.0
+
+    def remedy(self, extra: dict[str, float]) -> PtychoEP | None:
+        """A safer engine to start again with if this sweep failed (most visits skipped), else None."""
+        if extra["skipped"] <= 0.5:
+            return None
+        return replace(self, output="rician", damping=0.5 * self.weight, prior_start=2 * self.prior_start)
+
+    def update_prior(self, state: EPState, ctx: Context) -> None:
+        """New message of the sparse prior for what the data say now; a Gaussian prior never changes."""
+        if self.prior == "gaussian" or state.epoch < self.prior_start:
+            return
+        xp = ctx.backend.xp
+        floor = xp.asarray(1e-6 / self.object_variance, "float32")
+        precision = xp.maximum(state.precision - state.prior_precision, floor)
+        natural = state.natural - state.prior_natural
+        prior = BernoulliGauss(self.sparse_density, self.object_variance)
+        state.prior_precision, state.prior_natural = prior.message(precision, natural, ctx.backend.kernels, xp)
+        state.precision, state.natural = precision + state.prior_precision, natural + state.prior_natural
+
+    def _rebuild(self, state: EPState, problem: Problem, ctx: Context) -> None:
+        """Lambda and eta from the messages."""
+        state.precision, state.natural = state.prior_precision.copy(), state.prior_natural.copy()
+        beliefs = state.precision, state.natural, state.probes, problem.shift_index
+        ctx.backend.kernels.message_sums(*beliefs, problem.corners, state.message_precision, state.messages)
+
+    def _update_probe(self, state: EPState, problem: Problem, ctx: Context) -> None:
+        """One EM update of the probe, messages and object belief held still."""
+        k, xp = ctx.backend.kernels, ctx.backend.xp
+        beliefs = state.precision, state.natural, state.probes, problem.shifts, problem.shift_index
+        force, weight = k.probe_force(*beliefs, problem.corners, state.message_precision, state.messages)
+        force, weight = ctx.comm.sum(force), ctx.comm.sum(weight)
+        state.probe = state.probe + force / xp.maximum(weight, PROBE_RIDGE * weight.max())
+        state.probes = k.shift(state.probe, problem.shifts)[:, 0]

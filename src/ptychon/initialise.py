@@ -1,0 +1,87 @@
+"""Starting object and probe, from the data alone.
+
+Object: constant, |O|^2 = mean_j ||y_j||^2/||P||^2, so that the first model has the right total intensity. A constant start
+keeps the whole field in one phase domain; random starts nucleate many, which take long to merge.
+
+Probe, far field: the mean frame is about |F P|^2 behind a weakly scattering object, so its root is the pupil. Its phase is
+unknown; a focused probe would be smaller than the scan step wherever the microscope was defocused to make frames overlap,
+so a quadratic phase is added until the probe is `SPREAD` steps wide.
+Probe, near field: the root of the mean frame, propagated back.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .backends.base import Backend
+from .problem import Problem
+from .types import ComplexArray, FloatArray, PtychonError
+
+#: Width (twice the rms radius) of the first probe in median nearest-neighbour steps.
+SPREAD = 3.0
+
+
+def mean_power(problem: Problem) -> float:
+    """mean_j ||y_j||^2, the mean counts of a frame over valid pixels; `problem` on the host."""
+    # not a BLAS product: its sum depends on threads and alignment, and a sequential engine amplifies the last bit
+    return float(sum(float((y * y).sum(dtype=np.float64)) for y in problem.amplitude) / len(problem))
+
+
+def scaled_probe(probe: ComplexArray, power: float) -> ComplexArray:
+    """The probe times the number that makes sum |P|^2 = `power`, (K, P, Q) complex64."""
+    norm = float(np.sum(np.abs(probe.astype(np.complex128)) ** 2))
+    return np.asarray(probe * np.sqrt(power / norm), np.complex64)
+
+
+def initial_object(problem: Problem, probe: ComplexArray, power: float) -> ComplexArray:
+    """Constant object c with c^2 ||P||^2 = `power`, (H, W) complex64."""
+    norm = float(np.sum(np.abs(probe.astype(np.complex128)) ** 2))
+    return np.full(problem.object_shape, np.sqrt(power / norm), np.complex64)
+
+
+def initial_probe(problem: Problem, backend: Backend) -> ComplexArray:
+    """A first probe from the mean frame, (1, P, Q) complex64 with sum |P|^2 = mean power. `problem` on the host."""
+    intensity = np.mean(np.square(problem.amplitude, dtype=np.float32), axis=0)
+    power = mean_power(problem)
+    if power <= 0:
+        raise PtychonError("all frames are zero in every valid pixel: there is nothing to start from")
+    root = np.sqrt(intensity).astype(np.complex64)
+    if problem.propagator.transfer is not None:
+        local = problem.to(backend)
+        wave = backend.to_host(local.propagator.backward(backend.asarray(root[None]), backend))
+        return scaled_probe(wave, power)
+    target = SPREAD * _median_step(problem)
+    fy, fx = np.meshgrid(np.fft.fftfreq(root.shape[0]), np.fft.fftfreq(root.shape[1]), indexing="ij")
+
+    def focus(curvature: float) -> ComplexArray:
+        wave = np.fft.ifft2(root * np.exp(1j * np.pi * curvature * (fy**2 + fx**2)))
+        return np.fft.fftshift(wave)
+
+    # the width grows with the curvature; bisection in a bracket that reaches half the frame
+    low, high = 0.0, float(min(root.shape)) ** 2
+    target = min(target, min(root.shape) / 3)
+    if _width(focus(0.0)) < target:
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (middle, high) if _width(focus(middle)) < target else (low, middle)
+    return scaled_probe(focus(low)[None], power)
+
+
+def _width(wave: ComplexArray) -> float:
+    """Twice the rms radius of |wave|^2 in pixels."""
+    weight = np.abs(wave) ** 2
+    weight = weight / weight.sum()
+    y, x = (np.arange(n) - n // 2 for n in wave.shape)
+    return float(2 * np.sqrt((weight * (y[:, None] ** 2 + x[None, :] ** 2)).sum()))
+
+
+def _median_step(problem: Problem) -> float:
+    """Median distance to the nearest other position, object pixels."""
+    from scipy.spatial import cKDTree
+
+    centres: FloatArray = problem.corners + problem.shifts[problem.shift_index].astype(np.float64)
+    centres = np.unique(centres, axis=0)
+    if len(centres) < 2:
+        return 1.0
+    distance, _ = cKDTree(centres).query(centres, k=2)
+    return float(np.median(distance[:, 1]))

@@ -1,0 +1,127 @@
+"""Fused sweeps: the same step as an engine's own, as compiled loops over positions. `find` says where one exists.
+
+An engine's `step` stays the specification; tests hold each sweep here against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from ..types import Array, IntArray
+from . import _numba, _numba_dm, _numba_ep, _numba_pie
+from ._numba import f4
+
+Step = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
+_NO_TRANSFER = np.zeros((1, 1), np.complex64)
+
+
+def find(engine: Any, problem: Any, batches: Any, threads: int) -> Step | None:
+    """The fused step of `engine` for these batches, or None where only the engine's own will do."""
+    one_by_one = all(isinstance(b, slice) and b.stop - b.start == 1 for b in batches)
+    apart = one_by_one or getattr(batches, "disjoint", False)
+    if engine.name == "ep":
+        return lambda *a: _ep(engine, *a, together=not apart)
+    if engine.name == "dm":
+        return (lambda *a: _difference_map(engine, *a, threads=threads)) if engine.beta == 1 else None
+    if engine.name in ("pie", "epie", "rpie") and (one_by_one or (apart and not engine.moves_probe)):
+        return lambda *a: _iterative(engine, *a)
+    return None
+
+
+def _order(batches: Any) -> tuple[IntArray, IntArray]:
+    """Positions in the order of the batches, and where each batch begins and ends."""
+    groups = [np.arange(b.start, b.stop) if isinstance(b, slice) else b for b in batches]
+    return np.concatenate(groups), np.cumsum([0, *(len(g) for g in groups)])
+
+
+def _transfer(problem: Any) -> tuple[Array, bool]:
+    transfer = problem.propagator.transfer
+    return (_NO_TRANSFER, False) if transfer is None else (transfer, True)
+
+
+def _iterative(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any) -> tuple[Any, Any]:
+    from ..engines.base import Report
+
+    order, _ = _order(batches)
+    transfer, near = _transfer(problem)
+    root, step, a, reg = _numba_pie.weights(engine)
+    scan = problem.shift_index, problem.corners, problem.amplitude, problem.mask, order
+    if engine.probe_moves_at(state.epoch):
+        ramps = _numba.separable_ramps(problem.shifts, problem.frame_shape)
+        p_step, p_reg = f4(engine.probe_step), f4(getattr(engine, "probe_reg", 1.0))
+        misfit = _numba_pie.moving_probe_sweep(
+            state.object, state.probe, problem.subpixel, *ramps, *scan, step, reg, p_step, p_reg, transfer, near
+        )
+    else:
+        probes = np.ascontiguousarray(ctx.backend.kernels.shift(state.probe, problem.shifts))
+        misfit = _numba_pie.fixed_probe_sweep(state.object, probes, *scan, root, step, a, reg, transfer, near)
+    state.epoch += 1
+    return state, Report(ctx.comm.sum(misfit))
+
+
+def _ep(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, together: bool) -> tuple[Any, Any]:
+    order, bounds = _order(batches)
+    transfer, near = _transfer(problem)
+    measure = state.epoch % engine.residual_every == 0
+    engine.update_prior(state, ctx)
+    misfit, chi2, noise, skips = _numba_ep.ep_sweep(
+        state.precision, state.natural, state.messages, state.message_precision, state.probes, problem.shift_index,
+        problem.corners, problem.amplitude, problem.mask, order, bounds, together, f4(engine.offset(problem)),
+        f4(state.noise_variance), engine.output == "laplace", f4(engine.weight), transfer, near, measure,
+    )  # fmt: skip
+    done: tuple[Any, Any] = engine.finish(state, problem, ctx, misfit if measure else None, chi2, noise, skips)
+    return done
+
+
+def _difference_map(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, threads: int) -> tuple[Any, Any]:
+    from ..engines.base import Report
+
+    transfer, near = _transfer(problem)
+    measure = state.epoch % engine.residual_every == 0
+    moves = engine.probe_moves_at(state.epoch)
+    parts = np.array_split(np.argsort(problem.shift_index, kind="stable"), threads)
+    parts = [part for part in parts if len(part)]
+    index, corners, shape = problem.shift_index, problem.corners, state.object.shape
+    ramps = _numba.separable_ramps(problem.shifts, problem.frame_shape)
+
+    def shifted() -> Array:
+        return np.ascontiguousarray(ctx.backend.kernels.shift(state.probe, problem.shifts))
+
+    with ThreadPoolExecutor(len(parts)) as pool:
+
+        def each(function: Callable[[int], Any]) -> list[Any]:
+            return [function(0)] if len(parts) == 1 else list(pool.map(function, range(len(parts))))
+
+        probes = shifted()
+        for _ in range(engine.overlap_passes if moves else 1):
+            num = np.zeros((len(parts), *shape), np.complex64)
+            den = np.zeros((len(parts), *shape), np.float32)
+            each(lambda t: _numba_dm.object_sums(state.waves, probes, index, corners, parts[t], num[t], den[t]))
+            new = np.empty_like(state.object)
+            _numba_dm.settle(num, den, state.object, f4(engine.object_inertia), new)
+            state.object = new
+            if not moves:
+                break
+            spectra = np.zeros((len(parts), *state.probe.shape), np.complex64)
+            weight = np.zeros((len(parts), *problem.frame_shape), np.float32)
+            each(
+                lambda t: _numba_dm.probe_sums(
+                    state.waves, state.object, probes, index, corners, parts[t], *ramps, spectra[t], weight[t]
+                )
+            )
+            force, total = ctx.backend.ifft2(spectra.sum(axis=0)), weight.sum(axis=0)
+            share = engine.probe_inertia
+            state.probe = state.probe + force / ((1 - share) * total + share * total.max())
+            probes = shifted()
+        data = problem.amplitude, problem.mask
+        misfit = each(
+            lambda t: _numba_dm.reflect(
+                state.waves, state.object, probes, index, corners, *data, parts[t], f4(1), transfer, near, measure
+            )
+        )
+    state.epoch += 1
+    return state, Report(ctx.comm.sum(sum(misfit)) if measure else None)

@@ -1,0 +1,344 @@
+"""The only loop over passes, as a generator, and the one call that does everything."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from . import __version__
+from .backends import Backend, get_backend
+from .dataset import Dataset
+from .engines import Context, Engine, Report, State, make
+from .initialise import initial_object, initial_probe, mean_power, scaled_probe
+from .metrics import residual
+from .problem import Problem
+from .result import Result
+from .schedule import Batches, Schedule
+from .types import ComplexArray, FloatArray, PtychonError, PtychonWarning
+
+#: Restarts of a failed run before it is given up.
+MAX_RESTARTS = 2
+#: Passes in a row below the tolerance before a run counts as converged.
+STILL_PASSES = 5
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What `iterate` yields after each pass.
+
+    Attributes
+    ----------
+    epoch : int
+        Passes done, earlier runs included.
+    epochs : int or None
+        Passes planned.
+    error : float
+        R of this pass; NaN where it was not measured.
+    extra : dict of str to float
+    state : State
+        On the device; changes in the next pass.
+    seconds : float
+        Since the first pass began.
+    """
+
+    epoch: int
+    epochs: int | None
+    error: float
+    state: State
+    seconds: float
+    extra: dict[str, float] = field(default_factory=dict)
+
+
+Callback = Callable[[Progress], "bool | None"]
+
+
+def iterate(
+    problem: Problem,
+    engine: Engine,
+    object: ComplexArray,
+    probe: ComplexArray,
+    *,
+    ctx: Context,
+    schedule: Schedule | None = None,
+    resume: State | None = None,
+    epochs: int | None = None,
+) -> Iterator[Progress]:
+    """Yield a `Progress` after every pass, for ever.
+
+    Parameters
+    ----------
+    problem : Problem
+        On the host or already on the backend's device.
+    engine : Engine
+    object : (H, W) complex array
+    probe : (K, P, Q) complex array
+    ctx : Context
+    schedule : Schedule, optional
+        Default: the kind the engine asks for, in the order of the scan.
+    resume : State, optional
+        Go on from this state (it is changed) instead of from `object` and `probe`.
+    epochs : int, optional
+        Only passed on to `Progress`.
+    """
+    backend = ctx.backend
+    local = problem.to(backend)
+    schedule = schedule or Schedule(kind=engine.schedule)
+    power = mean_power(problem) * len(problem)
+    state = resume if resume is not None else engine.init(local, backend.asarray(object), backend.asarray(probe), ctx)
+    batches = Batches()
+    start = time.perf_counter()
+    while True:
+        if not batches or schedule.shuffle:
+            batches = schedule.batches(local, state.epoch)
+        step = backend.fast_step(engine, local, batches) or engine.step
+        state, report = step(state, local, batches, ctx)
+        error, extra = _read(report, power, backend)
+        yield Progress(state.epoch, epochs, error, state, time.perf_counter() - start, extra)
+
+
+def _read(report: Report, power: float, backend: Backend) -> tuple[float, dict[str, float]]:
+    error = float("nan")
+    if report.misfit is not None:
+        error = float(np.sqrt(float(backend.to_host(report.misfit)) / power))
+    return error, {k: float(backend.to_host(v)) for k, v in report.extra.items()}
+
+
+def warm_up(problem: Problem, engine: Engine, ctx: Context, modes: int = 1, schedule: Schedule | None = None) -> float:
+    """Compile everything a run of `engine` needs by running it on a tiny problem of the same kind; returns the seconds."""
+    start = time.perf_counter()
+    n, (p, q) = 3, (8, 8)
+    shifts = np.array([[0.25, 0.5]] if problem.subpixel else [[0, 0]], np.float32)
+    propagator = problem.propagator
+    if propagator.transfer is not None:
+        propagator = type(propagator)(np.ones((p, q), np.complex64))  # type: ignore[call-arg]
+    tiny = replace(
+        problem,
+        amplitude=np.ones((n, p, q), np.float32),
+        mask=np.ones((1 if len(problem.mask) == 1 else n, p, q), bool),
+        corners=np.array([[0, 0], [1, 1], [2, 2]], np.int32),
+        shifts=shifts,
+        shift_index=np.zeros(n, np.int32),
+        object_shape=(p + 3, q + 3),
+        propagator=propagator,
+    )
+    probe = np.ones((modes, p, q), np.complex64)
+    # everything an engine does only later, it must do at once here
+    late = {name: 0 for name in ("probe_start", "prior_start", "noise_start") if hasattr(engine, name)}
+    eager: Engine = replace(engine, **late)  # type: ignore[type-var]
+    steps = iterate(tiny, eager, np.ones(tiny.object_shape, np.complex64), probe, ctx=ctx, schedule=schedule)
+    for _ in range(2):
+        next(steps)
+    ctx.backend.synchronise()
+    return time.perf_counter() - start
+
+
+def reconstruct(
+    data: Dataset | Problem,
+    engine: str | Engine = "rpie",
+    *,
+    epochs: int = 100,
+    backend: str | Backend = "auto",
+    callbacks: Sequence[Callback] = (),
+    object: ComplexArray | None = None,
+    probe: ComplexArray | None = None,
+    start: Result | None = None,
+    schedule: Schedule | str | None = None,
+    batch_size: int = 16,
+    shuffle: bool | None = None,
+    seed: int = 0,
+    subpixel: bool = True,
+    tolerance: float | None = None,
+    **options: Any,
+) -> Result:
+    """Reconstruct object and probe from a scan.
+
+    Parameters
+    ----------
+    data : Dataset or Problem
+    engine : {"pie", "epie", "rpie", "dm", "ep"} or Engine
+    epochs : int
+        Passes over the data.
+    backend : {"auto", "numpy", "cupy", "reference"} or Backend
+    callbacks : sequence of callables
+        Called with a `Progress` after each pass; True ends the run.
+    object : (H, W) complex array, optional
+        First object; default a constant. Never changed.
+    probe : (P, Q) or (K, P, Q) complex array, optional
+        First probe, or the known one for engines that do not move it; default that of the data set, else from the mean frame.
+        Never changed. Engines that move the probe rescale it to the mean counts of a frame.
+    start : Result, optional
+        An earlier result to start from: its object, its probe, and its count of passes.
+    schedule : Schedule or str, optional
+        How a pass is cut into batches; default what the engine asks for.
+    batch_size : int
+        Of the schedule "minibatch".
+    shuffle : bool, optional
+        Visit frames in a new random order each pass; default True for ePIE and rPIE, False for the others.
+    seed : int
+        Of the shuffling. The result is a function of seed, backend and thread count.
+    subpixel : bool
+        Honour fractions of a pixel in the positions.
+    tolerance : float, optional
+        Stop when the object's relative change stays below this for five passes (engines that report it: "ep").
+    **options
+        Of the engine, as `ptychon engines` lists them.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    PtychonError
+        For bad input, unknown names, or a run that fails after its restarts.
+    """
+    if epochs < 1:
+        raise PtychonError(f"epochs is {epochs}; at least 1 pass is needed")
+    chosen = make(engine, **options) if isinstance(engine, str) else engine
+    if not isinstance(engine, str) and options:
+        raise PtychonError(f"options {', '.join(options)} were given beside a ready engine; set them on the engine")
+    ctx = Context(get_backend(backend))
+    problem = Problem.from_dataset(data, subpixel=subpixel) if isinstance(data, Dataset) else data
+    first_object, first_probe = _first_guess(data, problem, chosen, ctx, object, probe, start)
+    if not isinstance(schedule, Schedule):
+        shuffle = chosen.name in ("epie", "rpie") if shuffle is None else shuffle
+        schedule = Schedule(kind=schedule or chosen.schedule, size=batch_size, shuffle=shuffle, seed=seed)
+    compile_seconds = warm_up(problem, chosen, ctx, len(first_probe), schedule)
+    before = start.epochs if start is not None else 0
+    rows, state, seconds, chosen = _run(
+        problem, chosen, first_object, first_probe, ctx, schedule, epochs, callbacks, tolerance, before
+    )
+    estimate = chosen.estimate(state, ctx)
+    host = ctx.backend.to_host
+    found_object, found_probe = host(estimate.object), host(estimate.probe)
+    if not (np.isfinite(found_object).all() and np.isfinite(found_probe).all()):
+        raise PtychonError(
+            f"engine {chosen.name!r} diverged (object or probe not finite after {len(rows)} passes); "
+            f"try smaller steps, a larger object_reg, or another first probe"
+        )
+    names = sorted({name for _, extra in rows for name in extra})
+    earlier = start.errors if start is not None else np.zeros(0, np.float32)
+    return Result(
+        object=found_object,
+        probe=found_probe,
+        object_std=None if estimate.object_std is None else host(estimate.object_std),
+        errors=np.concatenate([earlier, np.array([e for e, _ in rows], np.float32)]).astype(np.float32),
+        final_error=residual(problem, found_object, found_probe, ctx.backend),
+        positions=_centres(problem),
+        origin=problem.origin,
+        pixel_size=problem.pixel_size,
+        engine=chosen.name,
+        epochs=before + len(rows),
+        backend=ctx.backend.name,
+        options=_options(chosen),
+        history={name: np.array([extra.get(name, np.nan) for _, extra in rows], np.float32) for name in names},
+        settings={"epochs": epochs, "seed": seed, "subpixel": subpixel, "schedule": asdict(schedule)},
+        provenance={"ptychon": __version__, "backend": ctx.backend.describe()},
+        seconds=seconds,
+        compile_seconds=compile_seconds,
+    )
+
+
+def _run(
+    problem: Problem,
+    engine: Engine,
+    object: ComplexArray,
+    probe: ComplexArray,
+    ctx: Context,
+    schedule: Schedule,
+    epochs: int,
+    callbacks: Sequence[Callback],
+    tolerance: float | None,
+    before: int,
+) -> tuple[list[tuple[float, dict[str, float]]], State, float, Engine]:
+    """The passes, with the stop rule and restarts: history, last state, seconds, and the engine that made it."""
+    began = time.perf_counter()
+    try:
+        for attempt in range(MAX_RESTARTS + 1):
+            rows: list[tuple[float, dict[str, float]]] = []
+            still = 0
+            remedy = None
+            for progress in iterate(problem, engine, object, probe, ctx=ctx, schedule=schedule, epochs=epochs):
+                rows.append((progress.error, progress.extra))
+                seen = replace(progress, epoch=before + progress.epoch, epochs=before + epochs)
+                stop = any([bool(callback(seen)) for callback in callbacks])
+                change = progress.extra.get("change")
+                still = still + 1 if tolerance and change is not None and change < tolerance else 0
+                remedy = getattr(engine, "remedy", lambda extra: None)(progress.extra)
+                if remedy is not None or stop or still >= STILL_PASSES or len(rows) >= epochs:
+                    break
+            if remedy is None:
+                return rows, progress.state, time.perf_counter() - began, engine
+            if attempt < MAX_RESTARTS:
+                warnings.warn(
+                    f"pass {len(rows)} of engine {engine.name!r} learned nothing from most frames; starting again with "
+                    f"{_difference(engine, remedy)}",
+                    PtychonWarning,
+                    stacklevel=4,
+                )
+                engine = remedy
+        raise PtychonError(
+            f"engine {engine.name!r} failed {MAX_RESTARTS + 1} times (most frames taught it nothing); start it from the "
+            f"result of another engine, or give a better probe"
+        )
+    finally:
+        for callback in callbacks:
+            close = getattr(callback, "close", None)
+            if close is not None:
+                close()
+
+
+def _options(engine: Engine) -> dict[str, Any]:
+    return asdict(engine)  # type: ignore[call-overload, no-any-return]
+
+
+def _difference(old: Engine, new: Engine) -> str:
+    a, b = _options(old), _options(new)
+    return ", ".join(f"{k}={b[k]}" for k in b if a[k] != b[k])
+
+
+def _centres(problem: Problem) -> FloatArray:
+    p, q = problem.frame_shape
+    centres: FloatArray = problem.corners + np.array([p // 2, q // 2]) + problem.shifts[problem.shift_index].astype(float)
+    return centres
+
+
+def _first_guess(
+    data: Dataset | Problem,
+    problem: Problem,
+    engine: Engine,
+    ctx: Context,
+    object: ComplexArray | None,
+    probe: ComplexArray | None,
+    start: Result | None,
+) -> tuple[ComplexArray, ComplexArray]:
+    """Object (H, W) and probe (K, P, Q) to start from."""
+    power = mean_power(problem)
+    if start is not None:
+        object = start.object if object is None else object
+        probe = start.probe if probe is None else probe
+    elif probe is None and isinstance(data, Dataset):
+        probe = data.probe
+    if probe is None:
+        probe = initial_probe(problem, ctx.backend)
+    probe = np.asarray(probe)
+    probe = probe[None] if probe.ndim == 2 else probe
+    if probe.ndim != 3 or probe.shape[1:] != problem.frame_shape:
+        raise PtychonError(f"the probe has shape {probe.shape}; frames are {problem.frame_shape}: they must agree")
+    if not np.isfinite(probe).all() or not np.any(probe):
+        raise PtychonError("the first probe has values that are not finite, or is zero everywhere")
+    if engine.moves_probe and start is None and object is None:
+        probe = scaled_probe(probe, power)
+    if object is None:
+        object = initial_object(problem, probe, power)
+    object = np.asarray(object)
+    if object.shape != problem.object_shape:
+        raise PtychonError(f"the first object has shape {object.shape}; the problem needs {problem.object_shape}")
+    if not np.isfinite(object).all():
+        raise PtychonError("the first object has values that are not finite")
+    return object.astype(np.complex64), probe.astype(np.complex64)
