@@ -1,0 +1,128 @@
+"""What the commands share: quantities with units as options, and options of engines as text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .types import PtychonError
+from .units import Dimension, parse, parse_pair, parse_shape
+
+#: Options of `ptychon.reconstruct.reconstruct` that --set takes beside those of the engine: kind, default, meaning.
+RUN_OPTIONS: dict[str, tuple[type, Any, str]] = {
+    "schedule": (str, None, "sequential, levels, colours, minibatch or parallel; default what the engine asks for"),
+    "batch_size": (int, 16, "frames of a batch of the schedule minibatch"),
+    "shuffle": (bool, None, "visit frames in a new order every pass; default true for epie and rpie"),
+    "tolerance": (float, None, "stop when the object changes by less than this for five passes (ep)"),
+}
+_TRUE, _FALSE, _NONE = ("true", "yes", "on", "1"), ("false", "no", "off", "0"), ("none", "null", "auto")
+
+
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:  # generic to type checkers only in older versions
+    _ParamType = click.ParamType
+
+
+class Quantity(_ParamType):
+    """A number with a unit, ``3.65mm``; plain numbers are SI. With `pair`, two of them with a comma."""
+
+    def __init__(self, dimension: Dimension, pair: bool = False) -> None:
+        self.dimension: Dimension = dimension
+        self.pair = pair
+        self.name = dimension
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """SI, or a usage error."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return parse_pair(value, self.dimension) if self.pair else parse(value, self.dimension)
+        except PtychonError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Shape(_ParamType):
+    """``40x60``: rows x columns."""
+
+    name = "rows x columns"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """(rows, columns), or a usage error."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return parse_shape(value, "it")
+        except PtychonError as error:
+            self.fail(str(error), param, ctx)
+
+
+def engine_options(engine: str, settings: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """``--set name=value`` texts as typed options of the engine and of the run.
+
+    Raises
+    ------
+    PtychonError
+        Unknown engine or option (with the nearest name), a value of the wrong type, a name set twice.
+    """
+    from .engines import make, nearest, options, registry
+
+    if engine not in registry:
+        raise PtychonError(f"unknown engine {engine!r}; {nearest(engine, registry)}")
+    known = options(registry[engine])
+    chosen: dict[str, Any] = {}
+    run: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = (part.strip() for part in setting.partition("="))
+        name = name.replace("-", "_")
+        if not (name and equals):
+            raise PtychonError(f"--set {setting!r} is not of the form name=value, for example --set object_step=0.8")
+        if name in chosen or name in run:
+            raise PtychonError(f"--set {name} is given twice; give it once")
+        if name in known:
+            chosen[name] = typed(name, text, type(known[name]), known[name])
+        elif name in RUN_OPTIONS:
+            kind, default, _ = RUN_OPTIONS[name]
+            run[name] = typed(name, text, kind, default)
+        else:
+            raise PtychonError(f"engine {engine!r} has no option {name!r}; {nearest(name, [*known, *RUN_OPTIONS])}")
+    make(engine, **chosen)  # ranges are checked now, before any data are read
+    return chosen, run
+
+
+def typed(name: str, text: str, kind: type, default: Any) -> Any:
+    """The value of an option from its text: of type `kind`, or None where that is the default.
+
+    Raises
+    ------
+    PtychonError
+        If the text is not of that type.
+    """
+    lowered = text.lower()
+    if default is None and lowered in _NONE:
+        return None
+    if kind is bool and lowered in (*_TRUE, *_FALSE):
+        return lowered in _TRUE
+    try:
+        if kind is int:
+            return int(text)
+        if kind is float:
+            return float(text)
+    except ValueError:
+        pass
+    if kind is str:
+        return text
+    if kind is type(None):  # nothing is known of its type
+        return int(text) if re.fullmatch(r"[+-]?\d+", text) else _number_or_text(text)
+    what = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, kind.__name__)
+    raise PtychonError(f"option {name} is {text!r}; it must be {what}, like its default {default!r}")
+
+
+def _number_or_text(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
