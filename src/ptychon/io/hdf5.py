@@ -67,10 +67,10 @@ def write_aside(path: PathLike) -> Iterator[Path]:
         If the folder is missing or cannot be written, or the disk is full.
     """
     target = Path(os.path.realpath(path))  # through a symbolic link to what it points at
-    if target.exists() and not target.is_file():
-        raise PtychonError(f"cannot write {path}: it is {'a folder' if target.is_dir() else 'not a regular file'}")
     aside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.part")
     try:
+        if target.exists() and not target.is_file():
+            raise PtychonError(f"cannot write {path}: it is {'a folder' if target.is_dir() else 'not a regular file'}")
         os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         try:
             yield aside
@@ -80,7 +80,7 @@ def write_aside(path: PathLike) -> Iterator[Path]:
             aside.unlink(missing_ok=True)
             raise
     except OSError as error:
-        kept = "; the file that was there is unharmed" if target.exists() else ""
+        kept = "; the file that was there is unharmed" if os.path.exists(target) else ""
         raise PtychonError(f"cannot write {path}: {_reason(error)}{kept}") from error
     with contextlib.suppress(OSError):  # the name itself; not every file system lets a folder be flushed
         _to_disk(target.parent)
@@ -192,10 +192,6 @@ def check_readable(path: PathLike) -> None:
             pass
     except OSError as error:
         raise PtychonError(f"cannot read {path}: {_reason(error)}") from error
-    except PtychonError:
-        raise
-    except ValueError as error:  # a NUL in the name
-        raise PtychonError(f"{str(path)!r} is not the name of a file") from error
 
 
 def _first_line(error: BaseException) -> str:

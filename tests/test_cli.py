@@ -1,0 +1,286 @@
+"""The command line, end to end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ptychon import Dataset, __version__
+from ptychon.__main__ import main
+from ptychon.io import load, load_result, write_dataset
+
+FAST = ["--backend", "reference", "--epochs", "3"]
+
+
+@pytest.fixture
+def scan():
+    """A small scan, simulated: 16 frames of 16x16 px, in pixels."""
+    from ptychon import phantoms, probes
+    from ptychon.scan import raster
+    from ptychon.simulate import simulate
+
+    shape = (40, 40)
+    truth = phantoms.complex_object(phantoms.texture(shape), phantoms.texture(shape, 1))
+    probe = probes.defocused_aperture((16, 16), radius=5, defocus=4)
+    return simulate(truth, probe, raster(4, 4, jitter=1), noise="poisson", mean_counts=1e5).dataset
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Everything happens in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def files():
+    return sorted(p.name for p in Path().iterdir())
+
+
+def refused(capsys, *arguments):
+    """The message of a run that must fail: one line, exit code 2, no traceback."""
+    before = files()
+    assert main(list(arguments)) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = [line for line in err.splitlines() if not line.startswith("ptychon: warning: ")]
+    assert len(lines) == 1
+    assert lines[0].startswith("ptychon: ")
+    assert files() == before, "something was left behind"
+    return lines[0]
+
+
+def test_from_a_file_to_a_result_and_a_picture(scan, capsys):
+    write_dataset("scan.cxi", scan)
+    assert main(["reconstruct", "scan.cxi", *FAST]) == 0
+    out, err = capsys.readouterr()
+    assert files() == ["scan.cxi", "scan_rpie.h5", "scan_rpie.png"]
+    assert "R final" in out
+    assert err == ""
+    result = load_result("scan_rpie.h5")
+    assert (result.engine, result.epochs, len(result.errors)) == ("rpie", 3, 3)
+    assert np.isfinite(result.errors).all()
+    assert result.settings["input"] == "scan.cxi"
+    assert len(result.provenance["input_sha256"]) == 64
+    assert main(["reconstruct", "scan.cxi", *FAST, "--start", "scan_rpie.h5", "-o", "more.h5", "-q"]) == 0
+    assert load_result("more.h5").epochs == 6
+    assert capsys.readouterr() == ("", "")
+
+
+def test_options_reach_the_engine(scan, capsys):
+    np.savez("scan.npz", patterns=scan.patterns, positions_px=scan.positions)
+    np.save("probe.npy", np.ones((16, 16), complex))
+    arguments = ["--set", "object_step=0.5", "--set", "probe_start=2", "--set", "schedule=minibatch", "--set"]
+    arguments += [
+        "batch_size=4",
+        "--set",
+        "shuffle=no",
+        "--seed",
+        "7",
+        "--no-subpixel",
+        "--probe",
+        "probe.npy",
+        "--json",
+    ]
+    assert main(["reconstruct", "scan.npz", *FAST, *arguments, "-o", "a.h5", "--picture", "b.png"]) == 0
+    numbers = json.loads(capsys.readouterr().out)
+    assert numbers["result"] == "a.h5"
+    assert 0 < numbers["error_final"] < 1
+    result = load_result("a.h5")
+    assert result.options["object_step"] == 0.5
+    assert result.options["probe_start"] == 2
+    assert result.settings["schedule"] == {"kind": "minibatch", "size": 4, "shuffle": False, "seed": 7}
+    assert result.settings["subpixel"] is False
+    assert files() == ["a.h5", "b.png", "probe.npy", "scan.npz"]
+
+
+def test_verbose_tells_where_values_came_from(scan, capsys):
+    np.savez("scan.npz", patterns=scan.patterns, positions_px=scan.positions)
+    assert main(["reconstruct", "scan.npz", *FAST, "-v", "--pixel-size", "5nm"]) == 0
+    out, err = capsys.readouterr()
+    assert "file: positions from positions_px" in err
+    assert "given: pixel_size = 5e-09" in err
+    assert "rpie epoch 3/3" in err
+    assert "pixel 5 nm" in out
+    assert load("scan.npz", pixel_size="5nm").pixel_size == load_result("scan_rpie.h5").pixel_size
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: {"patterns": d.patterns[:, 0]}, "no stack of diffraction patterns"),
+        (lambda d: {"patterns": d.patterns[:5]}, "16 positions for 5 frames"),
+        (lambda d: {"positions_px": d.positions[:, :1]}, "positions are (frames, 2)"),
+        (lambda d: {"positions_px": np.where(d.positions > 5, np.nan, d.positions)}, "not finite"),
+        (lambda d: {"patterns": np.where(d.patterns == d.patterns.max(), np.nan, d.patterns)}, "not finite"),
+        (lambda d: {"patterns": d.patterns.astype(float) - 1}, "negative"),
+        (lambda d: {"patterns": 0 * d.patterns}, "zero in every valid pixel"),
+        (lambda d: {"patterns": d.patterns[:1], "positions_px": d.positions[:1]}, "1 position"),
+        (lambda d: {"mask": np.zeros((16, 16), bool)}, "no valid pixel"),
+        (lambda d: {"mask": np.ones((5, 5), bool)}, "mask has shape (5, 5)"),
+        (lambda d: {"positions_px": 1e6 * d.positions}, "object pixels"),
+    ],
+)
+def test_bad_scans(scan, capsys, change, message):
+    arrays = {"patterns": scan.patterns, "positions_px": scan.positions} | change(scan)
+    np.savez("scan.npz", **arrays)
+    assert message in refused(capsys, "reconstruct", "scan.npz", *FAST)
+
+
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [
+        ({"object_shape": (24, 24)}, "outside the object"),
+        ({"object_shape": (8, 8)}, "larger than the object"),
+        ({"geometry": "near"}, "near-field data need"),
+    ],
+)
+def test_scans_that_do_not_fit(scan, capsys, known, message):
+    write_dataset("scan.cxi", Dataset(patterns=scan.patterns, positions=scan.positions, **known))
+    assert message in refused(capsys, "reconstruct", "scan.cxi", *FAST)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--engine", "rpei"], "did you mean 'rpie'"),
+        (["--set", "objet_step=1"], "did you mean 'object_step'"),
+        (["--set", "object_step=high"], "must be a number"),
+        (["--set", "object_step=9"], "must lie in"),
+        (["--set", "probe_start=1.5"], "whole number"),
+        (["--set", "shuffle=perhaps"], "true or false"),
+        (["--set", "schedule=zigzag"], "choose one of"),
+        (["--set", "object_step"], "name=value"),
+        (["--set", "object_step=1", "--set", "object-step=1"], "given twice"),
+        (["--backend", "cupi"], "did you mean 'cupy'"),
+        (["--epochs", "0"], "at least 1"),
+        (["--energy", "12kev"], "did you mean keV"),
+        (["--rotation", "-126"], "more than a turn"),
+        (["--scan-shape", "40"], "rows x columns"),
+        (["--wavelength", "1A", "--energy", "1keV"], "state the same thing"),
+        (["--bogus"], "No such option"),
+        (["-o", "no/a.h5"], "folder does not exist"),
+        (["-o", "scan.npz/a.h5"], "not a folder"),
+        (["-o", "/proc/a.h5"], "cannot write"),
+        (["-o", "a.png"], "must be named"),
+        (["--picture", "a.doc"], "must be named"),
+        (["--picture", "no/a.png"], "folder does not exist"),
+        (["--start", "none.h5"], "no such file"),
+        (["--start", "scan.npz"], "not an HDF5 file"),
+        (["--probe", "small.npy"], "they must agree"),
+        (["--probe", "scan.npz"], "no array called probe"),
+        (["--positions-path", "none"], "neither a file nor a dataset"),
+        (["--data-path", "none"], "no dataset 'none'"),
+    ],
+)
+def test_bad_requests(scan, capsys, arguments, message):
+    np.savez("scan.npz", patterns=scan.patterns, positions_px=scan.positions)
+    np.save("small.npy", np.ones((4, 4), complex))
+    fast = [a for a in FAST if a not in ("--epochs", "3")] if "--epochs" in arguments else FAST
+    assert message in refused(capsys, "reconstruct", "scan.npz", *fast, *arguments)
+
+
+def test_other_bad_requests(scan, capsys):
+    assert "no such file" in refused(capsys, "reconstruct", "none.cxi")
+    assert "is a folder" in refused(capsys, "reconstruct", ".")
+    assert "Missing argument" in refused(capsys, "reconstruct")
+    assert "Did you mean 'reconstruct'" in refused(capsys, "reconstrukt")
+    assert "unknown engine" in refused(capsys, "engines", "nix")
+    assert "cannot make the folder" in refused(capsys, "demo", "/proc/here")
+    write_dataset("scan_rpie.h5", scan)
+    assert "the file with the data" in refused(capsys, "reconstruct", "scan_rpie.h5", *FAST, "-o", "scan_rpie.h5")
+
+
+def test_an_existing_result_survives_a_failure(scan, capsys):
+    np.savez("scan.npz", patterns=scan.patterns * 0, positions_px=scan.positions)
+    Path("out.h5").write_text("precious")
+    assert "zero" in refused(capsys, "reconstruct", "scan.npz", *FAST, "-o", "out.h5")
+    assert Path("out.h5").read_text() == "precious"
+
+
+def test_a_warning_is_one_line(scan, capsys):
+    patterns = scan.patterns.copy()
+    patterns[3] = 0
+    np.savez("scan.npz", patterns=patterns, positions_px=scan.positions)
+    assert main(["reconstruct", "scan.npz", *FAST, "-q"]) == 0
+    assert (
+        capsys.readouterr().err == "ptychon: warning: 1 of 16 frames are zero in every valid pixel (first: frame 3)\n"
+    )
+
+
+def test_engines_help_and_version(capsys):
+    from ptychon.engines import options, registry
+
+    assert main(["engines"]) == 0
+    shown = capsys.readouterr().out
+    for name, cls in registry.items():
+        assert name in shown
+        assert all(option in shown for option in options(cls))
+    assert main(["engines", "rpie", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"rpie": options(registry["rpie"])}
+    for arguments, words in (
+        (["--version"], __version__),
+        (["--help"], "Examples"),
+        ([], "Examples"),
+        (["reconstruct", "--help"], "--focus-distance 3.65mm"),
+        (["demo", "--help"], "ptychon_demo"),
+    ):
+        assert main(arguments) == 0
+        assert words in capsys.readouterr().out
+
+
+def test_start_up_is_light():
+    """Help must not wait for compilers and plotting."""
+    code = (
+        "import sys; from ptychon.__main__ import main; main(['--help']); "
+        "print([m for m in ('numba', 'matplotlib', 'h5py', 'scipy', 'cupy', 'pydantic') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_ctrl_c_keeps_what_was_found(scan):
+    write_dataset("scan.cxi", scan)
+    command = [
+        sys.executable,
+        "-m",
+        "ptychon",
+        "reconstruct",
+        "scan.cxi",
+        "-v",
+        "--backend",
+        "reference",
+        "-n",
+        "100000",
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if "epoch" in line:
+                break
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "scan_rpie.h5" in out
+    assert 0 < load_result("scan_rpie.h5").epochs < 100000
+
+
+@pytest.mark.slow
+def test_demo(capsys):
+    assert main(["demo", "made", "--seed", "1"]) == 0
+    assert sorted(os.listdir("made")) == ["ep.h5", "ep.png", "rpie.h5", "rpie.png", "scan.cxi"]
+    out = capsys.readouterr().out
+    assert "dB from the truth" in out
+    first, second = load_result("made/rpie.h5"), load_result("made/ep.h5")
+    assert second.final_error < first.final_error < 0.06
+    assert second.object_std is not None
+    data = load("made/scan.cxi")
+    assert data.pixel_size == pytest.approx((20e-9, 20e-9), rel=1e-3)
