@@ -2,11 +2,40 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from .dataset import Dataset
 from .problem import Problem
 from .result import Result
 from .types import PtychonError, PtychonWarning
 
+if TYPE_CHECKING:
+    from .io import load
+    from .reconstruct import iterate, reconstruct
+
 __version__ = "0.1.0"
 
-__all__ = ["Dataset", "Problem", "PtychonError", "PtychonWarning", "Result", "__version__"]
+__all__ = [
+    "Dataset",
+    "Problem",
+    "PtychonError",
+    "PtychonWarning",
+    "Result",
+    "__version__",
+    "iterate",
+    "load",
+    "reconstruct",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """`load`, `iterate` and `reconstruct` come when first used: they bring h5py and Numba, which take a second to import."""
+    if name == "load":
+        from .io import load
+
+        return load
+    if name in ("iterate", "reconstruct"):
+        from importlib import import_module
+
+        return getattr(import_module(".reconstruct", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

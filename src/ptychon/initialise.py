@@ -71,7 +71,7 @@ def _width(wave: ComplexArray) -> float:
     """Twice the rms radius of |wave|^2 in pixels."""
     weight = np.abs(wave) ** 2
     weight = weight / weight.sum()
-    y, x = (np.arange(n) - n // 2 for n in wave.shape)
+    y, x = (np.arange(n, dtype=np.float64) - n // 2 for n in wave.shape)
     return float(2 * np.sqrt((weight * (y[:, None] ** 2 + x[None, :] ** 2)).sum()))
 
 

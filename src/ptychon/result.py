@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .types import ComplexArray, FloatArray
+from .types import BoolArray, ComplexArray, FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,8 @@ class Result:
         return total
 
     @property
-    def illuminated(self) -> FloatArray:
-        """(H, W) bool, where the illumination exceeds 10 % of its maximum: the region on which errors are reported."""
+    def illuminated(self) -> BoolArray:
+        """(H, W), where the illumination exceeds 10 % of its maximum: the region on which errors are reported."""
         light = self.illumination
-        return light > 0.1 * light.max()
+        lit: BoolArray = light > 0.1 * light.max()
+        return lit

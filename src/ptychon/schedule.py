@@ -83,7 +83,8 @@ def _as_slice(group: IntArray) -> Any:
 def _overlaps(corners: IntArray, j: int, shape: tuple[int, int], stop: int) -> BoolArray:
     """Which of the first `stop` windows overlap window j."""
     apart = np.abs(corners[:stop] - corners[j])
-    return (apart[:, 0] < shape[0]) & (apart[:, 1] < shape[1])
+    overlap: BoolArray = (apart[:, 0] < shape[0]) & (apart[:, 1] < shape[1])
+    return overlap
 
 
 def _levels(corners: IntArray, shape: tuple[int, int]) -> IntArray:

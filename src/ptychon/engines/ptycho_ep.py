@@ -42,6 +42,8 @@ ANSCOMBE, COUNT_VARIANCE = 3 / 8, 1 / 4
 NOISE_FLOOR = 1e-8
 #: Sweeps between two rebuilds of Lambda and eta from the messages: float32 increments drift by about 1e-5 in 400 sweeps.
 REBUILD_EVERY = 50
+#: Sampling ratio (measurements per lit object pixel) below which the output function "auto" changes, and from which sweep.
+NEAR_LIMIT, CAUTIOUS_START = 2.7, 10
 #: Least denominator of the probe update, relative to its maximum.
 PROBE_RIDGE = 1e-2
 
@@ -61,6 +63,8 @@ class EPState(State):
         The probe at each distinct sub-pixel shift.
     noise_variance, power : 0-d float32
         v, and mean(y^2) that its floor is relative to.
+    near_limit : bool, on the host
+        Whether the sampling ratio is too small for the plain Rician output function.
     """
 
     precision: Array = None
@@ -72,6 +76,7 @@ class EPState(State):
     probes: Array = None
     noise_variance: Array = None
     power: Array = None
+    near_limit: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +85,10 @@ class PtychoEP:
 
     Parameters
     ----------
-    output : {"rician", "laplace"}
-        The output function (see `kernels.reference`).
+    output : {"auto", "rician", "laplace"}
+        The output function (see `kernels.reference`). "auto" is Rician; with a known probe and fewer than 2.7 measurements per
+        lit object pixel it changes to Laplace after 10 sweeps. Near the sampling limit expectation propagation is
+        over-confident, and Laplace's inflated variance counters that; from the start, or with a good ratio, it is worse.
     prior : {"gaussian", "sparse"}
         CN(0, object_variance), or Bernoulli-Gauss with `sparse_density`.
     object_variance, sparse_density : float
@@ -105,7 +112,7 @@ class PtychoEP:
 
     name: ClassVar[str] = "ep"
     schedule: ClassVar[str] = "sequential"
-    output: str = "rician"
+    output: str = "auto"
     prior: str = "gaussian"
     object_variance: float = 1.0
     sparse_density: float = 0.1
@@ -119,7 +126,7 @@ class PtychoEP:
     residual_every: int = 5
 
     def __post_init__(self) -> None:
-        for option, allowed in (("output", ("rician", "laplace")), ("prior", ("gaussian", "sparse"))):
+        for option, allowed in (("output", ("auto", "rician", "laplace")), ("prior", ("gaussian", "sparse"))):
             if getattr(self, option) not in allowed:
                 raise PtychonError(f"{option} is {getattr(self, option)!r}; it must be one of {', '.join(allowed)}")
         check_range("damping", self.damping, 0, 1, open_low=False)
@@ -155,6 +162,11 @@ class PtychoEP:
         state.prior_precision, state.prior_natural = gaussian.message(problem.object_shape, xp)
         state.noise_variance = xp.asarray(self._variance(problem, power), "float32")
         state.probes = k.shift(P, problem.shifts)[:, 0]
+        light = xp.zeros(problem.object_shape, "float32")
+        for b in blocks(n):
+            k.scatter_add(light, problem.corners[b], k.abs2(state.probes[problem.shift_index[b]]))
+        lit = float((light > 0.1 * light.max()).sum())
+        state.near_limit = not self.moves_probe and n * p * q < NEAR_LIMIT * lit
         for b in blocks(n):
             windows = k.gather(O, problem.corners[b], (p, q))
             state.messages[b] = state.probes[problem.shift_index[b]] * windows
@@ -172,7 +184,7 @@ class PtychoEP:
 
     def step(self, state: EPState, problem: Problem, batches: list[Any], ctx: Context) -> tuple[EPState, Report]:
         k, xp, propagate = ctx.backend.kernels, ctx.backend.xp, problem.propagator
-        posterior = {"rician": k.rician, "laplace": k.laplace}[self.output]
+        posterior = k.laplace if self.uses_laplace(state) else k.rician
         measure = state.epoch % self.residual_every == 0
         misfit, chi2, noise, skips = (xp.zeros((), "float64") for _ in range(4))
         offset = ctx.backend.xp.asarray(self.offset(problem), "float32")
@@ -221,6 +233,10 @@ class PtychoEP:
         if misfit is not None:
             extra["chi2"] = chi2 / valid / used
         return state, Report(misfit, extra)
+
+    def uses_laplace(self, state: EPState) -> bool:
+        """Whether this sweep's output function is Laplace's."""
+        return self.output == "laplace" or (self.output == "auto" and state.near_limit and state.epoch >= CAUTIOUS_START)
 
     def estimate(self, state: EPState, ctx: Context) -> Estimate:
         return Estimate(state.natural / state.precision, state.probe, state.precision**-0.5)

@@ -7,7 +7,7 @@ reorder sums, which stays deterministic for one compiled binary. Everything rele
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba as nb
 import numpy as np
@@ -27,12 +27,15 @@ B0, B1, B2, B3, B4 = (np.float32(c) for c in BESSEL_B)
 C0, C1, C2, C3 = (np.float32(c) for c in BESSEL_C)
 D0, D1, D2, D3, D4 = (np.float32(c) for c in BESSEL_D)
 KMAX = np.float32(KAPPA_MAX)
-ZERO, ONE, TWO, HALF = np.float32(0), np.float32(1), np.float32(2), np.float32(0.5)
+ZERO: Any = np.float32(0)
+ONE: Any = np.float32(1)
+TWO: Any = np.float32(2)
+HALF: Any = np.float32(0.5)
 
 
 def jit(function: F) -> F:
     """The one way functions are compiled here: cached on disk, GIL released, float32 kept, no threads."""
-    return nb.njit(nogil=True, fastmath=True, cache=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+    return cast(F, nb.njit(nogil=True, fastmath=True, cache=True, error_model="numpy")(function))
 
 
 # ---------------------------------------------------------------- propagation
@@ -392,6 +395,6 @@ def bernoulli_gauss(mean: Array, variance: Array, density: float, scale: float) 
     real = variance.dtype
     out, out_variance, pi = np.empty_like(mean), np.empty_like(variance), np.empty_like(variance)
     log_prior = real.type(np.log(density / (1 - density)))
-    flat = (a.reshape(-1) for a in (mean, variance))
-    _bernoulli_gauss(*flat, log_prior, real.type(scale), out.reshape(-1), out_variance.reshape(-1), pi.reshape(-1))
+    results = out.reshape(-1), out_variance.reshape(-1), pi.reshape(-1)
+    _bernoulli_gauss(mean.reshape(-1), variance.reshape(-1), log_prior, real.type(scale), *results)
     return out, out_variance, pi

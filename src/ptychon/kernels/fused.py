@@ -71,7 +71,7 @@ def _ep(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, togeth
     misfit, chi2, noise, skips = _numba_ep.ep_sweep(
         state.precision, state.natural, state.messages, state.message_precision, state.probes, problem.shift_index,
         problem.corners, problem.amplitude, problem.mask, order, bounds, together, f4(engine.offset(problem)),
-        f4(state.noise_variance), engine.output == "laplace", f4(engine.weight), transfer, near, measure,
+        f4(state.noise_variance), engine.uses_laplace(state), f4(engine.weight), transfer, near, measure,
     )  # fmt: skip
     done: tuple[Any, Any] = engine.finish(state, problem, ctx, misfit if measure else None, chi2, noise, skips)
     return done
