@@ -174,7 +174,9 @@ def opened(path: PathLike) -> Iterator[h5py.File]:
     with file:
         try:
             yield file
-        except (OSError, RuntimeError, KeyError, TypeError, MemoryError) as error:
+        except PtychonError:
+            raise
+        except (OSError, RuntimeError, LookupError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
             raise PtychonError(f"{path} is damaged or not what it seems: {_first_line(error)}") from error
 
 
