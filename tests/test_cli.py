@@ -210,9 +210,7 @@ def test_a_warning_is_one_line(scan, capsys):
     patterns[3] = 0
     np.savez("scan.npz", patterns=patterns, positions_px=scan.positions)
     assert main(["reconstruct", "scan.npz", *FAST, "-q"]) == 0
-    assert (
-        capsys.readouterr().err == "ptychon: warning: 1 of 16 frames are zero in every valid pixel (first: frame 3)\n"
-    )
+    assert capsys.readouterr().err == "ptychon: warning: 1 of 16 frames are zero in every valid pixel (first: frame 3)\n"
 
 
 def test_engines_help_and_version(capsys):

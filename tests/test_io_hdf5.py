@@ -172,9 +172,7 @@ def test_unreadable_files_are_named_with_the_reason(tmp_path):
 def test_damaged_data_are_reported_not_raised_through(tmp_path):
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
-        node = file.create_dataset(
-            "x", data=np.random.default_rng(0).random((50, 50)), compression="gzip", fletcher32=True
-        )
+        node = file.create_dataset("x", data=np.random.default_rng(0).random((50, 50)), compression="gzip", fletcher32=True)
         offset = node.id.get_chunk_info(0).byte_offset
     content = bytearray(path.read_bytes())
     content[offset + 100 : offset + 110] = b"\0" * 10

@@ -39,9 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.simplefilter("always", PtychonWarning)
         warnings.showwarning = show
         try:
-            code = cli.main(
-                args=None if arguments is None else list(arguments), prog_name="ptychon", standalone_mode=False
-            )
+            code = cli.main(args=None if arguments is None else list(arguments), prog_name="ptychon", standalone_mode=False)
             sys.stdout.flush()
             return code if isinstance(code, int) else 0
         except click.UsageError as error:

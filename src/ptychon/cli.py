@@ -100,6 +100,5 @@ def documented(cls: Any) -> tuple[str, dict[str, str]]:
         for name in names if line.startswith(" ") else ():
             meanings.setdefault(name, []).append(line.strip())
     return text.split("\n")[0], {
-        name: ": ".join(part for part in (kind, " ".join(meanings.get(name, []))) if part)
-        for name, kind in kinds.items()
+        name: ": ".join(part for part in (kind, " ".join(meanings.get(name, []))) if part) for name, kind in kinds.items()
     }

@@ -218,9 +218,7 @@ def _tell_sources(data: Dataset) -> None:
         entries = data.notes.get(key)
         if isinstance(entries, dict):
             for name, where in entries.items():
-                click.echo(
-                    f"{title}: {name} = {where}" if key == "given" else f"{title}: {name} from {where}", err=True
-                )
+                click.echo(f"{title}: {name} = {where}" if key == "given" else f"{title}: {name} from {where}", err=True)
 
 
 def summary(result: Result, result_path: Path, picture_path: Path) -> dict[str, Any]:

@@ -70,9 +70,7 @@ def _find(path: PathLike, given: Mapping[str, Any]) -> Found:
         raise PtychonError(f"{path} is of no kind that can be read; these can: CXI and other HDF5, .npz, .npy")
     with opened(path) as file:
         if str(file.attrs.get("ptychon", "")) == "result":
-            raise PtychonError(
-                f"{path} is the result of a reconstruction, not a scan; to go on from it use --start {path}"
-            )
+            raise PtychonError(f"{path} is the result of a reconstruction, not a scan; to go on from it use --start {path}")
         is_cxi = "data_path" not in given and cxi.recognise(file)
     return cxi.read(path) if is_cxi else arrays.read_hdf5(path, given)
 

@@ -71,9 +71,7 @@ class _Box:
     def table(self, key: str) -> Any:
         """A small array, whole."""
         if math.prod(self.arrays[key][0]) > _LARGEST_TABLE:
-            raise PtychonError(
-                f"{key} of {self.path} has shape {self.arrays[key][0]}: too large for what its name says"
-            )
+            raise PtychonError(f"{key} of {self.path} has shape {self.arrays[key][0]}: too large for what its name says")
         return self.read(key)
 
 
@@ -215,9 +213,7 @@ def _frames_key(box: _Box, name: str | None) -> str:
     if not stacks:
         shapes = ", ".join(f"{k} {s}" for k, (s, _) in list(box.arrays.items())[:8]) or "nothing"
         raise PtychonError(f"{box.path} holds no stack of diffraction patterns (3-D or 4-D real numbers), but {shapes}")
-    raise PtychonError(
-        f"{box.path} holds several stacks: say which are the frames with --data-path; there are {listed}"
-    )
+    raise PtychonError(f"{box.path} holds several stacks: say which are the frames with --data-path; there are {listed}")
 
 
 def _positions_from_file(found: Found, given: Mapping[str, Any], box: _Box | None) -> None:

@@ -65,9 +65,7 @@ def read(path: PathLike) -> Found:
         ours = str(file.attrs.get("ptychon", "")) == "dataset"
         patterns = _find(file, ("entry_1/data_1/data", "entry_1/instrument_1/detector_1/data"))
         if patterns is None:
-            raise PtychonError(
-                f"{path} has no frames at entry_1/data_1/data nor at entry_1/instrument_1/detector_1/data"
-            )
+            raise PtychonError(f"{path} has no frames at entry_1/data_1/data nor at entry_1/instrument_1/detector_1/data")
         _check_frames(patterns, path)
         shape = tuple(patterns.shape[-2:])
         dark = _dark(detector, shape, found)
@@ -194,9 +192,7 @@ def _probe_positions(translation: FloatArray, basis: FloatArray | None) -> Float
     across = (_DEFAULT_BASIS if basis is None else basis)[:, :2]
     units = np.array([b / math.hypot(*b) if math.hypot(*b) > 0 else b for b in across])
     if not abs(np.linalg.det(units)) > 0.5:
-        raise PtychonError(
-            "basis_vectors are parallel to each other or to the beam: positions cannot be placed on them"
-        )
+        raise PtychonError("basis_vectors are parallel to each other or to the beam: positions cannot be placed on them")
     moved = -translation[:, :2]
     if abs(units[0] @ units[1]) < 1e-6:
         return np.asarray(moved @ units.T + 0.0)

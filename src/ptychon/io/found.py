@@ -68,9 +68,7 @@ def check_given(given: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         if name not in KNOWN:
             near = get_close_matches(name, KNOWN, n=1)
-            raise PtychonError(
-                f"{name!r} is not something a scan has" + (f"; did you mean {near[0]!r}?" if near else "")
-            )
+            raise PtychonError(f"{name!r} is not something a scan has" + (f"; did you mean {near[0]!r}?" if near else ""))
         if value is not None:
             out[name] = _in_si(name, value)
     stated = [name for name in ("wavelength", "energy", "voltage") if name in out]
@@ -163,9 +161,7 @@ def _notes(found: Found, given: Mapping[str, Any], source: str) -> dict[str, Any
     return notes | dict(given.get("notes") or {})
 
 
-def _in_unit(
-    positions: Any, unit: str | None, pixel_size: tuple[float, float] | None, found: Found, source: str
-) -> FloatArray:
+def _in_unit(positions: Any, unit: str | None, pixel_size: tuple[float, float] | None, found: Found, source: str) -> FloatArray:
     """Positions in metres where the pixel size is known, else in pixels."""
     array = np.asarray(positions)
     if array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind not in "uif":
@@ -182,16 +178,12 @@ def _in_unit(
         raise PtychonError(
             f"{source}: positions are in metres but the pixel size of the object is unknown"
             + "".join(f" ({found.problems[n]})" for n in missing if n in found.problems)
-            + f"; give --pixel-size, or {', '.join(map(flag, missing))}".replace(
-                "--wavelength", "--energy or --wavelength"
-            )
+            + f"; give --pixel-size, or {', '.join(map(flag, missing))}".replace("--wavelength", "--energy or --wavelength")
         )
     return array
 
 
-def raster_positions(
-    values: Mapping[str, Any], pixel_size: tuple[float, float] | None, frames: int, source: str
-) -> FloatArray:
+def raster_positions(values: Mapping[str, Any], pixel_size: tuple[float, float] | None, frames: int, source: str) -> FloatArray:
     """Positions (N, 2) in m of a raster that is described but not listed.
 
     Point (s, f) of the slow and the fast axis lies at
@@ -225,9 +217,7 @@ def raster_positions(
         )
     slow, fast = values["scan_shape"]
     if slow * fast != frames:
-        raise PtychonError(
-            f"scan shape {slow}x{fast} is {slow * fast} points, but there are {frames} frames; correct it"
-        )
+        raise PtychonError(f"scan shape {slow}x{fast} is {slow * fast} points, but there are {frames} frames; correct it")
     ds, df = np.broadcast_to(np.asarray(values["step"], float), (2,))
     if not (min(abs(ds), abs(df)) > 0 and np.isfinite([ds, df]).all()):
         raise PtychonError(f"the scan step is {values['step']} m; it must not be zero")
@@ -257,6 +247,4 @@ def _electron_probe(
     defocus = float(values.get("defocus") or 0.0)
     found.where["probe"] = f"from wavelength, semi-angle and defocus {defocus:g} m (positive: underfocus)"
     # the flag counts underfocus positive, as microscopes do; the coefficient C1 of the aberration has the other sign
-    return electron(
-        (shape[1], shape[2]), pixel_size, wavelength=wavelength, semi_angle=values["semi_angle"], defocus=-defocus
-    )
+    return electron((shape[1], shape[2]), pixel_size, wavelength=wavelength, semi_angle=values["semi_angle"], defocus=-defocus)

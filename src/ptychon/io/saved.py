@@ -99,7 +99,5 @@ def load_result(path: PathLike) -> Result:
     for name, ndim, kind in (("object", 2, "c"), ("probe", 3, "c"), ("positions", 2, "f"), ("errors", 1, "f")):
         array = np.asarray(getattr(result, name))
         if array.ndim != ndim or array.dtype.kind != kind:
-            raise PtychonError(
-                f"{path}: its {name} has shape {array.shape} and type {array.dtype}; the file was altered"
-            )
+            raise PtychonError(f"{path}: its {name} has shape {array.shape} and type {array.dtype}; the file was altered")
     return result
