@@ -34,7 +34,7 @@ TINY = 1e-18
 CAVITY_FLOOR = 1e-3
 EXTRINSIC_GAIN = 1e-2
 VARIANCE_FLOOR = 1e-6
-#: I1(k)/I0(k) = k A(k)/B(k) to 1.3e-4 and 1 - (I1/I0)^2 = C(k)/D(k) to 6.6e-4, relative, for all k >= 0 (rational least-squares
+#: I1(k)/I0(k) = k A(k)/B(k) to 1.3e-4 and 1 - (I1/I0)^2 = C(k)/D(k) to 6.7e-4, relative, for all k >= 0 (rational least-squares
 #: fits; the second is its own fit because 1 - R^2 by subtraction has no digits left in float32 at large k).
 BESSEL_A = (0.49993662, 0.23901914, 0.08853111, 0.03700171)
 BESSEL_B = (1.0, 0.47430503, 0.31906998, 0.10621296, 0.03700631)
@@ -300,7 +300,7 @@ def bernoulli_gauss(mean: Array, variance: Array, density: float, scale: float) 
     """
     xp = namespace(mean)
     gain = scale / (scale + variance)
-    odds = np.log(density / (1 - density)) + xp.log(variance / (variance + scale)) + abs2(mean) * gain / variance
+    odds = float(np.log(density / (1 - density))) + xp.log(variance / (variance + scale)) + abs2(mean) * gain / variance
     pi = 0.5 * (1 + xp.tanh(0.5 * odds))
     m1, v1 = mean * gain, variance * gain
     return pi * m1, pi * v1 + pi * (1 - pi) * abs2(m1), pi
