@@ -3,10 +3,12 @@ r"""The difference map (Elser 2003; Thibault et al., Science 321, 379 (2008); Ul
 Two constraints on the stack of exit waves psi_j:
 
     overlap   Pi_O(psi)_j = P O_j  with  O = sum_j P* psi_j/sum_j |P|^2,  P = sum_j O_j* psi_j/sum_j |O_j|^2
-    modulus   Pi_F(psi)_j = F^-1[ y_j F psi_j/|F psi_j| ]
+    modulus   Pi_F(psi)_j = F^-1[ z + f (y_j z/|z| - z) ],  z = F psi_j,  f = max(0, 1 - sqrt(B/sum (|z| - y_j)^2))
 
     psi <- psi + beta ( Pi_F[f_O] - Pi_O[f_F] ),  f_O = (1 + 1/beta) Pi_O psi - psi/beta,  f_F = (1 - 1/beta) Pi_F psi + psi/beta
 
+Noise makes the exact modulus y_j unreachable, so the modulus constraint is a ball around it, of squared radius B = power_bound
+times the noise expected in a frame (Giewekemeyer et al., PNAS 107, 529 (2010)); B = 0 is the textbook projection, f = 1.
 With beta = 1, f_F = psi and one overlap projection serves both terms. The solution is Pi_O psi near the fixed point. Each
 sum_j runs over all frames of all processes: it is the only communication. Floors of the two denominators are relative to
 their maxima, and a pixel no frame reaches keeps its value.
@@ -19,7 +21,7 @@ from typing import Any, ClassVar
 
 from ..problem import Problem
 from ..types import Array
-from .base import Context, Estimate, Report, State, blocks, check_range
+from .base import COUNT_VARIANCE, Context, Estimate, Report, State, blocks, check_range
 
 
 @dataclass(slots=True)
@@ -44,6 +46,9 @@ class DifferenceMap:
         Weight, relative to the brightest pixel, of the last object in the new one: steadies weakly lit pixels.
     probe_inertia : float in [0, 1)
         The same for the probe.
+    power_bound : float
+        Radius of the modulus constraint: B in units of the variance of a frame (1/4 a pixel for counts, the known variance
+        for Gaussian noise; no bound where none is known).
     residual_every : int
         Passes between two measurements of the residual, which costs an FFT a frame.
     """
@@ -56,11 +61,13 @@ class DifferenceMap:
     overlap_passes: int = 1
     object_inertia: float = 1e-3
     probe_inertia: float = 1e-3
+    power_bound: float = 1.0
     residual_every: int = 5
 
     def __post_init__(self) -> None:
         check_range("abs(beta)", abs(self.beta), 0, 1)
         check_range("probe_start", self.probe_start, 0, 1e9, open_low=False)
+        check_range("power_bound", self.power_bound, 0, 1e6, open_low=False)
         check_range("overlap_passes", self.overlap_passes, 1, 100, open_low=False)
         check_range("residual_every", self.residual_every, 1, 1e9, open_low=False)
         for name in ("object_inertia", "probe_inertia"):
@@ -113,9 +120,16 @@ class DifferenceMap:
 
     def _modulus(self, psi: Array, problem: Problem, batch: Any, ctx: Context) -> tuple[Array, Array]:
         """Pi_F psi and the misfit of psi."""
-        wave = problem.propagator.forward(psi, ctx.backend)
-        wave, misfit = ctx.backend.kernels.modulus_projection(wave, problem.amplitude[batch], problem.mask_of(batch))
-        return problem.propagator.backward(wave, ctx.backend), misfit
+        xp, wave = ctx.backend.xp, problem.propagator.forward(psi, ctx.backend)
+        mask = problem.mask_of(batch)
+        projected, misfit = ctx.backend.kernels.modulus_projection(wave, problem.amplitude[batch], mask)
+        bound = self.noise_power(problem) * mask.sum(axis=(-2, -1))
+        share = xp.maximum(0, 1 - xp.sqrt(bound / xp.maximum(misfit, 1e-30))).astype("float32")[:, None, None, None]
+        return problem.propagator.backward(wave + share * (projected - wave), ctx.backend), misfit
+
+    def noise_power(self, problem: Problem) -> float:
+        """B a valid pixel."""
+        return self.power_bound * (COUNT_VARIANCE if problem.counting else problem.noise_variance or 0.0)
 
     def _overlap(self, state: DMState, problem: Problem, batches: list[Any], ctx: Context) -> None:
         """Least-squares object, then probe, for the current exit waves; both in place of the old ones."""

@@ -109,15 +109,20 @@ class RPIE(_Iterative):
         gamma of the paper.
     object_reg, probe_reg : float in (0, 1]
         alpha and beta of the paper; 1 for both is ePIE.
+
+    Notes
+    -----
+    The defaults are smaller than the paper's: with its steps of 1 object and probe chase the noise of the last frames on
+    measured data, and drift apart.
     probe_start : int
         First pass (from 0) that moves the probe.
     """
 
     name: ClassVar[str] = "rpie"
-    object_step: float = 1.0
-    probe_step: float = 1.0
-    object_reg: float = 0.25
-    probe_reg: float = 0.5
+    object_step: float = 0.5
+    probe_step: float = 0.2
+    object_reg: float = 0.5
+    probe_reg: float = 1.0
     probe_start: int = 1
 
     def __post_init__(self) -> None:
@@ -151,8 +156,8 @@ class EPIE(_Iterative):
     """
 
     name: ClassVar[str] = "epie"
-    object_step: float = 1.0
-    probe_step: float = 1.0
+    object_step: float = 0.5
+    probe_step: float = 0.2
     probe_start: int = 1
 
     def __post_init__(self) -> None:

@@ -33,11 +33,11 @@ from typing import Any, ClassVar
 
 from ..problem import Problem
 from ..types import Array, PtychonError
-from .base import Context, Estimate, Report, State, blocks, check_range
+from .base import COUNT_VARIANCE, Context, Estimate, Report, State, blocks, check_range
 from .priors import BernoulliGauss, Gaussian
 
-#: Anscombe's constant for counts, and the variance of sqrt(n + 3/8).
-ANSCOMBE, COUNT_VARIANCE = 3 / 8, 1 / 4
+#: Anscombe's constant: sqrt(n + 3/8) of a count n has the variance COUNT_VARIANCE for all but the smallest means.
+ANSCOMBE = 3 / 8
 #: A learned variance is not below this share of mean(y^2), starts there times 1e6, and changes at most tenfold a sweep.
 NOISE_FLOOR = 1e-8
 #: Sweeps between two rebuilds of Lambda and eta from the messages: float32 increments drift by about 1e-5 in 400 sweeps.

@@ -60,10 +60,13 @@ def probe_sums(
 @jit
 def reflect(
     waves: Array, O: Array, probes: Array, index: Array, corners: Array, amplitude: Array, mask: Array, order: Array,
-    beta: Any, transfer: Array, near: bool, measure: bool,
+    bound: Any, transfer: Array, near: bool, measure: bool,
 ) -> float:  # fmt: skip
-    """psi_j += beta (Pi_F[(1 + 1/beta) P O_j - psi_j/beta] - P O_j) for beta = 1; returns the misfit of P O_j if asked."""
+    """psi_j += Pi_F[2 P O_j - psi_j] - P O_j (beta = 1), B = `bound` a valid pixel; returns the misfit of P O_j if asked."""
     estimate, wave = np.empty_like(waves[0]), np.empty_like(waves[0])
+    bounds = np.empty(len(mask))
+    for i in range(len(mask)):
+        bounds[i] = bound * mask[i].sum()
     total = 0.0
     for i in range(len(order)):
         j = order[i]
@@ -73,10 +76,12 @@ def reflect(
             total += modulus_change(wave, amplitude[j], mask[j % len(mask)])
         _twice_minus(estimate, waves[j], wave)
         propagate(wave, wave, transfer, near, True)
-        modulus_change(wave, amplitude[j], mask[j % len(mask)])
-        propagate(wave, wave, transfer, near, False)
-        # Pi_F f = f + change, so psi + (f + change) - estimate = estimate + change
-        _sum(estimate, wave, waves[j])
+        misfit = modulus_change(wave, amplitude[j], mask[j % len(mask)])
+        share = np.float32(max(0.0, 1.0 - np.sqrt(bounds[j % len(mask)] / max(misfit, 1e-30))))
+        if share > 0:
+            propagate(wave, wave, transfer, near, False)
+        # Pi_F f = f + share change, so psi + (f + share change) - estimate = estimate + share change
+        _sum(estimate, share, wave, waves[j])
     return total
 
 
@@ -91,13 +96,13 @@ def _twice_minus(a: Array, b: Array, out: Array) -> None:
 
 
 @jit
-def _sum(a: Array, b: Array, out: Array) -> None:
-    """out = a + b."""
+def _sum(a: Array, share: Any, b: Array, out: Array) -> None:
+    """out = a + share b."""
     for k in range(a.shape[0]):
         for r in range(a.shape[1]):
             x, y, z = a[k, r], b[k, r], out[k, r]
             for c in range(a.shape[2]):
-                z[c] = x[c] + y[c]
+                z[c] = x[c] + share * y[c]
 
 
 @jit

@@ -120,7 +120,7 @@ def _difference_map(engine: Any, state: Any, problem: Any, batches: Any, ctx: An
         data = problem.amplitude, problem.mask
         misfit = each(
             lambda t: _numba_dm.reflect(
-                state.waves, state.object, probes, index, corners, *data, parts[t], f4(1), transfer, near, measure
+                state.waves, state.object, probes, index, corners, *data, parts[t], engine.noise_power(problem), transfer, near, measure
             )
         )
     state.epoch += 1
