@@ -15,7 +15,7 @@ import numpy as np
 
 from .backends.base import Backend
 from .problem import Problem
-from .types import ComplexArray, FloatArray, PtychonError
+from .types import ComplexArray, PtychonError
 
 #: Width (twice the rms radius) of the first probe in median nearest-neighbour steps.
 SPREAD = 3.0
@@ -71,7 +71,7 @@ def _width(wave: ComplexArray) -> float:
     """Twice the rms radius of |wave|^2 in pixels."""
     weight = np.abs(wave) ** 2
     weight = weight / weight.sum()
-    y, x = (np.arange(n, dtype=np.float64) - n // 2 for n in wave.shape)
+    y, x = (np.arange(n) - n // 2 for n in wave.shape)
     return float(2 * np.sqrt((weight * (y[:, None] ** 2 + x[None, :] ** 2)).sum()))
 
 
@@ -79,9 +79,8 @@ def _median_step(problem: Problem) -> float:
     """Median distance to the nearest other position, object pixels."""
     from scipy.spatial import cKDTree
 
-    centres: FloatArray = problem.corners + problem.shifts[problem.shift_index].astype(np.float64)
-    centres = np.unique(centres, axis=0)
+    centres = np.unique(problem.corners + problem.shifts[problem.shift_index].astype(np.float64), axis=0)
     if len(centres) < 2:
         return 1.0
-    distance, _ = cKDTree(centres).query(centres, k=2)
+    distance, _neighbour = cKDTree(centres).query(centres, k=2)
     return float(np.median(distance[:, 1]))

@@ -211,6 +211,5 @@ def _propagator(data: Dataset) -> Propagator:
     missing = [n for n in ("wavelength", "distance", "pixel_size") if getattr(data, n) is None]
     if missing:
         raise PtychonError(f"near-field data need {', '.join(missing)}: give --{missing[0].replace('_', '-')}")
-    assert data.wavelength is not None and data.distance is not None
-    distance = data.distance / data.magnification
-    return NearField(angular_spectrum(data.frame_shape, _pair(data.pixel_size), data.wavelength, distance))
+    wavelength, distance = float(data.wavelength or 0), float(data.distance or 0) / data.magnification
+    return NearField(angular_spectrum(data.frame_shape, _pair(data.pixel_size), wavelength, distance))

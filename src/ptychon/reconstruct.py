@@ -266,11 +266,11 @@ def _run(
             for progress in iterate(problem, engine, object, probe, ctx=ctx, schedule=schedule, epochs=epochs):
                 rows.append((progress.error, progress.extra))
                 seen = replace(progress, epoch=before + progress.epoch, epochs=before + epochs)
-                stop = any([bool(callback(seen)) for callback in callbacks])
+                asked = [bool(callback(seen)) for callback in callbacks]
                 change = progress.extra.get("change")
                 still = still + 1 if tolerance and change is not None and change < tolerance else 0
                 remedy = getattr(engine, "remedy", lambda extra: None)(progress.extra)
-                if remedy is not None or stop or still >= STILL_PASSES or len(rows) >= epochs:
+                if remedy is not None or any(asked) or still >= STILL_PASSES or len(rows) >= epochs:
                     break
             if remedy is None:
                 return rows, progress.state, time.perf_counter() - began, engine

@@ -5,7 +5,8 @@ Two constraints on the stack of exit waves psi_j:
     overlap   Pi_O(psi)_j = P O_j  with  O = sum_j P* psi_j/sum_j |P|^2,  P = sum_j O_j* psi_j/sum_j |O_j|^2
     modulus   Pi_F(psi)_j = F^-1[ z + f (y_j z/|z| - z) ],  z = F psi_j,  f = max(0, 1 - sqrt(B/sum (|z| - y_j)^2))
 
-    psi <- psi + beta ( Pi_F[f_O] - Pi_O[f_F] ),  f_O = (1 + 1/beta) Pi_O psi - psi/beta,  f_F = (1 - 1/beta) Pi_F psi + psi/beta
+    psi <- psi + beta ( Pi_F[f_O] - Pi_O[f_F] )
+    f_O = (1 + 1/beta) Pi_O psi - psi/beta,  f_F = (1 - 1/beta) Pi_F psi + psi/beta
 
 Noise makes the exact modulus y_j unreachable, so the modulus constraint is a ball around it, of squared radius B = power_bound
 times the noise expected in a frame (Giewekemeyer et al., PNAS 107, 529 (2010)); B = 0 is the textbook projection, f = 1.

@@ -10,7 +10,7 @@ For one frame j with amplitude y_j, object patch O_j and probe P (both as they w
 The members differ only in the weights w, given below each class name. With K modes |F psi|, |P|^2 and P*(...) are sums over
 modes. Between pixels P is shifted by the fraction at each frame, and its update is shifted back. Frames of one batch use the
 same O and P; |P|^2 and |O|^2 in the weights are then sums over the batch, which keeps overlapping updates normalised and
-changes nothing for a batch of one.
+changes nothing for frames that overlap no other of their batch. Maxima are taken over each window.
 
 References: Rodenburg & Faulkner, Appl. Phys. Lett. 85, 4795 (2004) (PIE); Maiden & Rodenburg, Ultramicroscopy 109, 1256
 (2009) (ePIE); Maiden, Johnson & Li, Optica 4, 736 (2017), table 1 (rPIE).
@@ -95,8 +95,9 @@ class PIE(_Iterative):
         check_range("object_reg", self.object_reg, 0, 1e6)
 
     def object_weight(self, p2: Array, corners: Array, k: Any) -> Array:
-        total = k.batch_sum(p2, corners)
-        return self.object_step * (p2 / p2.max()) ** 0.5 / (total + self.object_reg * total.max())
+        total, peak = k.batch_sum(p2, corners), (-2, -1)
+        root = (p2 / p2.max(axis=peak, keepdims=True)) ** 0.5
+        return self.object_step * root / (total + self.object_reg * total.max(axis=peak, keepdims=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +138,7 @@ class RPIE(_Iterative):
 
     def object_weight(self, p2: Array, corners: Array, k: Any) -> Array:
         total = k.batch_sum(p2, corners)
-        return self.object_step / ((1 - self.object_reg) * total + self.object_reg * total.max())
+        return self.object_step / ((1 - self.object_reg) * total + self.object_reg * total.max(axis=(-2, -1), keepdims=True))
 
     def probe_weight(self, o2: Array) -> Array:
         return self.probe_step / ((1 - self.probe_reg) * o2 + self.probe_reg * o2.max())
@@ -169,7 +170,7 @@ class EPIE(_Iterative):
         return epoch >= self.probe_start
 
     def object_weight(self, p2: Array, corners: Array, k: Any) -> Array:
-        return self.object_step / k.batch_sum(p2, corners).max()
+        return self.object_step / k.batch_sum(p2, corners).max(axis=(-2, -1), keepdims=True)
 
     def probe_weight(self, o2: Array) -> Array:
         return self.probe_step / o2.max()

@@ -17,7 +17,8 @@ One update of frame j:
 Two FFTs an update; no inverse of the probe. The object's error bar is object_std = Lambda^-1/2. State: phi_j and y_j, 12 bytes
 a pixel and position, beside the sub-pixel shifted probes (8 bytes a pixel, at most 256 of them).
 
-Noise: y = sqrt(n + 3/8), v = 1/4 for counts n (Anscombe 1948); a given variance; or learned, v <- mean E|y e^{i theta} - z|^2/2.
+Noise: y = sqrt(n + 3/8), v = 1/4 for counts n (Anscombe 1948); a given variance; or learned,
+v <- mean E|y e^{i theta} - z|^2/2.
 Probe, by EM after a sweep, with mu = eta/Lambda:
 
     P <- P + sum_j g_j [mu* (phi_j - mu P) - P/Lambda]/D,   D = sum_j g_j (|mu|^2 + 1/Lambda), not below 1 % of its maximum

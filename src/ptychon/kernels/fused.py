@@ -57,7 +57,7 @@ def _iterative(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any) ->
             state.object, state.probe, problem.subpixel, *ramps, *scan, step, reg, p_step, p_reg, transfer, near
         )
     else:
-        probes = np.ascontiguousarray(ctx.backend.kernels.shift(state.probe, problem.shifts))
+        probes = _shifted(state, problem, ctx)
         misfit = _numba_pie.fixed_probe_sweep(state.object, probes, *scan, root, step, a, reg, transfer, near)
     state.epoch += 1
     return state, Report(ctx.comm.sum(misfit))
@@ -77,51 +77,53 @@ def _ep(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, togeth
     return done
 
 
+def _each(pool: ThreadPoolExecutor, function: Callable[..., Any], arguments: list[tuple[Any, ...]]) -> list[Any]:
+    """function(*a) for every a, one thread each. Plain threads sleep when idle: a busy neighbour costs its share only."""
+    if len(arguments) == 1:
+        return [function(*arguments[0])]
+    return [task.result() for task in [pool.submit(function, *a) for a in arguments]]
+
+
 def _difference_map(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, threads: int) -> tuple[Any, Any]:
     from ..engines.base import Report
 
-    transfer, near = _transfer(problem)
-    measure = state.epoch % engine.residual_every == 0
-    moves = engine.probe_moves_at(state.epoch)
-    parts = np.array_split(np.argsort(problem.shift_index, kind="stable"), threads)
-    parts = [part for part in parts if len(part)]
-    index, corners, shape = problem.shift_index, problem.corners, state.object.shape
-    ramps = _numba.separable_ramps(problem.shifts, problem.frame_shape)
-
-    def shifted() -> Array:
-        return np.ascontiguousarray(ctx.backend.kernels.shift(state.probe, problem.shifts))
-
+    measure, moves = state.epoch % engine.residual_every == 0, engine.probe_moves_at(state.epoch)
+    scan = problem.shift_index, problem.corners
+    # sorted by shift, so that the probe's way back costs one FFT a distinct shift
+    parts = [p for p in np.array_split(np.argsort(problem.shift_index, kind="stable"), threads) if len(p)]
     with ThreadPoolExecutor(len(parts)) as pool:
-
-        def each(function: Callable[[int], Any]) -> list[Any]:
-            return [function(0)] if len(parts) == 1 else list(pool.map(function, range(len(parts))))
-
-        probes = shifted()
+        probes = _shifted(state, problem, ctx)
         for _ in range(engine.overlap_passes if moves else 1):
-            num = np.zeros((len(parts), *shape), np.complex64)
-            den = np.zeros((len(parts), *shape), np.float32)
-            each(lambda t: _numba_dm.object_sums(state.waves, probes, index, corners, parts[t], num[t], den[t]))
-            new = np.empty_like(state.object)
-            _numba_dm.settle(num, den, state.object, f4(engine.object_inertia), new)
-            state.object = new
+            num = np.zeros((len(parts), *state.object.shape), np.complex64)
+            den = np.zeros((len(parts), *state.object.shape), np.float32)
+            sums: list[tuple[Any, ...]] = [
+                (state.waves, probes, *scan, part, n, d) for part, n, d in zip(parts, num, den, strict=True)
+            ]
+            _each(pool, _numba_dm.object_sums, sums)
+            old, state.object = state.object, np.empty_like(state.object)
+            _numba_dm.settle(num, den, old, f4(engine.object_inertia), state.object)
             if not moves:
                 break
+            ramps = _numba.separable_ramps(problem.shifts, problem.frame_shape)
             spectra = np.zeros((len(parts), *state.probe.shape), np.complex64)
             weight = np.zeros((len(parts), *problem.frame_shape), np.float32)
-            each(
-                lambda t: _numba_dm.probe_sums(
-                    state.waves, state.object, probes, index, corners, parts[t], *ramps, spectra[t], weight[t]
-                )
-            )
+            sums = [
+                (state.waves, state.object, probes, *scan, part, *ramps, n, d)
+                for part, n, d in zip(parts, spectra, weight, strict=True)
+            ]
+            _each(pool, _numba_dm.probe_sums, sums)
             force, total = ctx.backend.ifft2(spectra.sum(axis=0)), weight.sum(axis=0)
             share = engine.probe_inertia
             state.probe = state.probe + force / ((1 - share) * total + share * total.max())
-            probes = shifted()
+            probes = _shifted(state, problem, ctx)
         data = problem.amplitude, problem.mask
-        misfit = each(
-            lambda t: _numba_dm.reflect(
-                state.waves, state.object, probes, index, corners, *data, parts[t], engine.noise_power(problem), transfer, near, measure
-            )
-        )
+        rest = engine.noise_power(problem), *_transfer(problem), measure
+        jobs = [(state.waves, state.object, probes, *scan, *data, part, *rest) for part in parts]
+        misfit = _each(pool, _numba_dm.reflect, jobs)
     state.epoch += 1
     return state, Report(ctx.comm.sum(sum(misfit)) if measure else None)
+
+
+def _shifted(state: Any, problem: Any, ctx: Any) -> Array:
+    """The probe at every distinct shift, (U, K, P, Q)."""
+    return np.ascontiguousarray(ctx.backend.kernels.shift(state.probe, problem.shifts))

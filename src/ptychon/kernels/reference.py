@@ -265,7 +265,9 @@ def message_sums(
 def probe_force(
     precision: Array, natural: Array, probes: Array, shifts: Array, index: Array, corners: Array, g: Array, messages: Array
 ) -> tuple[Array, Array]:
-    """What pulls the probe, with mu = eta/Lambda: sum_j S_j^-1 g_j [mu* (phi_j - mu P_j) - P_j/Lambda], and sum_j g_j (|mu|^2 + 1/Lambda).
+    """What pulls the probe, sum_j S_j^-1 g_j [mu* (phi_j - mu P_j) - P_j/Lambda], and its weight.
+
+    The weight is sum_j g_j (|mu|^2 + 1/Lambda); mu = eta/Lambda is the belief of the object, S_j^-1 the shift back to the probe's own grid.
 
     Returns
     -------
