@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .dataset import Dataset
@@ -39,3 +41,15 @@ def __getattr__(name: str) -> Any:
 
         return getattr(import_module(".reconstruct", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class _Package(ModuleType):
+    """`ptychon.reconstruct` stays the function when the module of that name is imported, which would take its place."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "reconstruct" and isinstance(value, ModuleType):
+            value = value.reconstruct
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

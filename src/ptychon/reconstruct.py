@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 
 from . import __version__
 from .backends import Backend, get_backend
+from .checkpoint import Checkpoint, restore
 from .dataset import Dataset
 from .engines import Context, Engine, Report, State, make
 from .initialise import initial_object, initial_probe, mean_power, scaled_probe
@@ -44,6 +46,8 @@ class Progress:
         On the device; changes in the next pass.
     seconds : float
         Since the first pass began.
+    engine : Engine
+        The engine that made it; after a restart not the one that was asked for.
     """
 
     epoch: int
@@ -52,6 +56,7 @@ class Progress:
     state: State
     seconds: float
     extra: dict[str, float] = field(default_factory=dict)
+    engine: Engine | None = None
 
 
 Callback = Callable[[Progress], "bool | None"]
@@ -98,7 +103,7 @@ def iterate(
         step = backend.fast_step(engine, local, batches) or engine.step
         state, report = step(state, local, batches, ctx)
         error, extra = _read(report, power, backend)
-        yield Progress(state.epoch, epochs, error, state, time.perf_counter() - start, extra)
+        yield Progress(state.epoch, epochs, error, state, time.perf_counter() - start, extra, engine)
 
 
 def _read(report: Report, power: float, backend: Backend) -> tuple[float, dict[str, float]]:
@@ -153,6 +158,7 @@ def reconstruct(
     seed: int = 0,
     subpixel: bool = True,
     tolerance: float | None = None,
+    resume: Checkpoint | None = None,
     **options: Any,
 ) -> Result:
     """Reconstruct object and probe from a scan.
@@ -185,6 +191,8 @@ def reconstruct(
         Honour fractions of a pixel in the positions.
     tolerance : float, optional
         Stop when the object's relative change stays below this for five passes (engines that report it: "ep").
+    resume : Checkpoint, optional
+        Go on bit for bit from where a run with these same arguments was stopped; `epochs` counts its passes too.
     **options
         Of the engine, as `ptychon engines` lists them.
 
@@ -210,8 +218,11 @@ def reconstruct(
         schedule = Schedule(kind=schedule or chosen.schedule, size=batch_size, shuffle=shuffle, seed=seed)
     compile_seconds = warm_up(problem, chosen, ctx, len(first_probe), schedule)
     before = start.epochs if start is not None else 0
+    if resume is not None and (resume.engine != chosen.name or len(resume.errors) >= epochs):
+        done = f"engine {resume.engine!r} after {len(resume.errors)} passes"
+        raise PtychonError(f"the checkpoint is of {done}; it cannot go on as {chosen.name!r} to {epochs} passes")
     rows, state, seconds, chosen = _run(
-        problem, chosen, first_object, first_probe, ctx, schedule, epochs, callbacks, tolerance, before
+        problem, chosen, first_object, first_probe, ctx, schedule, epochs, callbacks, tolerance, before, resume
     )
     estimate = chosen.estimate(state, ctx)
     host = ctx.backend.to_host
@@ -255,25 +266,28 @@ def _run(
     callbacks: Sequence[Callback],
     tolerance: float | None,
     before: int,
+    resume: Checkpoint | None = None,
 ) -> tuple[list[tuple[float, dict[str, float]]], State, float, Engine]:
     """The passes, with the stop rule and restarts: history, last state, seconds, and the engine that made it."""
     began = time.perf_counter()
     try:
         for attempt in range(MAX_RESTARTS + 1):
             rows: list[tuple[float, dict[str, float]]] = []
-            still = 0
+            state = None
+            if resume is not None and attempt == 0:
+                first = engine.init(problem.to(ctx.backend), ctx.backend.asarray(object), ctx.backend.asarray(probe), ctx)
+                rows, state = resume.rows(), restore(resume, first, ctx.backend)
             remedy = None
-            for progress in iterate(problem, engine, object, probe, ctx=ctx, schedule=schedule, epochs=epochs):
+            for progress in iterate(problem, engine, object, probe, ctx=ctx, schedule=schedule, resume=state, epochs=epochs):
                 rows.append((progress.error, progress.extra))
                 seen = replace(progress, epoch=before + progress.epoch, epochs=before + epochs)
                 asked = [bool(callback(seen)) for callback in callbacks]
-                change = progress.extra.get("change")
-                still = still + 1 if tolerance and change is not None and change < tolerance else 0
                 remedy = getattr(engine, "remedy", lambda extra: None)(progress.extra)
-                if remedy is not None or any(asked) or still >= STILL_PASSES or len(rows) >= epochs:
+                if remedy is not None or any(asked) or _still(rows, tolerance) >= STILL_PASSES or len(rows) >= epochs:
                     break
             if remedy is None:
-                return rows, progress.state, time.perf_counter() - began, engine
+                earlier = resume.seconds if resume is not None and attempt == 0 else 0.0
+                return rows, progress.state, earlier + time.perf_counter() - began, engine
             if attempt < MAX_RESTARTS:
                 warnings.warn(
                     f"pass {len(rows)} of engine {engine.name!r} learned nothing from most frames; starting again with "
@@ -291,6 +305,14 @@ def _run(
             close = getattr(callback, "close", None)
             if close is not None:
                 close()
+
+
+def _still(rows: list[tuple[float, dict[str, float]]], tolerance: float | None) -> int:
+    """Passes at the end of a run in which the object changed by less than the tolerance; at most `STILL_PASSES`."""
+    count = 0
+    while tolerance and count < min(STILL_PASSES, len(rows)) and rows[-1 - count][1].get("change", math.inf) < tolerance:
+        count += 1
+    return count
 
 
 def _options(engine: Engine) -> dict[str, Any]:
