@@ -13,7 +13,7 @@ from typing import Any
 from ..dataset import Dataset
 from ..types import PtychonError
 from . import arrays, cxi
-from .cxi import write_dataset
+from .cxi_write import write_dataset
 from .found import Found, assemble, check_given
 from .hdf5 import PathLike, check_readable, opened
 from .saved import load_result, save_result

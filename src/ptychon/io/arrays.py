@@ -23,10 +23,11 @@ from typing import Any
 
 import numpy as np
 
+from ..lazy import Frames
 from ..types import FloatArray, PtychonError
 from ..units import UNITS, Dimension, parse, wavelength_of_electrons, wavelength_of_photons
 from .found import Found
-from .frames import Frames, Hdf5Frames, NpzFrames, npz_headers, read_npz
+from .frames import Hdf5Frames, NpzFrames, npz_headers, read_npz
 from .hdf5 import PathLike, opened
 
 PATTERNS = ("patterns", "dp", "data", "diffraction", "intensities", "frames")

@@ -1,101 +1,120 @@
-"""CXI (coherent X-ray imaging, HDF5): reading, and writing of data sets.
+"""CXI (coherent X-ray imaging, HDF5) and its relatives NXcxi_ptycho and the NeXus files of Diamond Light Source.
 
 Axes. The laboratory frame is (x, y, z). Detector rows and columns lie along the two ``basis_vectors`` b_i, b_j; a field
 at the sample is reconstructed on the same axes. The file gives translations t of the *sample*: the probe moves by -t,
 
     row = -t . b_i / |b_i|,    col = -t . b_j / |b_j|    (m)
 
-Without basis vectors rows run along -y and columns along -x, the default of the format.
+Without basis vectors rows run along -y and columns along -x, the default of the format. NXcxi_ptycho is the same tree
+with a ``units`` attribute on every number, and perhaps a raster [slow, fast, row, column]; Diamond's files have the frames
+at ``data/data`` with the scan in ``data/x`` and ``data/y``, dark and flat fields beside the detector.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..dataset import Dataset
+from ..lazy import Derived
 from ..types import FloatArray, PtychonError
-from ..units import Dimension, energy_of_photons, parse, wavelength_of_photons
+from ..units import parse, wavelength_of_photons
 from .found import Found
 from .frames import Hdf5Frames
-from .hdf5 import PathLike, create, get, opened, put, put_array
+from .hdf5 import PathLike, get, opened
+from .nodes import dataset, decimal, group, number, plain, table, text, units
 
 #: A mask value with no other bit set than this one marks a good pixel.
 _HARMLESS = 0x1000
-_DEFAULT_BASIS = np.array([[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])
-#: Fields of `Dataset` that are kept exactly in a group of their own; the arrays live in the CXI tree.
-_SCALARS = (
+DEFAULT_BASIS = np.array([[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])
+#: Fields of `Dataset` that our own files keep exactly in a group of their own; the arrays live in the CXI tree.
+SCALARS = (
     "pixel_size", "detector_pixel_size", "wavelength", "distance", "focus_distance", "geometry", "counting",
     "noise_variance", "object_shape", "name", "notes",
 )  # fmt: skip
-#: Shorter waves belong to electrons: no energy of a photon is written for them.
-_SHORTEST_X_RAYS = 1e-11
+#: Where frames are, in the order tried; the last is Diamond's.
+_FRAMES = ("data_1/data", "instrument_1/detector_1/data", "data/data")
+_ENTRIES = ("entry_1", "entry", "entry1")
 
 
 def recognise(file: Any) -> bool:
-    """Whether an open HDF5 file is a CXI data set."""
-    if "cxi_version" in file:
-        return True
+    """Whether an open HDF5 file is a CXI data set or one of its relatives."""
     entry = _entry(file)
-    return entry is not None and any(name in entry for name in ("data_1/data", "instrument_1/detector_1/data"))
+    if entry is None:
+        return False
+    if "cxi_version" in file or any(place in entry for place in _FRAMES[:2]):
+        return True
+    return "data/data" in entry and (text(entry, "definition") == "NXptycho" or ("data/x" in entry and "data/y" in entry))
 
 
 def _entry(file: Any) -> Any:
-    return file["entry_1"] if "entry_1" in file and hasattr(file["entry_1"], "keys") else None
+    return next((found for name in _ENTRIES if (found := group(file, name)) is not None), None)
 
 
 def read(path: PathLike) -> Found:
-    """What a CXI file says, in SI. Frames stay on disk.
+    """What a CXI or NeXus file says, in SI. Frames stay on disk.
 
     Raises
     ------
     PtychonError
         If the file is damaged, or holds no stack of frames.
     """
-    found = Found("CXI")
     with opened(path) as file:
         entry = _entry(file)
         if entry is None:
             raise PtychonError(f"{path} has no group entry_1, so it is no CXI data set that can be read")
-        instrument = _group(entry, "instrument_1")
-        detector = _group(instrument, "detector_1")
-        ours = str(file.attrs.get("ptychon", "")) == "dataset"
-        patterns = _find(file, ("entry_1/data_1/data", "entry_1/instrument_1/detector_1/data"))
+        nexus = text(entry, "definition") == "NXptycho"
+        ours = plain(file.attrs.get("ptychon", "")) == "dataset"
+        instrument = _instrument(entry)
+        detector = _detector(instrument)
+        patterns = dataset(entry, *_FRAMES)
         if patterns is None:
             raise PtychonError(f"{path} has no frames at entry_1/data_1/data nor at entry_1/instrument_1/detector_1/data")
+        diamond = patterns.name.endswith("/data/data")
+        found = Found("NeXus (Diamond)" if diamond else "NXcxi_ptycho" if nexus else "CXI")
         _check_frames(patterns, path)
         shape = tuple(patterns.shape[-2:])
-        dark = _dark(detector, shape, found)
-        found.add("patterns", Hdf5Frames(path, patterns.name, dark), patterns.name)
+        dark, flat = _field(detector, ("data_dark", "darkfield"), "dark", shape, found), None
+        if not ours:
+            flat = _field(detector, ("data_white", "flatfield"), "flat", shape, found)
+        frames: Any = Hdf5Frames(path, patterns.name, dark)
+        if flat is not None:
+            frames = Derived(frames, partial(_divide, flat), frames.shape[1:], np.float32)
+        found.add("patterns", frames, patterns.name)
         if len(patterns.shape) == 4:
             found.add("scan_shape", tuple(patterns.shape[:2]), patterns.name)
         basis = _basis(detector, found)
         if ours:
             _read_ours(file["ptychon"], found)
         else:
-            _read_geometry(entry, instrument, detector, basis, found)
-        _read_positions(file, basis, len(found.fields["patterns"]), found)
-        _read_mask(detector, shape, found)
+            _read_geometry(entry, instrument, detector, basis, found, nexus=nexus or diamond)
+            _read_monitor(instrument, found)
+        _read_positions(entry, basis, len(found.fields["patterns"]), found)
+        _read_mask(detector, found)
         _read_probe(instrument, shape, found)
     if ours:
         found.where.clear()  # how the scan was first read is in its notes
     return found
 
 
-def _group(parent: Any, name: str) -> Any:
-    return parent[name] if parent is not None and name in parent and hasattr(parent[name], "keys") else None
+def _instrument(entry: Any) -> Any:
+    found = group(entry, "instrument_1")
+    return group(entry, "instrument") if found is None else found
 
 
-def _find(file: Any, names: tuple[str, ...]) -> Any:
-    """The first of some datasets that exists."""
-    for name in names:
-        node = file.get(name)
-        if node is not None and hasattr(node, "dtype"):
-            return node
-    return None
+def _detector(instrument: Any) -> Any:
+    """The group of the detector; where there are several, the one that says something."""
+    if instrument is None:
+        return None
+    names = [name for name in instrument if name.startswith("detector") and group(instrument, name) is not None]
+    names.sort(key=lambda name: ("distance" not in instrument[name], name != "detector_1", name))
+    return instrument[names[0]] if names else None
+
+
+def _divide(flat: FloatArray, block: Any, first: int = 0) -> Any:
+    return np.divide(block, flat, out=np.zeros(block.shape, np.float32), where=flat > 0, casting="unsafe")
 
 
 def _check_frames(node: Any, path: PathLike) -> None:
@@ -106,60 +125,42 @@ def _check_frames(node: Any, path: PathLike) -> None:
         raise PtychonError(f"{node.name} of {path} has shape {node.shape}; a scan is (frames, rows, columns)")
 
 
-def _decimal(value: Any) -> float:
-    """A number; of a float32 the shortest decimal that it stands for, 5.5e-05 rather than 5.4999999702e-05."""
-    value = np.asarray(value).reshape(-1)[0]
-    return float(str(value)) if isinstance(value, np.float32) else float(value)
-
-
-def _number(group: Any, name: str, dimension: Dimension) -> float | None:
-    """A scalar dataset in SI, honouring an attribute ``units``; None if it is not there."""
-    node = group.get(name) if group is not None else None
-    if node is None or not hasattr(node, "dtype") or node.dtype.kind not in "uif" or node.size == 0:
-        return None
-    value, units = _decimal(node[()]), _units(node)
-    return parse(f"{value!r}{units}", dimension, f"{node.name}") if units and math.isfinite(value) else value
-
-
-def _units(node: Any) -> str:
-    units = node.attrs.get("units", "")
-    return units.decode(errors="replace") if isinstance(units, bytes) else str(units)
-
-
-def _read_ours(group: Any, found: Found) -> None:
-    for name in _SCALARS:
-        if name in group:
-            found.add(name, get(group[name]), group.name)
-    if "positions" in group:
-        found.add("positions", get(group["positions"]), group.name)
+def _read_ours(own: Any, found: Found) -> None:
+    for name in SCALARS:
+        if name in own:
+            found.add(name, get(own[name]), own.name)
+    if "positions" in own:
+        found.add("positions", get(own["positions"]), own.name)
         found.unit = "px"
 
 
-def _read_geometry(entry: Any, instrument: Any, detector: Any, basis: FloatArray | None, found: Found) -> None:
+def _read_geometry(
+    entry: Any, instrument: Any, detector: Any, basis: FloatArray | None, found: Found, nexus: bool
+) -> None:
+    name = getattr(detector, "name", "detector_1").rsplit("/", 1)[-1]
     try:
-        found.add("distance", _number(detector, "distance", "length"), "detector_1/distance")
+        found.add("distance", number(detector, "distance", "length"), f"{name}/distance")
         if basis is not None:
             size = math.hypot(*basis[0]), math.hypot(*basis[1])
-            found.add("detector_pixel_size", size, "detector_1/basis_vectors")
+            found.add("detector_pixel_size", size, f"{name}/basis_vectors")
         else:
-            sizes = [_number(detector, name, "length") for name in ("y_pixel_size", "x_pixel_size")]
+            sizes = [number(detector, f"{axis}_pixel_size", "length") for axis in "yx"]
             if None not in sizes:
-                found.add("detector_pixel_size", tuple(sizes), "detector_1/y_pixel_size, x_pixel_size")
+                found.add("detector_pixel_size", tuple(sizes), f"{name}/y_pixel_size, x_pixel_size")
     except PtychonError as error:
         found.problems["detector_pixel_size"] = str(error)
-    definition = entry["definition"][()] if "definition" in entry else b""
-    nexus = (definition.decode(errors="replace") if isinstance(definition, bytes) else str(definition)) == "NXptycho"
-    source, beam = _group(instrument, "source_1"), _group(instrument, "beam_1")
+    source, beam = group(instrument, "source_1"), group(instrument, "beam_1")
+    beam = group(entry, "sample_1/beam_1") if beam is None else beam
     try:
-        for group, name in ((source, "wavelength"), (beam, "incident_wavelength")):
-            value = _number(group, name, "length")
-            found.add("wavelength", value, f"{getattr(group, 'name', '')}/{name}")
+        for parent, stem in ((source, "wavelength"), (beam, "incident_wavelength")):
+            value = number(parent, stem, "length")
+            found.add("wavelength", value, f"{getattr(parent, 'name', '')}/{stem}")
         # in NXptycho the energy of the source is that of the electrons in the ring
         places = [(beam, "energy"), (beam, "incident_energy"), (beam, "incident_beam_energy")]
-        for group, name in places if nexus else [*places, (source, "energy")]:
-            energy = _number(group, name, "energy")
+        for parent, stem in places if nexus else [*places, (source, "energy")]:
+            energy = number(parent, stem, "energy")
             if energy is not None and "wavelength" not in found.fields:
-                where = f"{group.name}/{name}"
+                where = f"{parent.name}/{stem}"
                 try:
                     found.add("wavelength", wavelength_of_photons(energy), where)
                 except PtychonError as error:
@@ -168,12 +169,23 @@ def _read_geometry(entry: Any, instrument: Any, detector: Any, basis: FloatArray
         found.problems["wavelength"] = str(error)
 
 
+def _read_monitor(instrument: Any, found: Found) -> None:
+    for name in ("monitor", "ion_chamber"):
+        node = dataset(instrument, f"{name}/data")
+        if node is not None and node.dtype.kind in "uif" and 1 < node.size <= 10**7:
+            values = np.asarray(node[()], np.float64)
+            mean = values.mean()
+            if np.isfinite(mean) and mean > 0:
+                spread = values.std() / mean
+                found.where["monitor"] = f"{node.name}: varies by {100 * spread:.1f} % (rms); frames were not divided by it"
+
+
 def _basis(detector: Any, found: Found) -> FloatArray | None:
     """Vectors of one step down the rows and along the columns, (2, 3) in m, or None."""
-    node = detector.get("basis_vectors") if detector is not None else None
-    if node is None or not hasattr(node, "dtype") or node.dtype.kind not in "uif":
+    node = dataset(detector, "basis_vectors")
+    if node is None or node.dtype.kind not in "uif":
         return None
-    basis: Any = np.vectorize(_decimal, otypes=[float])(node[()]) if node.size else np.zeros(0)
+    basis: Any = np.vectorize(decimal, otypes=[float])(table(node)) if node.size else np.zeros(0)
     if basis.ndim == 3 and len(basis):
         if np.ptp(basis, axis=0).max() > 1e-6 * np.abs(basis).max():
             found.where["basis_vectors"] = "they differ from frame to frame; those of the first frame were used"
@@ -189,39 +201,64 @@ def _basis(detector: Any, found: Found) -> FloatArray | None:
 
 def _probe_positions(translation: FloatArray, basis: FloatArray | None) -> FloatArray:
     """Rows and columns (N, 2) of the probe in m, from translations (N, 3) of the sample in m."""
-    across = (_DEFAULT_BASIS if basis is None else basis)[:, :2]
-    units = np.array([b / math.hypot(*b) if math.hypot(*b) > 0 else b for b in across])
-    if not abs(np.linalg.det(units)) > 0.5:
+    across = (DEFAULT_BASIS if basis is None else basis)[:, :2]
+    directions = np.array([b / math.hypot(*b) if math.hypot(*b) > 0 else b for b in across])
+    if not abs(np.linalg.det(directions)) > 0.5:
         raise PtychonError("basis_vectors are parallel to each other or to the beam: positions cannot be placed on them")
     moved = -translation[:, :2]
-    if abs(units[0] @ units[1]) < 1e-6:
-        return np.asarray(moved @ units.T + 0.0)
-    return np.asarray(np.linalg.solve(units.T, moved.T).T)
+    if abs(directions[0] @ directions[1]) < 1e-6:
+        return np.asarray(moved @ directions.T + 0.0)
+    return np.asarray(np.linalg.solve(directions.T, moved.T).T)
 
 
-def _read_positions(file: Any, basis: FloatArray | None, frames: int, found: Found) -> None:
+def _read_positions(entry: Any, basis: FloatArray | None, frames: int, found: Found) -> None:
     places = ("data_1", "sample_1/geometry_1", "sample_1/geometry", "instrument_1/detector_1")
-    node = _find(file, tuple(f"entry_1/{place}/translation" for place in places))
+    node = dataset(entry, *(f"{place}/translation" for place in places))
     if node is None or node.dtype.kind not in "uif":
-        return
-    table = np.asarray(node[()], np.float64)
-    table = table.reshape(-1, table.shape[-1]) if table.ndim == 3 else table
-    if table.ndim == 2 and table.shape[0] in (2, 3) and table.shape[1] == frames and frames > 3:
-        table = table.T
-    if table.ndim != 2 or table.shape[1] not in (2, 3):
+        return _read_axes(entry, basis, frames, found)
+    values = np.asarray(table(node), np.float64)
+    values = values.reshape(-1, values.shape[-1]) if values.ndim == 3 else values
+    if values.ndim == 2 and values.shape[0] in (2, 3) and values.shape[1] == frames and frames > 3:
+        values = values.T
+    if values.ndim != 2 or values.shape[1] not in (2, 3):
         raise PtychonError(f"{node.name} has shape {node.shape}; sample translations are (frames, 3): x, y, z")
-    if units := _units(node):
-        table = table * parse(f"1{units}", "length", node.name)
+    _place(values * _factor(node), node.name, basis, found)
+    return None
+
+
+def _read_axes(entry: Any, basis: FloatArray | None, frames: int, found: Found) -> None:
+    """Translations as two lists x and y, or as the two axes of a raster (x fast, y slow)."""
+    for place in ("data_1", "data"):
+        nodes = [dataset(entry, f"{place}/{axis}") for axis in "xy"]
+        if any(node is None or node.dtype.kind not in "uif" for node in nodes):
+            continue
+        x, y = (np.asarray(table(node), np.float64) * _factor(node) for node in nodes)
+        if x.size != frames and x.ndim == y.ndim == 1 and x.size * y.size == frames:
+            x, y = np.meshgrid(x, y)
+        if x.size != frames or y.size != frames:
+            shapes = f"{nodes[0].shape} and {nodes[1].shape}"
+            found.problems["positions"] = f"{place}/x and y have shapes {shapes} for {frames} frames"
+            continue
+        return _place(np.column_stack([x.reshape(-1), y.reshape(-1)]), f"{nodes[0].name}, {nodes[1].name}", basis, found)
+    return None
+
+
+def _factor(node: Any) -> float:
+    unit = units(node)
+    return parse(f"1{unit}", "length", node.name) if unit else 1.0
+
+
+def _place(translation: FloatArray, name: str, basis: FloatArray | None, found: Found) -> None:
     remark = "" if basis is not None else "; no basis_vectors: rows along -y, columns along -x"
-    found.add("positions", _probe_positions(table, basis), f"{node.name} (motion of the sample{remark})")
+    found.add("positions", _probe_positions(translation, basis), f"{name} (motion of the sample{remark})")
     found.unit = found.unit or "m"
 
 
-def _read_mask(detector: Any, shape: tuple[int, ...], found: Found) -> None:
-    node = detector.get("mask") if detector is not None else None
-    if node is None or not hasattr(node, "dtype") or node.dtype.kind not in "uib":
+def _read_mask(detector: Any, found: Found) -> None:
+    node = dataset(detector, "mask", "pixel_mask")
+    if node is None or node.dtype.kind not in "uib":
         return
-    mask = np.asarray(node[()])
+    mask = table(node)
     if mask.dtype.kind != "b":
         mask = (mask & ~mask.dtype.type(_HARMLESS)) if mask.dtype.itemsize > 1 else mask
     good = mask == 0
@@ -230,86 +267,35 @@ def _read_mask(detector: Any, shape: tuple[int, ...], found: Found) -> None:
     found.add("mask", good, f"{node.name} (0 is good)")
 
 
-def _dark(detector: Any, shape: tuple[int, ...], found: Found) -> FloatArray | None:
-    node = detector.get("data_dark") if detector is not None else None
-    if node is None or not hasattr(node, "dtype") or node.dtype.kind not in "uif" or node.size == 0:
+def _field(
+    detector: Any, names: tuple[str, ...], what: str, shape: tuple[int, ...], found: Found
+) -> FloatArray | None:
+    """A dark or flat field (P, Q), the mean of several; None if there is none that fits."""
+    node = dataset(detector, *names)
+    if node is None or node.dtype.kind not in "uif" or node.size == 0:
         return None
     if tuple(node.shape[-2:]) != shape:
-        found.where["dark"] = f"{node.name} of shape {node.shape} does not fit the frames: not used"
+        found.where[what] = f"{node.name} of shape {node.shape} does not fit the frames: not used"
         return None
-    dark: FloatArray = np.asarray(node[()], np.float64).reshape(-1, *shape).mean(axis=0)
-    found.where["dark"] = f"{node.name}, mean {dark.mean():.4g}, subtracted; negative values set to 0"
-    return dark
+    field: FloatArray = np.asarray(table(node), np.float64).reshape(-1, *shape).mean(axis=0)
+    done = "subtracted; negative values set to 0" if what == "dark" else "frames were divided by it; 0 where it is 0"
+    if what == "flat":
+        positive = field > 0
+        if not positive.any() or np.allclose(field, field.reshape(-1)[0]):
+            return None
+        field = field / field[positive].mean()
+    found.where[what] = f"{node.name}, mean {field.mean():.4g}, {done}"
+    return field
 
 
 def _read_probe(instrument: Any, shape: tuple[int, ...], found: Found) -> None:
-    if instrument is None:
-        return
     names = ("illumination", "illumination/data", "source_1/illumination", "illumination_1/data")
-    node = _find(instrument, names)
+    node = dataset(instrument, *names)
     if node is None or node.dtype.kind != "c":
         return
-    probe = np.asarray(node[()])
+    probe = table(node)
     probe = probe.reshape(-1, *probe.shape[-2:]) if probe.ndim >= 2 else probe
     if probe.shape[-2:] != shape or not np.isfinite(probe).all() or not probe.any():
         found.where["probe"] = f"{node.name} of shape {node.shape} is no probe for frames of {shape}: not used"
         return
     found.add("probe", probe, node.name)
-
-
-def write_dataset(path: PathLike, data: Dataset) -> None:
-    """Write a data set to a CXI file; `ptychon.load` gives back every field.
-
-    The CXI tree holds what the format has names for (frames, translations of the sample, mask, detector, wavelength,
-    first probe), so that other programs read it too; the group ``ptychon`` holds the rest. The file appears when it is
-    complete.
-
-    Parameters
-    ----------
-    path : path of the file to write
-    data : Dataset
-        Its frames may be on disk; they are copied in blocks.
-
-    Raises
-    ------
-    PtychonError
-        If the file cannot be written.
-    """
-    from .. import __version__
-
-    with create(path) as file:
-        file.attrs["ptychon"] = "dataset"
-        file.attrs["ptychon_version"] = __version__
-        file["cxi_version"], file["number_of_entries"] = 160, 1
-        entry = file.create_group("entry_1")
-        detector = entry.create_group("instrument_1/detector_1")
-        frames = put_array(detector, "data", data.patterns)
-        frames.attrs["axes"] = "translation:y:x"
-        entry.create_group("data_1")["data"] = frames
-        if data.mask is not None:
-            put_array(detector, "mask", np.where(data.mask, 0, 1).astype(np.uint32))
-        if data.distance is not None:
-            detector["distance"] = data.distance
-        if isinstance(data.detector_pixel_size, tuple):
-            dy, dx = data.detector_pixel_size
-            detector["y_pixel_size"], detector["x_pixel_size"] = dy, dx
-            detector["basis_vectors"] = (_DEFAULT_BASIS * [[dy], [dx]] + 0.0).T
-        if data.wavelength is not None:
-            source = entry.create_group("instrument_1/source_1")
-            source["wavelength"] = data.wavelength
-            if data.wavelength >= _SHORTEST_X_RAYS:
-                source["energy"] = energy_of_photons(data.wavelength)
-        if data.probe is not None:
-            put_array(entry["instrument_1"], "illumination", data.probe)
-        own = file.create_group("ptychon")
-        if data.pixel_size is None:
-            put(own, "positions", data.positions)
-        else:
-            y, x = data.positions.T
-            translation = np.stack([x, y, 0 * x], axis=1)  # rows run along -y and the sample moves by -probe
-            entry.create_group("sample_1/geometry_1")["translation"] = translation
-            entry["data_1/translation"] = entry["sample_1/geometry_1/translation"]
-        for name in _SCALARS:
-            derived = name == "pixel_size" and replace(data, pixel_size=None).pixel_size == data.pixel_size
-            if not derived:
-                put(own, name, getattr(data, name), lenient=True)

@@ -9,65 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from ..lazy import Frames
 from ..types import FloatArray, PtychonError
 from .hdf5 import PathLike, opened
-
-
-class Frames:
-    """Something that looks like an (N, P, Q) array and reads what is asked for. Base of the kinds below.
-
-    Any index works on the first axis: a number, a slice, an array of numbers or of booleans; further axes are cut after
-    reading. Every access opens the file anew, so that nothing is kept open, objects can be pickled and other processes
-    may read as well.
-    """
-
-    def __init__(self, shape: tuple[int, ...], dtype: Any, source: str) -> None:
-        self.shape: tuple[int, int, int] = (math.prod(shape[:-2]), int(shape[-2]), int(shape[-1]))
-        self.dtype = np.dtype(dtype).newbyteorder("=")
-        self.source = source
-
-    ndim = 3
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __repr__(self) -> str:
-        return f"<{self.shape[0]} frames of {self.shape[1]}x{self.shape[2]} {self.dtype} in {self.source}>"
-
-    def _read(self, first: int, last: int) -> Any:
-        raise NotImplementedError
-
-    def __getitem__(self, key: Any) -> Any:
-        which, rest = (key[0], key[1:]) if isinstance(key, tuple) and key else (key, ())
-        if which is Ellipsis or isinstance(which, tuple) or any(k is Ellipsis for k in rest):
-            return np.asarray(self)[key]
-        if isinstance(which, slice):
-            start, stop, step = which.indices(len(self))
-            if step == 1:
-                block = self._read(start, max(start, stop))
-                return block[(slice(None), *rest)] if rest else block
-            which = np.arange(start, stop, step)
-        index = np.asarray(which)
-        if index.dtype == bool:
-            if index.shape != (len(self),):
-                raise IndexError(f"boolean index of shape {index.shape} for {len(self)} frames")
-            index = np.flatnonzero(index)
-        if index.dtype.kind not in "iu" and index.size:
-            raise IndexError(f"{which!r} cannot index frames")
-        if index.size and not (-len(self) <= index.min() and index.max() < len(self)):
-            raise IndexError(f"frame {which!r} of {len(self)}")
-        flat = np.where(index < 0, index + len(self), index).astype(np.intp).reshape(-1)
-        out = np.empty((flat.size, *self.shape[1:]), self.dtype)
-        order = np.argsort(flat, kind="stable")
-        runs = np.split(order, np.flatnonzero(np.diff(flat[order]) > 1) + 1) if flat.size else []
-        for run in runs:  # neighbours are read together
-            first = int(flat[run[0]])
-            out[run] = self._read(first, int(flat[run[-1]]) + 1)[flat[run] - first]
-        block = out.reshape(*index.shape, *self.shape[1:])
-        return block[(*[slice(None)] * index.ndim, *rest)] if rest else block
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        return np.asarray(self._read(0, len(self)), dtype)
 
 
 class Hdf5Frames(Frames):
