@@ -1,0 +1,10 @@
+"""Times or profiles PIE; see README.md beside this file, or --help."""
+
+from __future__ import annotations
+
+import sys
+
+from ptychon.bench.profile import main
+
+if __name__ == "__main__":
+    sys.exit(main("pie"))

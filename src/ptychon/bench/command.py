@@ -1,0 +1,127 @@
+"""``python -m ptychon.bench`` and ``ptychon bench``: tables and JSON of `run.compare`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command(
+    name="bench",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="\b\nExamples\n  ptychon bench\n  ptychon bench many --engine ep --threads 2 --json ep.json\n",
+)
+@click.argument("names", nargs=-1, metavar="[CASE]...")
+@click.option("-e", "--engine", "engines", multiple=True, help="pie, epie, rpie, dm, ep or ep+em; default all. Repeatable.")
+@click.option("--backend", "backends", multiple=True, default=("numpy",), show_default=True, help="numpy or cupy. Repeatable.")
+@click.option("--threads", type=click.IntRange(min=1), multiple=True, default=(1,), show_default=True, help="Repeatable.")
+@click.option("--repeats", type=click.IntRange(min=1), default=7, show_default=True, help="Interleaved stretches of passes.")
+@click.option("--passes", type=click.IntRange(min=1), default=5, show_default=True, help="Passes of a stretch.")
+@click.option("--points", type=click.IntRange(min=2), help="Positions, where the case's own number is too many.")
+@click.option("--noise", is_flag=True, help="Gaussian noise, variance 1e-3 of the mean squared amplitude.")
+@click.option("--busy", is_flag=True, help="Time everything also beside a process that keeps a core busy.")
+@click.option("--textbook/--no-textbook", default=True, help="Compare with plain NumPy code (default) or do not.")
+@click.option("--reference", is_flag=True, help="Time also what would run on the slow reference kernels.")
+@click.option("--json", "output", type=click.Path(dir_okay=False), help="Write everything measured to a file; - is the screen.")
+def command(
+    names: tuple[str, ...],
+    engines: tuple[str, ...],
+    backends: tuple[str, ...],
+    threads: tuple[int, ...],
+    repeats: int,
+    passes: int,
+    points: int | None,
+    noise: bool,
+    busy: bool,
+    textbook: bool,
+    reference: bool,
+    output: str | None,
+) -> None:
+    """Time the engines on named problems, each in turn with plain NumPy code and with its two FFTs alone.
+
+    CASES are default, large, many, modes, star and star-subpixel; without any, default.
+    """
+    from ..io.hdf5 import check_writable
+    from . import cases
+    from .run import compare
+
+    screen = output == "-"
+    if output is not None and not screen:
+        check_writable(output)
+    reports = []
+    for name in names or ("default",):
+        case = cases.make(name, points=points, noise=noise)
+        # of several cases one may not be for every engine that was named
+        wanted = [e for e in engines if len(names) < 2 or e in case.engines or e not in cases.ENGINES]
+        if engines and not wanted:
+            continue
+        for backend in backends:
+            for count in threads if backend == "numpy" else (1,):
+                report = compare(
+                    case,
+                    wanted,
+                    repeats,
+                    count,
+                    backend=backend,
+                    passes=passes,
+                    busy=busy,
+                    with_textbook=textbook,
+                    allow_reference=reference,
+                    say=lambda text: click.echo(f"\r{text} ...\033[K", nl=False, err=True),
+                )
+                reports.append(report)
+                click.echo("\r\033[K", nl=False, err=True)
+                if not screen:
+                    click.echo(table(report))
+    text = json.dumps(reports, indent=1)
+    if screen:
+        click.echo(text)
+    elif output is not None:
+        Path(output).write_text(text + "\n")
+
+
+_COLUMNS = (
+    ("us", "us", "{:.1f}"),
+    ("textbook", "textbook_us", "{:.1f}"),
+    ("ratio", "ratio", "{:.2f}"),
+    ("2 FFTs", "fft_share", "{:.0%}"),
+    ("busy", "slowdown", "x {:.2f}"),
+    ("kB/position", "bytes_per_position", "{:,.0f}"),
+    ("R", "R", "{:.2e}"),
+)
+
+
+def table(report: dict[str, Any]) -> str:
+    """A report of `run.compare` as text."""
+    host, backend = report["machine"], report["backend"]
+    count = f"{report['threads']} thread{'s' if report['threads'] > 1 else ''}"
+    where = count if backend["name"] == "numpy" else backend.get("device", "")
+    lines = [
+        f"{report['case']['name']}: {report['case']['about']}",
+        f"{backend['name']} ({where}) on {host['processor']}, {host['cores']} cores, load {host['load'] or '?'}; "
+        f"medians of {report['repeats']} x {report['passes']} passes, us a position and iteration",
+        "",
+    ]
+    rows = report["engines"]
+    columns = [c for c in _COLUMNS if any(row.get(c[1]) is not None for row in rows.values())]
+    cells = [["engine", *(title for title, _, _ in columns)]]
+    for name, row in rows.items():
+        cells.append([name, *(_cell(row.get(key), key, form) for _, key, form in columns)])
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    for first, *rest in cells:
+        lines.append("  ".join([first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(rest, widths[1:], strict=True))]))
+    reasons = {row["no_textbook"] for row in rows.values() if "no_textbook" in row}
+    notes = [f"no ratio: {reason}" for reason in sorted(reasons)]
+    for name, row in rows.items():
+        if row["skipped"]:
+            notes.append(f"{name}: {row['skipped']:.0%} of the frames taught nothing and were skipped, which costs less")
+    return "\n".join([*lines, *notes, ""])
+
+
+def _cell(value: float | None, key: str, form: str) -> str:
+    if value is None:
+        return "-"
+    return form.format(value / 1e3 if key == "bytes_per_position" else value)
