@@ -13,7 +13,8 @@ from typing import Any
 
 from ..types import Array
 
-#: Least precision of a prior message, and least variance of a belief, relative to the incoming message.
+#: Least precision of a prior message relative to the incoming one, and least variance of a belief relative to that of a pixel
+#: known not to be zero.
 FLOOR = 1e-4
 
 
@@ -40,6 +41,6 @@ class BernoulliGauss:
         V = 1 / precision
         m = natural * V
         mean, variance, _ = k.bernoulli_gauss(m, V, self.density, self.variance)
-        variance = xp.maximum(variance, V.dtype.type(FLOOR) * V)
+        variance = xp.maximum(variance, FLOOR * V * self.variance / (V + self.variance))
         g = xp.maximum(1 / variance - precision, V.dtype.type(FLOOR) * precision)
         return g, (precision + g) * mean - natural

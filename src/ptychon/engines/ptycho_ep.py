@@ -250,7 +250,8 @@ class PtychoEP:
         """A safer engine to start again with if this sweep failed (most visits skipped), else None."""
         if extra["skipped"] <= 0.5:
             return None
-        return replace(self, output="rician", damping=0.5 * self.weight, prior_start=2 * self.prior_start)
+        later = max(type(self).prior_start, 2 * self.prior_start) if self.prior == "sparse" else self.prior_start
+        return replace(self, output="rician", damping=0.5 * self.weight, prior_start=later)
 
     def update_prior(self, state: EPState, ctx: Context) -> None:
         """New message of the sparse prior for what the data say now; a Gaussian prior never changes."""
