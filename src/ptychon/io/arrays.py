@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from ..units import UNITS, Dimension, parse, wavelength_of_electrons, wavelength
 from .found import Found
 from .frames import Hdf5Frames, NpzFrames, npz_headers, read_npz
 from .hdf5 import PathLike, opened
+from .tables import positions_from
 
 PATTERNS = ("patterns", "dp", "data", "diffraction", "intensities", "frames")
 POSITIONS = ("positions_px", "positions_m", "positions")
@@ -51,7 +52,7 @@ _LARGEST_TABLE = 10**8
 
 
 @dataclass
-class _Box:
+class Box:
     """Named arrays in a file, whatever kind of file it is."""
 
     path: PathLike
@@ -89,11 +90,11 @@ def read_archive(path: PathLike, given: Mapping[str, Any]) -> Found:
         If the archive is damaged, holds pickled objects or no frames.
     """
     headers = npz_headers(path)
-    box = _Box(path, headers, lambda key: read_npz(path, key), lambda key: NpzFrames(path, key))
+    box = Box(path, headers, lambda key: read_npz(path, key), lambda key: NpzFrames(path, key))
     for key, (shape, dtype) in headers.items():
         if math.prod(shape) <= 2 and dtype.kind in "uifUS":
             box.numbers[_last(key)] = (read_npz(path, key), key)
-    return _understand(box, "NumPy archive", given)
+    return understand(box, "NumPy archive", given)
 
 
 def read_stack(path: PathLike, given: Mapping[str, Any]) -> Found:
@@ -108,7 +109,7 @@ def read_stack(path: PathLike, given: Mapping[str, Any]) -> Found:
     found.add("patterns", stack.reshape(-1, *stack.shape[-2:]), "the array")
     if stack.ndim == 4:
         found.add("scan_shape", stack.shape[:2], "the shape of the array")
-    _positions_from_file(found, given, None)
+    add_positions(found, given)
     return found
 
 
@@ -139,7 +140,7 @@ def read_hdf5(path: PathLike, given: Mapping[str, Any]) -> Found:
             with opened(path) as again:
                 return again[key][()]
 
-        box = _Box(path, arrays, read, lambda key: Hdf5Frames(path, key))
+        box = Box(path, arrays, read, lambda key: Hdf5Frames(path, key))
         for node in owners:
             for name in node.attrs:
                 if _quantity(name) is not None:  # others may be of types that cannot be read
@@ -148,7 +149,7 @@ def read_hdf5(path: PathLike, given: Mapping[str, Any]) -> Found:
             if math.prod(shape) <= 2 and dtype.kind in "uifOS" and _quantity(_last(key)) is not None:
                 value = file[key][()]
                 box.numbers.setdefault(_last(key), (value.decode() if isinstance(value, bytes) else value, key))
-    return _understand(box, "HDF5", given)
+    return understand(box, "HDF5", given)
 
 
 def _quantity(name: str) -> tuple[str, Dimension, str] | None:
@@ -169,14 +170,21 @@ def _quantity(name: str) -> tuple[str, Dimension, str] | None:
     return None
 
 
-def _understand(box: _Box, kind: str, given: Mapping[str, Any]) -> Found:
+def understand(box: Box, kind: str, given: Mapping[str, Any]) -> Found:
+    """What named arrays say, whatever kind of file they are in.
+
+    Raises
+    ------
+    PtychonError
+        If it cannot be told which array holds the frames.
+    """
     found = Found(kind)
     key = _frames_key(box, given.get("data_path"))
     shape = box.arrays[key][0]
     found.add("patterns", box.frames(key), key)
     if len(shape) == 4:
         found.add("scan_shape", tuple(shape[:2]), f"the shape of {key}")
-    _positions_from_file(found, given, box)
+    add_positions(found, given, box)
     for name, (value, where) in box.numbers.items():
         _keep_number(found, name, value, where)
     mask = box.find(("mask",), (2, 3), "biu")
@@ -191,7 +199,7 @@ def _understand(box: _Box, kind: str, given: Mapping[str, Any]) -> Found:
     return found
 
 
-def _frames_key(box: _Box, name: str | None) -> str:
+def _frames_key(box: Box, name: str | None) -> str:
     stacks = [k for k, (s, d) in box.arrays.items() if len(s) in (3, 4) and d.kind in "uifb" and min(s[-2:]) >= 4]
     listed = ", ".join(f"{k} {box.arrays[k][0]}" for k in stacks[:8]) or "none"
     if name:
@@ -217,18 +225,23 @@ def _frames_key(box: _Box, name: str | None) -> str:
     raise PtychonError(f"{box.path} holds several stacks: say which are the frames with --data-path; there are {listed}")
 
 
-def _positions_from_file(found: Found, given: Mapping[str, Any], box: _Box | None) -> None:
+def add_positions(found: Found, given: Mapping[str, Any], box: Box | None = None) -> None:
+    """Add the positions that ``positions_path`` names, a dataset or a file, or that `box` holds under a known name.
+
+    Raises
+    ------
+    PtychonError
+        If what is named does not exist, or holds no positions.
+    """
     name = given.get("positions_path")
-    key: str | None
+    unit: Literal["m", "px"] | None = None
     table: Any
     if name:
         key = next((k for k in box.arrays if k.strip("/") == name.strip("/")), None) if box is not None else None
         if box is not None and key is not None:
-            table = box.table(key)
+            table, where = box.table(key), key
         elif Path(name).is_file():
-            from ..scan import from_table
-
-            key, table = name, from_table(name)
+            table, unit, where = positions_from(name)
         else:
             tables = [k for k, (s, _) in box.arrays.items() if len(s) == 2] if box is not None else []
             raise PtychonError(
@@ -239,9 +252,10 @@ def _positions_from_file(found: Found, given: Mapping[str, Any], box: _Box | Non
         key = box.find(POSITIONS, (2, 3), "uif") if box is not None else None
         if key is None or box is None:
             return
-        table = box.table(key)
-    found.add("positions", _two_columns(np.asarray(table), key, len(found.fields["patterns"])), key)
-    found.unit = {"positions_px": "px", "positions_m": "m"}.get(_last(key))  # type: ignore[assignment]
+        table, where = box.table(key), key
+    found.add("positions", _two_columns(np.asarray(table), where, len(found.fields["patterns"])), where)
+    units: dict[str, Literal["m", "px"]] = {"positions_px": "px", "positions_m": "m"}
+    found.unit = unit or units.get(_last(where))
 
 
 def _two_columns(table: Any, name: str, frames: int) -> FloatArray:

@@ -105,11 +105,12 @@ def _instrument(entry: Any) -> Any:
 
 
 def _detector(instrument: Any) -> Any:
-    """The group of the detector; where there are several, the one that says something."""
+    """The group of the detector; where there are several, the one that says most."""
     if instrument is None:
         return None
     names = [name for name in instrument if name.startswith("detector") and group(instrument, name) is not None]
-    names.sort(key=lambda name: ("distance" not in instrument[name], name != "detector_1", name))
+    known = ("distance", "x_pixel_size", "basis_vectors", "mask")
+    names.sort(key=lambda name: (-sum(key in instrument[name] for key in known), name != "detector_1", name))
     return instrument[names[0]] if names else None
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from ..lazy import Frames
+from ..lazy import Frames, blocks
 from ..types import FloatArray, PtychonError
-from .hdf5 import PathLike, opened
+from .hdf5 import PathLike, opened, write_aside
 
 
 class Hdf5Frames(Frames):
@@ -155,3 +155,30 @@ def read_npz(path: PathLike, member: str) -> Any:
             return np.lib.format.read_array(stream, allow_pickle=False)
 
     return _npz(path, read)
+
+
+def write_npz(path: PathLike, arrays: Mapping[str, Any]) -> None:
+    """A compressed .npz archive that appears when it is complete; lazy stacks of frames are written in blocks.
+
+    Raises
+    ------
+    PtychonError
+        If it cannot be written.
+    """
+    with write_aside(path) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, array in arrays.items():
+            member = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
+            member.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(member, "w", force_zip64=True) as stream:
+                write_npy(stream, array)
+
+
+def write_npy(stream: Any, array: Any) -> None:
+    """An array in the format .npy into an open file; lazy stacks of frames in blocks."""
+    if not isinstance(array, Frames):
+        np.lib.format.write_array(stream, np.asanyarray(array), allow_pickle=False)
+        return
+    header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
+    np.lib.format.write_array_header_1_0(stream, header)
+    for part in blocks(array):
+        stream.write(np.ascontiguousarray(array[part], array.dtype).tobytes())

@@ -1,0 +1,189 @@
+"""Frames without a header that says what they are: EMPAD raw, TIFF stacks, and what RosettaSciIO reads."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..lazy import Frames
+from ..types import PtychonError
+from ..units import parse
+from .arrays import add_positions
+from .found import Found
+from .hdf5 import PathLike
+
+#: A frame of an EMPAD: 128x128 float32 followed by 1024 bytes that are none.
+_EMPAD = (130, 128)
+_EMPAD_BYTES = 130 * 128 * 4
+#: Readers of RosettaSciIO that are used: the formats of detectors and microscopes, none of which unpickles anything.
+_MICROSCOPES = (
+    "Blockfile", "DigitalMicrograph", "EMD", "FEI", "HSPY", "QuantumDetector", "Quantum Detector", "TVIPS", "EMPAD",
+    "NumPy", "Ripple", "MRC", "Electron Microscopy Dataset (EMD)",
+)  # fmt: skip
+
+
+def is_empad(path: PathLike) -> bool:
+    """Whether a file named .raw has the length of whole EMPAD frames."""
+    return Path(path).suffix.lower() == ".raw" and os.path.getsize(path) % _EMPAD_BYTES == 0
+
+
+def read_empad(path: PathLike, given: Mapping[str, Any]) -> Found:
+    """Frames of an EMPAD; everything else comes from the caller."""
+    found = Found("EMPAD raw")
+    count = os.path.getsize(path) // _EMPAD_BYTES
+    frames = np.memmap(path, np.float32, "r", shape=(count, *_EMPAD))[:, :128]
+    found.add("patterns", frames, "the file")
+    side = math.isqrt(count)
+    if side * side == count:
+        found.add("scan_shape", (side, side), f"{count} frames, taken to be a square raster")
+    found.fields["counting"] = False
+    found.where["counting"] = "no: an EMPAD integrates; divide by the gain of one electron for counts"
+    add_positions(found, given)
+    return found
+
+
+class TiffFrames(Frames):
+    """Pages of a TIFF file, read when they are asked for."""
+
+    def __init__(self, path: PathLike) -> None:
+        with _tiff(path) as file:
+            series = file.series[0] if file.series else None
+            if series is None or len(series.shape) not in (3, 4) or series.dtype is None:
+                shape = None if series is None else series.shape
+                raise PtychonError(f"{path} has shape {shape}; a scan is a stack of pages (frames, rows, columns)")
+            shape, dtype = tuple(int(n) for n in series.shape), series.dtype
+            if len(series.pages) not in (1, math.prod(shape[:-2])) or dtype.kind not in "uifb":
+                raise PtychonError(f"{path} holds colours or {dtype}; a scan is a stack of pages of grey values")
+            self._offset = series.dataoffset
+            self._stored = np.dtype(file.byteorder + dtype.char) if dtype.itemsize > 1 else dtype
+            if self._offset is None and math.prod(shape) * dtype.itemsize > 2**10 * os.path.getsize(path):
+                raise PtychonError(f"{path} says it holds {shape} {dtype} in {os.path.getsize(path)} bytes: damaged")
+        self._path = path
+        super().__init__(shape, dtype, f"pages of {path}")
+
+    def _read(self, first: int, last: int) -> Any:
+        if self._offset is not None:
+            size = math.prod(self.shape[1:])
+            offset = self._offset + first * size * self._stored.itemsize
+            block = np.fromfile(self._path, self._stored, (last - first) * size, offset=offset)
+            if block.size != (last - first) * size:
+                raise PtychonError(f"{self._path} is truncated: frames {first} to {last - 1} are not all there")
+            return block.reshape(-1, *self.shape[1:]).astype(self.dtype, copy=False)
+        with _tiff(self._path) as file:
+            try:
+                pages = [file.series[0].pages[k].asarray() for k in range(first, last)]
+            except Exception as error:  # whatever a damaged stream provokes in a decoder
+                raise PtychonError(f"{self._path} is damaged at frames {first} to {last - 1}: {error}") from error
+        return np.array(pages, self.dtype).reshape(-1, *self.shape[1:])
+
+
+def _tiff(path: PathLike) -> Any:
+    try:
+        import tifffile
+    except ImportError:
+        raise PtychonError(f"{path} is a TIFF file: install its reader with 'pip install tifffile'") from None
+    try:
+        return tifffile.TiffFile(path)
+    except Exception as error:  # whatever a damaged header provokes
+        raise PtychonError(f"{path} is truncated or damaged ({error}); copy it again") from error
+
+
+def is_tiff(head: bytes) -> bool:
+    """Whether the first bytes of a file are those of TIFF or BigTIFF."""
+    return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def read_tiff(path: PathLike, given: Mapping[str, Any]) -> Found:
+    """Frames of a TIFF stack; positions and scale come from the caller."""
+    found = Found("TIFF stack")
+    try:
+        frames = TiffFrames(path)
+    except PtychonError:
+        raise
+    except Exception as error:  # tags of absurd values fail deep inside
+        raise PtychonError(f"{path} is a TIFF file that cannot be understood ({error}); copy it again") from error
+    found.add("patterns", frames, "the pages")
+    add_positions(found, given)
+    return found
+
+
+class _Dask(Frames):
+    """A lazy signal of RosettaSciIO."""
+
+    def __init__(self, array: Any, path: PathLike) -> None:
+        self._array = array.reshape(-1, *array.shape[-2:])
+        super().__init__(array.shape, array.dtype, str(path))
+
+    def _read(self, first: int, last: int) -> Any:
+        block = self._array[first:last]
+        return np.asarray(block.compute() if hasattr(block, "compute") else block)
+
+
+def read_rosetta(path: PathLike, given: Mapping[str, Any]) -> Found | None:
+    """What RosettaSciIO finds in a file of an electron microscope; None if it knows no such file.
+
+    Raises
+    ------
+    PtychonError
+        If the file is one of those but cannot be read.
+    """
+    suffix = Path(path).suffix.lower().lstrip(".")
+    try:
+        from importlib import import_module
+
+        from rsciio import IO_PLUGINS
+    except ImportError:
+        if suffix in ("mib", "dm3", "dm4", "blo", "hspy", "tvips", "hdr", "emi", "ser", "mrc"):
+            raise PtychonError(
+                f"{path} looks like a file of an electron microscope: install the reader with 'pip install ptychon[em]'"
+            ) from None
+        return None
+    plugins = [p for p in IO_PLUGINS if suffix in [e.lower() for e in p["file_extensions"]] and p["name"] in _MICROSCOPES]
+    for plugin in plugins:
+        try:
+            signals = import_module(plugin["api"]).file_reader(str(path), lazy=True)
+        except Exception as error:  # every reader has its own ways to fail
+            reason = (str(error).splitlines() or [""])[0][:150] or type(error).__name__
+            raise PtychonError(f"{path} cannot be read as {plugin['name']}: {reason}") from error
+        for signal in signals:
+            data = signal["data"]
+            if data.ndim in (3, 4) and data.dtype.kind in "uifb" and min(data.shape[-2:]) >= 4:
+                return _signal(path, plugin["name"], signal, given)
+        raise PtychonError(f"{path} ({plugin['name']}) holds no stack of frames (3-D or 4-D real numbers)")
+    return None
+
+
+def _signal(path: PathLike, kind: str, signal: Any, given: Mapping[str, Any]) -> Found:
+    found = Found(f"{kind} (RosettaSciIO)")
+    data = signal["data"]
+    found.add("patterns", _Dask(data, path), "data")
+    if data.ndim == 4:
+        found.add("scan_shape", tuple(int(n) for n in data.shape[:2]), "the shape of the data")
+    axes = [axis for axis in signal.get("axes", []) if isinstance(axis, dict)]
+    steps = [axis for axis in axes if axis.get("navigate")][-2:]
+    pixels = [axis for axis in axes if not axis.get("navigate")][-2:]
+    try:
+        if len(steps) == 2:
+            step = tuple(parse(f"{float(a['scale'])!r}{a['units']}", "length", "step of the scan") for a in steps)
+            found.add("step", step, "scale of the navigation axes")
+    except (PtychonError, KeyError, TypeError, ValueError):
+        found.where["step"] = "the axes of the scan state no length"
+    units = {str(axis.get("units")) for axis in pixels}
+    scale = float(pixels[0].get("scale") or 0) if pixels else 0.0
+    if units == {"mrad"} and scale > 0:
+        found.add("detector_pixel_angle", scale * 1e-3, "scale of the signal axes (mrad)")
+    elif units <= {"1/nm", "1/A", "1/Å"} and units and scale > 0:
+        inverse = (1e-9 if units == {"1/nm"} else 1e-10) / scale
+        found.add("pixel_size", (inverse / data.shape[-2], inverse / data.shape[-1]), "scale of the signal axes")
+    microscope = signal.get("metadata", {}).get("Acquisition_instrument", {}).get("TEM", {})
+    if isinstance(microscope, dict):
+        voltage, angle = microscope.get("beam_energy"), microscope.get("convergence_angle")
+        found.add("voltage", float(voltage) * 1e3 if voltage else None, "beam_energy (kV)")
+        found.add("semi_angle", float(angle) * 1e-3 if angle else None, "convergence_angle (mrad)")
+    add_positions(found, given)
+    return found

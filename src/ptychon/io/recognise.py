@@ -1,0 +1,164 @@
+"""What kind of file it is, by its content."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..result import Result
+from ..types import PtychonError
+from . import arrays, cxi, emd, mat, ptychodus, ptylab, ptypy, raw, saved
+from .found import Found
+from .frames import npz_headers
+from .hdf5 import PathLike, check_readable, opened
+from .nodes import plain
+
+_HDF5_SUFFIXES = (".h5", ".hdf5", ".cxi", ".nxs", ".hdf", ".he5", ".ptyd", ".ptyr", ".emd")
+_KNOWN = "CXI, NeXus and other HDF5, .ptyd, .ptyr, .mat, .npz, .npy, TIFF, EMPAD .raw"
+
+
+class Format(NamedTuple):
+    """A format inside HDF5: how it is recognised and read, as a scan or (with `scan` None) as a reconstruction."""
+
+    name: str
+    recognise: Callable[[Any], bool]
+    scan: Callable[[PathLike, Mapping[str, Any]], Found] | None
+    result: Callable[[PathLike], Result] | None = None
+
+
+#: In the order tried.
+HDF5 = (
+    Format("EMD 1.0", emd.recognise, emd.read),
+    Format("ptypy data", ptypy.is_data, ptypy.read),
+    Format("ptypy", ptypy.is_result, None, ptypy.read_result),
+    Format("PtyLab data", ptylab.is_data, ptylab.read),
+    Format("PtyLab", ptylab.is_result, None, ptylab.read_result),
+    Format("Ptychodus product", ptychodus.is_product, ptychodus.read, ptychodus.read_result),
+    Format("Ptychodus diffraction", ptychodus.is_diffraction, ptychodus.read_diffraction),
+    Format("CXI", cxi.recognise, lambda path, given: cxi.read(path)),
+)
+
+
+def find(path: PathLike, given: Mapping[str, Any]) -> Found:
+    """What is in a file, whatever it is.
+
+    Parameters
+    ----------
+    path : path of the file
+    given : mapping
+        What the caller states, from `check_given`.
+
+    Raises
+    ------
+    PtychonError
+        If the file is missing, damaged, of an unknown kind, or a reconstruction rather than a scan.
+    """
+    head = first_bytes(path)
+    suffix = Path(path).suffix.lower()
+    if head.startswith(b"PK") or suffix == ".npz":
+        if not zipfile.is_zipfile(path):
+            raise PtychonError(f"{path} is no complete .npz archive: truncated or damaged; copy it again")
+        headers = npz_headers(path)
+        if ptychodus.is_product(headers):
+            return ptychodus.read(path, given)
+        if ptychodus.is_diffraction(headers) and "data_path" not in given:
+            return ptychodus.read_diffraction(path, given)
+        return arrays.read_archive(path, given)
+    if head.startswith(b"\x93NUMPY") or suffix == ".npy":
+        return arrays.read_stack(path, given)
+    if raw.is_tiff(head):
+        return raw.read_tiff(path, given)
+    if mat.is_v5(head):
+        return mat.read(path, given)
+    if _is_hdf5(path):
+        return _find_hdf5(path, head, given)
+    if suffix in _HDF5_SUFFIXES:
+        with opened(path):  # says what is wrong with it
+            pass
+    if raw.is_empad(path):
+        return raw.read_empad(path, given)
+    found = raw.read_rosetta(path, given)
+    if found is None:
+        raise PtychonError(f"{path} is of no kind that can be read; these can: {_KNOWN}; more with 'pip install ptychon[em]'")
+    return found
+
+
+def first_bytes(path: PathLike) -> bytes:
+    """The first 128 bytes of a file.
+
+    Raises
+    ------
+    PtychonError
+        If there is no such file, or nothing in it.
+    """
+    check_readable(path)
+    with open(path, "rb") as stream:
+        return stream.read(128)
+
+
+def _is_hdf5(path: PathLike) -> bool:
+    import h5py
+
+    return bool(h5py.is_hdf5(path))
+
+
+def _find_hdf5(path: PathLike, head: bytes, given: Mapping[str, Any]) -> Found:
+    with opened(path) as file:
+        own = plain(file.attrs.get("ptychon", ""))
+        known = next((f for f in HDF5 if f.recognise(file)), None)
+    if own and own != "dataset":
+        verb = "--start" if own == "result" else "ptychon resume"
+        raise PtychonError(f"{path} is the {own} of a reconstruction, not a scan; to go on from it use {verb} {path}")
+    named = given.get("data_path")
+    if named is not None and not (known is not None and known.result is not None and Path(named).is_file()):
+        return arrays.read_hdf5(path, given)
+    if known is None:
+        return mat.read_v73(path, given) if mat.is_v73(head) else arrays.read_hdf5(path, given)
+    if known.scan is None:
+        raise PtychonError(
+            f"{path} is a reconstruction by {known.name}, not a scan: it holds no frames; to go on from it use --start {path}"
+        )
+    return known.scan(path, given)
+
+
+def load_result(path: PathLike) -> Result:
+    """A reconstruction: our own, or one by ptypy, PtyLab, Ptychodus or fold_slice, recognised by content.
+
+    Of another package's, object, probe modes, positions and pixel size are kept; its error is in ``history``, since none of
+    them measures R, and ``settings["left_out"]`` names what a `Result` has no room for.
+
+    Parameters
+    ----------
+    path : path of the file
+
+    Raises
+    ------
+    PtychonError
+        If the file is missing, damaged or no reconstruction.
+    """
+    head = first_bytes(path)
+    if head.startswith(b"PK") and zipfile.is_zipfile(path) and ptychodus.is_product(npz_headers(path)):
+        return _checked(path, ptychodus.read_result(path))
+    if mat.is_v5(head):
+        return _checked(path, mat.read_result(path, v73=False))
+    with opened(path) as file:
+        if not plain(file.attrs.get("ptychon", "")):
+            known = next((f for f in HDF5 if f.result is not None and f.recognise(file)), None)
+            if known is not None and known.result is not None:
+                return _checked(path, known.result(path))
+            if mat.is_v73(head) and mat.is_result(file):
+                return _checked(path, mat.read_result(path, v73=True))
+    return saved.load_result(path)
+
+
+def _checked(path: PathLike, result: Result) -> Result:
+    """The result of another package, if its parts are such as ours are."""
+    import numpy as np
+
+    for name, ndim in (("object", 2), ("probe", 3), ("positions", 2)):
+        array = getattr(result, name)
+        if array.ndim != ndim or (name != "positions" and 0 in array.shape) or not np.isfinite(array).all():
+            raise PtychonError(f"{path}: its {name} of shape {array.shape} is damaged, empty or not finite")
+    return result
