@@ -210,6 +210,8 @@ def reconstruct(
     chosen = make(engine, **options) if isinstance(engine, str) else engine
     if not isinstance(engine, str) and options:
         raise PtychonError(f"options {', '.join(options)} were given beside a ready engine; set them on the engine")
+    if getattr(chosen, "cool_from", None) == -1:
+        chosen = replace(chosen, cool_from=-(-2 * epochs // 3))  # type: ignore[type-var]
     ctx = Context(get_backend(backend))
     problem = Problem.from_dataset(data, subpixel=subpixel) if isinstance(data, Dataset) else data
     first_object, first_probe = _first_guess(data, problem, chosen, ctx, object, probe, start)

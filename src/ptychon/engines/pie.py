@@ -25,6 +25,14 @@ from ..problem import Problem
 from ..types import Array
 from .base import Context, Estimate, Report, State, check_range
 
+#: Passes in which cooling halves the steps, roughly.
+COOLING = 1.5
+
+
+def cooled(cool_from: int, epoch: int) -> float:
+    """1 before pass `cool_from` (for ever where that is negative), then 1/(1 + (epoch - cool_from)/COOLING)."""
+    return 1.0 if cool_from < 0 else 1 / (1 + max(0, epoch - cool_from) / COOLING)
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Iterative:
@@ -39,7 +47,7 @@ class _Iterative:
 
     def step(self, state: State, problem: Problem, batches: list[Any], ctx: Context) -> tuple[State, Report]:
         k, propagate = ctx.backend.kernels, problem.propagator
-        total = ctx.backend.xp.zeros((), "float64")
+        total, cooling = ctx.backend.xp.zeros((), "float64"), self.cooling(state.epoch)
         for batch in batches:
             corners, shifts = problem.corners[batch], problem.shifts[problem.shift_index[batch]]
             P = k.shift(state.probe, shifts)
@@ -48,11 +56,11 @@ class _Iterative:
             wave = propagate.forward(psi, ctx.backend)
             wave, misfit = k.modulus_projection(wave, problem.amplitude[batch], problem.mask_of(batch))
             change = propagate.backward(wave, ctx.backend) - psi
-            weight = self.object_weight(k.abs2(P).sum(axis=1), corners, k)
+            weight = cooling * self.object_weight(k.abs2(P).sum(axis=1), corners, k)
             k.scatter_add(state.object, corners, weight * (P.conj() * change).sum(axis=1))
             if self.probe_moves_at(state.epoch):
                 o2 = k.abs2(O).sum(axis=0)
-                update = k.shift(self.probe_weight(o2) * O.conj()[:, None] * change, shifts, -1)
+                update = k.shift(cooling * self.probe_weight(o2) * O.conj()[:, None] * change, shifts, -1)
                 state.probe = state.probe + update.sum(axis=0)
             total += misfit.sum()
         state.epoch += 1
@@ -64,6 +72,10 @@ class _Iterative:
     def probe_moves_at(self, epoch: int) -> bool:
         """Whether the probe is updated in pass `epoch` (counted from 0)."""
         return self.moves_probe
+
+    def cooling(self, epoch: int) -> float:
+        """What both steps are multiplied by in pass `epoch` (counted from 0)."""
+        return 1.0
 
     def object_weight(self, p2: Array, corners: Array, k: Any) -> Array:
         """object_step w_O (B, P, Q) for |P|^2 of each frame (B, P, Q)."""
@@ -110,21 +122,15 @@ class RPIE(_Iterative):
         gamma of the paper.
     object_reg, probe_reg : float in (0, 1]
         alpha and beta of the paper; 1 for both is ePIE.
-
-    Notes
-    -----
-    The defaults are smaller than the paper's: with its steps of 1 object and probe chase the noise of the last frames on
-    measured data, and drift apart.
-    probe_start : int
-        First pass (from 0) that moves the probe.
     """
 
     name: ClassVar[str] = "rpie"
-    object_step: float = 0.5
-    probe_step: float = 0.2
-    object_reg: float = 0.5
+    object_step: float = 1.0
+    probe_step: float = 0.5
+    object_reg: float = 0.25
     probe_reg: float = 1.0
     probe_start: int = 1
+    cool_from: int = -1
 
     def __post_init__(self) -> None:
         for step in ("object_step", "probe_step"):
@@ -135,6 +141,9 @@ class RPIE(_Iterative):
 
     def probe_moves_at(self, epoch: int) -> bool:
         return epoch >= self.probe_start
+
+    def cooling(self, epoch: int) -> float:
+        return cooled(self.cool_from, epoch)
 
     def object_weight(self, p2: Array, corners: Array, k: Any) -> Array:
         total = k.batch_sum(p2, corners)
@@ -154,12 +163,17 @@ class EPIE(_Iterative):
         alpha and beta of the paper.
     probe_start : int
         First pass (from 0) that moves the probe.
+    cool_from : int
+        First pass (from 0) whose steps shrink: pass e takes the steps times 1/(1 + (e - cool_from)/1.5). Sequential updates
+        chase the noise of the last frames; shrinking steps average it away. -1 is after two thirds of the passes
+        `reconstruct` is asked for.
     """
 
     name: ClassVar[str] = "epie"
-    object_step: float = 0.5
-    probe_step: float = 0.2
+    object_step: float = 1.0
+    probe_step: float = 0.5
     probe_start: int = 1
+    cool_from: int = -1
 
     def __post_init__(self) -> None:
         for step in ("object_step", "probe_step"):
@@ -168,6 +182,9 @@ class EPIE(_Iterative):
 
     def probe_moves_at(self, epoch: int) -> bool:
         return epoch >= self.probe_start
+
+    def cooling(self, epoch: int) -> float:
+        return cooled(self.cool_from, epoch)
 
     def object_weight(self, p2: Array, corners: Array, k: Any) -> Array:
         return self.object_step / k.batch_sum(p2, corners).max(axis=(-2, -1), keepdims=True)

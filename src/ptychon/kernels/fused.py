@@ -49,10 +49,12 @@ def _iterative(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any) ->
     order, _ = _order(batches)
     transfer, near = _transfer(problem)
     root, step, a, reg = _numba_pie.weights(engine)
+    cooling = f4(engine.cooling(state.epoch))
+    step = cooling * step
     scan = problem.shift_index, problem.corners, problem.amplitude, problem.mask, order
     if engine.probe_moves_at(state.epoch):
         ramps = _numba.separable_ramps(problem.shifts, problem.frame_shape)
-        p_step, p_reg = f4(engine.probe_step), f4(getattr(engine, "probe_reg", 1.0))
+        p_step, p_reg = cooling * f4(engine.probe_step), f4(getattr(engine, "probe_reg", 1.0))
         misfit = _numba_pie.moving_probe_sweep(
             state.object, state.probe, problem.subpixel, *ramps, *scan, step, reg, p_step, p_reg, transfer, near
         )
