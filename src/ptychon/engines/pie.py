@@ -122,6 +122,10 @@ class RPIE(_Iterative):
         gamma of the paper.
     object_reg, probe_reg : float in (0, 1]
         alpha and beta of the paper; 1 for both is ePIE.
+    probe_start : int
+        First pass (from 0) that moves the probe.
+    cool_from : int
+        As in `EPIE`.
     """
 
     name: ClassVar[str] = "rpie"
