@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from ..dataset import Dataset
+from ..prepare import Preparation, prepare
 from .cxi_write import write_dataset
-from .found import assemble, check_given
+from .fields import read_field, with_dose
+from .found import PREPARATION, assemble, check_given
 from .hdf5 import PathLike
 from .recognise import find, load_result
 from .saved import save_result
@@ -29,7 +32,9 @@ def load(path: PathLike, **given: Any) -> Dataset:
         ``notes["given"]``. Fields of `Dataset` except the patterns, and ``energy`` (J), ``voltage`` (V), ``semi_angle``
         (rad) and ``defocus`` (m, positive for underfocus) of an electron probe, ``scan_shape``, ``step`` (m) and
         ``rotation`` (rad) of a raster, ``data_path`` and ``positions_path``, names of datasets. Lengths, energies,
-        voltages and angles may be text with a unit, ``"12.66keV"``. None means not given.
+        voltages and angles may be text with a unit, ``"12.66keV"``. None means not given. And how the scan is to be
+        prepared: the fields of `ptychon.prepare.Preparation`, where ``dark``, ``flat`` and ``background`` may be paths,
+        ``crop`` ``"128x128"``, ``centre`` ``"auto"`` or ``"60,64.5"``, ``frames`` ``"0:500"``, ``scan_sign`` ``"+-"``.
 
     Returns
     -------
@@ -47,4 +52,10 @@ def load(path: PathLike, **given: Any) -> Dataset:
     >>> load("scan.cxi", geometry="near", focus_distance="3.65mm")  # doctest: +SKIP
     """
     values = check_given(given)
-    return assemble(find(path, values), values, Path(path).name)
+    wanted = {name: values.pop(name) for name in PREPARATION if name in values}
+    for name in ("dark", "flat", "background"):
+        if isinstance(wanted.get(name), str | os.PathLike):
+            wanted[name] = read_field(wanted[name], name)
+    preparation = Preparation(**wanted)
+    data = prepare(assemble(find(path, values), values, Path(path).name), preparation)
+    return with_dose(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -11,18 +12,21 @@ from typing import Any, Literal
 import numpy as np
 
 from ..dataset import Dataset
+from ..prepare import Preparation, parse_slice
 from ..types import FloatArray, PtychonError
 from ..units import Dimension, parse, parse_pair, parse_shape, wavelength_of_electrons, wavelength_of_photons
 
 #: What a caller may state besides the fields of `Dataset`, all in SI or as text with a unit.
 DIMENSIONS: dict[str, Dimension] = {
     "wavelength": "length", "distance": "length", "focus_distance": "length", "defocus": "length",
-    "energy": "energy", "voltage": "voltage", "rotation": "angle", "semi_angle": "angle",
+    "energy": "energy", "voltage": "voltage", "rotation": "angle", "semi_angle": "angle", "scan_rotation": "angle",
 }  # fmt: skip
 PAIRS = ("pixel_size", "detector_pixel_size", "step")
 PATHS = ("data_path", "positions_path")
 EXTRA = ("energy", "voltage", "semi_angle", "defocus", "scan_shape", "step", "rotation", *PATHS)
-KNOWN = (*(f.name for f in fields(Dataset) if f.name != "patterns"), *EXTRA)
+#: How frames and positions are prepared; see `ptychon.prepare.Preparation`.
+PREPARATION = tuple(f.name for f in fields(Preparation))
+KNOWN = (*(f.name for f in fields(Dataset) if f.name != "patterns"), *EXTRA, *PREPARATION)
 
 
 @dataclass
@@ -82,15 +86,60 @@ def _in_si(name: str, value: Any) -> Any:
         return parse_shape(value, "scan shape")
     if name in PATHS or name in ("geometry", "name"):
         return str(value)
+    if name in PREPARATION and name not in DIMENSIONS:
+        return _preparation(name, value)
     if name in PAIRS:
         return parse_pair(value, "length", name.replace("_", " "))
     if name not in DIMENSIONS:
         return value
     number = parse(value, DIMENSIONS[name], name.replace("_", " "))
-    if name == "rotation" and abs(number) > 2 * math.pi + 1e-9:
-        raise PtychonError(f"rotation is {number:g} rad, more than a turn: give the unit, for example -126deg")
+    if name in ("rotation", "scan_rotation") and abs(number) > 2 * math.pi + 1e-9:
+        raise PtychonError(f"{name.replace('_', ' ')} is {number:g} rad, more than a turn: give the unit, for example -126deg")
     if name == "semi_angle" and not 0 < number < math.pi / 2:
         raise PtychonError(f"semi-angle is {number:g} rad: give its unit, for example 1.03mrad")
+    return number
+
+
+def _preparation(name: str, value: Any) -> Any:
+    """One of `PREPARATION` from text or a number."""
+    if name == "crop":
+        return parse_shape(value, "crop")
+    if name == "frames":
+        return value if isinstance(value, slice) else parse_slice(value)
+    if name == "bad_pixels":
+        if not isinstance(value, bool):
+            raise PtychonError(f"bad_pixels is {value!r}; it must be true or false")
+        return value
+    if name in ("dark", "flat", "background"):
+        return value if isinstance(value, str | os.PathLike) or hasattr(value, "__array__") else _real(name, value)
+    if name == "scan_sign":
+        signs = {"+": 1, "-": -1, 1: 1, -1: -1}
+        parts = list(value) if isinstance(value, str | tuple | list) else [value]
+        if len(parts) != 2 or any(part not in signs for part in parts):
+            raise PtychonError(f"scan sign is {value!r}; give + or - for rows and for columns, for example +-")
+        return signs[parts[0]], signs[parts[1]]
+    if name == "centre":
+        if value == "auto":
+            return value
+        parts = value.split(",") if isinstance(value, str) else list(np.ravel(value))
+        if len(parts) != 2:
+            raise PtychonError(f"centre is {value!r}; give auto, or row,column in pixels")
+        return _real(name, parts[0]), _real(name, parts[1])
+    number = _real(name, value)
+    if name == "bin":
+        if number != int(number) or number < 1:
+            raise PtychonError(f"bin is {value!r}; it must be a whole number, at least 1")
+        return int(number)
+    return number
+
+
+def _real(name: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise PtychonError(f"{name} is {value!r}; it must be a finite number")
     return number
 
 
@@ -151,11 +200,15 @@ def assemble(found: Found, given: Mapping[str, Any], source: str) -> Dataset:
     return Dataset(**kwargs)
 
 
+#: What a caller may state that is too large for the notes, or is listed there as a preparation.
+_ARRAYS = ("notes", "positions", "mask", "probe", *PREPARATION)
+
+
 def _notes(found: Found, given: Mapping[str, Any], source: str) -> dict[str, Any]:
     notes = dict(found.fields.get("notes") or {})
     if found.where:
         notes = {"source": source, "format": found.kind, "read": found.where} | notes
-    stated = {name: value for name, value in given.items() if name not in ("notes", "positions", "mask", "probe")}
+    stated = {name: value for name, value in given.items() if name not in _ARRAYS}
     if stated:
         notes["given"] = {**notes.get("given", {}), **stated}
     return notes | dict(given.get("notes") or {})
