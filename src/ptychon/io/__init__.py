@@ -12,13 +12,14 @@ from typing import Any
 from ..dataset import Dataset
 from ..prepare import Preparation, prepare
 from .cxi_write import write_dataset
+from .export import convert, write_result, write_scan
 from .fields import read_field, with_dose
 from .found import PREPARATION, assemble, check_given
 from .hdf5 import PathLike
 from .recognise import find, load_result
 from .saved import save_result
 
-__all__ = ["load", "load_result", "save_result", "write_dataset"]
+__all__ = ["convert", "load", "load_result", "save_result", "write_dataset", "write_result", "write_scan"]
 
 
 def load(path: PathLike, **given: Any) -> Dataset:

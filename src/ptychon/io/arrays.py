@@ -92,7 +92,7 @@ def read_archive(path: PathLike, given: Mapping[str, Any]) -> Found:
     headers = npz_headers(path)
     box = Box(path, headers, lambda key: read_npz(path, key), lambda key: NpzFrames(path, key))
     for key, (shape, dtype) in headers.items():
-        if math.prod(shape) <= 2 and dtype.kind in "uifUS":
+        if math.prod(shape) <= 2 and dtype.kind in "buifUS":
             box.numbers[_last(key)] = (read_npz(path, key), key)
     return understand(box, "NumPy archive", given)
 
@@ -187,6 +187,7 @@ def understand(box: Box, kind: str, given: Mapping[str, Any]) -> Found:
     add_positions(found, given, box)
     for name, (value, where) in box.numbers.items():
         _keep_number(found, name, value, where)
+        _keep_word(found, name, value, where)
     mask = box.find(("mask",), (2, 3), "biu")
     if mask is not None:
         found.add("mask", np.asarray(box.table(mask)) != 0, f"{mask} (nonzero is valid)")
@@ -268,6 +269,19 @@ def _two_columns(table: Any, name: str, frames: int) -> FloatArray:
     if table.ndim != 2 or table.shape[1] != 2:
         raise PtychonError(f"{name} has shape {table.shape}; positions are (frames, 2), row then column")
     return np.asarray(table, np.float64)
+
+
+def _keep_word(found: Found, name: str, value: Any, where: str) -> None:
+    """What our own archives say besides numbers with units."""
+    array = np.asarray(value).reshape(-1)
+    if name == "geometry" and str(array[0] if array.size else "") in ("far", "near"):
+        found.add("geometry", str(array[0]), where)
+    elif name == "counting" and array.size == 1 and array.dtype.kind in "biu":
+        found.add("counting", bool(array[0]), where)
+    elif name == "object_shape" and array.size == 2 and array.dtype.kind in "iu" and (array > 0).all():
+        found.add("object_shape", (int(array[0]), int(array[1])), where)
+    elif name == "noise_variance" and array.size == 1 and array.dtype.kind in "uif":
+        found.add("noise_variance", float(array[0]), where)
 
 
 def _keep_number(found: Found, name: str, value: Any, where: str) -> None:

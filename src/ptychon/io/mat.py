@@ -188,6 +188,11 @@ def is_result(names: Any) -> bool:
     return all(name in names for name in ("object", "probe", "outputs", "p"))
 
 
+def is_v5_result(path: PathLike) -> bool:
+    """Whether a file of version 5 is a reconstruction by fold_slice."""
+    return is_result({name for name, _, _ in _scipy(path, "whosmat")})
+
+
 def read_result(path: PathLike, v73: bool) -> Result:
     """Object, probe and positions of ``Niter*.mat``.
 
@@ -204,8 +209,7 @@ def read_result(path: PathLike, v73: bool) -> Result:
             values = {name: _v73(file[name]) if name in file else None for name in _FIELDS}
         objects, probe = objects.reshape(-1, *objects.shape[-2:]), probe.reshape(-1, *probe.shape[-2:])
     else:
-        names = {name for name, _, _ in _scipy(path, "whosmat")}
-        if not is_result(names):
+        if not is_v5_result(path):
             raise PtychonError(f"{path} is no result of fold_slice: object, probe, outputs and p are not all there")
         whole = _scipy(path, "loadmat", variable_names=["object", "probe", "outputs", "p"], simplify_cells=True)
         values = {name: _field(whole, *name.split("/")) for name in _FIELDS}

@@ -22,6 +22,7 @@ from .found import Found
 from .frames import Hdf5Frames, NpzFrames, npz_headers, read_npz, write_npz
 from .hdf5 import PathLike, check_readable, create, opened, put_array
 from .nodes import dataset, plain, table
+from .saved import stated
 
 _MARK = "probe_position_indexes"
 _NUMBERS = (
@@ -259,9 +260,9 @@ def write_result(path: PathLike, result: Result) -> list[str]:
     middle = np.array(result.origin) + half * scale
     places = (result.positions - half) * scale + middle
     measured = np.flatnonzero(np.isfinite(result.errors))
-    wavelength = result.settings.get("wavelength")
+    wavelength = stated(result, "wavelength")
     numbers = dict.fromkeys((*_NUMBERS[:3], "exposure_time_s", "mass_attenuation_m2_kg", "tomography_angle_deg"), 0.0)
-    numbers["detector_object_distance_m"] = float(result.settings.get("distance") or 0.0)
+    numbers["detector_object_distance_m"] = float(stated(result, "distance") or 0.0)
     numbers["probe_energy_eV"] = energy_of_photons(float(wavelength)) / ELEMENTARY_CHARGE if wavelength else 0.0
     numbers["probe_photon_count"] = float(np.sum(np.abs(result.probe) ** 2))
     values = {

@@ -20,6 +20,7 @@ from .found import Found
 from .frames import Hdf5Frames
 from .hdf5 import PathLike, create, opened, put_array
 from .nodes import dataset, pair, scalar, table
+from .saved import stated
 
 
 def is_data(file: Any) -> bool:
@@ -150,8 +151,8 @@ def write_result(path: PathLike, result: Result) -> list[str]:
             put_array(file, f"I {name}", np.abs(array).astype(np.float32))
         file["error"] = np.asarray(result.errors, np.float32)
         file["dxp"] = np.float32(dx)
-        file["wavelength"] = np.float32(result.settings.get("wavelength") or 0)
-        file["zo"] = np.float32(result.settings.get("distance") or 0)
+        file["wavelength"] = np.float32(stated(result, "wavelength") or 0)
+        file["zo"] = np.float32(stated(result, "distance") or 0)
         file["purityProbe"], file["purityObject"] = np.float32(purity(result.probe)), np.float32(1)
         middle = np.array(result.object.shape) // 2
         file["encoder_corrected"] = (result.positions - middle) * np.array(result.pixel_size)

@@ -20,6 +20,7 @@ from .found import Found
 from .frames import Hdf5Frames
 from .hdf5 import PathLike, create, opened
 from .nodes import dataset, group, pair, plain, scalar, table, text
+from .saved import stated
 
 _KEV = 1e3 * ELEMENTARY_CHARGE
 
@@ -186,7 +187,7 @@ def write_result(path: PathLike, result: Result) -> list[str]:
     """Write a .ptyr that ptypy and its tools open; returns what it has no room for."""
     scale = result.pixel_size or (1.0, 1.0)
     centre = -np.array(result.origin) / scale
-    wavelength = result.settings.get("wavelength")
+    wavelength = stated(result, "wavelength")
     now = time.asctime()
     with create(path) as file:
         file.attrs.update(h5rw_version="0.1", ctime=now, mtime=now)

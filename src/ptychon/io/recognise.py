@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ..result import Result
 from ..types import PtychonError
-from . import arrays, cxi, emd, mat, ptychodus, ptylab, ptypy, raw, saved
+from . import arrays, cxi, emd, mat, plainly, ptychodus, ptylab, ptypy, raw, saved
 from .found import Found
 from .frames import npz_headers
 from .hdf5 import PathLike, check_readable, opened
@@ -63,6 +63,8 @@ def find(path: PathLike, given: Mapping[str, Any]) -> Found:
         headers = npz_headers(path)
         if ptychodus.is_product(headers):
             return ptychodus.read(path, given)
+        if plainly.is_result(headers) and "data_path" not in given:
+            raise PtychonError(f"{path} holds object and probe of a reconstruction but no frames; go on from it with --start")
         if ptychodus.is_diffraction(headers) and "data_path" not in given:
             return ptychodus.read_diffraction(path, given)
         return arrays.read_archive(path, given)
@@ -139,8 +141,11 @@ def load_result(path: PathLike) -> Result:
         If the file is missing, damaged or no reconstruction.
     """
     head = first_bytes(path)
-    if head.startswith(b"PK") and zipfile.is_zipfile(path) and ptychodus.is_product(npz_headers(path)):
-        return _checked(path, ptychodus.read_result(path))
+    if head.startswith(b"PK") and zipfile.is_zipfile(path):
+        product = ptychodus.is_product(npz_headers(path))
+        if not product and not plainly.is_result(npz_headers(path)):
+            raise PtychonError(f"{path} is no reconstruction: it has no complex arrays called object and probe")
+        return _checked(path, (ptychodus if product else plainly).read_result(path))
     if mat.is_v5(head):
         return _checked(path, mat.read_result(path, v73=False))
     with opened(path) as file:
@@ -162,3 +167,27 @@ def _checked(path: PathLike, result: Result) -> Result:
         if array.ndim != ndim or (name != "positions" and 0 in array.shape) or not np.isfinite(array).all():
             raise PtychonError(f"{path}: its {name} of shape {array.shape} is damaged, empty or not finite")
     return result
+
+
+def holds_result(path: PathLike) -> bool:
+    """Whether a file holds a reconstruction rather than a scan.
+
+    Raises
+    ------
+    PtychonError
+        If the file is missing or damaged.
+    """
+    head = first_bytes(path)
+    if head.startswith(b"PK") and zipfile.is_zipfile(path):
+        headers = npz_headers(path)
+        return ptychodus.is_product(headers) or plainly.is_result(headers)
+    if mat.is_v5(head):
+        return mat.is_v5_result(path)
+    if not _is_hdf5(path):
+        return False
+    with opened(path) as file:
+        own = plain(file.attrs.get("ptychon", ""))
+        if own:
+            return own == "result"
+        known = next((f for f in HDF5 if f.recognise(file)), None)
+        return (known is not None and known.result is not None) or (mat.is_v73(head) and mat.is_result(file))

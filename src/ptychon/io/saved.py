@@ -101,3 +101,10 @@ def load_result(path: PathLike) -> Result:
         if array.ndim != ndim or array.dtype.kind != kind:
             raise PtychonError(f"{path}: its {name} has shape {array.shape} and type {array.dtype}; the file was altered")
     return result
+
+
+def stated(result: Result, name: str) -> float | None:
+    """A number about the scan, "wavelength" or "distance" in m, that came along in the settings of a result."""
+    scan = result.settings.get("scan")
+    value = result.settings.get(name) or (scan.get(name) if isinstance(scan, dict) else None)
+    return float(value) if isinstance(value, int | float) and value > 0 else None

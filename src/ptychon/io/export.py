@@ -1,0 +1,302 @@
+"""Writing scans and reconstructions in the formats of others, and from any format to any other that can hold them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..dataset import Dataset
+from ..lazy import blocks
+from ..result import Result
+from ..types import PtychonError
+from . import ptychodus, ptylab, ptypy
+from .cxi_write import write_dataset
+from .frames import write_npy, write_npz
+from .hdf5 import PathLike, write_aside
+from .saved import save_result, stated
+
+#: Name of a format -> suffixes it may have; the first format with a suffix is the one it stands for.
+FORMATS: dict[str, tuple[str, ...]] = {
+    "ptychon": (".h5", ".cxi"),
+    "ptypy": (".ptyr",),
+    "ptylab": (".hdf5", ".h5"),
+    "numpy": (".npz", ".npy"),
+    "matlab": (".mat",),
+    "tiff": (".tif", ".tiff"),
+    "ptychodus": (".h5", ".hdf5", ".npz"),
+}
+_LARGEST_MAT = 2**32 - 2**20
+_LARGEST_TIFF = 2**32 - 2**25
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `convert` did.
+
+    Attributes
+    ----------
+    kind : {"scan", "reconstruction"}
+    format : str
+        A key of `FORMATS`.
+    files : list of str
+    lost : list of str
+        What the new file has no room for.
+    """
+
+    kind: str
+    format: str
+    files: list[str]
+    lost: list[str]
+
+
+def format_of(path: PathLike, name: str | None = None) -> str:
+    """The format to write, from its name, or from the suffix of the file.
+
+    Raises
+    ------
+    PtychonError
+        If neither is known, or they do not go together.
+    """
+    suffix = Path(path).suffix.lower()
+    if name is not None:
+        if name not in FORMATS:
+            raise PtychonError(f"format {name!r} is none of {', '.join(FORMATS)}")
+        if suffix not in FORMATS[name]:
+            raise PtychonError(f"{path} must be named {' or '.join(FORMATS[name])} to be written as {name}")
+        return name
+    for known, suffixes in FORMATS.items():
+        if suffix in suffixes:
+            return known
+    listed = ", ".join(f"{suffixes[0]} ({known})" for known, suffixes in FORMATS.items())
+    raise PtychonError(f"{path}: the suffix {suffix or 'is missing, and'} says no format; use one of {listed}, or --format")
+
+
+def convert(source: PathLike, target: PathLike, format: str | None = None, **given: Any) -> Written:
+    """Write what is in one file into another of a different format.
+
+    Parameters
+    ----------
+    source : path of a scan or a reconstruction
+    target : path of the file to write; the suffix says the format
+    format : str, optional
+        A key of `FORMATS`, where the suffix is not enough.
+    **given
+        For a scan, as in `ptychon.load`: what the file does not say, and how to prepare the frames.
+
+    Returns
+    -------
+    Written
+        What was lost, among other things.
+
+    Raises
+    ------
+    PtychonError
+        If either file is at fault, or the format cannot hold what is there.
+    """
+    from . import load
+    from .recognise import holds_result, load_result
+
+    chosen = format_of(target, format)
+    if Path(target).exists() and Path(target).samefile(source):
+        raise PtychonError(f"{target} would overwrite what it is made from; give another name")
+    if given.get("data_path") is None and holds_result(source):
+        stated = [name for name, value in given.items() if value is not None]
+        if stated:
+            raise PtychonError(f"{source} is a reconstruction: {', '.join(stated)} can only be said of a scan")
+        return _written(target, "reconstruction", chosen, write_result(target, load_result(source), chosen))
+    return _written(target, "scan", chosen, write_scan(target, load(source, **given), chosen))
+
+
+def _written(target: PathLike, kind: str, format: str, lost: list[str]) -> Written:
+    files = [str(target)]
+    table = positions_beside(target)
+    if kind == "scan" and (format == "tiff" or Path(target).suffix.lower() == ".npy"):
+        files.append(str(table))
+    return Written(kind, format, files, lost)
+
+
+def positions_beside(path: PathLike) -> Path:
+    """Where the table of positions of a TIFF stack goes."""
+    return Path(path).with_name(f"{Path(path).stem}_positions.csv")
+
+
+def write_scan(path: PathLike, data: Dataset, format: str | None = None) -> list[str]:
+    """Write a scan; returns what the format has no room for.
+
+    Parameters
+    ----------
+    path : path of the file to write
+    data : Dataset
+        Its frames may be on disk; where the format allows it they are copied in blocks.
+    format : str, optional
+        A key of `FORMATS`; default what the suffix says.
+
+    Raises
+    ------
+    PtychonError
+        If the file cannot be written, or the format cannot hold a scan.
+    """
+    format = format_of(path, format)
+    if format == "ptychon":
+        write_dataset(path, data)
+        return []
+    if format == "ptypy":
+        raise PtychonError(f"{path}: a .ptyr holds a reconstruction, and this is a scan; use .cxi, .npz or .hdf5 (PtyLab)")
+    if format == "ptylab":
+        return ptylab.write_data(path, data)
+    if format == "ptychodus":
+        return ptychodus.write_data(path, data)
+    if format == "tiff" or Path(path).suffix.lower() == ".npy":
+        (write_tiff if format == "tiff" else _write_stack)(path, data.patterns)
+        _write_table(positions_beside(path), data)
+        kept = ("patterns", "positions", "name", "notes", "geometry", "counting")
+        lost = [name for name in data.__dataclass_fields__ if name not in kept and getattr(data, name) is not None]
+        return lost + ["that this is near field"] * (data.geometry == "near")
+    values = _scan_values(data)
+    if format == "numpy":
+        write_npz(path, values)
+    else:
+        _write_mat(path, {name: _matlab(value) for name, value in values.items()}, data.patterns)
+    return ["notes"] * bool(data.notes)
+
+
+def _scan_values(data: Dataset) -> dict[str, Any]:
+    """Arrays under the names that `ptychon.io.arrays` knows."""
+    unit = "px" if data.pixel_size is None else "m"
+    values: dict[str, Any] = {"patterns": data.patterns, f"positions_{unit}": data.positions}
+    for name in ("mask", "probe", "pixel_size", "detector_pixel_size", "wavelength", "distance", "focus_distance",
+                 "noise_variance", "object_shape", "geometry", "counting"):  # fmt: skip
+        value = getattr(data, name)
+        if value is not None:
+            values[name] = np.asarray(value)
+    return values
+
+
+def _matlab(value: Any) -> Any:
+    """An array with its axes in the order of MATLAB: rows, columns, then frames or modes."""
+    array = np.asarray(value)
+    return np.moveaxis(array, 0, -1) if array.ndim == 3 else array.astype(np.uint8) if array.dtype.kind == "b" else array
+
+
+def _write_mat(path: PathLike, values: Mapping[str, Any], largest: Any = None) -> None:
+    import scipy.io
+
+    if largest is not None and math.prod(largest.shape) * largest.dtype.itemsize > _LARGEST_MAT:
+        raise PtychonError(f"{path}: a .mat file holds at most 4 GB a variable; crop, bin or write .cxi instead")
+    with write_aside(path) as aside, aside.open("wb") as stream:
+        scipy.io.savemat(stream, dict(values), do_compression=True)
+
+
+def _write_stack(path: PathLike, frames: Any) -> None:
+    with write_aside(path) as aside, aside.open("wb") as stream:
+        write_npy(stream, frames)
+
+
+def _write_table(path: Path, data: Dataset) -> None:
+    unit = "px" if data.pixel_size is None else "m"
+    with write_aside(path) as aside:
+        np.savetxt(aside, data.positions, fmt="%.17g", delimiter=",", header=f"row [{unit}],column [{unit}]")
+
+
+def write_tiff(path: PathLike, frames: Any, pixel_size: tuple[float, float] | None = None, **metadata: Any) -> None:
+    """A stack of pages, written in blocks.
+
+    Parameters
+    ----------
+    path : path of the file to write
+    frames : (N, P, Q) array, perhaps lazy
+    pixel_size : (dy, dx) in m, optional
+        Becomes the resolution of the pages.
+    **metadata
+        Text kept in the description.
+
+    Raises
+    ------
+    PtychonError
+        If the file cannot be written, or tifffile is not installed.
+    """
+    try:
+        import tifffile
+    except ImportError:
+        raise PtychonError(f"{path}: to write TIFF files install 'pip install tifffile'") from None
+    dtype = np.dtype(frames.dtype)
+    dtype = np.dtype(np.uint8) if dtype.kind == "b" else dtype
+    shape = tuple(frames.shape)
+    unit = None if pixel_size is None else "CENTIMETER"
+    resolution = None if pixel_size is None else (1e-2 / pixel_size[1], 1e-2 / pixel_size[0])
+    if resolution is not None and max(resolution) > 2**31:
+        resolution = unit = None
+    large = math.prod(shape) * dtype.itemsize > _LARGEST_TIFF
+
+    def pages() -> Any:
+        for part in blocks(frames):
+            yield from np.asarray(frames[part], dtype)
+
+    with write_aside(path) as aside, aside.open("wb") as stream:
+        tifffile.imwrite(
+            stream, pages(), shape=shape, dtype=dtype, bigtiff=large, photometric="minisblack",
+            resolution=resolution, resolutionunit=unit, metadata={"axes": "QYX", **metadata},
+        )  # fmt: skip
+
+
+def write_result(path: PathLike, result: Result, format: str | None = None) -> list[str]:
+    """Write a reconstruction; returns what the format has no room for.
+
+    Parameters
+    ----------
+    path : path of the file to write
+    result : Result
+    format : str, optional
+        A key of `FORMATS`; default what the suffix says.
+
+    Raises
+    ------
+    PtychonError
+        If the file cannot be written.
+    """
+    format = format_of(path, format)
+    if format == "ptychon":
+        save_result(path, result)
+        return []
+    if format in ("ptypy", "ptylab", "ptychodus"):
+        writers = {"ptypy": ptypy.write_result, "ptylab": ptylab.write_result, "ptychodus": ptychodus.write_result}
+        return writers[format](path, result)
+    if format == "tiff":
+        return _write_pictures(path, result)
+    if Path(path).suffix.lower() == ".npy":
+        _write_stack(path, result.object)
+        return ["everything but the object"]
+    history = ["history, settings and provenance"]
+    scale = {} if result.pixel_size is None else {"pixel_size": np.array(result.pixel_size)}
+    if format == "numpy":
+        extra = {} if result.object_std is None else {"object_std": result.object_std}
+        arrays = {"object": result.object, "probe": result.probe, "positions_px": result.positions, **extra, **scale}
+        more = {"origin": np.array(result.origin), "errors": result.errors, "engine": np.array(result.engine)}
+        write_npz(path, arrays | more)
+        return history
+    size = result.pixel_size or (1.0, 1.0)
+    corner = np.ceil(np.array(result.object.shape) / 2 - np.array(result.probe.shape[1:]) / 2)
+    places = result.positions - corner - np.array(result.probe.shape[1:]) // 2
+    wavelength = stated(result, "wavelength")
+    outputs = {"probe_positions": places[:, ::-1], "fourier_error_out": np.asarray(result.errors, np.float64)}
+    known = {"dx_spec": np.array([size[1], size[0]])} | ({"lambda": float(wavelength)} if wavelength else {})
+    extra = {} if result.object_std is None else {"object_std": result.object_std}
+    arrays = {"object": result.object, "probe": np.moveaxis(result.probe, 0, -1), **extra}
+    _write_mat(path, {**arrays, "p": known, "outputs": outputs})
+    lost = [*history, "the origin of the positions"]
+    return lost + ["that the scale is unknown (1 px is written as 1 m)"] * (result.pixel_size is None)
+
+
+def _write_pictures(path: PathLike, result: Result) -> list[str]:
+    """Amplitude and phase of the object, and its standard deviation where there is one, float32 pages."""
+    pages = [np.abs(result.object), np.angle(result.object)]
+    names = ["amplitude", "phase (rad)"]
+    if result.object_std is not None:
+        pages, names = [*pages, result.object_std], [*names, "standard deviation"]
+    write_tiff(path, np.array(pages, np.float32), result.pixel_size, Labels=names)
+    return ["probe, positions, history, settings and provenance"]
