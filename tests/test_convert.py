@@ -7,10 +7,10 @@ import dataclasses
 import h5py
 import numpy as np
 import pytest
-from test_io_formats import COUNTS, PLACES, assert_same, result
 
 from ptychon import Dataset, PtychonError
 from ptychon.io import convert, load, load_result, save_result, write_dataset, write_result, write_scan
+from test_io_formats import COUNTS, PLACES, assert_same, result
 
 rng = np.random.default_rng(1)
 SQUARE = rng.poisson(3.0, (6, 8, 8)).astype(np.uint16)
@@ -65,7 +65,8 @@ def test_a_scan_in_pixels_and_near_field_survive(tmp_path):
     [("b.ptyr", None), ("b.hdf5", "ptylab"), ("b.h5", "ptychodus"), ("b.npz", "ptychodus"), ("b.npz", None), ("b.mat", None)],
 )
 def test_results_survive(tmp_path, name, format):
-    one = result(pixel_size=(2e-9, 2e-9), settings={"wavelength": 1e-10, "distance": 2.0, "name": "x"}, errors=np.array([0.5, 0.25], "f4"))
+    known = {"wavelength": 1e-10, "distance": 2.0, "name": "x"}
+    one = result(pixel_size=(2e-9, 2e-9), settings=known, errors=np.array([0.5, 0.25], "f4"))
     save_result(tmp_path / "a.h5", one)
     done = convert(tmp_path / "a.h5", tmp_path / name, format)
     assert done.kind == "reconstruction"
