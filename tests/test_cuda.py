@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from _problems import FRAME, make_case, normal
 from cuda_shim import HostLauncher
+from ptychon import PtychonError
 from ptychon.backends import get_backend
 from ptychon.engines import Context, make
 from ptychon.kernels import _cupy_lists as lists
 from ptychon.kernels import _cupy_sweeps as sweeps
-from ptychon.kernels import reference
+from ptychon.kernels import build, reference
 from ptychon.kernels._cupy import Table
+from ptychon.kernels._cupy_fused import Plans, block_that_fits, workspace
 from ptychon.kernels._cupy_source import TILE, check, signatures, source
+from ptychon.reconstruct import iterate
 from ptychon.schedule import Schedule
 
 P, Q = FRAME
@@ -215,6 +220,82 @@ def test_steps_and_order_need_no_new_launches():
     assert len(plan.graphs) == 1
     assert rel(state.object, wanted.object) < 1e-5
     assert rel(state.probe, wanted.probe) < 1e-5
+
+
+# ---------------------------------------------------------------- a backend made of them
+
+
+def host_backend(launcher=None, free=10**9):
+    """A backend like that of the GPU, on NumPy arrays and the host's build of the kernels."""
+    launcher, plain = launcher or HostLauncher(), get_backend("reference")
+    kernels = build()
+    vars(kernels).update(Table(launcher).names())
+    return replace(plain, name="host", kernels=kernels, fast_step=Plans(launcher, lambda: free).find)
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+def test_whole_runs(name):
+    """`iterate`, which asks for the fused step of every pass, on that backend and on the CPU's."""
+    case = make_case(subpixel=True, masks="each")
+    engine, found = make(name, **ENGINES[name]), []
+    for backend in (host_backend(), NUMBA.backend):
+        steps = iterate(case.problem, engine, case.object, case.probe, ctx=Context(backend))
+        found.append([next(steps) for _ in range(4)][-1])
+    a, b = (engine.estimate(f.state, NUMBA) for f in found)
+    assert rel(a.object, b.object) < 1e-4
+    assert rel(a.probe, b.probe) < 1e-4
+    assert found[0].error == pytest.approx(found[1].error, rel=1e-3, nan_ok=True)
+    assert list(found[0].extra) == list(found[1].extra)
+
+
+def test_states_that_take_turns_keep_apart():
+    """Two states of one problem, in turns, are what each would be alone; a third replaces the plan of the first."""
+    case, engine = make_case(), make("rpie", probe_start=0)
+    ctx, batches = Context(host_backend()), Schedule().batches(case.problem, 0)
+    starts = [(case.object, case.probe), (1.1 * case.object, case.probe), (0.9 * case.object, case.probe)]
+    alone = []
+    for start in starts:
+        state = engine.init(case.problem, *start, REFERENCE)
+        for _ in range(2):
+            state, _ = engine.step(state, case.problem, batches, REFERENCE)
+        alone.append(state)
+    states = [engine.init(case.problem, *start, ctx) for start in starts]
+    for _ in range(2):
+        for i, state in enumerate(states):
+            states[i], _ = ctx.backend.fast_step(engine, case.problem, batches)(state, case.problem, batches, ctx)
+    for a, b in zip(states, alone, strict=True):
+        assert rel(a.object, b.object) < 1e-5
+        assert rel(a.probe, b.probe) < 1e-5
+
+
+def test_plans_go_with_their_problem():
+    case, engine = make_case(), make("pie")
+    backend = host_backend()
+    plans = backend.fast_step.__self__
+    steps = iterate(case.problem, engine, case.object, case.probe, ctx=Context(backend))
+    next(steps)
+    assert len(plans._plans) == 1
+    del steps
+    gc.collect()
+    assert not plans._plans
+
+
+def test_memory_is_stated_before_it_is_taken():
+    """Blocks shrink until they fit; where one frame does not, a sentence with both numbers."""
+    case, engine = make_case(), make("ep")
+    launcher = HostLauncher(block_bytes=10**6)
+    many = workspace(engine, case.problem, 1, 16)
+    assert block_that_fits(launcher, engine, case.problem, 1, many) == 16
+    assert block_that_fits(launcher, engine, case.problem, 1, many - 1) == 8
+    with pytest.raises(PtychonError, match=r"needs 0\.00 GB .* 0\.00 GB are free"):
+        block_that_fits(launcher, engine, case.problem, 1, 100)
+    state = engine.init(case.problem, case.object, case.probe, REFERENCE)
+    before = sum(m.size for m in launcher._guarded)
+    plan = sweeps.Expectation(launcher, case.problem, 1, 16)
+    plan.step(engine, state, case.problem, Schedule(kind="parallel").batches(case.problem, 0))
+    data = case.problem.amplitude.nbytes + case.problem.mask.nbytes
+    used = sum(m.size - 128 for m in launcher._guarded) - before - data
+    assert used < many
 
 
 # ---------------------------------------------------------------- kernels of the table

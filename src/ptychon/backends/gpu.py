@@ -7,6 +7,8 @@ import ctypes.util
 import sys
 from typing import Any
 
+import numpy as np
+
 from ..kernels import build
 from ..types import PtychonError
 from .base import Backend
@@ -23,8 +25,14 @@ def driver_found() -> bool:
     return cuda.cuInit(0) == 0 and cuda.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
 
 
-def cupy_backend(device: int = 0) -> Backend:
-    """CuPy arrays and cuFFT on one GPU.
+def cupy_backend(device: int = 0, graphs: bool = True) -> Backend:
+    """CuPy arrays, fused CUDA kernels around cuFFT, and one CUDA graph for a whole pass, on one GPU.
+
+    Parameters
+    ----------
+    device : int
+    graphs : bool
+        False launches kernels one by one: slower, and what graphs are tested against.
 
     Raises
     ------
@@ -45,24 +53,46 @@ def cupy_backend(device: int = 0) -> Backend:
     except cupy.cuda.runtime.CUDARuntimeError as error:
         raise PtychonError(f"GPU {device} cannot be used: {error}") from None
 
+    from ..kernels._cupy import Table
+    from ..kernels._cupy_fused import Plans
+    from ..kernels._cupy_launch import CupyLauncher
+
     def fft2(a: Any) -> Any:
         return cupy.fft.fft2(a, norm="ortho")
 
     def ifft2(a: Any) -> Any:
         return cupy.fft.ifft2(a, norm="ortho")
 
+    def free_bytes() -> int:
+        free, _ = cupy.cuda.runtime.memGetInfo()
+        return int(free) + int(cupy.get_default_memory_pool().free_bytes())
+
+    def asarray(a: Any) -> Any:
+        if isinstance(a, np.ndarray) and a.nbytes > free_bytes():
+            raise PtychonError(
+                f"{a.nbytes / 1e9:.2f} GB of {a.dtype} do not fit on the GPU, where {free_bytes() / 1e9:.2f} GB are free; use "
+                f"fewer or smaller frames (a crop or a binning), or --backend numpy"
+            )
+        return cupy.asarray(a)
+
+    launcher = CupyLauncher(device, graphs)
+    kernels = build()
+    vars(kernels).update(Table(launcher).names())
     return Backend(
         name="cupy",
         xp=cupy,
         fft2=fft2,
         ifft2=ifft2,
-        kernels=build(),
-        asarray=cupy.asarray,
+        kernels=kernels,
+        asarray=asarray,
         to_host=cupy.asnumpy,
+        fast_step=Plans(launcher, free_bytes).find,
         synchronise=lambda: cupy.cuda.get_current_stream().synchronize(),
         facts={
             "device": properties["name"].decode(),
             "memory": int(properties["totalGlobalMem"]),
             "CuPy": cupy.__version__,
+            "FFT": "cuFFT",
+            "graphs": graphs,
         },
     )

@@ -87,8 +87,13 @@ class Geometry:
     def array(self, name: str, shape: tuple[int, ...], dtype: str = "complex64") -> Array:
         """A working array, made at first use and then the same for as long as this lives."""
         if name not in self.kept or self.kept[name].shape != shape:
+            if name in self.kept:
+                self.forget()
             self.kept[name] = self.launcher.empty(shape, dtype)
         return self.kept[name]
+
+    def forget(self) -> None:
+        """An array is replaced: what remembers its address is void."""
 
     # ------------------------------------------------------------ launches
 
@@ -184,7 +189,7 @@ class Plan(Geometry):
     #: Arrays of the state that a plan works on in place.
     names: tuple[str, ...] = ()
 
-    def __init__(self, launcher: Launcher, problem: Any, modes: int) -> None:
+    def __init__(self, launcher: Launcher, problem: Any, modes: int, block: int = 0) -> None:
         super().__init__(
             launcher, problem.corners, problem.shift_index, problem.shifts, problem.frame_shape, problem.object_shape, modes
         )
@@ -196,12 +201,15 @@ class Plan(Geometry):
         transfer = problem.propagator.transfer
         self.transfer = None if transfer is None else launcher.upload(transfer)
         self.norm = self.pixels**-0.5 if transfer is None else 1 / self.pixels
-        self.block = max(1, min(self.count, launcher.block_bytes // (8 * modes * self.pixels)))
+        self.block = block or max(1, min(self.count, launcher.block_bytes // (8 * modes * self.pixels)))
         self.order = launcher.upload(np.arange(self.count, dtype=np.int32))
         self.sums = launcher.empty((4,), "float64")
         self.partial = launcher.empty((FRAME_BLOCKS,), "float64")
 
     # ------------------------------------------------------------ arrays
+
+    def forget(self) -> None:
+        self.graphs.clear()
 
     def waves(self, name: str, count: int | None = None) -> Array:
         """(count, K, P, Q), of one array for the largest block."""
@@ -391,8 +399,8 @@ class DifferenceMap(Plan):
 
     names = ("object", "probe", "waves")
 
-    def __init__(self, launcher: Launcher, problem: Any, modes: int) -> None:
-        super().__init__(launcher, problem, modes)
+    def __init__(self, launcher: Launcher, problem: Any, modes: int, block: int = 0) -> None:
+        super().__init__(launcher, problem, modes, block)
         # sums run over all frames whatever the batches are
         self.make_lists(np.arange(self.count), [(0, self.count)], True)
 
