@@ -1,0 +1,49 @@
+"""Make the pictures of the README from what the package computes.
+
+    python docs/images/make.py
+    python docs/images/make.py siemens_star.npz
+
+The first makes demo.png, from the scan of `ptychon demo`; the second siemens_star.png, from a measured scan.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from PIL import Image
+
+from ptychon import Dataset, load, reconstruct
+from ptychon.callbacks import ProgressBar
+from ptychon.cli_demo import specimen
+from ptychon.plot import picture
+
+HERE = Path(__file__).parent
+
+
+def make(data: Dataset, name: str, what: str) -> None:
+    """rPIE from nothing but the data, Ptycho-EP from there, and a small picture."""
+    show = [ProgressBar(name, lines=True)]
+    first = reconstruct(data, "rpie", epochs=60, callbacks=show)
+    result = reconstruct(data, "ep", start=first, epochs=250, tolerance=1e-4, callbacks=show)
+    place = HERE / name
+    title = f"{what}: rPIE, then Ptycho-EP, {result.epochs} passes, R = {result.final_error:.4f}"
+    picture(result, place, title)
+    with Image.open(place) as image:
+        size = 1000, round(1000 * image.height / image.width)
+        small = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    small.save(place, optimize=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path, nargs="?", help="the measured scan of a Siemens star")
+    given = parser.parse_args()
+    if given.file is None:
+        make(specimen(0).dataset, "demo.png", "simulated scan")
+    else:
+        make(load(given.file), "siemens_star.png", "measured scan, hard X-rays")
+
+
+if __name__ == "__main__":
+    main()
