@@ -173,9 +173,12 @@ def test_scans_that_do_not_fit(scan, capsys, known, message):
         (["--picture", "a.doc"], "must be named"),
         (["--picture", "no/a.png"], "folder does not exist"),
         (["--start", "none.h5"], "no such file"),
-        (["--start", "scan.npz"], "not an HDF5 file"),
+        (["--start", "scan.npz"], "no reconstruction"),
         (["--probe", "small.npy"], "they must agree"),
         (["--probe", "scan.npz"], "no array called probe"),
+        (["--orient", "sideways"], "none of as-is"),
+        (["--checkpoint-every", "0"], "greater than or equal to 1"),
+        (["--orient", "auto"], "cannot decide"),
         (["--positions-path", "none"], "neither a file nor a dataset"),
         (["--data-path", "none"], "no dataset 'none'"),
     ],
@@ -268,7 +271,67 @@ def test_ctrl_c_keeps_what_was_found(scan):
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "scan_rpie.h5" in out
-    assert 0 < load_result("scan_rpie.h5").epochs < 100000
+    done = load_result("scan_rpie.h5").epochs
+    assert 0 < done < 100000
+    assert f"stopped after pass {done} of 100000; go on with: ptychon resume scan_rpie.checkpoint.h5" in err
+
+
+@pytest.fixture
+def stop_at(monkeypatch):
+    """A function that has Ctrl-C pressed in a pass of this number."""
+    from ptychon.callbacks import Interrupt
+
+    def set_pass(number):
+        def pressed(self, progress):
+            self.pressed = progress.epoch == number
+            return self.pressed
+
+        monkeypatch.setattr(Interrupt, "__call__", pressed)
+
+    return set_pass
+
+
+def test_stopped_and_resumed_is_the_same(scan, capsys, stop_at):
+    from ptychon.checkpoint import load_checkpoint, save_checkpoint
+
+    write_dataset("scan.cxi", scan)
+    fast = ["--backend", "reference", "-q"]
+    assert main(["reconstruct", "scan.cxi", "-n", "6", "-o", "whole.h5", *fast]) == 0
+    stop_at(4)
+    assert main(["reconstruct", "scan.cxi", "-n", "6", "-o", "part.h5", *fast]) == 130
+    assert "go on with: ptychon resume part.checkpoint.h5" in capsys.readouterr().err
+    assert load_result("part.h5").epochs == 4
+    assert main(["resume", "part.checkpoint.h5", "-q", "--checkpoint-every", "3"]) == 0
+    whole, part = load_result("whole.h5"), load_result("part.h5")
+    np.testing.assert_array_equal(part.object, whole.object)
+    np.testing.assert_array_equal(part.errors, whole.errors)
+    assert part.epochs == 6
+    assert capsys.readouterr() == ("", "")
+    assert "6 passes already" in refused(capsys, "resume", "part.checkpoint.h5")
+    assert "is a checkpoint" in refused(capsys, "reconstruct", "part.checkpoint.h5")
+    assert "is a result" in refused(capsys, "resume", "part.h5")
+    checkpoint = load_checkpoint("part.checkpoint.h5")
+    save_checkpoint("api.h5", type(checkpoint)(**{**vars(checkpoint), "settings": {}}))
+    assert "does not say from which file" in refused(capsys, "resume", "api.h5")
+    write_dataset("scan.cxi", Dataset(patterns=scan.patterns + 1, positions=scan.positions))
+    assert "has changed since" in refused(capsys, "resume", "part.checkpoint.h5", "-n", "9")
+    Path("scan.cxi").unlink()
+    assert "are not found" in refused(capsys, "resume", "part.checkpoint.h5", "-n", "9")
+
+
+def test_resumed_after_an_earlier_result(scan, capsys, stop_at):
+    write_dataset("scan.cxi", scan)
+    fast = ["--backend", "reference", "-q"]
+    assert main(["reconstruct", "scan.cxi", "-n", "2", "-o", "first.h5", *fast]) == 0
+    start = ["reconstruct", "scan.cxi", "--start", "first.h5", *fast]
+    assert main([*start, "-n", "4", "-o", "whole.h5"]) == 0
+    stop_at(5)
+    assert main([*start, "-n", "4", "-o", "part.h5"]) == 130
+    assert main(["resume", "part.checkpoint.h5", "-q"]) == 0
+    whole, part = load_result("whole.h5"), load_result("part.h5")
+    assert part.epochs == whole.epochs == 6
+    np.testing.assert_array_equal(part.object, whole.object)
+    np.testing.assert_array_equal(part.errors, whole.errors)
 
 
 @pytest.mark.slow

@@ -139,18 +139,18 @@ class Checkpointer:
             raise PtychonError(f"a checkpoint every {every} passes cannot be; the number must be at least 1")
         self.path, self.every, self.due, self.settings = path, every, due, dict(settings or {})
         self.written: int | None = None
-        self._rows = [] if resumed is None else resumed.rows()
+        self.rows = [] if resumed is None else resumed.rows()
         self._epoch = 0 if resumed is None else resumed.epoch
         self._before = 0.0 if resumed is None else resumed.seconds
 
     def __call__(self, progress: Progress) -> None:
         """Keep the record, and write if it is time."""
         if progress.epoch <= self._epoch:  # the run has been restarted
-            self._rows = []
+            self.rows = []
         self._epoch = progress.epoch
-        self._rows.append((progress.error, dict(progress.extra)))
+        self.rows.append((progress.error, dict(progress.extra)))
         last = progress.epoch == progress.epochs
-        if self.due() or (self.every is not None and (len(self._rows) % self.every == 0 or last)):
+        if self.due() or (self.every is not None and (len(self.rows) % self.every == 0 or last)):
             save_checkpoint(self.path, self.take(progress))
             self.written = progress.epoch
 
@@ -158,13 +158,13 @@ class Checkpointer:
         """The checkpoint of the pass just done."""
         engine, state = progress.engine, progress.state
         assert engine is not None
-        names = sorted({name for _, extra in self._rows for name in extra})
+        names = sorted({name for _, extra in self.rows for name in extra})
         return Checkpoint(
             engine=engine.name,
             options=asdict(engine),  # type: ignore[call-overload]
             state={item.name: _on_host(getattr(state, item.name)) for item in fields(state)},
-            errors=np.array([error for error, _ in self._rows], np.float32),
-            history={n: np.array([extra.get(n, math.nan) for _, extra in self._rows], np.float32) for n in names},
+            errors=np.array([error for error, _ in self.rows], np.float32),
+            history={n: np.array([extra.get(n, math.nan) for _, extra in self.rows], np.float32) for n in names},
             epoch=progress.epoch,
             epochs=progress.epochs or progress.epoch,
             seconds=self._before + progress.seconds,

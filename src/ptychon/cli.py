@@ -2,36 +2,68 @@
 
 from __future__ import annotations
 
-import inspect
-import json
-import re
+import difflib
+import importlib
+import importlib.util
 from typing import Any
 
 import click
 
 from . import __version__
-from .cli_demo import demo
-from .cli_options import RUN_OPTIONS
-from .cli_reconstruct import reconstruct
 
-_TITLES = {
-    "pie": "PIE: the probe is known and kept",
-    "epie": "ePIE: object and probe, the plain step",
-    "rpie": "rPIE: object and probe, regularised step; the first thing to try",
-    "dm": "difference map: object and probe, all frames at once",
-    "ep": "Ptycho-EP: object with an error bar on every pixel; probe known or learned",
+#: Command -> module of this package that has it, in the order of the help.
+_COMMANDS = {
+    "inspect": "cli_files",
+    "orient": "cli_orient",
+    "reconstruct": "cli_reconstruct",
+    "resume": "cli_reconstruct",
+    "report": "cli_report",
+    "convert": "cli_files",
+    "simulate": "cli_simulate",
+    "demo": "cli_demo",
+    "engines": "cli_engines",
+    "bench": "bench.command",
 }
 
 
+class _Commands(click.Group):
+    """Imports a command when it is needed; those whose module is not there do not exist."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name in _COMMANDS if self.get_command(ctx, name) is not None]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = f"{__package__}.{_COMMANDS[cmd_name]}"
+        if importlib.util.find_spec(module) is None:
+            return None
+        found: Any = importlib.import_module(module)
+        return next((c for c in vars(found).values() if isinstance(c, click.Command) and c.name == cmd_name), None)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args[0] not in known and not args[0].startswith("-") and not ctx.resilient_parsing:
+            close = difflib.get_close_matches(args[0], known, 1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(known)}"
+            ctx.fail(f"No such command {args[0]!r}. {hint}")
+        return super().resolve_command(ctx, args)
+
+
 @click.group(
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     invoke_without_command=True,
     epilog="""\b
 Examples
   ptychon demo                                          simulate, reconstruct, look
-  ptychon reconstruct scan.cxi                          a scan with everything in its file
+  ptychon orient scan.cxi                               is the detector the right way round?
+  ptychon reconstruct scan.cxi --report                 from a scan to a page to send to a colleague
   ptychon reconstruct scan.npz --engine ep --epochs 60  another algorithm
   ptychon engines                                       the algorithms and their options
+\b
+Completion of names in the shell (bash; also zsh, fish), in your ~/.bashrc:
+  eval "$(_PTYCHON_COMPLETE=bash_source ptychon)"
 """,
 )
 @click.version_option(__version__, prog_name="ptychon")
@@ -40,65 +72,3 @@ def cli(context: click.Context) -> None:
     """Ptychographic reconstruction with an honest error bar on every pixel."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
-
-
-cli.add_command(reconstruct)
-cli.add_command(demo)
-
-
-@cli.command(epilog="\b\nExamples\n  ptychon engines\n  ptychon engines rpie\n")
-@click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
-def engines(names: tuple[str, ...], as_json: bool) -> None:
-    """List the engines with their options, defaults and meaning. Options are set by --set NAME=VALUE."""
-    from .engines import nearest, options, registry
-    from .types import PtychonError
-
-    for name in names:
-        if name not in registry:
-            raise PtychonError(f"unknown engine {name!r}; {nearest(name, registry)}")
-    chosen = {name: registry[name] for name in names or registry}
-    if as_json:
-        click.echo(json.dumps({name: options(cls) for name, cls in chosen.items()}))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(soft_wrap=False, highlight=False)
-    for name, cls in chosen.items():
-        first, about = documented(cls)
-        console.print(f"\n[bold]{name}[/bold]  {_TITLES.get(name, '')}")
-        console.print(f"  {first}", markup=False, style="dim")
-        _table(console, Table, [(option, value, about.get(option, "")) for option, value in options(cls).items()])
-    console.print("\n[bold]every engine[/bold]  options of the run")
-    _table(console, Table, [(key, default, meaning) for key, (_, default, meaning) in RUN_OPTIONS.items()])
-
-
-def _table(console: Any, table_type: Any, rows: list[tuple[str, Any, str]]) -> None:
-    from rich.text import Text
-
-    table = table_type(box=None, show_header=False, padding=(0, 2, 0, 2))
-    for column in range(3):
-        table.add_column(no_wrap=column < 2, style="dim" if column == 2 else "")
-    for option, default, meaning in rows:
-        table.add_row(*(Text(str(cell)) for cell in (option, default, meaning)))
-    console.print(table)
-
-
-def documented(cls: Any) -> tuple[str, dict[str, str]]:
-    """First line of a class's docstring, and the meaning of each of its parameters in one line."""
-    text = inspect.getdoc(cls) or ""
-    section = re.search(r"Parameters\n-+\n(.*?)(?:\n\n[A-Z][a-z]+\n-+|\Z)", text, re.DOTALL)
-    kinds: dict[str, str] = {}
-    meanings: dict[str, list[str]] = {}
-    names: list[str] = []
-    for line in (section.group(1) if section else "").splitlines():
-        if line and not line.startswith(" "):
-            declared, _, kind = line.partition(" : ")
-            names = [name.strip() for name in declared.split(",")]
-            kinds |= dict.fromkeys(names, kind.strip())
-        for name in names if line.startswith(" ") else ():
-            meanings.setdefault(name, []).append(line.strip())
-    return text.split("\n")[0], {
-        name: ": ".join(part for part in (kind, " ".join(meanings.get(name, []))) if part) for name, kind in kinds.items()
-    }

@@ -52,7 +52,10 @@ def demo(folder: str, seed: int, backend: str, quiet: bool) -> int:
     data = load(scan)
     say(f"{scan}: {len(data)} frames of {_FRAME}x{_FRAME} px, {_COUNTS:.0e} photons each, 8 keV, pixel 20 nm")
     result: Result | None = None
-    runs: list[tuple[str, int, dict[str, Any]]] = [("rpie", 60, {}), ("ep", 40, {})]
+    runs: list[tuple[str, int, dict[str, Any]]] = [
+        ("rpie", 60, {"object_step": 0.8, "probe_step": 0.5, "object_reg": 0.2}),
+        ("ep", 40, {}),
+    ]
     for engine, epochs, options in runs:
         callbacks: list[Any] = [] if quiet else [ProgressBar(engine)]
         with Interrupt() as interrupt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -58,6 +58,43 @@ class Shape(_ParamType):
             return parse_shape(value, "it")
         except PtychonError as error:
             self.fail(str(error), param, ctx)
+
+
+#: What a file does not say of a scan; names are those of `ptychon.load`.
+_DATA: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
+    (("--near-field/--far-field", "near"), {"default": None, "help": "Geometry, where the file does not say: far."}),
+    (("--wavelength",), {"type": Quantity("length"), "help": "Wavelength."}),
+    (("--energy",), {"type": Quantity("energy"), "help": "Energy of the photons, instead of the wavelength."}),
+    (("--voltage",), {"type": Quantity("voltage"), "help": "Voltage of the electrons, instead of the wavelength."}),
+    (("--distance",), {"type": Quantity("length"), "help": "From sample to detector."}),
+    (("--focus-distance",), {"type": Quantity("length"), "help": "From focus to sample (near field, cone beam)."}),
+    (("--detector-pixel-size",), {"type": Quantity("length", pair=True), "help": "Pixel of the detector; or Y,X."}),
+    (("--pixel-size",), {"type": Quantity("length", pair=True), "help": "Pixel of the object, if it cannot be derived."}),
+    (("--scan-shape",), {"type": Shape(), "metavar": "SLOWxFAST", "help": "Points of a raster that is not listed."}),
+    (("--step",), {"type": Quantity("length", pair=True), "help": "Step of that raster; or SLOW,FAST."}),
+    (("--rotation",), {"type": Quantity("angle"), "help": "Of that raster against the detector."}),
+    (("--semi-angle",), {"type": Quantity("angle"), "help": "Convergence of an electron probe, for a first guess of it."}),
+    (("--defocus",), {"type": Quantity("length"), "help": "Of that probe; positive is underfocus (C1 = -defocus)."}),
+    (("--data-path",), {"metavar": "NAME", "help": "Dataset in the file that holds the frames."}),
+    (("--positions-path",), {"metavar": "NAME", "help": "Dataset, or file (.npy, .csv, .txt), with rows and columns."}),
+)
+
+
+def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that supply what a file does not say; `given_data` takes them out again."""
+    for names, more in reversed(_DATA):
+        command = click.option(*names, **more)(command)
+    return command
+
+
+def given_data(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Takes the values of `data_options` out of a command's parameters: those given, as `ptychon.load` wants them."""
+    names = [names[-1].lstrip("-").replace("-", "_") for names, _ in _DATA]
+    given = {name: parameters.pop(name) for name in names if name in parameters}
+    near = given.pop("near", None)
+    if near is not None:
+        given["geometry"] = "near" if near else "far"
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def engine_options(engine: str, settings: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:

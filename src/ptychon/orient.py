@@ -1,0 +1,391 @@
+r"""Which way round a detector and its scan stand, found by trying.
+
+There are eight ways to read out a detector (with or without transposition, each axis either way) and two signs of the
+positions. For each that can be told apart a few passes are made on frames around the middle of the scan, a fifth of them
+held out, and the score is R of the held-out frames: the right orientation predicts frames it has not seen. (On the frames it
+has seen, a free probe lets a wrong one fit almost as well.) The margin between two orientations is the mean difference of
+their misfits of the same held-out frames, in standard errors.
+
+What no reconstruction with a free probe can tell apart:
+
+    far field   (I(k), x) with O, P   =   (I(-k), x) with O*, P*   =   (I(k), -x) with O*(-r), P*(-r)   =   (I(-k), -x) with
+                O(-r), P(-r)                                                     four classes of four
+    near field  (I(r), x) with O, P   =   (I(-r), -x) with O(-r), P(-r)          eight classes of two
+
+The frames turned by 180 degrees are tried as well in the far field: that is the same as trying the conjugate of the first
+probe, and finds the sign of its defocus.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from .dataset import Dataset
+from .lazy import Derived
+from .types import BoolArray, FloatArray, IntArray, PtychonError
+
+#: Frames that are tried, and the share of them held out.
+FRAMES, HELD_OUT = 240, 0.2
+#: Passes of the first round, and how many more the leading ones get if it is not decisive.
+PASSES, MORE_PASSES = 5, 10
+#: Standard errors of the margin from which the data have decided.
+DECIDED = 5.0
+#: In the far field frames are cut to their middle, of at least this many pixels, while this share of the counts stays.
+CROP, KEPT = 128, 0.95
+_NAMES = {"transpose": "transpose", "flip-rows": "flip_rows", "flip-columns": "flip_columns", "negate": "negate"}
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Orientation:
+    """How frames and positions are to be turned.
+
+    Attributes
+    ----------
+    transpose : bool
+        Rows and columns of every frame change places, first.
+    flip_rows, flip_columns : bool
+        The order of rows (columns) is reversed, after that.
+    negate : bool
+        Positions change sign.
+    """
+
+    negate: bool = False
+    transpose: bool = False
+    flip_rows: bool = False
+    flip_columns: bool = False
+
+    def __str__(self) -> str:
+        return "+".join(name for name, field in _NAMES.items() if getattr(self, field)) or "as-is"
+
+    @classmethod
+    def parse(cls, text: str | None) -> Orientation:
+        """From a text such as ``transpose+flip-rows`` or ``as-is``.
+
+        Raises
+        ------
+        PtychonError
+            For an unknown word.
+        """
+        words = [w.strip().replace("_", "-") for w in (text or "as-is").lower().split("+")]
+        for word in words:
+            if word not in (*_NAMES, "as-is"):
+                raise PtychonError(f"orientation {text!r}: {word!r} is none of as-is, {', '.join(_NAMES)} (joined by +)")
+        return cls(**{field: name in words for name, field in _NAMES.items()})
+
+    def then(self, other: Orientation) -> Orientation:
+        """This one first, the other afterwards, as one."""
+        rows, columns = (self.flip_columns, self.flip_rows) if other.transpose else (self.flip_rows, self.flip_columns)
+        return Orientation(
+            transpose=self.transpose != other.transpose,
+            flip_rows=rows != other.flip_rows,
+            flip_columns=columns != other.flip_columns,
+            negate=self.negate != other.negate,
+        )
+
+    def turned(self) -> Orientation:
+        """With the frames turned by 180 degrees as well."""
+        return replace(self, flip_rows=not self.flip_rows, flip_columns=not self.flip_columns)
+
+    def equivalents(self, geometry: str) -> frozenset[Orientation]:
+        """Those that no reconstruction with a free probe tells from this one, itself included."""
+        twin = replace(self.turned(), negate=not self.negate)
+        if geometry == "near":
+            return frozenset((self, twin))
+        return frozenset((self, twin, self.turned(), twin.turned()))
+
+    def frames(self, block: Any, far: bool) -> Any:
+        """Frames, masks or a single frame (..., P, Q) turned; in the far field zero frequency stays at [P//2, Q//2]."""
+        if self.transpose:
+            block = block.swapaxes(-1, -2)
+        for axis, flip in ((-2, self.flip_rows), (-1, self.flip_columns)):
+            if flip:
+                block = np.flip(block, axis)
+                # of an even number of pixels, the one in the middle is not mapped to itself
+                block = np.roll(block, 1, axis) if far and block.shape[axis] % 2 == 0 else block
+        return block
+
+    def apply(self, data: Dataset) -> Dataset:
+        """The data set turned; its frames stay where they are until they are needed."""
+        if self == Orientation():
+            return data
+        far, shape = data.geometry == "far", data.frame_shape
+        turned = (shape[1], shape[0]) if self.transpose else shape
+        swap = self.transpose and shape[0] != shape[1]
+
+        def pair(value: Any) -> Any:
+            return value[::-1] if self.transpose and isinstance(value, tuple) else value
+
+        return replace(
+            data,
+            patterns=Derived(data.patterns, partial(_turn, self, far), turned, data.patterns.dtype),
+            positions=-data.positions if self.negate else data.positions,
+            mask=None if data.mask is None else np.ascontiguousarray(self.frames(data.mask, far)),
+            probe=data.probe.swapaxes(-1, -2) if data.probe is not None and swap else data.probe,
+            object_shape=None if swap else data.object_shape,
+            pixel_size=pair(data.pixel_size),
+            detector_pixel_size=pair(data.detector_pixel_size),
+            notes={**data.notes, "orientation": str(self)},
+        )
+
+
+def _turn(orientation: Orientation, far: bool, block: Any, first: int = 0) -> Any:
+    return orientation.frames(block, far)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One class of orientations that cannot be told apart, tried.
+
+    Attributes
+    ----------
+    orientation : Orientation
+        The one to use, of the class: with it the first probe that did best is right as it is.
+    equivalents : tuple of Orientation
+    probe : str
+        The first probe that did best: "given" or "mean frame".
+    residual : float
+        R of the held-out frames.
+    behind : float
+        How far behind the best, in standard errors of the paired difference; 0 for the best.
+    passes : int
+    """
+
+    orientation: Orientation
+    equivalents: tuple[Orientation, ...]
+    probe: str
+    residual: float
+    behind: float
+    passes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """What trying the orientations found, the best first.
+
+    Attributes
+    ----------
+    trials : tuple of Trial
+    geometry : {"far", "near"}
+    frames, held_out : int
+        Frames used, those held out included, and how many were held out.
+    seconds : float
+    """
+
+    trials: tuple[Trial, ...]
+    geometry: str
+    frames: int
+    held_out: int
+    seconds: float
+
+    @property
+    def best(self) -> Trial:
+        return self.trials[0]
+
+    @property
+    def margin(self) -> float:
+        """How far the nearest of the others is behind, in standard errors."""
+        return min(trial.behind for trial in self.trials[1:])
+
+    @property
+    def decided(self) -> bool:
+        """Whether that is far enough to rely on."""
+        return self.margin >= DECIDED
+
+
+def find(
+    data: Dataset, *, backend: Any = "numpy", frames: int = FRAMES, seed: int = 0, say: Callable[[str], None] | None = None
+) -> Ranking:
+    """Try all orientations that can be told apart on a part of a scan.
+
+    Parameters
+    ----------
+    data : Dataset
+    backend : str or Backend
+    frames : int
+        How many frames around the middle of the scan are used.
+    seed : int
+        Of the choice of held-out frames.
+    say : callable, optional
+        Told what is going on, after each reconstruction.
+
+    Returns
+    -------
+    Ranking
+
+    Raises
+    ------
+    PtychonError
+        If there are too few frames to hold some out, or every attempt failed.
+    """
+    from .backends import get_backend
+
+    start = time.perf_counter()
+    part, held = subset(data, frames, seed)
+    chosen = get_backend(backend) if isinstance(backend, str) else backend
+    turns = [Orientation(transpose=t, flip_rows=r, flip_columns=c) for t, r, c in itertools.product((False, True), repeat=3)]
+    first = ("given", "mean frame") if data.probe is not None else ("mean frame",)
+    attempts = [_Attempt(part, held, turn, probe, chosen) for turn in turns for probe in first]
+    _go_on(attempts, PASSES, chosen, say)
+    ranked = _ranked(attempts, part.geometry)
+    if min(trial.behind for trial in ranked[1:]) < DECIDED:
+        leading = sorted(attempts, key=lambda a: a.score)[: max(4, len(attempts) // 3)]
+        _go_on(leading, MORE_PASSES, chosen, say)
+        ranked = _ranked(attempts, part.geometry)
+    if not math.isfinite(ranked[0].residual):
+        raise PtychonError("no orientation led to a reconstruction; look at the frames and the positions first")
+    return Ranking(
+        trials=tuple(ranked),
+        geometry=data.geometry,
+        frames=len(part),
+        held_out=int(held.sum()),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _go_on(attempts: list[_Attempt], passes: int, backend: Any, say: Callable[[str], None] | None) -> None:
+    """More passes for each attempt; side by side on the CPU, where compiled sweeps let go of the interpreter."""
+    workers = min(os.cpu_count() or 1, 8) if backend.name == "numpy" else 1
+    attempts[0].run(passes)  # compiles
+    with ThreadPoolExecutor(workers) as pool:
+        done = pool.map(lambda attempt: attempt.run(passes), attempts[1:])
+        for i, _ in enumerate(done, 2):
+            if say is not None:
+                say(f"{i} of {len(attempts)} orientations and first probes, {passes} passes")
+
+
+def subset(data: Dataset, frames: int = FRAMES, seed: int = 0) -> tuple[Dataset, BoolArray]:
+    """Frames around the middle of a scan, in memory, and which of them to hold out (not those at the rim).
+
+    In the far field they are cut to the middle of the detector where hardly any counts are lost: the pixels of the object
+    become larger in proportion.
+    """
+    n = len(data)
+    if n < 10:
+        raise PtychonError(f"the scan has {n} frames; at least 10 are needed to find its orientation")
+    positions = np.asarray(data.positions, float)
+    distance = np.hypot(*(positions - np.median(positions, axis=0)).T)
+    index: IntArray = np.sort(np.argsort(distance, kind="stable")[: min(frames, n)])
+    patterns = np.asarray(data.patterns[index])
+    mask = data.mask if data.mask is None or data.mask.ndim == 2 else data.mask[index]
+    part = replace(data, patterns=patterns, positions=positions[index], mask=mask, object_shape=None)
+    if data.geometry == "far":
+        part = _cropped(part)
+    order = np.argsort(distance[index], kind="stable")
+    inner = order[: max(2, int(0.8 * len(index)))]
+    held = np.zeros(len(index), bool)
+    held[np.random.default_rng(seed).permutation(inner)[: max(2, round(HELD_OUT * len(index)))]] = True
+    return part, held
+
+
+def _cropped(data: Dataset) -> Dataset:
+    """The middle of the detector, if it holds nearly all the counts."""
+    P, Q = data.frame_shape
+    light = data.patterns.sum(axis=0, dtype=float)
+    p, q = P, Q
+    while min(p, q) // 2 >= CROP:
+        p, q = p // 2, q // 2
+        if light[P // 2 - p // 2 :, Q // 2 - q // 2 :][:p, :q].sum() < KEPT * light.sum():
+            p, q = 2 * p, 2 * q
+            break
+    if (p, q) == (P, Q):
+        return data
+    rows, columns = slice(P // 2 - p // 2, P // 2 - p // 2 + p), slice(Q // 2 - q // 2, Q // 2 - q // 2 + q)
+    scale = P / p, Q / q
+    size = data.pixel_size
+    return replace(
+        data,
+        patterns=np.ascontiguousarray(data.patterns[:, rows, columns]),
+        mask=None if data.mask is None else data.mask[..., rows, columns],
+        positions=data.positions / scale if size is None else data.positions,
+        pixel_size=(size[0] * scale[0], size[1] * scale[1]) if isinstance(size, tuple) else None,
+        probe=None if data.probe is None else _coarser(data.probe, (p, q)),
+    )
+
+
+def _coarser(probe: Any, shape: tuple[int, int]) -> Any:
+    """A probe on larger pixels: the middle of its spectrum."""
+    P, Q = probe.shape[-2:]
+    p, q = shape
+    axes = (-2, -1)
+    spectrum = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(probe, axes)), axes)
+    cut = spectrum[..., P // 2 - p // 2 :, Q // 2 - q // 2 :][..., :p, :q]
+    return np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(cut, axes)), axes)
+
+
+class _Attempt:
+    """A short reconstruction with one orientation and one first probe, that can be continued."""
+
+    def __init__(self, part: Dataset, held: BoolArray, orientation: Orientation, probe: str, backend: Any) -> None:
+        from .problem import Problem
+
+        self.orientation, self.probe, self.passes, self._backend = orientation, probe, 0, backend
+        data = orientation.apply(part)
+        self._first = data.probe if probe == "given" else None
+        whole = Problem.from_dataset(replace(data, probe=None))
+        self._train, self._test = whole.select(~held), whole.select(held)
+        self._result: Any = None
+        self.misfit: FloatArray = np.full(int(held.sum()), math.inf)
+        amplitude = self._test.amplitude
+        self.signal: FloatArray = np.array([float((a * a).sum(dtype=np.float64)) for a in amplitude])
+
+    @property
+    def score(self) -> float:
+        """R of the held-out frames."""
+        return math.sqrt(float(self.misfit.sum()) / max(float(self.signal.sum()), 1e-300))
+
+    def run(self, passes: int) -> None:
+        from .initialise import initial_probe
+        from .metrics import residual_per_frame
+        from .reconstruct import reconstruct
+
+        first = self._first
+        if first is None and self._result is None:
+            first = initial_probe(self._train, self._backend)
+        try:
+            self._result = reconstruct(
+                self._train, "rpie", epochs=passes, backend=self._backend, probe=first if self._result is None else None,
+                start=self._result, seed=self.passes,
+            )  # fmt: skip
+        except PtychonError:
+            return  # diverged: its misfit stays infinite
+        self.passes += passes
+        ratio = residual_per_frame(self._test, self._result.object, self._result.probe, self._backend)
+        self.misfit = np.nan_to_num(ratio) ** 2 * self.signal
+
+
+def _ranked(attempts: list[_Attempt], geometry: str) -> list[Trial]:
+    """The best attempt of each class, the best class first."""
+    classes: dict[frozenset[Orientation], _Attempt] = {}
+    for attempt in sorted(attempts, key=lambda a: a.score):
+        classes.setdefault(attempt.orientation.equivalents(geometry), attempt)
+    best = next(iter(classes.values()))
+    return [
+        Trial(
+            orientation=attempt.orientation,
+            equivalents=tuple(sorted(equivalents)),
+            probe=attempt.probe,
+            residual=attempt.score,
+            behind=0.0 if attempt is best else _behind(best.misfit, attempt.misfit),
+            passes=attempt.passes,
+        )
+        for equivalents, attempt in classes.items()
+    ]
+
+
+def _behind(best: FloatArray, other: FloatArray) -> float:
+    """Mean of the paired differences in standard errors."""
+    if not np.isfinite(other).all():
+        return math.inf
+    difference = other - best
+    error = float(difference.std(ddof=1)) / math.sqrt(len(difference)) if len(difference) > 1 else math.inf
+    return float(difference.mean()) / max(error, 1e-300)
