@@ -9,7 +9,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +85,7 @@ class HostLauncher:
         self.library = library()
         self.launches: list[str] = []
         self._guarded: list[np.ndarray] = []
+        self._tape: list | None = None
 
     def empty(self, shape, dtype):
         """Not zero, so that nothing can count on it: every byte 0xFF, which is NaN in floats."""
@@ -104,22 +105,39 @@ class HostLauncher:
 
     def launch(self, name, grid, *args):
         values = [a.ctypes.data if isinstance(a, np.ndarray) else a.item() for a in check(name, args)]
+        self._do(partial(self._launch, name, (*grid, self.threads, *values)))
+
+    def _launch(self, name, values):
+        """From here on there are only numbers and addresses, as in a CUDA graph."""
         self.library.shim_order(self.reverse)
-        divergent = getattr(self.library, f"run_{name}")(*grid, self.threads, *values)
+        divergent = getattr(self.library, f"run_{name}")(*values)
         assert not divergent, f"kernel {name}: a barrier that not all threads reach"
         self.launches.append(name)
+
+    def _do(self, work):
+        if self._tape is not None:
+            self._tape.append(work)
+        work()
 
     def fft(self, a, out, inverse):
         assert a.dtype == out.dtype == np.complex64
         assert a.flags.c_contiguous
+        self._do(partial(self._fft, a, out, inverse))
+
+    @staticmethod
+    def _fft(a, out, inverse):
         out[...] = scipy.fft.ifft2(a, norm="forward") if inverse else scipy.fft.fft2(a)
 
     def run(self, graphs, key, jobs):
-        """As a graph would: what is launched the second time is what was noted the first."""
-        if key not in graphs:
-            graphs[key] = list(jobs())
-        for job in graphs[key]:
+        """As a CUDA graph would: from the second time on the launches of the first, and nothing else, are repeated."""
+        if key in graphs:
+            for work in graphs[key]:
+                work()
+            return
+        self._tape = []
+        for job in jobs():
             job()
+        graphs[key], self._tape = self._tape, None
 
     def intact(self) -> bool:
         """Whether all guards are as they were."""
