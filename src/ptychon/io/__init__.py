@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..dataset import Dataset
 from ..prepare import Preparation, prepare
+from . import guard
 from .cxi_write import write_dataset
 from .export import convert, write_result, write_scan
-from .fields import read_field, with_dose
+from .fields import number_or_field, with_dose
 from .found import PREPARATION, assemble, check_given
 from .hdf5 import PathLike
 from .recognise import find, load_result
@@ -53,10 +55,15 @@ def load(path: PathLike, **given: Any) -> Dataset:
     >>> load("scan.cxi", geometry="near", focus_distance="3.65mm")  # doctest: +SKIP
     """
     values = check_given(given)
-    wanted = {name: values.pop(name) for name in PREPARATION if name in values}
+    stated = {name: value for name, value in values.items() if name not in PREPARATION}
+    guard.check(path, lambda: assemble(find(path, stated), stated, Path(path).name).patterns)
+    return with_dose(prepared(assemble(find(path, stated), stated, Path(path).name), values))
+
+
+def prepared(data: Dataset, given: Mapping[str, Any]) -> Dataset:
+    """The data set as the fields of `ptychon.prepare.Preparation` in `given` say (checked, dark and so on perhaps paths)."""
+    wanted = {name: given[name] for name in PREPARATION if name in given}
     for name in ("dark", "flat", "background"):
         if isinstance(wanted.get(name), str | os.PathLike):
-            wanted[name] = read_field(wanted[name], name)
-    preparation = Preparation(**wanted)
-    data = prepare(assemble(find(path, values), values, Path(path).name), preparation)
-    return with_dose(data)
+            wanted[name] = number_or_field(wanted[name], name)
+    return prepare(data, Preparation(**wanted)) if wanted else data

@@ -18,6 +18,14 @@ from .nodes import is_dataset, table
 _DOSE_FRAMES = 64
 
 
+def number_or_field(value: PathLike, what: str) -> FloatArray | float:
+    """A number from text, or else the frame in the file of that name; see `read_field`."""
+    try:
+        return float(str(value))
+    except ValueError:
+        return read_field(value, what)
+
+
 def read_field(path: PathLike, what: str) -> FloatArray:
     """A frame (P, Q) from .npy, .npz, .txt, .csv, TIFF or HDF5; the mean, if there are several.
 
