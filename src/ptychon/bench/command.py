@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +71,10 @@ def command(
                     busy=busy,
                     with_textbook=textbook,
                     allow_reference=reference,
-                    say=lambda text: click.echo(f"\r{text} ...\033[K", nl=False, err=True),
+                    say=_progress,
                 )
                 reports.append(report)
-                click.echo("\r\033[K", nl=False, err=True)
+                _progress("")
                 if not screen:
                     click.echo(table(report))
     text = json.dumps(reports, indent=1)
@@ -83,11 +84,20 @@ def command(
         Path(output).write_text(text + "\n")
 
 
+def _progress(text: str) -> None:
+    """What is being measured, on one line of the screen that is overwritten; nothing in a log."""
+    if sys.stderr.isatty():
+        click.echo(f"\r{text}\033[K", nl=False, err=True)
+
+
 _COLUMNS = (
     ("us", "us", "{:.1f}"),
     ("textbook", "textbook_us", "{:.1f}"),
     ("ratio", "ratio", "{:.2f}"),
     ("2 FFTs", "fft_share", "{:.0%}"),
+    ("CPU us", "cpu_us", "{:.1f}"),
+    ("CPU ratio", "cpu_ratio", "{:.2f}"),
+    ("CPU 2 FFTs", "cpu_fft_share", "{:.0%}"),
     ("busy", "slowdown", "x {:.2f}"),
     ("kB/position", "bytes_per_position", "{:,.0f}"),
     ("R", "R", "{:.2e}"),
