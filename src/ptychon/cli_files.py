@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import click
 
 from .cli_options import data_options, given_data
-from .cli_prepare import given_preparation, prepare_options
-
-
-def _scan_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that say what the file does not, and how frames are prepared."""
-    names = {parameter.name for parameter in getattr(data_options(lambda: None), "__click_params__", [])}
-    return data_options(command) if "crop" in names else data_options(prepare_options(command))
-
-
-def _given(stated: dict[str, Any]) -> dict[str, Any]:
-    return {**given_preparation(stated), **given_data(stated)}
 
 
 @click.command(
@@ -33,11 +21,11 @@ What is missing is listed with the flag that supplies it; the same flags go to p
 """
 )
 @click.argument("file", type=click.Path())
-@_scan_options
+@data_options
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def inspect(file: str, as_json: bool, **stated: Any) -> int:
     """Say what is in FILE, what is missing, and what follows: units, frames, dose, overlap, time and memory."""
-    given = _given(stated)
+    given = given_data(stated)
 
     from .io.guard import in_copy
 
@@ -71,12 +59,12 @@ reconstructions to .h5 (ours), .ptyr (ptypy), .hdf5 (PtyLab), .npz .mat .tif, .h
 @click.argument("source", type=click.Path())
 @click.argument("target", type=click.Path())
 @click.option("--format", "format_name", metavar="NAME", help="ptychon, ptypy, ptylab, ptychodus, numpy, matlab or tiff.")
-@_scan_options
+@data_options
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def convert(source: str, target: str, format_name: str | None, quiet: bool, as_json: bool, **stated: Any) -> int:
     """Write what is in SOURCE to TARGET in the format that its name says, and list what is lost."""
-    given = _given(stated)
+    given = given_data(stated)
 
     from .io.guard import in_copy
     from .io.hdf5 import check_readable, check_writable

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cli_prepare import PREPARE
 from .types import PtychonError
 from .units import Dimension, parse, parse_pair, parse_shape
 
@@ -77,6 +78,7 @@ _DATA: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--defocus",), {"type": Quantity("length"), "help": "Of that probe; positive is underfocus (C1 = -defocus)."}),
     (("--data-path",), {"metavar": "NAME", "help": "Dataset in the file that holds the frames."}),
     (("--positions-path",), {"metavar": "NAME", "help": "Dataset, or file (.npy, .csv, .txt), with rows and columns."}),
+    *PREPARE,
 )
 
 

@@ -1,11 +1,8 @@
-"""Options that say how frames are prepared; their values go to `ptychon.load`, which checks them."""
+"""Options that say how frames are prepared; they are among those of `ptychon.cli_options.data_options`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
-
-import click
 
 #: Names of the option and what it is; names are those of `ptychon.prepare.Preparation`.
 PREPARE: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
@@ -22,17 +19,3 @@ PREPARE: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--scan-rotation",), {"metavar": "ANGLE", "help": "Turn the positions, for example 12deg."}),
     (("--scan-sign",), {"metavar": "++|+-|-+|--", "help": "Signs of rows and columns of the positions."}),
 )
-
-
-def prepare_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of a command that opens a scan; `given_preparation` takes them out again."""
-    for names, more in reversed(PREPARE):
-        command = click.option(*names, **more)(command)
-    return command
-
-
-def given_preparation(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Takes the values of `prepare_options` out of a command's parameters: those given, as `ptychon.load` wants them."""
-    taken = {names[-1].lstrip("-").replace("-", "_"): None for names, _ in PREPARE}
-    given = {name: parameters.pop(name) for name in taken if name in parameters}
-    return {name: value for name, value in given.items() if value is not None}

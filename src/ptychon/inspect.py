@@ -17,7 +17,7 @@ from .io.found import DIMENSIONS, EXTRA, PREPARATION, Found, assemble, check_giv
 from .io.recognise import find, holds_result
 from .survey import Survey, cell_area, electron_dose, find_bad_pixels, saturation_of, survey
 from .types import FloatArray, PtychonError
-from .units import energy_of_photons, pretty
+from .units import Dimension, energy_of_photons, pretty
 
 #: Time of a pass over one frame in two-dimensional FFTs of its size: rough, measured on two cores.
 _FFTS = {"pie": 4.0, "epie": 4.5, "rpie": 4.5, "dm": 11.0, "ep": 5.0}
@@ -142,9 +142,10 @@ def _table(found: Found, values: Mapping[str, Any], data: Dataset, placed: bool)
 
 
 def _short(name: str, value: Any) -> str:
-    dimension = {**DIMENSIONS, "step": "length", "detector_pixel_angle": "angle"}.get(name)
+    more: dict[str, Dimension] = {"step": "length", "detector_pixel_angle": "angle"}
+    dimension = {**DIMENSIONS, **more}.get(name)
     if dimension is not None and isinstance(value, int | float):
-        return pretty(float(value), dimension)  # type: ignore[arg-type]
+        return pretty(float(value), dimension)
     return "" if value is None else "array" if hasattr(value, "shape") else str(value)
 
 
@@ -155,7 +156,7 @@ def _frames(data: Dataset, look: Survey) -> tuple[dict[str, Any], list[str]]:
     valid: Any = np.ones((p, q), bool) if data.mask is None else data.mask
     valid = valid if valid.ndim == 2 else valid.any(axis=0)
     top = saturation_of(dtype)
-    bad = find_bad_pixels(look.total, look.largest, top, valid)
+    bad = find_bad_pixels(look.total, look.largest, top, valid, far=data.geometry == "far")
     whole = bool(np.all(look.total == np.rint(look.total)))
     centres = look.centres[np.isfinite(look.centres).all(axis=1)]
     facts: dict[str, Any] = {
@@ -270,8 +271,8 @@ def _advice(data: Dataset, about: Mapping[str, Any], look: Survey) -> list[str]:
     rows, columns = scan["object_shape"]
     if rows * columns > _LARGEST_OBJECT:
         return [
-            f"the positions span {said(extent)}, which is an object of {rows} x {columns} px: their unit, or the pixel size, must "
-            f"be wrong; name a table with --positions-path, or give --pixel-size"
+            f"the positions span {said(extent)}, which is an object of {rows} x {columns} px: their unit or the pixel size "
+            f"must be wrong; name a table with --positions-path, or give --pixel-size"
         ]
     ratio = scan["steps_per_window"]
     if ratio is not None and ratio < _STEPS_PER_WINDOW and data.geometry == "far":

@@ -179,7 +179,7 @@ def _without_bad_pixels(data: Dataset, raw: Array, p: Preparation, done: dict[st
         total += block.sum(axis=0, dtype=np.float64)
         largest = np.maximum(largest, block.max(axis=0))
     valid = None if data.mask is None else np.asarray(data.mask if data.mask.ndim == 2 else data.mask.all(axis=0))
-    bad = find_bad_pixels(total, largest, saturation, valid)
+    bad = find_bad_pixels(total, largest, saturation, valid, far=data.geometry == "far")
     if not p.bad_pixels:
         bad = BadPixels(np.zeros_like(bad.hot), np.zeros_like(bad.dead), bad.saturated)
     done["bad_pixels"] = {name: int(getattr(bad, name).sum()) for name in ("hot", "dead", "saturated")}

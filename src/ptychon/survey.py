@@ -15,6 +15,8 @@ from .types import BoolArray, FloatArray, PtychonError
 SURVEY_FRAMES, SURVEY_BYTES = 200, 2**27
 #: A hot pixel has more than this many times the counts of the second brightest of its neighbours.
 HOT = 5.0
+#: Radius of the direct beam, as a share of the frame.
+BEAM = 0.03
 #: Counts expected in all frames together from which a pixel that never counts is dead, and that a hot one needs.
 EXPECTED = 30.0
 
@@ -34,7 +36,7 @@ class BadPixels:
 
 
 def find_bad_pixels(
-    total: FloatArray, largest: FloatArray, saturation: float | None, valid: BoolArray | None = None
+    total: FloatArray, largest: FloatArray, saturation: float | None, valid: BoolArray | None = None, far: bool = True
 ) -> BadPixels:
     """Bad pixels from the sum and the maximum over frames.
 
@@ -48,6 +50,8 @@ def find_bad_pixels(
     saturation : float or None
     valid : (P, Q) bool array, optional
         Pixels known to be bad count for nothing.
+    far : bool
+        Whether a direct beam may be focused into one pixel: none within `BEAM` of the centre of mass is called hot.
     """
     known = np.ones(total.shape, bool) if valid is None else valid
     padded = np.pad(np.where(known, total, np.nan), 1, constant_values=np.nan)
@@ -55,6 +59,11 @@ def find_bad_pixels(
     shifts = [(dy, dx) for dy in range(3) for dx in range(3) if (dy, dx) != (1, 1)]
     around = np.sort(np.nan_to_num(np.stack([padded[dy : dy + p, dx : dx + q] for dy, dx in shifts]), nan=0.0), axis=0)
     hot = known & (total > HOT * around[-2] + EXPECTED)
+    if far and hot.any() and total[known & ~hot].sum() > 0:
+        quiet = np.where(known & ~hot, total, 0.0)
+        rows, columns = np.indices(total.shape)
+        row, column = ((axis * quiet).sum() / quiet.sum() for axis in (rows, columns))
+        hot &= np.hypot(rows - row, columns - column) > max(4.0, BEAM * max(p, q))
     dead = known & (largest <= 0) & (np.median(around, axis=0) > EXPECTED)
     saturated = known & (largest >= saturation) if saturation is not None else np.zeros(total.shape, bool)
     return BadPixels(hot, dead, saturated)
