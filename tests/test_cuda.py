@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import itertools
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -296,6 +299,22 @@ def test_memory_is_stated_before_it_is_taken():
     data = case.problem.amplitude.nbytes + case.problem.mask.nbytes
     used = sum(m.size - 128 for m in launcher._guarded) - before - data
     assert used < many
+
+
+def test_the_report_of_a_gpu_runs():
+    """profiling/gpu_report.py from end to end, on the host's build: it says of every engine that it is right."""
+    path = Path(__file__).parents[1] / "profiling" / "gpu_report.py"
+    spec = importlib.util.spec_from_file_location("gpu_report", path)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    few = {"points": 3, "frame": 12, "size": 32, "sweeps": 2, "repeats": 1, "copy": 1000, "batches": (1,), "nodes": 2}
+    lines = []
+    launchers = [HostLauncher(32) for _ in range(3)]
+    backends = [host_backend(launcher) for launcher in launchers[:2]]
+    module.report(*backends, launchers[2], module.Sizes(**few, check_points=3, batched_points=2), lines.append)
+    for name in module.TARGETS:
+        assert any(line.startswith(f"- {name}: right") for line in lines), name
+        assert any(line.startswith(f"| {name} |") for line in lines), name
 
 
 # ---------------------------------------------------------------- kernels of the table
