@@ -132,7 +132,7 @@ def execute(
     if keeper.written is not None:
         numbers["checkpoint"] = str(places.checkpoint)
     if settings.report and not interrupt.pressed:
-        from .report import write_report  # type: ignore[import-not-found]
+        from .report import write_report
 
         numbers["report"] = str(
             write_report([places.result], half_split=settings.half_split, backend=chosen, say=voice.say).page
