@@ -68,6 +68,8 @@ def _table():
         wave[:, 2, 3] = 0
         amplitude[:, 4] = 0
         table["rician"] += [(wave, v0, amplitude, mask, v)]
+        # bright pixels, concentrations up to 1e10
+        table["rician"] += [(3e3 * wave, v0, 3e3 * amplitude, mask, v)]
         wave[:, 2, 3] = 1  # where the modulus vanishes Laplace's variance does not exist
         table["laplace"] += [(wave, v0, amplitude, mask, v)]
     belief, message = _patches(rng, B), _patches(rng, B)
@@ -285,15 +287,17 @@ def test_rician_moments_by_quadrature(z_c, v0, y, v):
     assert found[2] == pytest.approx(noise, rel=3e-3)
 
 
-@pytest.mark.parametrize(("z_c", "v0", "y", "v"), CAVITIES)
+@pytest.mark.parametrize(("z_c", "v0", "y", "v"), [*CAVITIES, *((s, 0.5, 1.01 * s, 0.25) for s in (1e2, 3e3, 1e4, 1e6))])
 def test_rician_closed_form(z_c, v0, y, v):
-    """The same with the Bessel functions of SciPy."""
+    """The same with the Bessel functions of SciPy, also for pixels so bright that the fits no longer cover them."""
     s, r0 = v0 + 2 * v, abs(z_c)
     kappa = 2 * y * r0 / s
     R = i1e(kappa) / i0e(kappa)
     rho = (v0 * y * R + 2 * v * r0) / s
-    variance = 2 * v0 * v / s + (v0 * y / s) ** 2 * (1 - R**2)
-    noise = (y**2 - 2 * y * (v0 * y + 2 * v * r0 * R) / s + variance + rho**2) / 2
+    spread = (1 - R) * (1 + R) if kappa < 1e6 else 1 / kappa
+    variance = 2 * v0 * v / s + (v0 * y / s) ** 2 * spread
+    # E|y e^{i theta} - z|^2/2 in a form without large terms that cancel
+    noise = ((2 * v / s) ** 2 * ((y - r0) ** 2 + 2 * y * r0 * spread / (1 + R)) + 2 * v0 * v / s) / 2
     found = _at(reference.rician, z_c, v0, y, v)
     assert found[0] == pytest.approx(rho * z_c / r0, rel=1.3e-4)
     assert found[1] == pytest.approx(variance, rel=6.75e-4)

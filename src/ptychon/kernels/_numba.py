@@ -211,10 +211,11 @@ def rician_rows(wave: Array, v0: Any, amplitude: Array, offset: Any, mask: Array
             y = np.sqrt(a[c] * a[c] + offset)
             r0 = np.sqrt(w[c].real * w[c].real + w[c].imag * w[c].imag)
             t = y * inverse
-            k = min(TWO * t * r0, KMAX)
-            ratio = (A0 + k * (A1 + k * (A2 + k * A3))) / (B0 + k * (B1 + k * (B2 + k * (B3 + k * B4))))
-            rest = (C0 + k * (C1 + k * (C2 + k * C3))) / (D0 + k * (D1 + k * (D2 + k * (D3 + k * D4))))
-            one_minus_r = rest / (ONE + min(ratio * k, ONE))
+            kappa = TWO * t * r0
+            k, beyond = min(kappa, KMAX), KMAX / max(kappa, KMAX)
+            ratio = (A0 + k * (A1 + k * (A2 + k * A3))) / (B0 + k * (B1 + k * (B2 + k * (B3 + k * B4)))) * beyond
+            rest = (C0 + k * (C1 + k * (C2 + k * C3))) / (D0 + k * (D1 + k * (D2 + k * (D3 + k * D4)))) * beyond
+            one_minus_r = rest / (ONE + min(ratio * kappa, ONE))
             ok = f4(valid[c])
             factor = TWO * v0 * y * t * ratio * inverse + share
             q = v0 * t

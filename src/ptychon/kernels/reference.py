@@ -40,6 +40,7 @@ BESSEL_A = (0.49993662, 0.23901914, 0.08853111, 0.03700171)
 BESSEL_B = (1.0, 0.47430503, 0.31906998, 0.10621296, 0.03700631)
 BESSEL_C = (0.99932833, 0.24235761, 0.03239556, 0.09187582)
 BESSEL_D = (1.0, 0.2235314, 0.36507308, 0.02509676, 0.09193639)
+#: Fourth powers must stay in float32. Beyond, R/k and 1 - R^2 fall as 1/k: one of a bright pixel's 1e7 counts has such a k.
 KAPPA_MAX = 1e7
 
 
@@ -183,9 +184,10 @@ def rician(wave: Array, v0: Array, amplitude: Array, mask: Array, v: Array) -> t
     s = v0 + 2 * v
     r0 = xp.sqrt(abs2(wave))
     t = y / s
-    kappa = xp.minimum(2 * t * r0, r0.dtype.type(KAPPA_MAX))
-    ratio = _polynomial(BESSEL_A, kappa) / _polynomial(BESSEL_B, kappa)
-    rest = _polynomial(BESSEL_C, kappa) / _polynomial(BESSEL_D, kappa)
+    kappa, top = 2 * t * r0, r0.dtype.type(KAPPA_MAX)
+    k, beyond = xp.minimum(kappa, top), top / xp.maximum(kappa, top)
+    ratio = _polynomial(BESSEL_A, k) / _polynomial(BESSEL_B, k) * beyond
+    rest = _polynomial(BESSEL_C, k) / _polynomial(BESSEL_D, k) * beyond
     mean = wave * ((2 * v0 * y * t * ratio + 2 * v) / s)
     variance = 2 * v0 * v / s + (v0 * t) ** 2 * rest
     one_minus_r = rest / (1 + xp.minimum(ratio * kappa, 1))
@@ -267,7 +269,7 @@ def probe_force(
 ) -> tuple[Array, Array]:
     """What pulls the probe, sum_j S_j^-1 g_j [mu* (phi_j - mu P_j) - P_j/Lambda], and its weight.
 
-    The weight is sum_j g_j (|mu|^2 + 1/Lambda); mu = eta/Lambda is the belief of the object, S_j^-1 the shift back to the probe's own grid.
+    The weight is sum_j g_j (|mu|^2 + 1/Lambda); mu = eta/Lambda is the belief, S_j^-1 the shift back to the probe grid.
 
     Returns
     -------
