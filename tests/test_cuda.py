@@ -343,6 +343,9 @@ def test_table():
         assert rel(a, b) < 1e-6
     assert rel(table.batch_sum(light, corners), reference.batch_sum(light.astype(float), corners)) < 1e-6
     assert table.batch_sum(light[:1], corners[:1]) is not None
+    some, none = rng.uniform(-0.5, 0.5, (4, 2)).astype(np.float32), np.zeros((4, 2), np.float32)
+    for probe, s, sign in itertools.product((single(rng, 3, P, Q), single(rng, 4, 2, P, Q)), (some, none), (1, -1)):
+        assert rel(table.shift(probe, s, sign), reference.shift(probe.astype(complex), s, sign)) < 1e-6
     for modes, masks in itertools.product((1, 3), (1, 6)):
         wave, mask = single(rng, 6, modes, P, Q), rng.random((masks, P, Q)) > 0.2
         wave[:, :, 3, 3] = 0

@@ -73,6 +73,20 @@ class Table:
             "scatter_add", (lists.tile_count(shape), 1), field.view("float32"), *shape, words, *listed, p, q, values
         )  # fmt: skip
 
+    def shift(self, probe: Array, shifts: Array, sign: int = 1) -> Array:
+        # the reference makes its ramps on the host, an image for every shift
+        shifts = np.asarray(shifts)
+        if probe.ndim != 3 or probe.dtype != "complex64" or not shifts.any():
+            return reference.shift(probe, shifts, sign)
+        L, n, (k, p, q) = self._launcher, len(shifts), probe.shape
+        rows = L.upload(np.arange(n, dtype=np.int32))
+        factors = [L.upload(r) for r in lists.ramps(sign * shifts, (p, q))]
+        spectrum, out = L.empty(probe.shape, "complex64"), L.empty((n, k, p, q), "complex64")
+        L.fft(L.upload(probe), spectrum, False)
+        L.launch("ramp", self._grid(p * q, n), spectrum, *factors, rows, 0, rows, k, p, q, 1 / (p * q), out)
+        L.fft(out, out, True)
+        return out
+
     def batch_sum(self, patches: Array, corners: Array) -> Array:
         if len(patches) == 1 or str(patches.dtype) not in _WORDS:
             return reference.batch_sum(patches, corners)
