@@ -141,6 +141,9 @@ def _read_geometry(
     name = getattr(detector, "name", "detector_1").rsplit("/", 1)[-1]
     try:
         found.add("distance", number(detector, "distance", "length"), f"{name}/distance")
+    except PtychonError as error:
+        found.problems["distance"] = str(error)
+    try:
         if basis is not None:
             size = math.hypot(*basis[0]), math.hypot(*basis[1])
             found.add("detector_pixel_size", size, f"{name}/basis_vectors")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from .hdf5 import PathLike, check_readable, opened
 from .nodes import plain
 
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".cxi", ".nxs", ".hdf", ".he5", ".ptyd", ".ptyr", ".emd")
+_LARGEST_OBJECT = 2**28
 _KNOWN = "CXI, NeXus and other HDF5, .ptyd, .ptyr, .mat, .npz, .npy, TIFF, EMPAD .raw"
 
 
@@ -166,7 +168,32 @@ def _checked(path: PathLike, result: Result) -> Result:
         array = getattr(result, name)
         if array.ndim != ndim or (name != "positions" and 0 in array.shape) or not np.isfinite(array).all():
             raise PtychonError(f"{path}: its {name} of shape {array.shape} is damaged, empty or not finite")
-    return result
+    return _padded(path, result) if len(result.positions) else result
+
+
+def _padded(path: PathLike, result: Result) -> Result:
+    """With an object that holds every window: some packages store less, and mean a transparent rest."""
+    import numpy as np
+
+    window, shape = np.array(result.probe.shape[1:]), np.array(result.object.shape)
+    corners = np.rint(result.positions) - window // 2
+    before = np.maximum(-corners.min(axis=0), 0)
+    after = np.maximum(corners.max(axis=0) + window - shape, 0)
+    if not (before.any() or after.any()):
+        return result
+    if np.prod(shape + before + after) > _LARGEST_OBJECT:
+        raise PtychonError(f"{path}: its positions lie far outside its object of {shape[0]}x{shape[1]} px; their unit is wrong")
+    wide = [(int(b), int(a)) for b, a in zip(before, after, strict=True)]
+    size = result.pixel_size or (1.0, 1.0)
+    std = result.object_std
+    return replace(
+        result,
+        object=np.pad(result.object, wide, constant_values=1),
+        object_std=None if std is None else np.pad(std, wide),
+        positions=result.positions + before,
+        origin=(result.origin[0] - float(before[0]) * size[0], result.origin[1] - float(before[1]) * size[1]),
+        settings={**result.settings, "padded": [list(pair) for pair in wide]},
+    )
 
 
 def holds_result(path: PathLike) -> bool:
