@@ -123,7 +123,7 @@ class Problem:
         return cls(
             amplitude=amplitude,
             mask=mask,
-            corners=corners,
+            corners=np.ascontiguousarray(corners),
             shifts=shifts,
             shift_index=index.reshape(-1).astype(np.int32),
             object_shape=shape,

@@ -33,22 +33,31 @@ TWO: Any = np.float32(2)
 HALF: Any = np.float32(0.5)
 
 
+_OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
+
+
 def jit(function: F) -> F:
-    """The one way functions are compiled here: cached on disk, GIL released, float32 kept, no threads."""
-    return cast(F, nb.njit(nogil=True, fastmath=True, cache=True, error_model="numpy")(function))
+    """Compile an entry point, called from Python: cached on disk, GIL released, float32 kept, no threads."""
+    return cast(F, nb.njit(cache=True, **_OPTIONS)(function))
+
+
+def inner(function: F) -> F:
+    """Compile what only compiled code calls: always inlined, so that an entry point is one piece of machine code. Otherwise
+    rounding would depend on whether a callee was compiled with its caller or came from the cache."""
+    return cast(F, nb.njit(forceinline=True, **_OPTIONS)(function))
 
 
 # ---------------------------------------------------------------- propagation
 
 
-@jit
+@inner
 def fft(a: Array, out: Array, forward: bool) -> None:
     """Orthonormal 2-D FFT over the last two axes of (K, P, Q) complex64 arrays; `out` may be `a`."""
     axes = np.array([1, 2])
     c2c(a, out, axes, forward, 1.0 / np.sqrt(a.shape[1] * a.shape[2]), 1)
 
 
-@jit
+@inner
 def multiply_rows(a: Array, b: Array, conjugate: bool) -> None:
     """a (K, P, Q) *= b (P, Q), or its conjugate."""
     for k in range(a.shape[0]):
@@ -62,7 +71,7 @@ def multiply_rows(a: Array, b: Array, conjugate: bool) -> None:
                     x[c] = x[c] * y[c]
 
 
-@jit
+@inner
 def propagate(a: Array, out: Array, transfer: Array, near: bool, forward: bool) -> None:
     """Far field: one FFT. Near field: FFT, times the transfer function (its conjugate backwards), inverse FFT."""
     if near:
@@ -73,7 +82,7 @@ def propagate(a: Array, out: Array, transfer: Array, near: bool, forward: bool) 
         fft(a, out, forward)
 
 
-@jit
+@inner
 def shift_rows(spectrum: Array, ramp_y: Array, ramp_x: Array, out: Array) -> None:
     """out = spectrum (K, P, Q) times the separable ramp of a shift."""
     for k in range(spectrum.shape[0]):
@@ -83,7 +92,7 @@ def shift_rows(spectrum: Array, ramp_y: Array, ramp_x: Array, out: Array) -> Non
                 o[c] = s[c] * (y * ramp_x[c])
 
 
-@jit
+@inner
 def unshift_add(spectrum: Array, ramp_y: Array, ramp_x: Array, out: Array) -> None:
     """out += spectrum times the conjugate ramp."""
     for k in range(spectrum.shape[0]):
@@ -96,7 +105,7 @@ def unshift_add(spectrum: Array, ramp_y: Array, ramp_x: Array, out: Array) -> No
 # ---------------------------------------------------------------- exit wave, modulus
 
 
-@jit
+@inner
 def exit_wave(O: Array, y0: int, x0: int, P: Array, psi: Array) -> Any:
     """psi = P O on one window; returns max |O|^2 over it."""
     peak = ZERO
@@ -109,7 +118,7 @@ def exit_wave(O: Array, y0: int, x0: int, P: Array, psi: Array) -> Any:
     return peak
 
 
-@jit
+@inner
 def peak_power(P: Array) -> Any:
     """max over pixels of sum_k |P_k|^2."""
     peak = ZERO
@@ -123,7 +132,7 @@ def peak_power(P: Array) -> Any:
     return peak
 
 
-@jit
+@inner
 def modulus_change(wave: Array, amplitude: Array, mask: Array) -> float:
     """wave (K, P, Q) <- Pi_F wave - wave, in place; returns sum over valid pixels of (|z| - y)^2."""
     total = 0.0
@@ -153,7 +162,7 @@ def modulus_change(wave: Array, amplitude: Array, mask: Array) -> float:
     return total
 
 
-@jit
+@inner
 def misfits(wave: Array, amplitude: Array, mask: Array, offset: Any) -> tuple[float, float]:
     """sum over valid pixels of (|z| - a)^2 and of (|z| - sqrt(a^2 + offset))^2 for one mode (P, Q)."""
     total, stabilised = 0.0, 0.0
@@ -173,7 +182,7 @@ def misfits(wave: Array, amplitude: Array, mask: Array, offset: Any) -> tuple[fl
 # ---------------------------------------------------------------- expectation propagation
 
 
-@jit
+@inner
 def belief(precision: Array, natural: Array, y0: int, x0: int, P: Array, psi: Array) -> Any:
     """psi = P eta/Lambda on one window (P, Q); returns mean |P|^2/Lambda."""
     total = 0.0
@@ -188,7 +197,7 @@ def belief(precision: Array, natural: Array, y0: int, x0: int, P: Array, psi: Ar
     return f4(total / P.size)
 
 
-@jit
+@inner
 def combine(a: Any, x: Array, b: Any, y: Array) -> None:
     """x <- a x - b y, (P, Q)."""
     for r in range(x.shape[0]):
@@ -197,7 +206,7 @@ def combine(a: Any, x: Array, b: Any, y: Array) -> None:
             u[c] = a * u[c] - b * v[c]
 
 
-@jit
+@inner
 def rician_rows(wave: Array, v0: Any, amplitude: Array, offset: Any, mask: Array, v: Any) -> tuple[Any, float]:
     """`reference.rician` on one frame, in place, for y = sqrt(amplitude^2 + offset): mean variance, sum of noise."""
     s = v0 + TWO * v
@@ -228,7 +237,7 @@ def rician_rows(wave: Array, v0: Any, amplitude: Array, offset: Any, mask: Array
     return f4(variance / amplitude.size), 0.5 * noise
 
 
-@jit
+@inner
 def laplace_rows(wave: Array, v0: Any, amplitude: Array, offset: Any, mask: Array, v: Any) -> tuple[Any, float]:
     """`reference.laplace` on one frame, in place."""
     inverse = ONE / (v0 + TWO * v)
@@ -250,7 +259,7 @@ def laplace_rows(wave: Array, v0: Any, amplitude: Array, offset: Any, mask: Arra
     return f4(variance / amplitude.size), noise
 
 
-@jit
+@inner
 def message_update(
     precision: Array, natural: Array, y0: int, x0: int, P: Array, back: Array, psi_c: Array, phi: Array, coefficients: Array
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..types import Array
-from ._numba import ONE, ZERO, exit_wave, fft, jit, modulus_change, propagate, unshift_add
+from ._numba import ONE, ZERO, exit_wave, fft, inner, jit, modulus_change, propagate, unshift_add
 
 
 @jit
@@ -85,7 +85,7 @@ def reflect(
     return total
 
 
-@jit
+@inner
 def _twice_minus(a: Array, b: Array, out: Array) -> None:
     """out = 2 a - b."""
     for k in range(a.shape[0]):
@@ -95,7 +95,7 @@ def _twice_minus(a: Array, b: Array, out: Array) -> None:
                 z[c] = x[c] + x[c] - y[c]
 
 
-@jit
+@inner
 def _sum(a: Array, share: Any, b: Array, out: Array) -> None:
     """out = a + share b."""
     for k in range(a.shape[0]):

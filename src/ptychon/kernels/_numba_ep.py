@@ -7,81 +7,116 @@ from typing import Any
 import numpy as np
 
 from ..types import Array
-from ._numba import ONE, belief, combine, f4, jit, laplace_rows, message_update, misfits, propagate, rician_rows
+from ._numba import ONE, ZERO, belief, combine, inner, jit, laplace_rows, message_update, misfits, propagate, rician_rows
 from .reference import CAVITY_FLOOR, EXTRINSIC_GAIN, VARIANCE_FLOOR
 
 _CAVITY, _GAIN, _LEAST = np.float32(CAVITY_FLOOR), np.float32(1 + EXTRINSIC_GAIN), np.float32(VARIANCE_FLOOR)
 
 
-@jit
-def ep_visit(
-    j: int, seen_precision: Array, seen_natural: Array, precision: Array, natural: Array, messages: Array, g: Array,
-    P: Array, y0: int, x0: int, amplitude: Array, mask: Array, offset: Any, v: Any, laplace: bool, damping: Any,
-    transfer: Array, near: bool, measure: bool, psi: Array, wave: Array, sums: Array,
-) -> None:  # fmt: skip
-    """One factor update: beliefs are read from `seen_*`, changes go to `precision` and `natural`.
+@inner
+def ep_message(
+    j: int, precision: Array, natural: Array, phi: Array, g_j: Any, P: Array, y0: int, x0: int, amplitude: Array,
+    mask: Array, offset: Any, v: Any, laplace: bool, damping: Any, transfer: Array, near: bool, measure: bool,
+    psi: Array, wave: Array, sums: Array,
+) -> Any:  # fmt: skip
+    """The update of one frame up to its new message, which is a wave - b psi + e phi with precision g_new.
 
-    sums (4,) float64 collects misfit, stabilised misfit, noise and skips.
+    Returns (a, b, e, g_new, g_j), with g_new = 0 where the data taught nothing. `sums` (4,) receives misfit, stabilised
+    misfit, noise and skips.
     """
-    variance = belief(seen_precision, seen_natural, y0, x0, P, psi[0])
+    variance = belief(precision, natural, y0, x0, P, psi[0])
     if measure:
         propagate(psi, wave, transfer, near, True)
-        plain, stabilised = misfits(wave[0], amplitude, mask, offset)
-        sums[0] += plain
-        sums[1] += stabilised
-    g_b, g_j = ONE / variance, g[j]
+        sums[0], sums[1] = misfits(wave[0], amplitude, mask, offset)
+    g_b = ONE / variance
     g_c = max(g_b - g_j, _CAVITY * g_b)
-    combine(g_b / g_c, psi[0], g_j / g_c, messages[j])
+    combine(g_b / g_c, psi[0], g_j / g_c, phi)
     propagate(psi, wave, transfer, near, True)
     if laplace:
         v_hat, noise = laplace_rows(wave[0], ONE / g_c, amplitude, offset, mask, v)
     else:
         v_hat, noise = rician_rows(wave[0], ONE / g_c, amplitude, offset, mask, v)
-    sums[2] += noise
     g_hat = ONE / max(v_hat, _LEAST / g_c)
-    if not g_hat > _GAIN * g_c:
-        sums[3] += 1
-        return
+    skipped = not g_hat > _GAIN * g_c
+    sums[2], sums[3] = noise, 1.0 if skipped else 0.0
+    if skipped:
+        return ZERO, ZERO, ONE, ZERO, g_j
     propagate(wave, wave, transfer, near, False)
     g_n = g_hat - g_c
     keep = ONE - damping
     root = damping / np.sqrt(g_n) + keep / np.sqrt(g_j)
-    g_new = ONE / (root * root)
-    coefficients = (damping * g_hat / g_n, damping * g_c / g_n, keep, g_new, g_j)
-    message_update(precision, natural, y0, x0, P, wave[0], psi[0], messages[j], coefficients)
-    g[j] = g_new
+    return damping * g_hat / g_n, damping * g_c / g_n, keep, ONE / (root * root), g_j
 
 
 @jit
-def ep_sweep(
-    precision: Array, natural: Array, messages: Array, g: Array, probes: Array, index: Array, corners: Array,
-    amplitude: Array, mask: Array, order: Array, bounds: Array, together: bool, offset: Any, v: Any, laplace: bool,
-    damping: Any, transfer: Array, near: bool, measure: bool,
-) -> Array:  # fmt: skip
-    """One pass. `order` (N,) is cut into batches at `bounds`; with `together` all frames of a batch see the same belief.
+def ep_visits(
+    order: Array, precision: Array, natural: Array, messages: Array, g: Array, probes: Array, index: Array,
+    corners: Array, amplitude: Array, mask: Array, offset: Any, v: Any, laplace: bool, damping: Any, transfer: Array,
+    near: bool, measure: bool, sums: Array,
+) -> None:  # fmt: skip
+    """Visit the frames of `order` one after the other; each sees what the one before has done. `sums` is (N, 4) float64."""
+    psi = np.empty((1, probes.shape[1], probes.shape[2]), np.complex64)
+    wave = np.empty_like(psi)
+    for i in range(len(order)):
+        j = order[i]
+        P, y0, x0 = probes[index[j]], corners[j, 0], corners[j, 1]
+        new = ep_message(
+            j, precision, natural, messages[j], g[j], P, y0, x0, amplitude[j], mask[j % len(mask)], offset, v, laplace,
+            damping, transfer, near, measure, psi, wave, sums[j],
+        )  # fmt: skip
+        if new[3] > 0:
+            message_update(precision, natural, y0, x0, P, wave[0], psi[0], messages[j], new)
+            g[j] = new[3]
 
-    Returns (4,) float64: misfit, stabilised misfit, noise, skips.
+
+@jit
+def ep_changes(
+    order: Array, first: int, precision: Array, natural: Array, messages: Array, g: Array, probes: Array, index: Array,
+    corners: Array, amplitude: Array, mask: Array, offset: Any, v: Any, laplace: bool, damping: Any, transfer: Array,
+    near: bool, measure: bool, sums: Array, change: Array, gain: Array,
+) -> None:  # fmt: skip
+    """New messages of the frames of `order`, all from the same belief, which is left alone.
+
+    change[first + i] (P, Q) receives the change of g P* phi and gain[first + i] that of g.
     """
     psi = np.empty((1, probes.shape[1], probes.shape[2]), np.complex64)
     wave = np.empty_like(psi)
-    sums = np.zeros(4)
-    seen_precision, seen_natural = precision, natural
-    if together:
-        seen_precision, seen_natural = precision.copy(), natural.copy()
-    for batch in range(len(bounds) - 1):
-        for i in range(bounds[batch], bounds[batch + 1]):
-            j = order[i]
-            ep_visit(
-                j, seen_precision, seen_natural, precision, natural, messages, g, probes[index[j]], corners[j, 0],
-                corners[j, 1], amplitude[j], mask[j % len(mask)], offset, v, laplace, damping, transfer, near, measure,
-                psi, wave, sums,
-            )  # fmt: skip
-        if together and batch + 1 < len(bounds) - 1:
-            seen_precision[:] = precision
-            seen_natural[:] = natural
-    return sums
+    for i in range(len(order)):
+        j = order[i]
+        P, phi = probes[index[j]], messages[j]
+        a, b, e, g_new, g_old = ep_message(
+            j, precision, natural, phi, g[j], P, corners[j, 0], corners[j, 1], amplitude[j], mask[j % len(mask)],
+            offset, v, laplace, damping, transfer, near, measure, psi, wave, sums[j],
+        )  # fmt: skip
+        out = change[first + i]
+        gain[first + i] = ZERO
+        if g_new > 0:
+            gain[first + i] = g_new - g_old
+            g[j] = g_new
+        for r in range(P.shape[0]):
+            p, w, s, m, o = P[r], wave[0, r], psi[0, r], phi[r], out[r]
+            if g_new > 0:
+                for c in range(P.shape[1]):
+                    fresh = a * w[c] - b * s[c] + e * m[c]
+                    o[c] = p[c].conjugate() * (g_new * fresh - g_old * m[c])
+                    m[c] = fresh
+            else:
+                o[:] = 0
 
 
-def float32(x: Any) -> Any:
-    """A scalar or 0-d array as a NumPy float32, which keeps compiled arithmetic in single precision."""
-    return f4(x)
+@jit
+def ep_add(
+    top: int, bottom: int, order: Array, precision: Array, natural: Array, probes: Array, index: Array, corners: Array,
+    change: Array, gain: Array,
+) -> None:  # fmt: skip
+    """Add the changes of the frames of `order` to rows top..bottom-1 of the object: threads take rows, so none collide."""
+    q = probes.shape[2]
+    for i in range(len(order)):
+        j = order[i]
+        y0, x0, extra = corners[j, 0], corners[j, 1], gain[i]
+        for y in range(max(top, y0), min(bottom, y0 + probes.shape[1])):
+            L, h = precision[y, x0 : x0 + q], natural[y, x0 : x0 + q]
+            p, d = probes[index[j], y - y0], change[i, y - y0]
+            for c in range(q):
+                h[c] += d[c]
+                L[c] += extra * (p[c].real * p[c].real + p[c].imag * p[c].imag)

@@ -13,6 +13,7 @@ from ._numba import (
     exit_wave,
     f4,
     fft,
+    inner,
     jit,
     modulus_change,
     peak_power,
@@ -22,7 +23,7 @@ from ._numba import (
 )
 
 
-@jit
+@inner
 def _object_rows(O: Array, y0: int, x0: int, P: Array, change: Array, root: bool, step: Any, a: Any, b: Any) -> None:
     """O += step w P* change, w = 1/(a |P|^2 + b), times |P| if `root` (step then holds 1/max |P|)."""
     for r in range(P.shape[1]):
@@ -48,7 +49,7 @@ def _object_rows(O: Array, y0: int, x0: int, P: Array, change: Array, root: bool
                 o[c] += (w * np.sqrt(p2) if root else w) * total
 
 
-@jit
+@inner
 def _both_rows(
     O: Array, y0: int, x0: int, P: Array, change: Array, step: Any, a: Any, b: Any, p_step: Any, p_a: Any, p_b: Any
 ) -> None:

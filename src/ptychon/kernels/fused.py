@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from . import _numba, _numba_dm, _numba_ep, _numba_pie
 from ._numba import f4
 
 Step = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
+#: Frames of a batch whose changes are held at a time, 8 bytes a pixel each.
+CHUNK = 32
 _NO_TRANSFER = np.zeros((1, 1), np.complex64)
 
 
@@ -24,11 +27,11 @@ def find(engine: Any, problem: Any, batches: Any, threads: int) -> Step | None:
     one_by_one = all(isinstance(b, slice) and b.stop - b.start == 1 for b in batches)
     apart = one_by_one or getattr(batches, "disjoint", False)
     if engine.name == "ep":
-        return lambda *a: _ep(engine, *a, together=not apart)
+        return lambda *a: _ep(engine, *a, apart=apart, threads=1 if one_by_one else threads)
     if engine.name == "dm":
         return (lambda *a: _difference_map(engine, *a, threads=threads)) if engine.beta == 1 else None
     if engine.name in ("pie", "epie", "rpie") and (one_by_one or (apart and not engine.moves_probe)):
-        return lambda *a: _iterative(engine, *a)
+        return lambda *a: _iterative(engine, *a, threads=1 if one_by_one else threads)
     return None
 
 
@@ -43,40 +46,79 @@ def _transfer(problem: Any) -> tuple[Array, bool]:
     return (_NO_TRANSFER, False) if transfer is None else (transfer, True)
 
 
-def _iterative(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any) -> tuple[Any, Any]:
+def _iterative(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, threads: int) -> tuple[Any, Any]:
     from ..engines.base import Report
 
-    order, _ = _order(batches)
+    order, bounds = _order(batches)
     transfer, near = _transfer(problem)
     root, step, a, reg = _numba_pie.weights(engine)
     cooling = f4(engine.cooling(state.epoch))
     step = cooling * step
-    scan = problem.shift_index, problem.corners, problem.amplitude, problem.mask, order
+    scan = problem.shift_index, problem.corners, problem.amplitude, problem.mask
     if engine.probe_moves_at(state.epoch):
         ramps = _numba.separable_ramps(problem.shifts, problem.frame_shape)
         p_step, p_reg = cooling * f4(engine.probe_step), f4(getattr(engine, "probe_reg", 1.0))
         misfit = _numba_pie.moving_probe_sweep(
-            state.object, state.probe, problem.subpixel, *ramps, *scan, step, reg, p_step, p_reg, transfer, near
+            state.object, state.probe, problem.subpixel, *ramps, *scan, order, step, reg, p_step, p_reg, transfer, near
         )
     else:
         probes = _shifted(state, problem, ctx)
-        misfit = _numba_pie.fixed_probe_sweep(state.object, probes, *scan, root, step, a, reg, transfer, near)
+        rest = root, step, a, reg, transfer, near
+        parts = [[order]] if threads == 1 else [np.array_split(order[i:j], threads) for i, j in pairwise(bounds)]
+        with ThreadPoolExecutor(threads) as pool:  # windows of one batch do not overlap: threads may write at once
+            jobs = [[(state.object, probes, *scan, part, *rest) for part in batch] for batch in parts]
+            misfit = sum(sum(_each(pool, _numba_pie.fixed_probe_sweep, batch)) for batch in jobs)
     state.epoch += 1
     return state, Report(ctx.comm.sum(misfit))
 
 
-def _ep(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, together: bool) -> tuple[Any, Any]:
-    order, bounds = _order(batches)
-    transfer, near = _transfer(problem)
+def _ep(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, apart: bool, threads: int) -> tuple[Any, Any]:
     measure = state.epoch % engine.residual_every == 0
     engine.update_prior(state, ctx)
-    misfit, chi2, noise, skips = _numba_ep.ep_sweep(
-        state.precision, state.natural, state.messages, state.message_precision, state.probes, problem.shift_index,
-        problem.corners, problem.amplitude, problem.mask, order, bounds, together, f4(engine.offset(problem)),
-        f4(state.noise_variance), engine.uses_laplace(state), f4(engine.weight), transfer, near, measure,
-    )  # fmt: skip
+    belief = state.precision, state.natural
+    scan = state.probes, problem.shift_index, problem.corners
+    model = engine.offset(problem), state.noise_variance, engine.uses_laplace(state), engine.weight
+    sums = np.zeros((len(problem), 4))
+    data: tuple[Any, ...] = (
+        *(state.messages, state.message_precision, *scan, problem.amplitude, problem.mask),
+        *(f4(model[0]), f4(model[1]), model[2], f4(model[3]), *_transfer(problem), measure, sums),
+    )
+    if threads == 1 and apart:
+        _numba_ep.ep_visits(_order(batches)[0], *belief, *data)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            for batch in batches:
+                frames = np.arange(batch.start, batch.stop) if isinstance(batch, slice) else batch
+                if apart:  # no two windows overlap: threads may write at once
+                    jobs = [(part, *belief, *data) for part in np.array_split(frames, threads)]
+                    _each(pool, _numba_ep.ep_visits, jobs)
+                else:
+                    _ep_together(pool, threads, frames, belief, data, scan)
+    misfit, chi2, noise, skips = sums.sum(axis=0)
     done: tuple[Any, Any] = engine.finish(state, problem, ctx, misfit if measure else None, chi2, noise, skips)
     return done
+
+
+def _ep_together(pool: ThreadPoolExecutor, threads: int, frames: IntArray, belief: Any, data: Any, scan: Any) -> None:
+    """One batch whose frames all see the same belief: new messages in parallel, then their sum, in parallel over rows.
+
+    The sum over frames is taken in the same order whatever the number of threads, so that the result does not depend on it.
+    """
+    # a batch that fits one chunk reads everything before anything is written
+    seen = belief if len(frames) <= CHUNK else tuple(a.copy() for a in belief)
+    shape = scan[0].shape[-2:]
+    change, gain = np.empty((min(CHUNK, len(frames)), *shape), np.complex64), np.empty(CHUNK, np.float32)
+    rows = [int(r) for r in np.linspace(0, len(belief[0]), threads + 1)]
+    for start in range(0, len(frames), CHUNK):
+        chunk = frames[start : start + CHUNK]
+        parts, first = np.array_split(chunk, threads), 0
+        jobs: list[tuple[Any, ...]] = []
+        for part in parts:
+            jobs.append((part, first, *seen, *data, change, gain))
+            first += len(part)
+        _each(pool, _numba_ep.ep_changes, jobs)
+        stripes = [(a, b, chunk, *belief, *scan, change, gain) for a, b in pairwise(rows)]
+        _each(pool, _numba_ep.ep_add, stripes)
 
 
 def _each(pool: ThreadPoolExecutor, function: Callable[..., Any], arguments: list[tuple[Any, ...]]) -> list[Any]:
