@@ -8,6 +8,7 @@ threads are running, files are opened without this.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 import select
@@ -146,6 +147,7 @@ def _be_the_copy(path: PathLike, work: Callable[[], Any], send: int) -> None:
     """Work, send the answer and end without any of the things a process does at its end."""
     global _copies
     _copies += 1
+    faulthandler.disable()  # the crash is told in one sentence
     code, answer = 1, b""
     try:
         _limit_memory(path)

@@ -1,0 +1,129 @@
+"""Damaged files, huge files, and processes that are killed while they save.
+
+A thousand mutants at once: ``python tests/_mutants.py 1000``; fifty killed saves: ``PTYCHON_KILLS=50``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+
+from _mutants import run
+from ptychon import PtychonError
+from ptychon.io import guard, load, load_result
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
+
+
+def test_damaged_files_give_one_sentence(tmp_path):
+    ends = run(60, random.Random(time.time_ns()).randrange(2**31), tmp_path)
+    assert sum(ends.values()) == 60
+    assert ends.get("refused", 0) > 5
+
+
+def test_a_crash_of_the_library_is_named(tmp_path):
+    path = tmp_path / "a.h5"
+    path.write_bytes(b"x")
+    for name in ("SIGSEGV", "SIGABRT", "SIGFPE", "SIGBUS"):
+        with pytest.raises(PtychonError, match=rf"crashed \({name}\)"):
+            guard.in_copy(path, lambda name=name: os.kill(os.getpid(), getattr(signal, name)))
+    with pytest.raises(PtychonError, match="no answer in"):
+        guard.in_copy(path, lambda: time.sleep(60), patience=0.2)
+    with pytest.raises(PtychonError, match="more memory than a file of its size"):
+        guard.in_copy(path, lambda: len(bytearray(2**36)))
+    with pytest.raises(PtychonError, match="own words"):
+        guard.in_copy(path, lambda: (_ for _ in ()).throw(PtychonError("own words")))
+    with pytest.raises(KeyboardInterrupt):
+        guard.in_copy(path, lambda: os.kill(os.getpid(), signal.SIGINT))
+    assert guard.in_copy(path, lambda: {"a": [1, None]}) == {"a": [1, None]}
+
+
+def test_a_file_that_crashes_the_library_does_not_take_us_with_it(tmp_path, monkeypatch):
+    """As if: the crash that was once seen needs one version of the library and one file."""
+    from ptychon import Dataset
+    from ptychon.io import write_dataset
+
+    path = tmp_path / "a.cxi"
+    write_dataset(path, Dataset(patterns=np.ones((4, 8, 8), "u1"), positions=np.eye(4)[:, :2]))
+    here = os.getpid()
+
+    def crash(*arguments):
+        if os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGSEGV)
+
+    monkeypatch.setattr("ptychon.io.frames.Hdf5Frames.walk", crash)
+    with pytest.raises(PtychonError, match=r"a.cxi is damaged: the library that reads it crashed \(SIGSEGV\)"):
+        load(path)
+
+
+def test_twenty_gigabytes_are_inspected_in_seconds(tmp_path):
+    path = tmp_path / "huge.cxi"
+    with h5py.File(path, "w") as file:
+        file["cxi_version"] = 160
+        detector = file.create_group("entry_1/instrument_1/detector_1")
+        frames = detector.create_dataset("data", (10_000, 1024, 1024), np.uint16, chunks=(1, 1024, 1024))
+        frames[17] = 3
+        frames[9000, 512, 512] = 9
+        detector["distance"], detector["x_pixel_size"], detector["y_pixel_size"] = 2.0, 75e-6, 75e-6
+        file["entry_1/data_1/data"] = h5py.SoftLink("/entry_1/instrument_1/detector_1/data")
+        places = np.stack(np.meshgrid(np.arange(100), np.arange(100), [0.0]), -1).reshape(-1, 3) * 1e-7
+        file["entry_1/data_1/translation"] = places
+        file["entry_1/instrument_1/source_1/energy"] = 1.6e-15
+    code = (
+        "import sys, json, resource; from ptychon.__main__ import main; main(['inspect', sys.argv[1], '--json']);"
+        "print(max(resource.getrusage(w).ru_maxrss for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))"
+    )
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=120, check=True)
+    seconds = time.monotonic() - start
+    about, peak = done.stdout.splitlines()
+    assert json.loads(about)["frames"]["bytes"] == 10_000 * 2**21
+    assert int(peak) * (1 if sys.platform == "darwin" else 1024) < 500e6
+    assert seconds < 30  # on a machine of which this is all that it does, 5
+
+
+SAVE = """
+import sys, time, numpy as np
+from ptychon import Result
+from ptychon.io import save_result
+rng = np.random.default_rng(0)
+noise = rng.standard_normal((500, 500)).astype("c8")
+k = int(sys.argv[2])
+start = time.monotonic()
+while True:
+    k += 1
+    save_result(sys.argv[1], Result(object=noise + k, probe=noise[None, :64, :64] + k, errors=np.full(3, k, "f4"),
+                final_error=float(k), positions=np.full((9, 2), float(k)), engine="ep", epochs=k))
+    if start is not None:
+        print(time.monotonic() - start, flush=True)
+        start = None
+"""
+
+
+def test_a_process_that_is_killed_leaves_a_whole_result(tmp_path):
+    path = tmp_path / "r.h5"
+    dice, last = random.Random(0), 0
+    for _ in range(int(os.environ.get("PTYCHON_KILLS", "6"))):
+        process = subprocess.Popen([sys.executable, "-c", SAVE, str(path), str(last)], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        one = float(process.stdout.readline())  # seconds of a save
+        time.sleep(dice.uniform(0, 2 * one))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        result = load_result(path)
+        k = result.epochs
+        assert k > last
+        assert result.final_error == k
+        assert (result.positions == k).all()
+        assert abs(result.probe[0] - result.object[:64, :64]).max() < 1e-6
+        last = k
