@@ -72,6 +72,9 @@ def inspect(path: str | os.PathLike[str], **given: Any) -> dict[str, Any]:
     sane = placed and math.prod(about["scan"]["object_shape"]) <= _LARGEST_OBJECT
     about["engines"] = _engines(data, about["scan"]["object_shape"] if sane else None)
     about["advice"] = ([missing] if missing else []) + advice + (_advice(data, about, look) if placed else [])
+    if not about["advice"]:
+        same = " with the same options" if given else ""
+        about["advice"].append(f"nothing looks wrong: ptychon reconstruct {path}{same}")
     about["preparation"] = dict(data.notes.get("prepared", {}))
     return about
 
@@ -298,6 +301,4 @@ def _advice(data: Dataset, about: Mapping[str, Any], look: Survey) -> list[str]:
         advice.append(f"{memory / 1e9:.0f} GB are needed at least: --crop, --bin 2 or --frames ::2 make it less")
     if data.probe is None and data.wavelength is not None and data.wavelength < 1.3e-11:
         advice.append("give --semi-angle and --defocus: with electrons a first probe decides")
-    if not advice:
-        advice.append(f"nothing looks wrong: ptychon reconstruct {about['file']}")
     return advice

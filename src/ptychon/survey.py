@@ -14,11 +14,11 @@ from .types import BoolArray, FloatArray, PtychonError
 #: Frames, and bytes of frames in float32, that `survey` looks at.
 SURVEY_FRAMES, SURVEY_BYTES = 200, 2**27
 #: A hot pixel has more than this many times the counts of the second brightest of its neighbours.
-HOT = 5.0
+HOT = 8.0
 #: Radius of the direct beam, as a share of the frame.
 BEAM = 0.03
-#: Counts expected in all frames together from which a pixel that never counts is dead, and that a hot one needs.
-EXPECTED = 30.0
+#: Counts in all frames together that the neighbours of a dead pixel have at least, and a hot pixel too.
+EXPECTED = 300.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def find_bad_pixels(
     """Bad pixels from the sum and the maximum over frames.
 
     Hot: more than `HOT` times the second brightest of the eight neighbours (light that is sampled well enough for
-    ptychography spreads over neighbours). Dead: never counted although the median of the neighbours expects more than
+    ptychography spreads over neighbours). Dead: never counted although all but one of the neighbours have more than
     `EXPECTED` counts. Saturated: reached `saturation` in any frame.
 
     Parameters
@@ -64,7 +64,7 @@ def find_bad_pixels(
         rows, columns = np.indices(total.shape)
         row, column = ((axis * quiet).sum() / quiet.sum() for axis in (rows, columns))
         hot &= np.hypot(rows - row, columns - column) > max(4.0, BEAM * max(p, q))
-    dead = known & (largest <= 0) & (np.median(around, axis=0) > EXPECTED)
+    dead = known & (largest <= 0) & (around[1] > EXPECTED)
     saturated = known & (largest >= saturation) if saturation is not None else np.zeros(total.shape, bool)
     return BadPixels(hot, dead, saturated)
 
