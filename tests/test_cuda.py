@@ -435,12 +435,18 @@ def test_posterior(laplace, bright):
     assert noise[1:].sum(axis=1) == pytest.approx(moment, rel=1e-5)
 
 
-def test_belief_cavity_and_message():
-    """One visit without its FFTs, step by step as the reference does it; one frame learns nothing."""
+@pytest.mark.parametrize("extreme", [False, True])
+def test_belief_cavity_and_message(extreme):
+    """One visit without its FFTs, step by step as the reference does it; one frame learns nothing.
+
+    `extreme`: where the floors of the cavity's precision and of the posterior's variance hold.
+    """
     f, rng = Frames(), np.random.default_rng(8)
     L, up, W = f.launcher, f.launcher.upload, 23
     precision, natural = up((1 + rng.random((25, W))).astype(np.float32)), up(single(rng, 25, W))
     probes, messages, g = up(single(rng, 2, P, Q)), up(single(rng, 3, P, Q)), up(np.array([0.5, 0.3, 0.9], np.float32))
+    if extreme:
+        g[1] = 1e6
     corners, index = np.array([[3, 2], [0, 14], [13, 0]], np.int32), np.array([1, 0, 1], np.int32)
     place = f.order, 1, up(corners), up(index)
     parts, cavities = L.empty((2, 3), "float64"), L.empty((2, 2), "float32")
@@ -458,6 +464,8 @@ def test_belief_cavity_and_message():
     assert rel(psi, psi_c) < 1e-5
     assert cavities[:, 0] == pytest.approx(g_c, rel=1e-5)
     back, v_hat = up(single(rng, 2, P, Q)), (1 / (g_c * [1.5, 1.005])).astype(np.float32)
+    if extreme:
+        v_hat[0] = 0
     phi, new, skipped = reference.damped_message(back, v_hat, psi_c, g_c, messages[s], g[s], 0.7)
     assert skipped.tolist() == [False, True]
     change = (
