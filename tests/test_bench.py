@@ -56,7 +56,7 @@ def test_textbook_does_what_the_engine_does(name: str, modes: int, backend: str)
     np.testing.assert_allclose(np.atleast_3d(book.probe.T).T, estimate.probe, atol=2e-5 * np.abs(estimate.probe).max())
 
 
-@pytest.mark.parametrize("name", ["pie", "epie", "rpie"])
+@pytest.mark.parametrize("name", cases.ENGINES)
 def test_textbook_misfit_is_that_of_the_engine(name: str, tiny: cases.Case) -> None:
     engine = cases.engine_named(name)
     start = near_start(tiny, engine)

@@ -2,7 +2,8 @@ r"""The five algorithms as a competent programmer writes them in NumPy, for comp
 
 Windows are slices (no `ufunc.at`, no index arrays), everything stays in complex64 and float32, what does not change during
 a pass is computed before it, and each position takes two calls of scipy.fft, the fastest transform NumPy users have. What
-is missing is what the package adds: sub-pixel positions, masks, near field, restarts. Formulas are those of the engines.
+is missing is what the package adds: sub-pixel positions, masks, near field, cooling, restarts. Formulas are those of the
+engines, and so is what they measure on the way.
 
 Shapes: object (H, W), probe (P, Q) or (K, P, Q) modes, corners (N, 2), amplitude (N, P, Q), waves (N, [K,] P, Q).
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -69,9 +71,9 @@ def pie(O: Array, P: Array, corners: Array, amplitude: Array, *, step: float = 1
     weight = np.float32(step) * np.sqrt(p2 / p2.max()) / (p2 + np.float32(reg) * p2.max()) * P.conj()
     total = 0.0
     for window, y in zip(windows(O, corners, P.shape), amplitude, strict=True):
-        change, misfit = modulus_change(P * window, y)
+        change, error = modulus_change(P * window, y)
         window += over_modes(weight * change)
-        total += misfit
+        total += error
     return total
 
 
@@ -79,11 +81,11 @@ def epie(O: Array, P: Array, corners: Array, amplitude: Array, *, step: float = 
     """Object and probe (Maiden & Rodenburg 2009)."""
     total = 0.0
     for window, y in zip(windows(O, corners, P.shape), amplitude, strict=True):
-        change, misfit = modulus_change(P * window, y)
+        change, error = modulus_change(P * window, y)
         update = np.float32(probe_step) / abs2(window).max() * window.conj() * change
         window += np.float32(step) / over_modes(abs2(P)).max() * over_modes(P.conj() * change)
         P += update
-        total += misfit
+        total += error
     return total
 
 
@@ -95,19 +97,27 @@ def rpie(
     a, b = np.float32(reg), np.float32(probe_reg)
     total = 0.0
     for window, y in zip(windows(O, corners, P.shape), amplitude, strict=True):
-        change, misfit = modulus_change(P * window, y)
+        change, error = modulus_change(P * window, y)
         p2, o2 = over_modes(abs2(P)), abs2(window)
         update = np.float32(probe_step) / ((1 - b) * o2 + b * o2.max()) * window.conj() * change
         window += np.float32(step) / ((1 - a) * p2 + a * p2.max()) * over_modes(P.conj() * change)
         P += update
-        total += misfit
+        total += error
     return total
 
 
+def misfit(psi: Array, y: Array) -> float:
+    """sum (|F psi| - y)^2."""
+    wave = fft2(psi)
+    wrong = y - (np.abs(wave) if wave.ndim == 2 else np.sqrt(over_modes(abs2(wave))))
+    return float((wrong * wrong).sum())
+
+
 def dm(
-    waves: Array, O: Array, P: Array, corners: Array, amplitude: Array, *, inertia: float = 1e-3, probe_inertia: float = 1e-3
-) -> None:
-    """Difference map with beta = 1, one object and one probe update a pass (Thibault et al. 2009)."""
+    waves: Array, O: Array, P: Array, corners: Array, amplitude: Array, *,
+    inertia: float = 1e-3, probe_inertia: float = 1e-3, measure: bool = False,
+) -> float:  # fmt: skip
+    """Difference map, beta = 1, one object and one probe update (Thibault et al. 2009); the misfit of P O if asked."""
     num, den = np.zeros_like(O), np.zeros(O.shape, np.float32)
     conjugate, p2 = P.conj(), over_modes(abs2(P))
     shape = P.shape
@@ -124,23 +134,31 @@ def dm(
     share = np.float32(probe_inertia)
     P += (num - den * P) / ((1 - share) * den + share * den.max())
 
+    total = 0.0
     for window, psi, y in zip(windows(O, corners, shape), waves, amplitude, strict=True):
         estimate = P * window
+        if measure:
+            total += misfit(estimate, y)
         reflected = 2 * estimate - psi
         psi[...] = estimate + modulus_change(reflected, y)[0]
+    return total
 
 
 def ep(
-    precision: Array, natural: Array, messages: Array, g: Array, P: Array, corners: Array, y: Array, v: float, damping: float
-) -> None:
-    """Ptycho-EP in natural parameters with the Rician output function (Ueda, Katakami & Okada 2025)."""
-    p2, conjugate, d = abs2(P), P.conj(), np.float32(damping)
+    precision: Array, natural: Array, messages: Array, g: Array, P: Array, corners: Array, y: Array, v: float,
+    damping: float, measure: bool = False,
+) -> float:  # fmt: skip
+    """Ptycho-EP in natural parameters, Rician (Ueda, Katakami & Okada 2025); the misfit of the belief if asked."""
+    p2, conjugate, d, total = abs2(P), P.conj(), np.float32(damping), 0.0
     beliefs = zip(windows(precision, corners, P.shape), windows(natural, corners, P.shape), strict=True)
     for j, (Lambda, eta) in enumerate(beliefs):
         phi = messages[j]
         g_b = 1 / (p2 / Lambda).mean()
         g_c = max(g_b - g[j], CAVITY_FLOOR * g_b)
-        psi = (g_b / g_c) * (P * (eta / Lambda)) - (g[j] / g_c) * phi
+        belief = P * (eta / Lambda)
+        if measure:
+            total += misfit(belief, y[j])
+        psi = (g_b / g_c) * belief - (g[j] / g_c) * phi
         wave, variance = rician(fft2(psi), 1 / g_c, y[j], np.float32(v))
         g_hat = 1 / variance
         g_n = g_hat - g_c
@@ -149,6 +167,7 @@ def ep(
         eta += conjugate * (g_new * new - g[j] * phi)
         Lambda += (g_new - g[j]) * p2
         messages[j], g[j] = new, g_new
+    return total
 
 
 def rician(wave: Array, v0: Any, y: Array, v: Any) -> tuple[Array, Any]:
@@ -206,11 +225,12 @@ class Textbook:
     probe : (P, Q) or (K, P, Q) complex64
         Both change in place; for expectation propagation `object` is brought up to date by each sweep.
     sweep : callable
+        Returns the misfit, as the engine does: in each pass, or in every fifth if it costs an FFT (0 in the others).
     """
 
     object: ComplexArray
     probe: ComplexArray
-    sweep: Callable[[], Any]
+    sweep: Callable[[], float]
 
 
 def start(engine: Any, problem: Problem, object: ComplexArray, probe: ComplexArray) -> Textbook:
@@ -258,7 +278,13 @@ def _difference_map(engine: Any, data: tuple[Array, FloatArray], O: Array, P: Ar
         psi = P * window
         waves[j] = psi + modulus_change(psi, amplitude[j])[0]
     inertia = {"inertia": engine.object_inertia, "probe_inertia": engine.probe_inertia}
-    return Textbook(O, P, partial(dm, waves, O, P, corners, amplitude, **inertia))
+    measure = _every(engine.residual_every)
+    return Textbook(O, P, lambda: dm(waves, O, P, corners, amplitude, measure=next(measure), **inertia))
+
+
+def _every(n: int) -> Iterator[bool]:
+    """True at the first and every n-th call."""
+    return (i % n == 0 for i in count())
 
 
 def _expectation_propagation(engine: Any, problem: Problem, O: Array, P: Array) -> Textbook:
@@ -272,12 +298,15 @@ def _expectation_propagation(engine: Any, problem: Problem, O: Array, P: Array) 
     belief = precision, natural, messages, g, P, corners
     ep_sums(*belief, prior)
 
-    def sweep() -> None:
-        ep(*belief, y, v, engine.weight)
+    measure = _every(engine.residual_every)
+
+    def sweep() -> float:
+        total = ep(*belief, y, v, engine.weight, next(measure))
         for _ in range(engine.probe_updates):
             ep_probe(*belief)
         if engine.probe_updates:
             ep_sums(*belief, prior)
         np.divide(natural, precision, out=O)
+        return total
 
     return Textbook(O, P, sweep)
