@@ -76,16 +76,20 @@ class HostLauncher:
         Of a block.
     block_bytes : int
         Small by default, so that sweeps are cut into several blocks of frames.
+    far : bool
+        Frames stay where they are and are sent in groups of about `group_bytes`.
     reverse : bool
         Blocks and threads in reverse order: a kernel without races gives the same bits.
     """
 
-    def __init__(self, threads: int = 64, block_bytes: int = 5000, reverse: bool = False) -> None:
+    def __init__(self, threads: int = 64, block_bytes: int = 5000, reverse: bool = False, far: bool = False) -> None:
         self.threads, self.block_bytes, self.reverse = threads, block_bytes, reverse
+        self.far, self.group_bytes = far, 2000
         self.library = library()
         self.launches: list[str] = []
         self._guarded: list[np.ndarray] = []
         self._tape: list | None = None
+        self._busy: set[int] = set()
 
     def empty(self, shape, dtype):
         """Not zero, so that nothing can count on it: every byte 0xFF, which is NaN in floats."""
@@ -127,6 +131,22 @@ class HostLauncher:
     @staticmethod
     def _fft(a, out, inverse):
         out[...] = scipy.fft.ifft2(a, norm="forward") if inverse else scipy.fft.fft2(a)
+
+    def is_far(self, frames):
+        return self.far
+
+    def send(self, frames, rows, target, slot):
+        """What is not sent is NaN, and what is sent cannot be in use."""
+        assert slot not in self._busy
+        target[...] = np.nan
+        target[: len(rows)] = frames[rows]
+        self._busy.add(slot)
+
+    def arrived(self, slot):
+        assert slot in self._busy
+
+    def used(self, slot):
+        self._busy.remove(slot)
 
     def run(self, graphs, key, jobs):
         """As a CUDA graph would: from the second time on the launches of the first, and nothing else, are repeated."""

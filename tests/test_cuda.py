@@ -183,6 +183,25 @@ def test_no_races(name, kind):
             assert np.array_equal(getattr(states[0], field), getattr(states[1], field)), field
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["pie", "rpie"])
+def test_frames_may_stay_on_the_host(name, kind):
+    """Sent in groups of four, the frames give what they give when all are there, to the rounding of other blocks."""
+    case = make_case(subpixel=True, masks="each", modes=2)
+    engine, schedule = make(name, **ENGINES[name]), Schedule(kind=kind, size=5, shuffle=True, seed=3)
+    launcher = HostLauncher(far=True, block_bytes=4000)
+    found = run(engine, case, schedule, launcher)
+    compare(found, run(engine, case, schedule, HostLauncher(block_bytes=4000)), 1e-6)
+    assert not launcher._busy
+
+
+def test_engines_with_a_wave_for_each_frame_want_all_frames():
+    case, far = make_case(), HostLauncher(far=True)
+    for name in ("dm", "ep"):
+        with pytest.raises(PtychonError, match="do not fit on the GPU, and engine"):
+            Plans(far, lambda: 10**9).find(make(name), case.problem, Schedule().batches(case.problem, 0))
+
+
 def test_sizes_of_blocks_matter_only_to_rounding():
     case = make_case(subpixel=True)
     engine = make("ep", **ENGINES["ep"])
@@ -401,11 +420,16 @@ def test_modulus_change(modes):
     f = Frames(modes)
     f.wave[0, :, 2, 2] = 0
     before, parts = f.wave.copy(), f.launcher.empty((3, 3), "float64")
-    f.launcher.launch("modulus_change", f.grid, f.wave, *f.data, f.order, 1, modes, N, 0.5, 0.25, parts)
+    again = f.launcher.upload(f.wave)
+    f.launcher.launch("modulus_change", f.grid, f.wave, f.y, 0, *f.data[1:], f.order, 1, modes, N, 0.5, 0.25, parts)
     projected, misfit = reference.modulus_projection(0.5 * before, f.y[f.seen], f.mask[f.seen])
     assert rel(f.wave, 0.25 * (projected - 0.5 * before)) < 1e-6
     assert parts[1:].sum(axis=1) == pytest.approx(misfit, rel=1e-5)
     assert np.isnan(parts[0]).all()
+    sent, other = f.launcher.upload(f.y[f.seen]), f.launcher.empty((3, 3), "float64")
+    f.launcher.launch("modulus_change", f.grid, again, sent, 1, *f.data[1:], f.order, 1, modes, N, 0.5, 0.25, other)
+    assert np.array_equal(again, f.wave)
+    assert np.array_equal(other[1:], parts[1:])
     both = [f.launcher.empty((3, 3), "float64") for _ in range(2)]
     f.launcher.launch("misfits", f.grid, before, f.y, 0.4, *f.data[1:], f.order, 1, modes, N, 0.5, *both)
     shifted = np.sqrt(f.y[f.seen] ** 2 + np.float32(0.4))

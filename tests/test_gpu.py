@@ -190,3 +190,20 @@ def test_shuffling_needs_no_new_graph(gpu):
 def test_what_does_not_fit_is_said_with_numbers(gpu):
     with pytest.raises(PtychonError, match=r"4000\.00 GB .* GB are free"):
         gpu.asarray(np.broadcast_to(np.float32(0), (10**12,)))
+
+
+@pytest.mark.parametrize("kind", ["sequential", "minibatch"])
+def test_frames_that_stay_on_the_host_change_nothing(gpu, kind):
+    """As where they do not fit: sent in groups, beside the kernels, over enough passes for a missing wait to show."""
+    case = make_case(side=8)
+    schedule = Schedule(kind=kind, size=8, shuffle=True)
+    wanted, _ = run(make("rpie"), case, gpu, 6, schedule)
+    far = get_backend("cupy")
+    launcher = far.fast_step.__self__._launcher
+    launcher.group_bytes = 10 * case.problem.amplitude[0].nbytes
+    far = replace(
+        far, asarray=lambda a: a if isinstance(a, np.ndarray) and a.shape == case.problem.amplitude.shape else gpu.asarray(a)
+    )
+    found, _ = run(make("rpie"), case, far, 6, schedule)
+    assert rel(found["object"], wanted["object"]) < 1e-5
+    assert rel(found["probe"], wanted["probe"]) < 1e-5

@@ -13,6 +13,9 @@ from ..kernels import build
 from ..types import PtychonError
 from .base import Backend
 
+#: Share of the free memory that one array may take: there must be room for what is computed.
+FRAMES_SHARE = 0.8
+
 
 def driver_found() -> bool:
     """Whether an NVIDIA driver with at least one device answers, asked of the driver library itself."""
@@ -68,7 +71,10 @@ def cupy_backend(device: int = 0, graphs: bool = True) -> Backend:
         return int(free) + int(cupy.get_default_memory_pool().free_bytes())
 
     def asarray(a: Any) -> Any:
-        if isinstance(a, np.ndarray) and a.nbytes > free_bytes():
+        if isinstance(a, np.ndarray) and a.nbytes > FRAMES_SHARE * free_bytes():
+            if a.ndim == 3 and a.dtype == np.float32:
+                # frames: engines that keep nothing for each can have them sent, a group at a time
+                return a
             raise PtychonError(
                 f"{a.nbytes / 1e9:.2f} GB of {a.dtype} do not fit on the GPU, where {free_bytes() / 1e9:.2f} GB are free; use "
                 f"fewer or smaller frames (a crop or a binning), or --backend numpy"

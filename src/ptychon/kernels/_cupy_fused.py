@@ -38,6 +38,11 @@ class Plans:
 
     def find(self, engine: Any, problem: Any, batches: Any) -> Step | None:
         """The fused step of `engine`, or None where only the engine's own will do."""
+        if engine.name in ("dm", "ep") and self._launcher.is_far(problem.amplitude):
+            raise PtychonError(
+                f"{problem.amplitude.nbytes / 1e9:.2f} GB of frames do not fit on the GPU, and engine {engine.name!r} holds a "
+                f"wave of twice that for each; crop or bin the frames, or use 'rpie', whose frames can stay on the host"
+            )
         if engine.name == "ep":
             return partial(self._ep, engine)
         if engine.name == "dm":
@@ -107,6 +112,8 @@ def block_that_fits(launcher: Launcher, engine: Any, problem: Any, modes: int, f
         Where not even one frame at a time fits.
     """
     p, q = problem.frame_shape
+    if launcher.is_far(problem.amplitude):
+        free -= 2 * max(launcher.group_bytes, 4 * p * q)
     block: int = max(1, min(len(problem), launcher.block_bytes // (8 * modes * p * q)))
     while block > 1 and workspace(engine, problem, modes, block) > free:
         block //= 2

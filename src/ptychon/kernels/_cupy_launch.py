@@ -6,9 +6,11 @@ import warnings
 from collections.abc import Hashable
 from typing import Any
 
-from ..types import Array, PtychonWarning
+import numpy as np
+
+from ..types import Array, IntArray, PtychonWarning
 from ._cupy_source import check, source
-from ._cupy_sweeps import Jobs
+from ._cupy_sweeps import MOST_JOBS, Jobs
 
 #: Jobs of one graph: a longer sweep becomes several, launched one after another.
 GRAPH_JOBS = 2048
@@ -16,6 +18,8 @@ GRAPH_JOBS = 2048
 GRAPHS = 16
 #: Bytes of waves worked on together: half of the second-level cache, not below this.
 LEAST_BLOCK = 8 * 2**20
+#: Bytes of frames that are sent at a time where not all fit on the device.
+GROUP = 256 * 2**20
 
 
 class CupyLauncher:
@@ -39,12 +43,17 @@ class CupyLauncher:
         self.device = cupy.cuda.Device(device)
         self.threads = 256
         self.block_bytes = max(LEAST_BLOCK, int(self.device.attributes.get("L2CacheSize", 0)) // 2)
+        self.group_bytes = GROUP
         self.graphs = graphs
         self._stream = cupy.cuda.Stream(non_blocking=True)
         # CuPy keeps the binary on disk, by source, options and device
         self._module = cupy.RawModule(code=source(), options=("-std=c++17",))
         self._kernels: dict[str, Any] = {}
         self._plans: dict[tuple[int, int, int], Any] = {}
+        self._copies = cupy.cuda.Stream(non_blocking=True)
+        self._pinned: dict[int, Any] = {}
+        event = cupy.cuda.Event
+        self._sent, self._used = ([event(disable_timing=True) for _ in range(2)] for _ in range(2))
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
         return self._cupy.empty(shape, dtype)
@@ -71,6 +80,29 @@ class CupyLauncher:
             self._plans[key] = plan
         plan.fft(a, out, cufft.CUFFT_INVERSE if inverse else cufft.CUFFT_FORWARD)
 
+    def is_far(self, frames: Array) -> bool:
+        return isinstance(frames, np.ndarray)
+
+    def send(self, frames: Any, rows: IntArray, target: Array, slot: int) -> None:
+        import cupyx
+
+        if slot not in self._pinned or self._pinned[slot].shape != target.shape:
+            self._sent[slot].synchronize()
+            self._pinned[slot] = cupyx.empty_pinned(target.shape, target.dtype)
+        room = self._pinned[slot][: len(rows)]
+        # the last copy out of this memory must be done; the other slot's is under way meanwhile, and so are the kernels
+        self._sent[slot].synchronize()
+        np.take(frames, rows, axis=0, out=room, mode="clip")
+        self._copies.wait_event(self._used[slot])
+        target[: len(rows)].set(room, stream=self._copies)
+        self._sent[slot].record(self._copies)
+
+    def arrived(self, slot: int) -> None:
+        self._cupy.cuda.get_current_stream().wait_event(self._sent[slot])
+
+    def used(self, slot: int) -> None:
+        self._used[slot].record(self._cupy.cuda.get_current_stream())
+
     def run(self, graphs: dict[Hashable, Any], key: Hashable, jobs: Jobs) -> None:
         known = graphs.get(key)
         if known == "seen" and self.graphs:
@@ -89,6 +121,8 @@ class CupyLauncher:
     def _capture(self, jobs: Jobs) -> list[Any] | str:
         """Graphs of all jobs, or "eager" where capturing fails."""
         todo, done, stream = list(jobs()), [], self._stream
+        if len(todo) > MOST_JOBS:
+            return "eager"
         try:
             for first in range(0, len(todo), GRAPH_JOBS):
                 with stream:

@@ -11,6 +11,7 @@ between sweeps is copied in.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,8 +22,12 @@ from . import _cupy_lists as lists
 BY_SHIFT, BY_SLOT, ONLY_ONE = 0, 1, 2
 #: Most blocks of threads for one frame, and for a whole object: enough to fill a GPU, few enough parts to add up.
 FRAME_BLOCKS, OBJECT_BLOCKS = 64, 512
+#: Most jobs of a sweep that are kept as graphs; about eight kernels each.
+MOST_JOBS = 2**15
 
 Jobs = Callable[[], Iterator[Callable[[], None]]]
+#: Some launches, and the visits [first, stop) whose frames they need (none where both are 0).
+Visit = tuple[Callable[[], None], int, int]
 
 
 class Launcher(Protocol):
@@ -30,10 +35,12 @@ class Launcher(Protocol):
 
     threads : of a block, a multiple of 32
     block_bytes : of waves that are worked on together, about what the second-level cache holds
+    group_bytes : of frames that are on the device at a time, twice, where not all can be
     """
 
     threads: int
     block_bytes: int
+    group_bytes: int
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Array: ...
     def upload(self, host: Any) -> Array:
@@ -51,6 +58,22 @@ class Launcher(Protocol):
 
     def run(self, graphs: dict[Hashable, Any], key: Hashable, jobs: Jobs) -> None:
         """Do all jobs, in order; `graphs` is where a launcher may keep what it made of those of a key."""
+        ...
+
+    def is_far(self, frames: Array) -> bool:
+        """Whether frames stayed on the host because the device has no room for them."""
+        ...
+
+    def send(self, frames: Any, rows: IntArray, target: Array, slot: int) -> None:
+        """Start copying rows of `frames` on the host to `target`, once the launches before `used(slot)` are done."""
+        ...
+
+    def arrived(self, slot: int) -> None:
+        """What is launched from now on finds what was sent."""
+        ...
+
+    def used(self, slot: int) -> None:
+        """What was launched until now is all that reads the target of this slot."""
         ...
 
 
@@ -195,7 +218,12 @@ class Plan(Geometry):
         )
         self.graphs: dict[Hashable, Any] = {}
         self.bound: dict[str, Array] = {}
-        self.amplitude = launcher.upload(problem.amplitude)
+        self.far = problem.amplitude if launcher.is_far(problem.amplitude) else None
+        self.amplitude = None if self.far is not None else launcher.upload(problem.amplitude)
+        self.group = max(1, launcher.group_bytes // (4 * self.pixels))
+        self.group_first = 0
+        self.group_frames: Array = self.amplitude
+        self.graphs_of_group: dict[int, dict[Hashable, Any]] = {}
         self.mask = launcher.upload(problem.mask).view("uint8")
         self.valid = problem.mask.sum(axis=(-2, -1)).astype("float32")
         transfer = problem.propagator.transfer
@@ -210,6 +238,7 @@ class Plan(Geometry):
 
     def forget(self) -> None:
         self.graphs.clear()
+        self.graphs_of_group.clear()
 
     def waves(self, name: str, count: int | None = None) -> Array:
         """(count, K, P, Q), of one array for the largest block."""
@@ -259,15 +288,52 @@ class Plan(Geometry):
     def modulus(self, wave: Array, first: int, misfit: Array) -> None:
         """wave <- Pi_F wave - wave, propagated there and back."""
         self.propagate(wave, wave, False)
-        data = self.amplitude, self.mask, len(self.mask)
+        near = self.far is None
+        frames = self.amplitude if near else self.group_frames[first - self.group_first :]
+        data = frames, not near, self.mask, len(self.mask)
         self.launch(
             "modulus_change", len(wave), wave, *data, self.order, first, self.modes, self.pixels, self.norm, self.norm, misfit
         )
         self.propagate(wave, wave, True)
 
+    def visit_all(self, key: Hashable, order: IntArray, visits: Callable[[], Iterator[Visit]]) -> None:
+        """Do all visits: in one go, or group by group while the frames of the next group are on their way."""
+        if self.far is None:
+            self.launcher.run(self.graphs, key, lambda: (work for work, _, _ in visits()))
+            return
+        groups = _groups(visits(), self.group)
+        # the graphs of a very long sweep would fill the memory that the frames have left
+        keep = sum(len(jobs) for jobs, _, _ in groups) <= MOST_JOBS
+        room = self.group, *self.frame
+        frames = [self.array(f"frames {slot}", room, "float32") for slot in (0, 1)]
+        self.launcher.send(self.far, order[groups[0][1] : groups[0][2]], frames[0], 0)
+        for i, (jobs, first, _) in enumerate(groups):
+            if i + 1 < len(groups):
+                rows = order[groups[i + 1][1] : groups[i + 1][2]]
+                self.launcher.send(self.far, rows, frames[(i + 1) % 2], (i + 1) % 2)
+            self.group_first, self.group_frames = first, frames[i % 2]
+            self.launcher.arrived(i % 2)
+            graphs = self.graphs_of_group.setdefault(i, {}) if keep else {}
+            self.launcher.run(graphs, key, partial(iter, jobs))
+            self.launcher.used(i % 2)
+
     def parts(self, name: str) -> Array:
         """(N, blocks) float64, one sum for each frame and block of threads."""
         return self.array(name, (self.count, self.grid), "float64")
+
+
+def _groups(visits: Iterator[Visit], size: int) -> list[tuple[list[Callable[[], None]], int, int]]:
+    """Consecutive visits that need no more than `size` frames in all: jobs and the frames [first, stop) they need."""
+    groups: list[tuple[list[Callable[[], None]], int, int]] = []
+    for work, first, stop in visits:
+        if not groups or (stop and groups[-1][2] and stop - groups[-1][1] > size):
+            groups.append(([work], first, stop))
+            continue
+        jobs, begin, end = groups[-1]
+        jobs.append(work)
+        if stop:
+            groups[-1] = jobs, begin if end else first, stop
+    return groups
 
 
 class Iterative(Plan):
@@ -287,33 +353,36 @@ class Iterative(Plan):
         self.bind(state, *self.names)
         self.visits(order)
         self.launcher.write(self.array("steps", (6,), "float32"), np.array(steps, np.float32))
-        blocks = lists.cut(bounds, self.block)
+        blocks = lists.cut(bounds, min(self.block, self.group))
         if not apart:
             self.make_lists(order, [b for batch in blocks for b in batch], moves)
         key = root, moves, apart, bounds.tobytes()
-        self.launcher.run(self.graphs, key, lambda: self._jobs(blocks, root, moves, apart))
+        self.visit_all(key, order, lambda: self._visits(blocks, root, moves, apart))
         return self.found(0)
 
-    def _jobs(self, blocks: list[list[tuple[int, int]]], root: bool, moves: bool, apart: bool) -> Iterator[Callable[[], None]]:
+    def _visits(self, blocks: list[list[tuple[int, int]]], root: bool, moves: bool, apart: bool) -> Iterator[Visit]:
         probe = self.bound["probe"]
         if apart and moves:
             if self.subpixel:
-                yield lambda: self.launcher.fft(probe, self.array("spectrum", probe.shape), False)
-            for ((first, _),) in blocks:
-                yield lambda first=first: self._move_both(first)  # type: ignore[misc]
+                yield lambda: self.launcher.fft(probe, self.array("spectrum", probe.shape), False), 0, 0
+            for ((first, stop),) in blocks:
+                yield partial(self._move_both, first), first, stop
             if self.subpixel:
-                yield self._leave_spectrum
+                yield self._leave_spectrum, 0, 0
         elif apart:
-            yield lambda: self._peaks(self.shift_all(probe))
+            yield lambda: self._peaks(self.shift_all(probe)), 0, 0
             for batch in blocks:
                 for first, stop in batch:
-                    yield lambda first=first, stop=stop: self._move_object(first, stop, root)  # type: ignore[misc]
+                    yield partial(self._move_object, first, stop, root), first, stop
         else:
             done = 0
             for batch in blocks:
-                yield lambda batch=batch, done=done: self._together(batch, done, root, moves)  # type: ignore[misc]
-                done += len(batch)
-        yield lambda: self.total(self.parts("misfit"), 0)
+                yield partial(self._begin_batch, batch, done, moves), 0, 0
+                for first, stop in batch:
+                    yield partial(self._pull, first, stop, done, root, moves), first, stop
+                    done += 1
+                yield partial(self._end_batch, moves), 0, 0
+        yield lambda: self.total(self.parts("misfit"), 0), 0, 0
 
     def _peaks(self, probes: Array) -> Array:
         peaks = self.array("probe peaks", (self.shifts,), "float32")
@@ -358,36 +427,42 @@ class Iterative(Plan):
         self.launcher.fft(spectrum, spectrum, True)
         self.add(spectrum, probe, 1 / self.pixels)
 
-    def _together(self, batch: list[tuple[int, int]], done: int, root: bool, moves: bool) -> None:
-        """One batch of frames that see the same object and probe, normalised by their sums where they overlap."""
-        probe, O, size = self.bound["probe"], self.bound["object"], (self.modes, *self.frame)
-        probes = self.shift_all(probe)
-        peaks, steps = self._peaks(probes), self.kept["steps"]
+    # a batch of frames that see the same object and probe, normalised by their sums where they overlap
+
+    def _begin_batch(self, batch: list[tuple[int, int]], done: int, moves: bool) -> None:
+        """Light of the batch on the object and its maximum in each window; sums at zero."""
+        probes, size = self.shift_all(self.bound["probe"]), (self.modes, *self.frame)
+        self._peaks(probes)
         push, light = self.array("push", self.shape), self.array("light", self.shape, "float32")
         tops = self.array("window peaks", (self.count,), "float32")
         self.clear(push, light)
-        blocks = list(enumerate(batch, done))
-        for b, (first, _) in blocks:
+        for b, (first, _) in enumerate(batch, done):
             tiles = self.listed("tile", b)
             self.over_tiles("object_sums", None, 1, probes, *tiles, *self.scan(first), *size, *self.shape, None, light)
-        for _, (first, stop) in blocks:
+        for first, stop in batch:
             head = light, self.shape[1], *self.scan(first)
             self.launcher.launch("window_peaks", (1, stop - first), *head, *self.frame, tops)
         if moves:
-            force, weight = self.segment_arrays()
-            self.clear(force, weight)
-        for b, (first, stop) in blocks:
-            wave, scan = self.waves("wave", stop - first), self.scan(first)
-            self._exit(probes, BY_SHIFT, first, wave)
-            self.modulus(wave, first, self.parts("misfit"))
-            args = wave, probes, peaks, light, tops, root, *self.listed("tile", b)
-            self.over_tiles("object_pull", *args, *scan, *size, *self.shape, steps, push)
-            if moves:
-                pulls = wave, 1, O, self.shape[1], probes, 0, *self.listed("segment", b)
-                self.launch("probe_sums", self.segments, *pulls, *scan, *size, force, weight)
-        self.add(push, O)
+            self.clear(*self.segment_arrays())
+
+    def _pull(self, first: int, stop: int, block: int, root: bool, moves: bool) -> None:
+        """What the frames of one block ask of object and probe."""
+        wave, probes, size, scan = self.waves("wave", stop - first), self._probes(), (self.modes, *self.frame), self.scan(first)
+        light, tops, peaks = (self.kept[name] for name in ("light", "window peaks", "probe peaks"))
+        self._exit(probes, BY_SHIFT, first, wave)
+        self.modulus(wave, first, self.parts("misfit"))
+        head = wave, probes, peaks, light, tops, root, *self.listed("tile", block)
+        self.over_tiles("object_pull", *head, *scan, *size, *self.shape, self.kept["steps"], self.kept["push"])
         if moves:
+            pulls = wave, 1, self.bound["object"], self.shape[1], probes, 0, *self.listed("segment", block)
+            self.launch("probe_sums", self.segments, *pulls, *scan, *size, *self.segment_arrays())
+
+    def _end_batch(self, moves: bool) -> None:
+        self.add(self.kept["push"], self.bound["object"])
+        if moves:
+            probe, (force, weight) = self.bound["probe"], self.segment_arrays()
             total, bright = self.light_total(weight)
+            steps = self.kept["steps"]
             self.launch("force_weight", self.segments * self.modes, force, total, *bright, self.pixels, steps)
             update = self.array("update", probe.shape)
             self.gather_force(force, update)

@@ -126,14 +126,14 @@ KERNEL exit_wave(
 }
 
 // wave (B, K, n) <- out_scale (Pi_F z - z), z = in_scale wave: the scales are those of the FFTs before and after.
-// Parts of the sum over valid pixels of (|z| - y)^2 go to misfit[first + b, block].
+// Amplitudes by position j, or by slot where only some frames are on the device. Parts of the sum over valid pixels of (|z| - y)^2 go to misfit[first + b, block].
 KERNEL modulus_change(
-    float2* wave, const float* amplitude, const unsigned char* mask, int masks, const int* order, int first, int K, int n,
-    float in_scale, float out_scale, double* misfit)
+    float2* wave, const float* amplitude, int by_slot, const unsigned char* mask, int masks, const int* order, int first, int K,
+    int n, float in_scale, float out_scale, double* misfit)
 {
     const int b = blockIdx.y, j = order[first + b];
     float2* w = wave + (size_t)b * K * n;
-    const float* y = amplitude + (size_t)j * n;
+    const float* y = amplitude + (size_t)(by_slot ? b : j) * n;
     const unsigned char* valid = mask + (masks == 1 ? 0 : (size_t)j * n);
     double total = 0.0;
     for PIXELS(i, n) {
