@@ -26,7 +26,8 @@ from .saved import stated
 
 _MARK = "probe_position_indexes"
 _NUMBERS = (
-    "detector_object_distance_m", "probe_energy_eV", "probe_photon_count", "probe_photons_per_s", "exposure_time_s",
+    "detector_object_distance_m", "photon_energy_eV", "probe_energy_eV", "probe_photon_count", "probe_photons_per_s",
+    "exposure_time_s", "focus_object_distance_m", "far_field",
 )  # fmt: skip
 #: Attribute of a dataset in HDF5 -> name in the flat archive.
 _FLAT = {
@@ -74,7 +75,7 @@ class Product:
     @property
     def wavelength(self) -> float | None:
         """In m, None if the energy is not stated."""
-        energy = self.numbers.get("probe_energy_eV", 0.0)
+        energy = self.numbers.get("photon_energy_eV", self.numbers.get("probe_energy_eV", 0.0))  # the older name last
         return wavelength_of_photons(energy * ELEMENTARY_CHARGE) if energy > 0 else None
 
     @property
@@ -82,6 +83,11 @@ class Product:
         """In m, None if it is not stated."""
         value = abs(self.numbers.get("detector_object_distance_m", 0.0))
         return value if value > 0 else None
+
+    @property
+    def near(self) -> bool:
+        """Whether it says that this is near field."""
+        return self.numbers.get("far_field", 1.0) == 0
 
 
 def is_product(names: Any) -> bool:
@@ -118,7 +124,7 @@ def read_product(path: PathLike) -> Product:
         headers = npz_headers(path)
         arrays = {name: read_npz(path, name) for name in wanted if name in headers}
         for name in (*_NUMBERS, *_FLAT.values()):
-            if name in headers and math.prod(headers[name][0]) == 1 and headers[name][1].kind in "uif":
+            if name in headers and math.prod(headers[name][0]) == 1 and headers[name][1].kind in "buif":
                 numbers[name] = float(read_npz(path, name).reshape(-1)[0])
         named = str(read_npz(path, "name")) if "name" in headers and headers["name"][1].kind == "U" else ""
     else:
@@ -128,7 +134,7 @@ def read_product(path: PathLike) -> Product:
             pairs += [(file[kind].attrs, name, flat) for (kind, name), flat in _FLAT.items() if kind in arrays]
             for attributes, name, flat in pairs:
                 value = np.asarray(attributes.get(name, np.nan))
-                if value.size == 1 and value.dtype.kind in "uif":
+                if value.size == 1 and value.dtype.kind in "buif":
                     numbers[flat] = float(value.reshape(-1)[0])
             named = plain(file.attrs.get("name", ""))
     indexes, x, y = (np.asarray(arrays[name]).reshape(-1) for name in wanted[:3])
@@ -189,11 +195,15 @@ def join(product_path: PathLike, frames_path: PathLike) -> Found:
     if bad is not None and bad.shape == frames.shape[1:]:
         found.add("mask", bad == 0, "bad_pixels")
     try:
-        found.add("wavelength", product.wavelength, "probe_energy_eV")
+        found.add("wavelength", product.wavelength, "photon_energy_eV")
     except PtychonError as error:
         found.problems["wavelength"] = str(error)
     found.add("distance", product.distance, "detector_object_distance_m")
     found.add("pixel_size", product.pixel_size, "pixel of the object in the product")
+    if product.near:
+        found.add("geometry", "near", "far_field")
+        focus = abs(product.numbers.get("focus_object_distance_m", 0.0))
+        found.add("focus_distance", focus if focus > 0 else None, "focus_object_distance_m")
     if product.probe is not None and product.probe.shape[1:] == frames.shape[1:] and product.probe.any():
         found.add("probe", product.probe, "probe of the product")
     return found
@@ -261,9 +271,14 @@ def write_result(path: PathLike, result: Result) -> list[str]:
     places = (result.positions - half) * scale + middle
     measured = np.flatnonzero(np.isfinite(result.errors))
     wavelength = stated(result, "wavelength")
-    numbers = dict.fromkeys((*_NUMBERS[:3], "exposure_time_s", "mass_attenuation_m2_kg", "tomography_angle_deg"), 0.0)
+    scan = result.settings.get("scan")
+    near = isinstance(scan, dict) and scan.get("geometry") == "near"
+    # under the names of today, and under those that older versions demand
+    numbers: dict[str, Any] = dict.fromkeys(("exposure_time_s", "mass_attenuation_m2_kg", "tomography_angle_deg"), 0.0)
+    numbers["far_field"] = not near
     numbers["detector_object_distance_m"] = float(stated(result, "distance") or 0.0)
     numbers["probe_energy_eV"] = energy_of_photons(float(wavelength)) / ELEMENTARY_CHARGE if wavelength else 0.0
+    numbers["photon_energy_eV"] = numbers["probe_energy_eV"]
     numbers["probe_photon_count"] = float(np.sum(np.abs(result.probe) ** 2))
     values = {
         "probe_pixel_width_m": scale[1], "probe_pixel_height_m": scale[0], "object_pixel_width_m": scale[1],

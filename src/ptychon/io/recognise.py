@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,12 +113,15 @@ def _find_hdf5(path: PathLike, head: bytes, given: Mapping[str, Any]) -> Found:
     with opened(path) as file:
         own = plain(file.attrs.get("ptychon", ""))
         known = next((f for f in HDF5 if f.recognise(file)), None)
+        hyperspy = plain(file.attrs.get("file_format", "")) == "HyperSpy"
     if own and own != "dataset":
         verb = "--start" if own == "result" else "ptychon resume"
         raise PtychonError(f"{path} is the {own} of a reconstruction, not a scan; to go on from it use {verb} {path}")
     named = given.get("data_path")
     if named is not None and not (known is not None and known.result is not None and Path(named).is_file()):
         return arrays.read_hdf5(path, given)
+    if hyperspy and find_spec("rsciio") is not None and (signal := raw.read_rosetta(path, given)) is not None:
+        return signal
     if known is None:
         return mat.read_v73(path, given) if mat.is_v73(head) else arrays.read_hdf5(path, given)
     if known.scan is None:
