@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     epilog="""\b
 Examples
   ptychon orient scan.cxi
-  ptychon orient scan.npz --frames 400 --json
+  ptychon orient scan.npz --sample 400 --json
   ptychon reconstruct scan.cxi --orient auto
   ptychon reconstruct scan.cxi --orient transpose+flip-rows
 
@@ -29,19 +29,20 @@ sign of the positions), joined by +. Exit code: 0 if the data decide, 1 if they 
 )
 @click.argument("file", type=click.Path())
 @data_options
-@click.option("--frames", type=int, help="Frames around the middle of the scan that are used; default 240.")
+@click.option("--sample", type=int, metavar="N", help="Frames around the middle of the scan that are used; default 240.")
 @click.option("--backend", default="numpy", show_default=True, help="numpy, cupy (GPU), reference or auto.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of held-out frames.")
 @click.option("-q", "--quiet", is_flag=True, help="Only the answer.")
 @click.option("--json", "as_json", is_flag=True, help="The table for machines.")
-def orient(file: str, frames: int | None, backend: str, seed: int, quiet: bool, as_json: bool, **stated: Any) -> int:
+def orient(file: str, sample: int | None, backend: str, seed: int, quiet: bool, as_json: bool, **stated: Any) -> int:
     """Find how the detector of the scan in FILE was mounted, and the sign of its positions, by trying.
 
     The eight ways to read out a detector, times two signs of the positions, are scored by short reconstructions from
-    frames around the middle of the scan: by R of frames that were held out, which only the right way round predicts.
+    frames around the middle of the scan: by how well they predict frames that were held out, which only
+    the right way round does.
     """
-    if frames is not None and frames < 10:
-        raise PtychonError(f"--frames is {frames}; at least 10 are needed")
+    if sample is not None and sample < 10:
+        raise PtychonError(f"--sample is {sample}; at least 10 are needed")
 
     from .io import load
     from .orient import FRAMES, find
@@ -52,7 +53,7 @@ def orient(file: str, frames: int | None, backend: str, seed: int, quiet: bool, 
     def say(text: str) -> None:
         click.echo(f"\r{text}\033[K", nl=False, err=True)
 
-    ranking = find(data, backend=backend, frames=frames or FRAMES, seed=seed, say=say if shown else None)
+    ranking = find(data, backend=backend, frames=sample or FRAMES, seed=seed, say=say if shown else None)
     if shown:
         click.echo("\r\033[K", nl=False, err=True)
     if as_json:
@@ -79,7 +80,7 @@ def as_dict(ranking: Ranking) -> dict[str, Any]:
                 "orientation": str(trial.orientation),
                 "equivalents": [str(o) for o in trial.equivalents],
                 "first_probe": trial.probe,
-                "residual": trial.residual,
+                "explained": trial.explained,
                 "behind": trial.behind,
                 "passes": trial.passes,
             }
@@ -94,23 +95,24 @@ def show(ranking: Ranking, file: str) -> None:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("way to turn", "R held out", "behind", "first probe"):
-        table.add_column(title, justify="right" if title in ("R held out", "behind") else "left", no_wrap=True)
+    for title in ("way to turn", "explained", "behind", "first probe"):
+        table.add_column(title, justify="right" if title in ("explained", "behind") else "left", no_wrap=True)
     for trial in ranking.trials:
         behind = "" if trial is ranking.best else f"{trial.behind:.1f} s.e."
-        table.add_row(str(trial.orientation), f"{trial.residual:.4f}", behind, trial.probe)
+        table.add_row(str(trial.orientation), f"{trial.explained:.2%}", behind, trial.probe)
     Console(highlight=False).print(table)
     best = ranking.best.orientation
     click.echo(
-        f"\n{ranking.frames} frames, {ranking.held_out} of them held out, {ranking.geometry} field; behind: by how many "
-        f"standard errors the held-out frames are predicted worse ({ranking.seconds:.0f} s)"
+        f"\n{ranking.frames} frames, {ranking.held_out} of them held out, {ranking.geometry} field; explained: share of "
+        f"what is special to a held-out frame that is predicted; behind: how much less, in standard "
+        f"errors ({ranking.seconds:.0f} s)"
     )
     others = [str(other) for other in ranking.best.equivalents if other != best]
     click.echo(f"No reconstruction with a free probe can tell {best} from {', '.join(others)}.")
     if not ranking.decided:
         click.echo(
             f"The data do not decide: {best} leads by {ranking.margin:.1f} standard errors only. Give a first "
-            f"probe (in the file, or by --semi-angle and --defocus of electrons) or more --frames, or look at both."
+            f"probe (in the file, or by --semi-angle and --defocus of electrons) or a larger --sample, or look at both."
         )
     elif best == type(best)():
         click.echo("The frames stand as they should; nothing needs turning.")

@@ -91,7 +91,7 @@ def execute(
     from .engines import make
     from .io import load_result, save_result
     from .reconstruct import reconstruct
-    from .settings import open_data, split_options
+    from .settings import open_data, request_for, split_options
 
     chosen = get_backend(backend)
     data = open_data(settings)
@@ -101,7 +101,7 @@ def execute(
         settings, data = oriented(settings, data, chosen, voice)
     options, run, _ = split_options(settings.engine, settings.options)
     engine = make(settings.engine, **options) if resume is None else make(resume.engine, **resume.options)
-    request = settings.model_dump() | {"input": str(Path(settings.input).resolve())}
+    request = request_for(settings)
     kept = {"request": request, "backend": chosen.name, "result": str(places.result.resolve())} | given
     kept["picture"] = str(places.picture.resolve())
     bar = [] if voice.quiet else [ProgressBar(settings.engine, lines=voice.verbose)]

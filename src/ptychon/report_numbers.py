@@ -94,7 +94,7 @@ def fit(problem: Problem, result: Result, backend: Any) -> Fit:
     noise = cross = power = 0.0
     flat = _flat_models(problem, result.probe, backend)
     for part in _blocks(len(problem), len(result.probe) * P * Q):
-        model = _model(problem, result.object, result.probe, part, backend)
+        model = model_of(problem, result.object, result.probe, part, backend)
         y = np.asarray(problem.amplitude[part], np.float64)
         valid = np.broadcast_to(problem.mask_of(part), y.shape)
         difference = np.where(valid, y - model, 0.0)
@@ -135,7 +135,7 @@ def _blocks(n: int, pixels: int) -> list[slice]:
     return [slice(first, min(first + size, n)) for first in range(0, n, size)]
 
 
-def _model(problem: Problem, object: Array, probe: Array, part: slice, backend: Any) -> FloatArray:
+def model_of(problem: Problem, object: Array, probe: Array, part: slice, backend: Any) -> FloatArray:
     """|model| of a block of frames, (B, P, Q) on the host."""
     move, k = backend.asarray, backend.kernels
     shifted = k.shift(move(np.ascontiguousarray(probe)), problem.shifts[problem.shift_index[part]])

@@ -114,7 +114,8 @@ def fill(made: Section, fit: Fit | None, why: str, found: Agreement | None, why_
         low, high = (length(r, unit) for r in found.interval)
         text = (
             f"{length(found.rings.resolution, unit)} at the half-bit curve (95 %: {low} to {high}), "
-            f"{length(found.rings.resolution_one_bit, unit)} at the one-bit curve. Each half has half the dose."
+            f"{length(found.rings.resolution_one_bit, unit)} at the one-bit curve. Each half has half the "
+            f"dose. What both get wrong alike (positions, the first probe) does not show here."
         )
         add("ring_correlation", lambda: draw.ring_correlation(found), text, half=True)
     add("spectrum", lambda: draw.spectrum(result), half=True)

@@ -26,6 +26,7 @@ SUFFIXES = (".yaml", ".yml")
 #: Files larger than this are not hashed: reading them again would cost more than it tells.
 HASHED_BYTES = 2**31
 _PATHS = ("input", "output", "picture", "probe", "start")
+_DATA_PATHS = ("positions_path", "dark", "flat", "background")
 
 
 def _orientation(value: str | None) -> str | None:
@@ -223,7 +224,15 @@ def read_settings(path: PathLike) -> dict[str, Any]:
     for name in _PATHS:
         if isinstance(values.get(name), str):
             values[name] = str(folder / values[name])
+    if isinstance(values.get("data"), dict):
+        values["data"] = with_paths(values["data"], folder)
     return values
+
+
+def with_paths(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What is known of a scan, with the files named in it that exist in a folder by their full paths."""
+    found = {name: folder / data[name] for name in _DATA_PATHS if isinstance(data.get(name), str) and data[name]}
+    return {**data, **{name: str(path.resolve()) for name, path in found.items() if path.is_file()}}
 
 
 def open_data(settings: Settings, path: PathLike | None = None) -> Dataset:
@@ -242,6 +251,15 @@ def open_data(settings: Settings, path: PathLike | None = None) -> Dataset:
     if settings.orient not in (None, "auto"):
         data = Orientation.parse(settings.orient).apply(data)
     return data
+
+
+def request_for(settings: Settings) -> dict[str, Any]:
+    """The settings as they are stored with a result: all of them, files by their full paths."""
+    request = settings.model_dump()
+    for name in ("input", "probe", "start"):
+        if request[name] is not None:
+            request[name] = str(Path(request[name]).resolve())
+    return request | {"data": with_paths(request["data"], Path())}
 
 
 def input_hash(path: PathLike) -> str | None:
