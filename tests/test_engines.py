@@ -583,6 +583,29 @@ def test_compiled_sweeps(name, kind, settings):
         assert float(told_b.extra[key]) == pytest.approx(float(value), rel=1e-3, abs=1e-6), key
 
 
+@pytest.mark.parametrize("kind", ["parallel", "minibatch", "levels", "colours"])
+def test_threads_change_no_bit(kind):
+    """PIE and Ptycho-EP on one, two and five threads, batches longer than the workspace included: the same bits."""
+    case, schedule = make_case(subpixel=True, masks="each", side=7), Schedule(kind=kind, size=40)
+    engines = [make("ep", probe_updates=1, probe_start=0, learn_noise=True, noise_start=0)]
+    engines += [make("pie")] if kind in ("levels", "colours") else []
+    for engine in engines:
+        found = []
+        for threads in (1, 2, 5):
+            ctx = context("numpy", threads=threads)
+            state = engine.init(case.problem, case.object, case.probe, ctx)
+            for epoch in range(3):
+                state, _ = one_step(engine, state, case.problem, schedule.batches(case.problem, epoch), ctx)
+            found.append(arrays(state))
+        for other in found[1:]:
+            assert all(np.array_equal(value, other[slot]) for slot, value in found[0].items())
+        ctx = context("reference")
+        state = engine.init(case.problem, case.object, case.probe, ctx)
+        for epoch in range(3):
+            state, _ = engine.step(state, case.problem, schedule.batches(case.problem, epoch), ctx)
+        assert distance(found[0]["object"], state.object) < 1e-4
+
+
 def test_where_there_is_no_compiled_sweep():
     """Batches that share a moving probe, and the general difference map, are left to the engines."""
     case, backend = make_case(), get_backend("numpy")
