@@ -166,8 +166,8 @@ def machine(backend: Backend) -> list[str]:
         runtime, device = cupy.cuda.runtime, cupy.cuda.Device()
         lines += [
             f"CuPy {cupy.__version__}, CUDA runtime {runtime.runtimeGetVersion()}, driver {runtime.driverGetVersion()}",
-            f"compute capability {device.compute_capability}, {device.attributes['MultiProcessorCount']} multiprocessors, "
-            f"L2 {device.attributes['L2CacheSize'] / 2**20:.0f} MiB, memory {facts['memory'] / 2**30:.0f} GiB",
+            f"compute capability {device.compute_capability}, {device.attributes.get('MultiProcessorCount')} multiprocessors, "
+            f"L2 {device.attributes.get('L2CacheSize', 0) / 2**20:.0f} MiB, memory {facts['memory'] / 2**30:.0f} GiB",
         ]
     return lines
 

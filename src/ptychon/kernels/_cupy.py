@@ -14,7 +14,7 @@ import numpy as np
 from ..types import Array
 from . import _cupy_lists as lists
 from . import reference
-from ._cupy_sweeps import FRAME_BLOCKS, Geometry, Launcher
+from ._cupy_sweeps import FRAME_BLOCKS, GRID_ROWS, Geometry, Launcher
 
 __all__ = ["Table"]
 
@@ -49,7 +49,7 @@ class Table:
 
     def gather(self, field: Array, corners: Array, shape: tuple[int, int]) -> Array:
         words = _WORDS.get(str(field.dtype))
-        if words is None:
+        if words is None or len(corners) > GRID_ROWS:
             return reference.gather(field, corners, shape)
         L, (p, q) = self._launcher, shape
         out = L.empty((len(corners), p, q), str(field.dtype))
@@ -99,7 +99,7 @@ class Table:
         return self.gather(total, corners - low, shape)
 
     def modulus_projection(self, wave: Array, amplitude: Array, mask: Array) -> tuple[Array, Array]:
-        if wave.dtype != "complex64" or amplitude.dtype != "float32":
+        if wave.dtype != "complex64" or amplitude.dtype != "float32" or len(wave) > GRID_ROWS:
             return reference.modulus_projection(wave, amplitude, mask)
         L, (b, k, p, q) = self._launcher, wave.shape
         grid = self._grid(p * q, b)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from ..types import Array, PtychonError
 from . import _cupy_lists as lists
-from ._cupy_sweeps import DifferenceMap, Expectation, Iterative, Launcher, Plan
+from ._cupy_sweeps import GRID_ROWS, DifferenceMap, Expectation, Iterative, Launcher, Plan
 
 Step = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
 #: States of one problem that may take turns before a plan is made anew.
@@ -114,7 +114,7 @@ def block_that_fits(launcher: Launcher, engine: Any, problem: Any, modes: int, f
     p, q = problem.frame_shape
     if launcher.is_far(problem.amplitude):
         free -= 2 * max(launcher.group_bytes, 4 * p * q)
-    block: int = max(1, min(len(problem), launcher.block_bytes // (8 * modes * p * q)))
+    block: int = max(1, min(len(problem), GRID_ROWS, launcher.block_bytes // (8 * modes * p * q)))
     while block > 1 and workspace(engine, problem, modes, block) > free:
         block //= 2
     need = workspace(engine, problem, modes, block)

@@ -15,6 +15,8 @@ SEGMENTS = 16
 
 def order_of(batches: Any) -> tuple[IntArray, IntArray]:
     """Positions in the order of the batches (int32), and where each batch begins and ends."""
+    if all(isinstance(b, slice) and b.stop == b.start + 1 for b in batches):
+        return np.array([b.start for b in batches], np.int32), np.arange(len(batches) + 1)
     groups = [np.arange(b.start, b.stop) if isinstance(b, slice) else np.asarray(b) for b in batches]
     return np.concatenate(groups).astype(np.int32), np.cumsum([0, *(len(g) for g in groups)])
 

@@ -22,6 +22,7 @@ from . import _cupy_lists as lists
 BY_SHIFT, BY_SLOT, ONLY_ONE = 0, 1, 2
 #: Most blocks of threads for one frame, and for a whole object: enough to fill a GPU, few enough parts to add up.
 FRAME_BLOCKS, OBJECT_BLOCKS = 64, 512
+GRID_ROWS = 65535
 #: Most jobs of a sweep that are kept as graphs; about eight kernels each.
 MOST_JOBS = 2**15
 
@@ -221,6 +222,9 @@ class Plan(Geometry):
         self.far = problem.amplitude if launcher.is_far(problem.amplitude) else None
         self.amplitude = None if self.far is not None else launcher.upload(problem.amplitude)
         self.group = max(1, launcher.group_bytes // (4 * self.pixels))
+        self._batches: Any = None
+        self._taken: tuple[IntArray, IntArray]
+        self._listed: bool | None = None
         self.group_first = 0
         self.group_frames: Array = self.amplitude
         self.graphs_of_group: dict[int, dict[Hashable, Any]] = {}
@@ -229,7 +233,8 @@ class Plan(Geometry):
         transfer = problem.propagator.transfer
         self.transfer = None if transfer is None else launcher.upload(transfer)
         self.norm = self.pixels**-0.5 if transfer is None else 1 / self.pixels
-        self.block = block or max(1, min(self.count, launcher.block_bytes // (8 * modes * self.pixels)))
+        # not more frames than a grid has rows
+        self.block = block or max(1, min(self.count, GRID_ROWS, launcher.block_bytes // (8 * modes * self.pixels)))
         self.order = launcher.upload(np.arange(self.count, dtype=np.int32))
         self.sums = launcher.empty((4,), "float64")
         self.partial = launcher.empty((FRAME_BLOCKS,), "float64")
@@ -259,8 +264,18 @@ class Plan(Geometry):
         """What `shift_all` made."""
         return self.kept["probes"] if self.subpixel else self.bound["probe"][None]
 
-    def visits(self, order: IntArray) -> None:
-        self.launcher.write(self.order, order)
+    def take(self, batches: Any) -> tuple[IntArray, IntArray]:
+        """Order and bounds of the batches of this sweep, the order also on the device; the same object is taken only once."""
+        if batches is not self._batches:
+            self._batches, self._taken, self._listed = batches, lists.order_of(batches), None
+            self.launcher.write(self.order, self._taken[0])
+        return self._taken
+
+    def list_blocks(self, blocks: list[list[tuple[int, int]]], segments: bool) -> None:
+        """`make_lists` for the batches that were taken, if not made already."""
+        if self._listed is not segments:
+            self.make_lists(self._taken[0], [block for batch in blocks for block in batch], segments)
+            self._listed = segments
 
     def scan(self, first: int, order: Array | None = None) -> tuple[Any, ...]:
         """The arguments that say which frame a slot is."""
@@ -343,7 +358,7 @@ class Iterative(Plan):
 
     def step(self, engine: Any, state: Any, batches: Any) -> Array:
         """One sweep on the arrays of `state`; returns the misfit."""
-        order, bounds = lists.order_of(batches)
+        order, bounds = self.take(batches)
         moves, root = engine.probe_moves_at(state.epoch), engine.name == "pie"
         one_by_one = bool((np.diff(bounds) == 1).all())
         apart = one_by_one or (not moves and getattr(batches, "disjoint", False))
@@ -351,11 +366,10 @@ class Iterative(Plan):
         p_reg = getattr(engine, "probe_reg", 1.0)
         steps = engine.object_step, 1.0 if root else 1 - reg, reg, getattr(engine, "probe_step", 0.0), 1 - p_reg, p_reg
         self.bind(state, *self.names)
-        self.visits(order)
         self.launcher.write(self.array("steps", (6,), "float32"), np.array(steps, np.float32))
         blocks = lists.cut(bounds, min(self.block, self.group))
         if not apart:
-            self.make_lists(order, [b for batch in blocks for b in batch], moves)
+            self.list_blocks(blocks, moves)
         key = root, moves, apart, bounds.tobytes()
         self.visit_all(key, order, lambda: self._visits(blocks, root, moves, apart))
         return self.found(0)
@@ -543,16 +557,15 @@ class Expectation(Plan):
 
     def step(self, engine: Any, state: Any, problem: Any, batches: Any) -> tuple[Array | None, Array, Array, Array]:
         """Misfit (where measured), misfit of the stabilised amplitudes, noise, skips."""
-        order, bounds = lists.order_of(batches)
+        _, bounds = self.take(batches)
         together = not (bool((np.diff(bounds) == 1).all()) or getattr(batches, "disjoint", False))
         measure, laplace, offset = state.epoch % engine.residual_every == 0, engine.uses_laplace(state), engine.offset(problem)
         self.bind(state, *self.names)
         self.array("noise variance", (1,), "float32")[...] = state.noise_variance
-        self.visits(order)
         self.launcher.write(self.array("damping", (1,), "float32"), np.array([engine.weight], np.float32))
         blocks = lists.cut(bounds, self.block)
         if together:
-            self.make_lists(order, [b for batch in blocks for b in batch], False)
+            self.list_blocks(blocks, False)
         key = together, measure, laplace, offset, bounds.tobytes()
         self.launcher.run(self.graphs, key, lambda: self._jobs(blocks, together, measure, laplace, offset))
         return (self.found(0) if measure else None), self.found(1), self.found(2), self.found(3)
