@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ptychon import PtychonError
+from ptychon import PtychonError, PtychonWarning
 from ptychon.io import load, load_result
 from ptychon.units import wavelength_of_electrons, wavelength_of_photons
 
@@ -54,6 +54,9 @@ def test_nxcxi_ptycho_honours_units_and_ignores_the_machine_energy(tmp_path):
     with pytest.raises(PtychonError, match=r"not a unit of length.*--distance"):
         load(tmp_path / "c.nxs")
     assert load(tmp_path / "c.nxs", distance=3).distance == 3
+    nexus(tmp_path / "d.nxs", **{"instrument_1/detector_1/distance": (1.5e9, "mm")})
+    with pytest.warns(PtychonWarning, match=r"distance is 1.5e\+06 m \(detector_1/distance\).*--distance"):
+        load(tmp_path / "d.nxs")
 
 
 def test_diamond_raster_with_dark_and_flat(tmp_path):
@@ -231,9 +234,11 @@ def test_compressed_frames_as_an_eiger_writes_them(tmp_path):
 
 def test_samples_of_other_programs_open_or_are_refused_with_the_reason(measured):
     folder = measured / "format_samples"
-    listed = load(folder / "example_nxptycho_cxi_compatible.nxs", energy="9keV")
+    with pytest.warns(PtychonWarning, match="positions span 99.8 m"):
+        listed = load(folder / "example_nxptycho_cxi_compatible.nxs", energy="9keV")
     assert listed.patterns.shape == (100, 32, 32)
-    raster = load(folder / "example_nxptycho_cxi_compatible_raster.nxs")
+    with pytest.warns(PtychonWarning, match="positions span 9 m"):
+        raster = load(folder / "example_nxptycho_cxi_compatible_raster.nxs")
     assert raster.wavelength == pytest.approx(1.3776e-10, rel=1e-4)
     for name, message in (
         ("cxidb_minimal.cxi", r"has shape \(50, 100\)"),
@@ -254,3 +259,24 @@ def test_samples_of_other_programs_open_or_are_refused_with_the_reason(measured)
     assert corners.min() >= 0
     assert (corners.max(axis=0) + 256 <= np.array(product.object.shape)).all()  # in the file windows hang over the edge
     assert product.probe.shape == (2, 256, 256)
+
+
+def test_our_ptyr_is_made_like_one_of_ptypy(measured, tmp_path):
+    from ptychon.io import write_result
+
+    path = measured / "format_samples" / "DLS_scan_scan1.ptyr"
+    theirs = load_result(path)
+    write_result(tmp_path / "a.ptyr", theirs)
+    with h5py.File(tmp_path / "a.ptyr") as ours, h5py.File(path) as file:
+        for name in ("header", "header/kind", "content", "content/obj", "content/probe", "content/positions", "content/pars",
+                     "content/runtime", "content/runtime/iter_info"):  # fmt: skip
+            assert ours[name].attrs["type"] == file[name].attrs["type"], name
+        for kind in ("obj", "probe"):
+            for name, node in ours[f"content/{kind}/SMFG00"].items():
+                other = file[f"content/{kind}/SMFG00/{name}"]
+                assert name == "shape" or node.attrs["type"] == other.attrs["type"], name
+                if hasattr(node, "shape") and hasattr(other, "shape") and name not in ("fill_value", "padding"):
+                    assert np.allclose(node[()], other[()]) if node.dtype.kind in "ifc" else node[()] == other[()], name
+    back = load_result(tmp_path / "a.ptyr")
+    assert np.array_equal(back.object, theirs.object)
+    assert np.allclose(back.positions, theirs.positions)

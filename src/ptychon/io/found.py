@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -13,7 +14,7 @@ import numpy as np
 
 from ..dataset import Dataset
 from ..prepare import Preparation, parse_slice
-from ..types import FloatArray, PtychonError
+from ..types import FloatArray, PtychonError, PtychonWarning
 from ..units import Dimension, parse, parse_pair, parse_shape, wavelength_of_electrons, wavelength_of_photons
 
 #: What a caller may state besides the fields of `Dataset`, all in SI or as text with a unit.
@@ -194,6 +195,7 @@ def assemble(found: Found, given: Mapping[str, Any], source: str) -> Dataset:
         unit = found.unit
         if "positions" not in found.fields or "step" in given:
             kwargs["positions"], unit = raster_positions(values, pixel_size, shape[0], source), "m"
+    _report_implausible({**kwargs, "pixel_size": pixel_size}, found, source)
     kwargs["positions"] = _in_unit(kwargs["positions"], unit, pixel_size, found, source)
     if kwargs.get("probe") is None and values.get("semi_angle") is not None:
         kwargs["probe"] = _electron_probe(values, wavelength, pixel_size, shape, found, given)
@@ -202,6 +204,30 @@ def assemble(found: Found, given: Mapping[str, Any], source: str) -> Dataset:
 
 #: What a caller may state that is too large for the notes, or is listed there as a preparation.
 _ARRAYS = ("notes", "positions", "mask", "probe", *PREPARATION)
+
+
+#: Lengths (m) that experiments have.
+_PLAUSIBLE = {
+    "wavelength": (1e-13, 1e-5), "distance": (1e-5, 1e3), "focus_distance": (1e-7, 1e3), "detector_pixel_size": (1e-7, 1e-2),
+    "pixel_size": (1e-13, 1e-3),
+}  # fmt: skip
+_WIDEST_SCAN = 0.5
+
+
+def _report_implausible(values: Mapping[str, Any], found: Found, source: str) -> None:
+    """Warn of what a file says that can hardly be true, with the flag that corrects it."""
+    for name, (low, high) in _PLAUSIBLE.items():
+        numbers = np.ravel(values[name]) if values.get(name) is not None and name in found.where else ()
+        wrong = [float(n) for n in numbers if not low <= float(n) <= high]
+        if wrong and found.fields.get(name) is not None:
+            text = f"{source}: the {name.replace('_', ' ')} is {wrong[0]:.6g} m ({found.where[name]}), which can hardly be true"
+            warnings.warn(f"{text}; correct it with {flag(name)}", PtychonWarning, stacklevel=4)
+    places = np.asarray(values.get("positions", ()))
+    if found.unit == "m" and places.ndim == 2 and places.size and places.dtype.kind in "uif":
+        span = float(np.ptp(places[np.isfinite(places).all(axis=1)], axis=0).max(initial=0.0))
+        if span > _WIDEST_SCAN:
+            text = f"{source}: the positions span {span:.3g} m ({found.where.get('positions', '')}), which can hardly be true"
+            warnings.warn(f"{text}; name a table with --positions-path", PtychonWarning, stacklevel=4)
 
 
 def _notes(found: Found, given: Mapping[str, Any], source: str) -> dict[str, Any]:

@@ -56,6 +56,7 @@ def check(path: PathLike, open_it: Callable[[], Any]) -> None:
         return
 
     def probe() -> None:
+        warnings.simplefilter("ignore")  # whoever opens the file next will warn
         frames = open_it()
         for k in (0, len(frames) - 1):
             frames[k]
