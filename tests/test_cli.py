@@ -345,3 +345,50 @@ def test_demo(capsys):
     assert second.object_std is not None
     data = load("made/scan.cxi")
     assert data.pixel_size == pytest.approx((20e-9, 20e-9), rel=1e-3)
+
+
+def test_simulate(capsys):
+    from ptychon.orient import Orientation
+
+    assert main(["simulate", "a.cxi", "--frame", "32", "--points", "5", "--modes", "3", "--counts", "1e5"]) == 0
+    assert "25 frames of 32 x 32 px" in capsys.readouterr().out
+    data = load("a.cxi")
+    assert data.pixel_size is None
+    assert data.patterns[:].sum(axis=(1, 2)).mean() == pytest.approx(1e5, rel=0.02)
+    with np.load("a.truth.npz") as truth:
+        assert truth["probe"].shape == (3, 32, 32)
+    more = ["--scan", "spiral", "--points", "30", "--wavelength", "1.55A", "--distance", "1m", "--detector-pixel-size", "75um"]
+    assert main(["simulate", "b.npz", "--frame", "32", *more, "--orient", "transpose", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["shape"] == [30, 32, 32]
+    assert main(["simulate", "c.cxi", "--frame", "32", *more, "-q"]) == 0
+    np.testing.assert_array_equal(load("b.npz").patterns[:], Orientation(transpose=True).apply(load("c.cxi")).patterns[:])
+    assert capsys.readouterr() == ("", "")
+    for arguments, message in (
+        (["--amplitude", "siemens"], "did you mean 'siemens_star'"),
+        (["--frame", "4"], "at least 8"),
+        (["--step", "1e9"], "fewer points"),
+        (["--orient", "sideways"], "none of as-is"),
+        (["--scan", "snake"], "is not one of"),
+    ):
+        assert message in refused(capsys, "simulate", "d.cxi", *arguments)
+
+
+def test_completion_and_names():
+    """What shells ask for names, click answers."""
+    environment = os.environ | {"_PTYCHON_COMPLETE": "bash_complete", "COMP_WORDS": "ptychon re", "COMP_CWORD": "1"}
+    code = "from ptychon.__main__ import main; main([])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert {line.split(",")[1] for line in done.stdout.splitlines()} == {"reconstruct", "resume", "report"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["inspect", "orient", "reconstruct", "resume", "report", "convert", "simulate", "demo", "engines", "bench"],
+)
+def test_every_command_teaches_by_example(capsys, command):
+    assert main([command, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "Examples" in out
+    assert f"ptychon {command}" in out.split("Examples")[1]
