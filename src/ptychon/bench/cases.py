@@ -58,6 +58,8 @@ class Case:
         Where the others start, scaled to the mean counts of a frame.
     engines : tuple of str
         Those the case is for.
+    noisy : bool
+        Whether noise was added, or is measured.
     sparse_density : float
         Share of the object that is not zero.
     """
@@ -68,6 +70,7 @@ class Case:
     probe: ComplexArray
     first_probe: ComplexArray
     engines: tuple[str, ...] = tuple(ENGINES)
+    noisy: bool = True
     sparse_density: float = 1.0
 
     def start(self, engine: Engine) -> tuple[ComplexArray, ComplexArray]:
@@ -142,22 +145,17 @@ def _simulated(
         data = replace(data, noise_variance=STATED * float(np.mean(data.patterns, dtype=np.float64)))
     problem = Problem.from_dataset(data)
     n, (p, q), (h, w) = len(problem), problem.frame_shape, problem.object_shape
+    added = f"Gaussian noise of variance {data.noise_variance:.3g} ({NOISE:g} of the mean squared amplitude), clipped at zero"
     return Case(
         name=name,
-        about=f"{n} positions of {p}x{q} px on an object of {h}x{w} px, " + _noise(problem, noise),
+        about=f"{n} positions of {p}x{q} px on an object of {h}x{w} px, " + (added if noise else "no noise"),
         problem=problem,
         probe=probe,
         first_probe=scaled_probe(first, mean_power(problem)),
         engines=Case.engines if modes == 1 else ITERATIVE,
+        noisy=noise,
         sparse_density=float((picture > 0).mean()) if sparse else 1.0,
     )
-
-
-def _noise(problem: Problem, noise: bool) -> str:
-    v = problem.noise_variance
-    if noise:
-        return f"Gaussian noise of variance {v:.3g} ({NOISE:g} of the mean squared amplitude), clipped at zero"
-    return f"no noise (EP is told {v:.3g}, {STATED:g} of the mean squared amplitude)"
 
 
 def _modes(probe: ComplexArray, count: int) -> ComplexArray:

@@ -6,6 +6,7 @@ import cProfile
 import io
 import pstats
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -135,7 +136,9 @@ def profile(
     if use_profiler:
         progress = profiler.runcall(loop)
     else:
+        begin = time.process_time()
         progress, seconds = timed(chosen, loop)
+        busy = time.process_time() - begin
     _head(engine, settings, chosen, case, niter)
     _slow(method, case, ctx)
     click.echo(f"compilation     {compiling:9.3f} s, not counted")
@@ -145,9 +148,15 @@ def profile(
         each = seconds / niter / num_points
         click.echo(f"first state     {setup:9.3f} s, not counted")
         click.echo(f"reconstruction  {seconds:9.3f} s, {1e6 * each:.1f} us a position and iteration")
+        if backend == "numpy":
+            # on a machine that others use too, this says more of the code
+            click.echo(f"processor time  {busy:9.3f} s, summed over threads")
     estimate = method.estimate(progress.state, ctx)
     final = residual(case.problem, chosen.to_host(estimate.object), chosen.to_host(estimate.probe), chosen)
     click.echo(f"R               {final:9.3g} of the final object and probe")
+    skipped = progress.extra.get("skipped", 0.0)
+    if skipped:
+        click.echo(f"skipped         {skipped:9.0%} of the frames in the last pass, which costs less than visiting them")
 
 
 def _head(engine: str, settings: dict[str, Any], backend: Backend, case: cases.Case, niter: int) -> None:
@@ -156,6 +165,9 @@ def _head(engine: str, settings: dict[str, Any], backend: Backend, case: cases.C
     where = threads if backend.name == "numpy" else str(backend.facts.get("device", ""))
     click.echo(f"{' '.join(words)}, backend {backend.name} ({where}), {niter} iterations")
     click.echo(case.about)
+    if engine == "ep" and not case.noisy:
+        told = case.problem.noise_variance
+        click.echo(f"EP is told a noise variance of {told:.3g}, {cases.STATED:g} of the mean squared amplitude")
 
 
 def _slow(engine: Engine, case: cases.Case, ctx: Context) -> None:
