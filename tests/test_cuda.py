@@ -196,10 +196,13 @@ def test_frames_may_stay_on_the_host(name, kind):
 
 
 def test_engines_with_a_wave_for_each_frame_want_all_frames():
-    case, far = make_case(), HostLauncher(far=True)
+    case = make_case()
+    backend, batches = host_backend(HostLauncher(far=True)), Schedule().batches(case.problem, 0)
     for name in ("dm", "ep"):
+        engine = make(name)
+        state = engine.init(case.problem, case.object, case.probe, REFERENCE)
         with pytest.raises(PtychonError, match="do not fit on the GPU, and engine"):
-            Plans(far, lambda: 10**9).find(make(name), case.problem, Schedule().batches(case.problem, 0))
+            backend.fast_step(engine, case.problem, batches)(state, case.problem, batches, Context(backend))
 
 
 def test_sizes_of_blocks_matter_only_to_rounding():

@@ -38,11 +38,6 @@ class Plans:
 
     def find(self, engine: Any, problem: Any, batches: Any) -> Step | None:
         """The fused step of `engine`, or None where only the engine's own will do."""
-        if engine.name in ("dm", "ep") and self._launcher.is_far(problem.amplitude):
-            raise PtychonError(
-                f"{problem.amplitude.nbytes / 1e9:.2f} GB of frames do not fit on the GPU, and engine {engine.name!r} holds a "
-                f"wave of twice that for each; crop or bin the frames, or use 'rpie', whose frames can stay on the host"
-            )
         if engine.name == "ep":
             return partial(self._ep, engine)
         if engine.name == "dm":
@@ -75,6 +70,11 @@ class Plans:
 
     def _plan(self, kind: type[Any], engine: Any, state: Any, problem: Any) -> Any:
         """The plan that works on the arrays of `state`, made now if there is none."""
+        if kind is not Iterative and self._launcher.is_far(problem.amplitude):
+            raise PtychonError(
+                f"{problem.amplitude.nbytes / 1e9:.2f} GB of frames do not fit on the GPU, and engine {engine.name!r} holds a "
+                f"wave of twice that for each; crop or bin the frames, or use 'rpie', whose frames can stay on the host"
+            )
         if id(problem) not in self._plans:
             self._plans[id(problem)] = []
             weakref.finalize(problem, self._plans.pop, id(problem), None)
