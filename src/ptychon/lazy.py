@@ -127,8 +127,12 @@ class Derived(Frames):
         super().__init__((len(frames), *shape), dtype, getattr(frames, "source", "memory"))
 
     def _read(self, first: int, last: int) -> Any:
-        block = self._function(np.asarray(self._frames[first:last]), first)
-        return np.ascontiguousarray(block).astype(self.dtype, copy=False)
+        out = np.empty((last - first, *self.shape[1:]), self.dtype)
+        step = max(1, BLOCK_BYTES // (4 * math.prod(self._frames.shape[1:])))
+        for begin in range(first, last, step):  # the frames they are made of may be much larger
+            end = min(begin + step, last)
+            out[begin - first : end - first] = self._function(np.asarray(self._frames[begin:end]), begin)
+        return out
 
 
 def transposed(block: Any, first: int = 0) -> Any:

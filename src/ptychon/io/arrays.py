@@ -28,7 +28,7 @@ from ..types import FloatArray, PtychonError
 from ..units import UNITS, Dimension, parse, wavelength_of_electrons, wavelength_of_photons
 from .found import Found
 from .frames import Hdf5Frames, NpzFrames, npz_headers, read_npz
-from .hdf5 import PathLike, opened
+from .hdf5 import PathLike, check_size, opened
 from .tables import positions_from
 
 PATTERNS = ("patterns", "dp", "data", "diffraction", "intensities", "frames")
@@ -138,6 +138,7 @@ def read_hdf5(path: PathLike, given: Mapping[str, Any]) -> Found:
 
         def read(key: str) -> Any:
             with opened(path) as again:
+                check_size(again[key])
                 return again[key][()]
 
         box = Box(path, arrays, read, lambda key: Hdf5Frames(path, key))

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import errno
 import io
+import math
 import os
 import re
 import secrets
@@ -29,6 +30,8 @@ PathLike: TypeAlias = str | os.PathLike[str]
 #: Arrays smaller than this are stored as they are: a chunk index would cost more than compression saves.
 _COMPRESS_FROM = 4096
 _DEEPEST = 32
+#: Bytes from which a dataset must be stored to be believed, and how much smaller compression can make it.
+_LARGE, _BEST_COMPRESSION = 2**28, 2000
 _REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -303,6 +306,20 @@ def put_array(group: Any, name: str, array: Any, dtype: Any = None) -> Any:
     return node
 
 
+def check_size(node: Any) -> None:
+    """Refuse a dataset of absurd shape before it is read: one of a gigabyte of which next to nothing is stored.
+
+    Raises
+    ------
+    PtychonError
+        If its shape must be damaged.
+    """
+    size = math.prod(node.shape or (0,)) * node.dtype.itemsize
+    stored = int(node.id.get_storage_size()) if size > _LARGE else size
+    if size > _LARGE and stored * _BEST_COMPRESSION < size:
+        raise PtychonError(f"{node.name} says its shape is {node.shape}, but only {stored} bytes of it are stored: it is damaged")
+
+
 def get(node: Any, _depth: int = 0) -> Any:
     """The value that `put` stored. Dataclasses come back as mappings of their fields.
 
@@ -316,6 +333,8 @@ def get(node: Any, _depth: int = 0) -> Any:
         raise PtychonError(f"{node.name} is nested more than {_DEEPEST} deep: not written by this package")
     if kind == "none":
         return None
+    if hasattr(node, "dtype"):
+        check_size(node)
     if kind in ("map", "record"):
         return {_unescape(name): get(node[name], _depth + 1) for name in node}
     if kind in ("list", "tuple"):

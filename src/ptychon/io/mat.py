@@ -22,7 +22,7 @@ from ..types import PtychonError
 from .arrays import Box, understand
 from .found import Found
 from .frames import Hdf5Frames
-from .hdf5 import PathLike, opened
+from .hdf5 import PathLike, check_size, opened
 from .nodes import LARGEST_TABLE, is_dataset
 
 #: Variables of a file of version 5 are read as a whole; larger ones are refused.
@@ -172,6 +172,7 @@ def _v73(node: Any) -> Any:
     """An array of a file of version 7.3 in our order, complex where it was."""
     if math.prod(node.shape) > LARGEST_TABLE:
         raise PtychonError(f"{node.name} has shape {node.shape}: too large for what its name says")
+    check_size(node)
     array = np.asarray(node[()])
     if array.dtype.names == ("real", "imag"):
         array = array["real"] + 1j * array["imag"]

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..types import PtychonError
 from ..units import Dimension, parse
+from .hdf5 import check_size
 
 #: Elements of a table (positions, masks, probes) beyond which its shape is taken for damage.
 LARGEST_TABLE = 2**27
@@ -47,6 +48,7 @@ def table(node: Any, kinds: str = "biufc") -> Any:
         raise PtychonError(f"{node.name} holds {node.dtype}, not numbers of the kind that belongs there")
     if math.prod(shape) > LARGEST_TABLE:
         raise PtychonError(f"{node.name} has shape {shape}: too large for what its name says")
+    check_size(node)
     return np.asarray(node[()])
 
 

@@ -18,7 +18,7 @@ from ..types import PtychonError
 from ..units import ELEMENTARY_CHARGE, energy_of_photons, wavelength_of_photons
 from .found import Found
 from .frames import Hdf5Frames
-from .hdf5 import PathLike, create, opened
+from .hdf5 import PathLike, check_size, create, opened
 from .nodes import dataset, group, pair, plain, scalar, table, text
 from .saved import stated
 
@@ -98,6 +98,7 @@ def read(path: PathLike, given: Any = None) -> Found:
 
 def _weights(node: Any, shape: tuple[int, ...]) -> Any:
     """Valid pixels of a chunk, (P, Q) if they are the same in all frames."""
+    check_size(node)
     first = np.asarray(node[0] if len(node.shape) == 3 else node[()]) > 0
     if len(node.shape) == 2:
         return first
