@@ -105,6 +105,7 @@ class HostLauncher:
         return out
 
     def write(self, target, host):
+        assert target.dtype == host.dtype
         target.reshape(-1)[: host.size] = host.reshape(-1)
 
     def launch(self, name, grid, *args):

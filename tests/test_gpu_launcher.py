@@ -44,7 +44,7 @@ class Array(np.ndarray):
 
     def set(self, host, stream=None):
         self.device.forbid("copy")
-        assert host.shape == self.shape
+        assert (host.shape, host.dtype) == (self.shape, self.dtype)
         self[...] = host
 
 
