@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -96,6 +97,25 @@ def test_a_failure_in_the_middle_leaves_the_old_file(tmp_path, error):
         fail_half_way()
     assert path.read_bytes() == b"precious"
     assert [p.name for p in tmp_path.iterdir()] == ["a.h5"]
+
+
+def test_what_killed_processes_left_is_swept_up_after_a_day(tmp_path):
+    old, new = tmp_path / ".a.h5.0123abcd.part", tmp_path / ".a.h5.0123abce.part"
+    for path in (old, new, tmp_path / ".b.h5.0123abcd.part"):
+        path.write_bytes(b"half")
+        os.utime(path, (1e9, 1e9))
+    os.utime(new)
+    with write_aside(tmp_path / "a.h5") as aside:
+        aside.write_bytes(b"whole")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [new.name, ".b.h5.0123abcd.part", "a.h5"]
+
+
+def test_absurd_shapes_are_refused_before_they_are_read(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        node = file.create_dataset("x", (2**34,), "f8", chunks=(1024,))
+        node.attrs["type"] = "array"
+    with pytest.raises(PtychonError, match="only 0 bytes are stored"), opened(tmp_path / "a.h5") as file:
+        get(file["x"])
 
 
 def test_a_new_file_obeys_the_umask_and_a_link_is_followed(tmp_path):

@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import glob
 import io
 import math
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -30,6 +32,8 @@ PathLike: TypeAlias = str | os.PathLike[str]
 #: Arrays smaller than this are stored as they are: a chunk index would cost more than compression saves.
 _COMPRESS_FROM = 4096
 _DEEPEST = 32
+#: Seconds after which an unfinished file is nobody's.
+_FORGOTTEN = 86400.0
 #: Bytes from which a dataset must be stored to be believed, and how much smaller compression can make it.
 _LARGE, _BEST_COMPRESSION = 2**28, 2000
 _REASONS = {
@@ -75,6 +79,7 @@ def write_aside(path: PathLike) -> Iterator[Path]:
         if target.exists() and not target.is_file():
             raise PtychonError(f"cannot write {path}: it is {'a folder' if target.is_dir() else 'not a regular file'}")
         os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        _sweep(target)
         try:
             yield aside
             _to_disk(aside)
@@ -87,6 +92,14 @@ def write_aside(path: PathLike) -> Iterator[Path]:
         raise PtychonError(f"cannot write {path}: {_reason(error)}{kept}") from error
     with contextlib.suppress(OSError):  # the name itself; not every file system lets a folder be flushed
         _to_disk(target.parent)
+
+
+def _sweep(target: Path) -> None:
+    """Remove what processes that were killed a day or more ago have left beside a file."""
+    with contextlib.suppress(OSError):
+        for old in target.parent.glob(f".{glob.escape(target.name[:100])}.????????.part"):
+            if time.time() - old.stat().st_mtime > _FORGOTTEN:
+                old.unlink()
 
 
 def _to_disk(path: Path) -> None:
@@ -317,7 +330,7 @@ def check_size(node: Any) -> None:
     size = math.prod(node.shape or (0,)) * node.dtype.itemsize
     stored = int(node.id.get_storage_size()) if size > _LARGE else size
     if size > _LARGE and stored * _BEST_COMPRESSION < size:
-        raise PtychonError(f"{node.name} says its shape is {node.shape}, but only {stored} bytes of it are stored: it is damaged")
+        raise PtychonError(f"{node.name} says its shape is {node.shape}, but only {stored} bytes are stored: it is damaged")
 
 
 def get(node: Any, _depth: int = 0) -> Any:
