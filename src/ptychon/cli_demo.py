@@ -19,7 +19,7 @@ _FRAME, _WAVELENGTH, _DETECTOR_PIXEL, _DISTANCE = 128, 1.5498e-10, 75e-6, 1.2388
 _STEP, _POINTS, _COUNTS = 15, 13, 4e6
 
 
-@click.command(epilog="\b\nExamples\n  ptychon demo\n  ptychon demo /tmp/try --seed 7\n")
+@click.command(epilog="\b\nExamples\n  ptychon demo\n  ptychon demo elsewhere --seed 7\n")
 @click.argument("folder", type=click.Path(file_okay=False), default="ptychon_demo")
 @click.option("--seed", type=int, default=0, show_default=True, help="Another scan of another specimen.")
 @click.option("--backend", default="auto", show_default=True, help="auto, numpy, cupy (GPU) or reference.")

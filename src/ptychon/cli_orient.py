@@ -45,7 +45,8 @@ def orient(file: str, sample: int | None, backend: str, seed: int, quiet: bool, 
         raise PtychonError(f"--sample is {sample}; at least 10 are needed")
 
     from .io import load
-    from .orient import FRAMES, find
+    from .orient import find
+    from .orient_trials import FRAMES
 
     data = load(file, **given_data(stated))
     shown = not (quiet or as_json) and sys.stderr.isatty()

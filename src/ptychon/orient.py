@@ -27,7 +27,7 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,18 +37,13 @@ import numpy as np
 
 from .dataset import Dataset
 from .lazy import Derived
-from .types import BoolArray, FloatArray, IntArray, PtychonError
+from .orient_trials import FRAMES, Attempt, subset
+from .types import FloatArray, PtychonError
 
-#: Frames that are tried, and the share of them held out.
-FRAMES, HELD_OUT = 240, 0.25
 #: Passes of the first round, and how many more the leading ones get if it is not decisive.
 PASSES, MORE_PASSES = 5, 10
 #: Standard errors of the margin from which the data have decided.
 DECIDED = 5.0
-#: In the far field frames are cut to their middle, of at least this many pixels, while this share of the counts stays.
-CROP, KEPT = 128, 0.95
-#: Gentle steps that do not shrink: at low doses full ones are mostly noise.
-STEPS: dict[str, Any] = {"object_step": 0.5, "probe_step": 0.2, "object_reg": 0.5, "probe_reg": 1.0, "cool_from": -2}
 _NAMES = {"transpose": "transpose", "flip-rows": "flip_rows", "flip-columns": "flip_columns", "negate": "negate"}
 
 
@@ -201,7 +196,7 @@ class Ranking:
     @property
     def margin(self) -> float:
         """How far the nearest of the others is behind, in standard errors."""
-        return min(trial.behind for trial in self.trials[1:])
+        return _margin(self.trials)
 
     @property
     def decided(self) -> bool:
@@ -240,11 +235,16 @@ def find(
     part, held = subset(data, frames, seed)
     chosen = get_backend(backend) if isinstance(backend, str) else backend
     turns = [Orientation(transpose=t, flip_rows=r, flip_columns=c) for t, r, c in itertools.product((False, True), repeat=3)]
-    first = ("given", "mean frame") if data.probe is not None else ("mean frame",)
-    attempts = [_Attempt(part, held, turn, probe, chosen) for turn in turns for probe in first]
-    _go_on(attempts, PASSES, chosen, say)
-    ranked = _ranked(attempts, part.geometry)
-    if min(trial.behind for trial in ranked[1:]) < DECIDED:
+    attempts: list[Attempt] = []
+    ranked: list[Trial] = []
+    for first in ("given", "mean frame") if data.probe is not None else ("mean frame",):
+        new = [Attempt(part, held, turn, first, chosen) for turn in turns]
+        _go_on(new, PASSES, chosen, say)
+        attempts += new
+        ranked = _ranked(attempts, part.geometry)
+        if _margin(ranked) >= DECIDED:
+            break
+    else:
         leading = sorted(attempts, key=lambda a: -a.explained)[: max(4, len(attempts) // 3)]
         _go_on(leading, MORE_PASSES, chosen, say)
         ranked = _ranked(attempts, part.geometry)
@@ -259,7 +259,7 @@ def find(
     )
 
 
-def _go_on(attempts: list[_Attempt], passes: int, backend: Any, say: Callable[[str], None] | None) -> None:
+def _go_on(attempts: list[Attempt], passes: int, backend: Any, say: Callable[[str], None] | None) -> None:
     """More passes for each attempt; side by side on the CPU, where compiled sweeps let go of the interpreter."""
     workers = min(os.cpu_count() or 1, 8) if backend.name == "numpy" else 1
     attempts[0].run(passes)  # compiles
@@ -267,125 +267,12 @@ def _go_on(attempts: list[_Attempt], passes: int, backend: Any, say: Callable[[s
         done = pool.map(lambda attempt: attempt.run(passes), attempts[1:])
         for i, _ in enumerate(done, 2):
             if say is not None:
-                say(f"{i} of {len(attempts)} orientations and first probes, {passes} passes")
+                say(f"{i} of {len(attempts)} orientations, first probe {attempts[0].probe}, {attempts[0].passes} passes")
 
 
-def subset(data: Dataset, frames: int = FRAMES, seed: int = 0) -> tuple[Dataset, BoolArray]:
-    """Frames around the middle of a scan, in memory, and which of them to hold out (not those at the rim).
-
-    In the far field they are cut to the middle of the detector where hardly any counts are lost: the pixels of the object
-    become larger in proportion.
-    """
-    n = len(data)
-    if n < 10:
-        raise PtychonError(f"the scan has {n} frames; at least 10 are needed to find its orientation")
-    positions = np.asarray(data.positions, float)
-    distance = np.hypot(*(positions - np.median(positions, axis=0)).T)
-    index: IntArray = np.sort(np.argsort(distance, kind="stable")[: min(frames, n)])
-    patterns = np.asarray(data.patterns[index])
-    mask = data.mask if data.mask is None or data.mask.ndim == 2 else data.mask[index]
-    part = replace(data, patterns=patterns, positions=positions[index], mask=mask, object_shape=None)
-    if data.geometry == "far":
-        part = _cropped(part)
-    order = np.argsort(distance[index], kind="stable")
-    inner = order[: max(2, int(0.8 * len(index)))]
-    held = np.zeros(len(index), bool)
-    held[np.random.default_rng(seed).permutation(inner)[: max(2, round(HELD_OUT * len(index)))]] = True
-    return part, held
-
-
-def _cropped(data: Dataset) -> Dataset:
-    """The middle of the detector, if it holds nearly all the counts."""
-    P, Q = data.frame_shape
-    light = data.patterns.sum(axis=0, dtype=float)
-    p, q = P, Q
-    while min(p, q) // 2 >= CROP:
-        p, q = p // 2, q // 2
-        if light[P // 2 - p // 2 :, Q // 2 - q // 2 :][:p, :q].sum() < KEPT * light.sum():
-            p, q = 2 * p, 2 * q
-            break
-    if (p, q) == (P, Q):
-        return data
-    rows, columns = slice(P // 2 - p // 2, P // 2 - p // 2 + p), slice(Q // 2 - q // 2, Q // 2 - q // 2 + q)
-    scale = P / p, Q / q
-    size = data.pixel_size
-    return replace(
-        data,
-        patterns=np.ascontiguousarray(data.patterns[:, rows, columns]),
-        mask=None if data.mask is None else data.mask[..., rows, columns],
-        positions=data.positions / scale if size is None else data.positions,
-        pixel_size=(size[0] * scale[0], size[1] * scale[1]) if isinstance(size, tuple) else None,
-        probe=None if data.probe is None else _coarser(data.probe, (p, q)),
-    )
-
-
-def _coarser(probe: Any, shape: tuple[int, int]) -> Any:
-    """A probe on larger pixels: the middle of its spectrum."""
-    P, Q = probe.shape[-2:]
-    p, q = shape
-    axes = (-2, -1)
-    spectrum = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(probe, axes)), axes)
-    cut = spectrum[..., P // 2 - p // 2 :, Q // 2 - q // 2 :][..., :p, :q]
-    return np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(cut, axes)), axes)
-
-
-class _Attempt:
-    """A short reconstruction with one orientation and one first probe, that can be continued."""
-
-    def __init__(self, part: Dataset, held: BoolArray, orientation: Orientation, probe: str, backend: Any) -> None:
-        from .problem import Problem
-
-        self.orientation, self.probe, self.passes, self._backend = orientation, probe, 0, backend
-        data = orientation.apply(part)
-        self._first = data.probe if probe == "given" else None
-        whole = Problem.from_dataset(replace(data, probe=None))
-        self._train, self._test = whole.select(~held), whole.select(held)
-        self._result: Any = None
-        self._mean = np.asarray(self._train.amplitude.mean(axis=0, dtype=np.float64))
-        self.gain: FloatArray = np.full(int(held.sum()), -math.inf)
-        self._total = 1.0
-
-    @property
-    def explained(self) -> float:
-        """Share of the deviation of the held-out frames from the mean frame that is predicted."""
-        return float(self.gain.sum()) / self._total
-
-    def run(self, passes: int) -> None:
-        from .initialise import initial_probe
-        from .reconstruct import reconstruct
-
-        first = self._first
-        if first is None and self._result is None:
-            first = initial_probe(self._train, self._backend)
-        try:
-            self._result = reconstruct(
-                self._train, "rpie", epochs=passes, backend=self._backend, probe=first if self._result is None else None,
-                start=self._result, seed=self.passes, **STEPS,
-            )  # fmt: skip
-        except PtychonError:
-            return  # diverged: its gain stays what it was
-        self.passes += passes
-        self._score()
-
-    def _score(self) -> None:
-        from .report_numbers import model_of
-
-        overlap, square, total = (np.zeros(len(self.gain)) for _ in range(3))
-        for j in range(len(self._test)):
-            part = slice(j, j + 1)
-            valid = self._test.mask_of(part)[0]
-            model = model_of(self._test, self._result.object, self._result.probe, part, self._backend)[0]
-            added = np.where(valid, model - self._mean, 0)
-            sought = np.where(valid, self._test.amplitude[j] - self._mean, 0)
-            overlap[j], square[j], total[j] = (added * sought).sum(), (added**2).sum(), (sought**2).sum()
-        factor = max(0.0, float(overlap.sum()) / max(float(square.sum()), 1e-300))
-        self.gain = 2 * factor * overlap - factor**2 * square
-        self._total = max(float(total.sum()), 1e-300)
-
-
-def _ranked(attempts: list[_Attempt], geometry: str) -> list[Trial]:
+def _ranked(attempts: list[Attempt], geometry: str) -> list[Trial]:
     """The best attempt of each class, the best class first."""
-    classes: dict[frozenset[Orientation], _Attempt] = {}
+    classes: dict[frozenset[Orientation], Attempt] = {}
     for attempt in sorted(attempts, key=lambda a: -a.explained):
         classes.setdefault(attempt.orientation.equivalents(geometry), attempt)
     best = next(iter(classes.values()))
@@ -400,6 +287,10 @@ def _ranked(attempts: list[_Attempt], geometry: str) -> list[Trial]:
         )
         for equivalents, attempt in classes.items()
     ]
+
+
+def _margin(trials: Sequence[Trial]) -> float:
+    return min(trial.behind for trial in trials[1:])
 
 
 def _behind(best: FloatArray, other: FloatArray) -> float:
