@@ -21,7 +21,7 @@ ROWS = (
     ("schedule", "initialise", "metrics", "alignment", "registration", "frc", "display", "survey", "prepare"),
     ("engines",),
     ("result", "checkpoint", "reconstruct", "callbacks", "simulate", "phantoms", "halves"),
-    ("io", "plot", "orient", "inspect", "inspect_show", "report_*"),
+    ("io", "plot", "orient*", "inspect*", "report_*"),
     ("bench", "cli", "cli_*", "settings", "report", "__main__"),
 )
 #: Inside functions only: a compiled sweep hands back the same record as the step it replaces.
@@ -107,7 +107,7 @@ def test_no_module_imports_from_a_row_below_its_own():
     wrong = [
         f"{i.source} (row {row(i.source)}) imports {i.target} (row {row(i.target)})"
         for i in IMPORTS
-        if i.own and not i.typing and PUBLIC not in (i.source, i.target) and row(i.target) > row(i.source)
+        if i.own and not i.typing and PUBLIC not in (i.source, i.target) and (row(i.target) or 0) > (row(i.source) or 99)
         if not (i.lazy and (i.source, i.target) in ALLOWED)
     ]
     assert wrong == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -234,8 +234,9 @@ def reconstruct(
             f"engine {chosen.name!r} diverged (object or probe not finite after {len(rows)} passes); "
             f"try smaller steps, a larger object_reg, or another first probe"
         )
-    names = sorted({name for _, extra in rows for name in extra})
     earlier = start.errors if start is not None else np.zeros(0, np.float32)
+    history = start.history if start is not None else {}
+    names = sorted({*history, *(name for _, extra in rows for name in extra)})
     return Result(
         object=found_object,
         probe=found_probe,
@@ -249,7 +250,7 @@ def reconstruct(
         epochs=before + len(rows),
         backend=ctx.backend.name,
         options=_options(chosen),
-        history={name: np.array([extra.get(name, np.nan) for _, extra in rows], np.float32) for name in names},
+        history={name: _column(name, rows, history, len(earlier)) for name in names},
         settings={"epochs": epochs, "seed": seed, "subpixel": subpixel, "schedule": asdict(schedule)},
         provenance={"ptychon": __version__, "backend": ctx.backend.describe()},
         seconds=seconds,
@@ -307,6 +308,14 @@ def _run(
             close = getattr(callback, "close", None)
             if close is not None:
                 close()
+
+
+def _column(
+    name: str, rows: list[tuple[float, dict[str, float]]], history: Mapping[str, FloatArray], passes: int
+) -> FloatArray:
+    """One number of the history over all passes, those of earlier runs first; NaN where it was not recorded."""
+    before = history.get(name, np.full(passes, np.nan))
+    return np.concatenate([before, [extra.get(name, np.nan) for _, extra in rows]]).astype(np.float32)
 
 
 def _still(rows: list[tuple[float, dict[str, float]]], tolerance: float | None) -> int:
