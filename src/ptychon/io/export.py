@@ -156,7 +156,7 @@ def write_scan(path: PathLike, data: Dataset, format: str | None = None) -> list
         _write_table(positions_beside(path), data)
         kept = ("patterns", "positions", "name", "notes", "geometry", "counting")
         lost = [name for name in data.__dataclass_fields__ if name not in kept and getattr(data, name) is not None]
-        return lost + ["that this is near field"] * (data.geometry == "near")
+        return lost + ["notes"] * bool(data.notes) + ["that this is near field"] * (data.geometry == "near")
     values = _scan_values(data)
     if format == "numpy":
         write_npz(path, values)
