@@ -46,7 +46,7 @@ class Fit:
     per_pixel : (P, Q) float64
         sqrt(mean (|model| - y)^2) of each detector pixel, sqrt(counts); NaN where masked. Zero frequency in the middle.
     bias : (P, Q) float64
-        mean (y - |model|); positive where the model has too little light.
+        mean (y - E y), with E sqrt n of counts in place of |model|; positive where the model has too little light.
     noise : float or None
         R that counting noise alone would give; None where the data are not counts.
     flat : float
@@ -101,7 +101,7 @@ def fit(problem: Problem, result: Result, backend: Any) -> Fit:
         y = np.where(valid, y, 0.0)
         misfit[part], signal[part] = (difference**2).sum(axis=(1, 2)), (y**2).sum(axis=(1, 2))
         error += (difference**2).sum(axis=0)
-        bias += difference.sum(axis=0)
+        bias += np.where(valid, y - expected_root(model) if problem.counting else difference, 0).sum(axis=0)
         seen += valid.sum(axis=0)
         if problem.counting:
             noise += float(np.where(valid, counting_noise(model**2), 0).sum())
@@ -171,10 +171,16 @@ def _noise_table() -> tuple[FloatArray, FloatArray]:
 
 
 def counting_noise(mean: FloatArray) -> FloatArray:
-    """E (sqrt n - sqrt m)^2 of n ~ Poisson(m): m for few counts, 1/4 for many."""
+    """E (sqrt n - sqrt m)^2 of n ~ Poisson(m): 2 m for few counts, 1/4 for many."""
     grid, value = _noise_table()
     inside = np.interp(np.log(np.maximum(mean, 1e-300)), grid, value)
-    return np.where(mean < 1e-6, mean, np.where(mean > 100, 0.25, inside))
+    return np.where(mean < 1e-6, 2 * mean, np.where(mean > 100, 0.25, inside))
+
+
+def expected_root(model: FloatArray) -> FloatArray:
+    """E sqrt n of n ~ Poisson(model^2), from E (sqrt n - model)^2; below `model` where counts are few."""
+    mean = model**2
+    return np.divide(2 * mean - counting_noise(mean), 2 * model, out=np.zeros_like(model), where=model > 1e-6)
 
 
 def outliers(values: FloatArray) -> IntArray:

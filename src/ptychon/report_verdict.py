@@ -89,16 +89,18 @@ def _halves(result: Result, found: Agreement | None) -> Reason:
 
 def _convergence(result: Result) -> Reason:
     errors = np.asarray(result.errors, float)
-    errors = errors[np.isfinite(errors)]
-    if len(errors) < 5:
-        return Reason("care", f"R was measured in {len(errors)} passes only, too few to say whether it has settled.")
-    last = max(3, len(errors) // 5)
-    drop = 1 - errors[-1] / max(errors[-last], 1e-300)
+    measured = np.flatnonzero(np.isfinite(errors))
+    if len(measured) < 3:
+        return Reason("care", f"R was measured in {len(measured)} passes only, too few to say whether it has settled.")
+    inside = measured[measured >= len(errors) - max(5, len(errors) // 5)]
+    first, last = inside[[0, -1]] if len(inside) > 1 else measured[-2:]
+    passes = f"the last {last - first + 1} passes"
+    drop = 1 - errors[last] / max(errors[first], 1e-300)
     if drop > 0.05:
-        return Reason("care", f"R still fell by {drop:.0%} over the last {last} measured passes: run it longer.")
+        return Reason("care", f"R still fell by {drop:.0%} over {passes}: run it longer.")
     if drop < -0.05:
-        return Reason("care", f"R rose by {-drop:.0%} over the last {last} measured passes: the steps may be too large.")
-    return Reason("good", f"R has settled: it changed by {abs(drop):.1%} over the last {last} measured passes.")
+        return Reason("care", f"R rose by {-drop:.0%} over {passes}: the steps may be too large.")
+    return Reason("good", f"R has settled: it changed by {abs(drop):.1%} over {passes}.")
 
 
 def _residual(fit: Fit) -> Reason:
