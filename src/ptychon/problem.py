@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from .types import REAL, Array, BoolArray, FloatArray, IntArray, PtychonError
 
 #: Sub-pixel shifts are rounded to 1/16 px, so that shifted probes can be kept: at most 256 different ones.
 SHIFTS_PER_PIXEL = 16
+#: Variance of the square root of a Poisson count (Anscombe 1948).
+COUNT_VARIANCE = 1 / 4
 #: Bytes of frames that are read from disk at a time.
 BLOCK_BYTES = 64 * 2**20
 
@@ -66,6 +69,20 @@ class Problem:
     def subpixel(self) -> bool:
         """Whether any position lies between pixels."""
         return bool(np.any(self.shifts))
+
+    @cached_property
+    def noise_level(self) -> float:
+        """Variance of the amplitude noise, averaged over valid pixels: what is known, 0 where nothing is.
+
+        Counts have 1/4 where they are not small; a pixel that counted nothing can hardly be wrong by that much and takes 0,
+        a lower bound (in a scan with mostly empty pixels 1/4 everywhere would excuse any misfit).
+        """
+        if not self.counting:
+            return self.noise_variance or 0.0
+        block = range(0, len(self), 64)
+        total = sum(float((self.amplitude[i : i + 64] ** 2).clip(0, COUNT_VARIANCE).sum()) for i in block)
+        valid = float(self.mask.sum()) * (len(self) // len(self.mask))
+        return total / valid
 
     def mask_of(self, batch: Any) -> Array:
         """Masks of a batch, broadcastable to (B, P, Q)."""

@@ -25,6 +25,8 @@ from .types import ComplexArray, FloatArray, PtychonError, PtychonWarning
 
 #: Restarts of a failed run before it is given up.
 MAX_RESTARTS = 2
+#: Passes of rPIE before Ptycho-EP with an unknown probe.
+WARM_PASSES = 20
 #: Passes in a row below the tolerance before a run counts as converged.
 STILL_PASSES = 5
 
@@ -158,6 +160,7 @@ def reconstruct(
     seed: int = 0,
     subpixel: bool = True,
     tolerance: float | None = None,
+    warm_start: int | None = None,
     resume: Checkpoint | None = None,
     **options: Any,
 ) -> Result:
@@ -191,6 +194,9 @@ def reconstruct(
         Honour fractions of a pixel in the positions.
     tolerance : float, optional
         Stop when the object's relative change stays below this for five passes (engines that report it: "ep").
+    warm_start : int, optional
+        Passes of rPIE that make the first guess, beside `epochs`; default `WARM_PASSES` for Ptycho-EP where it learns the
+        probe and neither `object` nor `start` is given, since its EM steps find a probe only slowly; else 0.
     resume : Checkpoint, optional
         Go on bit for bit from where a run with these same arguments was stopped; `epochs` counts its passes too.
     **options
@@ -218,7 +224,14 @@ def reconstruct(
     if not isinstance(schedule, Schedule):
         shuffle = chosen.name in ("epie", "rpie") if shuffle is None else shuffle
         schedule = Schedule(kind=schedule or chosen.schedule, size=batch_size, shuffle=shuffle, seed=seed)
-    compile_seconds = warm_up(problem, chosen, ctx, len(first_probe), schedule)
+    if warm_start is None:
+        warm_start = WARM_PASSES if chosen.name == "ep" and chosen.moves_probe and start is None and object is None else 0
+    compile_seconds, guess = warm_up(problem, chosen, ctx, len(first_probe), schedule), None
+    if warm_start and resume is None:
+        guess = reconstruct(
+            problem, "rpie", epochs=warm_start, backend=ctx.backend, object=first_object, probe=first_probe, seed=seed
+        )
+        first_object, first_probe = guess.object, guess.probe
     before = start.epochs if start is not None else 0
     if resume is not None and (resume.engine != chosen.name or len(resume.errors) >= epochs):
         done = f"engine {resume.engine!r} after {len(resume.errors)} passes"
@@ -251,9 +264,9 @@ def reconstruct(
         backend=ctx.backend.name,
         options=_options(chosen),
         history={name: _column(name, rows, history, len(earlier)) for name in names},
-        settings={"epochs": epochs, "seed": seed, "subpixel": subpixel, "schedule": asdict(schedule)},
+        settings={"epochs": epochs, "seed": seed, "subpixel": subpixel, "schedule": asdict(schedule), "warm_start": warm_start},
         provenance={"ptychon": __version__, "backend": ctx.backend.describe()},
-        seconds=seconds,
+        seconds=seconds + (guess.seconds if guess is not None else 0.0),
         compile_seconds=compile_seconds,
     )
 

@@ -10,9 +10,6 @@ from ..distributed.comm import Comm, Serial
 from ..problem import Problem
 from ..types import Array
 
-#: Variance of the square root of a Poisson count (Anscombe 1948).
-COUNT_VARIANCE = 1 / 4
-
 
 @dataclass(frozen=True)
 class Context:

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 from ..problem import Problem
 from ..types import Array
-from .base import COUNT_VARIANCE, Context, Estimate, Report, State, blocks, check_range
+from .base import Context, Estimate, Report, State, blocks, check_range
 
 
 @dataclass(slots=True)
@@ -48,8 +48,8 @@ class DifferenceMap:
     probe_inertia : float in [0, 1)
         The same for the probe.
     power_bound : float
-        Radius of the modulus constraint: B in units of the variance of a frame (1/4 a pixel for counts, the known variance
-        for Gaussian noise; no bound where none is known).
+        Radius of the modulus constraint: B in units of the noise of a frame, `Problem.noise_level` a valid pixel (no bound
+        where the noise is not known).
     residual_every : int
         Passes between two measurements of the residual, which costs an FFT a frame.
     """
@@ -130,7 +130,7 @@ class DifferenceMap:
 
     def noise_power(self, problem: Problem) -> float:
         """B a valid pixel."""
-        return self.power_bound * (COUNT_VARIANCE if problem.counting else problem.noise_variance or 0.0)
+        return self.power_bound * problem.noise_level
 
     def _overlap(self, state: DMState, problem: Problem, batches: list[Any], ctx: Context) -> None:
         """Least-squares object, then probe, for the current exit waves; both in place of the old ones."""

@@ -32,9 +32,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from ..problem import Problem
+from ..problem import COUNT_VARIANCE, Problem
 from ..types import Array, PtychonError
-from .base import COUNT_VARIANCE, Context, Estimate, Report, State, blocks, check_range
+from .base import Context, Estimate, Report, State, blocks, check_range
 from .priors import BernoulliGauss, Gaussian
 
 #: Anscombe's constant: sqrt(n + 3/8) of a count n has the variance COUNT_VARIANCE for all but the smallest means.
