@@ -236,9 +236,16 @@ def reconstruct(
     if resume is not None and (resume.engine != chosen.name or len(resume.errors) >= epochs):
         done = f"engine {resume.engine!r} after {len(resume.errors)} passes"
         raise PtychonError(f"the checkpoint is of {done}; it cannot go on as {chosen.name!r} to {epochs} passes")
-    rows, state, seconds, chosen = _run(
-        problem, chosen, first_object, first_probe, ctx, schedule, epochs, callbacks, tolerance, before, resume
-    )
+    try:
+        rows, state, seconds, chosen = _run(
+            problem, chosen, first_object, first_probe, ctx, schedule, epochs, callbacks, tolerance, before, resume
+        )
+    except MemoryError as error:  # CuPy's own is a MemoryError too
+        waves = len(problem) * first_probe.size * 8
+        raise PtychonError(
+            f"out of memory: a wave for each of {len(problem)} positions, as 'dm' and 'ep' keep, takes {waves / 1e9:.1f} GB "
+            f"({error}); use rpie or epie, crop or bin the frames, or take fewer of them"
+        ) from None
     estimate = chosen.estimate(state, ctx)
     host = ctx.backend.to_host
     found_object, found_probe = host(estimate.object), host(estimate.probe)
