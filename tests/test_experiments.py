@@ -1,0 +1,99 @@
+"""The numerical experiments, each on a few small frames: that they run, and what they write."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.image import imsave
+
+from ptychon.types import PtychonError
+
+FOLDER = Path(__file__).parents[1] / "experiments"
+#: Enough of each to reach every line.
+SMALL = {
+    "sampling_ratio": ["--size", "160", "--steps", "16", "20"],
+    "blind": ["--size", "128", "--frame", "32", "--points", "4", "--steps", "6", "8"],
+    "uncertainty": ["--size", "160"],
+}
+
+
+@pytest.fixture
+def experiment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """An experiment as a module; its own folder comes first, as when it is run."""
+    monkeypatch.syspath_prepend(FOLDER)
+    return importlib.import_module(request.param)
+
+
+def table(path: Path) -> list[dict[str, Any]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("experiment", SMALL, indirect=True)
+def test_writes_table_and_figure(experiment: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["--trials", "2", "--epochs", "4", "--backend", "numpy", "-o", str(tmp_path / "new" / "folder")]
+    experiment.main([*SMALL[experiment.__name__], *common])
+    out = capsys.readouterr().out
+    assert "No --images: phantoms" in out
+    assert (tmp_path / "new/folder/figure.png").read_bytes().startswith(b"\x89PNG")
+    rows = table(tmp_path / "new/folder/table.csv")
+    printed = [line.split() for line in out.splitlines()]
+    for row in rows:
+        words = next(iter(row.values())).split()
+        assert any(line[: len(words)] == words for line in printed)
+    if experiment.__name__ == "sampling_ratio":
+        assert len(rows) == 5 * 2
+        assert float(rows[0]["ratio"]) > float(rows[1]["ratio"]) > 1
+        trials = [float(r["error_db"]) for r in table(tmp_path / "new/folder/trials.csv") if r["method"] == "EP"]
+        ours = [row for row in rows if row["method"] == "EP"]
+        assert [float(row["worst"]) for row in ours] == pytest.approx([min(trials[i : i + 2]) for i in (0, 2, 4, 6)], abs=0.01)
+    if experiment.__name__ == "blind":
+        assert len(rows) == 2 * 2 * 4
+        assert {row["method"] for row in rows} == {"ePIE", "rPIE", "DM", "EP + EM"}
+        assert all(0 < float(row["R of truth"]) < 1 for row in rows)
+    if experiment.__name__ == "uncertainty":
+        assert len(rows) == len(experiment.CASES) + 1
+        assert rows[-1]["case"] == "if the error bars were true"
+        assert all(0 <= float(row["50 %"]) <= float(row["95 %"]) <= 100 for row in rows)
+        assert table(tmp_path / "new/folder/histograms.csv")[0].keys() >= {"u", "expected"}
+
+
+@pytest.mark.parametrize("experiment", ["blind"], indirect=True)
+def test_photographs_are_divided_by_their_maximum(experiment: ModuleType, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pictures = {name: rng.integers(1, 200, (96, 96)).astype(np.uint8) for name in ("cameraman", "eagle")}
+    pictures |= {name: rng.integers(1, 200, (16, 16)).astype(np.uint8) for name in ("probe", "probe_init")}
+    for name, picture in pictures.items():
+        imsave(tmp_path / f"{name}.png", np.repeat(picture[..., None], 3, axis=-1))
+    found = experiment.common.sample("dense", tmp_path, 512)
+    amplitude, phase = (pictures[name] / pictures[name].max() for name in ("cameraman", "eagle"))
+    np.testing.assert_allclose(found, amplitude * np.exp(0.5j * np.pi * phase), atol=1e-6)
+    few = ["--steps", "6", "--points", "3", "--noise", "poisson", "--trials", "1", "--epochs", "3", "--textbook"]
+    experiment.main([*few, "--backend", "numpy", "--images", str(tmp_path), "-o", str(tmp_path)])
+    assert len(table(tmp_path / "table.csv")) == 4
+
+
+@pytest.mark.parametrize("experiment", ["sampling_ratio"], indirect=True)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--images", "nowhere"], "nowhere is not a folder"),
+        (["--images", "."], "cannot read the picture"),
+        (["--size", "64"], "no two positions"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    experiment: ModuleType, arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PtychonError, match=message):
+        experiment.main(arguments)
+    with pytest.raises(SystemExit) as stopped:
+        experiment.common.command(lambda: experiment.main(arguments))
+    assert stopped.value.code == 2
