@@ -125,7 +125,8 @@ class RPIE(_Iterative):
     probe_start : int
         First pass (from 0) that moves the probe.
     cool_from : int
-        As in `EPIE`.
+        First pass (from 0) whose steps shrink: pass e takes the steps times 1/(1 + (e - cool_from)/1.5), which averages the
+        noise of the last frames away. -1 is after two thirds of the passes `reconstruct` is asked for.
     """
 
     name: ClassVar[str] = "rpie"
