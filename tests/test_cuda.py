@@ -26,12 +26,10 @@ from ptychon.kernels._cupy_source import TILE, check, signatures, source
 from ptychon.reconstruct import iterate
 from ptychon.schedule import Schedule
 
-#: One worker runs the whole file, so that its last test knows what the others launched.
-pytestmark = pytest.mark.xdist_group("cuda")
 P, Q = FRAME
 N = P * Q
 REFERENCE, NUMBA = Context(get_backend("reference")), Context(get_backend("numpy", threads=1))
-#: Names of all kernels that some test launched; the last test compares them with those there are.
+#: Names of all kernels that some test launched; the last test compares them with those there are (a file has one worker).
 launched: set[str] = set()
 
 
