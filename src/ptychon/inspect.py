@@ -25,6 +25,8 @@ _FFTS = {"pie": 4.0, "epie": 4.5, "rpie": 4.5, "dm": 11.0, "ep": 5.0}
 _BYTES = {"pie": 4, "epie": 4, "rpie": 4, "dm": 20, "ep": 12}
 #: Pixels of an object that nobody has.
 _LARGEST_OBJECT = 2**31
+#: Counts a pixel below which full steps follow the noise (a measured scan with 5 wants a tenth of them, one with 28 does not).
+_FEW_COUNTS = 10
 #: A window of the far field should be this many steps wide, for windows (and probes of half their width) to overlap.
 _STEPS_PER_WINDOW = 4.0
 
@@ -296,6 +298,11 @@ def _advice(data: Dataset, about: Mapping[str, Any], look: Survey) -> list[str]:
     mean = float(look.counts.mean())
     if data.counting and 0 < mean < 200:
         advice.append(f"frames hold {mean:.0f} counts on average: many passes would fit noise; try --engine ep, and stop early")
+    elif data.counting and 0 < mean < _FEW_COUNTS * math.prod(data.frame_shape):
+        advice.append(
+            f"a pixel counts {mean / math.prod(data.frame_shape):.2g} on average: full steps would follow the noise; try "
+            f"--set object_step=0.1 --set probe_step=0.1"
+        )
     memory = min(engine["memory"] for engine in about["engines"].values())
     if memory > 8e9:
         advice.append(f"{memory / 1e9:.0f} GB are needed at least: --crop, --bin 2 or --frames ::2 make it less")
