@@ -415,7 +415,7 @@ class EP64:
         z, v_hat, noise = self.output(z_c, 1 / g_c, self.y[j], self.v)
         z, v_hat, noise = np.where(valid, z, z_c), np.where(valid, v_hat, 1 / g_c), np.where(valid, noise, 0)
         g_hat = 1 / v_hat.mean()
-        if g_hat <= 1.01 * g_c:  # nothing learned
+        if g_hat <= 1.0001 * g_c:  # nothing learned
             self.skipped += 1
             return noise.sum(), misfit
         g_n = g_hat - g_c

@@ -295,6 +295,19 @@ def test_a_run_that_learns_nothing_is_never_a_result():
     assert not any("prior_start" in m for m in messages)  # the Gaussian prior has no start
 
 
+def test_frames_that_add_little_each_add_up():
+    """1600 frames of few counts that measure every pixel a thousand times: what one frame adds is no failure."""
+    truth = phantoms.complex_object(phantoms.texture((32, 32), 1), phantoms.cell((32, 32), 2))
+    positions = scan.raster((40, 40), 0.4, whole=False)
+    s = simulate(truth, probes.gaussian((16, 16), 7), positions, noise="poisson", mean_counts=200)
+    assert metrics.sampling_ratio(Problem.from_dataset(s.dataset), s.probe) > 700
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PtychonWarning)
+        result = run(s, 10)
+    assert result.history["skipped"].max() == 0
+    assert decibel(result, s) > 14  # measured: 15.7
+
+
 def test_laplace_from_a_constant_start_is_replaced():
     """Its variance diverges where the first detector waves vanish; the second run is Rician and a good one."""
     s = sparse()

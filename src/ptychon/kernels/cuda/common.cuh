@@ -15,7 +15,7 @@
 // Same meaning and value as in kernels/reference.py.
 #define TINY 1e-18f
 #define CAVITY_FLOOR 1e-3f
-#define EXTRINSIC_GAIN 1e-2f
+#define EXTRINSIC_GAIN 1e-4f
 #define VARIANCE_FLOOR 1e-6f
 #define KAPPA_MAX 1e7f
 
