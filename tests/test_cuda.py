@@ -490,7 +490,7 @@ def test_belief_cavity_and_message(extreme):
     assert rel(belief, wanted) < 1e-6
     assert rel(psi, psi_c) < 1e-5
     assert cavities[:, 0] == pytest.approx(g_c, rel=1e-5)
-    back, v_hat = up(single(rng, 2, P, Q)), (1 / (g_c * [1.5, 1.005])).astype(np.float32)
+    back, v_hat = up(single(rng, 2, P, Q)), (1 / (g_c * [1.5, 1.00005])).astype(np.float32)
     if extreme:
         v_hat[0] = 0
     phi, new, skipped = reference.damped_message(back, v_hat, psi_c, g_c, messages[s], g[s], 0.7)
