@@ -19,14 +19,23 @@ from typing import Any
 import numpy as np
 import scipy.fft
 
-from ..kernels.reference import BESSEL_A, BESSEL_B, BESSEL_C, BESSEL_D, KAPPA_MAX
+from ..kernels.reference import (
+    BESSEL_A,
+    BESSEL_B,
+    BESSEL_C,
+    BESSEL_D,
+    CAVITY_FLOOR,
+    EXTRINSIC_GAIN,
+    KAPPA_MAX,
+    VARIANCE_FLOOR,
+)
 from ..problem import Problem
 from ..types import Array, ComplexArray, FloatArray, PtychonError
 
 #: Moduli below this are zero.
 TINY = np.float32(1e-18)
-#: Least cavity precision and least denominator of the probe update of expectation propagation, relative.
-CAVITY_FLOOR, PROBE_RIDGE = np.float32(1e-3), np.float32(1e-2)
+#: Least denominator of the probe update of expectation propagation, relative to its maximum.
+PROBE_RIDGE = np.float32(1e-2)
 
 
 def fft2(a: Array) -> Any:
@@ -154,13 +163,15 @@ def ep(
     for j, (Lambda, eta) in enumerate(beliefs):
         phi = messages[j]
         g_b = 1 / (p2 / Lambda).mean()
-        g_c = max(g_b - g[j], CAVITY_FLOOR * g_b)
+        g_c = max(g_b - g[j], np.float32(CAVITY_FLOOR) * g_b)
         belief = P * (eta / Lambda)
         if measure:
             total += misfit(belief, y[j])
         psi = (g_b / g_c) * belief - (g[j] / g_c) * phi
         wave, variance = rician(fft2(psi), 1 / g_c, y[j], np.float32(v))
-        g_hat = 1 / variance
+        g_hat = 1 / max(variance, np.float32(VARIANCE_FLOOR) / g_c)
+        if not g_hat > np.float32(1 + EXTRINSIC_GAIN) * g_c:
+            continue  # the data taught nothing
         g_n = g_hat - g_c
         new = (d * g_hat / g_n) * ifft2(wave) - (d * g_c / g_n) * psi + (1 - d) * phi
         g_new = 1 / (d / np.sqrt(g_n) + (1 - d) / np.sqrt(g[j])) ** 2
