@@ -71,7 +71,7 @@ def measure(given: argparse.Namespace) -> tuple[list[Row], list[Row]]:
 
 def draw(table: Sequence[Row]) -> Any:
     """Two panels, one an object."""
-    picture = common.figure(9, 4)
+    picture = common.figure(9, 4.3)
     panels = picture.subplots(1, 2, sharey=True)
     for axes, kind in zip(panels, ("dense", "sparse"), strict=True):
         names = [name for k, name, *_ in METHODS if k == kind]
@@ -80,8 +80,8 @@ def draw(table: Sequence[Row]) -> Any:
             common.band(axes, (row["ratio"] for row in rows), rows, colour, name, marker)
         axes.set(title=f"{kind} object", xlabel="measured amplitudes / lit object pixels")
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False, loc="lower right" if kind == "dense" else "center right")
     panels[0].set_ylabel("error of the object, dB (larger is better)")
+    picture.legend(*panels[-1].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     picture.suptitle("median, quartiles (band) and worst trial (open)", fontsize=9)
     return picture
 
