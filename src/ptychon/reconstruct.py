@@ -394,4 +394,5 @@ def _first_guess(
         raise PtychonError(f"the first object has shape {object.shape}; the problem needs {problem.object_shape}")
     if not np.isfinite(object).all():
         raise PtychonError("the first object has values that are not finite")
-    return object.astype(np.complex64), probe.astype(np.complex64)
+    # rows in memory as compiled loops run over them; files of other languages store columns
+    return np.ascontiguousarray(object, np.complex64), np.ascontiguousarray(probe, np.complex64)
