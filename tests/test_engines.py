@@ -537,6 +537,7 @@ ENGINES = {
         {"probe_updates": 0, "prior": "sparse", "prior_start": 1, "sparse_density": 0.7},
         ("sequential", "minibatch"),
     ),
+    "ep-counts": ({"probe_updates": 0, "residual_every": 2}, ("sequential", "minibatch")),
     "ep-probe": ({"probe_updates": 1, "probe_start": 1, "learn_noise": True, "noise_start": 1}, ("sequential", "minibatch")),
 }
 SWEEPS = [(name, kind) for name, (_, kinds) in ENGINES.items() for kind in kinds]
@@ -558,6 +559,8 @@ def test_compiled_sweeps(name, kind, settings):
     """
     passes = 1 if "laplace" in name else 3
     case = make_case(**settings, modes=2 if name in ("pie", "epie", "rpie", "dm") else 1)
+    if name == "ep-counts":
+        case = replace(case, problem=replace(case.problem, counting=True, noise_variance=None))
     engine = make(name.split("-")[0], **ENGINES[name][0])
     schedule = Schedule(kind=kind, size=5)
     found = []

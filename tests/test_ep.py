@@ -13,10 +13,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from _problems import distance, make_case
+from _problems import distance, make_case, normal
 from ptychon import Problem, PtychonError, PtychonWarning, metrics, phantoms, probes, scan
 from ptychon.backends import get_backend
 from ptychon.engines import Context, make
+from ptychon.engines.priors import BernoulliGauss
 from ptychon.reconstruct import iterate, reconstruct
 from ptychon.schedule import Schedule
 from ptychon.simulate import simulate
@@ -266,6 +267,22 @@ def test_sparse_prior_after_the_gaussian_has_converged():
     assert plain.object_std[0, 0] == 1
     # before its first sweep the prior has no say
     assert np.array_equal(run(s, 20, prior="sparse", prior_start=20).object, run(s, 20).object)
+
+
+def test_sparse_message_is_the_matched_belief_less_what_came_in():
+    """Times the incoming message it has the mean and variance of the exact belief, or where that cannot be the mean alone."""
+    rng = np.random.default_rng(0)
+    V = (10 ** rng.uniform(-4, 4, (40, 40))).astype(np.float32)
+    m = (np.sqrt(V + (rng.random(V.shape) < 0.3)) * normal(rng, V.shape)).astype(np.complex64)
+    precision, natural = 1 / V, m / V
+    kernels = get_backend("reference").kernels
+    g, h = BernoulliGauss(0.2, 2.0).message(precision, natural, kernels, np)
+    mean, variance, _ = kernels.bernoulli_gauss(m, V, 0.2, 2.0)
+    assert (g > 0).all()
+    assert np.allclose((natural + h) / (precision + g), mean, rtol=1e-3, atol=1e-4)
+    possible = (1 / variance > 1.001 * precision) & (variance > 1.001e-4 * V * 2 / (V + 2))
+    assert 0.2 < possible.mean() < 1
+    assert np.allclose(((precision + g) * variance)[possible], 1, rtol=1e-4)
 
 
 def test_sparse_prior_at_once_fails_and_starts_again():

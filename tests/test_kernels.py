@@ -427,7 +427,7 @@ def test_damped_message():
     """Undamped it is posterior/cavity; damped the mean and the standard deviation mix linearly; 1e-4 gained is too little."""
     rng = np.random.default_rng(7)
     posterior, centre, old = (_patches(rng, 3) for _ in range(3))
-    g_c, precision = np.array([1.0, 2.0, 3.0]), np.array([0.5, 0.7, 0.9])
+    g_c, precision = np.array([1.0, 2.0, 3.0]), np.array([1.5, 0.7, 0.9])
     variance = 1 / (g_c * [1.5, 1.00009, 1.02])
     column = np.s_[:, None, None]
     phi, g, skipped = reference.damped_message(posterior, variance, centre, g_c, old, precision, 1.0)

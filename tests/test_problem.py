@@ -113,6 +113,18 @@ def test_amplitudes_are_roots_with_zero_frequency_first(dtype):
     assert problem.amplitude[2, 0, 0] == np.float32(np.sqrt(float(data.patterns[2, P // 2, Q // 2])))
 
 
+def test_zero_frequency_of_odd_frames():
+    """[P//2, Q//2] goes to [0, 0], for odd sizes too, in amplitudes and masks."""
+    frames, mask = np.zeros((2, 7, 9)), np.ones((7, 9), bool)
+    frames[:, 3, 4] = 4
+    mask[3, 5] = False
+    problem = Problem.from_dataset(Dataset(patterns=frames, positions=np.zeros((2, 2)), mask=mask))
+    assert (problem.amplitude[:, 0, 0] == 2).all()
+    assert problem.amplitude.sum() == 4
+    assert not problem.mask[0, 0, 1]
+    assert (~problem.mask).sum() == 1
+
+
 def test_near_field_frames_are_images_and_stay():
     setting = {"wavelength": 1e-10, "distance": 0.01, "pixel_size": 1e-7}
     problem = Problem.from_dataset(dataset(positions=POSITIONS * 1e-7, geometry="near", **setting))
