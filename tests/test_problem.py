@@ -156,6 +156,17 @@ def test_noise_that_is_known():
     assert not Problem.from_dataset(dataset(noise_variance=0.5)).counting
 
 
+def test_noise_level():
+    """1/4 for a pixel that counted something, 0 for one that did not or is masked; or the known variance; or 0."""
+    counts, mask = np.zeros((2, 4, 4), np.uint16), np.ones((4, 4), bool)
+    counts[:, 0, :3], counts[1, 3, 3] = 7, 9
+    mask[0, 0] = False
+    problem = Problem.from_dataset(Dataset(patterns=counts, positions=np.zeros((2, 2)), mask=mask))
+    assert problem.noise_level == pytest.approx(0.25 * 5 / 30)
+    assert Problem.from_dataset(dataset(noise_variance=0.3)).noise_level == 0.3
+    assert Problem.from_dataset(dataset(counting=False)).noise_level == 0
+
+
 class Lazy:
     """Frames on disk: sliced a block at a time, never as a whole."""
 

@@ -116,6 +116,21 @@ def test_the_probe_of_the_data_set_is_the_first_guess():
     assert np.array_equal(given.probe, star().probe)
 
 
+def test_blind_ep_begins_with_rpie():
+    """20 passes of it, beside its own, unless it is given an object, a result, a known probe or other orders."""
+    first = run("rpie", 20)
+    by_hand = run("ep", 3, object=first.object, probe=first.probe)
+    for options in ({}, {"warm_start": 20}):
+        r = run("ep", 3, **options)
+        assert np.array_equal(r.object, by_hand.object)
+        assert r.epochs == len(r.errors) == 3
+        assert r.settings["warm_start"] == 20
+    assert by_hand.settings["warm_start"] == 0
+    for options in ({"probe_updates": 0}, {"start": first}, {"warm_start": 0}):
+        assert run("ep", 1, **options).settings["warm_start"] == 0
+    assert run("rpie", 1).settings["warm_start"] == 0
+
+
 def test_iterate_goes_on_from_a_state():
     """Two passes and three more are five, bit for bit: order and schedules are functions of the pass."""
     case, engine, ctx = make_case(subpixel=True), make("rpie"), cpu()
