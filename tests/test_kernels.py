@@ -83,6 +83,7 @@ def _table():
     precision, natural, probes, shifts, index, *rest = _beliefs(rng)
     table["message_sums"] = [(precision, natural, probes, index, *rest)]
     table["probe_force"] = [(precision, natural, probes, shifts, index, *rest)]
+    table["quotient"] = [(natural, precision, field), (natural, precision, 1.01 * natural / precision)]
     mean, variance = 2 * normal(rng, (25, 23)), 10 ** rng.uniform(-3, 2, (25, 23))
     table["bernoulli_gauss"] = [(mean, variance, 0.1, 1.0), (1e3 * mean, 1e6 * variance, 0.6, 1e6)]
     return table
@@ -472,6 +473,15 @@ def test_message_sums_and_probe_force_by_hand():
     reference.message_sums(precision, natural, probes, index, corners, g, messages)
     assert np.allclose(precision, Lambda)
     assert np.allclose(natural, eta)
+
+
+def test_quotient_by_hand():
+    """(6, 8i)/2 is (3, 4i) of norm 5; from (3, 0) it moved by 4."""
+    for kernels in (reference, get_backend("numpy").kernels):
+        num, old = np.array([[6, 8j]], np.complex64), np.array([[3, 0]], np.complex64)
+        new, change = kernels.quotient(num, np.full((1, 2), 2, np.float32), old)
+        assert np.allclose(new, [[3, 4j]])
+        assert float(change) == pytest.approx(0.8)
 
 
 # ---------------------------------------------------------------- sparse prior

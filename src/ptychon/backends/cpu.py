@@ -21,7 +21,7 @@ def numpy_backend(threads: int | None = None) -> Backend:
     threads : int, optional
         Threads for engines whose frames are independent of each other; default the number of cores, at most 16.
     """
-    from ..kernels import _numba, fused
+    from ..kernels import _numba_table, fused
 
     threads = _threads(threads)
     return Backend(
@@ -29,7 +29,7 @@ def numpy_backend(threads: int | None = None) -> Backend:
         xp=np,
         fft2=_fft2,
         ifft2=_ifft2,
-        kernels=build(_numba),
+        kernels=build(_numba_table),
         threads=threads,
         fast_step=lambda engine, problem, batches: fused.find(engine, problem, batches, threads),
         facts={"device": "CPU", "FFT": "ducc (rocket-fft inside fused kernels, scipy.fft outside)"},

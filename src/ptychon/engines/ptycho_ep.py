@@ -183,6 +183,10 @@ class PtychoEP:
         known = self.noise_variance or problem.counting or problem.noise_variance is not None
         return self.learn_noise or not known
 
+    def learns_at(self, problem: Problem, epoch: int) -> bool:
+        """Whether sweep `epoch` (counted from 0) learns it; only then are its moments needed."""
+        return self.learns(problem) and epoch >= self.noise_start
+
     def step(self, state: EPState, problem: Problem, batches: list[Any], ctx: Context) -> tuple[EPState, Report]:
         k, xp, propagate = ctx.backend.kernels, ctx.backend.xp, problem.propagator
         posterior = k.laplace if self.uses_laplace(state) else k.rician
@@ -219,7 +223,7 @@ class PtychoEP:
         """What follows the visits of a sweep: noise variance, probe, rebuilding, mean object."""
         xp, valid = ctx.backend.xp, problem.mask.sum() * (len(problem) // len(problem.mask))
         used = state.noise_variance
-        if self.learns(problem) and state.epoch >= self.noise_start:
+        if self.learns_at(problem, state.epoch):
             new = xp.clip((noise / valid).astype("float32"), used / 10, used * 10)
             state.noise_variance = xp.maximum(new, NOISE_FLOOR * state.power)
         moves = state.epoch >= self.probe_start
@@ -227,8 +231,7 @@ class PtychoEP:
             self._update_probe(state, problem, ctx)
         if (self.moves_probe and moves) or state.epoch % REBUILD_EVERY == REBUILD_EVERY - 1:
             self._rebuild(state, problem, ctx)
-        old, state.object = state.object, state.natural / state.precision
-        change = xp.sqrt(ctx.backend.kernels.abs2(state.object - old).sum() / ctx.backend.kernels.abs2(state.object).sum())
+        state.object, change = ctx.backend.kernels.quotient(state.natural, state.precision, state.object)
         state.epoch += 1
         extra = {"change": change, "skipped": skips / len(problem), "noise_variance": used}
         if misfit is not None:

@@ -1,6 +1,6 @@
 """Kernels: the few array operations every engine is written in.
 
-`reference` is the specification. `_numba` and `_cupy` may replace any name in it, with the same signature and the same
+`reference` is the specification. `_numba_table` and `_cupy` may replace any name in it, with the same signature and the same
 result; a name they lack falls back to the reference. tests/test_kernels.py compares every name on every backend.
 """
 

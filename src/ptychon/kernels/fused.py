@@ -73,7 +73,7 @@ def _iterative(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *,
 
 
 def _ep(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, apart: bool, threads: int) -> tuple[Any, Any]:
-    measure = state.epoch % engine.residual_every == 0
+    measure, learn = state.epoch % engine.residual_every == 0, engine.learns_at(problem, state.epoch)
     engine.update_prior(state, ctx)
     belief = state.precision, state.natural
     scan = state.probes, problem.shift_index, problem.corners
@@ -81,7 +81,7 @@ def _ep(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, apart:
     sums = np.zeros((len(problem), 4))
     data: tuple[Any, ...] = (
         *(state.messages, state.message_precision, *scan, problem.amplitude, problem.mask),
-        *(f4(model[0]), f4(model[1]), model[2], f4(model[3]), *_transfer(problem), measure, sums),
+        *(f4(model[0]), f4(model[1]), model[2], f4(model[3]), *_transfer(problem), measure, learn, sums),
     )
     if threads == 1 and apart:
         _numba_ep.ep_visits(_order(batches)[0], *belief, *data)

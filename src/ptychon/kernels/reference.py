@@ -23,6 +23,7 @@ __all__ = [
     "message_sums",
     "modulus_projection",
     "probe_force",
+    "quotient",
     "rician",
     "scatter_add",
     "shift",
@@ -287,6 +288,21 @@ def probe_force(
         force += shift(pull[:, None], shifts[index[b]], -1).sum(axis=0)
         weight += (gain * (abs2(mu) + variance)).sum(axis=0)
     return force, weight
+
+
+def quotient(num: Array, den: Array, old: Array) -> tuple[Array, Array]:
+    """num/den, and how far that is from `old`: ||num/den - old||/||num/den||.
+
+    Parameters
+    ----------
+    num, old : (H, W) complex; den : (H, W) float
+
+    Returns
+    -------
+    (H, W) complex, 0-d float
+    """
+    new = num / den
+    return new, namespace(new).sqrt(abs2(new - old).sum() / abs2(new).sum())
 
 
 def _blocks(n: int, size: int = 16) -> list[slice]:
