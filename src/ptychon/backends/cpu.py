@@ -12,6 +12,9 @@ from ..kernels import build
 from ..types import Array, PtychonError
 from .base import Backend
 
+#: What transforms waves, and where.
+FFT = "inside fused kernels: own vector code for sides 16, 32, ..., 1024, else ducc (rocket-fft); outside: scipy.fft"
+
 
 def numpy_backend(threads: int | None = None) -> Backend:
     """NumPy arrays with fused Numba kernels.
@@ -32,7 +35,7 @@ def numpy_backend(threads: int | None = None) -> Backend:
         kernels=build(_numba_table),
         threads=threads,
         fast_step=lambda engine, problem, batches: fused.find(engine, problem, batches, threads),
-        facts={"device": "CPU", "FFT": "ducc (rocket-fft inside fused kernels, scipy.fft outside)"},
+        facts={"device": "CPU", "FFT": FFT},
     )
 
 

@@ -15,6 +15,7 @@ from rocket_fft import c2c
 
 from ..types import Array
 from . import reference
+from ._numba_fft import fft2_small
 
 F = TypeVar("F", bound=Callable[..., Any])
 f4 = np.float32
@@ -45,8 +46,9 @@ def inner(function: F) -> F:
 @inner
 def fft(a: Array, out: Array, forward: bool) -> None:
     """Orthonormal 2-D FFT over the last two axes of (K, P, Q) complex64 arrays; `out` may be `a`."""
-    axes = np.array([1, 2])
-    c2c(a, out, axes, forward, 1.0 / np.sqrt(a.shape[1] * a.shape[2]), 1)
+    if not fft2_small(a, out, forward):
+        axes = np.array([1, 2])
+        c2c(a, out, axes, forward, 1.0 / np.sqrt(a.shape[1] * a.shape[2]), 1)
 
 
 @inner
