@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,13 @@ import click
 @click.command(
     name="bench",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="\b\nExamples\n  ptychon bench\n  ptychon bench many --engine ep --threads 2 --json ep.json\n",
+    epilog="""\b
+Examples
+  ptychon bench
+  ptychon bench many --engine ep --threads 2 --json ep.json
+  ptychon bench --peers --threads 1 --threads 2
+  ptychon bench --peers -e ptychon -e ptychi:lsqml --peers-dir /scratch/peers
+""",
 )
 @click.argument("names", nargs=-1, metavar="[CASE]...")
 @click.option("-e", "--engine", "engines", multiple=True, help="pie, epie, rpie, dm, ep or ep+em; default all. Repeatable.")
@@ -27,6 +34,14 @@ import click
 @click.option("--textbook/--no-textbook", default=True, help="Compare with plain NumPy code (default) or do not.")
 @click.option("--reference", is_flag=True, help="Time also what would run on the slow reference kernels.")
 @click.option("--json", "output", type=click.Path(dir_okay=False), help="Write everything measured to a file; - is the screen.")
+@click.option(
+    "--peers", "with_peers", is_flag=True, help="Compare with other packages, each installed in an environment of its own."
+)
+@click.option(
+    "--peers-dir", type=click.Path(file_okay=False), help="For those environments (several GB); default in your cache."
+)
+@click.option("--peer-passes", type=click.IntRange(min=2), default=200, show_default=True, help="Most passes of each.")
+@click.option("--peer-seconds", type=float, default=60.0, show_default=True, help="Most processor seconds of each.")
 def command(
     names: tuple[str, ...],
     engines: tuple[str, ...],
@@ -40,10 +55,18 @@ def command(
     textbook: bool,
     reference: bool,
     output: str | None,
+    with_peers: bool,
+    peers_dir: str | None,
+    peer_passes: int,
+    peer_seconds: float,
 ) -> None:
     """Time the engines on named problems, each in turn with plain NumPy code and with its two FFTs alone.
 
     CASES are default, large, many, modes, star and star-subpixel; without any, default.
+
+    With --peers: the same simulated scan for Ptychon and for Pty-Chi, PtyLab, phaser and CDTools, which are downloaded and
+    installed in --peers-dir at the first time and kept there; time of a position and error of the object against seconds.
+    -e then names packages (ptychon, ptychi, ptylab, phaserem, cdtools) or package:algorithm.
     """
     from ..io.hdf5 import check_writable
     from . import cases
@@ -52,6 +75,11 @@ def command(
     screen = output == "-"
     if output is not None and not screen:
         check_writable(output)
+    if with_peers:
+        if names:
+            raise click.UsageError("--peers has a scan of its own; leave out the cases")
+        _beside_peers(engines, threads, peers_dir, peer_passes, peer_seconds, output)
+        return
     reports = []
     for name in names or ("default",):
         case = cases.make(name, points=points, noise=noise)
@@ -79,6 +107,23 @@ def command(
                     click.echo(table(report))
     text = json.dumps(reports, indent=1)
     if screen:
+        click.echo(text)
+    elif output is not None:
+        Path(output).write_text(text + "\n")
+
+
+def _beside_peers(
+    wanted: tuple[str, ...], threads: tuple[int, ...], folder: str | None, passes: int, seconds: float, output: str | None
+) -> None:
+    from .peers_run import compare
+    from .peers_table import table as peers_table
+
+    place = Path(folder or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "ptychon" / "peers").expanduser()
+    report = compare(wanted, threads, place, passes=passes, seconds=seconds, say=lambda text: click.echo(text, err=True))
+    text = json.dumps(report, indent=1)
+    if output != "-":
+        click.echo(peers_table(report))
+    if output == "-":
         click.echo(text)
     elif output is not None:
         Path(output).write_text(text + "\n")

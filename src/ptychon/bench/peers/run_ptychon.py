@@ -1,0 +1,67 @@
+"""Ptychon itself, under the same clock: its numpy backend, with its defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from _adapter import THREADS, Run, main
+from _adapter import Problem as Given
+
+from ptychon.backends import get_backend
+from ptychon.dataset import Dataset
+from ptychon.engines import Context, make
+from ptychon.problem import Problem
+from ptychon.reconstruct import WARM_PASSES, iterate, warm_up
+from ptychon.schedule import Schedule
+
+
+def start(problem: Given, algorithm: str, passes: int) -> Run:
+    data = Dataset(
+        patterns=problem.patterns,
+        positions=problem.corners + np.array(problem.probe.shape) // 2 - np.array(problem.object.shape) // 2,
+        object_shape=problem.object.shape,
+    )
+    local = Problem.from_dataset(data)
+    ctx = Context(get_backend("numpy", threads=THREADS))
+    found: dict[str, Any] = {"object": problem.object, "probe": problem.probe[None]}
+
+    def some(name: str, count: int, after: Callable[[], None]) -> None:
+        engine = made(name, count)
+        schedule = Schedule(kind=engine.schedule, shuffle=name in ("epie", "rpie"))
+        steps = iterate(local, engine, found["object"], found["probe"], ctx=ctx, schedule=schedule)
+        for progress in islice(steps, count):
+            found["estimate"] = engine.estimate(progress.state, ctx)
+            after()
+        found["object"], found["probe"] = found["estimate"].object, found["estimate"].probe
+
+    def made(name: str, count: int) -> Any:
+        engine = make(name)
+        # as `reconstruct` does
+        return replace(engine, cool_from=-(-2 * count // 3)) if hasattr(engine, "cool_from") else engine
+
+    # as `reconstruct` does: EM finds an unknown probe only slowly
+    warm = min(WARM_PASSES, passes - 1) if algorithm == "ep" else 0
+
+    for name in {algorithm, "rpie"} if warm else {algorithm}:
+        warm_up(local, made(name, passes), ctx)
+
+    def loop(after: Callable[[], None]) -> None:
+        if warm:
+            some("rpie", warm, after)
+        some(algorithm, passes - warm, after)
+
+    def state() -> tuple[Any, Any]:
+        return found["estimate"].object, found["estimate"].probe[0]
+
+    settings = {name: value for name, value in asdict(made(algorithm, passes)).items() if isinstance(value, (int, float, str))}
+    if algorithm == "ep":
+        settings["rPIE passes first"] = warm
+    return Run(loop, state, settings, ("ptychon", "numba", "rocket-fft"), warm)
+
+
+if __name__ == "__main__":
+    main(start)
