@@ -48,11 +48,11 @@ def test_which_sides_are_transformed_in_vectors():
     """Powers of two from 16 to 1024, where the processor has 256-bit vectors; others are left alone."""
     for n in (16, 64, 1024):
         a = waves((n, 16))
-        assert _numba_fft.fft2_small(a, a, True) == _numba_fft.WIDE
+        assert _numba_fft.fft2_small(a, a, True, 0, a.shape[1]) == _numba_fft.WIDE
     for shape in ((8, 16), (16, 8), (2048, 16), (48, 16), (16, 100)):
         a = waves(shape)
         kept = a.copy()
-        assert not _numba_fft.fft2_small(a, a, True)
+        assert not _numba_fft.fft2_small(a, a, True, 0, a.shape[1])
         assert np.array_equal(a, kept)
 
 
@@ -64,7 +64,7 @@ worst = 0.0
 for shape in ((64, 128), (16, 32)):
     a = (rng.standard_normal((1, *shape)) + 1j * rng.standard_normal((1, *shape))).astype(np.complex64)
     exact = np.fft.fft2(a.astype(complex), norm="ortho")
-    if f.fft2_small(a, a, True):
+    if f.fft2_small(a, a, True, 0, a.shape[1]):
         worst = max(worst, float(np.linalg.norm(a - exact) / np.linalg.norm(exact)))
 print(f.LANES, f.WIDE, worst)
 """

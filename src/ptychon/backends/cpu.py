@@ -26,7 +26,7 @@ def numpy_backend(threads: int | None = None) -> Backend:
     """
     from ..kernels import _numba_table, fused
 
-    threads = _threads(threads)
+    threads, kept = _threads(threads), fused.Kept()
     return Backend(
         name="numpy",
         xp=np,
@@ -34,7 +34,7 @@ def numpy_backend(threads: int | None = None) -> Backend:
         ifft2=_ifft2,
         kernels=build(_numba_table),
         threads=threads,
-        fast_step=lambda engine, problem, batches: fused.find(engine, problem, batches, threads),
+        fast_step=lambda engine, problem, batches: fused.find(engine, problem, batches, threads, kept),
         facts={"device": "CPU", "FFT": FFT},
     )
 

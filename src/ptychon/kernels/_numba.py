@@ -46,7 +46,13 @@ def inner(function: F) -> F:
 @inner
 def fft(a: Array, out: Array, forward: bool) -> None:
     """Orthonormal 2-D FFT over the last two axes of (K, P, Q) complex64 arrays; `out` may be `a`."""
-    if not fft2_small(a, out, forward):
+    fft_within(a, out, forward, 0, a.shape[1])
+
+
+@inner
+def fft_within(a: Array, out: Array, forward: bool, top: int, bottom: int) -> None:
+    """`fft` where rows outside top..bottom-1 are zero in both arrays (forward) or are not wanted (backward)."""
+    if not fft2_small(a, out, forward, top, bottom):
         axes = np.array([1, 2])
         c2c(a, out, axes, forward, 1.0 / np.sqrt(a.shape[1] * a.shape[2]), 1)
 
@@ -68,12 +74,18 @@ def multiply_rows(a: Array, b: Array, conjugate: bool) -> None:
 @inner
 def propagate(a: Array, out: Array, transfer: Array, near: bool, forward: bool) -> None:
     """Far field: one FFT. Near field: FFT, times the transfer function (its conjugate backwards), inverse FFT."""
+    propagate_within(a, out, transfer, near, forward, 0, a.shape[1])
+
+
+@inner
+def propagate_within(a: Array, out: Array, transfer: Array, near: bool, forward: bool, top: int, bottom: int) -> None:
+    """`propagate` where rows outside top..bottom-1 are zero in both arrays (forward) or are not wanted (backward)."""
     if near:
-        fft(a, out, True)
+        fft_within(a, out, True, top if forward else 0, bottom if forward else a.shape[1])
         multiply_rows(out, transfer, not forward)
-        fft(out, out, False)
+        fft_within(out, out, False, 0 if forward else top, a.shape[1] if forward else bottom)
     else:
-        fft(a, out, forward)
+        fft_within(a, out, forward, top, bottom)
 
 
 @inner
@@ -100,40 +112,76 @@ def unshift_add(spectrum: Array, ramp_y: Array, ramp_x: Array, out: Array) -> No
 
 
 @inner
-def exit_wave(O: Array, y0: int, x0: int, P: Array, psi: Array) -> Any:
-    """psi = P O on one window; returns max |O|^2 over it."""
-    peak = ZERO
+def support(P: Array) -> tuple[int, int]:
+    """First and last-but-one row on which a probe (K, P, Q) is not exactly zero: what a known probe never lights is skipped."""
+    top, bottom = 0, P.shape[1]
+    while top < bottom and not P[:, top].any():
+        top += 1
+    while bottom > top and not P[:, bottom - 1].any():
+        bottom -= 1
+    return top, bottom
+
+
+@inner
+def exit_wave(O: Array, y0: int, x0: int, P: Array, psi: Array, top: int, bottom: int) -> None:
+    """psi = P O on rows top..bottom-1 of one window."""
     for k in range(P.shape[0]):
-        for r in range(P.shape[1]):
+        for r in range(top, bottom):
             o, p, s = O[y0 + r, x0 : x0 + P.shape[2]], P[k, r], psi[k, r]
             for c in range(P.shape[2]):
                 s[c] = p[c] * o[c]
-                peak = max(peak, o[c].real * o[c].real + o[c].imag * o[c].imag)
-    return peak
+
+
+# Maxima are kept by column, for a running maximum of one number does not vectorise.
+
+
+@inner
+def exit_wave_peak(O: Array, y0: int, x0: int, P: Array, psi: Array, top: Array) -> Any:
+    """psi = P O on one window; returns max |O|^2 over it. `top` (Q,) is room."""
+    top[:] = ZERO
+    for r in range(P.shape[1]):
+        o, p, s = O[y0 + r, x0 : x0 + P.shape[2]], P[0, r], psi[0, r]
+        for c in range(P.shape[2]):
+            s[c] = p[c] * o[c]
+            top[c] = max(top[c], o[c].real * o[c].real + o[c].imag * o[c].imag)
+        for k in range(1, P.shape[0]):
+            p, s = P[k, r], psi[k, r]
+            for c in range(P.shape[2]):
+                s[c] = p[c] * o[c]
+    return top.max()
 
 
 @inner
 def peak_power(P: Array) -> Any:
     """max over pixels of sum_k |P_k|^2."""
-    peak = ZERO
+    top, row = np.zeros(P.shape[2], np.float32), np.empty(P.shape[2], np.float32)
     for r in range(P.shape[1]):
+        power_row(P, r, row)
         for c in range(P.shape[2]):
-            total = ZERO
-            for k in range(P.shape[0]):
-                p = P[k, r, c]
-                total += p.real * p.real + p.imag * p.imag
-            peak = max(peak, total)
-    return peak
+            top[c] = max(top[c], row[c])
+    return top.max()
+
+
+@inner
+def power_row(P: Array, r: int, row: Array) -> None:
+    """row = sum_k |P_k|^2 on row r."""
+    p = P[0, r]
+    for c in range(P.shape[2]):
+        row[c] = p[c].real * p[c].real + p[c].imag * p[c].imag
+    for k in range(1, P.shape[0]):
+        p = P[k, r]
+        for c in range(P.shape[2]):
+            row[c] += p[c].real * p[c].real + p[c].imag * p[c].imag
 
 
 @inner
 def modulus_change(wave: Array, amplitude: Array, mask: Array) -> float:
     """wave (K, P, Q) <- Pi_F wave - wave, in place; returns sum over valid pixels of (|z| - y)^2."""
     total = 0.0
-    K = wave.shape[0]
+    power = np.empty(amplitude.shape[1], np.float32)
     for r in range(amplitude.shape[0]):
         a, valid, row = amplitude[r], mask[r], ZERO
-        if K == 1:
+        if wave.shape[0] == 1:
             w = wave[0, r]
             for c in range(a.shape[0]):
                 m = np.sqrt(w[c].real * w[c].real + w[c].imag * w[c].imag)
@@ -141,17 +189,16 @@ def modulus_change(wave: Array, amplitude: Array, mask: Array) -> float:
                 row += d * d
                 w[c] = w[c] * (d / max(m, TINY))
         else:
+            power_row(wave, r, power)
             for c in range(a.shape[0]):
-                power = ZERO
-                for k in range(K):
-                    z = wave[k, r, c]
-                    power += z.real * z.real + z.imag * z.imag
-                m = np.sqrt(power)
+                m = np.sqrt(power[c])
                 d = (a[c] - m) * f4(valid[c])
                 row += d * d
-                factor = d / max(m, TINY)
-                for k in range(K):
-                    wave[k, r, c] = wave[k, r, c] * factor
+                power[c] = d / max(m, TINY)
+            for k in range(wave.shape[0]):
+                w = wave[k, r]
+                for c in range(a.shape[0]):
+                    w[c] = w[c] * power[c]
         total += row
     return total
 

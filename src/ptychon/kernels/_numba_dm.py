@@ -70,7 +70,7 @@ def reflect(
     total = 0.0
     for i in range(len(order)):
         j = order[i]
-        exit_wave(O, corners[j, 0], corners[j, 1], probes[index[j]], estimate)
+        exit_wave(O, corners[j, 0], corners[j, 1], probes[index[j]], estimate, 0, estimate.shape[1])
         if measure:
             propagate(estimate, wave, transfer, near, True)
             total += modulus_change(wave, amplitude[j], mask[j % len(mask)])

@@ -296,7 +296,7 @@ def _join_tile(typing: Any, buffer: Any, places: Any, k: Any, out: Any, i: Any, 
 
 
 @_compiled
-def _lines(buffer: Array, first: int, n: int, t: int) -> None:
+def _lines(buffer: Array, n: int, t: int) -> None:
     """LANES transforms of length n, in place, digit-reversed; twiddles from t on."""
     length = n
     while length > 1:
@@ -304,19 +304,19 @@ def _lines(buffer: Array, first: int, n: int, t: int) -> None:
             m = length // 8
             if m == 1:
                 for base in range(0, n, 8):
-                    _last8(buffer, first + base * _ROW, _ROW, TWIDDLES, 0)
+                    _last8(buffer, base * _ROW, _ROW, TWIDDLES, 0)
             for j in range(m if m > 1 else 0):
                 for base in range(0, n, length):
-                    _butterfly8(buffer, first + (base + j) * _ROW, m * _ROW, TWIDDLES, t)
+                    _butterfly8(buffer, (base + j) * _ROW, m * _ROW, TWIDDLES, t)
                 t += 14
         else:
             m = length // 4
             if m == 1:
                 for base in range(0, n, 4):
-                    _last4(buffer, first + base * _ROW, _ROW, TWIDDLES, 0)
+                    _last4(buffer, base * _ROW, _ROW, TWIDDLES, 0)
             for j in range(m if m > 1 else 0):
                 for base in range(0, n, length):
-                    _butterfly4(buffer, first + (base + j) * _ROW, m * _ROW, TWIDDLES, t)
+                    _butterfly4(buffer, (base + j) * _ROW, m * _ROW, TWIDDLES, t)
                 t += 6
         length = m
 
@@ -334,30 +334,47 @@ def _power(n: int) -> int:
 
 
 @_compiled
-def fft2_small(a: Array, out: Array, forward: bool) -> bool:
-    """Orthonormal 2-D FFT of contiguous (K, P, Q) complex64; `out` may be `a`. False, and nothing done, for other sides."""
+def _columns(x: Array, z: Array, p: int, q: int, swap: int, buffer: Array, k: int) -> None:
+    places = PLACES[PLACE_START[k] :]
+    for column in range(0, q, LANES):
+        for r in range(p):
+            _split(x, r * q + column, buffer, r, swap)
+        _lines(buffer, p, TWIDDLE_START[k])
+        for r in range(p):
+            _join(buffer, places[r], z, r * q + column, swap)
+
+
+@_compiled
+def _rows(x: Array, z: Array, top: int, bottom: int, q: int, swap: int, buffer: Array, k: int, scale: Any) -> None:
+    places = PLACES[PLACE_START[k] :]
+    for row in range(top - top % LANES, bottom, LANES):
+        for column in range(0, q, LANES):
+            _split_tile(x, row * q + column, q, buffer, column, swap)
+        _lines(buffer, q, TWIDDLE_START[k])
+        for column in range(0, q, LANES):
+            _join_tile(buffer, places, column, z, row * q + column, q, swap, scale)
+
+
+@_compiled
+def fft2_small(a: Array, out: Array, forward: bool, top: int, bottom: int) -> bool:
+    """Orthonormal 2-D FFT of contiguous (K, P, Q) complex64; `out` may be `a`. False, and nothing done, for other sides.
+
+    Forward, rows outside top..bottom-1 must be zero in both arrays, and stay out of the first half of the work. Backward, they
+    are not wanted, and left unfinished.
+    """
     p, q = a.shape[1], a.shape[2]
     ky, kx = _power(p), _power(q)
     if ky < 0 or kx < 0:
         return False
     room = np.empty(max(p, q) * _ROW + 16, np.float32)
-    first = (-room.ctypes.data % 64) // 4  # vectors that straddle two cache lines take twice as long
-    buffer = room[first:]
-    swap = 0 if forward else LANES
+    buffer = room[(-room.ctypes.data % 64) // 4 :]  # vectors that straddle two cache lines take twice as long
     scale = np.float32(1 / np.sqrt(p * q))
-    places_y, places_x = PLACES[PLACE_START[ky] :], PLACES[PLACE_START[kx] :]
     for mode in range(a.shape[0]):
         x, z = a[mode].reshape(-1), out[mode].reshape(-1)
-        for column in range(0, q, LANES):
-            for r in range(p):
-                _split(x, r * q + column, buffer, r, swap)
-            _lines(buffer, 0, p, TWIDDLE_START[ky])
-            for r in range(p):
-                _join(buffer, places_y[r], z, r * q + column, swap)
-        for row in range(0, p, LANES):
-            for column in range(0, q, LANES):
-                _split_tile(z, row * q + column, q, buffer, column, swap)
-            _lines(buffer, 0, q, TWIDDLE_START[kx])
-            for column in range(0, q, LANES):
-                _join_tile(buffer, places_x, column, z, row * q + column, q, swap, scale)
+        if forward:
+            _rows(x, z, top, bottom, q, 0, buffer, kx, scale)
+            _columns(z, z, p, q, 0, buffer, ky)
+        else:
+            _columns(x, z, p, q, LANES, buffer, ky)
+            _rows(z, z, top, bottom, q, LANES, buffer, kx, scale)
     return True

@@ -11,91 +11,128 @@ from ._numba import (
     ONE,
     ZERO,
     exit_wave,
+    exit_wave_peak,
     f4,
     fft,
     inner,
     jit,
     modulus_change,
     peak_power,
+    power_row,
     propagate,
+    propagate_within,
     shift_rows,
+    support,
     unshift_add,
 )
 
 
-@inner
-def _object_rows(O: Array, y0: int, x0: int, P: Array, change: Array, root: bool, step: Any, a: Any, b: Any) -> None:
-    """O += step w P* change, w = 1/(a |P|^2 + b), times |P| if `root` (step then holds 1/max |P|)."""
-    for r in range(P.shape[1]):
-        o = O[y0 + r, x0 : x0 + P.shape[2]]
-        if P.shape[0] == 1:
-            p, d = P[0, r], change[0, r]
-            if root:
-                for c in range(P.shape[2]):
-                    p2 = p[c].real * p[c].real + p[c].imag * p[c].imag
-                    o[c] += (step * np.sqrt(p2) / (a * p2 + b)) * (p[c].conjugate() * d[c])
-            else:
-                for c in range(P.shape[2]):
-                    p2 = p[c].real * p[c].real + p[c].imag * p[c].imag
-                    o[c] += (step / (a * p2 + b)) * (p[c].conjugate() * d[c])
-        else:
-            for c in range(P.shape[2]):
-                p2, total = ZERO, np.complex64(0)
-                for k in range(P.shape[0]):
-                    z = P[k, r, c]
-                    p2 += z.real * z.real + z.imag * z.imag
-                    total += z.conjugate() * change[k, r, c]
-                w = step / (a * p2 + b)
-                o[c] += (w * np.sqrt(p2) if root else w) * total
+@jit
+def object_weights(probes: Array, root: bool, step: Any, a: Any, reg: Any, out: Array) -> None:
+    """out (U, P, Q) = step (|P|/max|P| if root)/(a |P|^2 + reg max|P|^2) for each of probes (U, K, P, Q)."""
+    for u in range(len(probes)):
+        peak = peak_power(probes[u])
+        scale = step / np.sqrt(peak) if root else step
+        for r in range(out.shape[1]):
+            w = out[u, r]
+            power_row(probes[u], r, w)
+            for c in range(out.shape[2]):
+                w[c] = (scale * np.sqrt(w[c]) if root else scale) / (a * w[c] + reg * peak)
+
+
+@jit
+def fixed_probe_sweep(
+    O: Array, probes: Array, weights: Array, index: Array, corners: Array, amplitude: Array, mask: Array, order: Array,
+    transfer: Array, near: bool,
+) -> float:  # fmt: skip
+    """One pass with the probe held still; probes (U, K, P, Q), weights (U, P, Q). Returns the misfit, each frame before its
+    update."""
+    wave = np.empty_like(probes[0])
+    lit = np.empty((len(probes), 2), np.int64)
+    for u in range(len(probes)):
+        lit[u, 0], lit[u, 1] = support(probes[u])
+    total, q = 0.0, probes.shape[3]
+    for i in range(len(order)):
+        j = order[i]
+        u, y0, x0 = index[j], corners[j, 0], corners[j, 1]
+        top, bottom = lit[u, 0], lit[u, 1]
+        wave[:, :top] = 0
+        wave[:, bottom:] = 0
+        exit_wave(O, y0, x0, probes[u], wave, top, bottom)
+        propagate_within(wave, wave, transfer, near, True, top, bottom)
+        total += modulus_change(wave, amplitude[j], mask[j % len(mask)])
+        propagate_within(wave, wave, transfer, near, False, top, bottom)
+        for r in range(top, bottom):
+            o, w = O[y0 + r, x0 : x0 + q], weights[u, r]
+            for k in range(probes.shape[1]):
+                p, d = probes[u, k, r], wave[k, r]
+                for c in range(q):
+                    o[c] += w[c] * (p[c].conjugate() * d[c])
+    return total
 
 
 @inner
 def _both_rows(
     O: Array, y0: int, x0: int, P: Array, change: Array, step: Any, a: Any, b: Any, p_step: Any, p_a: Any, p_b: Any
 ) -> None:
-    """O as above; `change` becomes the probe's update p_step O* change/(p_a |O|^2 + p_b), both from the old O and P."""
+    """O += step P* change/(a |P|^2 + b); `change` becomes the probe's update p_step O* change/(p_a |O|^2 + p_b), both from the
+    old O and P."""
+    q = P.shape[2]
+    power, pull, old = np.empty(q, np.float32), np.empty(q, np.complex64), np.empty(q, np.complex64)
+    constant, even, p_even = a == 0 and p_a == 0, step / b, p_step / p_b
     for r in range(P.shape[1]):
-        o = O[y0 + r, x0 : x0 + P.shape[2]]
-        if P.shape[0] == 1:
-            p, d = P[0, r], change[0, r]
-            for c in range(P.shape[2]):
+        o = O[y0 + r, x0 : x0 + q]
+        p, d = P[0, r], change[0, r]
+        if P.shape[0] == 1 and constant:
+            for c in range(q):
+                new = o[c] + even * (p[c].conjugate() * d[c])
+                d[c] = p_even * (o[c].conjugate() * d[c])
+                o[c] = new
+        elif P.shape[0] == 1:
+            for c in range(q):
                 p2 = p[c].real * p[c].real + p[c].imag * p[c].imag
                 o2 = o[c].real * o[c].real + o[c].imag * o[c].imag
                 new = o[c] + (step / (a * p2 + b)) * (p[c].conjugate() * d[c])
                 d[c] = (p_step / (p_a * o2 + p_b)) * (o[c].conjugate() * d[c])
                 o[c] = new
         else:
+            power_row(P, r, power)
+            pull[:] = 0
+            for k in range(P.shape[0]):
+                p, d = P[k, r], change[k, r]
+                for c in range(q):
+                    pull[c] += p[c].conjugate() * d[c]
+            for c in range(q):
+                z = o[c]
+                old[c] = z.conjugate() * (p_step / (p_a * (z.real * z.real + z.imag * z.imag) + p_b))
+                o[c] = z + (step / (a * power[c] + b)) * pull[c]
+            for k in range(P.shape[0]):
+                d = change[k, r]
+                for c in range(q):
+                    d[c] = old[c] * d[c]
+
+
+@inner
+def _add_peak(P: Array, update: Array, top: Array) -> Any:
+    """P += update; returns the new max over pixels of sum_k |P_k|^2. `top` (Q,) is room."""
+    top[:] = ZERO
+    row = np.empty(P.shape[2], np.float32)
+    for r in range(P.shape[1]):
+        if P.shape[0] == 1:
+            p, d = P[0, r], update[0, r]
             for c in range(P.shape[2]):
-                p2, total, old = ZERO, np.complex64(0), o[c]
-                w = p_step / (p_a * (old.real * old.real + old.imag * old.imag) + p_b)
-                for k in range(P.shape[0]):
-                    z, d1 = P[k, r, c], change[k, r, c]
-                    p2 += z.real * z.real + z.imag * z.imag
-                    total += z.conjugate() * d1
-                    change[k, r, c] = w * (old.conjugate() * d1)
-                o[c] = old + (step / (a * p2 + b)) * total
-
-
-@jit
-def fixed_probe_sweep(
-    O: Array, probes: Array, index: Array, corners: Array, amplitude: Array, mask: Array, order: Array,
-    root: bool, step: Any, a: Any, reg: Any, transfer: Array, near: bool,
-) -> float:  # fmt: skip
-    """One pass with the probe held still; probes (U, K, P, Q). Returns the misfit, each frame before its update."""
-    wave = np.empty_like(probes[0])
-    peaks = np.empty(len(probes), np.float32)
-    for u in range(len(probes)):
-        peaks[u] = peak_power(probes[u])
-    total = 0.0
-    for i in range(len(order)):
-        j = order[i]
-        P, peak, y0, x0 = probes[index[j]], peaks[index[j]], corners[j, 0], corners[j, 1]
-        exit_wave(O, y0, x0, P, wave)
-        propagate(wave, wave, transfer, near, True)
-        total += modulus_change(wave, amplitude[j], mask[j % len(mask)])
-        propagate(wave, wave, transfer, near, False)
-        _object_rows(O, y0, x0, P, wave, root, step / np.sqrt(peak) if root else step, a, reg * peak)
-    return total
+                z = p[c] + d[c]
+                p[c] = z
+                top[c] = max(top[c], z.real * z.real + z.imag * z.imag)
+        else:
+            for k in range(P.shape[0]):
+                p, d = P[k, r], update[k, r]
+                for c in range(P.shape[2]):
+                    p[c] += d[c]
+            power_row(P, r, row)
+            for c in range(P.shape[2]):
+                top[c] = max(top[c], row[c])
+    return top.max()
 
 
 @jit
@@ -108,21 +145,19 @@ def moving_probe_sweep(
     With sub-pixel shifts the probe lives as its spectrum during the pass: a shift is then a ramp and one inverse FFT.
     """
     wave, moved = np.empty_like(P), np.empty_like(P)
-    spectrum = np.empty_like(P)
+    spectrum, top = np.empty_like(P), np.empty(P.shape[2], np.float32)
     if subpixel:
         fft(P, spectrum, True)
-    total = 0.0
+    total, p_peak = 0.0, peak_power(P)
     for i in range(len(order)):
         j = order[i]
         y0, x0, u = corners[j, 0], corners[j, 1], index[j]
         if subpixel:
             shift_rows(spectrum, ramps_y[u], ramps_x[u], moved)
             fft(moved, moved, False)
-            here = moved
-        else:
-            here = P
-        o_peak = exit_wave(O, y0, x0, here, wave)
-        p_peak = peak_power(here)
+            p_peak = peak_power(moved)
+        here = moved if subpixel else P
+        o_peak = exit_wave_peak(O, y0, x0, here, wave, top)
         propagate(wave, wave, transfer, near, True)
         total += modulus_change(wave, amplitude[j], mask[j % len(mask)])
         propagate(wave, wave, transfer, near, False)
@@ -131,7 +166,7 @@ def moving_probe_sweep(
             fft(wave, wave, True)
             unshift_add(wave, ramps_y[u], ramps_x[u], spectrum)
         else:
-            P += wave
+            p_peak = _add_peak(P, wave, top)
     if subpixel:
         fft(spectrum, P, False)
     return total

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..types import Array
-from ._numba import HALF, ONE, ZERO, fft, jit, modulus_change, scan_box, separable_ramps, unshift_add
+from . import reference
+from ._numba import HALF, ONE, ZERO, fft, jit, modulus_change, scan_box, separable_ramps, shift_rows, unshift_add
 
 __all__ = [
     "bernoulli_gauss",
@@ -17,6 +18,7 @@ __all__ = [
     "probe_force",
     "quotient",
     "scatter_add",
+    "shift",
 ]
 
 
@@ -133,6 +135,33 @@ def _gather(field: Array, corners: Array, out: Array) -> None:
 def gather(field: Array, corners: Array, shape: tuple[int, int]) -> Array:
     out = np.empty((len(corners), *shape), field.dtype)
     _gather(field, corners, out)
+    return out
+
+
+@jit
+def _shift(probe: Array, ramps_y: Array, ramps_x: Array, out: Array) -> None:
+    spectrum = np.empty_like(probe)
+    fft(probe, spectrum, True)
+    for u in range(len(out)):
+        shift_rows(spectrum, ramps_y[u], ramps_x[u], out[u])
+        fft(out[u], out[u], False)
+
+
+@jit
+def _shift_each(probes: Array, ramps_y: Array, ramps_x: Array, out: Array) -> None:
+    for u in range(len(out)):
+        fft(probes[u], out[u], True)
+        shift_rows(out[u], ramps_y[u], ramps_x[u], out[u])
+        fft(out[u], out[u], False)
+
+
+def shift(probe: Array, shifts: Array, sign: int = 1) -> Array:
+    shifts, shape = np.asarray(shifts), probe.shape[-3:]
+    if probe.dtype != np.complex64 or not shifts.any():
+        return reference.shift(probe, shifts, sign)
+    probe = np.ascontiguousarray(probe)
+    ramps, out = separable_ramps(sign * shifts, shape[1:]), np.empty((len(shifts), *shape), np.complex64)
+    (_shift if probe.ndim == 3 else _shift_each)(probe, *ramps, out)
     return out
 
 

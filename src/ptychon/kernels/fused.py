@@ -5,6 +5,7 @@ An engine's `step` stays the specification; tests hold each sweep here against i
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -22,7 +23,28 @@ CHUNK = 32
 _NO_TRANSFER = np.zeros((1, 1), np.complex64)
 
 
-def find(engine: Any, problem: Any, batches: Any, threads: int) -> Step | None:
+class Kept:
+    """The known probe at every shift and its weights, from one pass to the next of the same problem."""
+
+    def __init__(self) -> None:
+        self._entry: tuple[Any, ...] | None = None
+
+    def _forget(self, problem: Any) -> None:
+        self._entry = None
+
+    def probes(self, state: Any, problem: Any, ctx: Any, weights: tuple[bool, Any, Any, Any]) -> tuple[Array, Array]:
+        """(U, K, P, Q) and (U, P, Q), made anew where the probe's values, the weights or the problem have changed."""
+        entry = self._entry
+        if entry is not None and entry[0]() is problem and entry[1] == weights and np.array_equal(entry[2], state.probe):
+            return entry[3], entry[4]
+        probes = _shifted(state, problem, ctx)
+        factor = np.empty((len(probes), *probes.shape[2:]), np.float32)
+        _numba_pie.object_weights(probes, *weights, factor)
+        self._entry = weakref.ref(problem, self._forget), weights, state.probe.copy(), probes, factor
+        return probes, factor
+
+
+def find(engine: Any, problem: Any, batches: Any, threads: int, kept: Kept) -> Step | None:
     """The fused step of `engine` for these batches, or None where only the engine's own will do."""
     one_by_one = all(isinstance(b, slice) and b.stop - b.start == 1 for b in batches)
     apart = one_by_one or getattr(batches, "disjoint", False)
@@ -31,7 +53,7 @@ def find(engine: Any, problem: Any, batches: Any, threads: int) -> Step | None:
     if engine.name == "dm":
         return (lambda *a: _difference_map(engine, *a, threads=threads)) if engine.beta == 1 else None
     if engine.name in ("pie", "epie", "rpie") and (one_by_one or (apart and not engine.moves_probe)):
-        return lambda *a: _iterative(engine, *a, threads=1 if one_by_one else threads)
+        return lambda *a: _iterative(engine, *a, kept=kept, threads=1 if one_by_one else threads)
     return None
 
 
@@ -46,7 +68,9 @@ def _transfer(problem: Any) -> tuple[Array, bool]:
     return (_NO_TRANSFER, False) if transfer is None else (transfer, True)
 
 
-def _iterative(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, threads: int) -> tuple[Any, Any]:
+def _iterative(
+    engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, kept: Kept, threads: int
+) -> tuple[Any, Any]:
     from ..engines.base import Report
 
     order, bounds = _order(batches)
@@ -62,11 +86,10 @@ def _iterative(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *,
             state.object, state.probe, problem.subpixel, *ramps, *scan, order, step, reg, p_step, p_reg, transfer, near
         )
     else:
-        probes = _shifted(state, problem, ctx)
-        rest = root, step, a, reg, transfer, near
+        probes, factor = kept.probes(state, problem, ctx, (root, step, a, reg))
         parts = [[order]] if threads == 1 else [np.array_split(order[i:j], threads) for i, j in pairwise(bounds)]
         with ThreadPoolExecutor(threads) as pool:  # windows of one batch do not overlap: threads may write at once
-            jobs = [[(state.object, probes, *scan, part, *rest) for part in batch] for batch in parts]
+            jobs = [[(state.object, probes, factor, *scan, part, transfer, near) for part in batch] for batch in parts]
             misfit = sum(sum(_each(pool, _numba_pie.fixed_probe_sweep, batch)) for batch in jobs)
     state.epoch += 1
     return state, Report(ctx.comm.sum(misfit))
