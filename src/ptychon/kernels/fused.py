@@ -160,15 +160,15 @@ def _difference_map(engine: Any, state: Any, problem: Any, batches: Any, ctx: An
     parts = [p for p in np.array_split(np.argsort(problem.shift_index, kind="stable"), threads) if len(p)]
     with ThreadPoolExecutor(len(parts)) as pool:
         probes = _shifted(state, problem, ctx)
+        low, box = _numba.scan_box(problem.corners, problem.frame_shape)
+        near = problem.shift_index, problem.corners - low
         for _ in range(engine.overlap_passes if moves else 1):
-            num = np.zeros((len(parts), *state.object.shape), np.complex64)
-            den = np.zeros((len(parts), *state.object.shape), np.float32)
+            num, den = np.zeros((len(parts), *box), np.complex64), np.zeros((len(parts), *box), np.float32)
             sums: list[tuple[Any, ...]] = [
-                (state.waves, probes, *scan, part, n, d) for part, n, d in zip(parts, num, den, strict=True)
+                (state.waves, probes, *near, part, n, d) for part, n, d in zip(parts, num, den, strict=True)
             ]
             _each(pool, _numba_dm.object_sums, sums)
-            old, state.object = state.object, np.empty_like(state.object)
-            _numba_dm.settle(num, den, old, f4(engine.object_inertia), state.object)
+            _numba_dm.settle(num, den, state.object, low[0], low[1], f4(engine.object_inertia))
             if not moves:
                 break
             ramps = _numba.separable_ramps(problem.shifts, problem.frame_shape)
