@@ -127,19 +127,21 @@ def warm_up(problem: Problem, engine: Engine, ctx: Context, modes: int = 1, sche
         problem,
         amplitude=np.ones((n, p, q), np.float32),
         mask=np.ones((1 if len(problem.mask) == 1 else n, p, q), bool),
-        corners=np.array([[0, 0], [1, 1], [2, 2]], np.int32),
+        # two that overlap and one that stands apart, so that schedules find batches of every kind
+        corners=np.array([[0, 0], [1, 1], [p, q]], np.int32),
         shifts=shifts,
         shift_index=np.zeros(n, np.int32),
-        object_shape=(p + 3, q + 3),
+        object_shape=(2 * p, 2 * q),
         propagator=propagator,
     )
     probe = np.ones((modes, p, q), np.complex64)
     # everything an engine does only later, it must do at once here
     late = {name: 0 for name in ("probe_start", "prior_start", "noise_start") if hasattr(engine, name)}
     eager: Engine = replace(engine, **late)  # type: ignore[type-var]
-    steps = iterate(tiny, eager, np.ones(tiny.object_shape, np.complex64), probe, ctx=ctx, schedule=schedule)
-    for _ in range(2):
-        next(steps)
+    for method, passes in ((engine, 1), (eager, 2)):
+        steps = iterate(tiny, method, np.ones(tiny.object_shape, np.complex64), probe, ctx=ctx, schedule=schedule)
+        for _ in range(passes):
+            next(steps)
     ctx.backend.synchronise()
     return time.perf_counter() - start
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..types import Array, IntArray
-from . import _numba, _numba_dm, _numba_ep, _numba_pie
+from . import _numba, _numba_batch, _numba_dm, _numba_ep, _numba_pie
 from ._numba import f4
 
 Step = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
@@ -52,8 +52,10 @@ def find(engine: Any, problem: Any, batches: Any, threads: int, kept: Kept) -> S
         return lambda *a: _ep(engine, *a, apart=apart, threads=1 if one_by_one else threads)
     if engine.name == "dm":
         return (lambda *a: _difference_map(engine, *a, threads=threads)) if engine.beta == 1 else None
-    if engine.name in ("pie", "epie", "rpie") and (one_by_one or (apart and not engine.moves_probe)):
-        return lambda *a: _iterative(engine, *a, kept=kept, threads=1 if one_by_one else threads)
+    if engine.name in ("pie", "epie", "rpie"):
+        if one_by_one or (apart and not engine.moves_probe):
+            return lambda *a: _iterative(engine, *a, kept=kept, threads=1 if one_by_one else threads)
+        return lambda *a: _together(engine, *a, kept=kept, threads=threads)
     return None
 
 
@@ -93,6 +95,65 @@ def _iterative(
             misfit = sum(sum(_each(pool, _numba_pie.fixed_probe_sweep, batch)) for batch in jobs)
     state.epoch += 1
     return state, Report(ctx.comm.sum(misfit))
+
+
+def _together(
+    engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, kept: Kept, threads: int
+) -> tuple[Any, Any]:
+    """PIE, ePIE and rPIE where the frames of a batch see the same object and probe."""
+    from ..engines.base import Report
+
+    moves, subpixel, shape = engine.probe_moves_at(state.epoch), problem.subpixel, problem.frame_shape
+    root, step, a, reg = weights = _numba_pie.weights(engine)
+    cooling, ramps = f4(engine.cooling(state.epoch)), _numba.separable_ramps(problem.shifts, shape)
+    scan = problem.shift_index, problem.corners, problem.amplitude, problem.mask
+    largest = min(CHUNK, max(b.stop - b.start if isinstance(b, slice) else len(b) for b in batches))
+    push, misfit = np.empty((largest, *shape), np.complex64), np.zeros(len(problem))
+    pull = np.empty((largest if moves else 0, *state.probe.shape), np.complex64)
+    weight = np.zeros(shape, np.float32)
+    if not moves:
+        probes = kept.probes(state, problem, ctx, weights)[0]
+    rows, lines = _stripes(len(state.object), threads), _stripes(shape[0], threads)
+    with ThreadPoolExecutor(threads) as pool:
+        for batch in batches:
+            frames = np.arange(batch.start, batch.stop) if isinstance(batch, slice) else batch
+            which = problem.shift_index[frames].astype(np.int64)
+            if moves:
+                distinct, which = np.unique(which, return_inverse=True)
+                probes = np.empty((len(distinct), *state.probe.shape), np.complex64)
+                spectrum = ctx.backend.fft2(state.probe) if subpixel else state.probe
+                if subpixel:
+                    part = (spectrum, *ramps, distinct, probes)
+                    _each(pool, _numba_batch.batch_shift, [(i, j, *part) for i, j in _stripes(len(distinct), threads)])
+                else:
+                    probes[:] = state.probe
+                power = np.zeros(shape, np.float32)
+                _each(pool, _numba_batch.batch_power, [(i, j, frames, state.object, scan[1], power) for i, j in lines])
+                p_reg = f4(getattr(engine, "probe_reg", 1.0))
+                weight = cooling * f4(engine.probe_step) / ((1 - p_reg) * power + p_reg * power.max())
+            light = np.zeros(state.object.shape, np.float32)
+            _each(pool, _numba_batch.batch_light, [(i, j, frames, which, probes, scan[1], light) for i, j in rows])
+            # a batch that fits one chunk reads everything before anything is written
+            seen = state.object if len(frames) <= CHUNK else state.object.copy()
+            force = np.zeros_like(state.probe)
+            rest = root, cooling * step, a, reg, moves, weight, subpixel, *ramps, *_transfer(problem), push, pull, misfit
+            for start in range(0, len(frames), CHUNK):
+                chunk, mine = frames[start : start + CHUNK], which[start : start + CHUNK]
+                jobs = [(chunk[i:j], mine[i:j], i, seen, probes, light, *scan, *rest) for i, j in _stripes(len(chunk), threads)]
+                _each(pool, _numba_batch.batch_changes, jobs)
+                _each(pool, _numba_batch.batch_add, [(i, j, chunk, scan[1], push, state.object) for i, j in rows])
+                if moves:
+                    _each(pool, _numba_batch.batch_pull, [(i, j, len(chunk), pull, force) for i, j in lines])
+            if moves:
+                state.probe = state.probe + (ctx.backend.ifft2(force) if subpixel else force)
+    state.epoch += 1
+    return state, Report(ctx.comm.sum(misfit.sum()))
+
+
+def _stripes(n: int, parts: int) -> list[tuple[int, int]]:
+    """0..n cut into at most `parts` stretches that are not empty."""
+    edges = np.linspace(0, n, min(parts, n) + 1).astype(int).tolist()
+    return list(pairwise(edges))
 
 
 def _ep(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, apart: bool, threads: int) -> tuple[Any, Any]:
