@@ -1,0 +1,201 @@
+"""What an error bar is, what it is conditional on, and how samples become one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray
+from .gauge import Gauge
+
+
+@dataclass(frozen=True, kw_only=True)
+class Posterior:
+    """Error bars of an object.
+
+    Attributes
+    ----------
+    method : str
+        "laplace", "bootstrap" or "ep".
+    object : (H, W) complex64
+        The optimum of the posterior (Laplace), or what the bars are about.
+    probe : (K, P, Q) complex64
+    object_std : (H, W) float32
+        sqrt(E|O - mean|^2) of the complex value.
+    amplitude_std : (H, W) float32
+        Of |O|: the part of the error along the mean.
+    phase_std : (H, W) float32
+        Of the phase, rad: the part across the mean, over |mean|; at most pi/sqrt(3), that of a phase nothing is known of.
+    offset : (H, W) float32
+        |given object - `object`|, aligned: how far the engine was from the optimum.
+    probe_std : (K, P, Q) float32 or None
+        Where the probe was learned.
+    region : (H, W) bool
+        Where errors are compared after alignment.
+    samples : int
+    monte_carlo : float
+        Relative standard error of `object_std` from the number of samples, median over the region.
+    chi2 : float or None
+        Misfit over what the noise model expects of it; 1 where model and solution are right.
+    noise_variance : float or None
+        Of the amplitude, where that is the noise model.
+    parameters : float
+        Real numbers the data determine.
+    prior_variance : float or None
+        S of the prior of the object.
+    conditional : tuple of str
+        What the bars take for granted.
+    unsolved : float
+        Largest residual of the linear systems.
+    draws : (samples, H, W) complex64 or None
+    """
+
+    method: str
+    object: ComplexArray
+    probe: ComplexArray
+    object_std: FloatArray
+    amplitude_std: FloatArray
+    phase_std: FloatArray
+    offset: FloatArray
+    region: BoolArray
+    samples: int
+    monte_carlo: float
+    conditional: tuple[str, ...]
+    probe_std: FloatArray | None = None
+    chi2: float | None = None
+    noise_variance: float | None = None
+    parameters: float = math.nan
+    prior_variance: float | None = None
+    unsolved: float = 0.0
+    draws: ComplexArray | None = None
+
+    @property
+    def total_std(self) -> FloatArray:
+        """Error bar of the object that was given: sqrt(object_std^2 + offset^2), (H, W) float32."""
+        return np.asarray(np.hypot(self.object_std, self.offset), REAL)
+
+    @property
+    def distance(self) -> float:
+        """Root mean square of offset/object_std over the region: 0 for an engine that found the optimum."""
+        return float(np.sqrt(np.mean((self.offset[self.region] / self.object_std[self.region]) ** 2)))
+
+
+class Sums:
+    """Running sums over samples of the error of an object.
+
+    Parameters
+    ----------
+    gauge : Gauge
+        What is removed from each sample.
+    mean : (H, W) complex array
+        About which errors are split into amplitude and phase.
+    keep : bool
+        Whether to keep the aligned samples.
+    """
+
+    def __init__(self, gauge: Gauge, mean: ComplexArray, keep: bool = False) -> None:
+        self.gauge, self.mean, self.keep = gauge, np.asarray(mean, np.complex128), keep
+        size = np.abs(self.mean)
+        self.way = np.where(size > 0, self.mean / np.where(size > 0, size, 1), 1)
+        self.along, self.across = np.zeros(size.shape), np.zeros(size.shape)
+        self.first, self.second = np.zeros(size.shape), np.zeros(size.shape)
+        self.probe: FloatArray | None = None
+        #: Variance of each real part that is known without samples.
+        self.known: Any = 0.0
+        self.count = 0
+        self.kept: list[ComplexArray] = []
+
+    def add(self, error: ComplexArray, rest: ComplexArray | None = None, probe: ComplexArray | None = None) -> None:
+        """One sample: its error (H, W); the part of it that `known` does not account for; and that of the probe."""
+        aligned, c = self.gauge.remove(np.asarray(error, np.complex128))
+        along, across = _squares(aligned * self.way.conj())
+        if rest is not None:
+            # rest^2 instead of error^2, for all but what the alignment has changed
+            for total, part, whole in zip(
+                (along, across), _squares(rest * self.way.conj()), _squares(error * self.way.conj()), strict=True
+            ):
+                total += part - whole
+        both = along + across
+        self.along += along
+        self.across += across
+        self.first += both
+        self.second += both**2
+        self.count += 1
+        if probe is not None:
+            bent = np.asarray(probe, np.complex128) - np.tensordot(c, self.gauge.probe, 1)
+            self.probe = np.abs(bent) ** 2 + (0 if self.probe is None else self.probe)
+        if self.keep:
+            self.kept.append((self.mean + aligned).astype(COMPLEX))
+
+    def variances(self) -> tuple[FloatArray, FloatArray, float]:
+        """Variance along and across the mean, each (H, W), and the relative error of their root sum from sampling."""
+        n, inside = self.count, self.gauge.region
+        along, across = self.along / n + self.known, self.across / n + self.known
+        floor = 1e-3 * (along + across).clip(1e-30)  # sampling may leave one of them below zero
+        along, across = np.maximum(along, floor), np.maximum(across, floor)
+        scatter = np.maximum(self.second / n - (self.first / n) ** 2, 0) / max(n - 1, 1)
+        relative = np.sqrt(scatter) / (2 * (along + across))
+        return along, across, float(np.median(relative[inside]))
+
+    def posterior(
+        self, *, point: Any, given: ComplexArray, prior_variance: float, pilot: Any, unsolved: float, learned: bool
+    ) -> Posterior:
+        """The posterior of Laplace's approximation."""
+        along, across, monte_carlo = self.variances()
+        # the result that was given may lie anywhere along what cannot be told: only the rest of its distance counts
+        offset, _ = self.gauge.remove(given - self.mean)
+        noise = point.noise
+        return Posterior(
+            method="laplace",
+            object=self.mean.astype(COMPLEX),
+            probe=np.asarray(point.backend.to_host(point.probe), COMPLEX),
+            **bars(along, across, self.mean),
+            offset=np.abs(offset).astype(REAL),
+            region=self.gauge.region,
+            samples=self.count,
+            monte_carlo=monte_carlo,
+            conditional=conditions(point, self.gauge, prior_variance, learned),
+            probe_std=None if self.probe is None else np.sqrt(self.probe / self.count).astype(REAL),
+            chi2=pilot.misfit / max(pilot.expected, 1e-30),
+            noise_variance=noise.variance if noise.kind == "amplitude" else None,
+            parameters=pilot.parameters,
+            prior_variance=prior_variance,
+            unsolved=unsolved,
+            draws=np.array(self.kept) if self.keep else None,
+        )
+
+
+def bars(along: FloatArray, across: FloatArray, mean: ComplexArray) -> dict[str, FloatArray]:
+    """object_std, amplitude_std and phase_std from the variances along and across the mean, (H, W) each."""
+    phase = np.sqrt(across) / np.maximum(np.abs(mean), 1e-12)
+    return {
+        "object_std": np.sqrt(along + across).astype(REAL),
+        "amplitude_std": np.sqrt(along).astype(REAL),
+        "phase_std": np.minimum(phase, math.pi / math.sqrt(3)).astype(REAL),
+    }
+
+
+def conditions(point: Any, gauge: Gauge, prior_variance: float, learned: bool) -> tuple[str, ...]:
+    """In words, what Laplace's bars take for granted."""
+    noise = point.noise
+    if noise.kind == "poisson":
+        said = f"Poisson noise{f' with a background of {noise.background:g} counts a pixel' if noise.background else ''}"
+    else:
+        how = "learned from the misfit" if learned else "given"
+        said = f"Gaussian noise of the amplitude, variance {noise.variance:.4g} ({how})"
+    probe = "the probe was learned with the object, prior CN(0, max |P|^2)" if point.free_probe else "the probe is known exactly"
+    return (
+        said,
+        f"prior CN(0, {prior_variance:.4g}) on every pixel of the object",
+        probe,
+        "the positions are known exactly",
+        f"after alignment on the lit pixels: {', '.join(gauge.names)}",
+        "the solution is near the truth (Gaussian approximation about one optimum)",
+    )
+
+
+def _squares(error: ComplexArray) -> list[FloatArray]:
+    return [error.real**2, error.imag**2]
