@@ -6,13 +6,10 @@ m = sqrt(sum_k |z_jk|^2) and i(m) the Fisher information of m (see `noise`), the
     H = M^H A M + prior,   M (dO, dP) = F[P dO_j + dP O_j],   A w = i(m) z/m Re sum_k (z_k/m)* w_k
 
 i(m) along the wave, nothing across it. The observed curvature across it, i(m)(1 - y/m) for amplitudes, may be negative and
-averages to zero. Where a wave is not known well enough to have a direction, z ~ CN(z^, V), A is averaged over it:
-
-    E A = i(m) [rho (along z^) + (1 - rho)/(2 K) (every way)],   rho = E cos 2(arg z - arg z^) = 1 - (1 - exp(-s))/s,  s = m^2/V
-
-which is the precision of the best Gaussian approximation of the posterior (Opper & Archambeau, Neural Comput. 21, 786 (2009))
-for the expected data; -log p and its gradient are averaged likewise (see `noise`), so that the solution is the mean of
-that Gaussian and not the deepest point. With V = 0 this is Laplace's approximation. Priors: O ~ CN(0, S), P ~ CN(0, S_P), that is 2/S on each real part.
+averages to zero. Where a wave is not known well enough to have a direction, z ~ CN(z^, V), -log p, its gradient and its
+curvature are averaged over it (see `noise`): the solution is then the mean, and H the precision, of the best Gaussian
+approximation of the posterior (Opper & Archambeau, Neural Comput. 21, 786 (2009)) and not of its deepest point. V is one number
+a frame. With V = 0 this is Laplace's approximation. Priors: O ~ CN(0, S), P ~ CN(0, S_P), that is 2/S on each real part.
 """
 
 from __future__ import annotations

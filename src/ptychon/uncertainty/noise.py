@@ -8,8 +8,11 @@
 Both are about m alone: the information of the phase of z is 0, and the other pixels have to supply it. Averages over an
 uncertain wave z' ~ CN(z, V) are in closed form, with s = m^2/V:
 
-    E|z'| = sqrt(pi V)/2 exp(-s/2) ((1 + s) I0(s/2) + s I1(s/2)),   E log|z'|^2 = log m^2 + E1(s)
+    E|z'| = R = sqrt(pi V)/2 exp(-s/2) ((1 + s) I0(s/2) + s I1(s/2)),   E log|z'|^2 = log m^2 + E1(s)
 
+    curvature of E (y - |z'|)^2/(2 v) for y = R:  (1 - R R'')/v along z and (1 - R R'/m)/v across
+
+The last serves counts as well, with i(m) in place of 1/v: it is that of their square root.
 With a background E log(|z'|^2 + b) is taken as that of m^2 + b, which is right where b or V is small.
 """
 
@@ -82,16 +85,11 @@ class Noise:
         -------
         (along, across) : (B, P, Q) float32 each, not negative, across <= along
         """
-        m, V = modulus.astype(np.float64), spread[:, None, None]
-        s = m**2 / V
-        if self.kind == "amplitude":
-            a, b = i0e(s / 2), i1e(s / 2)
-            mean = np.pi / 4 * ((1 + s) * a + s * b)
-            along, across = 1 - mean * (a - b), 1 - mean * (a + b)
-            return tuple(np.clip(x / self.variance, 0, None).astype(REAL) for x in (along, across))  # type: ignore[return-value]
-        along = 2 + 2 * (1 + s) * (_damped(s) - 2 * np.exp(-s))
-        share = m**2 / (m**2 + self.background) if self.background else 1.0
-        return np.asarray(np.clip(along, 0, 4) * share, REAL), np.zeros(m.shape, REAL)
+        s = modulus.astype(np.float64) ** 2 / spread[:, None, None]
+        a, b = i0e(s / 2), i1e(s / 2)
+        mean, full = np.pi / 4 * ((1 + s) * a + s * b), self.information(modulus)
+        along, across = (np.asarray(full * np.clip(1 - mean * x, 0, 1), REAL) for x in (a - b, a + b))
+        return along, across
 
     def pull(self, modulus: FloatArray, amplitude: FloatArray, spread: FloatArray | None) -> FloatArray:
         """Derivative by m of -log p, averaged over z' ~ CN(z, V) where `spread` V is given.
