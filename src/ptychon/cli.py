@@ -18,6 +18,7 @@ _COMMANDS = {
     "reconstruct": "cli_reconstruct",
     "resume": "cli_reconstruct",
     "report": "cli_report",
+    "uncertainty": "cli_uncertainty",
     "convert": "cli_files",
     "simulate": "cli_simulate",
     "demo": "cli_demo",

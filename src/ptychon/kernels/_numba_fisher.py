@@ -62,7 +62,7 @@ def information_product(
 
 
 def product(dO: Array, dP: Array | None, curvature: Any) -> tuple[Array, Array]:
-    """M^H A M of a direction: object (H, W), and probe at every distinct shift (U, K, P, Q) (zeros of no size if it is known)."""
+    """M^H A M of a direction: object (H, W), and probe at every distinct shift (U, K, P, Q), if it is free."""
     c = curvature
     moves, spread, near = dP is not None, c.share is not None, c.transfer is not None
     none4, none3 = np.zeros((0, 1, 1, 1), np.complex64), np.zeros((0, 1, 1), np.float32)

@@ -1,11 +1,14 @@
 """Error bars for the result of any engine, and the limit they are judged by.
 
->>> from ptychon.uncertainty import laplace  # doctest: +SKIP
+`laplace`: a Gaussian posterior about the solution; seconds. `bootstrap`: simulate, reconstruct again, compare; the slow
+referee. `cramer_rao`: what no estimate can beat, exact, for small problems.
 """
 
 from __future__ import annotations
 
+from .bootstrap import bootstrap
+from .fisher import Bound, cramer_rao, information
 from .laplace import laplace
 from .posterior import Posterior
 
-__all__ = ["Posterior", "laplace"]
+__all__ = ["Bound", "Posterior", "bootstrap", "cramer_rao", "information", "laplace"]

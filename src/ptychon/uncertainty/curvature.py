@@ -22,7 +22,7 @@ import numpy as np
 from ..backends.base import Backend
 from ..kernels.reference import TINY
 from ..problem import Problem
-from ..types import COMPLEX, REAL, Array, FloatArray
+from ..types import COMPLEX, REAL, Array, ComplexArray, FloatArray
 from .noise import Noise
 
 #: Bytes of waves computed at a time.
@@ -273,7 +273,6 @@ class Curvature:
         return total + 0.5 * self.dot(self.prior * point, point)
 
 
-def _normal(rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
+def _normal(rng: np.random.Generator, shape: tuple[int, ...]) -> ComplexArray:
     """Complex numbers whose real and imaginary parts are N(0, 1), complex64."""
-    values: FloatArray = rng.standard_normal((*shape, 2), REAL)
-    return values.view(COMPLEX)[..., 0]
+    return np.asarray(rng.standard_normal((*shape, 2), REAL).view(COMPLEX)[..., 0])

@@ -1,7 +1,7 @@
 """A Gaussian posterior for the result of any engine: Laplace's approximation, its variances by sampling.
 
-About the optimum of the posterior, which a few Gauss-Newton steps reach from the engine's result, the posterior is N(0, H^-1) with
-the curvature H of `curvature`. Samples are exact and cost one linear system each (Papandreou & Yuille, NIPS 2010):
+About the optimum of the posterior, which a few Gauss-Newton steps reach from the engine's result, the posterior is N(0, H^-1)
+with the curvature H of `curvature`. Samples are exact and cost one linear system each (Papandreou & Yuille, NIPS 2010):
 
     x = H^-1 t,   t = M^H A^(1/2) eps_1 + prior^(1/2) eps_2 ~ N(0, H)    =>    x ~ N(0, H^-1)
 
@@ -50,7 +50,7 @@ def laplace(
     refine: int = 5,
     averaged: bool = True,
     region: BoolArray | None = None,
-    tolerance: float = 1e-2,
+    tolerance: float = 3e-3,
     iterations: int = 300,
     backend: str | Backend = "auto",
     seed: int = 0,
@@ -124,9 +124,9 @@ def laplace(
     for number in range(ROUNDS):
         tell("optimum", number, ROUNDS)
         before, pilot = pilot.spread, _pilot(work, point, number)
-        noise = _learned(pilot, point.noise) if learned else point.noise
+        model = _learned(pilot, point.noise) if learned else point.noise
         spread = chosen.asarray(pilot.spread) if averaged else None
-        point, moved = _refined(work, work.at(point.object, point.probe, noise, spread), refine)
+        point, moved = _refined(work, work.at(point.object, point.probe, model, spread), refine)
         settled = len(before) and np.median(np.abs(pilot.spread / before - 1)) < SETTLED
         if settled and not moved:
             break
@@ -197,7 +197,7 @@ def _learned(pilot: _Pilot, noise: Noise) -> Noise:
 
 
 def _refined(work: _Work, point: Curvature, steps: int) -> tuple[Curvature, bool]:
-    """Gauss-Newton steps, halved while they lead uphill, until one changes next to nothing; whether that one was not the first."""
+    """Gauss-Newton steps, halved while they lead uphill, until one would change next to nothing; and whether any was made."""
     energy = point.energy()
     for number in range(steps):
         gradient = point.gradient()

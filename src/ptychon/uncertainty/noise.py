@@ -31,6 +31,8 @@ from ..types import REAL, Array, FloatArray, PtychonError
 ANSCOMBE = 3 / 8
 #: Counts added to data and model of the Poisson likelihood, whose pull n/m on an empty model would be infinite.
 SOFT = 0.1
+#: m^2/V from which on exp(-m^2/V) is nothing.
+FAR = 36.0
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,10 @@ class Noise:
             return np.asarray(mean - count - count * np.log(mean / np.maximum(count, 1e-30)))
         V, count = spread[:, None, None], a**2
         mean = np.maximum(m**2 + self.background, 1e-12 * V)
-        return np.asarray(mean - count - count * (np.log(mean / np.maximum(count, 1e-30)) + exp1(mean / V)))
+        blurred, s = np.zeros(m.shape), mean / V
+        near = s < FAR
+        blurred[near] = exp1(s[near])
+        return np.asarray(mean - count - count * (np.log(mean / np.maximum(count, 1e-30)) + blurred))
 
     @property
     def _extra(self) -> float:
@@ -135,7 +140,7 @@ class Noise:
 
     def measured(self, amplitude: FloatArray) -> FloatArray:
         """y of the amplitude model."""
-        return np.sqrt(amplitude**2 + self.offset)
+        return np.asarray(np.sqrt(amplitude**2 + self.offset))
 
     def surprise(self, modulus: FloatArray, amplitude: FloatArray) -> FloatArray:
         """Squared misfit of each pixel in units of the noise: (y - m)^2/v, or 4 (root of counts - root of mean)^2."""
@@ -150,7 +155,8 @@ class Noise:
             return np.ones_like(modulus)
         mean = np.asarray(modulus, np.float64) ** 2 + self.background
         grid, value = _table()
-        return np.where(mean < np.exp(grid[0]), mean * value[0] / np.exp(grid[0]), np.interp(np.log(mean + 1e-300), grid, value))
+        few = mean * (value[0] / np.exp(grid[0]))
+        return np.asarray(np.where(mean < np.exp(grid[0]), few, np.interp(np.log(mean + 1e-300), grid, value)))
 
 
 def _resultant(m: FloatArray, spread: FloatArray) -> FloatArray:

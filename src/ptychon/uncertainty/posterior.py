@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -29,8 +29,8 @@ class Posterior:
         Of |O|: the part of the error along the mean.
     phase_std : (H, W) float32
         Of the phase, rad: the part across the mean, over |mean|; at most pi/sqrt(3), that of a phase nothing is known of.
-    offset : (H, W) float32
-        |given object - `object`|, aligned: how far the engine was from the optimum.
+    offset : (H, W) complex64
+        The object that was given less `object`, aligned: how far the engine was from the optimum.
     probe_std : (K, P, Q) float32 or None
         Where the probe was learned.
     region : (H, W) bool
@@ -59,7 +59,7 @@ class Posterior:
     object_std: FloatArray
     amplitude_std: FloatArray
     phase_std: FloatArray
-    offset: FloatArray
+    offset: ComplexArray
     region: BoolArray
     samples: int
     monte_carlo: float
@@ -74,13 +74,27 @@ class Posterior:
 
     @property
     def total_std(self) -> FloatArray:
-        """Error bar of the object that was given: sqrt(object_std^2 + offset^2), (H, W) float32."""
-        return np.asarray(np.hypot(self.object_std, self.offset), REAL)
+        """Error bar of the object that was given: sqrt(object_std^2 + |offset|^2), (H, W) float32."""
+        return np.asarray(np.hypot(self.object_std, np.abs(self.offset)), REAL)
 
     @property
     def distance(self) -> float:
-        """Root mean square of offset/object_std over the region: 0 for an engine that found the optimum."""
-        return float(np.sqrt(np.mean((self.offset[self.region] / self.object_std[self.region]) ** 2)))
+        """Root mean square of |offset|/object_std over the region: 0 for an engine that found the optimum."""
+        inside = self.region
+        return float(np.sqrt(np.mean((np.abs(self.offset[inside]) / self.object_std[inside]) ** 2)))
+
+    def about(self, object: ComplexArray, probe: ComplexArray) -> Posterior:
+        """The same of the object and the probe that were given: bars that hold their distance from the optimum as well."""
+        size = np.abs(object)
+        turned = self.offset * np.where(size > 0, object.conj() / np.where(size > 0, size, 1), 1)
+        both, along = (a.astype(np.float64) ** 2 for a in (self.object_std, self.amplitude_std))
+        across = np.maximum(both - along, 0) + turned.imag**2
+        return replace(self, object=object, probe=probe, **bars(along + turned.real**2, across, object))
+
+    def decibel(self) -> float:
+        """10 log10(sum |O|^2/sum object_std^2) over the region: the error in dB that the bars foretell."""
+        power = float(np.sum(np.abs(self.object[self.region]).astype(np.float64) ** 2))
+        return 10 * math.log10(power / float(np.sum(self.object_std[self.region].astype(np.float64) ** 2)))
 
 
 class Sums:
@@ -153,7 +167,7 @@ class Sums:
             object=self.mean.astype(COMPLEX),
             probe=np.asarray(point.backend.to_host(point.probe), COMPLEX),
             **bars(along, across, self.mean),
-            offset=np.abs(offset).astype(REAL),
+            offset=offset.astype(COMPLEX),
             region=self.gauge.region,
             samples=self.count,
             monte_carlo=monte_carlo,
@@ -168,14 +182,22 @@ class Sums:
         )
 
 
-def bars(along: FloatArray, across: FloatArray, mean: ComplexArray) -> dict[str, FloatArray]:
+class Bars(TypedDict):
+    """The three fields of a posterior that are error bars."""
+
+    object_std: FloatArray
+    amplitude_std: FloatArray
+    phase_std: FloatArray
+
+
+def bars(along: FloatArray, across: FloatArray, mean: ComplexArray) -> Bars:
     """object_std, amplitude_std and phase_std from the variances along and across the mean, (H, W) each."""
     phase = np.sqrt(across) / np.maximum(np.abs(mean), 1e-12)
-    return {
-        "object_std": np.sqrt(along + across).astype(REAL),
-        "amplitude_std": np.sqrt(along).astype(REAL),
-        "phase_std": np.minimum(phase, math.pi / math.sqrt(3)).astype(REAL),
-    }
+    return Bars(
+        object_std=np.sqrt(along + across).astype(REAL),
+        amplitude_std=np.sqrt(along).astype(REAL),
+        phase_std=np.minimum(phase, math.pi / math.sqrt(3)).astype(REAL),
+    )
 
 
 def conditions(point: Any, gauge: Gauge, prior_variance: float, learned: bool) -> tuple[str, ...]:
@@ -186,7 +208,8 @@ def conditions(point: Any, gauge: Gauge, prior_variance: float, learned: bool) -
     else:
         how = "learned from the misfit" if learned else "given"
         said = f"Gaussian noise of the amplitude, variance {noise.variance:.4g} ({how})"
-    probe = "the probe was learned with the object, prior CN(0, max |P|^2)" if point.free_probe else "the probe is known exactly"
+    probe = "the probe was learned with the object, prior CN(0, max |P|^2)"
+    probe = probe if point.free_probe else "the probe is known exactly"
     return (
         said,
         f"prior CN(0, {prior_variance:.4g}) on every pixel of the object",

@@ -1,0 +1,242 @@
+"""``ptychon uncertainty``: error bars for a result that has none, or others for one that has."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .types import PtychonError
+
+if TYPE_CHECKING:
+    from .problem import Problem
+    from .result import Result
+    from .uncertainty import Posterior
+
+METHODS = ("laplace", "bootstrap", "ep")
+
+
+@click.command(
+    epilog="""\b
+Examples
+  ptychon uncertainty scan_rpie.h5
+  ptychon uncertainty scan_rpie.h5 --samples 128 --refine
+  ptychon uncertainty scan_rpie.h5 --method bootstrap --replicates 20
+  ptychon uncertainty scan_rpie.h5 --method ep
+
+laplace: a Gaussian about the solution, by sampling; seconds. bootstrap: simulate from the result and reconstruct again,
+many times. ep: Ptycho-EP from there on, which gives an object of its own. What the bars take for granted is printed
+and stored with them. The data are looked for where they were, or beside the result.
+""",
+)
+@click.argument("result", type=click.Path())
+@click.option("-m", "--method", default="laplace", show_default=True, help="laplace, bootstrap or ep.")
+@click.option("-o", "--output", type=click.Path(), help="Result file with the bars; default RESULT_METHOD.h5, beside it.")
+@click.option("--samples", type=int, default=32, show_default=True, help="Of the posterior (laplace).")
+@click.option("--refine", is_flag=True, help="Write the optimum of the posterior instead of the object as it was (laplace).")
+@click.option("--replicates", type=int, default=20, show_default=True, help="Reconstructions (bootstrap).")
+@click.option("--from-beginning", is_flag=True, help="Start replicates where the result started (bootstrap).")
+@click.option("-n", "--epochs", type=int, help="Passes of a replicate, or of Ptycho-EP; default those of the result, or 100.")
+@click.option("--known-probe/--free-probe", default=None, help="Whether the probe was known; default what the engine did.")
+@click.option("--noise-variance", type=float, help="Of the amplitude; default what the data say, or learned.")
+@click.option("--background", type=float, default=0.0, help="Counts a pixel that do not come from the wave.")
+@click.option("--backend", default="auto", show_default=True, help="auto, numpy, cupy (GPU) or reference.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the samples.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress, no summary.")
+@click.option("--json", "as_json", is_flag=True, help="The numbers for machines.")
+def uncertainty(
+    result: str,
+    method: str,
+    output: str | None,
+    refine: bool,
+    known_probe: bool | None,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Give the object of RESULT error bars: a standard deviation for every pixel, of the complex value, amplitude and phase.
+
+    Writes a new result file with them, and prints a short table.
+    """
+    if method not in METHODS:
+        raise PtychonError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}")
+    if refine and method != "laplace":
+        raise PtychonError(f"--refine belongs to --method laplace; {method} does not find an optimum")
+    for name, least in (("samples", 2), ("replicates", 2), ("epochs", 1), ("seed", 0)):
+        if options[name] is not None and options[name] < least:
+            raise PtychonError(f"--{name} is {options[name]}; it must be at least {least}")
+
+    from .io import load_result
+    from .io.hdf5 import check_writable
+
+    found = load_result(result)
+    place = Path(output) if output is not None else Path(result).with_name(f"{Path(result).stem}_{method}.h5")
+    if place.exists() and place.samefile(result):
+        raise PtychonError(f"{place} is the result itself; give another name with -o")
+    check_writable(place)
+    problem = problem_of(result, found)
+    free = _moves_probe(found) if known_probe is None else not known_probe
+
+    from .uncertainty.saved import save_posterior
+
+    with _Bar(quiet or as_json) as tell:
+        whole, posterior = _METHODS[method](problem, found, free, options, tell, place)
+    if not refine and method == "laplace":
+        posterior = posterior.about(found.object, found.probe)
+    elif method == "laplace":
+        whole = _refined(problem, whole, posterior)
+    how = {"method": method, "free_probe": free, "refine": refine, "of": Path(result).name}
+    save_posterior(place, replace(whole, settings=dict(whole.settings) | {"uncertainty": how}), posterior)
+    numbers = numbers_of(posterior, found) | {"result": str(place)}
+    if as_json:
+        click.echo(json.dumps(numbers))
+    elif not quiet:
+        show(numbers)
+    return 0
+
+
+def problem_of(path: str, result: Result) -> Problem:
+    """The data of a result on its grid, from the file named in it.
+
+    Raises
+    ------
+    PtychonError
+        If they are not found, or give another grid than that of the result.
+    """
+    import warnings
+
+    from .problem import Problem
+    from .settings import find_input, open_data, request_of, validated
+    from .types import PtychonWarning
+
+    request = request_of(result.settings, path)
+    source, state = find_input(request, path, result.provenance.get("input_sha256"))
+    if state == "changed":
+        warnings.warn(f"{source} has changed since {path} was made from it", PtychonWarning, stacklevel=2)
+    data = open_data(validated(request, path), source)
+    return Problem.from_dataset(data, subpixel=bool(result.settings.get("subpixel", True)))
+
+
+def _moves_probe(result: Result) -> bool:
+    from .engines import make
+
+    return make(result.engine, **result.options).moves_probe
+
+
+def _laplace(problem: Problem, found: Result, free: bool, options: dict[str, Any], tell: Any, place: Path) -> Any:
+    from .uncertainty import laplace
+
+    names = ("samples", "noise_variance", "background", "backend", "seed")
+    chosen = {name: options[name] for name in names} | {"object_variance": _prior(found)}
+    return found, laplace(problem, found.object, found.probe, free_probe=free, tell=tell, **chosen)
+
+
+def _prior(result: Result) -> float | None:
+    """The variance of the object that the engine assumed, if it did."""
+    options = result.options
+    return float(options["object_variance"]) if options.get("prior") == "gaussian" and "object_variance" in options else None
+
+
+def _bootstrap(problem: Problem, found: Result, free: bool, options: dict[str, Any], tell: Any, place: Path) -> Any:
+    from .uncertainty import bootstrap
+
+    if free != _moves_probe(found):
+        raise PtychonError(f"the bootstrap runs engine {found.engine!r} again as it was; it cannot hold or free the probe")
+    names = ("replicates", "epochs", "noise_variance", "background", "backend", "seed")
+    start = "beginning" if options["from_beginning"] else "solution"
+    store = place.with_suffix(".replicates.npz")
+    done = bootstrap(problem, found, start=start, store=store, tell=tell, **{name: options[name] for name in names})
+    store.unlink(missing_ok=True)
+    return found, done.about(found.object, found.probe)
+
+
+def _ep(problem: Problem, found: Result, free: bool, options: dict[str, Any], tell: Any, place: Path) -> Any:
+    from .uncertainty.expectation import expectation
+
+    chosen = {name: options[name] for name in ("noise_variance", "backend", "seed")} | {"epochs": options["epochs"] or 100}
+    return expectation(problem, found, free_probe=free, tell=tell, **chosen)
+
+
+_METHODS = {"laplace": _laplace, "bootstrap": _bootstrap, "ep": _ep}
+
+
+def _refined(problem: Problem, result: Result, posterior: Posterior) -> Result:
+    """The result with the R of the optimum in place of its own."""
+    from .metrics import residual
+
+    return replace(result, final_error=residual(problem, posterior.object, posterior.probe))
+
+
+def numbers_of(posterior: Posterior, before: Result) -> dict[str, Any]:
+    """The table: medians over the lit region, what is known of the quality of the bars, and a comparison with earlier ones."""
+    import numpy as np
+
+    inside = posterior.region
+
+    def median(values: Any) -> float:
+        return float(np.median(values[inside]))
+
+    numbers: dict[str, Any] = {
+        "method": posterior.method,
+        "object_std": median(posterior.object_std),
+        "amplitude_std": median(posterior.amplitude_std),
+        "phase_std": median(posterior.phase_std),
+        "decibel": posterior.decibel(),
+        "samples": posterior.samples,
+        "monte_carlo": posterior.monte_carlo if posterior.samples else None,
+        "chi2": posterior.chi2,
+        "noise_variance": posterior.noise_variance,
+        "distance": None if posterior.method == "ep" else posterior.distance,
+        "unsolved": posterior.unsolved,
+        "conditional": list(posterior.conditional),
+        "earlier": None,
+    }
+    if before.object_std is not None:
+        numbers["earlier"] = median(posterior.object_std / np.maximum(before.object_std, 1e-30))
+    return numbers
+
+
+def show(numbers: dict[str, Any]) -> None:
+    """The table for people, on stdout."""
+    chance, sampled = numbers["monte_carlo"], ""
+    if chance is not None:
+        sampled = f", to {100 * chance:.1f} % ({numbers['samples']} samples)"
+    rows = [
+        ("error bar", f"{numbers['object_std']:.4g} (median of the lit pixels){sampled}"),
+        ("amplitude", f"{numbers['amplitude_std']:.4g}"),
+        ("phase", f"{numbers['phase_std']:.4g} rad"),
+        ("as an error", f"{numbers['decibel']:.1f} dB"),
+    ]
+    if numbers["distance"] is not None:
+        rows.append(("off centre", f"{numbers['distance']:.2f} error bars (rms)"))
+    if numbers["chi2"] is not None:
+        judged = "" if numbers["chi2"] < 1.3 else ": the model does not fit the data; the bars are too small"
+        rows.append(("misfit", f"{numbers['chi2']:.2f} of what the noise explains{judged}"))
+    if numbers["earlier"] is not None:
+        rows.append(("before", f"{numbers['earlier']:.2f} times the error bar that the result had"))
+    rows.append(("given", "; ".join(numbers["conditional"])))
+    for name, value in [*rows, ("result", numbers["result"])]:
+        click.echo(f"{name:<11} {value}")
+
+
+class _Bar:
+    """Progress on stderr: one line that is redrawn, on a terminal only."""
+
+    def __init__(self, quiet: bool) -> None:
+        import sys
+
+        self.stream = None if quiet or not sys.stderr.isatty() else sys.stderr
+
+    def __enter__(self) -> Any:
+        return self._tell
+
+    def _tell(self, what: str, done: int, total: int) -> None:
+        if self.stream is not None:
+            print(f"\r{what} {done}/{total}\033[K", end="", file=self.stream, flush=True)
+
+    def __exit__(self, *error: Any) -> None:
+        if self.stream is not None:
+            print("\r\033[K", end="", file=self.stream, flush=True)

@@ -1,0 +1,215 @@
+"""The parametric bootstrap: simulate data from the result, reconstruct them in the same way, and see how far they scatter.
+
+The slow referee of the other methods (Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 6): it knows nothing
+of curvatures and takes the engine as it is, with its early stopping, its regularisation and its noise. What it does not see is
+what the result itself has lost: it asks how well the *result* can be found again, and a smooth result is easier to find than a
+rough truth. A replicate starts from the solution (faster, and only about this optimum) or from the beginning, as the result did.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..alignment import align, phase_align
+from ..backends import Backend, get_backend
+from ..engines import Engine, make
+from ..io.hdf5 import PathLike, write_aside
+from ..metrics import illuminated, residual
+from ..problem import Problem
+from ..reconstruct import reconstruct
+from ..report_numbers import model_of
+from ..result import Result
+from ..schedule import Schedule
+from ..types import COMPLEX, BoolArray, ComplexArray, PtychonError
+from .noise import Noise, noise_of
+from .posterior import Posterior, bars
+
+#: Frames simulated at a time.
+BLOCK = 64
+#: Largest translation (px) between a replicate and the result.
+MAX_SHIFT = 4
+
+
+def bootstrap(
+    problem: Problem,
+    result: Result,
+    *,
+    replicates: int = 20,
+    start: str = "solution",
+    probe: ComplexArray | None = None,
+    epochs: int | None = None,
+    noise_variance: float | None = None,
+    background: float = 0.0,
+    region: BoolArray | None = None,
+    backend: str | Backend = "auto",
+    seed: int = 0,
+    store: PathLike | None = None,
+    keep: bool = False,
+    tell: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> Posterior:
+    """Error bars of a result from reconstructions of data simulated from it.
+
+    Parameters
+    ----------
+    problem : Problem
+        On the host; the data of the result, of which grid, mask and kind of noise are used.
+    result : Result
+    replicates : int
+    start : {"solution", "beginning"}
+        Where a replicate starts: from the result, or as the result itself did (then give its first `probe`).
+    probe : (K, P, Q) complex array, optional
+        First probe of a replicate from the beginning; default from its frames. A known probe is that of the result.
+    epochs : int, optional
+        Passes of a replicate; default those of the result.
+    noise_variance : float, optional
+        Of Gaussian amplitude noise; default what the problem says (Poisson noise for counts), else that of the misfit.
+    background : float
+        Counts a pixel besides the wave's.
+    region : (H, W) bool array, optional
+        Where replicates are aligned; default the illuminated pixels.
+    backend : str or Backend
+    seed : int
+    store : path, optional
+        File (.npz) that keeps the replicates made so far; a later call with the same arguments goes on from them.
+    keep : bool
+        Keep the replicates, aligned, in `Posterior.draws`.
+    tell : callable
+        Called with what is being done, how much of it is done, and of how much.
+
+    Returns
+    -------
+    Posterior
+        `object_std` is the standard deviation of the replicates about their mean, and `offset` the distance of that mean from
+        the result: the bias that can be seen.
+
+    Raises
+    ------
+    PtychonError
+        Fewer than two replicates, an unknown start, a stored file of another bootstrap.
+    """
+    if replicates < 2:
+        raise PtychonError(f"{replicates} replicates tell no standard deviation; at least 2 are needed")
+    if start not in ("solution", "beginning"):
+        raise PtychonError(f"start is {start!r}; a replicate starts from the 'solution' or from the 'beginning'")
+    chosen = get_backend(backend)
+    engine = make(result.engine, **result.options)
+    lit = illuminated(problem, result.probe) if region is None else region
+    model = _noise(problem, result, noise_variance, background, lit, chosen)
+    schedule = dict(result.settings.get("schedule") or {})
+    run: dict[str, Any] = {
+        "epochs": epochs or int(result.settings.get("epochs") or result.epochs),
+        "backend": chosen,
+        "schedule": Schedule(**schedule) if schedule else None,
+    }
+    if start == "solution":
+        run |= {"object": result.object, "probe": result.probe}
+    else:
+        run |= {"probe": probe if engine.moves_probe else result.probe}
+    mark = _fingerprint(problem, result, start, probe, run["epochs"], seed, model)
+    done = _stored(store, mark)[:replicates]
+    for number in range(len(done), replicates):
+        tell("replicate", number, replicates)
+        again = reconstruct(_simulated(problem, result, model, chosen, np.random.default_rng([seed, number])), engine, **run)
+        done.append(_laid_on(again.object, result.object, lit, engine))
+        if store is not None:
+            with write_aside(store) as aside, aside.open("wb") as stream:
+                np.savez(stream, objects=np.array(done), mark=np.array(mark))
+    tell("replicate", replicates, replicates)
+    return _posterior(np.array(done), result, lit, engine, model, start, keep)
+
+
+def _noise(
+    problem: Problem, result: Result, variance: float | None, background: float, lit: BoolArray, backend: Backend
+) -> Noise:
+    model = noise_of(problem, "auto", variance, background)
+    if model is not None:
+        return model
+    power = sum(float((problem.amplitude[j] ** 2).sum(dtype=np.float64)) for j in range(len(problem)))
+    valid = float(problem.mask.sum()) * (len(problem) // len(problem.mask))
+    misfit = residual(problem, result.object, result.probe, backend) ** 2 * power
+    return Noise("amplitude", max(misfit, 1e-20 * power) / max(valid - 2 * float(lit.sum()), 0.25 * valid))
+
+
+def _simulated(problem: Problem, result: Result, noise: Noise, backend: Backend, rng: np.random.Generator) -> Problem:
+    """The same problem with data that the result would give."""
+    amplitude = np.empty_like(problem.amplitude)
+    for first in range(0, len(problem), BLOCK):
+        b = slice(first, min(first + BLOCK, len(problem)))
+        m = model_of(problem, result.object, result.probe, b, backend)
+        if noise.kind == "poisson":
+            fresh = np.sqrt(np.maximum(rng.poisson(m**2 + noise.background) - noise.background, 0))
+        else:
+            fresh = np.maximum(m + np.sqrt(noise.variance) * rng.standard_normal(m.shape), 0)
+        amplitude[b] = np.where(problem.mask_of(b), fresh, 0)
+    return replace(problem, amplitude=amplitude)
+
+
+def _laid_on(object: ComplexArray, truth: ComplexArray, lit: BoolArray, engine: Engine) -> ComplexArray:
+    if not engine.moves_probe:
+        return phase_align(object, truth, lit).astype(COMPLEX)
+    return align(object, truth, region=lit, max_shift=MAX_SHIFT, subpixel=True).estimate.astype(COMPLEX)
+
+
+def _fingerprint(
+    problem: Problem, result: Result, start: str, probe: Any, epochs: int, seed: int, noise: Noise
+) -> str:
+    """Of all that the replicates depend on."""
+    digest = hashlib.sha256(repr((start, epochs, seed, asdict(noise), result.engine, sorted(result.options.items()))).encode())
+    arrays = (result.object, result.probe, problem.corners, problem.shifts, problem.shift_index, problem.mask)
+    for array in arrays if probe is None else (*arrays, probe):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _stored(store: PathLike | None, mark: str) -> list[ComplexArray]:
+    if store is None or not Path(store).is_file():
+        return []
+    try:
+        with np.load(store, allow_pickle=False) as file:
+            found, objects = str(file["mark"]), file["objects"]
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise PtychonError(f"{store} holds no replicates of a bootstrap ({error}); give another name, or delete it") from None
+    if found != mark:
+        raise PtychonError(f"the replicates in {store} are of another result, seed or setting; give another name, or delete it")
+    return list(objects)
+
+
+def _posterior(
+    draws: ComplexArray, result: Result, lit: BoolArray, engine: Engine, noise: Noise, start: str, keep: bool
+) -> Posterior:
+    n, centre = len(draws), draws.mean(axis=0, dtype=np.complex128)
+    size = np.abs(result.object)
+    way = np.where(size > 0, result.object / np.where(size > 0, size, 1), 1)
+    scatter = (draws - centre) * way.conj()
+    along, across = (np.maximum((part**2).sum(axis=0) / (n - 1), 1e-30) for part in (scatter.real, scatter.imag))
+    if noise.kind == "poisson":
+        said = f"Poisson noise{f' with a background of {noise.background:g} counts a pixel' if noise.background else ''}"
+    else:
+        said = f"Gaussian noise of the amplitude, variance {noise.variance:.4g}"
+    removed = "a factor, a phase ramp and a translation" if engine.moves_probe else "the global phase"
+    return Posterior(
+        method="bootstrap",
+        object=result.object,
+        probe=result.probe,
+        **bars(along, across, result.object),
+        offset=(result.object - centre).astype(COMPLEX),
+        region=lit,
+        samples=n,
+        monte_carlo=1 / (2 * np.sqrt(n - 1)),
+        conditional=(
+            said,
+            f"engine {result.engine} again, replicates starting from the {start}",
+            "the probe was learned again" if engine.moves_probe else "the probe is known exactly",
+            "the positions are known exactly",
+            f"after alignment on the lit pixels: {removed}",
+            "the bias of the result itself is not seen, only that of finding it again",
+        ),
+        noise_variance=noise.variance if noise.kind == "amplitude" else None,
+        draws=draws if keep else None,
+    )
