@@ -3,7 +3,7 @@
 The slow referee of the other methods (Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 6): it knows nothing
 of curvatures and takes the engine as it is, with its early stopping, its regularisation and its noise. What it does not see is
 what the result itself has lost: it asks how well the *result* can be found again, and a smooth result is easier to find than a
-rough truth. A replicate starts from the solution (faster, and only about this optimum) or from the beginning, as the result did.
+rough truth. A replicate starts from the solution (faster, and only about this optimum) or where the result itself did.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 With the probe known there is one, the global phase: dO = i O. With the probe free (Guizar-Sicairos & Fienup, Opt. Express
 16, 7264 (2008)):
 
-    phase, scale        dO = i O, O                 dP = -i P, -P
+    phases              dO = i O                    dP = i P, each for itself
+    scale               dO = O                      dP = -P
     ramps along y, x    dO = i r O                  dP = -i r P
     translations        dO = -grad O                dP = -grad P        (far field; in the near field the data tell)
 
@@ -26,6 +27,7 @@ from ..types import BoolArray, ComplexArray, FloatArray
 
 #: Half the distance (px) over which a translation is differentiated.
 STEP = 0.25
+PROBE_PHASE = "phase of the probe"
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,14 @@ class Gauge:
         c = self.coefficients(error)
         return np.asarray(error - np.tensordot(c, self.object, 1)), c
 
+    def remove_from_probe(self, error: ComplexArray, c: FloatArray) -> ComplexArray:
+        """An error (K, P, Q) of the probe without what belongs to the coefficients c of the object, and without its phase."""
+        rest = error - np.tensordot(c, self.probe, 1)
+        for name, g in zip(self.names, self.probe, strict=True):
+            if name == PROBE_PHASE:
+                rest = rest - _real(g, rest) / max(_real(g, g), 1e-300) * g
+        return np.asarray(rest)
+
     @property
     def _inverse(self) -> FloatArray:
         inside = [g[self.region] for g in self.object]
@@ -84,9 +94,9 @@ def gauge_of(problem: Problem, object: Any, probe: Any, free_probe: bool, region
         return Gauge(("global phase",), 1j * O[None], np.zeros((1, *P.shape), complex), np.array([True]), region)
     (yo, xo), (yp, xp) = (np.meshgrid(*(np.arange(n) - n // 2 for n in s), indexing="ij") for s in (O.shape, P.shape[-2:]))
     scale = float(max(O.shape))  # coordinates of order 1, for the sake of the numbers alone
-    names = ["global phase", "scale", "ramp along y", "ramp along x"]
-    objects = [1j * O, O, 1j * yo * O / scale, 1j * xo * O / scale]
-    probes = [-1j * P, -P, -1j * yp * P / scale, -1j * xp * P / scale]
+    names = ["global phase", PROBE_PHASE, "scale", "ramp along y", "ramp along x"]
+    objects = [1j * O, 0 * O, O, 1j * yo * O / scale, 1j * xo * O / scale]
+    probes = [0 * P, 1j * P, -P, -1j * yp * P / scale, -1j * xp * P / scale]
     if problem.propagator.transfer is None:
         names += ["translation along y", "translation along x"]
         for axis in ((STEP, 0.0), (0.0, STEP)):

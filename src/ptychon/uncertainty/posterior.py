@@ -139,7 +139,7 @@ class Sums:
         self.second += both**2
         self.count += 1
         if probe is not None:
-            bent = np.asarray(probe, np.complex128) - np.tensordot(c, self.gauge.probe, 1)
+            bent = self.gauge.remove_from_probe(np.asarray(probe, np.complex128), c)
             self.probe = np.abs(bent) ** 2 + (0 if self.probe is None else self.probe)
         if self.keep:
             self.kept.append((self.mean + aligned).astype(COMPLEX))
