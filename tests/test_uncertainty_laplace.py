@@ -126,7 +126,7 @@ def test_gauge_directions_are_not_seen(kind):
     for name, o, p in zip(gauge.names[:5], gauge.object, gauge.probe, strict=False):
         g = point.pack(o, p)
         seen = point.dot(g, point.product(g)) / point.dot(g, g) / stiffness
-        assert abs(seen) < (1e-9 if name in ("global phase", "phase of the probe", "scale") or not kind.get("subpixel") else 0.05), name
+        assert abs(seen) < (0.05 if name.startswith("ramp") and kind.get("subpixel") else 1e-9), name
 
 
 def test_translations_are_hardly_seen():
@@ -365,10 +365,10 @@ def test_same_bars_whatever_the_threads():
     other = laplace(case.problem, case.object, case.probe, backend="numpy", seed=1, **quick)
     assert not np.array_equal(other.object_std, found[0].object_std)
     fast, plain = (
-        laplace(case.problem, case.object, case.probe, samples=2, refine=0, averaged=False, tolerance=1e-3, free_probe=False, backend=b)
+        laplace(case.problem, case.object, case.probe, free_probe=False, samples=2, refine=0, averaged=False, backend=b)
         for b in ("numpy", "reference")
     )
-    assert distance(plain.object_std, fast.object_std) < 1e-3
+    assert distance(plain.object_std, fast.object_std) < 1e-2
 
 
 def test_where_no_light_falls_the_bar_is_the_priors():

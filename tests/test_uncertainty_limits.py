@@ -185,7 +185,8 @@ def test_replicates_from_the_beginning():
     problem = Problem.from_dataset(s.dataset)
     first = probes.defocused_aperture((16, 16), 0.38 * 16, 7.0)[None]
     r = reconstruct(problem, "rpie", probe=first, epochs=60, backend="numpy")
-    found = [bootstrap(problem, r, replicates=4, start=start, probe=first, backend="numpy") for start in ("beginning", "solution")]
+    options = {"replicates": 4, "probe": first, "backend": "numpy"}
+    found = [bootstrap(problem, r, start=start, **options) for start in ("beginning", "solution")]
     assert not np.array_equal(found[0].object_std, found[1].object_std)
     ratio = np.median((found[0].object_std / found[1].object_std)[found[0].region])
     assert 0.5 < ratio < 3

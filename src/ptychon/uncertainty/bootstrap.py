@@ -28,7 +28,7 @@ from ..result import Result
 from ..schedule import Schedule
 from ..types import COMPLEX, BoolArray, ComplexArray, PtychonError
 from .noise import Noise, noise_of
-from .posterior import Posterior, bars
+from .posterior import Posterior, bars, in_bars
 
 #: Frames simulated at a time.
 BLOCK = 64
@@ -193,12 +193,14 @@ def _posterior(
     else:
         said = f"Gaussian noise of the amplitude, variance {noise.variance:.4g}"
     removed = "a factor, a phase ramp and a translation" if engine.moves_probe else "the global phase"
+    offset, made = result.object - centre, bars(along, across, result.object)
     return Posterior(
         method="bootstrap",
         object=result.object,
         probe=result.probe,
-        **bars(along, across, result.object),
-        offset=(result.object - centre).astype(COMPLEX),
+        **made,
+        offset=offset.astype(COMPLEX),
+        distance=in_bars(offset, made["object_std"], lit),
         region=lit,
         samples=n,
         monte_carlo=1 / (2 * np.sqrt(n - 1)),

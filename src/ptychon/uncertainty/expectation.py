@@ -15,7 +15,7 @@ from ..reconstruct import reconstruct
 from ..result import Result
 from ..types import COMPLEX
 from .gauge import gauge_of
-from .posterior import Posterior, bars
+from .posterior import Posterior, bars, in_bars
 
 #: Relative change of the object at which a run ends.
 TOLERANCE = 1e-4
@@ -82,6 +82,7 @@ def expectation(
         probe=found.probe,
         **bars(half, half, found.object),
         offset=moved.astype(COMPLEX),
+        distance=in_bars(moved, found.object_std, lit),
         region=lit,
         samples=0,
         monte_carlo=0.0,

@@ -33,6 +33,8 @@ class Posterior:
         The object that was given less `object`, aligned: how far the engine was from the optimum.
     probe_std : (K, P, Q) float32 or None
         Where the probe was learned.
+    distance : float
+        Root mean square of |offset|/object_std over the region, in bars of the optimum: 0 for an engine that found it.
     region : (H, W) bool
         Where errors are compared after alignment.
     samples : int
@@ -60,6 +62,7 @@ class Posterior:
     amplitude_std: FloatArray
     phase_std: FloatArray
     offset: ComplexArray
+    distance: float
     region: BoolArray
     samples: int
     monte_carlo: float
@@ -76,12 +79,6 @@ class Posterior:
     def total_std(self) -> FloatArray:
         """Error bar of the object that was given: sqrt(object_std^2 + |offset|^2), (H, W) float32."""
         return np.asarray(np.hypot(self.object_std, np.abs(self.offset)), REAL)
-
-    @property
-    def distance(self) -> float:
-        """Root mean square of |offset|/object_std over the region: 0 for an engine that found the optimum."""
-        inside = self.region
-        return float(np.sqrt(np.mean((np.abs(self.offset[inside]) / self.object_std[inside]) ** 2)))
 
     def about(self, object: ComplexArray, probe: ComplexArray) -> Posterior:
         """The same of the object and the probe that were given: bars that hold their distance from the optimum as well."""
@@ -161,13 +158,14 @@ class Sums:
         along, across, monte_carlo = self.variances()
         # the result that was given may lie anywhere along what cannot be told: only the rest of its distance counts
         offset, _ = self.gauge.remove(given - self.mean)
-        noise = point.noise
+        noise, made = point.noise, bars(along, across, self.mean)
         return Posterior(
             method="laplace",
             object=self.mean.astype(COMPLEX),
             probe=np.asarray(point.backend.to_host(point.probe), COMPLEX),
-            **bars(along, across, self.mean),
+            **made,
             offset=offset.astype(COMPLEX),
+            distance=in_bars(offset, made["object_std"], self.gauge.region),
             region=self.gauge.region,
             samples=self.count,
             monte_carlo=monte_carlo,
@@ -180,6 +178,11 @@ class Sums:
             unsolved=unsolved,
             draws=np.array(self.kept) if self.keep else None,
         )
+
+
+def in_bars(offset: ComplexArray, std: FloatArray, region: BoolArray) -> float:
+    """Root mean square of |offset|/std over a region."""
+    return float(np.sqrt(np.mean((np.abs(offset[region]) / np.maximum(std[region], 1e-30)) ** 2)))
 
 
 class Bars(TypedDict):

@@ -1,0 +1,179 @@
+"""`ptychon uncertainty`: from a scan to a file with error bars and back; and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ptychon import PtychonError, metrics
+from ptychon.__main__ import main
+from ptychon.io import load_result, save_result, write_dataset
+from ptychon.uncertainty.saved import load_posterior
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A scan, and results of rPIE (free probe), of PIE (known probe) and of two modes."""
+    from ptychon import phantoms, probes, scan
+    from ptychon.simulate import simulate
+
+    place = tmp_path_factory.mktemp("uncertainty")
+    n, L = 16, 48
+    truth = phantoms.complex_object(phantoms.texture((L, L), 1), phantoms.cell((L, L), 2), amplitude_range=(0.4, 1.0))
+    positions = scan.fit(scan.fermat_spiral(400, 3.0, whole=True), (L, L), (n, n))
+    probe = probes.defocused_aperture((n, n), 0.36 * n, 8.0)
+    s = simulate(truth, probe, positions, noise="poisson", mean_counts=3e5)
+    write_dataset(place / "scan.cxi", replace(s.dataset, probe=s.probe))
+    np.save(place / "two.npy", np.stack([s.probe[0], 0.2 * s.probe[0] * np.linspace(-1, 1, n)]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        for engine in ("rpie", "pie"):
+            assert main(["reconstruct", "scan.cxi", "-e", engine, "-n", "60", "-q", "--backend", "numpy"]) == 0
+        more = ["--probe", "two.npy", "-n", "5", "-q", "-o", "modes.h5", "--backend", "numpy"]
+        assert main(["reconstruct", "scan.cxi", *more]) == 0
+    return place, s
+
+
+def run(capsys, *arguments):
+    assert main(["uncertainty", *map(str, arguments)]) == 0
+    return capsys.readouterr()
+
+
+def fails(capsys, *arguments):
+    assert main(["uncertainty", *map(str, arguments)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    return said
+
+
+def test_a_result_gets_error_bars(folder, capsys):
+    place, s = folder
+    before = (place / "scan_rpie.h5").read_bytes()
+    out = run(capsys, place / "scan_rpie.h5", "--samples", 8).out
+    for word in ("error bar", "amplitude", "phase", "as an error", "off centre", "misfit", "Poisson", "8 samples"):
+        assert word in out
+    assert (place / "scan_rpie.h5").read_bytes() == before
+    assert not list(place.glob(".*"))
+    old, new = load_result(place / "scan_rpie.h5"), load_result(place / "scan_rpie_laplace.h5")
+    bars = load_posterior(place / "scan_rpie_laplace.h5")
+    assert np.array_equal(new.object, old.object)
+    assert np.array_equal(new.probe, old.probe)
+    assert np.array_equal(bars.object_std, new.object_std)
+    assert new.settings["uncertainty"] == {"method": "laplace", "free_probe": True, "refine": False, "of": "scan_rpie.h5"}
+    assert new.final_error == old.final_error
+    assert bars.method == "laplace"
+    assert bars.samples == 8
+    assert any("learned with the object" in text for text in bars.conditional)
+    inside = bars.region
+    both = np.hypot(bars.amplitude_std, bars.phase_std * np.abs(bars.object))
+    np.testing.assert_allclose(both[inside], bars.object_std[inside], rtol=1e-4)
+    # bars of the file as it stands, the way from the optimum included, are true
+    found = metrics.align(new.object, s.object, region=inside, max_shift=3, subpixel=True)
+    u2 = np.abs(found.estimate - s.object)[inside] ** 2 / (new.object_std / abs(found.scale))[inside] ** 2
+    assert np.mean(u2) == pytest.approx(1, abs=0.3)
+    assert f"{np.median(new.object_std[inside]):.4g}" in out
+
+
+def test_the_optimum_instead(folder, capsys):
+    place, s = folder
+    out = json.loads(run(capsys, place / "scan_rpie.h5", "--refine", "--json", "--samples", 8, "-o", place / "refined.h5").out)
+    new = load_result(place / "refined.h5")
+    kept = json.loads(run(capsys, place / "scan_rpie.h5", "--json", "--samples", 8, "-o", place / "kept.h5").out)
+    inside = load_posterior(place / "refined.h5").region
+
+    def decibel(name):
+        return metrics.align(load_result(place / name).object, s.object, region=inside, max_shift=3, subpixel=True).error_db
+
+    assert decibel("refined.h5") > decibel("kept.h5")
+    assert out["object_std"] < kept["object_std"]
+    assert out["decibel"] > kept["decibel"]
+    assert out["distance"] == pytest.approx(kept["distance"])
+    assert out["chi2"] == pytest.approx(1, abs=0.2)
+    assert out["earlier"] is None
+    assert new.final_error == pytest.approx(load_result(place / "scan_rpie.h5").final_error, rel=0.1)
+
+
+def test_a_known_probe_is_known_by_its_engine(folder, capsys):
+    place, _ = folder
+    known = json.loads(run(capsys, place / "scan_pie.h5", "--json", "--samples", 8).out)
+    more = "--free-probe", "-o", place / "freed.h5"
+    freed = json.loads(run(capsys, place / "scan_pie.h5", "--json", "--samples", 8, *more).out)
+    assert "the probe is known exactly" in known["conditional"]
+    assert freed["object_std"] > 1.02 * known["object_std"]
+    assert load_posterior(place / "scan_pie_laplace.h5").probe_std is None
+    assert load_posterior(place / "freed.h5").probe_std.shape == (1, 16, 16)
+
+
+def test_modes_are_taken(folder, capsys):
+    place, _ = folder
+    assert json.loads(run(capsys, place / "modes.h5", "--json", "--samples", 2).out)["object_std"] > 0
+    assert "takes one" in fails(capsys, place / "modes.h5", "--method", "ep")
+
+
+def test_bootstrap_and_comparison_with_what_was_there(folder, capsys):
+    place, _ = folder
+    run(capsys, place / "scan_rpie.h5", "--samples", 8, "-q")
+    out = json.loads(run(capsys, place / "scan_rpie_laplace.h5", "-m", "bootstrap", "--replicates", 6, "-n", 30, "--json").out)
+    assert 0.5 < out["earlier"] < 2
+    bars = load_posterior(place / "scan_rpie_laplace_bootstrap.h5")
+    assert bars.method == "bootstrap"
+    assert bars.samples == 6
+    assert not list(place.glob("*.npz"))
+    assert "cannot hold or free" in fails(capsys, place / "scan_rpie.h5", "-m", "bootstrap", "--known-probe")
+
+
+def test_ep_goes_on_from_there(folder, capsys):
+    place, _ = folder
+    out = run(capsys, place / "scan_rpie.h5", "--method", "ep", "-n", 30).out
+    assert "off centre" not in out
+    new = load_result(place / "scan_rpie_ep.h5")
+    assert new.engine == "ep"
+    assert new.epochs > 60
+    assert load_posterior(place / "scan_rpie_ep.h5").method == "ep"
+    held = run(capsys, place / "scan_rpie.h5", "-m", "ep", "-n", 5, "--known-probe", "-o", place / "held.h5", "-q")
+    assert held.out == ""
+    assert np.array_equal(load_result(place / "held.h5").probe, load_result(place / "scan_rpie.h5").probe)
+
+
+def test_results_can_be_used_like_any_other(folder, capsys):
+    """Repeated, gone on from, reported on."""
+    place, _ = folder
+    run(capsys, place / "scan_rpie.h5", "--samples", 4, "-q", "-o", place / "used.h5")
+    assert main(["reconstruct", str(place / "used.h5"), "-n", "2", "-q", "-o", str(place / "repeated.h5")]) == 0
+    assert load_result(place / "repeated.h5").object_std is None
+
+
+def test_what_is_refused(folder, capsys, tmp_path):
+    place, _ = folder
+    result = place / "scan_rpie.h5"
+    assert "unknown method 'laplas'" in fails(capsys, result, "-m", "laplas")
+    assert "the result itself" in fails(capsys, result, "-o", result)
+    assert "--samples is 1" in fails(capsys, result, "--samples", 1)
+    assert "--refine belongs to" in fails(capsys, result, "-m", "bootstrap", "--refine")
+    assert "background of" in fails(capsys, result, "--background", 1, "--noise-variance", 2.0)
+    assert "nothing.h5" in fails(capsys, place / "nothing.h5")
+    shutil.copy(result, tmp_path / "alone.h5")
+    stored = load_result(result)
+    request = dict(stored.settings["request"]) | {"input": str(tmp_path / "gone.cxi")}
+    save_result(tmp_path / "alone.h5", replace(stored, settings=dict(stored.settings) | {"request": request}))
+    assert "are not found" in fails(capsys, tmp_path / "alone.h5")
+    save_result(tmp_path / "bare.h5", replace(stored, settings={}))
+    assert "does not say from which file" in fails(capsys, tmp_path / "bare.h5")
+    with pytest.raises(PtychonError, match="has no error bars of"):
+        load_posterior(result)
+
+
+def test_changed_data_are_said(folder, capsys, tmp_path):
+    place, _ = folder
+    for name in ("scan.cxi", "scan_rpie.h5"):
+        shutil.copy(place / name, tmp_path / name)
+    stored = load_result(tmp_path / "scan_rpie.h5")
+    request = dict(stored.settings["request"]) | {"input": str(tmp_path / "scan.cxi")}
+    provenance = dict(stored.provenance) | {"input_sha256": "0" * 64}
+    settings = dict(stored.settings) | {"request": request}
+    save_result(tmp_path / "scan_rpie.h5", replace(stored, settings=settings, provenance=provenance))
+    assert "has changed since" in run(capsys, tmp_path / "scan_rpie.h5", "--samples", 2).err
