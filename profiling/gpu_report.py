@@ -31,6 +31,7 @@ from ptychon.backends.cpu import reference_backend
 from ptychon.backends.gpu import cupy_backend
 from ptychon.engines import Context, Engine, make
 from ptychon.kernels import build
+from ptychon.kernels._cupy_far import Far
 from ptychon.problem import Problem
 from ptychon.schedule import Batches, Schedule
 from ptychon.types import PtychonError
@@ -137,7 +138,7 @@ class Run:
     def __init__(self, name: str, case: tuple[Problem, Any, Any], backend: Backend, kind: str = "") -> None:
         host, object, probe = case
         self.engine, self.ctx = engine(name), Context(backend)
-        self.problem = host.to(backend)
+        self.problem = host.placed(backend, self.engine, len(probe))
         self.batches: Batches = Schedule(kind=kind or self.engine.schedule).batches(host, 0)
         self.state = self.engine.init(self.problem, backend.asarray(object), backend.asarray(probe), self.ctx)
         fused = backend.fast_step(self.engine, self.problem, self.batches)
@@ -227,6 +228,27 @@ def checks(backend: Backend, eager: Backend, sizes: Sizes) -> list[str]:
     return lines
 
 
+def far_checks(backend: Backend, sizes: Sizes) -> list[str]:
+    """Frames, waves and messages on the host, sent in groups of a few, against all of them on the device."""
+    lines = []
+    case = spiral(sizes.check_points, sizes.frame // 2, sizes.size // 2)
+    launcher = backend.fast_step.__self__._launcher  # type: ignore[attr-defined]
+    whole, launcher.group_bytes = launcher.group_bytes, 12 * case[0].amplitude[0].nbytes
+
+    def place(problem: Problem, engine: Engine, modes: int) -> Problem:
+        return problem.to(backend, Far(problem.amplitude, backend.asarray, backend.to_host))
+
+    for name in ("rpie", "dm", "ep", "ep+em"):
+        runs = [Run(name, case, b) for b in (replace(backend, place=place), backend)]
+        for run in runs:
+            run.sweep(4)
+        found, wanted = (run.arrays() for run in runs)
+        error = max(float(np.linalg.norm(np.asarray(a) - b) / np.linalg.norm(b)) for a, b in zip(found, wanted, strict=True))
+        lines.append(f"{name}, frames on the host: {'right' if error < 1e-3 else 'WRONG'}; {error:.1e} from frames on the device")
+    launcher.group_bytes = whole
+    return lines
+
+
 def times(backend: Backend, eager: Backend, sizes: Sizes) -> list[str]:
     """The table."""
     case = spiral(sizes.points, sizes.frame, sizes.size)
@@ -271,7 +293,7 @@ def report(backend: Backend, eager: Backend, launcher: Any, sizes: Sizes, say: C
     parts: list[tuple[str, Callable[[], list[str]]]] = [
         ("Machine", lambda: machine(backend)),
         ("Ceilings", lambda: ceilings(backend, launcher, sizes)),
-        ("Checks", lambda: checks(backend, eager, sizes)),
+        ("Checks", lambda: [*checks(backend, eager, sizes), *far_checks(backend, sizes)]),
         (f"Times: {sizes.points} positions of {sizes.frame}x{sizes.frame}", lambda: times(backend, eager, sizes)),
     ]
     for title, part in parts:

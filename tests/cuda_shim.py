@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import scipy.fft
 
+from ptychon.kernels._cupy_far import Far, host_of
 from ptychon.kernels._cupy_source import check, signatures, source
 
 _HEADER = Path(__file__).with_name("cuda_shim.h")
@@ -90,6 +91,7 @@ class HostLauncher:
         self._guarded: list[np.ndarray] = []
         self._tape: list | None = None
         self._busy: set[int] = set()
+        self._flying: dict[int, list] = {0: [], 1: []}
 
     def empty(self, shape, dtype):
         """Not zero, so that nothing can count on it: every byte 0xFF, which is NaN in floats."""
@@ -134,14 +136,32 @@ class HostLauncher:
         out[...] = scipy.fft.ifft2(a, norm="forward") if inverse else scipy.fft.fft2(a)
 
     def is_far(self, frames):
-        return self.far
+        return self.far or isinstance(frames, Far)
 
-    def send(self, frames, rows, target, slot):
+    def send(self, pairs, rows, slot):
         """What is not sent is NaN, and what is sent cannot be in use."""
         assert slot not in self._busy
-        target[...] = np.nan
-        target[: len(rows)] = frames[rows]
+        self._land(slot)
+        for array, target in pairs:
+            target[...] = np.nan
+            target[: len(rows)] = host_of(array)[rows]
         self._busy.add(slot)
+
+    def fetch(self, pairs, rows, slot):
+        """On the host there is NaN until it has arrived, which is as late as can be."""
+        assert slot not in self._busy
+        for array, target in pairs:
+            self._flying[slot].append((host_of(array), rows, target[: len(rows)].copy()))
+            host_of(array)[rows] = np.nan
+
+    def _land(self, slot):
+        for host, rows, values in self._flying[slot]:
+            host[rows] = values
+        self._flying[slot].clear()
+
+    def drain(self):
+        for slot in (0, 1):
+            self._land(slot)
 
     def arrived(self, slot):
         assert slot in self._busy

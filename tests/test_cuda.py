@@ -16,14 +16,16 @@ from _problems import FRAME, make_case, normal
 from cuda_shim import HostLauncher
 from ptychon import PtychonError
 from ptychon.backends import get_backend
+from ptychon.checkpoint import Checkpointer, load_checkpoint
 from ptychon.engines import Context, make
 from ptychon.kernels import _cupy_lists as lists
 from ptychon.kernels import _cupy_sweeps as sweeps
 from ptychon.kernels import build, reference
 from ptychon.kernels._cupy import Table
+from ptychon.kernels._cupy_far import Far
 from ptychon.kernels._cupy_fused import Plans, block_that_fits, workspace
 from ptychon.kernels._cupy_source import TILE, check, signatures, source
-from ptychon.reconstruct import iterate
+from ptychon.reconstruct import iterate, reconstruct
 from ptychon.schedule import Schedule
 
 P, Q = FRAME
@@ -195,16 +197,6 @@ def test_frames_may_stay_on_the_host(name, kind):
     assert not launcher._busy
 
 
-def test_engines_with_a_wave_for_each_frame_want_all_frames():
-    case = make_case()
-    backend, batches = host_backend(HostLauncher(far=True)), Schedule().batches(case.problem, 0)
-    for name in ("dm", "ep"):
-        engine = make(name)
-        state = engine.init(case.problem, case.object, case.probe, REFERENCE)
-        with pytest.raises(PtychonError, match="do not fit on the GPU, and engine"):
-            backend.fast_step(engine, case.problem, batches)(state, case.problem, batches, Context(backend))
-
-
 def test_sizes_of_blocks_matter_only_to_rounding():
     case = make_case(subpixel=True)
     engine = make("ep", **ENGINES["ep"])
@@ -256,6 +248,91 @@ def host_backend(launcher=None, free=10**9):
     kernels = build()
     vars(kernels).update(Table(launcher).names())
     return replace(plain, name="host", kernels=kernels, fast_step=Plans(launcher, lambda: free).find)
+
+
+def far_backend(launcher):
+    """The same for a device that has no room for the frames: they, and what is kept for each, stay on the host."""
+
+    def stay(host):
+        # copies, as a device would make them
+        return Far(host, np.array, np.array)
+
+    def place(problem, engine, modes):
+        return problem.to(backend, stay(problem.amplitude))
+
+    def beside(frames, shape, dtype):
+        assert isinstance(frames, Far)
+        return stay(np.full(shape, np.nan, dtype))
+
+    backend = replace(host_backend(launcher), place=place, beside=beside)
+    return backend
+
+
+@pytest.mark.parametrize("settings", list(SETTINGS))
+@pytest.mark.parametrize(("name", "kind"), [*itertools.product(("ep",), KINDS), ("dm", "parallel"), ("rpie", "minibatch")])
+def test_waves_may_stay_on_the_host(name, kind, settings):
+    """Frames, and the wave or message of each, sent and brought back in groups of a few: as when all are on the device."""
+    modes = 1 if name == "ep" else 2
+    case = make_case(**SETTINGS[settings], modes=modes)
+    engine, schedule = make(name, **ENGINES[name]), Schedule(kind=kind, size=5, shuffle=name != "dm", seed=3)
+    frame_bytes, found = case.problem.amplitude[0].nbytes, []
+    for make_backend in (far_backend, host_backend):
+        launcher = HostLauncher(block_bytes=5 * modes * frame_bytes)
+        # four frames with their waves: several groups, blocks of two, and batches that begin in one group and end in another
+        launcher.group_bytes = 4 * (1 + 2 * modes) * frame_bytes + 4 * N
+        ctx = Context(make_backend(launcher))
+        steps = iterate(case.problem, engine, case.object, case.probe, ctx=ctx, schedule=schedule)
+        found.append([next(steps) for _ in range(4)][-1])
+        assert not launcher._busy
+        assert not any(launcher._flying.values())
+    far, near = (f.state for f in found)
+    if name != "rpie":
+        stack = {"dm": "waves", "ep": "messages"}[name]
+        assert isinstance(getattr(far, stack), Far)
+        assert np.isfinite(np.asarray(getattr(far, stack))).all()
+        assert rel(np.asarray(getattr(far, stack)), getattr(near, stack)) < 1e-5
+    for field in ("object", "probe", "precision", "natural", "message_precision"):
+        if hasattr(near, field):
+            assert rel(getattr(far, field), getattr(near, field)) < 1e-5, field
+    assert found[0].error == pytest.approx(found[1].error, rel=1e-5, nan_ok=True)
+    for key, value in found[0].extra.items():
+        assert value == pytest.approx(found[1].extra[key], rel=1e-3), key
+
+
+def test_far_waves_are_kept_and_restored(tmp_path):
+    """A run whose waves are on the host goes on from its checkpoint as if it had never stopped."""
+    case = make_case(side=3)
+    frame_bytes = case.problem.amplitude[0].nbytes
+
+    def run(epochs, resume=None, callbacks=()):
+        launcher = HostLauncher()
+        launcher.group_bytes = 2 * 3 * frame_bytes
+        options = {"object": case.object, "probe": case.probe, "backend": far_backend(launcher), "warm_start": 0}
+        return reconstruct(case.problem, "dm", epochs=epochs, resume=resume, callbacks=callbacks, **options)
+
+    whole = run(6)
+    file = tmp_path / "stopped.h5"
+    run(6, callbacks=[Checkpointer(file, 3), lambda progress: progress.epoch == 3])
+    again = run(6, load_checkpoint(file))
+    assert np.array_equal(whole.object, again.object)
+
+
+def test_an_array_on_the_host_hands_over_what_is_asked_for():
+    host = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
+    moved = []
+
+    def up(a):
+        moved.append(a.shape)
+        return a.copy()
+
+    far = Far(host, up, np.asarray)
+    assert (len(far), far.shape, far.dtype, far.nbytes) == (4, (4, 3, 2), np.float32, 96)
+    assert np.array_equal(far[1:3], host[1:3])
+    far[np.array([3, 0])] = np.zeros((2, 3, 2), np.float32)
+    assert host[[0, 3]].sum() == 0
+    assert host[1:3].sum() > 0
+    assert moved == [(2, 3, 2)]
+    assert np.asarray(far) is host
 
 
 @pytest.mark.parametrize("name", list(ENGINES))
@@ -337,6 +414,8 @@ def test_the_report_of_a_gpu_runs():
     for name in module.TARGETS:
         assert any(line.startswith(f"- {name}: right") for line in lines), name
         assert any(line.startswith(f"| {name} |") for line in lines), name
+    for name in ("rpie", "dm", "ep", "ep+em"):
+        assert any(line.startswith(f"- {name}, frames on the host: right") for line in lines), name
 
 
 # ---------------------------------------------------------------- kernels of the table

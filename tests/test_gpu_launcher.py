@@ -7,6 +7,7 @@ numbers; allocating, copying or making FFT plans during a capture is an error.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -15,8 +16,10 @@ import pytest
 from _problems import make_case
 from cuda_shim import HostLauncher
 from ptychon import PtychonWarning
-from ptychon.engines import make
-from ptychon.kernels import _cupy_launch
+from ptychon.engines import Context, make
+from ptychon.kernels import _cupy_launch, build
+from ptychon.kernels._cupy import Table
+from ptychon.kernels._cupy_far import Far
 from ptychon.schedule import Schedule
 from test_cuda import ENGINES, REFERENCE, compare, expected, plan_for, sweep
 
@@ -26,7 +29,12 @@ class Device:
 
     def __init__(self):
         self.host = HostLauncher(32)
-        self.tape, self.log, self.fail = None, [], False
+        self.tape, self.log, self.fail, self.flying = None, [], False, []
+
+    def land(self):
+        for values, out in self.flying:
+            out[...] = values
+        self.flying.clear()
 
     def forbid(self, what):
         if self.tape is not None:
@@ -46,6 +54,15 @@ class Array(np.ndarray):
         self.device.forbid("copy")
         assert (host.shape, host.dtype) == (self.shape, self.dtype)
         self[...] = host
+
+    def get(self, stream=None, order="C", out=None, blocking=True):
+        """Not before it must: what is asked for without blocking is written when its event is waited for."""
+        self.device.forbid("copy")
+        assert not blocking
+        assert (out.shape, out.dtype) == (self.shape, self.dtype)
+        out[...] = np.nan
+        self.device.flying.append((self.copy(), out))
+        return out
 
 
 class Graph:
@@ -103,6 +120,7 @@ def stand_in(device):
 
         def synchronize(self):
             device.log.append(f"synchronize {self.name}")
+            device.land()
 
     class PlanNd:
         def __init__(self, shape, inembed, istride, idist, onembed, ostride, odist, kind, batch, order, last_axis, last_size):
@@ -224,10 +242,41 @@ def test_groups_wait_for_each_other(device, monkeypatch):
     monkeypatch.setattr(_cupy_launch, "GROUP", 6 * case.problem.amplitude[0].nbytes)
     _, found = passes(engine, case, _cupy_launch.CupyLauncher(), Schedule(), 1)
     compare(found, expected(engine, case, Schedule(), REFERENCE, 1), 1e-5)
-    # events 0, 1: sent; 2, 3: used. The first synchronize of each slot belongs to its pinned memory
+    # events 0, 1: sent; 2, 3: used; 4, 5: back on the host
     order = [entry for entry in device.log if entry not in ("enter", "leave", "graph")]
-    fill = [["synchronize 0"] * 2, ["synchronize 1"] * 2]
-    assert order == [
-        *fill[0], "wait 2", "record 0", *fill[1], "wait 3", "record 1", "wait 0", "record 2",
-        "synchronize 0", "wait 2", "record 0", "wait 1", "record 3", "wait 0", "record 2",
-    ]  # fmt: skip
+    fill = [["synchronize 0", "wait 2", "wait 4", "record 0"], ["synchronize 1", "wait 3", "wait 5", "record 1"]]
+    assert order == [*fill[0], *fill[1], "wait 0", "record 2", *fill[0], "wait 1", "record 3", "wait 0", "record 2"]
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+@pytest.mark.parametrize(
+    ("name", "kind", "shuffle"), [("dm", "parallel", False), ("ep", "sequential", True), ("ep", "parallel", False)]
+)
+def test_waves_come_and_go(device, monkeypatch, name, kind, shuffle, pinned):
+    """Waves in page-locked memory go straight, others and scattered rows through ours; nothing is read before it is back."""
+    case = make_case(subpixel=True, masks="each", side=3)
+    engine, schedule = make(name, **ENGINES[name]), Schedule(kind=kind, shuffle=shuffle, seed=1)
+    launcher = _cupy_launch.CupyLauncher()
+    monkeypatch.setattr(_cupy_launch.CupyLauncher, "is_far", lambda self, frames: True)
+    launcher.group_bytes = 4 * 3 * case.problem.amplitude[0].nbytes
+    state = engine.init(case.problem, case.object, case.probe, REFERENCE)
+    stack = {"dm": "waves", "ep": "messages"}[name]
+    setattr(state, stack, Far(getattr(state, stack), np.array, np.asarray, pinned))
+    table = build()
+    vars(table).update(Table(launcher).names())
+    ctx = Context(replace(REFERENCE.backend, kernels=table))
+    plan = plan_for(engine, launcher, case.problem, 1)
+    for field in plan.names:
+        if field != stack:
+            setattr(state, field, np.ascontiguousarray(getattr(state, field)).view(Array))
+    for _ in range(4):
+        batches = schedule.batches(case.problem, state.epoch)
+        state, misfit, extra = sweep(plan, engine, state, case.problem, batches, ctx)
+        assert not device.flying
+    setattr(state, stack, np.asarray(getattr(state, stack)))
+    compare((state, misfit, extra), expected(engine, case, schedule, REFERENCE, 4), 1e-4)
+    # frames are never page-locked here, waves may be: only rows that lie together go without a copy on the host
+    collected = {(way, kind) for way, _, kind in launcher._pinned}
+    assert ("out", "float32") in collected
+    for way in ("out", "in"):
+        assert ((way, "complex64") in collected) == (shuffle or not pinned)

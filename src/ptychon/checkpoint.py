@@ -100,7 +100,10 @@ def restore(checkpoint: Checkpoint, fresh: State, backend: Backend) -> State:
                     f"the checkpoint has {item.name} of shape {np.shape(new)}; these data need {tuple(old.shape)}: "
                     f"it belongs to other data, or these were read otherwise"
                 )
-            new = backend.asarray(np.array(new, dtype=old.dtype))
+            new = np.array(new, dtype=old.dtype)
+            if hasattr(old, "host"):  # it stays there
+                old.host[...] = new
+            new = old if hasattr(old, "host") else backend.asarray(new)
         setattr(fresh, item.name, new)
     return fresh
 

@@ -120,6 +120,7 @@ def execute(
             seed=settings.seed,
             subpixel=settings.subpixel,
             resume=resume,
+            tell=voice.say if chosen.name == "cupy" or voice.wants_details else None,
             **run,
         )
     result = with_origin(result, settings, request, data, given)

@@ -102,13 +102,19 @@ class Problem:
         """The part of process `rank` of `size`: contiguous positions, as equal as can be."""
         return self.select(np.array_split(np.arange(len(self)), size)[rank])
 
-    def to(self, backend: Any) -> Problem:
-        """A copy whose large arrays live on the backend's device."""
+    def to(self, backend: Any, frames: Any = None) -> Problem:
+        """A copy whose large arrays live on the backend's device; with `frames` in place of amplitudes that stay elsewhere."""
         move = backend.asarray
         propagator = self.propagator
         if propagator.transfer is not None:
             propagator = NearField(move(propagator.transfer))
-        return replace(self, amplitude=move(self.amplitude), mask=move(self.mask), propagator=propagator)
+        amplitude = move(self.amplitude) if frames is None else frames
+        return replace(self, amplitude=amplitude, mask=move(self.mask), propagator=propagator)
+
+    def placed(self, backend: Any, engine: Any, modes: int) -> Problem:
+        """The same for a run of an engine with so many probe modes: frames may stay on the host if the device is too small."""
+        found: Problem | None = backend.place(self, engine, modes)
+        return self.to(backend) if found is None else found
 
     @classmethod
     def from_dataset(

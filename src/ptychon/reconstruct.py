@@ -93,7 +93,7 @@ def iterate(
         Only passed on to `Progress`.
     """
     backend = ctx.backend
-    local = problem.to(backend)
+    local = problem.placed(backend, engine, len(probe))
     schedule = schedule or Schedule(kind=engine.schedule)
     power = mean_power(problem) * len(problem)
     state = resume if resume is not None else engine.init(local, backend.asarray(object), backend.asarray(probe), ctx)
@@ -164,6 +164,7 @@ def reconstruct(
     tolerance: float | None = None,
     warm_start: int | None = None,
     resume: Checkpoint | None = None,
+    tell: Callable[[str], None] | None = None,
     **options: Any,
 ) -> Result:
     """Reconstruct object and probe from a scan.
@@ -201,6 +202,8 @@ def reconstruct(
         probe and neither `object` nor `start` is given, since its EM steps find a probe only slowly; else 0.
     resume : Checkpoint, optional
         Go on bit for bit from where a run with these same arguments was stopped; `epochs` counts its passes too.
+    tell : callable, optional
+        Told in one line, before anything is computed, what memory the run will hold and how much is free.
     **options
         Of the engine, as `ptychon engines` lists them.
 
@@ -228,6 +231,9 @@ def reconstruct(
         schedule = Schedule(kind=schedule or chosen.schedule, size=batch_size, shuffle=shuffle, seed=seed)
     if warm_start is None:
         warm_start = WARM_PASSES if chosen.name == "ep" and chosen.moves_probe and start is None and object is None else 0
+    memory = ctx.backend.memory(problem, chosen, len(first_probe))
+    if tell is not None:
+        tell(memory.line())
     compile_seconds, guess = warm_up(problem, chosen, ctx, len(first_probe), schedule), None
     if warm_start and resume is None:
         guess = reconstruct(
@@ -243,10 +249,9 @@ def reconstruct(
             problem, chosen, first_object, first_probe, ctx, schedule, epochs, callbacks, tolerance, before, resume
         )
     except MemoryError as error:  # CuPy's own is a MemoryError too
-        waves = len(problem) * first_probe.size * 8
         raise PtychonError(
-            f"out of memory: a wave for each of {len(problem)} positions, as 'dm' and 'ep' keep, takes {waves / 1e9:.1f} GB "
-            f"({error}); use rpie or epie, crop or bin the frames, or take fewer of them"
+            f"out of memory ({error}). {memory.line()}; use rpie or epie, which keep no wave for each frame, crop or bin the "
+            f"frames, or take fewer of them"
         ) from None
     estimate = chosen.estimate(state, ctx)
     host = ctx.backend.to_host
@@ -300,7 +305,8 @@ def _run(
             rows: list[tuple[float, dict[str, float]]] = []
             state = None
             if resume is not None and attempt == 0:
-                first = engine.init(problem.to(ctx.backend), ctx.backend.asarray(object), ctx.backend.asarray(probe), ctx)
+                local, move = problem.placed(ctx.backend, engine, len(probe)), ctx.backend.asarray
+                first = engine.init(local, move(object), move(probe), ctx)
                 rows, state = resume.rows(), restore(resume, first, ctx.backend)
             remedy = None
             for progress in iterate(problem, engine, object, probe, ctx=ctx, schedule=schedule, resume=state, epochs=epochs):

@@ -9,7 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from ..kernels._memory import Memory, on_host
 from ..types import Array
+
+
+def _empty(like: Array, shape: tuple[int, ...], dtype: str) -> Any:
+    return np.empty(shape, dtype)
+
+
+def _moved(problem: Any, engine: Any, modes: int) -> Any:
+    return None
 
 
 def _no_fast_step(engine: Any, problem: Any, batches: Any) -> None:
@@ -31,6 +40,12 @@ class Backend:
         Every name of ``kernels/reference.py``, fast where this backend has a fast version.
     asarray, to_host : callables
         To this backend's device and back (never a copy where none is needed).
+    beside : callable
+        ``beside(frames, shape, dtype)`` is an array with an entry for each frame, not yet written, kept where the frames are.
+    place : callable
+        ``place(problem, engine, modes)`` is the problem with its frames where they fit; None to move all of it.
+    memory : callable
+        ``memory(problem, engine, modes)`` says what a run would hold (`Memory`); PtychonError where it does not fit.
     threads : int
     fast_step : callable
         ``fast_step(engine, problem, batches)`` gives a fused replacement of ``engine.step``, or None.
@@ -47,6 +62,9 @@ class Backend:
     kernels: SimpleNamespace
     asarray: Callable[[Any], Array] = np.asarray
     to_host: Callable[[Array], Any] = np.asarray
+    beside: Callable[[Array, tuple[int, ...], str], Array] = _empty
+    place: Callable[[Any, Any, int], Any] = _moved
+    memory: Callable[[Any, Any, int], Memory] = on_host
     threads: int = 1
     fast_step: Callable[[Any, Any, Any], Callable[..., Any] | None] = _no_fast_step
     synchronise: Callable[[], None] = lambda: None

@@ -46,6 +46,7 @@ def cupy_backend(device: int = 0, graphs: bool = True) -> Backend:
         raise PtychonError("backend 'cupy' needs an NVIDIA GPU and its driver, and none was found; use --backend numpy")
     try:
         import cupy
+        import cupyx
     except ImportError as error:
         raise PtychonError(
             f"backend 'cupy' needs CuPy, which cannot be imported ({error}); pip install 'ptychon[gpu]'"
@@ -57,7 +58,8 @@ def cupy_backend(device: int = 0, graphs: bool = True) -> Backend:
         raise PtychonError(f"GPU {device} cannot be used: {error}") from None
 
     from ..kernels._cupy import Table
-    from ..kernels._cupy_fused import Plans
+    from ..kernels._cupy_far import Far
+    from ..kernels._cupy_fused import Plans, memory
     from ..kernels._cupy_launch import CupyLauncher
 
     def fft2(a: Any) -> Any:
@@ -70,21 +72,35 @@ def cupy_backend(device: int = 0, graphs: bool = True) -> Backend:
         free, _ = cupy.cuda.runtime.memGetInfo()
         return int(free) + int(cupy.get_default_memory_pool().free_bytes())
 
+    def stay(a: Any, pinned: bool = False) -> Far:
+        return Far(a, cupy.asarray, cupy.asnumpy, pinned)
+
     def asarray(a: Any) -> Any:
+        if isinstance(a, Far):
+            return a
         if isinstance(a, np.ndarray) and a.nbytes > FRAMES_SHARE * free_bytes():
             if a.ndim == 3 and a.dtype == np.float32:
-                # frames: engines that keep nothing for each can have them sent, a group at a time
-                return a
+                # frames: they can be sent, a group at a time
+                return stay(a)
             raise PtychonError(
                 f"{a.nbytes / 1e9:.2f} GB of {a.dtype} do not fit on the GPU, where {free_bytes() / 1e9:.2f} GB are free; use "
                 f"fewer or smaller frames (a crop or a binning), or --backend numpy"
             )
         return cupy.asarray(a)
 
+    def beside(frames: Any, shape: tuple[int, ...], dtype: str) -> Any:
+        return stay(cupyx.empty_pinned(shape, dtype), True) if isinstance(frames, Far) else cupy.empty(shape, dtype)
+
+    def place(problem: Any, engine: Any, modes: int) -> Any:
+        if not isinstance(problem.amplitude, np.ndarray):
+            return None
+        plan = memory(launcher, problem, engine, modes, free_bytes())
+        return problem.to(backend, stay(problem.amplitude)) if plan.far else None
+
     launcher = CupyLauncher(device, graphs)
     kernels = build()
     vars(kernels).update(Table(launcher).names())
-    return Backend(
+    backend = Backend(
         name="cupy",
         xp=cupy,
         fft2=fft2,
@@ -92,6 +108,9 @@ def cupy_backend(device: int = 0, graphs: bool = True) -> Backend:
         kernels=kernels,
         asarray=asarray,
         to_host=cupy.asnumpy,
+        beside=beside,
+        place=place,
+        memory=lambda problem, engine, modes: memory(launcher, problem, engine, modes, free_bytes()),
         fast_step=Plans(launcher, free_bytes).find,
         synchronise=lambda: cupy.cuda.get_current_stream().synchronize(),
         facts={
@@ -102,3 +121,4 @@ def cupy_backend(device: int = 0, graphs: bool = True) -> Backend:
             "graphs": graphs,
         },
     )
+    return backend

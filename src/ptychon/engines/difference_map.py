@@ -77,7 +77,7 @@ class DifferenceMap:
     def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> DMState:
         xp = ctx.backend.xp
         O, P = xp.array(object, "complex64"), xp.array(probe, "complex64")
-        waves = xp.empty((len(problem), *P.shape), "complex64")
+        waves = ctx.backend.beside(problem.amplitude, (len(problem), *P.shape), "complex64")
         state = DMState(O, P, waves=waves)
         for batch in blocks(len(problem)):
             psi, _ = self._modulus(self._estimate(state, problem, batch, ctx), problem, batch, ctx)

@@ -157,7 +157,7 @@ class PtychoEP:
         power = sum((problem.amplitude[b] ** 2).sum(dtype="float64") for b in blocks(n)) / (n * p * q)
         power = power + self.offset(problem)
         gaussian = Gaussian(self.object_variance)
-        state = EPState(O, P, messages=xp.empty((n, p, q), "complex64"))
+        state = EPState(O, P, messages=ctx.backend.beside(problem.amplitude, (n, p, q), "complex64"))
         state.power = xp.asarray(power, "float32")
         state.message_precision = xp.full(n, 1 / state.power, "float32")
         state.prior_precision, state.prior_natural = gaussian.message(problem.object_shape, xp)

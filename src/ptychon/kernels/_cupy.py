@@ -6,7 +6,7 @@ deterministic: each pixel adds the frames that reach it in their order.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ import numpy as np
 from ..types import Array
 from . import _cupy_lists as lists
 from . import reference
-from ._cupy_sweeps import FRAME_BLOCKS, GRID_ROWS, Geometry, Launcher
+from ._cupy_far import Far, Stream, group_frames, in_groups
+from ._cupy_plan import FRAME_BLOCKS, GRID_ROWS, Geometry, Launcher
 
 __all__ = ["Table"]
 
@@ -31,6 +32,8 @@ class Table:
         self._launcher = launcher
         self._scan: tuple[Any, ...] = ()
         self._geometry: Geometry | None = None
+        self._far_scan: tuple[Any, ...] = ()
+        self._far_geometry: Geometry | None = None
 
     def names(self) -> dict[str, Callable[..., Any]]:
         """name -> kernel."""
@@ -111,6 +114,9 @@ class Table:
     def message_sums(
         self, precision: Array, natural: Array, probes: Array, index: Array, corners: Array, g: Array, messages: Array
     ) -> None:
+        if isinstance(messages, Far):
+            self._far_sums(precision, natural, probes, index, corners, g, messages)
+            return
         if messages.dtype != "complex64" or not (precision.flags.c_contiguous and natural.flags.c_contiguous):
             reference.message_sums(precision, natural, probes, index, corners, g, messages)
             return
@@ -136,6 +142,8 @@ class Table:
         g: Array,
         messages: Array,
     ) -> tuple[Array, Array]:
+        if isinstance(messages, Far):
+            return self._far_force(precision, natural, probes, shifts, index, corners, g, messages)
         if messages.dtype != "complex64":
             return reference.probe_force(precision, natural, probes, shifts, index, corners, g, messages)
         L, frame = self._launcher, probes.shape[1:]
@@ -147,6 +155,66 @@ class Table:
         total = L.empty((1, *frame), "complex64")
         known.gather_force(force, total)
         return total, known.light_total(weight)[0].copy()
+
+    def _far(
+        self, corners: Any, index: Any, shifts: Any, probes: Array, shape: tuple[int, int]
+    ) -> tuple[Geometry, list[tuple[int, int]]]:
+        """A scan with lists for groups of frames, and those; sums do not ask for `shifts` (None), only for their number."""
+        frame: tuple[int, int] = probes.shape[1:]
+        size, count = group_frames(self._launcher.group_bytes, frame[0] * frame[1], 1, False), len(corners)
+        groups = [(first, min(first + size, count)) for first in range(0, count, size)]
+        known, scan = self._far_geometry, self._far_scan
+        same = known is not None and scan[0] is corners and scan[1] is index and (shifts is None or scan[2] is shifts)
+        if known is None or not same or (known.frame, known.shape) != (frame, shape):
+            moved = np.zeros((len(probes), 2), np.float32) if shifts is None else shifts
+            known = Geometry(self._launcher, corners, index, moved, frame, shape, 1)
+            known.make_lists(np.arange(count), groups, True)
+            self._far_geometry, self._far_scan = known, (corners, index, shifts)
+        return known, groups
+
+    def _each(self, known: Geometry, groups: list[tuple[int, int]], messages: Far) -> Iterator[tuple[int, Array]]:
+        """First frame and messages of each group."""
+        rows = [np.arange(*group) for group in groups]
+        for (first, _), (_, arrays) in zip(
+            groups, in_groups(self._launcher, (Stream("messages", messages),), rows, known.array), strict=True
+        ):
+            yield first, arrays["messages"]
+
+    def _far_sums(
+        self, precision: Array, natural: Array, probes: Array, index: Array, corners: Array, g: Array, messages: Far
+    ) -> None:
+        """`message_sums` where the messages are on the host: group after group."""
+        known, groups = self._far(corners, index, None, probes, precision.shape)
+        for b, (first, phi) in enumerate(self._each(known, groups, messages)):
+            head = precision, natural, probes, g[first:], 1, phi, 1, *known.listed("tile", b)
+            place = known.iota, first, known.corners, known.index
+            known.over_tiles("belief_sums", *head, *place, *known.frame, *known.shape)
+
+    def _far_force(
+        self,
+        precision: Array,
+        natural: Array,
+        probes: Array,
+        shifts: Array,
+        index: Array,
+        corners: Array,
+        g: Array,
+        messages: Far,
+    ) -> tuple[Array, Array]:
+        """`probe_force` where the messages are on the host: the sums of the groups, added."""
+        known, groups = self._far(corners, index, shifts, probes, precision.shape)
+        force, weight = known.segment_arrays()
+        sums = known.array("sum of forces", force.shape), known.array("sum of weights", weight.shape, "float32")
+        known.clear(*sums)
+        for b, (first, phi) in enumerate(self._each(known, groups, messages)):
+            head = precision, natural, precision.shape[1], probes, g[first:], phi
+            place = known.iota, known.corners[first:], known.index[first:]
+            known.launch("probe_pull", known.segments, *head, *known.listed("segment", b), *place, *known.frame, force, weight)
+            for part, total in zip((force, weight), sums, strict=True):
+                known.add(part, total)
+        total = self._launcher.empty((1, *known.frame), "complex64")
+        known.gather_force(sums[0], total)
+        return total, known.light_total(sums[1])[0].copy()
 
     def bernoulli_gauss(self, mean: Array, variance: Array, density: float, scale: float) -> tuple[Array, Array, Array]:
         if mean.dtype != "complex64":

@@ -11,8 +11,10 @@ from functools import partial
 from typing import Any, ClassVar
 
 from ..types import Array, PtychonError
-from . import _cupy_lists as lists
-from ._cupy_sweeps import GRID_ROWS, DifferenceMap, Expectation, Iterative, Launcher, Plan
+from ._cupy_far import Far
+from ._cupy_plan import Launcher, Plan
+from ._cupy_sweeps import DifferenceMap, Expectation, Iterative
+from ._memory import Memory, Shapes, largest_block, planned, work
 
 Step = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
 #: States of one problem that may take turns before a plan is made anew.
@@ -61,6 +63,11 @@ class Plans:
         from ..engines.base import Report
 
         if ctx.comm.size > 1:
+            if isinstance(problem.amplitude, Far):
+                raise PtychonError(
+                    f"{problem.amplitude.nbytes / 1e9:.2f} GB of frames do not fit on the GPU, and the difference map over "
+                    f"several processes needs them there; use more processes, or crop or bin the frames"
+                )
             # its sums over all processes stand in the middle of a pass
             done: tuple[Any, Any] = engine.step(state, problem, batches, ctx)
             return done
@@ -70,11 +77,6 @@ class Plans:
 
     def _plan(self, kind: type[Any], engine: Any, state: Any, problem: Any) -> Any:
         """The plan that works on the arrays of `state`, made now if there is none."""
-        if kind is not Iterative and self._launcher.is_far(problem.amplitude):
-            raise PtychonError(
-                f"{problem.amplitude.nbytes / 1e9:.2f} GB of frames do not fit on the GPU, and engine {engine.name!r} holds a "
-                f"wave of twice that for each; crop or bin the frames, or use 'rpie', whose frames can stay on the host"
-            )
         if id(problem) not in self._plans:
             self._plans[id(problem)] = []
             weakref.finalize(problem, self._plans.pop, id(problem), None)
@@ -88,19 +90,23 @@ class Plans:
         return plans[-1]
 
 
-def workspace(engine: Any, problem: Any, modes: int, block: int) -> int:
+def memory(launcher: Launcher, problem: Any, engine: Any, modes: int, free: int) -> Memory:
+    """How a run of `engine` on a problem that is still on the host fits on the device.
+
+    Raises
+    ------
+    PtychonError
+        Where it does not.
+    """
+    # a difference map with another beta runs as plain array code on all waves at once
+    streams = engine.name != "dm" or engine.beta == 1
+    sizes = {"block_bytes": launcher.block_bytes, "group_bytes": launcher.group_bytes}
+    return planned(engine.name, Shapes.of(problem, modes), free, moves_probe=engine.moves_probe, streams=streams, **sizes)
+
+
+def workspace(engine: Any, problem: Any, modes: int, block: int, far: bool = False) -> int:
     """Bytes that a plan takes beside the problem and the state, with blocks of `block` frames; rather too many."""
-    (p, q), (h, w) = problem.frame_shape, problem.object_shape
-    n: int = len(problem)
-    wave, shifts = 8 * modes * p * q, len(problem.shifts)
-    # two arrays of waves and as much again for the FFTs; shifted probes and their spectrum
-    total: int = 4 * block * wave + (shifts + 3) * wave
-    # sums, or beliefs kept for a batch, on the object; lists of what reaches its tiles; errors of frames
-    total += 12 * h * w + 4 * n * (lists.tiles_of_frame((p, q)) + 1) + 5 * 8 * 64 * n
-    if engine.moves_probe:
-        segments = shifts * lists.segments_per_shift(shifts, n)
-        total += segments * (wave + 4 * p * q)
-    return total
+    return work(engine.name, Shapes.of(problem, modes), engine.moves_probe, block, far)
 
 
 def block_that_fits(launcher: Launcher, engine: Any, problem: Any, modes: int, free: int) -> int:
@@ -112,12 +118,14 @@ def block_that_fits(launcher: Launcher, engine: Any, problem: Any, modes: int, f
         Where not even one frame at a time fits.
     """
     p, q = problem.frame_shape
-    if launcher.is_far(problem.amplitude):
-        free -= 2 * max(launcher.group_bytes, 4 * p * q)
-    block: int = max(1, min(len(problem), GRID_ROWS, launcher.block_bytes // (8 * modes * p * q)))
-    while block > 1 and workspace(engine, problem, modes, block) > free:
+    far = launcher.is_far(problem.amplitude)
+    if far:
+        # two groups, of the sweep and, after one of Ptycho-EP, of its sums
+        free -= (4 if engine.name == "ep" else 2) * max(launcher.group_bytes, (4 + 8 * modes) * p * q)
+    block = largest_block(Shapes.of(problem, modes), launcher.block_bytes)
+    while block > 1 and workspace(engine, problem, modes, block, far) > free:
         block //= 2
-    need = workspace(engine, problem, modes, block)
+    need = workspace(engine, problem, modes, block, far)
     if need > free:
         raise PtychonError(
             f"engine {engine.name!r} needs {need / 1e9:.2f} GB on the GPU beside the data and its state, and only "

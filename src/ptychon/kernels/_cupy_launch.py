@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..types import Array, IntArray, PtychonWarning
+from ._cupy_far import Far, host_of
+from ._cupy_plan import MOST_JOBS, Jobs
 from ._cupy_source import check, source
-from ._cupy_sweeps import MOST_JOBS, Jobs
 
 #: Jobs of one graph: a longer sweep becomes several, launched one after another.
 GRAPH_JOBS = 2048
@@ -50,10 +51,12 @@ class CupyLauncher:
         self._module = cupy.RawModule(code=source(), options=("-std=c++17",))
         self._kernels: dict[str, Any] = {}
         self._plans: dict[tuple[int, int, int], Any] = {}
-        self._copies = cupy.cuda.Stream(non_blocking=True)
-        self._pinned: dict[int, Any] = {}
+        # one way and the other at once
+        self._copies, self._returns = (cupy.cuda.Stream(non_blocking=True) for _ in range(2))
+        self._pinned: dict[tuple[str, int, str], Any] = {}
+        self._landing: dict[int, list[tuple[Any, IntArray, Any]]] = {0: [], 1: []}
         event = cupy.cuda.Event
-        self._sent, self._used = ([event(disable_timing=True) for _ in range(2)] for _ in range(2))
+        self._sent, self._used, self._back = ([event(disable_timing=True) for _ in range(2)] for _ in range(3))
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
         return self._cupy.empty(shape, dtype)
@@ -81,21 +84,57 @@ class CupyLauncher:
         plan.fft(a, out, cufft.CUFFT_INVERSE if inverse else cufft.CUFFT_FORWARD)
 
     def is_far(self, frames: Array) -> bool:
-        return isinstance(frames, np.ndarray)
+        return isinstance(frames, (np.ndarray, Far))
 
-    def send(self, frames: Any, rows: IntArray, target: Array, slot: int) -> None:
+    def send(self, pairs: list[tuple[Any, Array]], rows: IntArray, slot: int) -> None:
+        # the last copies out of our pinned memory must be done; the other slot's are under way meanwhile, and so are kernels
+        self._sent[slot].synchronize()
+        ready = [self._outgoing(array, target, rows, slot) for array, target in pairs]
+        self._copies.wait_event(self._used[slot])
+        self._copies.wait_event(self._back[slot])
+        for (_, target), values in zip(pairs, ready, strict=True):
+            target[: len(rows)].set(values, stream=self._copies)
+        self._sent[slot].record(self._copies)
+
+    def _outgoing(self, array: Any, target: Array, rows: IntArray, slot: int) -> Any:
+        """Rows of an array in page-locked memory: a part of it where it can be, else a copy."""
+        direct = _run_of(array, rows)
+        if direct is not None:
+            return direct
+        room = self._page_locked("out", slot, target, len(rows))
+        np.take(host_of(array), rows, axis=0, out=room, mode="clip")
+        return room
+
+    def _page_locked(self, way: str, slot: int, like: Array, rows: int) -> Any:
+        """Our own page-locked memory for some rows of an array: one piece for each way, slot and type."""
         import cupyx
 
-        if slot not in self._pinned or self._pinned[slot].shape != target.shape:
-            self._sent[slot].synchronize()
-            self._pinned[slot] = cupyx.empty_pinned(target.shape, target.dtype)
-        room = self._pinned[slot][: len(rows)]
-        # the last copy out of this memory must be done; the other slot's is under way meanwhile, and so are the kernels
-        self._sent[slot].synchronize()
-        np.take(frames, rows, axis=0, out=room, mode="clip")
-        self._copies.wait_event(self._used[slot])
-        target[: len(rows)].set(room, stream=self._copies)
-        self._sent[slot].record(self._copies)
+        key, each = (way, slot, str(like.dtype)), like.size // len(like)
+        if key not in self._pinned or self._pinned[key].size < like.size:
+            self._pinned[key] = cupyx.empty_pinned((like.size,), like.dtype)
+        return self._pinned[key][: rows * each].reshape(rows, *like.shape[1:])
+
+    def fetch(self, pairs: list[tuple[Any, Array]], rows: IntArray, slot: int) -> None:
+        self._land(slot)
+        self._returns.wait_event(self._used[slot])
+        for array, target in pairs:
+            place = _run_of(array, rows)
+            if place is None:
+                place = self._page_locked("in", slot, target, len(rows))
+                self._landing[slot].append((host_of(array), rows, place))
+            target[: len(rows)].get(stream=self._returns, out=place, blocking=False)
+        self._back[slot].record(self._returns)
+
+    def _land(self, slot: int) -> None:
+        """What came back into our own memory, to its rows."""
+        self._back[slot].synchronize()
+        for host, rows, values in self._landing[slot]:
+            host[rows] = values
+        self._landing[slot].clear()
+
+    def drain(self) -> None:
+        for slot in (0, 1):
+            self._land(slot)
 
     def arrived(self, slot: int) -> None:
         self._cupy.cuda.get_current_stream().wait_event(self._sent[slot])
@@ -141,3 +180,10 @@ class CupyLauncher:
             )
             return "eager"
         return done
+
+
+def _run_of(array: Any, rows: IntArray) -> Any:
+    """Consecutive rows of page-locked memory, in place; None where they have to be collected."""
+    if not (isinstance(array, Far) and array.pinned) or int(rows[-1]) - int(rows[0]) != len(rows) - 1:
+        return None
+    return array.host[int(rows[0]) : int(rows[-1]) + 1] if bool((np.diff(rows) == 1).all()) else None
