@@ -244,7 +244,8 @@ def far_checks(backend: Backend, sizes: Sizes) -> list[str]:
             run.sweep(4)
         found, wanted = (run.arrays() for run in runs)
         error = max(float(np.linalg.norm(np.asarray(a) - b) / np.linalg.norm(b)) for a, b in zip(found, wanted, strict=True))
-        lines.append(f"{name}, frames on the host: {'right' if error < 1e-3 else 'WRONG'}; {error:.1e} from frames on the device")
+        verdict = "right" if error < 1e-3 else "WRONG"
+        lines.append(f"{name}, frames on the host: {verdict}; {error:.1e} from frames on the device")
     launcher.group_bytes = whole
     return lines
 

@@ -164,6 +164,8 @@ def test_what_is_imported_is_declared() -> None:
     """A fresh environment has what the package asks for, and nothing else."""
     used = set()
     for path in (ROOT / "src").rglob("*.py"):
+        if path.parent.name == "peers":  # run in other environments
+            continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 used |= {alias.name.split(".")[0] for alias in node.names}

@@ -161,6 +161,8 @@ def _run(command: list[str], what: str, threads: int, limit: float = PATIENCE, h
     count = str(threads)
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
     clean |= dict.fromkeys(names, count) | {"MPLBACKEND": "Agg", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    # threads that wait for each other and spin would be charged for other people's work
+    clean["OMP_WAIT_POLICY"] = "PASSIVE"
     if command[0] == sys.executable:
         clean["PYTHONPATH"] = str(Path(__file__).parents[2])
     try:
