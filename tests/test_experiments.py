@@ -20,6 +20,7 @@ SMALL = {
     "sampling_ratio": ["--size", "160", "--steps", "16", "20"],
     "blind": ["--size", "128", "--frame", "32", "--points", "4", "--steps", "6", "8"],
     "uncertainty": ["--size", "160"],
+    "cramer_rao": ["--size", "24", "--samples", "4"],
 }
 
 
@@ -57,6 +58,9 @@ def test_writes_table_and_figure(experiment: ModuleType, tmp_path: Path, capsys:
         assert len(rows) == 2 * 2 * 4
         assert {row["method"] for row in rows} == {"ePIE", "rPIE", "DM", "EP + EM"}
         assert all(0 < float(row["R of truth"]) < 1 for row in rows)
+    if experiment.__name__ == "cramer_rao":
+        assert len(rows) == len(experiment.CASES)
+        assert all(float(row["EP/bound"]) > 0.7 and float(row["Laplace bar/actual"]) > 0.3 for row in rows)
     if experiment.__name__ == "uncertainty":
         assert len(rows) == len(experiment.CASES) + 1
         assert rows[-1]["case"] == "if the error bars were true"

@@ -411,3 +411,16 @@ def test_noise_of_a_problem():
     assert noise_of(counts, "amplitude") == Noise("amplitude", 0.25, 3 / 8)
     assert noise_of(counts, background=1.5).background == 1.5
     assert noise_of(counts, variance=2.0) == Noise("amplitude", 2.0)
+
+
+def test_a_wrong_optimum_is_noticed():
+    """A blind run that has gone wrong (errors of six bars): its misfit is 4.8, hundreds of standard deviations above 1."""
+    n, L = 32, 80
+    truth = phantoms.complex_object(phantoms.texture((L, L), 1), phantoms.cell((L, L), 2))
+    positions = scan.fit(scan.fermat_spiral(400, 6.0, whole=True), (L, L), (n, n))
+    s = simulate(truth, probes.defocused_aperture((n, n), 0.36 * n, 20.0), positions, noise="poisson", mean_counts=2e6)
+    problem, wrong = Problem.from_dataset(s.dataset), probes.defocused_aperture((n, n), 0.38 * n, 18.0)
+    r = reconstruct(problem, "rpie", probe=wrong, epochs=150, backend="numpy")
+    bad, good = (laplace(problem, r.object if i else s.object, r.probe if i else s.probe, samples=2, backend="numpy") for i in (1, 0))
+    assert bad.chi2 > 1 + 20 * bad.chi2_error
+    assert abs(good.chi2 - 1) < 5 * good.chi2_error

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .uncertainty import Posterior
 
 METHODS = ("laplace", "bootstrap", "ep")
+#: A misfit above 1 that is said: by this much, and by so many of its standard deviations.
+ALLOWED, SIGMAS = 0.1, 5.0
 
 
 @click.command(
@@ -188,6 +190,7 @@ def numbers_of(posterior: Posterior, before: Result) -> dict[str, Any]:
         "samples": posterior.samples,
         "monte_carlo": posterior.monte_carlo if posterior.samples else None,
         "chi2": posterior.chi2,
+        "chi2_error": posterior.chi2_error,
         "noise_variance": posterior.noise_variance,
         "distance": None if posterior.method == "ep" else posterior.distance,
         "unsolved": posterior.unsolved,
@@ -197,6 +200,11 @@ def numbers_of(posterior: Posterior, before: Result) -> dict[str, Any]:
     if before.object_std is not None:
         numbers["earlier"] = median(posterior.object_std / np.maximum(before.object_std, 1e-30))
     return numbers
+
+
+def fits(numbers: dict[str, Any]) -> bool:
+    """Whether the misfit is what the noise explains, or not much more."""
+    return bool(numbers["chi2"] < 1 + max(ALLOWED, SIGMAS * (numbers["chi2_error"] or 0.0)))
 
 
 def show(numbers: dict[str, Any]) -> None:
@@ -213,7 +221,7 @@ def show(numbers: dict[str, Any]) -> None:
     if numbers["distance"] is not None:
         rows.append(("off centre", f"{numbers['distance']:.2f} error bars (rms)"))
     if numbers["chi2"] is not None:
-        judged = "" if numbers["chi2"] < 1.3 else ": the model does not fit the data; the bars are too small"
+        judged = "" if fits(numbers) else ": more than chance; model or optimum is wrong, and the bars are too small"
         rows.append(("misfit", f"{numbers['chi2']:.2f} of what the noise explains{judged}"))
     if numbers["earlier"] is not None:
         rows.append(("before", f"{numbers['earlier']:.2f} times the error bar that the result had"))

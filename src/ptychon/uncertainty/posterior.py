@@ -42,6 +42,8 @@ class Posterior:
         Relative standard error of `object_std` from the number of samples, median over the region.
     chi2 : float or None
         Misfit over what the noise model expects of it; 1 where model and solution are right.
+    chi2_error : float or None
+        Its standard deviation from chance alone: sqrt(2/(measurements - parameters)).
     noise_variance : float or None
         Of the amplitude, where that is the noise model.
     parameters : float
@@ -69,6 +71,7 @@ class Posterior:
     conditional: tuple[str, ...]
     probe_std: FloatArray | None = None
     chi2: float | None = None
+    chi2_error: float | None = None
     noise_variance: float | None = None
     parameters: float = math.nan
     prior_variance: float | None = None
@@ -172,6 +175,7 @@ class Sums:
             conditional=conditions(point, self.gauge, prior_variance, learned),
             probe_std=None if self.probe is None else np.sqrt(self.probe / self.count).astype(REAL),
             chi2=pilot.misfit / max(pilot.expected, 1e-30),
+            chi2_error=math.sqrt(2 / max(pilot.measured - pilot.parameters, 1.0)),
             noise_variance=noise.variance if noise.kind == "amplitude" else None,
             parameters=pilot.parameters,
             prior_variance=prior_variance,
