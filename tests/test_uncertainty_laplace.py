@@ -421,6 +421,6 @@ def test_a_wrong_optimum_is_noticed():
     s = simulate(truth, probes.defocused_aperture((n, n), 0.36 * n, 20.0), positions, noise="poisson", mean_counts=2e6)
     problem, wrong = Problem.from_dataset(s.dataset), probes.defocused_aperture((n, n), 0.38 * n, 18.0)
     r = reconstruct(problem, "rpie", probe=wrong, epochs=150, backend="numpy")
-    bad, good = (laplace(problem, r.object if i else s.object, r.probe if i else s.probe, samples=2, backend="numpy") for i in (1, 0))
+    bad, good = (laplace(problem, x.object, x.probe, samples=2, backend="numpy") for x in (r, s))
     assert bad.chi2 > 1 + 20 * bad.chi2_error
     assert abs(good.chi2 - 1) < 5 * good.chi2_error
