@@ -18,6 +18,7 @@ from ptychon.bench.command import command, table
 from ptychon.bench.run import compare, fallback, neighbour
 from ptychon.bench.shell import main
 from ptychon.engines import Context
+from ptychon.kernels import reference
 from ptychon.problem import Problem
 from ptychon.reconstruct import iterate
 from ptychon.types import PtychonError
@@ -228,3 +229,15 @@ def test_bad_options_are_one_line(arguments: list[str], message: str, capsys: py
 def test_the_module_runs() -> None:
     done = subprocess.run([sys.executable, "-m", "ptychon.bench", "--help"], capture_output=True, text=True, check=True)
     assert "star-subpixel" in done.stdout
+
+
+@pytest.mark.parametrize("scale", [1.0, 3e3, 1e5])
+def test_textbook_output_function_for_bright_pixels(scale):
+    """The concentration of a bright pixel exceeds what float32 polynomials take: beyond, both follow the reference."""
+    rng = np.random.default_rng(0)
+    wave = (scale * (rng.standard_normal((1, 16, 16)) + 1j * rng.standard_normal((1, 16, 16)))).astype(np.complex64)
+    y, v0, v = scale * rng.random((1, 16, 16), np.float32) * 2, np.full(1, 0.05, np.float32), np.float32(0.01)
+    mean, variance, _ = reference.rician(wave, v0, y, np.ones((1, 16, 16), bool), v)
+    found, average = textbook.rician(wave[0].copy(), v0[0], y[0], v)
+    assert np.allclose(found, mean[0], rtol=1e-5)
+    assert average == pytest.approx(float(variance[0]), rel=1e-5)

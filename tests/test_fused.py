@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -118,3 +119,34 @@ def test_the_known_probe_is_shifted_once(monkeypatch):
         for _ in range(2):
             state, _ = engine.step(state, problem, Schedule().batches(problem, 0), fresh)
         assert distance(found, state.object) < 1e-5
+
+
+@pytest.mark.parametrize("modes", [1, 2])
+@pytest.mark.parametrize("name", ["dm", "ep"])
+def test_bytes_of_the_state(name, modes):
+    """What the mathematics needs for a position and no more: a wave, 8 bytes a pixel and mode, and for EP one precision.
+
+    A pass, too, allocates nothing that grows with the number of positions but a row of sums.
+    """
+    if name == "ep" and modes > 1:
+        pytest.skip("EP takes one mode")
+    sizes, peaks = [], []
+    case, ctx = make_case(modes=modes), Context(get_backend("numpy", threads=2))
+    for times in (1, 5):
+        # every position several times, so that arrays of the object's size are the same
+        problem, engine = case.problem.select(np.tile(np.arange(16), times)), make(name, probe_start=0)
+        state = engine.init(problem, case.object, case.probe, ctx)
+        batches = Schedule(kind=engine.schedule).batches(problem, 0)
+        step = ctx.backend.fast_step(engine, problem, batches)
+        state, _ = step(state, problem, batches, ctx)  # compiles
+        slots = {slot for cls in type(state).__mro__ for slot in getattr(cls, "__slots__", ())}
+        arrays = [getattr(state, slot) for slot in slots if isinstance(getattr(state, slot), np.ndarray)]
+        sizes.append(sum(a.nbytes for a in arrays))
+        tracemalloc.start()
+        step(state, problem, batches, ctx)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    p, q = problem.frame_shape
+    added = 4 * 16
+    assert sizes[1] - sizes[0] == added * (8 * modes * p * q + (4 if name == "ep" else 0))
+    assert peaks[1] - peaks[0] < added * 400

@@ -88,6 +88,7 @@ def execute(
     from .backends import get_backend
     from .callbacks import Interrupt, ProgressBar
     from .checkpoint import Checkpointer
+    from .compiling import on_stderr
     from .engines import make
     from .io import load_result, save_result
     from .reconstruct import reconstruct
@@ -121,6 +122,7 @@ def execute(
             subpixel=settings.subpixel,
             resume=resume,
             tell=voice.say if chosen.name == "cupy" or voice.wants_details else None,
+            say=None if voice.quiet else on_stderr,
             **run,
         )
     result = with_origin(result, settings, request, data, given)

@@ -14,6 +14,7 @@ import numpy as np
 from . import __version__
 from .backends import Backend, get_backend
 from .checkpoint import Checkpoint, restore
+from .compiling import on_stderr, warm_up
 from .dataset import Dataset
 from .engines import Context, Engine, Report, State, make
 from .initialise import initial_object, initial_probe, mean_power, scaled_probe
@@ -115,37 +116,6 @@ def _read(report: Report, power: float, backend: Backend) -> tuple[float, dict[s
     return error, {k: float(backend.to_host(v)) for k, v in report.extra.items()}
 
 
-def warm_up(problem: Problem, engine: Engine, ctx: Context, modes: int = 1, schedule: Schedule | None = None) -> float:
-    """Compile everything a run of `engine` needs by running it on a tiny problem of the same kind; returns the seconds."""
-    start = time.perf_counter()
-    n, (p, q) = 3, (8, 8)
-    shifts = np.array([[0.25, 0.5]] if problem.subpixel else [[0, 0]], np.float32)
-    propagator = problem.propagator
-    if propagator.transfer is not None:
-        propagator = type(propagator)(np.ones((p, q), np.complex64))  # type: ignore[call-arg]
-    tiny = replace(
-        problem,
-        amplitude=np.ones((n, p, q), np.float32),
-        mask=np.ones((1 if len(problem.mask) == 1 else n, p, q), bool),
-        # two that overlap and one that stands apart, so that schedules find batches of every kind
-        corners=np.array([[0, 0], [1, 1], [p, q]], np.int32),
-        shifts=shifts,
-        shift_index=np.zeros(n, np.int32),
-        object_shape=(2 * p, 2 * q),
-        propagator=propagator,
-    )
-    probe = np.ones((modes, p, q), np.complex64)
-    # everything an engine does only later, it must do at once here
-    late = {name: 0 for name in ("probe_start", "prior_start", "noise_start") if hasattr(engine, name)}
-    eager: Engine = replace(engine, **late)  # type: ignore[type-var]
-    for method, passes in ((engine, 1), (eager, 2)):
-        steps = iterate(tiny, method, np.ones(tiny.object_shape, np.complex64), probe, ctx=ctx, schedule=schedule)
-        for _ in range(passes):
-            next(steps)
-    ctx.backend.synchronise()
-    return time.perf_counter() - start
-
-
 def reconstruct(
     data: Dataset | Problem,
     engine: str | Engine = "rpie",
@@ -165,6 +135,7 @@ def reconstruct(
     warm_start: int | None = None,
     resume: Checkpoint | None = None,
     tell: Callable[[str], None] | None = None,
+    say: Callable[[str], None] | None = on_stderr,
     **options: Any,
 ) -> Result:
     """Reconstruct object and probe from a scan.
@@ -204,6 +175,8 @@ def reconstruct(
         Go on bit for bit from where a run with these same arguments was stopped; `epochs` counts its passes too.
     tell : callable, optional
         Told in one line, before anything is computed, what memory the run will hold and how much is free.
+    say : callable, optional
+        Told, in one sentence, where kernels must be compiled first; default prints it on the standard error stream.
     **options
         Of the engine, as `ptychon engines` lists them.
 
@@ -234,10 +207,10 @@ def reconstruct(
     memory = ctx.backend.memory(problem, chosen, len(first_probe))
     if tell is not None:
         tell(memory.line())
-    compile_seconds, guess = warm_up(problem, chosen, ctx, len(first_probe), schedule), None
+    compile_seconds, guess = warm_up(problem, chosen, ctx, len(first_probe), schedule, say), None
     if warm_start and resume is None:
         guess = reconstruct(
-            problem, "rpie", epochs=warm_start, backend=ctx.backend, object=first_object, probe=first_probe, seed=seed
+            problem, "rpie", epochs=warm_start, backend=ctx.backend, object=first_object, probe=first_probe, seed=seed, say=say
         )
         first_object, first_probe = guess.object, guess.probe
     before = start.epochs if start is not None else 0

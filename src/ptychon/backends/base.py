@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -23,6 +24,10 @@ def _moved(problem: Any, engine: Any, modes: int) -> Any:
 
 def _no_fast_step(engine: Any, problem: Any, batches: Any) -> None:
     return None
+
+
+def _nothing_to_say(say: Callable[[], None]) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ class Backend:
         ``fast_step(engine, problem, batches)`` gives a fused replacement of ``engine.step``, or None.
     synchronise : callable
         Returns when all work handed to the device is done.
+    compiling : callable
+        ``compiling(say)`` is a context in which `say()` is called once if a kernel is not on disk and must be compiled.
     facts : mapping
         What `describe` says beyond the kernels.
     """
@@ -68,6 +75,7 @@ class Backend:
     threads: int = 1
     fast_step: Callable[[Any, Any, Any], Callable[..., Any] | None] = _no_fast_step
     synchronise: Callable[[], None] = lambda: None
+    compiling: Callable[[Callable[[], None]], AbstractContextManager[None]] = _nothing_to_say
     facts: dict[str, Any] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:

@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 
 from ..backends import Backend, get_backend
+from ..compiling import warm_up
 from ..engines import Context, Engine, nearest
 from ..kernels._numba import fft, jit
 from ..metrics import residual
-from ..reconstruct import Progress, iterate, warm_up
+from ..reconstruct import Progress, iterate
 from ..schedule import Schedule
 from ..types import Array, PtychonError
 from . import textbook

@@ -186,9 +186,15 @@ def rician(wave: Array, v0: Any, y: Array, v: Any) -> tuple[Array, Any]:
     s = v0 + 2 * v
     r0 = np.abs(wave)
     t = y * (1 / s)
-    kappa = np.minimum(2 * t * r0, np.float32(KAPPA_MAX))
+    whole = 2 * t * r0
+    kappa = np.minimum(whole, np.float32(KAPPA_MAX))
     ratio = polynomial(BESSEL_A, kappa) / polynomial(BESSEL_B, kappa)
     rest = polynomial(BESSEL_C, kappa) / polynomial(BESSEL_D, kappa)
+    if whole.max() > KAPPA_MAX:  # bright pixels; there both fall as 1/kappa
+        beyond = kappa / np.maximum(whole, np.float32(KAPPA_MAX))
+        beyond[whole <= KAPPA_MAX] = 1
+        ratio *= beyond
+        rest *= beyond
     wave *= (2 * v0 / s) * y * t * ratio + 2 * v / s
     return wave, 2 * v0 * v / s + v0 * v0 * (t * t * rest).mean()
 

@@ -15,6 +15,7 @@ from rocket_fft import c2c
 
 from ..types import Array
 from . import reference
+from ._numba_cache import cached
 from ._numba_fft import fft2_small
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,7 +32,7 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "num
 
 def jit(function: F) -> F:
     """Compile an entry point, called from Python: cached on disk, GIL released, float32 kept, no threads."""
-    return cast(F, nb.njit(cache=True, **_OPTIONS)(function))
+    return cast(F, cached(function, **_OPTIONS))
 
 
 def inner(function: F) -> F:
