@@ -193,6 +193,15 @@ def test_what_does_not_fit_is_said_with_numbers(gpu):
         gpu.asarray(np.broadcast_to(np.float32(0), (10**12,)))
 
 
+def test_the_difference_map_reflects_twice(gpu):
+    case = make_case(subpixel=True, masks="each", modes=2)
+    engine = make("dm", **(ENGINES["dm"] | {"beta": 0.75}))
+    found, _ = run(engine, case, gpu, 4)
+    wanted, _ = run(engine, case, get_backend("reference"), 4)
+    for field, value in wanted.items():
+        assert rel(found[field], value) < 1e-4, field
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [("rpie", "sequential"), ("rpie", "minibatch"), ("dm", "parallel"), ("ep", "sequential"), ("ep", "parallel")],

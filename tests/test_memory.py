@@ -67,9 +67,9 @@ def test_what_does_not_fit_is_refused_with_both_numbers():
     ):
         planned("dm", MANY, GB, **LAUNCHER)
     with pytest.raises(
-        PtychonError, match=r"needs 8\d\.\d\d GB on the GPU \(this run cannot leave .*\), and 24\.00 GB are free"
+        PtychonError, match=r"needs 13\d\.\d\d GB on the GPU \(this run cannot leave .*\), and 24\.00 GB are free"
     ):
-        planned("dm", MANY, 24 * GB, streams=False, **LAUNCHER)
+        planned("dm", MANY, 24 * GB, twice=True, **LAUNCHER)
     case, launcher = make_case(), HostLauncher()
     with pytest.raises(PtychonError, match="cannot leave its frames on the host"):
         memory(launcher, case.problem, make("dm", beta=0.7), 1, 1000)

@@ -43,7 +43,7 @@ class Plans:
         if engine.name == "ep":
             return partial(self._ep, engine)
         if engine.name == "dm":
-            return partial(self._difference_map, engine) if engine.beta == 1 else None
+            return partial(self._difference_map, engine)
         return partial(self._iterative, engine) if engine.name in ("pie", "epie", "rpie") else None
 
     def _iterative(self, engine: Any, state: Any, problem: Any, batches: Any, ctx: Any) -> tuple[Any, Any]:
@@ -62,12 +62,12 @@ class Plans:
     def _difference_map(self, engine: Any, state: Any, problem: Any, batches: Any, ctx: Any) -> tuple[Any, Any]:
         from ..engines.base import Report
 
+        if isinstance(problem.amplitude, Far) and (ctx.comm.size > 1 or engine.beta != 1):
+            raise PtychonError(
+                f"{problem.amplitude.nbytes / 1e9:.2f} GB of frames do not fit on the GPU, and the difference map over several "
+                f"processes, or with a beta other than 1, needs them there; use one process and beta=1, or crop or bin them"
+            )
         if ctx.comm.size > 1:
-            if isinstance(problem.amplitude, Far):
-                raise PtychonError(
-                    f"{problem.amplitude.nbytes / 1e9:.2f} GB of frames do not fit on the GPU, and the difference map over "
-                    f"several processes needs them there; use more processes, or crop or bin the frames"
-                )
             # its sums over all processes stand in the middle of a pass
             done: tuple[Any, Any] = engine.step(state, problem, batches, ctx)
             return done
@@ -98,15 +98,17 @@ def memory(launcher: Launcher, problem: Any, engine: Any, modes: int, free: int)
     PtychonError
         Where it does not.
     """
-    # a difference map with another beta runs as plain array code on all waves at once
-    streams = engine.name != "dm" or engine.beta == 1
+    # a difference map with another beta keeps its reflected waves too, and all on the device
+    twice = engine.name == "dm" and engine.beta != 1
     sizes = {"block_bytes": launcher.block_bytes, "group_bytes": launcher.group_bytes}
-    return planned(engine.name, Shapes.of(problem, modes), free, moves_probe=engine.moves_probe, streams=streams, **sizes)
+    return planned(engine.name, Shapes.of(problem, modes), free, moves_probe=engine.moves_probe, twice=twice, **sizes)
 
 
 def workspace(engine: Any, problem: Any, modes: int, block: int, far: bool = False) -> int:
     """Bytes that a plan takes beside the problem and the state, with blocks of `block` frames; rather too many."""
-    return work(engine.name, Shapes.of(problem, modes), engine.moves_probe, block, far)
+    shapes, twice = Shapes.of(problem, modes), engine.name == "dm" and engine.beta != 1
+    reflected = 8 * modes * shapes.frames * shapes.frame[0] * shapes.frame[1] if twice else 0
+    return work(engine.name, shapes, engine.moves_probe, block, far) + reflected
 
 
 def block_that_fits(launcher: Launcher, engine: Any, problem: Any, modes: int, free: int) -> int:

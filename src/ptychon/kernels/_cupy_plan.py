@@ -145,11 +145,11 @@ class Geometry:
 
     # ------------------------------------------------------------ shifted probes
 
-    def shift_all(self, probe: Array) -> Array:
+    def shift_all(self, probe: Array, name: str = "probes") -> Array:
         """The probe at every shift, (U, K, P, Q); the probe itself where there is only one and it is zero."""
         if not self.subpixel:
             return probe[None]
-        spectrum, out = self.array("spectrum", probe.shape), self.array("probes", (self.shifts, *probe.shape))
+        spectrum, out = self.array("spectrum", probe.shape), self.array(name, (self.shifts, *probe.shape))
         self.launcher.fft(probe, spectrum, False)
         names = self.iota, 0, self.iota
         self.launch("ramp", self.shifts, spectrum, *self.ramps, *names, self.modes, *self.frame, 1 / self.pixels, out)

@@ -22,7 +22,8 @@ __all__ = ["DifferenceMap", "Expectation", "Iterative"]
 
 
 class DifferenceMap(Plan):
-    """The difference map with beta = 1."""
+    """The difference map. With a `beta` other than 1 the waves reflected at the modulus have an object and a probe of their
+    own ("back"), and are kept beside the waves, on the device alone."""
 
     names = ("object", "probe", "waves")
     stack = "waves"
@@ -39,16 +40,22 @@ class DifferenceMap(Plan):
         """One pass on the arrays of `state`; returns the misfit where it was measured."""
         measure, moves = state.epoch % engine.residual_every == 0, engine.probe_moves_at(state.epoch)
         self.bind(state, *self.names)
-        settings = engine.object_inertia, engine.probe_inertia, engine.noise_power(problem)
-        self.launcher.write(self.array("settings", (3,), "float32"), np.array(settings, np.float32))
+        settings = engine.object_inertia, engine.probe_inertia, engine.noise_power(problem), engine.beta
+        self.launcher.write(self.array("settings", (4,), "float32"), np.array(settings, np.float32))
+        self.twice = engine.beta != 1
         key = measure, moves, engine.overlap_passes
         if self.far is None:
-            self.launcher.run(self.graphs, key, lambda: self._jobs(*key))
+            self.launcher.run(self.graphs, (*key, self.twice), lambda: self._jobs(*key))
         else:
             self._in_groups(*key)
         return self.found(0) if measure else None
 
     def _jobs(self, measure: bool, moves: bool, passes: int) -> Iterator[Callable[[], None]]:
+        if self.twice:
+            reflected = self.array("reflected", self.bound["waves"].shape)
+            for first in range(0, self.count, self.block):
+                yield partial(self._reflect_modulus, first, min(first + self.block, self.count), reflected)
+            yield lambda: self._overlap_back(moves, passes)
         yield lambda: self._overlap(moves, passes)
         for work, _, _ in self._reflections(measure):
             yield work
@@ -77,6 +84,27 @@ class DifferenceMap(Plan):
             return
         visits = [(partial(add, first, b), first, stop) for b, (first, stop) in enumerate(self.blocks)]
         self.visit_all(name, self.frames, lambda: iter(visits), (Stream("waves", self.bound["waves"]),))
+
+    def _reflect_modulus(self, first: int, stop: int, reflected: Array) -> None:
+        waves, wave, order = self.bound["waves"], self.waves("wave", stop - first), self.iota
+        self.copy(waves[first:stop], wave)
+        changed = self.parts("change")
+        self.modulus(wave, first, changed)
+        head = waves, wave, changed, self.valid, len(self.mask), order, first, self.modes, self.pixels
+        self.launch("reflect_modulus", len(wave), *head, self.kept["settings"], reflected)
+
+    def _overlap_back(self, moves: bool, passes: int) -> None:
+        """Object and probe of the reflected waves, from those of the state."""
+        names = ("object", "probe", "waves")
+        own = {name: self.bound[name] for name in names}
+        back = {name: self.array(f"back {name}", own[name].shape) for name in ("object", "probe")}
+        for name, array in back.items():
+            self.copy(own[name], array)
+        self.bound |= back | {"waves": self.kept["reflected"]}
+        self._overlap(moves, passes)
+        self.bound |= own
+        if self.subpixel:
+            self.shift_all(back["probe"], "back probes")
 
     def _overlap(self, moves: bool, passes: int) -> None:
         O, P, settings = self.bound["object"], self.bound["probe"], self.kept["settings"]
@@ -118,11 +146,17 @@ class DifferenceMap(Plan):
             data = self.each("frames"), 0.0, self.each("mask"), len(self.mask), *scan[:2], self.modes, self.pixels, self.norm
             sums = (self.here(self.parts(name)) for name in ("misfit", "unused"))
             self.launch("misfits", len(wave), wave, *data, *sums)
-        self.launch("reflect_open", len(wave), waves, O, self.shape[1], probes, *scan, *size, wave)
+        self.launch("reflect_open", len(wave), waves, O, self.shape[1], probes, *scan, *size, self.kept["settings"], wave)
         changed = self.parts("change")
         self.modulus(wave, first, changed)
-        head = waves, O, self.shape[1], probes, wave, self.here(changed), self.each("valid"), len(self.mask)
+        head = waves, O, self.shape[1], probes, *self._back(), wave, self.here(changed), self.each("valid"), len(self.mask)
         self.launch("reflect_close", len(wave), *head, *scan, *size, self.kept["settings"])
+
+    def _back(self) -> tuple[Array | None, Array | None]:
+        """Object and shifted probes of the reflected waves, where there are any."""
+        if not self.twice:
+            return None, None
+        return self.kept["back object"], self.kept["back probes"] if self.subpixel else self.kept["back probe"][None]
 
 
 class Expectation(Plan):

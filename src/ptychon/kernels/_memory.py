@@ -85,7 +85,14 @@ class Memory:
 
 
 def needed(
-    engine: str, shapes: Shapes, *, moves_probe: bool = True, far: bool = False, block: int = 1, group_bytes: int = 0
+    engine: str,
+    shapes: Shapes,
+    *,
+    moves_probe: bool = True,
+    far: bool = False,
+    block: int = 1,
+    group_bytes: int = 0,
+    twice: bool = False,
 ) -> Memory:
     """What a run holds with blocks of `block` frames, frames and waves on the device or (far) on the host; rather too much.
 
@@ -98,10 +105,12 @@ def needed(
     block : int
     group_bytes : int
         Of the frames, and waves, that are on the device at a time, twice, where they are far.
+    twice : bool
+        Whether the waves are kept as they are and reflected (the difference map with beta other than 1).
     """
     (p, q), (h, w), n, k = shapes.frame, shapes.object, shapes.frames, shapes.modes
     pixels, stack = p * q, STACKS.get(engine)
-    kept = {"frames": 4 * n * pixels} | ({stack: 8 * k * n * pixels} if stack else {})
+    kept = {"frames": 4 * n * pixels} | ({stack: 8 * k * n * pixels * (1 + twice)} if stack else {})
     groups = 0
     if far:
         group = min(n, group_frames(group_bytes, pixels, k if stack else 0, shapes.masks > 1))
@@ -153,7 +162,7 @@ def planned(
     moves_probe: bool = True,
     block_bytes: int,
     group_bytes: int,
-    streams: bool = True,
+    twice: bool = False,
 ) -> Memory:
     """How a run fits into `free` bytes: all on the device if it can, with smaller blocks where memory is short, else with
     frames and waves on the host.
@@ -165,8 +174,8 @@ def planned(
     free : int
     block_bytes, group_bytes : int
         Of the launcher.
-    streams : bool
-        Whether this run can do with its frames on the host.
+    twice : bool
+        As in `needed`; such a run keeps all on the device.
 
     Raises
     ------
@@ -175,15 +184,17 @@ def planned(
     """
     room = free - RESERVE if free > 4 * RESERVE else int(0.75 * free)
     tries = []
-    for far in (False, True) if streams else (False,):
+    for far in (False,) if twice else (False, True):
         block = largest_block(shapes, block_bytes)
         while block:
-            tries.append(needed(engine, shapes, moves_probe=moves_probe, far=far, block=block, group_bytes=group_bytes))
+            tries.append(
+                needed(engine, shapes, moves_probe=moves_probe, far=far, block=block, group_bytes=group_bytes, twice=twice)
+            )
             if tries[-1].total <= room:
                 return replace(tries[-1], free=free)
             block //= 2
     least = min(found.total for found in tries)
-    plain = "" if streams else " (this run cannot leave its frames on the host)"
+    plain = " (this run cannot leave its frames on the host)" if twice else ""
     raise PtychonError(
         f"engine {engine!r} needs {least / 1e9:.2f} GB on the GPU{plain}, and {free / 1e9:.2f} GB are free; use fewer or "
         f"smaller frames (a crop or a binning), fewer modes, subpixel=False, or --backend numpy"

@@ -68,7 +68,8 @@ KERNEL probe_sums(
     }
 }
 
-// ---------------------------------------------------------------- difference map; settings = (object inertia, probe inertia, bound)
+// ---------------------------------------------------------------- difference map; settings = (object inertia, probe inertia, bound,
+// beta), share = max(0, 1 - sqrt(B/misfit)), B = bound times the valid pixels of the frame
 
 // O = (num + e O)/(den + e), e = inertia max(den); O stays where den is nothing.
 KERNEL settle(
@@ -94,38 +95,62 @@ KERNEL probe_settle(
     }
 }
 
-// out_b = 2 P O_j - psi_j.
-KERNEL reflect_open(
-    const float2* waves, const float2* O, int W, const float2* probes, const int* order, int first, const int* corners,
-    const int* index, int K, int P, int Q, float2* out)
+__device__ inline float share_of(const double* misfit, int visit, const float* valid_pixels, int j, const float* settings)
 {
-    const int n = P * Q, b = blockIdx.y;
-    const Frame f = frame_at(order, first + b, corners, index);
+    const double found = parts_sum(misfit + (size_t)visit * gridDim.x, gridDim.x);
+    return (float)fmax(0.0, 1.0 - sqrt((double)settings[2] * valid_pixels[j] / fmax(found, 1e-30)));
+}
+
+// out_j = (1 - 1/beta) Pi_F psi_j + psi_j/beta = psi_j + (1 - 1/beta) share change_b.
+KERNEL reflect_modulus(
+    const float2* waves, const float2* change, const double* misfit, const float* valid_pixels, int masks, const int* order,
+    int first, int K, int n, const float* settings, float2* out)
+{
+    const int b = blockIdx.y, j = order[first + b];
+    const float share = share_of(misfit, first + b, valid_pixels, masks == 1 ? 0 : j, settings);
+    const float weight = (1.0f - 1.0f / settings[3]) * share;
     for PIXELS(i, n) {
-        const float2 o = O[on_object(f, i, Q, W)];
         for (int k = 0; k < K; k++) {
-            const float2 e = mul(probes[((size_t)f.u * K + k) * n + i], o);
-            out[((size_t)b * K + k) * n + i] = sub(add(e, e), waves[((size_t)f.j * K + k) * n + i]);
+            const size_t e = ((size_t)j * K + k) * n + i;
+            out[e] = add(waves[e], scale(weight, change[((size_t)b * K + k) * n + i]));
         }
     }
 }
 
-// psi_j = P O_j + share change_b, share = max(0, 1 - sqrt(B/misfit)), B = bound times the valid pixels of the frame.
-KERNEL reflect_close(
-    float2* waves, const float2* O, int W, const float2* probes, const float2* change, const double* misfit,
-    const float* valid_pixels, int masks, const int* order, int first, const int* corners, const int* index, int K, int P, int Q,
-    const float* settings)
+// out_b = (1 + 1/beta) P O_j - psi_j/beta.
+KERNEL reflect_open(
+    const float2* waves, const float2* O, int W, const float2* probes, const int* order, int first, const int* corners,
+    const int* index, int K, int P, int Q, const float* settings, float2* out)
 {
     const int n = P * Q, b = blockIdx.y;
+    const float turn = 1.0f / settings[3];
     const Frame f = frame_at(order, first + b, corners, index);
-    const double found = parts_sum(misfit + (size_t)(first + b) * gridDim.x, gridDim.x);
-    const double bound = (double)settings[2] * valid_pixels[masks == 1 ? 0 : f.j];
-    const float share = (float)fmax(0.0, 1.0 - sqrt(bound / fmax(found, 1e-30)));
     for PIXELS(i, n) {
         const float2 o = O[on_object(f, i, Q, W)];
         for (int k = 0; k < K; k++) {
             const float2 e = mul(probes[((size_t)f.u * K + k) * n + i], o);
-            waves[((size_t)f.j * K + k) * n + i] = add(e, scale(share, change[((size_t)b * K + k) * n + i]));
+            out[((size_t)b * K + k) * n + i] = sub(scale(1.0f + turn, e), scale(turn, waves[((size_t)f.j * K + k) * n + i]));
+        }
+    }
+}
+
+// psi_j = (1 + beta) P O_j + beta (share change_b - back_j); without a back object back_j = P O_j, and beta is 1.
+KERNEL reflect_close(
+    float2* waves, const float2* O, int W, const float2* probes, const float2* back_O, const float2* back_probes,
+    const float2* change, const double* misfit, const float* valid_pixels, int masks, const int* order, int first, const int* corners, const int* index, int K, int P, int Q,
+    const float* settings)
+{
+    const int n = P * Q, b = blockIdx.y;
+    const Frame f = frame_at(order, first + b, corners, index);
+    const float share = share_of(misfit, first + b, valid_pixels, masks == 1 ? 0 : f.j, settings), beta = settings[3];
+    for PIXELS(i, n) {
+        const size_t at = on_object(f, i, Q, W);
+        for (int k = 0; k < K; k++) {
+            const size_t p = ((size_t)f.u * K + k) * n + i;
+            const float2 c = scale(share, change[((size_t)b * K + k) * n + i]), e = mul(probes[p], O[at]);
+            float2 next = add(e, c);
+            if (back_O) next = add(scale(1.0f + beta, e), scale(beta, sub(c, mul(back_probes[p], back_O[at]))));
+            waves[((size_t)f.j * K + k) * n + i] = next;
         }
     }
 }
