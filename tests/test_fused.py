@@ -15,6 +15,7 @@ from ptychon.engines import Context, make
 from ptychon.kernels import _numba_fft
 from ptychon.kernels._numba import fft, fft_within
 from ptychon.problem import Problem
+from ptychon.reconstruct import iterate
 from ptychon.schedule import Schedule
 from ptychon.simulate import simulate
 
@@ -150,3 +151,15 @@ def test_bytes_of_the_state(name, modes):
     added = 4 * 16
     assert sizes[1] - sizes[0] == added * (8 * modes * p * q + (4 if name == "ep" else 0))
     assert peaks[1] - peaks[0] < added * 400
+
+
+@pytest.mark.parametrize("name", ["pie", "epie", "dm", "ep"])
+def test_first_guesses_stored_by_columns(name):
+    """As files of other languages hold them: the same bits."""
+    case, ctx, found = make_case(subpixel=True), Context(get_backend("numpy", threads=1)), []
+    for order in ("C", "F"):
+        first = (np.asarray(a, order=order) for a in (case.object, case.probe))
+        steps = iterate(case.problem, make(name), *first, ctx=ctx)
+        found.append([next(steps).state for _ in range(3)][-1])
+    assert np.array_equal(found[0].object, found[1].object)
+    assert np.array_equal(found[0].probe, found[1].probe)

@@ -76,7 +76,7 @@ class DifferenceMap:
 
     def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> DMState:
         xp = ctx.backend.xp
-        O, P = xp.array(object, "complex64"), xp.array(probe, "complex64")
+        O, P = xp.array(object, "complex64", order="C"), xp.array(probe, "complex64", order="C")
         waves = ctx.backend.beside(problem.amplitude, (len(problem), *P.shape), "complex64")
         state = DMState(O, P, waves=waves)
         for batch in blocks(len(problem)):

@@ -43,7 +43,7 @@ class _Iterative:
 
     def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> State:
         xp = ctx.backend.xp
-        return State(xp.array(object, "complex64"), xp.array(probe, "complex64"))
+        return State(xp.array(object, "complex64", order="C"), xp.array(probe, "complex64", order="C"))
 
     def step(self, state: State, problem: Problem, batches: list[Any], ctx: Context) -> tuple[State, Report]:
         k, propagate = ctx.backend.kernels, problem.propagator

@@ -152,7 +152,7 @@ class PtychoEP:
         xp, k = ctx.backend.xp, ctx.backend.kernels
         if len(probe) != 1:
             raise PtychonError(f"the probe has {len(probe)} modes; engine 'ep' takes one")
-        O, P = xp.array(object, "complex64"), xp.array(probe, "complex64")
+        O, P = xp.array(object, "complex64", order="C"), xp.array(probe, "complex64", order="C")
         n, (p, q) = len(problem), problem.frame_shape
         power = sum((problem.amplitude[b] ** 2).sum(dtype="float64") for b in blocks(n)) / (n * p * q)
         power = power + self.offset(problem)
