@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import Backend
-from ..kernels.reference import TINY
+from ..kernels.reference import TINY, shift_ramps
 from ..problem import Problem
 from ..types import COMPLEX, REAL, Array, ComplexArray, FloatArray
 from .noise import Noise
@@ -68,12 +68,16 @@ class Curvature:
     share: Array | None = None
     diagonal: Array = None
     transfer: Array | None = None
+    ramps: Array | None = None
     index: Any = field(default=None)
     corners: Any = field(default=None)
 
     def __post_init__(self) -> None:
         problem = self.problem
         self.index, self.corners, self.transfer = problem.shift_index, problem.corners, problem.propagator.transfer
+        if self.free_probe and problem.subpixel:
+            ramps = shift_ramps(problem.shifts, problem.frame_shape)[:, None].astype(COMPLEX)
+            self.ramps = self.backend.asarray(ramps)
         self._linearise()
         self._set_diagonal()
 
@@ -176,11 +180,10 @@ class Curvature:
     def product(self, vector: Array) -> Array:
         """H v."""
         dO, dP = self.unpack(vector)
-        shifted = None if dP is None else self.backend.kernels.shift(dP, self.problem.shifts)
+        shifted = None if dP is None else self.shifted(dP)
         if self.backend.name == "numpy":
             from ..kernels._numba_fisher import product
 
-            shifted = None if shifted is None else np.ascontiguousarray(shifted)
             out_O, out_P = product(np.ascontiguousarray(dO), shifted, self)
         else:
             out_O, out_P = self._plain_product(dO, shifted)
@@ -220,8 +223,17 @@ class Curvature:
             for j, u in zip(range(*b.indices(len(self.problem))), self.index[b].tolist(), strict=True):
                 out_P[u] += pull[j - b.start]
 
+    def shifted(self, dP: Array) -> Array:
+        """A change of the probe (K, P, Q) at every distinct shift (U, K, P, Q)."""
+        if self.ramps is None:
+            return self.backend.xp.ascontiguousarray(self.backend.xp.broadcast_to(dP, self.probes.shape))
+        return self.backend.ifft2(self.backend.fft2(dP)[None] * self.ramps)
+
     def _unshifted(self, out_P: Array) -> Array:
-        return self.backend.kernels.shift(out_P, self.problem.shifts, -1).sum(axis=0)
+        """The adjoint of `shifted`."""
+        if self.ramps is None:
+            return out_P.sum(axis=0)
+        return self.backend.ifft2((self.backend.fft2(out_P) * self.ramps.conj()).sum(axis=0))
 
     def draw(self, rng: np.random.Generator) -> Array:
         """A vector t ~ N(0, H), real and imaginary parts being separate: M^H A^(1/2) eps + prior^(1/2) eps."""

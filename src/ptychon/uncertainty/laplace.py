@@ -232,7 +232,7 @@ def _pilot(work: _Work, point: Curvature, number: int) -> _Pilot:
     spread, host = np.zeros(len(problem)), work.backend.to_host
     draws = _solved(work, point, [(1, number, s) for s in range(PILOT)])
     directions = [point.unpack(x) for x, _, _ in draws]
-    shifted = [None if dP is None else work.backend.kernels.shift(dP, problem.shifts) for _, dP in directions]
+    shifted = [None if dP is None else point.shifted(dP) for _, dP in directions]
     for b in point.blocks():
         valid, m = problem.mask_of(b), point.modulus(point.waves(b))
         expect = np.where(host(valid), point.noise.expected_surprise(host(m)), 0)
