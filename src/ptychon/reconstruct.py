@@ -241,6 +241,7 @@ def reconstruct(
         object=found_object,
         probe=found_probe,
         object_std=None if estimate.object_std is None else host(estimate.object_std),
+        draws=None if estimate.draws is None else host(estimate.draws),
         errors=np.concatenate([earlier, np.array([e for e, _ in rows], np.float32)]).astype(np.float32),
         final_error=residual(problem, found_object, found_probe, ctx.backend),
         positions=_centres(problem),

@@ -23,6 +23,9 @@ class Result:
         behind a transparent object.
     object_std : (H, W) float32 or None
         sqrt(E|O - mean|^2), the posterior standard deviation of the complex object, where the engine gives one.
+    draws : (S, H, W) complex64 or None
+        Independent draws of the posterior error of the object, from engines that make them: for the error bar of anything
+        computed from it.
     errors : (epochs,) float32
         R = sqrt(sum (|model| - amplitude)^2 / sum amplitude^2) over valid pixels, accumulated during the pass, each frame
         before its own update. NaN in passes that did not measure it.
@@ -56,6 +59,7 @@ class Result:
     engine: str
     epochs: int
     object_std: FloatArray | None = None
+    draws: ComplexArray | None = None
     origin: tuple[float, float] = (0.0, 0.0)
     pixel_size: tuple[float, float] | None = None
     backend: str = ""

@@ -80,7 +80,7 @@ class Backend:
 
     def describe(self) -> dict[str, Any]:
         """Name, threads, device, and which kernels fall back to the reference."""
-        from ..kernels import reference
+        from ..kernels import SPECIFIED
 
-        fallback = [n for n in reference.__all__ if getattr(self.kernels, n) is getattr(reference, n)]
+        fallback = [n for n, kernel in SPECIFIED.items() if getattr(self.kernels, n) is kernel]
         return {"name": self.name, "threads": self.threads, **self.facts, "reference kernels": fallback}

@@ -24,7 +24,7 @@ def numpy_backend(threads: int | None = None) -> Backend:
     threads : int, optional
         Threads for engines whose frames are independent of each other; default the number of cores, at most 16.
     """
-    from ..kernels import _numba_cache, _numba_table, fused
+    from ..kernels import _numba_cache, _numba_sites, _numba_table, fused
 
     threads, kept = _threads(threads), fused.Kept()
     return Backend(
@@ -32,7 +32,7 @@ def numpy_backend(threads: int | None = None) -> Backend:
         xp=np,
         fft2=_fft2,
         ifft2=_ifft2,
-        kernels=build(_numba_table),
+        kernels=build(_numba_table, _numba_sites),
         threads=threads,
         fast_step=lambda engine, problem, batches: fused.find(engine, problem, batches, threads, kept),
         compiling=_numba_cache.announcing,

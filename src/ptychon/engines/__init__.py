@@ -11,11 +11,12 @@ from ..types import PtychonError
 from .base import Context, Engine, Estimate, Report, State
 from .difference_map import DifferenceMap
 from .pie import EPIE, PIE, RPIE
+from .posterior import Posterior
 from .ptycho_ep import PtychoEP
 
 __all__ = ["Context", "Engine", "Estimate", "Report", "State", "make", "options", "registry"]
 
-registry: Mapping[str, Any] = {cls.name: cls for cls in (PIE, EPIE, RPIE, DifferenceMap, PtychoEP)}
+registry: Mapping[str, Any] = {cls.name: cls for cls in (PIE, EPIE, RPIE, DifferenceMap, PtychoEP, Posterior)}
 
 
 def make(name: str, **values: Any) -> Engine:

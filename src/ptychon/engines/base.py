@@ -38,11 +38,13 @@ class State:
 
 @dataclass(frozen=True)
 class Estimate:
-    """object (H, W), probe (K, P, Q) and, where the engine has one, the posterior standard deviation (H, W)."""
+    """object (H, W), probe (K, P, Q) and, where the engine has them, the posterior standard deviation (H, W) and draws of the
+    posterior error (S, H, W)."""
 
     object: Array
     probe: Array
     object_std: Array | None = None
+    draws: Array | None = None
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,12 @@ from ._cupy_plan import FRAME_BLOCKS, GRID_ROWS
 #: Bytes that are left alone: compiled kernels, FFT plans of other sizes, what the allocator cannot use.
 RESERVE = 256 * 2**20
 #: Engines that keep a wave for each frame and mode.
-STACKS = {"dm": "waves", "ep": "messages"}
+STACKS = {"dm": "waves", "ep": "messages", "posterior": "waves and messages"}
+#: Bytes a pixel of each mode and frame that these take, and what else is kept for each pixel of a frame beside the frame.
+STACK_BYTES = {"dm": 8, "ep": 8, "posterior": 16}
+EXTRA_BYTES = {"posterior": 5}
 #: Bytes a pixel of the object that engines hold beside the object: states, sums, beliefs, what is computed after a sweep.
-OBJECT_BYTES = {"pie": 32, "epie": 32, "rpie": 32, "dm": 40, "ep": 92}
+OBJECT_BYTES = {"pie": 32, "epie": 32, "rpie": 32, "dm": 40, "ep": 92, "posterior": 200}
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,8 @@ def needed(
     """
     (p, q), (h, w), n, k = shapes.frame, shapes.object, shapes.frames, shapes.modes
     pixels, stack = p * q, STACKS.get(engine)
-    kept = {"frames": 4 * n * pixels} | ({stack: 8 * k * n * pixels * (1 + twice)} if stack else {})
+    size = (STACK_BYTES.get(engine, 0) * k * (1 + twice) + EXTRA_BYTES.get(engine, 0)) * n * pixels
+    kept = {"frames": 4 * n * pixels} | ({stack: size} if stack else {})
     groups = 0
     if far:
         group = min(n, group_frames(group_bytes, pixels, k if stack else 0, shapes.masks > 1))

@@ -115,7 +115,7 @@ def bootstrap(
     done = _stored(store, mark)[:replicates]
     for number in range(len(done), replicates):
         tell("replicate", number, replicates)
-        again = reconstruct(_simulated(problem, result, model, chosen, np.random.default_rng([seed, number])), engine, **run)
+        again = reconstruct(simulated(problem, result, model, chosen, np.random.default_rng([seed, number])), engine, **run)
         done.append(_laid_on(again.object, result.object, lit, engine))
         if store is not None:
             with write_aside(store) as aside, aside.open("wb") as stream:
@@ -136,7 +136,7 @@ def _noise(
     return Noise("amplitude", max(misfit, 1e-20 * power) / max(valid - 2 * float(lit.sum()), 0.25 * valid))
 
 
-def _simulated(problem: Problem, result: Result, noise: Noise, backend: Backend, rng: np.random.Generator) -> Problem:
+def simulated(problem: Problem, result: Result, noise: Noise, backend: Backend, rng: np.random.Generator) -> Problem:
     """The same problem with data that the result would give."""
     amplitude = np.empty_like(problem.amplitude)
     for first in range(0, len(problem), BLOCK):

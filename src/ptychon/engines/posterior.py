@@ -1,0 +1,391 @@
+r"""The joint Gaussian posterior of object and probe, with the correlations that `ptycho_ep` leaves out: honest error bars.
+
+Ptycho-EP keeps one variance a pixel and one precision a frame. Here the belief is one Gaussian over object and probe together,
+CN(m, H^-1) with H = A* W A + C^-1 (see `linear`), and each detector pixel sends a message CN(h/g, 1/g). One pass:
+
+    x ~ CN(0, H^-1)                          a draw: H x = A* W^1/2 e + C^-1/2 e', white e, e' (perturb and optimise)
+    V = E|A x|^2,  z = F[P O]                belief of the detector waves, V averaged over classes of alike pixels
+    z_c = (z/V - h)/g_c,  g_c = 1/V - g      cavity: without the pixel's own message
+    z^, v^ = moments of p(y | z) CN(z; z_c, 1/g_c)    kernel `site_moments`, v^ averaged over classes
+    g <- d (1/v^ - g_c) + (1-d) g,  h <- d (z^/v^ - g_c z_c) + (1-d) h
+    m <- m + H^-1 [A* (h - g z) - C^-1 m]    a few conjugate gradients; d falls where the object starts to swing
+    C <- learned spectrum                    (see `stationary`)
+
+Classes are rings of the detector times octaves of the brightness |z|^2: what a pixel learns depends on both.
+
+From pass `settle` on, draws are made afresh with the precision along each wave and across it kept apart (what is measured is
+the modulus), and kept: object_std^2 is their mean |x|^2 after removing what no measurement can know (see `gauge`). It is taken
+as a smooth factor times the variance that white data of the same dose would leave, so that few draws suffice.
+
+Perturb and optimise: Papandreou & Yuille, NIPS (2010). Messages by moment matching: Minka, UAI (2001).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..problem import COUNT_VARIANCE, Problem
+from ..types import Array, PtychonError
+from . import stationary
+from .base import Context, Estimate, Report, State, blocks, check_range
+from .gauge import without_gauge
+from .linear import Change, Linear
+
+#: Rings of the detector, and octaves of brightness from 1/16 of the noise up, that make the classes of pixels.
+RINGS, OCTAVES, FIRST_OCTAVE = 10, 14, -4
+#: Least precision of a message relative to the cavity's, and least variance of a class relative to the noise.
+LEAST_GAIN, LEAST_VARIANCE = 1e-3, 1e-4
+#: Width in object pixels over which the factor of the variance is smooth.
+SMOOTH = 3.0
+#: Illumination, relative to its maximum, from which an object pixel is lit.
+LIT = 0.1
+#: The damping is multiplied by SLOWER after a pass whose change is more than SWING times the one before, else by FASTER.
+SWING, SLOWER, FASTER = 1.1, 0.6, 1.05
+
+
+@dataclass(slots=True)
+class PosteriorState(State):
+    """State of the joint posterior.
+
+    Attributes
+    ----------
+    natural : (N, K, P, Q) complex64
+        h, the messages as precision times mean.
+    waves : (N, K, P, Q) complex64
+        z, the detector waves of the mean.
+    classes : (N, P, Q) uint8
+    sites : (3, C) float32
+        Per class the message's precision g, and the precisions along and across the wave.
+    spectrum : (R,) float32
+        S_k by rings of spatial frequency.
+    rings, ring_size : (H, W) int32 and (R,) float32
+        Ring of each spatial frequency, and how many each has.
+    light, taper : (H, W) float32
+        Sum over frames of |P|^2, and a window that is 1 where it is full.
+    draw, draw_probe : (H, W) and (K, P, Q) complex64
+        The last draw.
+    draws : (S, H, W) complex64
+    noise_variance, damping, change : 0-d float32
+        v, the damping d in force, and the last relative change of the object.
+    """
+
+    natural: Array = None
+    waves: Array = None
+    classes: Array = None
+    sites: Array = None
+    spectrum: Array = None
+    rings: Array = None
+    ring_size: Array = None
+    light: Array = None
+    taper: Array = None
+    draw: Array = None
+    draw_probe: Array = None
+    draws: Array = None
+    noise_variance: Array = None
+    damping: Array = None
+    change: Array = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Posterior:
+    """Joint Gaussian posterior by expectation propagation over detector pixels; to be started from another engine's result.
+
+    Parameters
+    ----------
+    learn_probe : bool
+        The probe is unknown too: its error is part of the object's.
+    prior : {"spectral", "white"}
+        A stationary Gaussian whose spectrum is learned, or CN(0, object_variance) in every pixel.
+    object_variance : float
+        Of the white prior; 0 takes the mean |O|^2 of the lit part of the start.
+    damping : float in (0, 1]
+        Largest weight d of the new message; it starts at half of this.
+    iterations : int
+        Conjugate gradients a pass, for the mean and for the first draws.
+    settle : int
+        Passes before draws are kept.
+    draws : int
+        How many of the last draws are kept.
+    draw_iterations : int
+        Conjugate gradients for each draw that is kept.
+    noise_variance : float
+        Overrides what the problem says of the amplitude noise; 0 keeps it.
+    learn_noise : bool
+        Learn the variance although one is known. It is always learned where none is known.
+    seed : int
+        Of the draws.
+    """
+
+    name: ClassVar[str] = "posterior"
+    schedule: ClassVar[str] = "sequential"
+    learn_probe: bool = False
+    prior: str = "spectral"
+    object_variance: float = 0.0
+    damping: float = 0.7
+    iterations: int = 3
+    settle: int = 16
+    draws: int = 8
+    draw_iterations: int = 20
+    noise_variance: float = 0.0
+    learn_noise: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.prior not in ("spectral", "white"):
+            raise PtychonError(f"prior is {self.prior!r}; it must be one of spectral, white")
+        check_range("damping", self.damping, 0, 1)
+        check_range("object_variance", self.object_variance, 0, 1e30, open_low=False)
+        check_range("noise_variance", self.noise_variance, 0, 1e30, open_low=False)
+        for name in ("iterations", "draws", "draw_iterations"):
+            check_range(name, getattr(self, name), 1, 1000, open_low=False)
+        check_range("settle", self.settle, 0, 1e6, open_low=False)
+
+    @property
+    def moves_probe(self) -> bool:
+        """Whether the probe is learned."""
+        return self.learn_probe
+
+    def learns(self, problem: Problem) -> bool:
+        """Whether the noise variance is learned."""
+        known = self.noise_variance or problem.counting or problem.noise_variance is not None
+        return self.learn_noise or not known
+
+    def kind(self, problem: Problem) -> str:
+        """Which likelihood: counts whose noise is Poisson's, or Gaussian amplitude noise."""
+        return "counts" if problem.counting and not self.noise_variance and not self.learn_noise else "normal"
+
+    def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> PosteriorState:
+        xp, k = ctx.backend.xp, ctx.backend.kernels
+        O, P = xp.array(object, "complex64"), xp.array(probe, "complex64")
+        n, shape = len(problem), problem.object_shape
+        waves = xp.empty((n, *P.shape), "complex64")
+        state = PosteriorState(O, P, waves=waves, natural=xp.empty_like(waves))
+        state.classes = xp.empty((n, *P.shape[-2:]), "uint8")
+        state.rings, state.ring_size = stationary.rings_of(shape, xp)
+        state.light = xp.zeros(shape, "float32")
+        shifted = k.shift(P, problem.shifts)
+        for b in blocks(n):
+            k.scatter_add(state.light, problem.corners[b], k.abs2(shifted[problem.shift_index[b]]).sum(axis=1))
+        state.light = ctx.comm.sum(state.light)
+        lit = state.light > LIT * state.light.max()
+        full = (state.light * lit).sum() / lit.sum()
+        state.taper = xp.where(lit, xp.minimum(state.light / full, 1), 0).astype("float32")
+        state.draw, state.draw_probe = xp.zeros(shape, "complex64"), xp.zeros_like(P)
+        state.draws = xp.zeros((self.draws, *shape), "complex64")
+        state.damping, state.change = xp.asarray(0.5 * self.damping, "float32"), xp.asarray(1, "float32")
+        misfit, v = xp.zeros((), "float64"), self._variance(problem)
+        for b in blocks(n):
+            self._detect(state, shifted, problem, b, ctx)
+            modulus = xp.sqrt(k.abs2(waves[b]).sum(axis=1))
+            misfit += (xp.where(problem.mask_of(b), modulus - problem.amplitude[b], 0) ** 2).sum(dtype="float64")
+        valid = problem.mask.sum() * (n // len(problem.mask))
+        state.noise_variance = xp.asarray(v or ctx.comm.sum(misfit) / valid, "float32")
+        for b in blocks(n):
+            self._classify(state, problem, b, ctx)
+        count = RINGS * OCTAVES + 1
+        g = 1 / (4 * state.noise_variance)
+        state.sites = xp.zeros((3, count), "float32")
+        state.sites[:, : count - 1] = g
+        state.natural[:] = g * waves
+        power = (k.abs2(O) * state.taper).sum() / state.taper.sum()
+        variance = self.object_variance or power
+        state.spectrum = (xp.ones_like(state.ring_size) * variance).astype("float32")
+        if self.prior == "spectral":
+            found = self._by_rings(state, O, ctx)
+            state.spectrum = xp.maximum(found, 1e-6 * found.max()).astype("float32")
+        return state
+
+    def step(self, state: PosteriorState, problem: Problem, batches: list[Any], ctx: Context) -> tuple[PosteriorState, Report]:
+        xp, k, comm = ctx.backend.xp, ctx.backend.kernels, ctx.comm
+        fresh = state.epoch >= self.settle
+        shifted = k.shift(state.probe, problem.shifts)
+        sites = self._draw(state, shifted, problem, ctx, fresh)
+        # belief of the detector waves
+        x: Change = state.draw, state.draw_probe if self.learn_probe else None
+        count, modes = state.sites.shape[1], len(state.probe)
+        found, misfit = xp.zeros((2, count), "float64"), xp.zeros((), "float64")
+        for b in blocks(len(problem)):
+            self._detect(state, shifted, problem, b, ctx)
+            self._classify(state, problem, b, ctx)
+            power, flat = k.abs2(sites.forward(b, x)).sum(axis=1) / modes, state.classes[b].reshape(-1)
+            found[0] += xp.bincount(flat, minlength=count)
+            found[1] += xp.bincount(flat, weights=power.reshape(-1), minlength=count)
+            modulus = xp.sqrt(k.abs2(state.waves[b]).sum(axis=1))
+            misfit += (xp.where(problem.mask_of(b), modulus - problem.amplitude[b], 0) ** 2).sum(dtype="float64")
+        found = comm.sum(found)
+        table = xp.stack([self._smooth(found[1], found[0], state.noise_variance, xp), state.sites[0]])
+        # moments of every pixel, then new messages
+        ratio, sums = xp.empty(state.classes.shape, "float32"), xp.zeros((4, count), "float64")
+        kind = self.kind(problem)
+        for b in blocks(len(problem)):
+            data = state.waves[b], state.natural[b], state.classes[b], table, problem.amplitude[b]
+            ratio[b], part = k.site_moments(*data, state.noise_variance, kind)
+            sums += part
+        sums = comm.sum(sums)
+        g_c, posterior = self._update_sites(state, table, sums, modes, xp)
+        for b in blocks(len(problem)):
+            c = state.classes[b]
+            natural = state.waves[b] / table[0][c][:, None] - state.natural[b]  # g_c z_c
+            new = natural * (ratio[b] / (posterior * g_c)[c] - 1)[:, None]
+            damped = state.natural[b] + state.damping * (new - state.natural[b])
+            state.natural[b] = xp.where(c[:, None] < count - 1, damped, 0)
+        if self.learns(problem):
+            state.noise_variance = (sums[3, :-1].sum() / sums[0, :-1].sum()).astype("float32")
+        change = self._improve(state, shifted, problem, ctx).astype("float32")
+        factor = xp.where(change > SWING * state.change, SLOWER, FASTER)
+        state.damping = xp.clip(factor * state.damping, 0.02, self.damping).astype("float32")
+        state.change = change
+        if self.prior == "spectral":
+            self._learn_spectrum(state, ctx)
+        state.epoch += 1
+        valid = found[0, :-1].sum()
+        chi2 = misfit / valid / state.noise_variance
+        return state, Report(comm.sum(misfit), {"change": change, "chi2": chi2, "noise_variance": state.noise_variance})
+
+    def estimate(self, state: PosteriorState, ctx: Context) -> Estimate:
+        """The mean, and bars from the draws that were kept (the last one where there are none yet)."""
+        xp, k = ctx.backend.xp, ctx.backend.kernels
+        kept = max(0, min(self.draws, state.epoch - self.settle))
+        draws = state.draws[:kept] if kept else self._free(state, ctx)[None]
+        variance = k.abs2(draws).mean(axis=0)
+        shape = self._white_variance(state, xp)
+        lit = state.taper > 0
+        above, below = (stationary.blurred(lit * f, SMOOTH, ctx.backend) for f in (variance, shape))
+        factor = xp.where(lit, above / xp.maximum(below, 1e-30), 1)
+        return Estimate(state.object, state.probe, xp.sqrt(xp.maximum(factor, 1e-6) * shape).astype("float32"), draws)
+
+    def _variance(self, problem: Problem) -> float:
+        return self.noise_variance or (COUNT_VARIANCE if problem.counting else problem.noise_variance or 0.0)
+
+    def _detect(self, state: PosteriorState, shifted: Array, problem: Problem, b: slice, ctx: Context) -> None:
+        """z = F[P O]."""
+        windows = ctx.backend.kernels.gather(state.object, problem.corners[b], problem.frame_shape)
+        psi = shifted[problem.shift_index[b]] * windows[:, None]
+        state.waves[b] = problem.propagator.forward(psi, ctx.backend)
+
+    def _classify(self, state: PosteriorState, problem: Problem, b: slice, ctx: Context) -> None:
+        """Classes of the pixels of a block: ring (one, in the near field) and octave of brightness; the last is masked."""
+        xp = ctx.backend.xp
+        p, q = problem.frame_shape
+        y, x = xp.fft.fftfreq(p)[:, None], xp.fft.fftfreq(q)[None]
+        ring = xp.minimum(2 * RINGS * xp.sqrt(y * y + x * x), RINGS - 1).astype("int32")
+        if problem.propagator.transfer is not None:
+            ring = xp.zeros_like(ring)
+        bright = ctx.backend.kernels.abs2(state.waves[b]).sum(axis=1) / (2 * state.noise_variance)
+        octave = xp.clip(xp.floor(xp.log2(xp.maximum(bright, 1e-9))) - FIRST_OCTAVE, 0, OCTAVES - 1).astype("int32")
+        state.classes[b] = xp.where(problem.mask_of(b), ring * OCTAVES + octave, RINGS * OCTAVES)
+
+    def _smooth(self, total: Array, count: Array, v: Array, xp: Any) -> Array:
+        """Mean per class; a class with few pixels leans on its ring, a ring with few on all."""
+        least = LEAST_VARIANCE * v
+        everything = total[:-1].sum() / count[:-1].sum()
+        t, n = total[:-1].reshape(RINGS, OCTAVES), count[:-1].reshape(RINGS, OCTAVES)
+        ring = (t.sum(axis=1) + 10 * everything) / (n.sum(axis=1) + 10)
+        mean = (t + 30 * ring[:, None]) / (n + 30)
+        return xp.maximum(xp.concatenate([mean.reshape(-1), everything[None]]), least).astype("float32")
+
+    def _update_sites(self, state: PosteriorState, table: Array, sums: Array, modes: int, xp: Any) -> tuple[Array, Array]:
+        """New precisions of the messages; returns those of the cavities and the posterior variance of one mode, per class."""
+        from_belief = 1 / table[0]
+        g_c = xp.maximum(from_belief - table[1], 0.02 * from_belief)
+        n = xp.maximum(sums[0], 1)
+        along, across = (sums[1] / n).astype("float32"), (sums[2] / n).astype("float32")
+        seen = (sums[0] > 0) & (xp.arange(len(n)) < len(n) - 1)
+        posterior = xp.where(seen, (along + (2 * modes - 1) * across) / modes, 1 / g_c)
+        posterior = xp.minimum(posterior, 1 / (g_c * (1 + LEAST_GAIN)))
+        new = xp.stack([1 / posterior - g_c, *(1 / (2 * xp.maximum(part, 1e-30)) - g_c for part in (along, across))])
+        new[1:] = xp.maximum(new[1:], 0)
+        d = state.damping
+        state.sites = xp.where(seen, (1 - d) * state.sites + d * new, state.sites).astype("float32")
+        return g_c, posterior.astype("float32")
+
+    def _linear(self, state: PosteriorState, shifted: Array, problem: Problem, ctx: Context, directed: bool) -> Linear:
+        xp, k = ctx.backend.xp, ctx.backend.kernels
+        weights = state.sites[1:] if directed else xp.stack([state.sites[0], state.sites[0]])
+        total = xp.bincount(state.classes.reshape(-1), minlength=weights.shape[1])
+        mean = (total * weights.mean(axis=0)).sum() / total.sum()
+        full = (state.taper**2 * state.light).sum() / (state.taper**2).sum()
+        inverse, probe_precision = (1 / state.spectrum)[state.rings], None
+        if self.learn_probe:
+            p = xp.zeros(problem.frame_shape, "float32")
+            for b in blocks(len(problem)):
+                p += k.abs2(k.gather(state.object, problem.corners[b], problem.frame_shape)).sum(axis=0)
+            probe_precision = (mean * p + PRECONDITION_FLOOR * mean * p.max()).astype("float32")
+        return Linear(
+            problem, ctx, shifted, state.object if self.learn_probe else None, state.classes, weights,
+            state.waves if directed else None, inverse, (mean * full).astype("float32"), probe_precision,
+        )  # fmt: skip
+
+    def _draw(self, state: PosteriorState, shifted: Array, problem: Problem, ctx: Context, fresh: bool) -> Linear:
+        """A draw of the posterior, into the state. The first passes repeat the same noise, so that its draw converges."""
+        xp = ctx.backend.xp
+        model = self._linear(state, shifted, problem, ctx, directed=fresh)
+        rng = xp.random.default_rng(self.seed + 1 + (state.epoch if fresh else 0))
+        right = model.zeros()
+        for b in blocks(len(problem)):
+            model.pull(b, model.weigh(b, _white(rng, state.waves[b].shape, xp), root=True), right)
+        root = (state.spectrum**-0.5)[state.rings]
+        prior = model.filtered(_white(rng, state.object.shape, xp), root)
+        right = ctx.comm.sum(right[0]) + prior, None if right[1] is None else ctx.comm.sum(right[1])
+        if fresh:
+            x = model.solve(right, None, self.draw_iterations)
+        else:
+            x = model.solve(right, (state.draw, state.draw_probe if self.learn_probe else None), self.iterations)
+        state.draw = x[0]
+        if x[1] is not None:
+            state.draw_probe = x[1]
+        if fresh:
+            state.draws[(state.epoch - self.settle) % self.draws] = self._free(state, ctx)
+        return model
+
+    def _free(self, state: PosteriorState, ctx: Context) -> Array:
+        """The last draw without what no measurement can know."""
+        return without_gauge(state.draw, state.object, state.taper, not self.learn_probe, ctx.backend)
+
+    def _improve(self, state: PosteriorState, shifted: Array, problem: Problem, ctx: Context) -> Array:
+        """Mean of object and probe for the new messages; returns the relative change of the object."""
+        xp, k = ctx.backend.xp, ctx.backend.kernels
+        model = self._linear(state, shifted, problem, ctx, directed=False)
+        right = model.zeros()
+        for b in blocks(len(problem)):
+            model.pull(b, state.natural[b] - model.weigh(b, state.waves[b]), right)
+        pull = model.filtered(state.object, model.inverse_spectrum)
+        if self.learn_probe:
+            # the prior alone must not drive what the data cannot hold
+            pull = without_gauge(pull, state.object, xp.ones_like(state.taper), False, ctx.backend)
+        O = ctx.comm.sum(right[0]) - pull
+        right = O, None if right[1] is None else ctx.comm.sum(right[1])
+        dO, dP = model.solve(right, None, self.iterations)
+        state.object = state.object + dO
+        if dP is not None:
+            # the scale between the two stays what it was: the probe keeps its power
+            before, state.probe = k.abs2(state.probe).sum(), state.probe + dP
+            factor = xp.sqrt(before / k.abs2(state.probe).sum())
+            state.probe, state.object = factor * state.probe, state.object / factor
+            state.spectrum = state.spectrum / factor**2
+        lit = state.taper
+        return xp.sqrt((k.abs2(dO) * lit).sum() / (k.abs2(state.object) * lit).sum())
+
+    def _by_rings(self, state: PosteriorState, field: Array, ctx: Context) -> Array:
+        return stationary.by_rings(field, state.taper, state.rings, state.ring_size, ctx.backend)
+
+    def _learn_spectrum(self, state: PosteriorState, ctx: Context) -> None:
+        mean, variance = self._by_rings(state, state.object, ctx), self._by_rings(state, self._free(state, ctx), ctx)
+        state.spectrum = stationary.learned(state.spectrum, mean, variance, state.ring_size, ctx.backend.xp)
+
+    def _white_variance(self, state: PosteriorState, xp: Any) -> Array:
+        """Variance that data of the dose at each pixel, white over spatial frequencies, leave."""
+        total = xp.bincount(state.classes.reshape(-1), minlength=state.sites.shape[1])
+        dose = (total * state.sites[0]).sum() / total.sum() * state.light
+        return stationary.variance_left(dose, state.spectrum, state.ring_size, xp)
+
+
+#: Least precision that the preconditioner gives a probe pixel, relative to the largest.
+PRECONDITION_FLOOR = 1e-2
+
+
+def _white(rng: Any, shape: tuple[int, ...], xp: Any) -> Array:
+    """CN(0, 1), complex64."""
+    parts = rng.standard_normal((*shape, 2), dtype=xp.float32)
+    return (xp.sqrt(xp.float32(0.5)) * parts).view("complex64")[..., 0]

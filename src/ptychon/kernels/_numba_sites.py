@@ -1,0 +1,282 @@
+"""Numba versions of the kernels of the joint posterior: `site_moments` in double precision, a pixel at a time; `curvature` a
+frame at a time, on threads that each have their own sums."""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from ..types import Array
+from ._numba import ZERO, fft, inner, jit, propagate, separable_ramps, shift_rows, unshift_add
+from .sites import (
+    ANSCOMBE,
+    ASYMPTOTIC,
+    BRIGHT,
+    CAVITY_SHARE,
+    CONCENTRATED,
+    ERFCX,
+    FEW_COUNTS,
+    I0_LARGE,
+    I0_SMALL,
+    NODES,
+    RANGE,
+    ROOT_VARIANCE,
+    SERIES,
+    WEIGHTS,
+)
+
+__all__ = ["curvature", "site_moments"]
+
+_NODES, _WEIGHTS = np.array(NODES), np.array(WEIGHTS)
+_SMALL, _LARGE, _SERIES = np.array(I0_SMALL), np.array(I0_LARGE), np.array(SERIES)
+_ERFCX = np.array(ERFCX)
+_KINDS = {"rician": 0, "normal": 1, "counts": 2}
+
+
+@inner
+def _quotient(kappa: float, order: int) -> float:
+    if kappa > ASYMPTOTIC:
+        t, ratio = 1 / kappa, 0.0
+        for i in range(5, -1, -1):
+            ratio = ratio * t + _SERIES[i]
+        for n in range(1, order):
+            ratio = 1 / ratio - 2 * n * t
+        return ratio
+    m = order + 12
+    ratio = kappa / (m - 0.5 + math.sqrt((m + 0.5) ** 2 + kappa * kappa))
+    for n in range(m - 1, order - 1, -1):
+        ratio = kappa / (2 * n + kappa * ratio)
+    return ratio
+
+
+@inner
+def _i0e(x: float) -> float:
+    value = 0.0
+    if x < 3.75:
+        t = (x / 3.75) ** 2
+        for i in range(6, -1, -1):
+            value = value * t + _SMALL[i]
+        return value * math.exp(-x)
+    t = 3.75 / x
+    for i in range(8, -1, -1):
+        value = value * t + _LARGE[i]
+    return value / math.sqrt(x)
+
+
+@inner
+def _rician(r0: float, y: float, v0: float, v: float, K: int) -> tuple[float, float, float, float]:
+    y = max(y, 0.0)
+    s = v0 + 2 * v
+    kappa = max(2 * y * r0 / s, 1e-12)
+    A = _quotient(kappa, K)
+    side = (2 * K - 1) * A / kappa
+    slope = 1 - A * A - side
+    if kappa > CONCENTRATED * K:
+        slope = (2 * K - 1) / (2 * kappa * kappa)
+    rho, base, square = (v0 * y * A + 2 * v * r0) / s, v0 * v / s, (v0 * y / s) ** 2
+    total = 2 * K * base + square * (slope + side)
+    noise = 0.5 * (y * y - 2 * y * (v0 * y + 2 * v * r0 * A) / s + total + rho * rho)
+    return rho, base + square * slope, base + square * A / kappa, noise
+
+
+@inner
+def _normal(r0: float, y: float, v0: float, v: float) -> tuple[float, float, float, float]:
+    s2 = v0 * v / (v0 + 2 * v)
+    deviation = math.sqrt(s2)
+    peak = (v0 * y + 2 * v * r0) / (v0 + 2 * v)
+    beta = 2 * r0 / v0
+    if peak > BRIGHT * deviation and beta * peak > BRIGHT * BRIGHT:
+        # p(r) ~ r^(1/2) exp(-(r - peak)^2/2 s^2) there, with I1/I0 = 1 - 1/(2 beta r)
+        mean = peak + 0.5 * s2 / peak
+        rho = mean - 0.5 / beta
+        across = 0.5 * v0 * rho / r0
+        distance = (y - mean) ** 2 + s2
+        return rho, s2, across, distance
+    low = max(peak - RANGE * deviation, 0.0)
+    width = max(peak, 0.0) + RANGE * deviation - low
+    below = min(peak, 0.0) ** 2
+    total, first, second, distance = 0.0, 0.0, 0.0, 0.0
+    for i in range(16):
+        r = low + width * (0.5 + 0.5 * _NODES[i])
+        p = _WEIGHTS[i] * r * math.exp(0.5 * (below - (r - peak) ** 2) / s2) * _i0e(beta * r)
+        if y <= 0:
+            t, factor = 1 / (1 + 0.3275911 * r / math.sqrt(2 * v)), 0.0
+            for j in range(5, -1, -1):
+                factor = factor * t + _ERFCX[j]
+            p *= factor
+        total += p
+        first += p * r * _quotient(max(beta * r, 1e-12), 1)
+        second += p * r * r
+        distance += p * (y - r) ** 2
+    rho, power = first / total, second / total
+    across = 0.5 * v0 * rho / r0 if r0 > 1e-6 * math.sqrt(v0) else 0.5 * power
+    return rho, max(power - rho * rho - across, 1e-6 * v0), across, distance / total
+
+
+@inner
+def _counts(r0: float, n: float, v0: float, K: int) -> tuple[float, float, float, float]:
+    if K > 1 or n > FEW_COUNTS:
+        rho, along, across, _ = _rician(r0, math.sqrt(n + ANSCOMBE), v0, ROOT_VARIANCE, K)
+        return rho, along, across, ROOT_VARIANCE
+    x = max(r0 * r0 / (v0 * (1 + v0)), 1e-8)
+    q = 1 + x
+    for m in range(1, int(n) + 1):
+        q = (2 * m + 1 + x - m / q) / (m + 1)
+    gain, power = (n + 1) * (q - 1) / (x * (1 + v0)), (n + 1) * q * v0 / (1 + v0)
+    across = 0.5 * v0 * gain
+    return gain * r0, max(power - (gain * r0) ** 2 - across, 1e-6 * v0), across, ROOT_VARIANCE
+
+
+@jit
+def _site_moments(
+    wave: Array, natural: Array, index: Array, table: Array, amplitude: Array, v: float, kind: int, ratio: Array, sums: Array
+) -> None:
+    K, last = wave.shape[1], table.shape[1] - 1
+    for b in range(wave.shape[0]):
+        for r in range(wave.shape[2]):
+            for c in range(wave.shape[3]):
+                i = index[b, r, c]
+                if i == last:
+                    ratio[b, r, c] = 1
+                    sums[0, i] += 1
+                    continue
+                V, g = np.float64(table[0, i]), np.float64(table[1, i])
+                g_c = max(1 / V - g, CAVITY_SHARE / V)
+                power = 0.0
+                for k in range(K):
+                    x = np.float64(wave[b, k, r, c].real) / V - natural[b, k, r, c].real
+                    y = np.float64(wave[b, k, r, c].imag) / V - natural[b, k, r, c].imag
+                    power += x * x + y * y
+                r0, v0, a = math.sqrt(power) / g_c, 1 / g_c, np.float64(amplitude[b, r, c])
+                if kind == 2:
+                    rho, along, across, noise = _counts(r0, np.rint(a * a), v0, K)
+                elif kind == 1 and K == 1:
+                    rho, along, across, noise = _normal(r0, a, v0, v)
+                else:
+                    rho, along, across, noise = _rician(r0, a, v0, v, K)
+                ratio[b, r, c] = rho / max(r0, 1e-30)
+                sums[0, i] += 1
+                sums[1, i] += along
+                sums[2, i] += across
+                sums[3, i] += noise
+
+
+def site_moments(
+    wave: Array, natural: Array, index: Array, table: Array, amplitude: Array, v: Any, kind: str
+) -> tuple[Array, Array]:
+    ratio, sums = np.empty(index.shape, np.float32), np.zeros((4, table.shape[1]))
+    _site_moments(wave, natural, index, table, amplitude, float(v), _KINDS[kind], ratio, sums)
+    return ratio, sums
+
+
+@inner
+def _weigh(wave: Array, classes: Array, weights: Array, directions: Array, directed: bool) -> None:
+    """In place, on one frame (K, P, Q)."""
+    for r in range(wave.shape[1]):
+        kind = classes[r]
+        if not directed:
+            for k in range(wave.shape[0]):
+                w = wave[k, r]
+                for c in range(w.shape[0]):
+                    w[c] = w[c] * weights[1, kind[c]]
+        elif wave.shape[0] == 1:
+            w, u = wave[0, r], directions[0, r]
+            for c in range(w.shape[0]):
+                power = max(u[c].real * u[c].real + u[c].imag * u[c].imag, np.float32(1e-30))
+                along = (u[c].real * w[c].real + u[c].imag * w[c].imag) / power
+                across = weights[1, kind[c]]
+                w[c] = across * w[c] + ((weights[0, kind[c]] - across) * along) * u[c]
+        else:
+            for c in range(wave.shape[2]):
+                power, along = ZERO, ZERO
+                for k in range(wave.shape[0]):
+                    u1, w1 = directions[k, r, c], wave[k, r, c]
+                    power += u1.real * u1.real + u1.imag * u1.imag
+                    along += u1.real * w1.real + u1.imag * w1.imag
+                across = weights[1, kind[c]]
+                along *= (weights[0, kind[c]] - across) / max(power, np.float32(1e-30))
+                for k in range(wave.shape[0]):
+                    wave[k, r, c] = across * wave[k, r, c] + along * directions[k, r, c]
+
+
+@jit
+def _curvature(
+    order: Array, change: Array, spectrum: Array, joint: bool, probes: Array, object: Array, ramps_y: Array, ramps_x: Array,
+    index: Array, corners: Array, classes: Array, weights: Array, waves: Array, directed: bool, transfer: Array, near: bool,
+    out: Array, out_spectrum: Array,
+) -> None:  # fmt: skip
+    """Frames of `order`, sorted by shift; `spectrum` is the FFT of the probe's change, `out_spectrum` receives the sum's."""
+    K, p, q = probes.shape[1], probes.shape[2], probes.shape[3]
+    psi, wave = np.empty((K, p, q), np.complex64), np.empty((K, p, q), np.complex64)
+    moved, group = np.zeros((K, p, q), np.complex64), np.zeros((K, p, q), np.complex64)
+    for i in range(len(order)):
+        j = order[i]
+        P, y0, x0 = probes[index[j]], corners[j, 0], corners[j, 1]
+        if joint and (i == 0 or index[order[i - 1]] != index[j]):
+            shift_rows(spectrum, ramps_y[index[j]], ramps_x[index[j]], moved)
+            fft(moved, moved, False)
+        for k in range(K):
+            for r in range(p):
+                s, a, o = psi[k, r], P[k, r], change[y0 + r, x0 : x0 + q]
+                for c in range(q):
+                    s[c] = a[c] * o[c]
+                if joint:
+                    d, o2 = moved[k, r], object[y0 + r, x0 : x0 + q]
+                    for c in range(q):
+                        s[c] += d[c] * o2[c]
+        propagate(psi, wave, transfer, near, True)
+        _weigh(wave, classes[j], weights, waves[j], directed)
+        propagate(wave, psi, transfer, near, False)
+        for k in range(K):
+            for r in range(p):
+                s, a, o = psi[k, r], P[k, r], out[y0 + r, x0 : x0 + q]
+                for c in range(q):
+                    o[c] += a[c].conjugate() * s[c]
+                if joint:
+                    g, o2 = group[k, r], object[y0 + r, x0 : x0 + q]
+                    for c in range(q):
+                        g[c] += o2[c].conjugate() * s[c]
+        if joint and (i == len(order) - 1 or index[order[i + 1]] != index[j]):
+            fft(group, group, True)
+            unshift_add(group, ramps_y[index[j]], ramps_x[index[j]], out_spectrum)
+            group[:] = 0
+
+
+@jit
+def _transform(a: Array, forward: bool) -> None:
+    fft(a, a, forward)
+
+
+def curvature(
+    change: Array, probe_change: Array | None, probes: Array, object: Array | None, shifts: Array, index: Array,
+    corners: Array, classes: Array, weights: Array, waves: Array | None, transfer: Array | None, threads: int,
+) -> tuple[Array, Array | None]:  # fmt: skip
+    joint = probe_change is not None
+    spectrum = np.zeros(probes.shape[1:], np.complex64) if probe_change is None else np.array(probe_change)
+    _transform(spectrum, True)
+    ramps = separable_ramps(shifts, probes.shape[-2:])
+    # sorted by shift, so that the probe's way there and back costs one FFT a distinct shift
+    parts = [p for p in np.array_split(np.argsort(index, kind="stable"), threads) if len(p)]
+    out = np.zeros((len(parts), *change.shape), np.complex64)
+    back = np.zeros((len(parts), *probes.shape[1:]), np.complex64)
+    common = (
+        *(np.ascontiguousarray(change), spectrum, joint, probes, change if object is None else object, *ramps),
+        *(index, corners, classes, np.ascontiguousarray(weights, np.float32)),
+        *(probes if waves is None else waves, waves is not None),
+        *(np.zeros((1, 1), np.complex64) if transfer is None else transfer, transfer is not None),
+    )
+    if len(parts) == 1:
+        _curvature(parts[0], *common, out[0], back[0])
+    else:
+        with ThreadPoolExecutor(len(parts)) as pool:
+            jobs = [pool.submit(_curvature, part, *common, out[i], back[i]) for i, part in enumerate(parts)]
+            for job in jobs:
+                job.result()
+    if not joint:
+        return out.sum(axis=0), None
+    total = back.sum(axis=0)
+    _transform(total, False)
+    return out.sum(axis=0), total

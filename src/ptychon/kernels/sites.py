@@ -1,0 +1,248 @@
+"""Kernels of the joint posterior.
+
+`curvature` is the data's share A* W A x of its precision (see `engines.linear`). `site_moments` is what one detector pixel says
+of its wave, when what is known without it is CN(z_c, v0).
+
+By symmetry the posterior mean is rho along z_c, and the posterior variance has one value along z_c and one across:
+
+    E z = rho z_c/|z_c|,   Var across = v0 rho/(2 |z_c|),   Var along = (v0/2) d rho/d|z_c| = E|z|^2 - rho^2 - Var across
+
+(derivatives of the log evidence in z_c; real variances of one component; K modes have one direction along and 2K - 1 across).
+
+    "rician"   y = |z + w|, w ~ CN(0, 2v): with kappa = 2 y |z_c|/(v0 + 2v) and A = I_K(kappa)/I_{K-1}(kappa),
+               rho = (v0 y A + 2 v |z_c|)/(v0 + 2v),  Var along = v0 v/(v0 + 2v) + (v0 y/(v0 + 2v))^2 dA/dkappa
+    "normal"   y = max(|z| + w, 0), w ~ N(0, v) real, one mode: by quadrature over |z|
+    "counts"   n ~ Poisson(|z|^2), one mode: with x = |z_c|^2/(v0 (1 + v0)) and the Laguerre ratio q_n = L_{n+1}(-x)/L_n(-x),
+               rho = |z_c| (n + 1)(q_n - 1)/(x (1 + v0)),  E|z|^2 = (n + 1) q_n v0/(1 + v0);
+               above 16 counts "rician" with y = sqrt(n + 3/8), v = 1/4 (Anscombe 1948)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..types import Array
+from .reference import abs2, gather, namespace, scatter_add, shift
+
+__all__ = ["curvature", "site_moments", "weigh"]
+
+#: Least precision of a cavity, relative to the belief's.
+CAVITY_SHARE = 0.02
+#: Counts up to which the recursion is used, and Anscombe's constant and variance above.
+FEW_COUNTS, ANSCOMBE, ROOT_VARIANCE = 16, 3 / 8, 1 / 4
+#: Gauss-Legendre nodes over what can be seen of |z|: 16 reach 1e-4 of the mean and the variances.
+NODES, WEIGHTS = (tuple(float(x) for x in part) for part in np.polynomial.legendre.leggauss(16))
+#: Half the width of that range in standard deviations; brighter than this many, nothing of the edge at |z| = 0 is seen.
+RANGE, BRIGHT = 4.5, 12.0
+#: Concentration beyond which dA/dkappa is its asymptote.
+CONCENTRATED = 12.0
+#: Argument beyond which I1/I0 is its asymptotic series in 1/x.
+ASYMPTOTIC, SERIES = 20.0, (1.0, -0.5, -0.125, -0.125, -25 / 128, -13 / 32)
+#: exp(t^2) erfc(t) in powers of 1/(1 + 0.3275911 t), to 1e-6 where it is used.
+ERFCX = (0.0, 0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
+#: I0(x) for x < 3.75 and sqrt(x) exp(-x) I0(x) beyond (Abramowitz & Stegun 9.8.1 and 9.8.2, to 2e-7).
+I0_SMALL = (1.0, 3.5156229, 3.0899424, 1.2067492, 0.2659732, 0.0360768, 0.0045813)
+I0_LARGE = (
+    *(0.39894228, 0.01328592, 0.00225319, -0.00157565, 0.00916281),
+    *(-0.02057706, 0.02635537, -0.01647633, 0.00392377),
+)
+
+
+def site_moments(
+    wave: Array, natural: Array, index: Array, table: Array, amplitude: Array, v: Any, kind: str
+) -> tuple[Array, Array]:
+    """Take each pixel's own message out of the belief of its wave, and put its likelihood in.
+
+    Parameters
+    ----------
+    wave : (B, K, P, Q) complex64
+        Mean of the belief of the detector wave.
+    natural : (B, K, P, Q) complex64
+        The pixel's message, as precision times mean.
+    index : (B, P, Q) uint8
+        Class of each pixel; the last class is that of masked pixels.
+    table : (2, C) float32
+        Per class the belief's variance E|z - wave|^2 of one mode, and the message's precision.
+    amplitude : (B, P, Q) float32
+        sqrt(pattern).
+    v : float
+        Variance of the amplitude noise; "counts" has its own.
+    kind : {"rician", "normal", "counts"}
+
+    Returns
+    -------
+    ratio : (B, P, Q) float32
+        E z = ratio z_c with z_c = (wave/V - natural)/g_c, g_c = max(1/V - g, 0.02/V); 1 where masked.
+    sums : (4, C) float64
+        Per class the number of pixels and the sums of Var along, Var across, and E(y - |z|)^2 (for "rician" E|y e^{i theta} -
+        z|^2/2; v for "counts").
+    """
+    xp = namespace(wave)
+    K, C = wave.shape[1], table.shape[1]
+    V, g = (t.astype("float64")[index] for t in table)
+    g_c = xp.maximum(1 / V - g, CAVITY_SHARE / V)
+    z_c = (wave.astype("complex128") / V[:, None] - natural) / g_c[:, None]
+    r0, v0 = xp.sqrt(abs2(z_c).sum(axis=1)), 1 / g_c
+    a = amplitude.astype("float64")
+    if kind == "counts":
+        rho, along, across, noise = _counts(xp, r0, xp.rint(a * a), v0, K)
+    elif kind == "normal" and K == 1:
+        rho, along, across, noise = _normal(xp, r0, a, v0, float(v))
+    else:
+        rho, along, across, noise = _rician(xp, r0, a, v0, float(v), K)
+    masked = index == C - 1
+    ratio = xp.where(masked, 1, rho / xp.maximum(r0, 1e-30))
+    columns = [xp.ones_like(r0), along, across, noise]
+    sums = xp.stack([xp.bincount(index.reshape(-1), weights=c.reshape(-1), minlength=C) for c in columns])
+    return ratio.astype("float32"), sums
+
+
+def curvature(
+    change: Array, probe_change: Array | None, probes: Array, object: Array | None, shifts: Array, index: Array,
+    corners: Array, classes: Array, weights: Array, waves: Array | None, transfer: Array | None, threads: int,
+) -> tuple[Array, Array | None]:  # fmt: skip
+    """sum_j A_j* W A_j x for a change of the object, and of the probe.
+
+    A_j x = F[P_j dO_j + dP_j O_j]; W weighs each pixel by its class, along and across the direction of its wave.
+
+    Parameters
+    ----------
+    change : (H, W) complex64 and probe_change : (K, P, Q) complex64 or None
+    probes : (U, K, P, Q) complex64
+        The probe at each distinct shift.
+    object : (H, W) complex64 or None
+        Needed where the probe changes.
+    shifts : (U, 2) and index : (N,) and corners : (N, 2), on the host
+    classes : (N, P, Q) uint8
+    weights : (2, C) float32
+    waves : (N, K, P, Q) complex64 or None
+        Directions; None where the two rows of `weights` are the same.
+    transfer : (P, Q) complex64 or None
+        Of the near field.
+    threads : int
+        The sum is taken in as many parts.
+
+    Returns
+    -------
+    (H, W) complex64, and (K, P, Q) complex64 or None
+    """
+    xp = namespace(change)
+    shape = probes.shape[-2:]
+    out = xp.zeros_like(change)
+    out_probe = None if probe_change is None else xp.zeros_like(probe_change)
+    for first in range(0, len(corners), 16):
+        b = slice(first, min(first + 16, len(corners)))
+        P = probes[index[b]]
+        psi = P * gather(change, corners[b], shape)[:, None]
+        if probe_change is not None and object is not None:
+            O = gather(object, corners[b], shape)[:, None]
+            psi = psi + shift(probe_change, shifts[index[b]]) * O
+        z = weigh(_propagate(xp, psi, transfer, True), classes[b], weights, None if waves is None else waves[b])
+        psi = _propagate(xp, z, transfer, False)
+        scatter_add(out, corners[b], (P.conj() * psi).sum(axis=1))
+        if out_probe is not None:
+            out_probe += shift(O.conj() * psi, shifts[index[b]], -1).sum(axis=0)
+    return out, out_probe
+
+
+def weigh(wave: Array, classes: Array, weights: Array, directions: Array | None) -> Array:
+    """W wave: each pixel's part across its direction by one weight of its class, its part along by the other."""
+    across = weights[1][classes][:, None]
+    if directions is None:
+        return across * wave
+    power = abs2(directions).sum(axis=1, keepdims=True)
+    along = (directions.conj() * wave).real.sum(axis=1, keepdims=True) / namespace(wave).maximum(power, 1e-30)
+    return across * wave + ((weights[0] - weights[1])[classes][:, None] * along) * directions
+
+
+def _propagate(xp: Any, wave: Array, transfer: Array | None, forward: bool) -> Array:
+    if transfer is None:
+        move = xp.fft.fft2 if forward else xp.fft.ifft2
+        return move(wave, norm="ortho").astype(wave.dtype, copy=False)
+    factor = transfer if forward else transfer.conj()
+    return xp.fft.ifft2(factor * xp.fft.fft2(wave)).astype(wave.dtype, copy=False)
+
+
+def bessel_quotient(xp: Any, kappa: Array, order: int) -> Array:
+    """I_n(kappa)/I_{n-1}(kappa) for n = `order`, to 1e-6: the continued fraction from an accurate bound for a high order down;
+    beyond a concentration of 20 the asymptotic series of the first order, and recurrence upwards."""
+    m = order + 12
+    ratio = kappa / (m - 0.5 + xp.sqrt((m + 0.5) ** 2 + kappa**2))
+    for n in range(m - 1, order - 1, -1):
+        ratio = kappa / (2 * n + kappa * ratio)
+    t = 1 / xp.maximum(kappa, ASYMPTOTIC)
+    large = _horner(SERIES, t)
+    for n in range(1, order):
+        large = 1 / large - 2 * n * t
+    return xp.where(kappa > ASYMPTOTIC, large, ratio)
+
+
+def _rician(xp: Any, r0: Array, y: Array, v0: Array, v: float, K: int) -> tuple[Array, Array, Array, Array]:
+    y = xp.maximum(y, 0)
+    s = v0 + 2 * v
+    kappa = xp.maximum(2 * y * r0 / s, 1e-12)
+    A = bessel_quotient(xp, kappa, K)
+    slope = 1 - A * A - (2 * K - 1) * A / kappa
+    slope = xp.where(kappa > CONCENTRATED * K, (2 * K - 1) / (2 * kappa**2), slope)
+    rho, base, square = (v0 * y * A + 2 * v * r0) / s, v0 * v / s, (v0 * y / s) ** 2
+    total = 2 * K * base + square * (slope + (2 * K - 1) * A / kappa)
+    noise = 0.5 * (y * y - 2 * y * (v0 * y + 2 * v * r0 * A) / s + total + rho * rho)
+    return rho, base + square * slope, base + square * A / kappa, noise
+
+
+def _normal(xp: Any, r0: Array, y: Array, v0: Array, v: float) -> tuple[Array, Array, Array, Array]:
+    deviation = xp.sqrt(v0 * v / (v0 + 2 * v))
+    peak = (v0 * y + 2 * v * r0) / (v0 + 2 * v)
+    low = xp.maximum(peak - RANGE * deviation, 0)
+    width = xp.maximum(peak, 0) + RANGE * deviation - low
+    beta = 2 * r0 / v0
+    total, first, second, distance, turned = (xp.zeros_like(r0) for _ in range(5))
+    for node, weight in zip(NODES, WEIGHTS, strict=True):
+        r = low + width * (0.5 + 0.5 * node)
+        # relative to the value at the peak, and at zero where the peak is below
+        log = 0.5 * (xp.minimum(peak, 0) ** 2 - (r - peak) ** 2) / deviation**2
+        p = weight * r * xp.exp(log) * _i0e(xp, beta * r)
+        # an amplitude of 0 was 0 or anything below: erfc(t) in place of exp(-t^2), t = r/(2v)^1/2 (Abramowitz & Stegun 7.1.26)
+        p = xp.where(y > 0, p, p * _horner(ERFCX, 1 / (1 + 0.3275911 * r / (2 * v) ** 0.5)))
+        total += p
+        first += p * r * bessel_quotient(xp, xp.maximum(beta * r, 1e-12), 1)
+        second += p * r * r
+        distance += p * (y - r) ** 2
+        turned += p * r
+    rho, power = first / total, second / total
+    across = xp.where(r0 > 1e-6 * xp.sqrt(v0), 0.5 * v0 * rho / xp.maximum(r0, 1e-30), 0.5 * power)
+    return rho, xp.maximum(power - rho**2 - across, 1e-6 * v0), across, distance / total
+
+
+def _i0e(xp: Any, x: Array) -> Array:
+    t = xp.minimum(x / 3.75, 1) ** 2
+    u = 3.75 / xp.maximum(x, 3.75)
+    large = _horner(I0_LARGE, u) / xp.sqrt(xp.maximum(x, 3.75))
+    return xp.where(x < 3.75, _horner(I0_SMALL, t) * xp.exp(-xp.minimum(x, 3.75)), large)
+
+
+def _horner(coefficients: tuple[float, ...], x: Array) -> Array:
+    value = coefficients[-1]
+    for c in coefficients[-2::-1]:
+        value = value * x + c
+    return value
+
+
+def _counts(xp: Any, r0: Array, n: Array, v0: Array, K: int) -> tuple[Array, Array, Array, Array]:
+    rho, along, across, _ = _rician(xp, r0, xp.sqrt(n + ANSCOMBE), v0, ROOT_VARIANCE, K)
+    noise = xp.full_like(r0, ROOT_VARIANCE)
+    if K > 1:
+        return rho, along, across, noise
+    x = xp.maximum(r0 * r0 / (v0 * (1 + v0)), 1e-8)
+    q = 1 + x
+    found = xp.array(q)
+    for m in range(1, FEW_COUNTS + 1):
+        q = (2 * m + 1 + x - m / q) / (m + 1)
+        found = xp.where(n == m, q, found)
+    gain, power = (n + 1) * (found - 1) / (x * (1 + v0)), (n + 1) * found * v0 / (1 + v0)
+    few = n <= FEW_COUNTS
+    sideways = 0.5 * v0 * gain
+    forward = xp.maximum(power - (gain * r0) ** 2 - sideways, 1e-6 * v0)
+    return xp.where(few, gain * r0, rho), xp.where(few, forward, along), xp.where(few, sideways, across), noise

@@ -1,0 +1,157 @@
+"""Error bars by expectation propagation, from where any engine has come: Ptycho-EP, the joint posterior, and its twin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from ..backends import Backend, get_backend
+from ..engines.posterior import SMOOTH
+from ..metrics import illuminated
+from ..problem import Problem
+from ..reconstruct import reconstruct
+from ..result import Result
+from ..types import COMPLEX, REAL, BoolArray, FloatArray
+from .gauge import gauge_of
+from .posterior import Posterior, bars, in_bars
+from .twin import Twin, judge, twin_data
+
+#: Sweeps of Ptycho-EP before the joint posterior, and its passes before draws are kept.
+SWEEPS, SETTLE = 60, 24
+#: Illumination, relative to the mean over what is lit at all, from which pixels count as illuminated in checks.
+FULL = 0.5
+
+
+def joint(
+    problem: Problem,
+    result: Result,
+    *,
+    free_probe: bool = True,
+    sweeps: int = SWEEPS,
+    settle: int = SETTLE,
+    draws: int = 8,
+    check: bool = True,
+    noise_variance: float | None = None,
+    backend: str | Backend = "auto",
+    seed: int = 0,
+    tell: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> tuple[Result, Posterior, Twin | None]:
+    """Error bars that include the correlations between pixels, an unknown probe and a learned prior, checked on a twin.
+
+    Parameters
+    ----------
+    problem : Problem
+        On the host.
+    result : Result
+        Of any engine.
+    free_probe : bool
+        Whether the probe is unknown as well.
+    sweeps : int
+        Of Ptycho-EP first (not with several probe modes, nor where the result is the joint posterior's already).
+    settle, draws : int
+        Passes of the joint posterior, and draws it keeps after them.
+    check : bool
+        Make the same of simulated data, and correct the bars by what is found: doubles the time.
+    noise_variance : float, optional
+        Of the amplitude; default what the problem says.
+    backend : str or Backend
+    seed : int
+    tell : callable
+        Called with what is being done, how much of it is done, and of how much.
+
+    Returns
+    -------
+    (Result, Posterior, Twin or None)
+        The posterior mean with its bars and draws, already multiplied by the root of the twin's temperature; the same as a
+        `Posterior`; what the twin said.
+
+    Raises
+    ------
+    PtychonError
+        A run that fails.
+    """
+    chosen = get_backend(backend)
+
+    def made(data: Problem, start: Result, number: int) -> Result:
+        first = start
+        options: dict[str, Any] = {} if noise_variance is None else {"noise_variance": noise_variance}
+        if len(start.probe) == 1 and sweeps and start.engine != "posterior":
+            own: dict[str, Any] = {"probe_updates": 1 if free_probe else 0}
+            first = reconstruct(
+                data, "ep", epochs=sweeps, backend=chosen, start=start, seed=seed, **own, **options,
+                callbacks=[lambda p: tell(("sweep", "sweep of the twin")[number], p.epoch - start.epochs, sweeps)],
+            )  # fmt: skip
+        total = settle + draws
+        return reconstruct(
+            data, "posterior", epochs=total, backend=chosen, start=first, learn_probe=free_probe, settle=settle, draws=draws,
+            **options, callbacks=[lambda p: tell(("pass", "pass of the twin")[number], p.epoch - first.epochs, total)],
+        )  # fmt: skip
+
+    found = made(problem, result, 0)
+    assert found.draws is not None
+    assert found.object_std is not None
+    lit, twin = lit_region(problem, found), None
+    if check:
+        truth = (found.object + found.draws[0]).astype(COMPLEX)
+        begin = replace(found, engine="", errors=found.errors[:0], history={}, epochs=0)
+        twin = judge(made(twin_data(problem, found, truth, chosen, seed), begin, 1), truth, lit, free_probe)
+        root = REAL.type(math.sqrt(twin.temperature))
+        found = replace(found, object_std=found.object_std * root, draws=found.draws * root)
+    return found, described(problem, result, found, lit, free_probe, twin), twin
+
+
+def lit_region(problem: Problem, result: Result) -> BoolArray:
+    """Pixels with at least half of the mean illumination of all that are lit."""
+    light = result.illumination
+    some = illuminated(problem, result.probe)
+    return np.asarray(light > FULL * light[some].mean())
+
+
+def described(
+    problem: Problem, result: Result, found: Result, lit: BoolArray, free_probe: bool, twin: Twin | None
+) -> Posterior:
+    """The bars as a `Posterior`."""
+    assert found.draws is not None
+    assert found.object_std is not None
+    gauge = gauge_of(problem, found.object, found.probe, free_probe, lit, np.ones(lit.shape, bool))
+    moved, _ = gauge.remove(result.object.astype(np.complex128) - found.object)
+    share = _share_along(found)
+    square = found.object_std.astype(np.float64) ** 2
+    v = float(found.history["noise_variance"][-1])
+    conditional = [
+        "counting noise" if problem.counting else f"noise of the amplitude, variance {v:.4g}",
+        "prior of the object: stationary Gaussian with a learned spectrum",
+        "the probe was learned, and its error is part of the bars" if free_probe else "the probe is known exactly",
+        "the positions are known exactly",
+        f"after alignment on the lit pixels: {', '.join(gauge.names)}",
+        twin.sentence() if twin is not None else "not checked on a twin",
+    ]
+    return Posterior(
+        method="ep",
+        object=found.object,
+        probe=found.probe,
+        **bars(square * share, square * (1 - share), found.object),
+        offset=moved.astype(COMPLEX),
+        distance=in_bars(moved, found.object_std, lit),
+        region=lit,
+        samples=len(found.draws),
+        monte_carlo=float(1 / np.sqrt(8 * math.pi * SMOOTH**2 * len(found.draws))),
+        chi2=float(found.history["chi2"][-1]),
+        noise_variance=None if problem.counting else v,
+        conditional=tuple(conditional),
+        draws=found.draws,
+    )
+
+
+def _share_along(found: Result) -> FloatArray:
+    """Share of the variance that lies along the object's own direction, smooth over a few pixels."""
+    assert found.draws is not None
+    size = np.abs(found.object)
+    turned = found.draws * np.where(size > 0, found.object.conj() / np.where(size > 0, size, 1), 1)
+    along, both = (gaussian_filter((part**2).mean(axis=0), SMOOTH) for part in (turned.real, np.abs(turned)))
+    return np.asarray(np.clip(along / np.maximum(both, 1e-30), 0.02, 0.98))
