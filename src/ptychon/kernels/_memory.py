@@ -18,6 +18,8 @@ STACKS = {"dm": "waves", "ep": "messages", "posterior": "waves and messages"}
 #: Bytes a pixel of each mode and frame that these take, and what else is kept for each pixel of a frame beside the frame.
 STACK_BYTES = {"dm": 8, "ep": 8, "posterior": 16}
 EXTRA_BYTES = {"posterior": 5}
+#: Engines whose frames must be where they compute.
+NEAR_ONLY = ("posterior",)
 #: Bytes a pixel of the object that engines hold beside the object: states, sums, beliefs, what is computed after a sweep.
 OBJECT_BYTES = {"pie": 32, "epie": 32, "rpie": 32, "dm": 40, "ep": 92, "posterior": 200}
 
@@ -101,7 +103,7 @@ def needed(
 
     Parameters
     ----------
-    engine : {"pie", "epie", "rpie", "dm", "ep"}
+    engine : {"pie", "epie", "rpie", "dm", "ep", "posterior"}
     shapes : Shapes
     moves_probe : bool
     far : bool
@@ -188,7 +190,7 @@ def planned(
     """
     room = free - RESERVE if free > 4 * RESERVE else int(0.75 * free)
     tries = []
-    for far in (False,) if twice else (False, True):
+    for far in (False,) if twice or engine in NEAR_ONLY else (False, True):
         block = largest_block(shapes, block_bytes)
         while block:
             tries.append(
