@@ -13,8 +13,8 @@ from .engines import Context, Engine
 from .problem import Problem
 from .schedule import Schedule
 
-#: Seconds that the kernels of an engine take to compile, measured on one core of a server of 2022.
-SECONDS = {"pie": 10, "epie": 15, "rpie": 15, "dm": 15, "ep": 25}
+#: Seconds that the kernels of an engine take to compile, measured on one core of a server (AMD Zen 4).
+SECONDS = {"pie": 13, "epie": 19, "rpie": 19, "dm": 22, "ep": 26}
 
 
 def on_stderr(text: str) -> None:
