@@ -19,6 +19,7 @@ _COMMANDS = {
     "resume": "cli_reconstruct",
     "report": "cli_report",
     "uncertainty": "cli_uncertainty",
+    "measure": "cli_measure",
     "convert": "cli_files",
     "simulate": "cli_simulate",
     "demo": "cli_demo",
