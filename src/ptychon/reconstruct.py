@@ -94,7 +94,7 @@ def iterate(
         Only passed on to `Progress`.
     """
     backend = ctx.backend
-    local = problem.placed(backend, engine, len(probe))
+    local = problem.placed(backend, engine, len(probe if resume is None else resume.probe))
     schedule = schedule or Schedule(kind=engine.schedule)
     power = mean_power(problem) * len(problem)
     state = resume if resume is not None else engine.init(local, backend.asarray(object), backend.asarray(probe), ctx)
