@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ptychon import Problem, phantoms, probes, scan
+from ptychon.engines.stationary import rings_of
 from ptychon.result import Result
 from ptychon.simulate import simulate
 from ptychon.types import PtychonError
@@ -45,6 +46,7 @@ def test_a_right_model_has_a_mean_square_of_one(kind, step):
     assert found.describes
     assert "the model describes the data" in found.sentence()
     assert np.abs(np.subtract(found.covered_after, PROBABILITIES)).max() < 0.05
+    assert 0.4 < np.nanmin(found.by_period) <= np.nanmax(found.by_period) < 2
     assert 0.7 < found.independent < 1
     assert found.modes == 1
     assert one.engine == two.engine == "posterior"
@@ -112,14 +114,14 @@ def white(rng, *shape):
     return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)) / np.sqrt(2)
 
 
-@pytest.mark.parametrize("hot", [1.0, 2.5, 9.0])
-def test_the_temperature_is_what_the_bars_lack(hot):
+@pytest.mark.parametrize(("hot", "n"), [(1.0, 0.3), (2.5, 0.02), (9.0, 0.02)])
+def test_the_temperature_is_what_the_bars_lack(hot, n):
     """White object, S = 1, noise of the variance n: the mean is shrunk by 1/(1 + n), V = n/(1 + n), 1/(1 + n) of it shows."""
-    rng, n, shape = np.random.default_rng(1), 0.3, (96, 96)
-    truth, V = white(rng, *shape), 0.3 / 1.3
+    rng, shape = np.random.default_rng(1), (96, 96)
+    truth, bar = white(rng, *shape), np.sqrt(n / (1 + n) / hot)
     pair = [
-        posterior_like((truth + np.sqrt(n) * white(rng, *shape)) / (1 + n), np.full(shape, np.sqrt(V / hot)),
-                       np.sqrt(V) * white(rng, 8, *shape))
+        posterior_like((truth + np.sqrt(n) * white(rng, *shape)) / (1 + n), np.full(shape, bar),
+                       bar * white(rng, 8, *shape))
         for _ in range(2)
     ]  # fmt: skip
     found = compared(*pair, np.ones(shape, bool), kind="counts", free_probe=False)
@@ -129,7 +131,25 @@ def test_the_temperature_is_what_the_bars_lack(hot):
     assert found.holds == (hot == 1)
     assert found.holds_after
     assert found.describes == (hot < 4)
-    assert ("would be right" in found.sentence()) == (hot > 4)
+    assert ("cover single pixels" in found.sentence()) == (hot > 4)
+
+
+def test_coarse_errors_are_not_saved_by_a_temperature():
+    """Bars and draws of white errors, but errors that are smooth: single pixels fit, and their averages do not."""
+    rng, shape = np.random.default_rng(3), (128, 128)
+    truth = 30 * white(rng, *shape)
+    smooth = [np.fft.ifft2(np.fft.fft2(white(rng, *shape)) * (rings_of(shape, np)[0] < 30)) for _ in range(2)]
+    pair = [
+        posterior_like(truth + e / np.sqrt(np.mean(np.abs(e) ** 2)), np.full(shape, 0.7), 0.7 * white(rng, 8, *shape))
+        for e in smooth
+    ]
+    found = compared(*pair, np.ones(shape, bool), kind="positions", free_probe=False)
+    assert found.right_in_pixels
+    assert np.isnan(found.by_period[0])
+    assert found.by_period[1] > 3 * found.temperature
+    assert found.by_period[-1] < 0.2 * found.temperature
+    assert not found.describes
+    assert "but not periods above" in found.sentence()
 
 
 def test_a_wrong_shape_is_not_saved_by_a_temperature():

@@ -14,6 +14,8 @@ the prior's spectrum S_k and the posterior's variance V_k two posterior means di
 
     c = sum V_k (1 - V_k/S_k)/sum V_k,   1 where the data decide.
 
+Pixels alone do not see whether coarse structures are as certain as is said: the same is asked of each octave of periods.
+
 What a wrong model does to both halves alike does not show. Halves of the counts share their positions, so that a wrong model
 shows less in them than in halves of the positions; these in turn have half the overlap.
 """
@@ -26,20 +28,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import scipy.fft
 
 from ..alignment import align, phase_align
 from ..backends import Backend
 from ..engines import make
-from ..engines.stationary import rings_of
-from ..frc import soft_window
 from ..halves import MAX_SHIFT, split
 from ..problem import Problem
 from ..reconstruct import Progress, reconstruct
-from ..registration import bounding_box, translate
+from ..registration import translate
 from ..result import Result
 from ..types import REAL, BoolArray, ComplexArray, FloatArray, PtychonError
 from .joint import SETTLE, SWEEPS, joint, lit_region
+from .spectrum import PERIODS, Spectrum, octaves, rings
 
 KINDS = ("positions", "counts")
 #: Probabilities at which the shape of the distribution is looked at.
@@ -48,10 +48,10 @@ PROBABILITIES = (0.5, 0.683, 0.9, 0.95)
 NEAR, SHAPE = 0.2, 0.05
 #: Temperature, or its inverse, up to which a model is said to describe the data: bars half or twice as wide as they should be.
 HOTTEST = 4.0
+#: Factor by which the temperature of an octave of periods may differ from that of all.
+EVEN = 2.0
 #: Side (px) of the tiles of the chessboard: the temperature of one colour is tried on the other.
 TILE = 16
-#: Soft edge of the window under which spectra are taken, as a share of its shorter side.
-TAPER = 0.1
 #: How far a count may be from a whole number.
 WHOLE = 0.02
 
@@ -69,6 +69,9 @@ class Halves:
         Share of pixels with d below sqrt(-ln(1 - p)) for `PROBABILITIES`, with the bars as they are and times sqrt(T).
     mean_square_after : float
         Of d on half of the tiles, after the temperature of the other half.
+    by_period : tuple of float
+        Mean square of the structures with periods above 32, 16 to 32, 8 to 16, 4 to 8 and 2 to 4 px; NaN where the
+        region is too small to tell.
     independent : float
         Share c of the variance that two halves do not have in common, mean of both.
     difference_db : float
@@ -85,6 +88,7 @@ class Halves:
     covered: tuple[float, ...]
     covered_after: tuple[float, ...]
     mean_square_after: float
+    by_period: tuple[float, ...]
     independent: float
     difference_db: float
     chi2: tuple[float, float]
@@ -104,14 +108,27 @@ class Halves:
 
     @property
     def holds_after(self) -> bool:
-        """Whether they are right after the temperature: in shape, and on the tiles that it is not from."""
+        """Whether they are right after the temperature: in shape, at every period, and on the tiles that it is not from."""
+        return self.right_in_pixels and self.even
+
+    @property
+    def right_in_pixels(self) -> bool:
+        """Whether single pixels are covered after the temperature: in shape, and on the tiles that it is not from."""
         off = max(abs(c - p) for c, p in zip(self.covered_after, PROBABILITIES, strict=True))
         return abs(self.mean_square_after - 1) <= NEAR and off <= SHAPE
+
+    @property
+    def even(self) -> bool:
+        """Whether one temperature fits all periods, within a factor of 2."""
+        return all(1 / EVEN <= T / self.temperature <= EVEN for T in self.by_period if math.isfinite(T))
 
     @property
     def describes(self) -> bool:
         """Whether the model describes the data, as far as halves can tell: the bars hold, or after a temperature up to 4."""
         return self.holds or (self.holds_after and 1 / HOTTEST <= self.temperature <= HOTTEST)
+
+    def _unlike(self, octave: tuple[int, float]) -> float:
+        return abs(math.log(octave[1] / self.temperature)) if math.isfinite(octave[1]) else 0.0
 
     def sentence(self) -> str:
         """For people: the verdict and its numbers."""
@@ -122,7 +139,12 @@ class Halves:
             return f"the model describes the data: {numbers}"
         if self.describes:
             return f"the model describes the data with {factor}: {numbers}"
-        rest = f"; {factor} would be right in size and shape" if self.holds_after else ""
+        rest = ""
+        if self.right_in_pixels:
+            rest = f"; {factor} cover single pixels"
+            if not self.even:
+                octave, worst = max(enumerate(self.by_period), key=self._unlike)
+                rest += f", but not periods above {PERIODS[octave + 1]:g} px, where the mean square is {worst:.2g}"
         return f"the model does not describe the data: {numbers}{rest}"
 
 
@@ -291,7 +313,8 @@ def compared(one: Result, two: Result, region: BoolArray, *, kind: str, free_pro
     region = region & (np.abs(second) > 0) & (stds[1] > 0)
     if not region.any():
         raise PtychonError("the two halves have no lit pixel in common")
-    shares = [independent(half, region) for half in (one, two)]
+    uncertain = [Spectrum.of(half, region) for half in (one, two)]
+    shares = [float(u.visible.sum() / u.variance.sum()) for u in uncertain]
     variance = sum(c * s**2 for c, s in zip(shares, stds, strict=True))
     square = np.abs(first - second)[region] ** 2 / np.asarray(variance)[region]
     T = float(square.mean())
@@ -304,6 +327,7 @@ def compared(one: Result, two: Result, region: BoolArray, *, kind: str, free_pro
         covered=inside(square),
         covered_after=inside(square / T),
         mean_square_after=after,
+        by_period=octaves(rings(first - second, region), uncertain[0].visible + uncertain[1].visible, region),
         independent=float(np.mean(shares)),
         difference_db=10 * math.log10(power),
         chi2=(_chi2(one), _chi2(two)),
@@ -311,23 +335,6 @@ def compared(one: Result, two: Result, region: BoolArray, *, kind: str, free_pro
         modes=len(one.probe),
         free_probe=free_probe,
     )
-
-
-def independent(half: Result, region: BoolArray) -> float:
-    """c = sum V_k (1 - V_k/S_k)/sum V_k from the draws (V_k) and the object (S_k - V_k) on a region (H, W)."""
-    assert half.draws is not None
-    box = bounding_box(region)
-    window = soft_window(region[box], TAPER)
-    ring, size = rings_of(window.shape, np)
-
-    def power(field: ComplexArray) -> FloatArray:
-        # without its mean, which would leak into every ring
-        field = (field[box] - (window * field[box]).sum() / window.sum()) * window
-        return np.asarray(np.bincount(ring.ravel(), np.abs(scipy.fft.fft2(field)).ravel() ** 2, len(size)))
-
-    V = np.mean([power(draw) for draw in half.draws], axis=0)
-    known = power(half.object) / np.maximum(power(half.object) + V, 1e-300)
-    return float((V * known).sum() / V.sum())
 
 
 def inside(square: FloatArray) -> tuple[float, ...]:

@@ -1,0 +1,66 @@
+"""How certain an object is at each spatial frequency, from draws of its posterior."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import scipy.fft
+
+from ..engines.stationary import rings_of
+from ..frc import soft_window
+from ..registration import bounding_box
+from ..result import Result
+from ..types import BoolArray, ComplexArray, FloatArray
+
+#: Soft edge of the window under which spectra are taken, as a share of its shorter side.
+TAPER = 0.1
+#: Periods (px) that bound the octaves, and the fewest frequencies of one that says anything.
+PERIODS, FEWEST = (math.inf, 32.0, 16.0, 8.0, 4.0, 2.0), 100
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Posterior variance of an object by rings of spatial frequency.
+
+    Attributes
+    ----------
+    variance : (R,) float64
+        V_k, from the draws.
+    visible : (R,) float64
+        V_k (1 - V_k/S_k), with S_k - V_k from the object: the part that two halves do not have in common.
+    """
+
+    variance: FloatArray
+    visible: FloatArray
+
+    @classmethod
+    def of(cls, half: Result, region: BoolArray) -> Spectrum:
+        """On a region (H, W)."""
+        assert half.draws is not None
+        V = np.mean([rings(draw, region) for draw in half.draws], axis=0)
+        mean = rings(half.object, region)
+        return cls(V, V * mean / np.maximum(mean + V, 1e-300))
+
+
+def rings(field: ComplexArray, region: BoolArray) -> FloatArray:
+    """Power of a picture (H, W) by rings of spatial frequency, under a soft window: (R,)."""
+    box = bounding_box(region)
+    window = soft_window(region[box], TAPER)
+    ring, size = rings_of(window.shape, np)
+    # without its mean, which would leak into every ring
+    field = (field[box] - (window * field[box]).sum() / window.sum()) * window
+    return np.asarray(np.bincount(ring.ravel(), np.abs(scipy.fft.fft2(field)).ravel() ** 2, len(size)))
+
+
+def octaves(difference: FloatArray, expected: FloatArray, region: BoolArray) -> tuple[float, ...]:
+    """Quotient of two powers by rings (R,) of a region, in each octave of periods; NaN in one that is too small."""
+    shape = region[bounding_box(region)].shape
+    frequency, size, found = np.arange(len(difference)) / min(shape), rings_of(shape, np)[1], []
+    for longest, shortest in pairwise(PERIODS):
+        there = (frequency > 1 / longest) & (frequency <= 1 / shortest)
+        enough = size[there].sum() >= FEWEST
+        found.append(float(difference[there].sum() / expected[there].sum()) if enough else math.nan)
+    return tuple(found)
