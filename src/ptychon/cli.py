@@ -20,6 +20,7 @@ _COMMANDS = {
     "report": "cli_report",
     "uncertainty": "cli_uncertainty",
     "measure": "cli_measure",
+    "check": "cli_check",
     "convert": "cli_files",
     "simulate": "cli_simulate",
     "demo": "cli_demo",

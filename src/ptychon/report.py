@@ -126,6 +126,8 @@ def section(
     made.numbers = numbers_of(result, fit, found, judged)
     fill(made, fit, why, found, why_not)
     made.facts = facts_of(result, fit, found)
+    if problem is not None:
+        _check(made, problem, backend)
     if warning:
         made.facts.append(("attention", warning))
     made.settings = json.dumps(plain({"options": result.options, **result.settings}), indent=2)
@@ -134,6 +136,18 @@ def section(
     origin |= {f"backend {k}": v for k, v in about.items()} if isinstance(about, Mapping) else {"backend": about}
     made.provenance = [(k.replace("_", " "), _text(v)) for k, v in origin.items()]
     return made
+
+
+def _check(made: Section, problem: Problem, backend: Backend) -> None:
+    """What the data say of single frames and pixels, in short (see `predictive`)."""
+    from .predictive import check, sentences
+
+    found = check(problem, made.result, backend=backend)
+    if found.level is not None:
+        made.facts.append(("misfit over what is foretold", f"{found.level:.3f} ± {found.level_error:.3f}"))
+    made.facts.append(("frames, pixels and drift", " ".join(sentences(found))))
+    kept = ("level", "level_error", "bad_frames", "hot", "dead", "noisy", "false_alarm")
+    made.numbers["check"] = plain({name: getattr(found, name) for name in kept} | {"drifts": [d.name for d in found.drifts]})
 
 
 def _problem(path: PathLike, result: Result, data: Dataset | None) -> tuple[Problem | None, str, str]:
