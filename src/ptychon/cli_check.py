@@ -32,7 +32,7 @@ chance --false-alarm each. The data are looked for where they were, or beside th
 @click.option("--noise-variance", type=float, help="Of the amplitude; default what the data say, or what was learned.")
 @click.option("-o", "--output", type=click.Path(), help="All numbers, of every frame and flagged pixel, as .json.")
 @click.option("--plot", type=click.Path(), help="Picture to write, .png, .pdf or .svg.")
-@click.option("--clean", type=click.Path(), help="Scan (.cxi, .h5) without bad frames, with flagged pixels masked.")
+@click.option("--clean", type=click.Path(), help="Scan (.cxi, .h5) without the worst frames, flagged pixels masked.")
 @click.option("--backend", default="auto", show_default=True, help="auto, numpy, cupy (GPU) or reference.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
@@ -128,7 +128,7 @@ def numbers_of(made: Check) -> dict[str, Any]:
 
 
 def cleaned(data: Dataset, made: Check) -> Dataset:
-    """The scan without bad frames, and with hot, dead and noisy pixels masked.
+    """The scan without the worst frames, and with hot, dead and noisy pixels masked.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def cleaned(data: Dataset, made: Check) -> Dataset:
 
     from .lazy import Selected
 
-    keep = np.setdiff1d(np.arange(len(data)), made.bad_frames)
+    keep = np.setdiff1d(np.arange(len(data)), made.worst_frames)
     if len(keep) < 2:
         raise PtychonError(f"{len(keep)} of {len(data)} frames are left; at least 2 are needed")
     mask: Any = np.ones(data.frame_shape, bool) if data.mask is None else np.array(data.mask)

@@ -33,7 +33,7 @@ def _frames(ax: Axes, found: Check) -> None:
     ax.axhline(found.frame_limit, ls="--", lw=1.2, color=_ACCENT, label=f"limit: {found.false_alarm:.0%} a scan")
     bad = found.bad_frames
     if len(bad):
-        ax.plot(bad, found.score[bad], "x", ms=7, color=_ACCENT, label="bad")
+        ax.plot(bad, found.score[bad], "x", ms=7, color=_ACCENT, label="does not fit")
         for j in bad[:8].tolist():
             ax.annotate(str(j), (j, found.score[j]), xytext=(4, -3), textcoords="offset points", fontsize=8)
     if found.score.max() > 30:
@@ -68,12 +68,12 @@ def _detector(ax: Axes, found: Check) -> None:
         vmin=-found.pixel_limit, vmax=found.pixel_limit,
     )  # fmt: skip
     ax.figure.colorbar(image, ax=ax, label="standard deviations (bright: more was measured)", shrink=0.9, extend="both")
-    for which, mark, name in ((found.hot, "o", "hot"), (found.dead, "s", "dead"), (found.noisy, "D", "noisy")):
+    said = []
+    for which, mark, name in ((found.hot, "o", "hot ○"), (found.dead, "s", "dead □"), (found.noisy, "D", "noisy ◇")):
         if len(which):
-            ax.plot(which[:, 1], which[:, 0], mark, ms=8, mfc="none", mec=_ACCENT, mew=1.4, label=f"{len(which)} {name}")
-    if len(found.hot) or len(found.dead) or len(found.noisy):
-        ax.legend(fontsize=9, loc="upper right")
-    ax.set_title("total of each detector pixel", fontsize=11)
+            ax.plot(which[:, 1], which[:, 0], mark, ms=8, mfc="none", mec=_ACCENT, mew=1.4)
+            said.append(f"{len(which)} {name}")
+    ax.set_title(f"total of each detector pixel{': ' if said else ''}{', '.join(said)}", fontsize=11)
     ax.set_xlabel("detector column")
     ax.set_ylabel("detector row")
 

@@ -89,6 +89,8 @@ class Check:
         in the middle.
     bad_frames : (M,) int
         The worst first.
+    worst_frames : (M,) int
+        Those of them with no worse one near (half a window): frames that overlap with a broken one suffer with it.
     hot, dead, noisy : (M, 2) int
         Detector pixels (row, column), as in the data.
     trends : tuple of Trend
@@ -110,6 +112,7 @@ class Check:
     pixel_chi2: FloatArray
     pixel_score: FloatArray
     bad_frames: IntArray
+    worst_frames: IntArray
     hot: IntArray
     dead: IntArray
     noisy: IntArray
@@ -186,6 +189,7 @@ def check(
     score = rest / max(1.0, _deviation(rest))
     frame_limit = float(student.isf(false_alarm / len(problem), max(4.0, EFFICIENCY * len(problem))))
     bad = np.flatnonzero(score > frame_limit)
+    bad = bad[np.argsort(-score[bad], kind="stable")]
     kept = sums
     if 0 < len(bad) < len(problem) - 2:
         # what is wrong with a frame is not to be put on pixels
@@ -206,7 +210,8 @@ def check(
     hot, dead = signed > pixel_limit, signed < -pixel_limit
     return Check(
         level=level, level_error=error, foretold=foretold, chi2=chi2, score=score, dose=dose, shift=shift, shift_std=shift_std,
-        pixel_chi2=pixel_chi2, pixel_score=signed, bad_frames=bad[np.argsort(-score[bad], kind="stable")],
+        pixel_chi2=pixel_chi2, pixel_score=signed, bad_frames=bad,
+        worst_frames=_worst(bad, result.positions, problem.frame_shape),
         hot=np.argwhere(hot), dead=np.argwhere(dead), noisy=np.argwhere((high > pixel_limit) & ~hot & ~dead), trends=trends,
         drifts=tuple(t for t in trends if foretold and t.chance < false_alarm / len(trends)),
         frame_limit=frame_limit, pixel_limit=pixel_limit, false_alarm=false_alarm,
@@ -222,10 +227,11 @@ def sentences(found: Check) -> list[str]:
             said.append(f"{len(which)} detector pixel{'s are' if len(which) > 1 else ' is'} {name}: {places}; mask them.")
     if len(found.bad_frames):
         names = ", ".join(_described(found, j) for j in found.bad_frames[:4].tolist())
-        n = len(found.bad_frames)
+        n, first = len(found.bad_frames), found.worst_frames
+        others = "" if len(first) == n else f", first {', '.join(map(str, first[:6].tolist()))}: the others overlap with these"
         said.append(
             f"{n} of {len(found.score)} frames do{'es' if n == 1 else ''} not fit: {names}{', ...' if n > 4 else ''}; "
-            f"look at them, and drop them if they are broken{_NEIGHBOURS if n > 2 else ''}."
+            f"look at them, and drop them if they are broken{others}."
         )
     words = {"chi2": "the misfit", "dose": "the dose", "shift_y": "the position in y", "shift_x": "the position in x"}
     for trend in found.drifts:
@@ -241,7 +247,13 @@ def sentences(found: Check) -> list[str]:
     return said
 
 
-_NEIGHBOURS = " (the worst first: frames that overlap with one suffer with it)"
+def _worst(bad: IntArray, positions: FloatArray, frame: tuple[int, int]) -> IntArray:
+    """Of frames in the order of their misfit, those that are not within half a window of a worse one."""
+    kept: list[int] = []
+    for j in bad.tolist():
+        if not any((np.abs(positions[j] - positions[k]) < np.array(frame) / 2).all() for k in kept):
+            kept.append(j)
+    return np.array(kept, int)
 
 
 def _described(found: Check, j: int) -> str:

@@ -146,7 +146,7 @@ def _check(made: Section, problem: Problem, backend: Backend) -> None:
     if found.level is not None:
         made.facts.append(("misfit over what is foretold", f"{found.level:.3f} ± {found.level_error:.3f}"))
     made.facts.append(("frames, pixels and drift", " ".join(sentences(found))))
-    kept = ("level", "level_error", "bad_frames", "hot", "dead", "noisy", "false_alarm")
+    kept = ("level", "level_error", "bad_frames", "worst_frames", "hot", "dead", "noisy", "false_alarm")
     made.numbers["check"] = plain({name: getattr(found, name) for name in kept} | {"drifts": [d.name for d in found.drifts]})
 
 
