@@ -111,7 +111,9 @@ def test_a_known_probe_is_known_by_its_engine(folder, capsys):
 def test_modes_are_taken(folder, capsys):
     place, _ = folder
     assert json.loads(run(capsys, place / "modes.h5", "--json", "--samples", 2).out)["object_std"] > 0
-    assert "takes one" in fails(capsys, place / "modes.h5", "--method", "ep")
+    out = run(capsys, place / "modes.h5", "--method", "ep", "--no-twin", "--draws", 2, "-q", "-o", place / "modes_ep.h5").out
+    assert out == ""
+    assert load_result(place / "modes_ep.h5").draws.shape[0] == 2
 
 
 def test_bootstrap_and_comparison_with_what_was_there(folder, capsys):
@@ -130,11 +132,12 @@ def test_ep_goes_on_from_there(folder, capsys):
     place, _ = folder
     out = run(capsys, place / "scan_rpie.h5", "--method", "ep", "-n", 30).out
     assert "off centre" not in out
+    assert "on a twin of these data" in " ".join(out.split())
     new = load_result(place / "scan_rpie_ep.h5")
-    assert new.engine == "ep"
+    assert new.engine == "posterior"
     assert new.epochs > 60
     assert load_posterior(place / "scan_rpie_ep.h5").method == "ep"
-    held = run(capsys, place / "scan_rpie.h5", "-m", "ep", "-n", 5, "--known-probe", "-o", place / "held.h5", "-q")
+    held = run(capsys, place / "scan_rpie.h5", "-m", "ep", "-n", 5, "--known-probe", "--no-twin", "-o", place / "held.h5", "-q")
     assert held.out == ""
     assert np.array_equal(load_result(place / "held.h5").probe, load_result(place / "scan_rpie.h5").probe)
 

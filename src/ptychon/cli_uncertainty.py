@@ -30,8 +30,8 @@ Examples
   ptychon uncertainty scan_rpie.h5 --method ep
 
 laplace: a Gaussian about the solution, by sampling; seconds. bootstrap: simulate from the result and reconstruct again,
-many times. ep: Ptycho-EP from there on, which gives an object of its own. What the bars take for granted is printed
-and stored with them. The data are looked for where they were, or beside the result.
+many times. ep: Ptycho-EP and the joint posterior from there on, which give an object of their own, with a learned prior
+and a check on simulated data. What the bars take for granted is printed and stored with them. The data are looked for where they were, or beside the result.
 """,
 )
 @click.argument("result", type=click.Path())
@@ -41,6 +41,8 @@ and stored with them. The data are looked for where they were, or beside the res
 @click.option("--refine", is_flag=True, help="Write the optimum of the posterior instead of the object as it was (laplace).")
 @click.option("--replicates", type=int, default=20, show_default=True, help="Reconstructions (bootstrap).")
 @click.option("--from-beginning", is_flag=True, help="Start replicates where the result started (bootstrap).")
+@click.option("--draws", type=int, default=8, show_default=True, help="Of the posterior, kept in the file (ep).")
+@click.option("--twin/--no-twin", default=True, help="Whether to check and correct the bars on simulated data (ep).")
 @click.option("-n", "--epochs", type=int, help="Passes of a replicate, or of Ptycho-EP; default those of the result, or 100.")
 @click.option("--known-probe/--free-probe", default=None, help="Whether the probe was known; default what the engine did.")
 @click.option("--noise-variance", type=float, help="Of the amplitude; default what the data say, or learned.")
@@ -67,7 +69,7 @@ def uncertainty(
         raise PtychonError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}")
     if refine and method != "laplace":
         raise PtychonError(f"--refine belongs to --method laplace; {method} does not find an optimum")
-    for name, least in (("samples", 2), ("replicates", 2), ("epochs", 1), ("seed", 0)):
+    for name, least in (("samples", 2), ("replicates", 2), ("draws", 1), ("epochs", 1), ("seed", 0)):
         if options[name] is not None and options[name] < least:
             raise PtychonError(f"--{name} is {options[name]}; it must be at least {least}")
 
@@ -156,10 +158,12 @@ def _bootstrap(problem: Problem, found: Result, free: bool, options: dict[str, A
 
 
 def _ep(problem: Problem, found: Result, free: bool, options: dict[str, Any], tell: Any, place: Path) -> Any:
-    from .uncertainty.expectation import expectation
+    from .uncertainty.joint import SWEEPS, joint
 
-    chosen = {name: options[name] for name in ("noise_variance", "backend", "seed")} | {"epochs": options["epochs"] or 100}
-    return expectation(problem, found, free_probe=free, tell=tell, **chosen)
+    chosen = {name: options[name] for name in ("noise_variance", "backend", "seed", "draws")}
+    sweeps = options["epochs"] or SWEEPS
+    whole, posterior, _ = joint(problem, found, free_probe=free, sweeps=sweeps, check=options["twin"], tell=tell, **chosen)
+    return whole, posterior
 
 
 _METHODS = {"laplace": _laplace, "bootstrap": _bootstrap, "ep": _ep}

@@ -204,14 +204,17 @@ class Posterior:
         # belief of the detector waves
         x: Change = state.draw, state.draw_probe if self.learn_probe else None
         count, modes = state.sites.shape[1], len(state.probe)
-        found, misfit = xp.zeros((2, count), "float64"), xp.zeros((), "float64")
+        found, misfit = xp.zeros((3, count), "float64"), xp.zeros((), "float64")
         for b in blocks(len(problem)):
             self._detect(state, shifted, problem, b, ctx)
             self._classify(state, problem, b, ctx)
-            power, flat = k.abs2(sites.forward(b, x)).sum(axis=1) / modes, state.classes[b].reshape(-1)
+            moved, flat = sites.forward(b, x), state.classes[b].reshape(-1)
+            modulus = xp.sqrt(k.abs2(state.waves[b]).sum(axis=1))
+            along = (state.waves[b].conj() * moved).real.sum(axis=1) / xp.maximum(modulus, 1e-30)
+            power = k.abs2(moved).sum(axis=1) / modes
             found[0] += xp.bincount(flat, minlength=count)
             found[1] += xp.bincount(flat, weights=power.reshape(-1), minlength=count)
-            modulus = xp.sqrt(k.abs2(state.waves[b]).sum(axis=1))
+            found[2] += xp.bincount(flat, weights=(along * along).reshape(-1), minlength=count)
             misfit += (xp.where(problem.mask_of(b), modulus - problem.amplitude[b], 0) ** 2).sum(dtype="float64")
         found = comm.sum(found)
         table = xp.stack([self._smooth(found[1], found[0], state.noise_variance, xp), state.sites[0]])
@@ -239,8 +242,9 @@ class Posterior:
         if self.prior == "spectral":
             self._learn_spectrum(state, ctx)
         state.epoch += 1
-        valid = found[0, :-1].sum()
-        chi2 = misfit / valid / state.noise_variance
+        # each pixel's own share in its estimate has used up part of its misfit
+        free = found[0, :-1].sum() - 2 * (state.sites[1, :-1] * found[2, :-1]).sum()
+        chi2 = misfit / xp.maximum(free, 1) / state.noise_variance
         return state, Report(comm.sum(misfit), {"change": change, "chi2": chi2, "noise_variance": state.noise_variance})
 
     def estimate(self, state: PosteriorState, ctx: Context) -> Estimate:

@@ -18,7 +18,7 @@ from ..types import PtychonError
 from .posterior import Posterior
 
 #: What the result holds already.
-_ELSEWHERE = ("object", "probe", "object_std")
+_ELSEWHERE = ("object", "probe", "object_std", "draws")
 
 
 def save_posterior(path: PathLike, result: Result, posterior: Posterior) -> None:
@@ -38,7 +38,7 @@ def save_posterior(path: PathLike, result: Result, posterior: Posterior) -> None
     """
     import h5py
 
-    whole = replace(result, object=posterior.object, probe=posterior.probe, object_std=posterior.object_std)
+    whole = replace(result, **{name: getattr(posterior, name) for name in _ELSEWHERE})
     with write_aside(path) as aside:
         save_result(aside, whole)
         with h5py.File(aside, "r+") as file:
