@@ -31,7 +31,8 @@ Examples
 
 laplace: a Gaussian about the solution, by sampling; seconds. bootstrap: simulate from the result and reconstruct again,
 many times. ep: Ptycho-EP and the joint posterior from there on, which give an object of their own, with a learned prior
-and a check on simulated data. What the bars take for granted is printed and stored with them. The data are looked for where they were, or beside the result.
+and a check on simulated data. What the bars take for granted is printed and stored with them. The data are looked for
+where they were, or beside the result.
 """,
 )
 @click.argument("result", type=click.Path())

@@ -122,7 +122,7 @@ def described(
     moved, _ = gauge.remove(result.object.astype(np.complex128) - found.object)
     share = _share_along(found)
     square = found.object_std.astype(np.float64) ** 2
-    v, parameters = float(found.history["noise_variance"][-1]), 2 * float(lit.sum())
+    v = float(found.history["noise_variance"][-1])
     conditional = [
         "counting noise" if problem.counting else f"noise of the amplitude, variance {v:.4g}",
         "prior of the object: stationary Gaussian with a learned spectrum",
