@@ -26,10 +26,17 @@ from .types import ComplexArray, FloatArray, PtychonError, PtychonWarning
 
 #: Restarts of a failed run before it is given up.
 MAX_RESTARTS = 2
-#: Passes of rPIE before Ptycho-EP with an unknown probe.
-WARM_PASSES = 20
+#: Passes of the difference map before Ptycho-EP with an unknown probe: its EM steps find a probe only slowly, and from a poor
+#: one they end in a wrong optimum. In the near field, where the difference map is easily lost, as many of rPIE.
+WARM_PASSES = 60
+#: Passes of PIE before Ptycho-EP with a known probe where it fails from a constant object (beam stop, object of mean zero).
+PIE_PASSES = 50
 #: Passes in a row below the tolerance before a run counts as converged.
 STILL_PASSES = 5
+
+
+class FailedError(PtychonError):
+    """A run that learned nothing, whatever was tried."""
 
 
 @dataclass(frozen=True)
@@ -169,8 +176,8 @@ def reconstruct(
     tolerance : float, optional
         Stop when the object's relative change stays below this for five passes (engines that report it: "ep").
     warm_start : int, optional
-        Passes of rPIE that make the first guess, beside `epochs`; default `WARM_PASSES` for Ptycho-EP where it learns the
-        probe and neither `object` nor `start` is given, since its EM steps find a probe only slowly; else 0.
+        Passes of the difference map (of rPIE in the near field) that make the first guess, beside `epochs`; default
+        `WARM_PASSES` for Ptycho-EP where it learns the probe and neither `object` nor `start` is given, else 0.
     resume : Checkpoint, optional
         Go on bit for bit from where a run with these same arguments was stopped; `epochs` counts its passes too.
     tell : callable, optional
@@ -209,18 +216,27 @@ def reconstruct(
         tell(memory.line())
     compile_seconds, guess = warm_up(problem, chosen, ctx, len(first_probe), schedule, say), None
     if warm_start and resume is None:
+        first = "rpie" if problem.propagator.transfer is not None else "dm"
         guess = reconstruct(
-            problem, "rpie", epochs=warm_start, backend=ctx.backend, object=first_object, probe=first_probe, seed=seed, say=say
+            problem, first, epochs=warm_start, backend=ctx.backend, object=first_object, probe=first_probe, seed=seed, say=say
         )
         first_object, first_probe = guess.object, guess.probe
     before = start.epochs if start is not None else 0
     if resume is not None and (resume.engine != chosen.name or len(resume.errors) >= epochs):
         done = f"engine {resume.engine!r} after {len(resume.errors)} passes"
         raise PtychonError(f"the checkpoint is of {done}; it cannot go on as {chosen.name!r} to {epochs} passes")
+    rest = ctx, schedule, epochs, callbacks, tolerance, before
     try:
-        rows, state, seconds, chosen = _run(
-            problem, chosen, first_object, first_probe, ctx, schedule, epochs, callbacks, tolerance, before, resume
-        )
+        try:
+            rows, state, seconds, chosen = _run(problem, chosen, first_object, first_probe, *rest, resume)
+        except FailedError as error:
+            if object is not None or start is not None or chosen.moves_probe:
+                raise
+            warnings.warn(f"{error}; beginning with {PIE_PASSES} passes of PIE", PtychonWarning, stacklevel=2)
+            guess = reconstruct(
+                problem, "pie", epochs=PIE_PASSES, backend=ctx.backend, object=first_object, probe=first_probe, say=say
+            )
+            rows, state, seconds, chosen = _run(problem, chosen, guess.object, first_probe, *rest)
     except MemoryError as error:  # CuPy's own is a MemoryError too
         raise PtychonError(
             f"out of memory ({error}). {memory.line()}; use rpie or epie, which keep no wave for each frame, crop or bin the "
@@ -234,6 +250,10 @@ def reconstruct(
             f"engine {chosen.name!r} diverged (object or probe not finite after {len(rows)} passes); "
             f"try smaller steps, a larger object_reg, or another first probe"
         )
+    if chosen.moves_probe and chosen.name not in ("ep", "posterior"):
+        # the data do not hold the scale between the two, and noise lets it drift: the probe keeps the power it began with
+        factor = np.float32(np.linalg.norm(first_probe) / np.linalg.norm(found_probe))
+        found_object, found_probe = found_object / factor, found_probe * factor
     earlier = start.errors if start is not None else np.zeros(0, np.float32)
     history = start.history if start is not None else {}
     names = sorted({*history, *(name for _, extra in rows for name in extra)})
@@ -301,7 +321,7 @@ def _run(
                     stacklevel=4,
                 )
                 engine = remedy
-        raise PtychonError(
+        raise FailedError(
             f"engine {engine.name!r} failed {MAX_RESTARTS + 1} times (most frames taught it nothing); start it from the "
             f"result of another engine, or give a better probe"
         )

@@ -22,7 +22,7 @@ FLOOR = 1e-4
 class Gaussian:
     """CN(0, variance)."""
 
-    variance: float = 1.0
+    variance: Any = 1.0
 
     def message(self, shape: tuple[int, int], xp: Any) -> tuple[Array, Array]:
         """Precision (H, W) float32 and precision times mean (H, W) complex64."""

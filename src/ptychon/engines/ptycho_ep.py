@@ -91,7 +91,8 @@ class PtychoEP:
         lit object pixel it changes to Laplace after 10 sweeps. Near the sampling limit expectation propagation is
         over-confident, and Laplace's inflated variance counters that; from the start, or with a good ratio, it is worse.
     prior : {"gaussian", "sparse"}
-        CN(0, object_variance), or Bernoulli-Gauss with `sparse_density`.
+        CN(0, object_variance), or Bernoulli-Gauss with `sparse_density`. The variance of the Gaussian prior is not less than
+        the mean |O|^2 of the start on the lit pixels.
     object_variance, sparse_density : float
     prior_start : int
         Sweeps with the Gaussian prior before the sparse one: on a constant start it would freeze the run.
@@ -156,16 +157,17 @@ class PtychoEP:
         n, (p, q) = len(problem), problem.frame_shape
         power = sum((problem.amplitude[b] ** 2).sum(dtype="float64") for b in blocks(n)) / (n * p * q)
         power = power + self.offset(problem)
-        gaussian = Gaussian(self.object_variance)
         state = EPState(O, P, messages=ctx.backend.beside(problem.amplitude, (n, p, q), "complex64"))
         state.power = xp.asarray(power, "float32")
         state.message_precision = xp.full(n, 1 / state.power, "float32")
-        state.prior_precision, state.prior_natural = gaussian.message(problem.object_shape, xp)
         state.noise_variance = xp.asarray(self._variance(problem, power), "float32")
         state.probes = k.shift(P, problem.shifts)[:, 0]
         light = xp.zeros(problem.object_shape, "float32")
         for b in blocks(n):
             k.scatter_add(light, problem.corners[b], k.abs2(state.probes[problem.shift_index[b]]))
+        # a prior that is too narrow for the object it starts from would make every frame disagree with it
+        variance = xp.maximum((light * k.abs2(O)).sum() / light.sum(), self.object_variance).astype("float32")
+        state.prior_precision, state.prior_natural = Gaussian(variance).message(problem.object_shape, xp)
         lit = float((light > 0.1 * light.max()).sum())
         state.near_limit = not self.moves_probe and n * p * q < NEAR_LIMIT * lit
         for b in blocks(n):

@@ -99,7 +99,8 @@ def joint(
     if check:
         truth = (found.object + found.draws[0]).astype(COMPLEX)
         begin = replace(found, engine="", errors=found.errors[:0], history={}, epochs=0)
-        twin = judge(made(twin_data(problem, found, truth, chosen, seed), begin, 1), truth, lit, free_probe)
+        again = made(twin_data(problem, found, truth, chosen, seed), begin, 1)
+        twin = judge(again, truth, lit, free_probe, float(found.history["chi2"][-1]))
         root = REAL.type(math.sqrt(twin.temperature))
         found = replace(found, object_std=found.object_std * root, draws=found.draws * root)
     return found, described(problem, result, found, lit, free_probe, twin), twin

@@ -3,7 +3,7 @@
 If the posterior is right, a draw of it is as good a truth as any, and bars made from the twin's data in the same way must cover
 it (Cook, Gelman & Rubin, J. Comput. Graph. Stat. 15, 675 (2006)). Their mean (error/bar)^2 is the temperature by which the
 variances of the result itself are multiplied; what they cover after that says whether the bars can be trusted at all. What the
-model of the data has wrong, the twin has not: `chi2` is for that.
+model of the data, or the optimum, has wrong, the twin has not: then the data fit worse than the twin's do.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray
 from .bootstrap import simulated
 from .noise import noise_of
 
-#: Largest deviation of the twin's coverage, and range of its temperature, for bars that hold.
-TOLERANCE, COOL, HOT = 0.05, 0.6, 1.6
+#: Largest deviation of the twin's coverage, range of its temperature, and largest misfit of the data relative to that of the
+#: twin's, for bars that hold.
+TOLERANCE, COOL, HOT, MISFIT = 0.05, 0.6, 1.6, 1.03
 #: Largest translation (px) between the twin's reconstruction and its truth.
 MAX_SHIFT = 4
 
@@ -38,24 +39,30 @@ class Twin:
         Mean (error/bar)^2 of the twin's bars as they were made.
     covered : tuple of float
         Share of its lit pixels inside its bars times sqrt(temperature), for the probabilities `metrics.PROBABILITIES`.
+    misfit : float
+        chi^2 of the data over that of the twin's: 1 where model and optimum are right.
     error_db : float
         Of the twin's reconstruction.
     """
 
     temperature: float
     covered: tuple[float, ...]
+    misfit: float
     error_db: float
 
     @property
     def holds(self) -> bool:
         """Whether bars made in this way, here, are to be trusted."""
         off = max(abs(c - p) for c, p in zip(self.covered, PROBABILITIES, strict=True))
-        return off <= TOLERANCE and COOL <= self.temperature <= HOT
+        return off <= TOLERANCE and COOL <= self.temperature <= HOT and self.misfit <= MISFIT
 
     def sentence(self) -> str:
         """For a report."""
         shares = ", ".join(f"{c:.0%} for {p:.0%}" for c, p in zip(self.covered, PROBABILITIES, strict=True))
         start = f"on a twin of these data the bars, times {self.temperature**0.5:.2f}, covered {shares}"
+        if self.misfit > MISFIT:
+            worse = f"the data fit {self.misfit:.2f} times worse than the twin's"
+            return f"{start}; but do not rely on them: {worse} (not converged, a wrong optimum, or a wrong model)"
         return start if self.holds else f"{start}: do not rely on them here (too little light, or too little overlap)"
 
 
@@ -67,8 +74,8 @@ def twin_data(problem: Problem, result: Result, truth: ComplexArray, backend: Ba
     return simulated(problem, replace(result, object=truth.astype(COMPLEX)), noise, backend, np.random.default_rng([seed, 1]))
 
 
-def judge(found: Result, truth: ComplexArray, region: BoolArray, free_probe: bool) -> Twin:
-    """Compare a twin's reconstruction with its truth."""
+def judge(found: Result, truth: ComplexArray, region: BoolArray, free_probe: bool, chi2: float) -> Twin:
+    """Compare a twin's reconstruction with its truth, and its misfit with the `chi2` of the data."""
     std = found.object_std
     assert std is not None
     estimate: Any = found.object
@@ -79,7 +86,12 @@ def judge(found: Result, truth: ComplexArray, region: BoolArray, free_probe: boo
     cooled = measured(estimate, truth, np.asarray(std * raw.mean_square**0.5, REAL), region)
     error = phase_align(estimate, truth, region)[region] - truth[region]
     power = float((np.abs(truth[region]) ** 2).sum() / (np.abs(error) ** 2).sum())
-    return Twin(temperature=raw.mean_square, covered=cooled.covered, error_db=10 * float(np.log10(power)))
+    return Twin(
+        temperature=raw.mean_square,
+        covered=cooled.covered,
+        misfit=chi2 / float(found.history["chi2"][-1]),
+        error_db=10 * float(np.log10(power)),
+    )
 
 
 def measured(estimate: ComplexArray, truth: ComplexArray, std: FloatArray, region: BoolArray) -> Coverage:
