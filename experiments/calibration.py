@@ -7,7 +7,7 @@ probe is known, of scale, phase ramp and translation where it is not. With u = |
 
     P(u < sqrt(-ln(1 - p))) = p,   mean u^2 = 1,
 
-and amplitude and phase errors (of pixels brighter than three bars) fall inside z bars as often as a real Gaussian. "holds" is the
+and amplitude and phase errors (of pixels brighter than three bars) fall inside z bars as often as a Gaussian. "holds" is the
 share of runs of which the twin said that their bars hold: where it is not 100 % the package says so itself.
 
     python experiments/calibration.py --trials 5
@@ -179,7 +179,7 @@ def picture(results: Sequence[tuple[Cell, list[Row]]]) -> Any:
                 index = [c for c, _ in results if c.known == known].index(cell)
                 style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "linewidth": 1, "markersize": 4}
                 axes.plot(PROBABILITIES, y, "o-" if trusted else "x:", label=cell.name, **style)
-        axes.set(title=f"probe {'known' if known else 'learned'}", xlabel="stated probability", ylabel="share of pixels covered")
+        axes.set(title=f"probe {'known' if known else 'learned'}", xlabel="stated probability", ylabel="pixels covered")
         axes.set(xlim=(0.45, 1), ylim=(0.3, 1.02))
         axes.legend(fontsize=6, loc="lower right", frameon=False)
     return canvas

@@ -698,7 +698,7 @@ def test_arrays_of_the_caller_never_change(name, backend):
         ("dm", "residual_every", 0),
         ("ep", "damping", 1.5),
         ("ep", "sparse_density", 1.0),
-        ("ep", "object_variance", 0.0),
+        ("ep", "object_variance", -1.0),
         ("ep", "noise_variance", -1.0),
         ("ep", "probe_updates", -1),
         ("ep", "residual_every", 0),

@@ -300,15 +300,16 @@ def test_sparse_prior_at_once_fails_and_starts_again():
 
 
 def test_a_run_that_learns_nothing_is_never_a_result():
-    """Restarted twice with smaller damping, then refused: here the prior says that the object is 100 times darker."""
+    """Restarted twice with smaller damping, once more after PIE, then refused: the prior says the object is 100 times darker."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with pytest.raises(PtychonError, match="'ep' failed 3 times"):
             run(dense(), 100, object_variance=1e-4)
     messages = [str(w.message) for w in caught if issubclass(w.category, PtychonWarning)]
-    assert len(messages) == 2
+    assert len(messages) == 5
     assert "damping=0.45" in messages[0]
     assert "damping=0.225" in messages[1]
+    assert "beginning with 50 passes of PIE" in messages[2]
     assert not any("prior_start" in m for m in messages)  # the Gaussian prior has no start
 
 

@@ -17,9 +17,10 @@ from ptychon import Problem, PtychonError, PtychonWarning, metrics, phantoms, pr
 from ptychon.backends import get_backend
 from ptychon.engines import Context, make, registry
 from ptychon.engines.base import Report
+from ptychon.metrics import pmse, residual
 from ptychon.reconstruct import _run, iterate, reconstruct
 from ptychon.schedule import Schedule
-from ptychon.simulate import simulate
+from ptychon.simulate import beam_stop, simulate
 
 ENGINES = list(registry)
 
@@ -50,7 +51,7 @@ def test_a_result_says_everything(name):
     assert r.probe.shape == (1, 24, 24)
     assert (r.engine, r.backend, r.epochs, len(r.errors)) == (name, "numpy", 6, 6)
     assert np.isfinite(r.errors[[0, 5]]).all()  # engines that measure now and then do so in passes 1 and 6
-    assert (r.object_std is not None) == (name == "ep")
+    assert (r.object_std is not None) == (name in ("ep", "posterior"))
     assert r.settings["seed"] == 4
     assert set(r.options) == {f for f in registry[name].__dataclass_fields__ if f not in ("name", "schedule", "moves_probe")}
     assert r.positions == pytest.approx(star().dataset.positions + 24, abs=1 / 32 + 1e-6)

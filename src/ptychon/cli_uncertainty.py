@@ -142,7 +142,8 @@ def _laplace(problem: Problem, found: Result, free: bool, options: dict[str, Any
 def _prior(result: Result) -> float | None:
     """The variance of the object that the engine assumed, if it did."""
     options = result.options
-    return float(options["object_variance"]) if options.get("prior") == "gaussian" and "object_variance" in options else None
+    given = options.get("object_variance") if options.get("prior") == "gaussian" else None
+    return float(given) if given else None
 
 
 def _bootstrap(problem: Problem, found: Result, free: bool, options: dict[str, Any], tell: Any, place: Path) -> Any:

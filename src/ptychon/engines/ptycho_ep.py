@@ -91,9 +91,10 @@ class PtychoEP:
         lit object pixel it changes to Laplace after 10 sweeps. Near the sampling limit expectation propagation is
         over-confident, and Laplace's inflated variance counters that; from the start, or with a good ratio, it is worse.
     prior : {"gaussian", "sparse"}
-        CN(0, object_variance), or Bernoulli-Gauss with `sparse_density`. The variance of the Gaussian prior is not less than
-        the mean |O|^2 of the start on the lit pixels.
-    object_variance, sparse_density : float
+        CN(0, object_variance), or Bernoulli-Gauss with `sparse_density`.
+    object_variance : float
+        0 takes 1, or for the Gaussian prior the mean |O|^2 of the start on the lit pixels where that is more.
+    sparse_density : float
     prior_start : int
         Sweeps with the Gaussian prior before the sparse one: on a constant start it would freeze the run.
     damping : float in (0, 1], or 0
@@ -116,7 +117,7 @@ class PtychoEP:
     schedule: ClassVar[str] = "sequential"
     output: str = "auto"
     prior: str = "gaussian"
-    object_variance: float = 1.0
+    object_variance: float = 0.0
     sparse_density: float = 0.1
     prior_start: int = 60
     damping: float = 0.0
@@ -133,7 +134,7 @@ class PtychoEP:
                 raise PtychonError(f"{option} is {getattr(self, option)!r}; it must be one of {', '.join(allowed)}")
         check_range("damping", self.damping, 0, 1, open_low=False)
         check_range("sparse_density", self.sparse_density, 0, 0.999999)
-        check_range("object_variance", self.object_variance, 0, 1e30)
+        check_range("object_variance", self.object_variance, 0, 1e30, open_low=False)
         check_range("noise_variance", self.noise_variance, 0, 1e30, open_low=False)
         for name in ("prior_start", "probe_updates", "probe_start", "noise_start"):
             check_range(name, getattr(self, name), 0, 1e9, open_low=False)
@@ -166,7 +167,8 @@ class PtychoEP:
         for b in blocks(n):
             k.scatter_add(light, problem.corners[b], k.abs2(state.probes[problem.shift_index[b]]))
         # a prior that is too narrow for the object it starts from would make every frame disagree with it
-        variance = xp.maximum((light * k.abs2(O)).sum() / light.sum(), self.object_variance).astype("float32")
+        power = (light * k.abs2(O)).sum() / light.sum()
+        variance = xp.asarray(self.object_variance or xp.maximum(power, 1), "float32")
         state.prior_precision, state.prior_natural = Gaussian(variance).message(problem.object_shape, xp)
         lit = float((light > 0.1 * light.max()).sum())
         state.near_limit = not self.moves_probe and n * p * q < NEAR_LIMIT * lit
@@ -263,10 +265,11 @@ class PtychoEP:
         if self.prior == "gaussian" or state.epoch < self.prior_start:
             return
         xp = ctx.backend.xp
-        floor = xp.asarray(1e-6 / self.object_variance, "float32")
+        variance = self.object_variance or 1.0
+        floor = xp.asarray(1e-6 / variance, "float32")
         precision = xp.maximum(state.precision - state.prior_precision, floor)
         natural = state.natural - state.prior_natural
-        prior = BernoulliGauss(self.sparse_density, self.object_variance)
+        prior = BernoulliGauss(self.sparse_density, variance)
         state.prior_precision, state.prior_natural = prior.message(precision, natural, ctx.backend.kernels, xp)
         state.precision, state.natural = precision + state.prior_precision, natural + state.prior_natural
 
