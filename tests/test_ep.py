@@ -300,7 +300,7 @@ def test_sparse_prior_at_once_fails_and_starts_again():
 
 
 def test_a_run_that_learns_nothing_is_never_a_result():
-    """Restarted twice with smaller damping, once more after PIE, then refused: the prior says the object is 100 times darker."""
+    """Restarted twice with smaller damping, once more after PIE, then refused: the prior says it is 100 times darker."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with pytest.raises(PtychonError, match="'ep' failed 3 times"):
