@@ -21,7 +21,7 @@ ROWS = (
     ("schedule", "initialise", "metrics", "alignment", "registration", "frc", "display", "survey", "prepare"),
     ("engines",),
     ("result", "checkpoint", "compiling", "reconstruct", "callbacks", "simulate", "phantoms", "halves"),
-    ("io", "plot", "plot_*", "predictive*", "orient*", "inspect*", "report_*", "uncertainty"),
+    ("io", "plot", "plot_*", "plan", "predictive*", "orient*", "inspect*", "report_*", "uncertainty"),
     ("bench", "cli", "cli_*", "settings", "report", "__main__"),
 )
 #: Inside functions only: a compiled sweep hands back the same record as the step it replaces.

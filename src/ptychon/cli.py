@@ -21,6 +21,7 @@ _COMMANDS = {
     "uncertainty": "cli_uncertainty",
     "measure": "cli_measure",
     "check": "cli_check",
+    "plan": "cli_plan",
     "convert": "cli_files",
     "simulate": "cli_simulate",
     "demo": "cli_demo",

@@ -184,8 +184,8 @@ def _lit(result: Result) -> BoolArray:
 class _Frame:
     """Axes of the object: what is cropped, its coordinates and their unit."""
 
-    def __init__(self, result: Result) -> None:
-        self.rows, self.cols = bounding_box(_lit(result))
+    def __init__(self, result: Result, region: BoolArray | None = None) -> None:
+        self.rows, self.cols = bounding_box(_lit(result) if region is None else region)
         size = result.pixel_size
         height, width = self.rows.stop - self.rows.start, self.cols.stop - self.cols.start
         dy, dx = (1.0, 1.0) if size is None else size

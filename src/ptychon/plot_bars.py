@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
+from .plan import Plan
 from .plot import _Frame, _unit, save, shown
 from .result import Result
 from .types import FloatArray
@@ -100,3 +101,24 @@ def _saved(figure: Any, path: PathLike | None) -> Figure:
         save(figure, path)
     made: Figure = figure
     return made
+
+
+def plan(result: Result, found: Plan, path: PathLike | None = None) -> Figure:
+    """What one more frame would take off, with the positions that were chosen, numbered; error bars now and after."""
+    figure = Figure(figsize=(14.4, 4.6), layout="constrained")
+    axes = figure.subplots(1, 3)
+    frame = _Frame(result, found.field)
+    gain = np.where(found.field, found.map, np.nan)
+    now = np.where(found.field, np.asarray(result.object_std, float), np.nan)
+    top = float(np.nanpercentile(now, 99.5))
+    frame.show(axes[0], 100 * gain, "gain of one frame", "less variance (%)", limits=(0.0, 100 * float(np.nanmax(gain)) or 1.0))
+    frame.show(axes[1], now, f"error bars now: {found.before:.3g}", "standard deviation", limits=(0.0, top))
+    frame.show(axes[2], found.std, f"foretold: {found.after:.3g}", "standard deviation", limits=(0.0, top))
+    places = found.positions * frame.scale + frame.start
+    old = result.positions * frame.scale + frame.start
+    axes[1].plot(old[:, 1], old[:, 0], ".", ms=2, color="#5090e0")
+    for ax in (axes[0], axes[2]):
+        ax.plot(places[:, 1], places[:, 0], "o", ms=6, mfc="none", mec=_ACCENT, mew=1.4)
+    for number, (y, x) in enumerate(places[:30].tolist(), 1):
+        axes[0].annotate(str(number), (x, y), xytext=(4, 3), textcoords="offset points", fontsize=7, color=_ACCENT)
+    return _saved(figure, path)
