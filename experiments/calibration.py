@@ -133,7 +133,8 @@ def trial(task: tuple[Cell, int]) -> Row | None:
     phase = np.abs(np.angle(estimate[inside] * truth[inside].conj())) / posterior.phase_std[inside]
     own = start.object_std
     assert own is not None
-    row: Row = {"u2": float(np.mean(u**2)), "holds": twin.holds, "temperature": twin.temperature, "misfit": twin.misfit}
+    row: Row = {"u2": float(np.mean(u**2)), "holds": twin.holds, "temperature": twin.temperature}
+    row |= {"misfit": twin.misfit, "assumed": twin.assumed}
     row |= {f"p{p}": float(np.mean(u < np.sqrt(-np.log1p(-p)))) for p in PROBABILITIES}
     bright = size > 3 * found.object_std[inside] * scale
     for name, v in (("a", amplitude), ("f", phase)):
@@ -154,7 +155,8 @@ def table(results: Sequence[tuple[Cell, list[Row]]], trials: int) -> list[Row]:
             row |= {f"{100 * p:g} %": round(100 * mean[f"p{p}"], 1) for p in PROBABILITIES}
             row |= {"mean u2": round(mean["u2"], 2), "ampl. 68.3 %": round(100 * mean["a0.683"], 1)}
             row |= {"phase 68.3 %": round(100 * mean["f0.683"], 1), "twin T": round(mean["temperature"], 2)}
-            row |= {"misfit": round(mean["misfit"], 2), "holds %": round(100 * mean["holds"])}
+            row |= {"misfit": round(mean["misfit"], 2), "assumed %": round(100 * mean["assumed"])}
+            row |= {"holds %": round(100 * mean["holds"])}
         rows.append(row)
     return rows
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..alignment import align, phase_align
-from ..backends import Backend
+from ..backends import Backend, get_backend
+from ..engines import stationary
 from ..metrics import PROBABILITIES, Coverage, coverage
 from ..problem import Problem
 from ..result import Result
@@ -25,6 +26,8 @@ from .noise import noise_of
 #: Largest deviation of the twin's coverage, range of its temperature, and largest misfit of the data relative to that of the
 #: twin's, for bars that hold.
 TOLERANCE, COOL, HOT, MISFIT = 0.05, 0.6, 1.6, 1.03
+#: Largest share of the variance that may be the prior's alone.
+ASSUMED = 0.5
 #: Largest translation (px) between the twin's reconstruction and its truth.
 MAX_SHIFT = 4
 
@@ -41,6 +44,8 @@ class Twin:
         Share of its lit pixels inside its bars times sqrt(temperature), for the probabilities `metrics.PROBABILITIES`.
     misfit : float
         chi^2 of the data over that of the twin's: 1 where model and optimum are right.
+    assumed : float
+        Share of the variance at spatial frequencies of which the data tell less than 40 %: there the bars are the prior's.
     error_db : float
         Of the twin's reconstruction.
     """
@@ -48,13 +53,14 @@ class Twin:
     temperature: float
     covered: tuple[float, ...]
     misfit: float
+    assumed: float
     error_db: float
 
     @property
     def holds(self) -> bool:
         """Whether bars made in this way, here, are to be trusted."""
         off = max(abs(c - p) for c, p in zip(self.covered, PROBABILITIES, strict=True))
-        return off <= TOLERANCE and COOL <= self.temperature <= HOT and self.misfit <= MISFIT
+        return off <= TOLERANCE and COOL <= self.temperature <= HOT and self.misfit <= MISFIT and self.assumed <= ASSUMED
 
     def sentence(self) -> str:
         """For a report."""
@@ -63,6 +69,9 @@ class Twin:
         if self.misfit > MISFIT:
             worse = f"the data fit {self.misfit:.2f} times worse than the twin's"
             return f"{start}; but do not rely on them: {worse} (not converged, a wrong optimum, or a wrong model)"
+        if self.assumed > ASSUMED:
+            share = f"{self.assumed:.0%} of the variance is at spatial frequencies that the data hardly determine"
+            return f"{start}; but {share} (too little light): there the bars are an assumed power law's, often too wide"
         return start if self.holds else f"{start}: do not rely on them here (too little light, or too little overlap)"
 
 
@@ -74,8 +83,8 @@ def twin_data(problem: Problem, result: Result, truth: ComplexArray, backend: Ba
     return simulated(problem, replace(result, object=truth.astype(COMPLEX)), noise, backend, np.random.default_rng([seed, 1]))
 
 
-def judge(found: Result, truth: ComplexArray, region: BoolArray, free_probe: bool, chi2: float) -> Twin:
-    """Compare a twin's reconstruction with its truth, and its misfit with the `chi2` of the data."""
+def judge(found: Result, truth: ComplexArray, region: BoolArray, free_probe: bool, first: Result) -> Twin:
+    """Compare a twin's reconstruction with its truth, and its misfit with that of the `first` one, of the data."""
     std = found.object_std
     assert std is not None
     estimate: Any = found.object
@@ -89,7 +98,8 @@ def judge(found: Result, truth: ComplexArray, region: BoolArray, free_probe: boo
     return Twin(
         temperature=raw.mean_square,
         covered=cooled.covered,
-        misfit=chi2 / float(found.history["chi2"][-1]),
+        misfit=float(first.history["chi2"][-1] / found.history["chi2"][-1]),
+        assumed=assumed_share(first, region),
         error_db=10 * float(np.log10(power)),
     )
 
@@ -97,3 +107,18 @@ def judge(found: Result, truth: ComplexArray, region: BoolArray, free_probe: boo
 def measured(estimate: ComplexArray, truth: ComplexArray, std: FloatArray, region: BoolArray) -> Coverage:
     """`metrics.coverage` on the pixels that both know."""
     return coverage(estimate, truth, std, region & (np.abs(estimate) > 0))
+
+
+def assumed_share(found: Result, region: BoolArray) -> float:
+    """Share of the posterior variance in rings of spatial frequency of which the data tell less than `stationary.DOUBTED`."""
+    assert found.draws is not None
+    backend = get_backend("numpy")
+    taper = region.astype(REAL)
+    rings, size = stationary.rings_of(found.object.shape, np)
+
+    def power(field: ComplexArray) -> FloatArray:
+        return np.asarray(stationary.by_rings(field, taper, rings, size, backend))
+
+    variance, mean = np.mean([power(x) for x in found.draws], axis=0), power(found.object)
+    hardly = variance > (1 - stationary.DOUBTED) * (variance + mean)
+    return float((variance * size)[hardly].sum() / (variance * size).sum())
