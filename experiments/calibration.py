@@ -23,6 +23,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool as ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -183,8 +184,14 @@ def picture(results: Sequence[tuple[Cell, list[Row]]]) -> Any:
                 axes.plot(PROBABILITIES, y, "o-" if trusted else "x:", label=cell.name, **style)
         axes.set(title=f"probe {'known' if known else 'learned'}", xlabel="stated probability", ylabel="pixels covered")
         axes.set(xlim=(0.45, 1), ylim=(0.3, 1.02))
-        axes.legend(fontsize=6, loc="lower right", frameon=False)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=6, loc="lower right", frameon=False)
     return canvas
+
+
+def pool_of(processes: int) -> Any:
+    """Processes that each begin anew."""
+    return multiprocessing.get_context("spawn").Pool(processes)
 
 
 def put(path: Path, text: str) -> None:
@@ -212,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise PtychonError(f"no cell's name contains {given.cells!r}")
     given.output.mkdir(parents=True, exist_ok=True)
     tasks, results = [(cell, seed) for cell in chosen for seed in range(given.trials)], {cell: [] for cell in chosen}
-    with multiprocessing.get_context("spawn").Pool(given.processes) as pool:
+    with pool_of(given.processes) as pool:
         for (cell, seed), row in zip(tasks, pool.imap(trial, tasks), strict=True):
             if row is not None:
                 results[cell].append(row)
@@ -220,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = list(results.items())
     rows = table(found, given.trials)
     picture(found).savefig(given.output / "figure.png", dpi=150)
-    write([{n: row.get(n, "") for n in max(rows, key=len)} for row in rows], given.output / "coverage.csv")
+    write([{n: row.get(n, "") for n in max(rows, key=len)} for row in rows], given.output / "calibration.csv")
     show([{n: row.get(n, "") for n in max(rows, key=len)} for row in rows])
     if given.write is not None:
         put(given.write, markdown(rows))

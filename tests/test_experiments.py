@@ -101,3 +101,27 @@ def test_bad_input_is_one_sentence(
     with pytest.raises(SystemExit) as stopped:
         experiment.common.command(lambda: experiment.main(arguments))
     assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("experiment", ["calibration"], indirect=True)
+def test_calibration_of_a_cell_goes_into_a_page(
+    experiment: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One bright cell with the probe known: bars that cover, in the table of a page between its marks."""
+    assert len(experiment.cells()) <= 40
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{experiment.BEGIN}\nstale\n{experiment.END}\nafter\n")
+    monkeypatch.setattr(experiment, "cells", lambda: [experiment.Cell("bright", dose=1e6, overlap=0.6)])
+    monkeypatch.setattr(experiment, "pool_of", lambda processes: experiment.ThreadPool(processes))
+    experiment.main(["--trials", "1", "--processes", "1", "--write", str(page), "-o", str(tmp_path / "out")])
+    text = page.read_text()
+    assert "stale" not in text
+    assert text.startswith("before")
+    assert text.endswith("after\n")
+    (row,) = table(tmp_path / "out" / "calibration.csv")
+    assert abs(float(row["68.3 %"]) - 68.3) < 5
+    assert row["holds %"] == "100"
+    assert (tmp_path / "images" / "coverage.png").is_file()
+    with pytest.raises(PtychonError, match="contains 'nothing'"):
+        experiment.main(["--cells", "nothing"])
+    capsys.readouterr()
