@@ -21,6 +21,7 @@ SMALL = {
     "blind": ["--size", "128", "--frame", "32", "--points", "4", "--steps", "6", "8"],
     "uncertainty": ["--size", "160"],
     "cramer_rao": ["--size", "24", "--samples", "4"],
+    "transition": ["--size", "48", "--frame", "16", "--steps", "5", "8", "--doses", "100"],
 }
 
 
@@ -61,11 +62,49 @@ def test_writes_table_and_figure(experiment: ModuleType, tmp_path: Path, capsys:
     if experiment.__name__ == "cramer_rao":
         assert len(rows) == len(experiment.CASES)
         assert all(float(row["EP/bound"]) > 0.7 and float(row["Laplace bar/actual"]) > 0.3 for row in rows)
+    if experiment.__name__ == "transition":
+        assert len(rows) == 2 * 5
+        assert {row["method"] for row in rows} == set(experiment.METHODS)
+        trials = table(tmp_path / "new/folder/trials.csv")
+        for trial in trials:
+            near = float(trial["error_db"]) > float(trial["allowed_db"]) - experiment.WITHIN
+            assert near == (trial["success"] == "1")
+        assert sum(int(row["success"]) for row in rows) == sum(int(trial["success"]) for trial in trials)
+        assert len(table(tmp_path / "new/folder/transitions.csv")) == 5
     if experiment.__name__ == "uncertainty":
         assert len(rows) == len(experiment.CASES) + 1
         assert rows[-1]["case"] == "if the error bars were true"
         assert all(0 <= float(row["50 %"]) <= float(row["95 %"]) <= 100 for row in rows)
         assert table(tmp_path / "new/folder/histograms.csv")[0].keys() >= {"u", "expected"}
+
+
+@pytest.mark.parametrize("experiment", ["halves"], indirect=True)
+def test_halves_of_a_simulated_scan(experiment: ModuleType, tmp_path: Path) -> None:
+    experiment.main(["--modes", "1", "2", "--kinds", "counts", "--epochs", "10", "--backend", "numpy", "-o", str(tmp_path)])
+    one, two = table(tmp_path / "table.csv")
+    assert (one["modes"], two["modes"]) == ("1", "2")
+    assert 0.5 < float(one["mean square"]) < 2
+    assert float(one["0.5"]) < float(one["0.9"]) < float(one["0.95"]) <= 1
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(PtychonError, match="must be 1, 2 or 3"):
+        experiment.main(["--modes", "4"])
+
+
+@pytest.mark.parametrize("experiment", ["transition"], indirect=True)
+def test_transition_is_found_where_it_is(experiment: ModuleType) -> None:
+    """Runs drawn from a known law: the interval holds its middle about as often as is said."""
+    rng, ratios = np.random.default_rng(0), np.repeat(np.linspace(2, 5, 7), 10)
+    inside = []
+    for _ in range(40):
+        found = experiment.transition(ratios, rng.random(len(ratios)) < 1 / (1 + np.exp(-(ratios - 3.3) / 0.3)))
+        inside.append(found.low <= 3.3 <= found.high)
+        assert found.low < found.middle < found.high < found.low + 1.5
+    assert np.mean(inside) >= 0.85
+    clear = experiment.transition([2, 2, 3, 3], [False, False, True, True])
+    assert clear.middle == pytest.approx(2.5, abs=0.05)
+    assert clear.low < 2.5 < clear.high
+    assert str(experiment.transition([2, 3], [True] * 2)).startswith("below")
+    assert str(experiment.transition([2, 3], [False] * 2)).startswith("above")
 
 
 @pytest.mark.parametrize("experiment", ["blind"], indirect=True)
