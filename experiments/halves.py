@@ -1,4 +1,4 @@
-"""Are the error bars of measured data true? Two halves of a scan, by positions and by counts, with one probe mode and with more.
+"""Are the error bars of measured data true? Two halves of a scan, by positions and by counts, with one probe mode or more.
 
 Each half is reconstructed from the start by rPIE, then by Ptycho-EP (one mode) and the joint posterior, the probe free. The
 halves are laid on each other and their difference compared with their bars (`ptychon.uncertainty.halves`). Further modes start
