@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+EXPERIMENTS = sorted((ROOT / "experiments").glob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
@@ -115,7 +116,8 @@ def test_every_flag_exists(page: Path) -> None:
         if isinstance(parameter, click.Option)
         for flag in [*parameter.opts, *parameter.secondary_opts]
     }
-    known |= {flag for p in EXAMPLES for flag in re.findall(r'add_argument\("(--[\w-]+)"', p.read_text(encoding="utf-8"))}
+    scripts = "\n".join(p.read_text(encoding="utf-8") for p in [*EXAMPLES, *EXPERIMENTS])
+    known |= set(re.findall(r'add_argument\("(--[\w-]+)"', scripts))
     said = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", page.read_text(encoding="utf-8")))
     assert said <= known, f"{page.name} mentions {said - known}"
 
