@@ -130,12 +130,12 @@ def draws_of(result: Result, seed: int = 0) -> tuple[ComplexArray, bool]:
         return draws, True
     if result.object_std is None:
         raise PtychonError(
-            f"the result of engine {result.engine!r} has no error bars; engine 'posterior', started from it, makes them"
+            f"the result of engine {result.engine!r} has no error bars; ptychon uncertainty RESULT --method ep makes them"
         )
     warnings.warn(
         "the result has a standard deviation of each pixel but no draws of the posterior: errors of pixels are taken as "
         "independent, which they are not; bars of means and of slow changes may be much too small "
-        "(engine 'posterior', started from this result, makes draws)",
+        "(ptychon uncertainty RESULT --method ep makes draws)",
         PtychonWarning,
         stacklevel=3,
     )

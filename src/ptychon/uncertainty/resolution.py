@@ -42,7 +42,7 @@ class Resolution:
         Full period (px or m) at which the correlation falls below 1/2, and below sqrt(1/2): one bit of information in each
         Fourier coefficient, as much error as signal. inf where it is nowhere above.
     half_interval, one_bit_interval : (low, high) float
-        68.3 %, from the scatter of the draws.
+        From the scatter of the draws, 68.3 % of them; what the learned spectrum has wrong is not in it.
     nyquist_limited : bool
         Whether the correlation stays above 1/2: the two pixels of Nyquist are then the limit.
     unit : {"px", "m"}
