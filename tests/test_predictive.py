@@ -224,6 +224,10 @@ def test_the_command_flags_and_cleans(tmp_path, capsys, monkeypatch):
     assert json.loads(capsys.readouterr().out)["clean"]
     assert main(["check", "clean_posterior.h5", "-q"]) == 0
     assert not capsys.readouterr().out
+    bars = ["clean_posterior.h5", "--method", "ep", "--known-probe", "--no-twin", "-q", "-o", "bars.h5", "--backend", "numpy"]
+    assert main(["uncertainty", *bars]) == 0
+    assert main(["check", "bars.h5", "--json"]) == 0  # its data are found
+    assert main(["measure", "bars.h5", "--resolution", "-q"]) == 0
     for arguments, said in (
         (["--clean", "scan.cxi"], "file with the data"), (["-o", "x.txt"], "must be named .json"),
         (["--false-alarm", "2"], "between 0 and 1"), (["--clean", "x.png"], "must be named .cxi"),

@@ -94,7 +94,10 @@ def uncertainty(
     elif method == "laplace":
         whole = _refined(problem, whole, posterior)
     how = {"method": method, "free_probe": free, "refine": refine, "of": Path(result).name}
-    save_posterior(place, replace(whole, settings=dict(whole.settings) | {"uncertainty": how}), posterior)
+    # a run of its own knows nothing of the file that the scan is in
+    settings = dict(found.settings) | dict(whole.settings) | {"uncertainty": how}
+    provenance = dict(found.provenance) | dict(whole.provenance)
+    save_posterior(place, replace(whole, settings=settings, provenance=provenance), posterior)
     numbers = numbers_of(posterior, found) | {"result": str(place)}
     if as_json:
         click.echo(json.dumps(numbers))
