@@ -135,6 +135,9 @@ def test_ep_goes_on_from_there(folder, capsys):
     assert "on a twin of these data" in " ".join(out.split())
     new = load_result(place / "scan_rpie_ep.h5")
     assert new.engine == "posterior"
+    old = load_result(place / "scan_rpie.h5")
+    assert new.settings["input"] == old.settings["input"]
+    assert new.provenance["input_sha256"] == old.provenance["input_sha256"]
     assert new.epochs > 60
     assert load_posterior(place / "scan_rpie_ep.h5").method == "ep"
     held = run(capsys, place / "scan_rpie.h5", "-m", "ep", "-n", 5, "--known-probe", "--no-twin", "-o", place / "held.h5", "-q")
