@@ -168,9 +168,7 @@ def _ep(problem: Problem, found: Result, free: bool, options: dict[str, Any], te
     chosen = {name: options[name] for name in ("noise_variance", "backend", "seed", "draws")}
     sweeps = options["epochs"] or SWEEPS
     whole, posterior, _ = joint(problem, found, free_probe=free, sweeps=sweeps, check=options["twin"], tell=tell, **chosen)
-    # where the data are, and how they were prepared, is as it was
-    settings, provenance = dict(found.settings) | dict(whole.settings), dict(found.provenance) | dict(whole.provenance)
-    return replace(whole, settings=settings, provenance=provenance), posterior
+    return whole, posterior
 
 
 _METHODS = {"laplace": _laplace, "bootstrap": _bootstrap, "ep": _ep}
