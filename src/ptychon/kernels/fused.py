@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -24,7 +24,7 @@ _NO_TRANSFER = np.zeros((1, 1), np.complex64)
 
 
 class Kept:
-    """The known probe at every shift and its weights, from one pass to the next of the same problem."""
+    """The probe at every shift and, where it is known, its weights, from one pass to the next of the same problem."""
 
     def __init__(self) -> None:
         self._entry: tuple[Any, ...] | None = None
@@ -37,11 +37,20 @@ class Kept:
         entry = self._entry
         if entry is not None and entry[0]() is problem and entry[1] == weights and np.array_equal(entry[2], state.probe):
             return entry[3], entry[4]
-        probes = _shifted(state, problem, ctx)
+        probes = self.shifted(state, problem, ctx)
         factor = np.empty((len(probes), *probes.shape[2:]), np.float32)
         _numba_pie.object_weights(probes, *weights, factor)
         self._entry = weakref.ref(problem, self._forget), weights, state.probe.copy(), probes, factor
         return probes, factor
+
+    def shifted(self, state: Any, problem: Any, ctx: Any) -> Array:
+        """(U, K, P, Q) alone: the difference map begins a pass with the probe that it ended the last one with."""
+        entry = self._entry
+        if entry is not None and entry[0]() is problem and np.array_equal(entry[2], state.probe):
+            return cast(Array, entry[3])
+        probes = _shifted(state, problem, ctx)
+        self._entry = weakref.ref(problem, self._forget), None, state.probe.copy(), probes, None
+        return probes
 
 
 def find(engine: Any, problem: Any, batches: Any, threads: int, kept: Kept) -> Step | None:
@@ -51,7 +60,7 @@ def find(engine: Any, problem: Any, batches: Any, threads: int, kept: Kept) -> S
     if engine.name == "ep":
         return lambda *a: _ep(engine, *a, apart=apart, threads=1 if one_by_one else threads)
     if engine.name == "dm":
-        return (lambda *a: _difference_map(engine, *a, threads=threads)) if engine.beta == 1 else None
+        return (lambda *a: _difference_map(engine, *a, kept=kept, threads=threads)) if engine.beta == 1 else None
     if engine.name in ("pie", "epie", "rpie"):
         if one_by_one or (apart and not engine.moves_probe):
             return lambda *a: _iterative(engine, *a, kept=kept, threads=1 if one_by_one else threads)
@@ -212,7 +221,9 @@ def _each(pool: ThreadPoolExecutor, function: Callable[..., Any], arguments: lis
     return [task.result() for task in [pool.submit(function, *a) for a in arguments]]
 
 
-def _difference_map(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, threads: int) -> tuple[Any, Any]:
+def _difference_map(
+    engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, kept: Kept, threads: int
+) -> tuple[Any, Any]:
     from ..engines.base import Report
 
     measure, moves = state.epoch % engine.residual_every == 0, engine.probe_moves_at(state.epoch)
@@ -220,7 +231,7 @@ def _difference_map(engine: Any, state: Any, problem: Any, batches: Any, ctx: An
     # sorted by shift, so that the probe's way back costs one FFT a distinct shift
     parts = [p for p in np.array_split(np.argsort(problem.shift_index, kind="stable"), threads) if len(p)]
     with ThreadPoolExecutor(len(parts)) as pool:
-        probes = _shifted(state, problem, ctx)
+        probes = kept.shifted(state, problem, ctx)
         low, box = _numba.scan_box(problem.corners, problem.frame_shape)
         near = problem.shift_index, problem.corners - low
         for _ in range(engine.overlap_passes if moves else 1):
@@ -243,7 +254,7 @@ def _difference_map(engine: Any, state: Any, problem: Any, batches: Any, ctx: An
             force, total = ctx.backend.ifft2(spectra.sum(axis=0)), weight.sum(axis=0)
             share = engine.probe_inertia
             state.probe = state.probe + force / ((1 - share) * total + share * total.max())
-            probes = _shifted(state, problem, ctx)
+            probes = kept.shifted(state, problem, ctx)
         data = problem.amplitude, problem.mask
         rest = engine.noise_power(problem), *_transfer(problem), measure
         jobs = [(state.waves, state.object, probes, *scan, *data, part, *rest) for part in parts]
