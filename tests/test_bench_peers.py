@@ -235,12 +235,12 @@ def test_scan_is_what_it_says(bench):
 @pytest.mark.slow
 def test_ptychon_runs_under_the_same_clock(bench, tmp_path):
     """Its adapter, as it is run beside the others."""
-    report = compare(["ptychon:rpie", "ptychon:ep"], [1], tmp_path, passes=24, seconds=60, bench=bench)
+    report = compare(["ptychon:rpie", "ptychon:ep"], [1], tmp_path, passes=64, seconds=60, bench=bench)
     for row in report["rows"]:
         assert "failed" not in row, row.get("failed")
-        assert row["passes"] == 24
+        assert row["passes"] == 64
         assert row["R"] < 0.3
-    assert report["rows"][1]["settings"]["rPIE passes first"] == 20
+    assert report["rows"][1]["settings"]["difference map passes first"] == 60
 
 
 def test_command(fake, bench, monkeypatch, capsys):

@@ -30,6 +30,15 @@ def test_damaged_files_give_one_sentence(tmp_path):
     assert ends.get("refused", 0) > 5
 
 
+@pytest.fixture
+def interruptible():
+    """A shell that starts the tests in the background has them ignore this signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_crash_of_the_library_is_named(tmp_path):
     path = tmp_path / "a.h5"
     path.write_bytes(b"x")

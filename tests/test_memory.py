@@ -15,7 +15,7 @@ from ptychon.engines import Context, make, registry
 from ptychon.kernels._cupy_far import group_frames
 from ptychon.kernels._cupy_fused import memory
 from ptychon.kernels._cupy_launch import GROUP, LEAST_BLOCK
-from ptychon.kernels._memory import Memory, Shapes, needed, planned
+from ptychon.kernels._memory import NEAR_ONLY, Memory, Shapes, needed, planned
 from ptychon.reconstruct import iterate, reconstruct
 from ptychon.schedule import Schedule
 from test_cuda import far_backend, host_backend
@@ -23,12 +23,14 @@ from test_cuda import far_backend, host_backend
 GB = 10**9
 #: 100,000 frames of 256 x 256: 26 GB of amplitudes, and 52 GB of waves or messages.
 MANY = Shapes(frames=100_000, frame=(256, 256), object=(6000, 6000))
+#: Engines that can leave their frames on the host.
+STREAMING = [name for name in registry if name not in NEAR_ONLY]
 LAUNCHER = {"block_bytes": LEAST_BLOCK, "group_bytes": GROUP}
 
 
 @pytest.mark.parametrize("masks", [1, 100_000])
 @pytest.mark.parametrize("shifts", [1, 256])
-@pytest.mark.parametrize("name", list(registry))
+@pytest.mark.parametrize("name", STREAMING)
 def test_a_hundred_thousand_frames_fit_into_24_gb(name, shifts, masks):
     """Everything that is on the device at a time: with a mask for each frame (6.6 GB) and 256 shifted probes too."""
     shapes = replace(MANY, shifts=shifts, masks=masks)
@@ -44,7 +46,7 @@ def test_a_hundred_thousand_frames_fit_into_24_gb(name, shifts, masks):
     assert "stay on the host" in plan.line()
 
 
-@pytest.mark.parametrize("name", list(registry))
+@pytest.mark.parametrize("name", STREAMING)
 def test_frames_stay_on_the_device_where_they_fit(name):
     stack = 0 if name in ("pie", "epie", "rpie") else 2
     plan = planned(name, MANY, 200 * GB, **LAUNCHER)
@@ -77,7 +79,7 @@ def test_what_does_not_fit_is_refused_with_both_numbers():
 
 @pytest.mark.parametrize("far", [False, True])
 @pytest.mark.parametrize("kind", ["sequential", "minibatch", "parallel"])
-@pytest.mark.parametrize("name", list(registry))
+@pytest.mark.parametrize("name", STREAMING)
 def test_plans_take_no_more_than_was_said(name, kind, far):
     """Working arrays and groups after some passes, against what the shapes gave."""
     modes = 1 if name in ("ep",) else 2
@@ -144,3 +146,10 @@ def test_running_out_of_memory_in_the_first_state_is_a_sentence():
             PtychonError, match=rf"out of memory \(.* 52,428,800,000 bytes\).* {name} holds .* use rpie or epie"
         ):
             reconstruct(case.problem, name, epochs=1, backend=backend, object=case.object, probe=case.probe)
+
+
+def test_the_joint_posterior_says_that_it_cannot_stream():
+    """Waves, messages and frames, 24 bytes a pixel and mode and 5 more: on the device or not at all."""
+    with pytest.raises(PtychonError, match=r"needs 1[67]\d\.\d\d GB on the GPU"):
+        planned("posterior", MANY, 24 * GB, **LAUNCHER)
+    assert not planned("posterior", MANY, 200 * GB, **LAUNCHER).far

@@ -308,7 +308,10 @@ def _expectation_propagation(engine: Any, problem: Problem, O: Array, P: Array) 
     corners, offset = problem.corners, np.float32(engine.offset(problem))
     y = np.sqrt(problem.amplitude**2 + offset) if offset else problem.amplitude
     v = float(engine.noise_variance or (0.25 if problem.counting else problem.noise_variance or 0))
-    prior = 1 / (engine.object_variance or 1.0)
+    light = np.zeros(O.shape, np.float32)
+    for window in windows(light, corners, P.shape):
+        window += abs2(P)
+    prior = 1 / (engine.object_variance or max(1.0, float((light * np.abs(O) ** 2).sum() / light.sum())))
     messages = np.stack([P * window for window in windows(O, corners, P.shape)])
     g = np.full(len(corners), 1 / (y**2).mean(dtype=np.float64), np.float32)
     precision, natural = np.empty(O.shape, np.float32), np.empty_like(O)

@@ -25,7 +25,7 @@ from .noise import noise_of
 
 #: Largest deviation of the twin's coverage, range of its temperature, and largest misfit of the data relative to that of the
 #: twin's, for bars that hold.
-TOLERANCE, COOL, HOT, MISFIT = 0.05, 0.6, 1.6, 1.03
+TOLERANCE, COOL, HOT, MISFIT = 0.05, 0.6, 1.6, 1.05
 #: Largest share of the variance that may be the prior's alone.
 ASSUMED = 0.5
 #: Largest translation (px) between the twin's reconstruction and its truth.

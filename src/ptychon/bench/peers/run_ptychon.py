@@ -46,12 +46,12 @@ def start(problem: Given, algorithm: str, passes: int) -> Run:
     # as `reconstruct` does: EM finds an unknown probe only slowly
     warm = min(WARM_PASSES, passes - 1) if algorithm == "ep" else 0
 
-    for name in {algorithm, "rpie"} if warm else {algorithm}:
+    for name in {algorithm, "dm"} if warm else {algorithm}:
         warm_up(local, made(name, passes), ctx)
 
     def loop(after: Callable[[], None]) -> None:
         if warm:
-            some("rpie", warm, after)
+            some("dm", warm, after)
         some(algorithm, passes - warm, after)
 
     def state() -> tuple[Any, Any]:
@@ -59,7 +59,7 @@ def start(problem: Given, algorithm: str, passes: int) -> Run:
 
     settings = {name: value for name, value in asdict(made(algorithm, passes)).items() if isinstance(value, (int, float, str))}
     if algorithm == "ep":
-        settings["rPIE passes first"] = warm
+        settings["difference map passes first"] = warm
     return Run(loop, state, settings, ("ptychon", "numba", "rocket-fft"), warm)
 
 
