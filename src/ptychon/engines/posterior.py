@@ -36,6 +36,8 @@ from .linear import Change, Linear
 RINGS, OCTAVES, FIRST_OCTAVE = 10, 14, -4
 #: Least precision of a message relative to the cavity's, and least variance of a class relative to the noise.
 LEAST_GAIN, LEAST_VARIANCE = 1e-3, 1e-4
+#: Least precision that the preconditioner gives a probe pixel, relative to the largest.
+PRECONDITION_FLOOR = 1e-2
 #: Width in object pixels over which the factor of the variance is smooth.
 SMOOTH = 3.0
 #: Illumination, relative to its maximum, from which an object pixel is lit.
@@ -66,6 +68,7 @@ class PosteriorState(State):
     draw, draw_probe : (H, W) and (K, P, Q) complex64
         The last draw.
     draws : (S, H, W) complex64
+        Those that are kept.
     noise_variance, damping, change : 0-d float32
         v, the damping d in force, and the last relative change of the object.
     """
@@ -244,8 +247,9 @@ class Posterior:
         state.epoch += 1
         # each pixel's own share in its estimate has used up part of its misfit
         free = found[0, :-1].sum() - 2 * (state.sites[1, :-1] * found[2, :-1]).sum()
+        misfit = comm.sum(misfit)
         chi2 = misfit / xp.maximum(free, 1) / state.noise_variance
-        return state, Report(comm.sum(misfit), {"change": change, "chi2": chi2, "noise_variance": state.noise_variance})
+        return state, Report(misfit, {"change": change, "chi2": chi2, "noise_variance": state.noise_variance})
 
     def estimate(self, state: PosteriorState, ctx: Context) -> Estimate:
         """The mean, and bars from the draws that were kept (the last one where there are none yet)."""
@@ -383,10 +387,6 @@ class Posterior:
         total = xp.bincount(state.classes.reshape(-1), minlength=state.sites.shape[1])
         dose = (total * state.sites[0]).sum() / total.sum() * state.light
         return stationary.variance_left(dose, state.spectrum, state.ring_size, xp)
-
-
-#: Least precision that the preconditioner gives a probe pixel, relative to the largest.
-PRECONDITION_FLOOR = 1e-2
 
 
 def _white(rng: Any, shape: tuple[int, ...], xp: Any) -> Array:

@@ -198,7 +198,7 @@ def _normal(xp: Any, r0: Array, y: Array, v0: Array, v: float) -> tuple[Array, A
     low = xp.maximum(peak - RANGE * deviation, 0)
     width = xp.maximum(peak, 0) + RANGE * deviation - low
     beta = 2 * r0 / v0
-    total, first, second, distance, turned = (xp.zeros_like(r0) for _ in range(5))
+    total, first, second, distance = (xp.zeros_like(r0) for _ in range(4))
     for node, weight in zip(NODES, WEIGHTS, strict=True):
         r = low + width * (0.5 + 0.5 * node)
         # relative to the value at the peak, and at zero where the peak is below
@@ -210,7 +210,6 @@ def _normal(xp: Any, r0: Array, y: Array, v0: Array, v: float) -> tuple[Array, A
         first += p * r * bessel_quotient(xp, xp.maximum(beta * r, 1e-12), 1)
         second += p * r * r
         distance += p * (y - r) ** 2
-        turned += p * r
     rho, power = first / total, second / total
     across = xp.where(r0 > 1e-6 * xp.sqrt(v0), 0.5 * v0 * rho / xp.maximum(r0, 1e-30), 0.5 * power)
     return rho, xp.maximum(power - rho**2 - across, 1e-6 * v0), across, distance / total
