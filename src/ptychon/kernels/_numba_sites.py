@@ -83,51 +83,54 @@ def _rician(r0: float, y: float, v0: float, v: float, K: int) -> tuple[float, fl
 
 
 @inner
-def _normal(r0: float, y: float, v0: float, v: float) -> tuple[float, float, float, float]:
+def _normal(r0: float, y: float, v0: float, v: float, K: int) -> tuple[float, float, float, float]:
     s2 = v0 * v / (v0 + 2 * v)
     deviation = math.sqrt(s2)
     peak = (v0 * y + 2 * v * r0) / (v0 + 2 * v)
     beta = 2 * r0 / v0
-    if peak > BRIGHT * deviation and beta * peak > BRIGHT * BRIGHT:
-        # p(r) ~ r^(1/2) exp(-(r - peak)^2/2 s^2) there, with I1/I0 = 1 - 1/(2 beta r)
-        mean = peak + 0.5 * s2 / peak
-        rho = mean - 0.5 / beta
+    if y > 0 and peak > BRIGHT * deviation and beta * peak > BRIGHT * BRIGHT:
+        # p(r) ~ r^(K - 1/2) exp(-(r - peak)^2/2 s^2) there, with I_K/I_{K-1} = 1 - (K - 1/2)/(beta r)
+        mean = peak + (K - 0.5) * s2 / peak
+        rho = mean - (K - 0.5) / beta
         across = 0.5 * v0 * rho / r0
         distance = (y - mean) ** 2 + s2
         return rho, s2, across, distance
     low = max(peak - RANGE * deviation, 0.0)
-    width = max(peak, 0.0) + RANGE * deviation - low
+    width = max(peak, 0.0) + (RANGE + 0.5 * (K - 1)) * deviation - low
     below = min(peak, 0.0) ** 2
     total, first, second, distance = 0.0, 0.0, 0.0, 0.0
     for i in range(16):
         r = low + width * (0.5 + 0.5 * _NODES[i])
-        p = _WEIGHTS[i] * r * math.exp(0.5 * (below - (r - peak) ** 2) / s2) * _i0e(beta * r)
+        x = max(beta * r, 1e-12)
+        p = _WEIGHTS[i] * r * math.exp(0.5 * (below - (r - peak) ** 2) / s2) * _i0e(x)
+        for order in range(1, K):
+            p *= r * _quotient(x, order)
         if y <= 0:
             t, factor = 1 / (1 + 0.3275911 * r / math.sqrt(2 * v)), 0.0
             for j in range(5, -1, -1):
                 factor = factor * t + _ERFCX[j]
             p *= factor
         total += p
-        first += p * r * _quotient(max(beta * r, 1e-12), 1)
+        first += p * r * _quotient(x, K)
         second += p * r * r
         distance += p * (y - r) ** 2
     rho, power = first / total, second / total
-    across = 0.5 * v0 * rho / r0 if r0 > 1e-6 * math.sqrt(v0) else 0.5 * power
-    return rho, max(power - rho * rho - across, 1e-6 * v0), across, distance / total
+    across = 0.5 * v0 * rho / r0 if r0 > 1e-6 * math.sqrt(v0) else 0.5 * power / K
+    return rho, max(power - rho * rho - (2 * K - 1) * across, 1e-6 * v0), across, distance / total
 
 
 @inner
 def _counts(r0: float, n: float, v0: float, K: int) -> tuple[float, float, float, float]:
-    if K > 1 or n > FEW_COUNTS:
-        rho, along, across, _ = _rician(r0, math.sqrt(n + ANSCOMBE), v0, ROOT_VARIANCE, K)
+    if n > FEW_COUNTS:
+        rho, along, across, _ = _rician(r0, math.sqrt(n + ANSCOMBE + 0.5 * (K - 1)), v0, ROOT_VARIANCE, K)
         return rho, along, across, ROOT_VARIANCE
     x = max(r0 * r0 / (v0 * (1 + v0)), 1e-8)
-    q = 1 + x
+    q = K + x
     for m in range(1, int(n) + 1):
-        q = (2 * m + 1 + x - m / q) / (m + 1)
-    gain, power = (n + 1) * (q - 1) / (x * (1 + v0)), (n + 1) * q * v0 / (1 + v0)
+        q = (2 * m + K + x - (m + K - 1) / q) / (m + 1)
+    gain, power = ((n + 1) * q - n - K) / (x * (1 + v0)), (n + 1) * q * v0 / (1 + v0)
     across = 0.5 * v0 * gain
-    return gain * r0, max(power - (gain * r0) ** 2 - across, 1e-6 * v0), across, ROOT_VARIANCE
+    return gain * r0, max(power - (gain * r0) ** 2 - (2 * K - 1) * across, 1e-6 * v0), across, ROOT_VARIANCE
 
 
 @jit
@@ -153,8 +156,8 @@ def _site_moments(
                 r0, v0, a = math.sqrt(power) / g_c, 1 / g_c, np.float64(amplitude[b, r, c])
                 if kind == 2:
                     rho, along, across, noise = _counts(r0, np.rint(a * a), v0, K)
-                elif kind == 1 and K == 1:
-                    rho, along, across, noise = _normal(r0, a, v0, v)
+                elif kind == 1:
+                    rho, along, across, noise = _normal(r0, a, v0, v, K)
                 else:
                     rho, along, across, noise = _rician(r0, a, v0, v, K)
                 ratio[b, r, c] = rho / max(r0, 1e-30)

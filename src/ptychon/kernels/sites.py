@@ -11,10 +11,11 @@ By symmetry the posterior mean is rho along z_c, and the posterior variance has 
 
     "rician"   y = |z + w|, w ~ CN(0, 2v): with kappa = 2 y |z_c|/(v0 + 2v) and A = I_K(kappa)/I_{K-1}(kappa),
                rho = (v0 y A + 2 v |z_c|)/(v0 + 2v),  Var along = v0 v/(v0 + 2v) + (v0 y/(v0 + 2v))^2 dA/dkappa
-    "normal"   y = max(|z| + w, 0), w ~ N(0, v) real, one mode: by quadrature over |z|
-    "counts"   n ~ Poisson(|z|^2), one mode: with x = |z_c|^2/(v0 (1 + v0)) and the Laguerre ratio q_n = L_{n+1}(-x)/L_n(-x),
-               rho = |z_c| (n + 1)(q_n - 1)/(x (1 + v0)),  E|z|^2 = (n + 1) q_n v0/(1 + v0);
-               above 16 counts "rician" with y = sqrt(n + 3/8), v = 1/4 (Anscombe 1948)
+    "normal"   y = max(|z| + w, 0), w ~ N(0, v) real: by quadrature over r = |z|, whose density without the data is
+               r^K I_{K-1}(2 r |z_c|/v0) exp(-(r^2 + |z_c|^2)/v0); of r, I_K/I_{K-1} lies along z_c
+    "counts"   n ~ Poisson(|z|^2): with x = |z_c|^2/(v0 (1 + v0)) and the Laguerre ratio q_n = L_{n+1}(-x)/L_n(-x), L_n of the
+               order K - 1,  rho = |z_c| [(n + 1) q_n - n - K]/(x (1 + v0)),  E|z|^2 = (n + 1) q_n v0/(1 + v0);
+               above 16 counts "rician" with y^2 = n + 3/8 + (K - 1)/2, v = 1/4 (Anscombe 1948; w has K components there)
 """
 
 from __future__ import annotations
@@ -88,8 +89,8 @@ def site_moments(
     a = amplitude.astype("float64")
     if kind == "counts":
         rho, along, across, noise = _counts(xp, r0, xp.rint(a * a), v0, K)
-    elif kind == "normal" and K == 1:
-        rho, along, across, noise = _normal(xp, r0, a, v0, float(v))
+    elif kind == "normal":
+        rho, along, across, noise = _normal(xp, r0, a, v0, float(v), K)
     else:
         rho, along, across, noise = _rician(xp, r0, a, v0, float(v), K)
     masked = index == C - 1
@@ -192,27 +193,31 @@ def _rician(xp: Any, r0: Array, y: Array, v0: Array, v: float, K: int) -> tuple[
     return rho, base + square * slope, base + square * A / kappa, noise
 
 
-def _normal(xp: Any, r0: Array, y: Array, v0: Array, v: float) -> tuple[Array, Array, Array, Array]:
+def _normal(xp: Any, r0: Array, y: Array, v0: Array, v: float, K: int) -> tuple[Array, Array, Array, Array]:
     deviation = xp.sqrt(v0 * v / (v0 + 2 * v))
     peak = (v0 * y + 2 * v * r0) / (v0 + 2 * v)
     low = xp.maximum(peak - RANGE * deviation, 0)
-    width = xp.maximum(peak, 0) + RANGE * deviation - low
+    # r^(2K - 1) moves what counts upwards where the peak is near zero
+    width = xp.maximum(peak, 0) + (RANGE + 0.5 * (K - 1)) * deviation - low
     beta = 2 * r0 / v0
     total, first, second, distance = (xp.zeros_like(r0) for _ in range(4))
     for node, weight in zip(NODES, WEIGHTS, strict=True):
         r = low + width * (0.5 + 0.5 * node)
         # relative to the value at the peak, and at zero where the peak is below
         log = 0.5 * (xp.minimum(peak, 0) ** 2 - (r - peak) ** 2) / deviation**2
-        p = weight * r * xp.exp(log) * _i0e(xp, beta * r)
+        x = xp.maximum(beta * r, 1e-12)
+        p = weight * r**K * xp.exp(log) * _i0e(xp, x)
+        for order in range(1, K):
+            p = p * bessel_quotient(xp, x, order)
         # an amplitude of 0 was 0 or anything below: erfc(t) in place of exp(-t^2), t = r/(2v)^1/2 (Abramowitz & Stegun 7.1.26)
         p = xp.where(y > 0, p, p * _horner(ERFCX, 1 / (1 + 0.3275911 * r / (2 * v) ** 0.5)))
         total += p
-        first += p * r * bessel_quotient(xp, xp.maximum(beta * r, 1e-12), 1)
+        first += p * r * bessel_quotient(xp, x, K)
         second += p * r * r
         distance += p * (y - r) ** 2
     rho, power = first / total, second / total
-    across = xp.where(r0 > 1e-6 * xp.sqrt(v0), 0.5 * v0 * rho / xp.maximum(r0, 1e-30), 0.5 * power)
-    return rho, xp.maximum(power - rho**2 - across, 1e-6 * v0), across, distance / total
+    across = xp.where(r0 > 1e-6 * xp.sqrt(v0), 0.5 * v0 * rho / xp.maximum(r0, 1e-30), 0.5 * power / K)
+    return rho, xp.maximum(power - rho**2 - (2 * K - 1) * across, 1e-6 * v0), across, distance / total
 
 
 def _i0e(xp: Any, x: Array) -> Array:
@@ -230,18 +235,16 @@ def _horner(coefficients: tuple[float, ...], x: Array) -> Array:
 
 
 def _counts(xp: Any, r0: Array, n: Array, v0: Array, K: int) -> tuple[Array, Array, Array, Array]:
-    rho, along, across, _ = _rician(xp, r0, xp.sqrt(n + ANSCOMBE), v0, ROOT_VARIANCE, K)
+    rho, along, across, _ = _rician(xp, r0, xp.sqrt(n + ANSCOMBE + 0.5 * (K - 1)), v0, ROOT_VARIANCE, K)
     noise = xp.full_like(r0, ROOT_VARIANCE)
-    if K > 1:
-        return rho, along, across, noise
     x = xp.maximum(r0 * r0 / (v0 * (1 + v0)), 1e-8)
-    q = 1 + x
+    q = K + x
     found = xp.array(q)
     for m in range(1, FEW_COUNTS + 1):
-        q = (2 * m + 1 + x - m / q) / (m + 1)
+        q = (2 * m + K + x - (m + K - 1) / q) / (m + 1)
         found = xp.where(n == m, q, found)
-    gain, power = (n + 1) * (found - 1) / (x * (1 + v0)), (n + 1) * found * v0 / (1 + v0)
+    gain, power = ((n + 1) * found - n - K) / (x * (1 + v0)), (n + 1) * found * v0 / (1 + v0)
     few = n <= FEW_COUNTS
     sideways = 0.5 * v0 * gain
-    forward = xp.maximum(power - (gain * r0) ** 2 - sideways, 1e-6 * v0)
+    forward = xp.maximum(power - (gain * r0) ** 2 - (2 * K - 1) * sideways, 1e-6 * v0)
     return xp.where(few, gain * r0, rho), xp.where(few, forward, along), xp.where(few, sideways, across), noise
