@@ -16,7 +16,8 @@ from rocket_fft import c2c
 from ..types import Array
 from . import reference
 from ._numba_cache import cached
-from ._numba_fft import fft2_small
+from ._numba_fft import NOTHING, fft2_small
+from ._numba_vectors import LINE, ask
 
 F = TypeVar("F", bound=Callable[..., Any])
 f4 = np.float32
@@ -53,7 +54,13 @@ def fft(a: Array, out: Array, forward: bool) -> None:
 @inner
 def fft_within(a: Array, out: Array, forward: bool, top: int, bottom: int) -> None:
     """`fft` where rows outside top..bottom-1 are zero in both arrays (forward) or are not wanted (backward)."""
-    if not fft2_small(a, out, forward, top, bottom):
+    fft_asking(a, out, forward, top, bottom, NOTHING, NOTHING)
+
+
+@inner
+def fft_asking(a: Array, out: Array, forward: bool, top: int, bottom: int, soon: Array, later: Array) -> None:
+    """`fft_within` that meanwhile asks the memory for two arrays, where it can."""
+    if not fft2_small(a, out, forward, top, bottom, soon, later):
         axes = np.array([1, 2])
         c2c(a, out, axes, forward, 1.0 / np.sqrt(a.shape[1] * a.shape[2]), 1)
 
@@ -75,18 +82,21 @@ def multiply_rows(a: Array, b: Array, conjugate: bool) -> None:
 @inner
 def propagate(a: Array, out: Array, transfer: Array, near: bool, forward: bool) -> None:
     """Far field: one FFT. Near field: FFT, times the transfer function (its conjugate backwards), inverse FFT."""
-    propagate_within(a, out, transfer, near, forward, 0, a.shape[1])
+    propagate_within(a, out, transfer, near, forward, 0, a.shape[1], NOTHING, NOTHING)
 
 
 @inner
-def propagate_within(a: Array, out: Array, transfer: Array, near: bool, forward: bool, top: int, bottom: int) -> None:
-    """`propagate` where rows outside top..bottom-1 are zero in both arrays (forward) or are not wanted (backward)."""
+def propagate_within(
+    a: Array, out: Array, transfer: Array, near: bool, forward: bool, top: int, bottom: int, soon: Array, later: Array
+) -> None:
+    """`propagate` where rows outside top..bottom-1 are zero in both arrays (forward) or are not wanted (backward); meanwhile
+    the memory is asked for two arrays that will be wanted."""
     if near:
-        fft_within(a, out, True, top if forward else 0, bottom if forward else a.shape[1])
+        fft_asking(a, out, True, top if forward else 0, bottom if forward else a.shape[1], soon, later)
         multiply_rows(out, transfer, not forward)
         fft_within(out, out, False, 0 if forward else top, a.shape[1] if forward else bottom)
     else:
-        fft_within(a, out, forward, top, bottom)
+        fft_asking(a, out, forward, top, bottom, soon, later)
 
 
 @inner
@@ -107,6 +117,13 @@ def unshift_add(spectrum: Array, ramp_y: Array, ramp_x: Array, out: Array) -> No
             s, o, y = spectrum[k, r], out[k, r], ramp_y[r]
             for c in range(spectrum.shape[2]):
                 o[c] += s[c] * (y * ramp_x[c]).conjugate()
+
+
+@inner
+def ask_row(row: Array) -> None:
+    """Ask the memory for a row that will be wanted."""
+    for n in range(-(-row.nbytes // LINE)):
+        ask(row, n)
 
 
 # ---------------------------------------------------------------- exit wave, modulus

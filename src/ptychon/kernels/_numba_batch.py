@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..types import Array
-from ._numba import ZERO, exit_wave, fft, jit, modulus_change, power_row, propagate, shift_rows
+from ._numba import ONE, ZERO, exit_wave, fft, jit, power_row, shift_rows
+from ._numba_fft import NOTHING
+from ._numba_modulus import modulus_return
 
 
 @jit
@@ -61,9 +63,7 @@ def batch_changes(
         j = frames[i]
         P, y0, x0 = probes[which[i]], corners[j, 0], corners[j, 1]
         exit_wave(O, y0, x0, P, wave, 0, p_)
-        propagate(wave, wave, transfer, near, True)
-        misfit[j] = modulus_change(wave, amplitude[j], mask[j % len(mask)])
-        propagate(wave, wave, transfer, near, False)
+        misfit[j] = modulus_return(wave, amplitude[j], mask[j % len(mask)], transfer, near, 0, p_, -ONE, NOTHING)
         top[:] = ZERO
         for r in range(p_):
             total = light[y0 + r, x0 : x0 + q]

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..types import Array
-from ._numba import ONE, ZERO, fft, inner, jit, modulus_change, propagate, support, unshift_add
+from ._numba import ONE, ZERO, ask_row, fft, inner, jit, modulus_change, propagate, support, unshift_add
+from ._numba_modulus import modulus_return
 
 
 @jit
@@ -21,10 +22,11 @@ def object_sums(
     """num += P* psi_j and den += |P|^2 on the object, for the positions in `order`; rows no probe lights add nothing."""
     q, lit = waves.shape[3], _lit(probes)
     for i in range(len(order)):
-        j = order[i]
+        j, soon = order[i], order[min(i + 1, len(order) - 1)]
         y0, x0, u = corners[j, 0], corners[j, 1], index[j]
         for k in range(waves.shape[1]):
             for r in range(lit[u, 0], lit[u, 1]):
+                ask_row(waves[soon, k, r])
                 n, d = num[y0 + r, x0 : x0 + q], den[y0 + r, x0 : x0 + q]
                 p, w = probes[u, k, r], waves[j, k, r]
                 for c in range(q):
@@ -51,13 +53,14 @@ def probe_sums(
     q = waves.shape[3]
     group, weight = np.zeros_like(spectrum), np.zeros_like(den)
     for i in range(len(order)):
-        j = order[i]
+        j, soon = order[i], order[min(i + 1, len(order) - 1)]
         y0, x0, u = corners[j, 0], corners[j, 1], index[j]
         for r in range(waves.shape[2]):
             o, d = O[y0 + r, x0 : x0 + q], weight[r]
             for c in range(q):
                 d[c] += o[c].real * o[c].real + o[c].imag * o[c].imag
             for k in range(waves.shape[1]):
+                ask_row(waves[soon, k, r])
                 w, g = waves[j, k, r], group[k, r]
                 for c in range(q):
                     g[c] += o[c].conjugate() * w[c]
@@ -95,11 +98,10 @@ def reflect(
             propagate(wave, wave, transfer, near, True)
             total += modulus_change(wave, amplitude[j], mask[j % len(mask)])
         _affine(ONE + ONE, O, y0, x0, probes[u], lit[u], -ONE, waves[j], wave)
-        propagate(wave, wave, transfer, near, True)
-        misfit = modulus_change(wave, amplitude[j], mask[j % len(mask)])
-        share = np.float32(max(0.0, 1.0 - np.sqrt(bounds[j % len(mask)] / max(misfit, 1e-30))))
-        if share > 0:
-            propagate(wave, wave, transfer, near, False)
+        later = waves[order[min(i + 1, len(order) - 1)]]
+        least = bounds[j % len(mask)]
+        misfit = modulus_return(wave, amplitude[j], mask[j % len(mask)], transfer, near, 0, wave.shape[1], least, later)
+        share = np.float32(1.0 - np.sqrt(least / misfit)) if misfit > least else ZERO
         # Pi_F f = f + share change, so psi + (f + share change) - P O = P O + share change
         _affine(ONE, O, y0, x0, probes[u], lit[u], share, wave, waves[j])
     return total

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..types import Array
-from ._numba import ONE, ZERO, f4, inner, jit, propagate
+from ._numba import ONE, ZERO, f4, inner, jit, propagate, propagate_within
 from ._numba_moments import laplace_rows, rician_rows
 from .reference import CAVITY_FLOOR, EXTRINSIC_GAIN, VARIANCE_FLOOR
 
@@ -75,12 +75,12 @@ def message_update(
 def ep_message(
     j: int, precision: Array, natural: Array, phi: Array, g_j: Any, P: Array, y0: int, x0: int, amplitude: Array,
     mask: Array, offset: Any, v: Any, laplace: bool, damping: Any, transfer: Array, near: bool, measure: bool,
-    learn: bool, psi: Array, wave: Array, root: Array, sums: Array,
+    learn: bool, psi: Array, wave: Array, root: Array, sums: Array, later: Array,
 ) -> Any:  # fmt: skip
     """The update of one frame up to its new message, which is a wave - b psi + e phi with precision g_new.
 
     Returns (a, b, e, g_new, g_j), with g_new = 0 where the data taught nothing. `sums` (4,) receives misfit, stabilised
-    misfit, noise (of `laplace`, or if `learn`) and skips.
+    misfit, noise (of `laplace`, or if `learn`) and skips. `later` is the message that will be wanted after this one.
     """
     variance = belief(precision, natural, y0, x0, P, psi[0])
     if measure:
@@ -89,7 +89,7 @@ def ep_message(
     g_b = ONE / variance
     g_c = max(g_b - g_j, _CAVITY * g_b)
     combine(g_b / g_c, psi[0], g_j / g_c, phi)
-    propagate(psi, wave, transfer, near, True)
+    propagate_within(psi, wave, transfer, near, True, 0, psi.shape[1], amplitude, later)
     if laplace:
         v_hat, noise = laplace_rows(wave[0], ONE / g_c, amplitude, offset, mask, v)
     else:
@@ -118,9 +118,10 @@ def ep_visits(
     for i in range(len(order)):
         j = order[i]
         P, y0, x0 = probes[index[j]], corners[j, 0], corners[j, 1]
+        later = messages[order[min(i + 1, len(order) - 1)]]
         new = ep_message(
             j, precision, natural, messages[j], g[j], P, y0, x0, amplitude[j], mask[j % len(mask)], offset, v, laplace,
-            damping, transfer, near, measure, learn, psi, wave, root, sums[j],
+            damping, transfer, near, measure, learn, psi, wave, root, sums[j], later,
         )  # fmt: skip
         if new[3] > 0:
             message_update(precision, natural, y0, x0, P, wave[0], psi[0], messages[j], new)
@@ -142,9 +143,10 @@ def ep_changes(
     for i in range(len(order)):
         j = order[i]
         P, phi = probes[index[j]], messages[j]
+        later = messages[order[min(i + 1, len(order) - 1)]]
         a, b, e, g_new, g_old = ep_message(
             j, precision, natural, phi, g[j], P, corners[j, 0], corners[j, 1], amplitude[j], mask[j % len(mask)],
-            offset, v, laplace, damping, transfer, near, measure, learn, psi, wave, root, sums[j],
+            offset, v, laplace, damping, transfer, near, measure, learn, psi, wave, root, sums[j], later,
         )  # fmt: skip
         out = change[first + i]
         gain[first + i] = ZERO

@@ -16,15 +16,14 @@ from ._numba import (
     fft,
     inner,
     jit,
-    modulus_change,
     peak_power,
     power_row,
-    propagate,
-    propagate_within,
     shift_rows,
     support,
     unshift_add,
 )
+from ._numba_fft import NOTHING
+from ._numba_modulus import modulus_return
 
 
 @jit
@@ -59,9 +58,7 @@ def fixed_probe_sweep(
         wave[:, :top] = 0
         wave[:, bottom:] = 0
         exit_wave(O, y0, x0, probes[u], wave, top, bottom)
-        propagate_within(wave, wave, transfer, near, True, top, bottom)
-        total += modulus_change(wave, amplitude[j], mask[j % len(mask)])
-        propagate_within(wave, wave, transfer, near, False, top, bottom)
+        total += modulus_return(wave, amplitude[j], mask[j % len(mask)], transfer, near, top, bottom, -ONE, NOTHING)
         for r in range(top, bottom):
             o, w = O[y0 + r, x0 : x0 + q], weights[u, r]
             for k in range(probes.shape[1]):
@@ -158,9 +155,7 @@ def moving_probe_sweep(
             p_peak = peak_power(moved)
         here = moved if subpixel else P
         o_peak = exit_wave_peak(O, y0, x0, here, wave, top)
-        propagate(wave, wave, transfer, near, True)
-        total += modulus_change(wave, amplitude[j], mask[j % len(mask)])
-        propagate(wave, wave, transfer, near, False)
+        total += modulus_return(wave, amplitude[j], mask[j % len(mask)], transfer, near, 0, wave.shape[1], -ONE, NOTHING)
         _both_rows(O, y0, x0, here, wave, step, ONE - reg, reg * p_peak, p_step, ONE - p_reg, p_reg * o_peak)
         if subpixel:
             fft(wave, wave, True)

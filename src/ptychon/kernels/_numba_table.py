@@ -8,7 +8,7 @@ import numpy as np
 
 from ..types import Array
 from . import reference
-from ._numba import HALF, ONE, ZERO, fft, jit, modulus_change, scan_box, separable_ramps, shift_rows, unshift_add
+from ._numba import HALF, ONE, ZERO, ask_row, fft, jit, modulus_change, scan_box, separable_ramps, shift_rows, unshift_add
 
 __all__ = [
     "bernoulli_gauss",
@@ -28,8 +28,9 @@ def _message_sums(
 ) -> None:
     q = probes.shape[2]
     for j in range(len(corners)):
-        y0, x0, gj = corners[j, 0], corners[j, 1], g[j]
+        y0, x0, gj, soon = corners[j, 0], corners[j, 1], g[j], min(j + 1, len(corners) - 1)
         for r in range(probes.shape[1]):
+            ask_row(messages[soon, r])
             L, h = precision[y0 + r, x0 : x0 + q], natural[y0 + r, x0 : x0 + q]
             p, m = probes[index[j], r], messages[j, r]
             for c in range(q):
@@ -53,9 +54,10 @@ def _probe_force(
     p_, q = probes.shape[1], probes.shape[2]
     group, weight = np.zeros((1, p_, q), np.complex64), np.zeros((p_, q), np.float32)
     for i in range(len(order)):
-        j = order[i]
+        j, soon = order[i], order[min(i + 1, len(order) - 1)]
         y0, x0, gj = corners[j, 0], corners[j, 1], g[j]
         for r in range(p_):
+            ask_row(messages[soon, r])
             mu, m, f = mean[y0 + r, x0 : x0 + q], messages[j, r], group[0, r]
             for c in range(q):
                 f[c] += gj * (mu[c].conjugate() * m[c])
