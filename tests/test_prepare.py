@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,7 +107,11 @@ def test_corrections():
     data = prepare(scan(frames), Preparation(dark=dark, flat=flat, background=1.0, gain=2.0))
     inside = flat > 0
     relative = np.where(inside, flat / flat[inside].mean(), 1)
-    expected = np.maximum((frames - dark) / relative / 2 - 1, 0)
+    expected = np.maximum((frames - dark) / relative / 2, 0)
+    assert data.background == 1.0  # told, not subtracted
+    plain = prepare(replace(scan(frames), counting=False), Preparation(dark=dark, background=1.0))
+    assert plain.background is None
+    assert np.allclose(np.asarray(plain.patterns), np.maximum(frames - dark - 1, 0), rtol=1e-5)
     assert np.allclose(np.asarray(data.patterns)[:, inside], expected[:, inside], rtol=1e-5)
     assert np.array_equal(data.mask, inside)
     assert data.patterns.dtype == np.float32

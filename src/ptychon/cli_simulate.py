@@ -17,6 +17,7 @@ from .types import PtychonError
 Examples
   ptychon simulate scan.cxi
   ptychon simulate spiral.npz --scan spiral --points 300 --step 6 --counts 1e5 --modes 2
+  ptychon simulate ccd.cxi --counts 1e4 --background 2 --read-noise 1.5
   ptychon simulate low.cxi --amplitude cell --phase texture --counts 2e3 --seed 7
   ptychon simulate real.cxi --wavelength 1.55A --detector-pixel-size 75um --distance 1.24m
   ptychon simulate turned.cxi --orient transpose+negate      then: ptychon orient turned.cxi
@@ -41,6 +42,8 @@ are left in FILE.truth.npz.
 @click.option("--jitter", type=float, default=1.0, show_default=True, help="Of a raster: largest random displacement, pixels.")
 @click.option("--counts", type=float, default=1e6, show_default=True, help="Mean photons or electrons of a frame.")
 @click.option("--noise", type=click.Choice(["poisson", "none"]), default="poisson", show_default=True, help="Of the counts.")
+@click.option("--background", type=float, metavar="COUNTS", help="Mean counts a pixel besides those of the wave.")
+@click.option("--read-noise", type=float, metavar="COUNTS", help="Standard deviation that the electronics add to a pixel.")
 @click.option("--wavelength", type=Quantity("length"), help="With the next two: positions in metres.")
 @click.option("--distance", type=Quantity("length"), help="From sample to detector.")
 @click.option("--detector-pixel-size", type=Quantity("length", pair=True), help="Pixel of the detector; or Y,X.")

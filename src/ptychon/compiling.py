@@ -59,6 +59,8 @@ def warm_up(
     tiny = replace(
         problem,
         amplitude=np.ones((n, p, q), np.float32),
+        counts=None if problem.counts is None else np.ones((n, p, q), np.float32),
+        background=None if problem.background is None else np.ones((1, p, q), np.float32),
         mask=np.ones((1 if len(problem.mask) == 1 else n, p, q), bool),
         # two that overlap and one that stands apart, so that schedules find batches of every kind
         corners=np.array([[0, 0], [1, 1], [p, q]], np.int32),

@@ -42,6 +42,11 @@ class Dataset:
         True if the patterns are counts (Poisson statistics).
     noise_variance : float, optional
         Variance of Gaussian noise on the *amplitude* sqrt(pattern), if it is known and the patterns are not counts.
+    background : float or (P, Q) array, optional
+        Mean counts a pixel that do not come from the wave and are still in the patterns: dark counts, scatter.
+    read_noise : float, optional
+        Standard deviation (counts) of Gaussian noise that the detector's electronics add to each pixel; values may then be
+        negative and not whole.
     object_shape : (H, W), optional
         Size of the object grid (pixels). Without it the smallest grid that holds every window is used.
     probe : (P, Q) or (K, P, Q) complex array, optional
@@ -67,6 +72,8 @@ class Dataset:
     mask: BoolArray | None = None
     counting: bool = True
     noise_variance: float | None = None
+    background: FloatArray | float | None = None
+    read_noise: float | None = None
     object_shape: tuple[int, int] | None = None
     probe: ComplexArray | None = None
     name: str = ""
@@ -109,6 +116,7 @@ class Dataset:
         if self.pixel_size is None:
             self._set("pixel_size", self._derived_pixel_size())
         self._check_mask(shape)
+        self._check_background(shape)
         self._check_probe(shape)
         if self.object_shape is not None:
             self._set("object_shape", (int(self.object_shape[0]), int(self.object_shape[1])))
@@ -160,6 +168,28 @@ class Dataset:
             raise PtychonError("the mask leaves no valid pixel (True means valid): is it inverted?")
         self._set("mask", mask)
 
+    def _check_background(self, shape: tuple[int, ...]) -> None:
+        given = {"background": self.background, "read noise": self.read_noise}
+        for name, value in given.items():
+            if value is not None and (not self.counting or self.noise_variance is not None):
+                why = "whose noise is stated by noise_variance" if self.counting else "that are no counts (counting is false)"
+                raise PtychonError(f"a {name} belongs to patterns that are counts; it was given with patterns {why}")
+        if self.background is not None:
+            b = np.asarray(self.background)
+            if b.dtype.kind not in "uifb" or b.shape not in ((), shape[1:]):
+                raise PtychonError(f"the background has shape {b.shape}; frames are {shape[1:]}: give that shape, or a number")
+            wrong = ~(np.isfinite(b) & (b >= 0))
+            if wrong.any():
+                first = b[wrong].flat[0] if b.ndim else b
+                where = f"in {int(wrong.sum())} pixels" if b.ndim else "counts"
+                raise PtychonError(f"the background is {first:g} {where}; it must be finite and not negative")
+            self._set("background", float(b) if b.ndim == 0 else b.astype(np.float32))
+        if self.read_noise is not None:
+            r = float(self.read_noise)
+            if not (np.isfinite(r) and r >= 0):
+                raise PtychonError(f"the read noise is {r:g} counts; it must be finite and not negative")
+            self._set("read_noise", r)
+
     def _check_probe(self, shape: tuple[int, ...]) -> None:
         if self.probe is None:
             return
@@ -173,8 +203,8 @@ class Dataset:
         self._set("probe", probe.astype(np.complex64))
 
 
-def check_patterns(block: FloatArray, first: int, mask: BoolArray | None) -> None:
-    """Refuse NaN, infinities and negative counts in the valid pixels of a block of frames.
+def check_patterns(block: FloatArray, first: int, mask: BoolArray | None, negative: bool = False) -> None:
+    """Refuse NaN, infinities and (unless read noise makes them) negative counts in the valid pixels of a block of frames.
 
     Parameters
     ----------
@@ -182,11 +212,18 @@ def check_patterns(block: FloatArray, first: int, mask: BoolArray | None) -> Non
     first : int
         Index of the first frame of the block, for the message.
     mask : (P, Q) or (B, P, Q) bool array or None
+    negative : bool
+        Whether negative values are possible.
     """
     valid = np.ones((), bool) if mask is None else mask
     for wrong, what, remedy in (
         (~np.isfinite(block), "not finite", "mask these pixels or drop the frames"),
-        (block < 0, "negative", "subtract less background, clip at zero or mask them"),
+        (
+            (block < 0) & (not negative),
+            "negative",
+            "state the read noise, if that made them; if a background was subtracted, give the data as they were and state the "
+            "background; or mask them",
+        ),
     ):
         wrong = wrong & valid
         if wrong.any():

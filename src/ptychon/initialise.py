@@ -27,6 +27,15 @@ def mean_power(problem: Problem) -> float:
     return float(sum(float((y * y).sum(dtype=np.float64)) for y in problem.amplitude) / len(problem))
 
 
+def wave_power(problem: Problem) -> float:
+    """The same without bias where there is a background: the clipped amplitude has too much of it."""
+    if problem.counts is None:
+        return mean_power(problem)
+    dark = (problem.mask * np.asarray(problem.background)).sum(axis=(1, 2), dtype=np.float64)
+    power = float(np.mean([n.sum(dtype=np.float64) for n in problem.counts]) - dark.mean())
+    return power if power > 0 else mean_power(problem)
+
+
 def scaled_probe(probe: ComplexArray, power: float) -> ComplexArray:
     """The probe times the number that makes sum |P|^2 = `power`, (K, P, Q) complex64."""
     norm = float(np.sum(np.abs(probe.astype(np.complex128)) ** 2))
@@ -41,8 +50,10 @@ def initial_object(problem: Problem, probe: ComplexArray, power: float) -> Compl
 
 def initial_probe(problem: Problem, backend: Backend) -> ComplexArray:
     """A first probe from the mean frame, (1, P, Q) complex64 with sum |P|^2 = mean power. `problem` on the host."""
-    intensity = np.mean(np.square(problem.amplitude, dtype=np.float32), axis=0)
-    power = mean_power(problem)
+    intensity, power = np.mean(np.square(problem.amplitude, dtype=np.float32), axis=0), wave_power(problem)
+    if problem.counts is not None:
+        dark = (problem.mask * np.asarray(problem.background)).mean(axis=0)
+        intensity = np.maximum(np.mean(problem.counts, axis=0) - dark, 0)
     if power <= 0:
         raise PtychonError("all frames are zero in every valid pixel: there is nothing to start from")
     root = np.sqrt(intensity).astype(np.complex64)

@@ -139,6 +139,10 @@ def _table(found: Found, values: Mapping[str, Any], data: Dataset, placed: bool)
     row("positions", f"{len(data)} in {unit}" if placed else None, "--positions-path", "--scan-shape with --step")
     row("geometry", f"{data.geometry} field" if placed else None, "--near-field")
     row("mask", "none: all pixels are taken to be good" if data.mask is None else f"{int((~data.mask).sum())} pixels invalid")
+    if data.background is not None:
+        row("background", f"{float(np.mean(data.background)):.4g} counts a pixel")
+    if data.read_noise is not None:
+        row("read_noise", f"{data.read_noise:.4g} counts")
     modes = 0 if data.probe is None else len(data.probe)
     row("probe", f"{modes} mode{'s' * (modes > 1)}" if modes else "none: one is made from the mean frame")
     for name in sorted(set(found.where) - {r["name"] for r in rows} - {"patterns"}):
@@ -181,13 +185,16 @@ def _frames(data: Dataset, look: Survey) -> tuple[dict[str, Any], list[str]]:
     if facts["empty"]:
         advice.append(f"{facts['empty']} of {len(look.index)} frames looked at are empty: leave them out, say with --frames")
     if look.invalid:
-        advice.append(f"{look.invalid} values are negative or not finite in valid pixels: correct them or mask them")
+        advice.append(
+            f"{look.invalid} values are negative or not finite in valid pixels: correct or mask them, or give --read-noise if "
+            f"that made them"
+        )
     if facts["hot"] or facts["dead"] or facts["saturated"]:
         advice.append(
             f"{facts['hot']} hot, {facts['dead']} dead and {facts['saturated']} saturated pixels are not in the mask: "
             f"add --bad-pixels"
         )
-    if not whole and data.counting and dtype.kind == "f":
+    if not whole and data.counting and dtype.kind == "f" and not data.read_noise:
         advice.append("the frames are not whole numbers: if they are not counts, give --gain, the units per photon or electron")
     if data.geometry == "far" and "centre" in facts:
         off = math.hypot(facts["centre"][0] - p // 2, facts["centre"][1] - q // 2)

@@ -132,6 +132,7 @@ class Orientation:
             patterns=Derived(data.patterns, partial(_turn, self, far), turned, data.patterns.dtype),
             positions=-data.positions if self.negate else data.positions,
             mask=None if data.mask is None else np.ascontiguousarray(self.frames(data.mask, far)),
+            background=self.frames(data.background, far) if isinstance(data.background, np.ndarray) else data.background,
             probe=data.probe.swapaxes(-1, -2) if data.probe is not None and swap else data.probe,
             object_shape=None if swap else data.object_shape,
             pixel_size=pair(data.pixel_size),

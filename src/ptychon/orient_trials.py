@@ -50,6 +50,8 @@ def _cropped(data: Dataset) -> Dataset:
     """The middle of the detector, if it holds nearly all the counts."""
     P, Q = data.frame_shape
     light = data.patterns.sum(axis=0, dtype=float)
+    if data.background is not None:
+        light = np.maximum(light - len(data) * np.asarray(data.background, float), 0)
     p, q = P, Q
     while min(p, q) // 2 >= CROP:
         p, q = p // 2, q // 2
@@ -65,6 +67,7 @@ def _cropped(data: Dataset) -> Dataset:
         data,
         patterns=np.ascontiguousarray(data.patterns[:, rows, columns]),
         mask=None if data.mask is None else data.mask[..., rows, columns],
+        background=data.background[rows, columns] if isinstance(data.background, np.ndarray) else data.background,
         positions=data.positions / scale if size is None else data.positions,
         pixel_size=(size[0] * scale[0], size[1] * scale[1]) if isinstance(size, tuple) else None,
         probe=None if data.probe is None else _coarser(data.probe, (p, q)),

@@ -3,8 +3,10 @@ r"""Preparing frames: corrections, bad pixels, crop, bin; block by block, so tha
 In this order, everything in the orientation of the file:
 
     frames      some of the scan
-    correct     y -> max((y - dark)/(flat gain) - background, 0); dark, flat/<flat> and background frames or numbers, gain the
-                detector's units per photon or electron
+    correct     y -> max((y - dark)/(flat gain), 0), not cut off at 0 where there is read noise; dark and flat/<flat> frames or
+                numbers, gain the detector's units per photon or electron
+    background  of what is counted after that: stated in the data set, for engines that know the noise of counts. Where the
+                patterns are no counts it is subtracted
     bad pixels  hot, dead and saturated ones leave the mask
     crop        a window around the centre; what hangs over the edge is masked
     bin         counts of b x b pixels summed; valid where all of them are
@@ -25,7 +27,7 @@ import numpy as np
 from .dataset import Dataset
 from .lazy import Derived, Frames, Selected, blocks
 from .survey import BadPixels, centre_of_mass, find_bad_pixels, saturation_of, survey
-from .types import Array, PtychonError
+from .types import Array, FloatArray, PtychonError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +38,12 @@ class Preparation:
     ----------
     frames : slice, optional
         Which frames of the scan.
-    dark, background : (P, Q) array or float, optional
-        Subtracted, in units of the detector before and after `flat` and `gain`.
+    dark : (P, Q) array or float, optional
+        Subtracted, in units of the detector before `flat` and `gain`: what it shows without counting anything.
+    background : (P, Q) array or float, optional
+        Mean counts a pixel (after `flat` and `gain`) that do not come from the wave. They stay in the patterns.
+    read_noise : float, optional
+        Standard deviation, in counts (after `gain`), of the noise of the detector's electronics.
     flat : (P, Q) array, optional
         Relative sensitivity; its mean does not matter, and pixels where it is 0 become invalid.
     gain : float
@@ -62,6 +68,7 @@ class Preparation:
     frames: slice | None = None
     dark: Any = None
     background: Any = None
+    read_noise: float | None = None
     flat: Any = None
     gain: float = 1.0
     bad_pixels: bool = False
@@ -82,8 +89,8 @@ class Preparation:
 
     @property
     def corrects(self) -> bool:
-        """Whether values change."""
-        return any(part is not None for part in (self.dark, self.background, self.flat)) or self.gain != 1
+        """Whether values of counts change."""
+        return any(part is not None for part in (self.dark, self.flat)) or self.gain != 1
 
 
 def prepare(data: Dataset, preparation: Preparation) -> Dataset:
@@ -105,8 +112,10 @@ def prepare(data: Dataset, preparation: Preparation) -> Dataset:
     if p.frames is not None:
         data = _some_frames(data, p.frames, done)
     raw = data.patterns
-    if p.corrects:
+    if p.corrects or (p.background is not None and not _counted(data)):
         data = _corrected(data, p, done)
+    if p.read_noise is not None or p.background is not None:
+        data = _stated(data, p, done)
     if p.bad_pixels or p.saturation is not None:
         data = _without_bad_pixels(data, raw, p, done)
     if p.crop is not None or p.centre is not None or p.bin > 1:
@@ -133,20 +142,35 @@ def _text(which: slice) -> str:
     return ":".join("" if part is None else str(part) for part in (which.start, which.stop, which.step))
 
 
+def _counted(data: Dataset) -> bool:
+    return data.counting and data.noise_variance is None
+
+
+def _field(name: str, value: Any, shape: tuple[int, int], done: dict[str, Any]) -> FloatArray:
+    """A frame or a number, checked and noted."""
+    field = np.asarray(value, np.float64)
+    if field.shape not in ((), shape):
+        raise PtychonError(f"the {name} has shape {field.shape}; frames are {shape}: give one of that shape, or a number")
+    if not np.isfinite(field).all():
+        raise PtychonError(f"the {name} has values that are not finite; correct them")
+    done[name] = f"mean {float(field.mean()):.6g}"
+    return field.astype(np.float32)
+
+
+def _stated(data: Dataset, p: Preparation, done: dict[str, Any]) -> Dataset:
+    """The data set with background and read noise as they are stated."""
+    changes: dict[str, Any] = {}
+    if p.read_noise is not None:
+        changes["read_noise"] = done["read_noise"] = p.read_noise
+    if p.background is not None and _counted(data):
+        changes["background"] = _field("background", p.background, data.frame_shape, done)
+    return replace(data, **changes)
+
+
 def _corrected(data: Dataset, p: Preparation, done: dict[str, Any]) -> Dataset:
     shape = data.frame_shape
-    fields = {}
-    for name in ("dark", "flat", "background"):
-        value = getattr(p, name)
-        if value is None:
-            continue
-        field = np.asarray(value, np.float64)
-        if field.shape not in ((), shape):
-            raise PtychonError(f"the {name} has shape {field.shape}; frames are {shape}: give one of that shape, or a number")
-        if not np.isfinite(field).all():
-            raise PtychonError(f"the {name} has values that are not finite; correct them")
-        fields[name] = field.astype(np.float32)
-        done[name] = f"mean {float(field.mean()):.6g}"
+    given = [("dark", p.dark), ("flat", p.flat), ("background", None if _counted(data) else p.background)]
+    fields = {name: _field(name, value, shape, done) for name, value in given if value is not None}
     if p.gain != 1:
         done["gain"] = p.gain
     mask: Any = data.mask
@@ -157,17 +181,24 @@ def _corrected(data: Dataset, p: Preparation, done: dict[str, Any]) -> Dataset:
             raise PtychonError("the flat field is zero or negative everywhere: wrong file?")
         fields["flat"] = np.where(sensitive, flat / flat[sensitive].mean(), np.float32(1))
         mask = sensitive if mask is None else mask & sensitive
-    correct = partial(_correct, fields.get("dark"), fields.get("flat"), fields.get("background"), p.gain)
-    return replace(data, patterns=Derived(data.patterns, correct, shape, np.float32), mask=mask)
+    # what the file states of background and read noise is corrected as the frames are
+    known: dict[str, Any] = {}
+    if data.background is not None:
+        known["background"] = (data.background - fields.get("dark", 0)) / (fields.get("flat", 1) * np.float32(p.gain))
+    if data.read_noise is not None:
+        known["read_noise"] = data.read_noise / p.gain
+    cut = not (p.read_noise or data.read_noise)
+    correct = partial(_correct, fields.get("dark"), fields.get("flat"), fields.get("background"), p.gain, cut)
+    return replace(data, patterns=Derived(data.patterns, correct, shape, np.float32), mask=mask, **known)
 
 
-def _correct(dark: Any, flat: Any, background: Any, gain: float, block: Any, first: int = 0) -> Any:
+def _correct(dark: Any, flat: Any, background: Any, gain: float, cut: bool, block: Any, first: int = 0) -> Any:
     values = np.asarray(block, np.float32)
     values = values if dark is None else values - dark
     values = values if flat is None else values / flat
     values = values if gain == 1 else values / np.float32(gain)
     values = values if background is None else values - background
-    return np.maximum(values, 0)
+    return np.maximum(values, 0) if cut else values
 
 
 def _without_bad_pixels(data: Dataset, raw: Array, p: Preparation, done: dict[str, Any]) -> Dataset:
@@ -223,6 +254,10 @@ def _cut(data: Dataset, p: Preparation, done: dict[str, Any]) -> Dataset:
         done["bin"] = p.bin
     changes = _geometry(data, size, p.bin, out)
     patterns = Derived(data.patterns, cut, out, _summed(data.patterns.dtype, p.bin))
+    if data.background is not None:
+        changes["background"] = cut(np.broadcast_to(np.asarray(data.background, np.float32), shape))
+    if data.read_noise is not None:
+        changes["read_noise"] = data.read_noise * p.bin
     return replace(data, patterns=patterns, mask=mask, **changes)
 
 

@@ -40,6 +40,14 @@ class Problem:
         Whether `amplitude` is the square root of Poisson counts.
     noise_variance : float or None
         Known variance of Gaussian amplitude noise.
+    counts : (N, P, Q) float32 or None
+        N = pattern + r^2, r being the read noise, where there is a background or read noise. N may be negative. `amplitude` is
+        then that of the wave alone, sqrt(max(pattern - b, 0)), as engines without a likelihood of counts take it.
+    background : (1, P, Q) float32 or None
+        B = b + r^2, in the order of `amplitude`: N ~ Poisson(|z|^2 + B) has the mean and the variance of the pattern. Exact
+        where r = 0; with read noise it is the shifted Poisson model (Snyder et al., J. Opt. Soc. Am. A 10, 1014 (1993)).
+    read_noise : float
+        r, counts.
     origin : (2,) float
         Position of object pixel [0, 0], in the units of `Dataset.positions`.
     pixel_size : (dy, dx) m or None
@@ -54,6 +62,9 @@ class Problem:
     propagator: Propagator = field(default_factory=FarField)
     counting: bool = True
     noise_variance: float | None = None
+    counts: Array | None = None
+    background: Array | None = None
+    read_noise: float = 0.0
     origin: tuple[float, float] = (0.0, 0.0)
     pixel_size: tuple[float, float] | None = None
 
@@ -93,6 +104,7 @@ class Problem:
         return replace(
             self,
             amplitude=self.amplitude[index],
+            counts=None if self.counts is None else self.counts[index],
             mask=self.mask if len(self.mask) == 1 else self.mask[index],
             corners=self.corners[index],
             shift_index=self.shift_index[index],
@@ -109,12 +121,47 @@ class Problem:
         if propagator.transfer is not None:
             propagator = NearField(move(propagator.transfer))
         amplitude = move(self.amplitude) if frames is None else frames
-        return replace(self, amplitude=amplitude, mask=move(self.mask), propagator=propagator)
+        moved = {} if self.counts is None else {"counts": move(self.counts), "background": move(self.background)}
+        return replace(self, amplitude=amplitude, mask=move(self.mask), propagator=propagator, **moved)
+
+    def subtracted(self) -> Problem:
+        """The same without the counts that the background is part of: for engines that know amplitudes only."""
+        return self if self.counts is None else replace(self, counts=None, background=None, read_noise=0.0)
+
+    def counted(self, pattern: Array, b: slice) -> tuple[Array, Array]:
+        """`amplitude` and `counts` of measured patterns (B, P, Q), float, in the order of `amplitude`; on the host."""
+        assert self.background is not None
+        shift = self.read_noise**2
+        dark = np.asarray(self.background, np.float64) - shift
+        valid = self.mask_of(b)
+        amplitude = np.where(valid, np.sqrt(np.maximum(pattern - dark, 0)), 0)
+        return amplitude.astype(REAL), np.where(valid, pattern + shift, 0).astype(REAL)
+
+    def with_background(self, background: Any) -> Problem:
+        """The same counts, of which so many a pixel (a number, or (P, Q) in the order of `amplitude`) are no part of the wave.
+
+        Raises
+        ------
+        PtychonError
+            If the data are not counts, a background is known already, or it is negative.
+        """
+        if not self.counting:
+            raise PtychonError("a background in counts belongs to Poisson noise; these data are not counts")
+        if self.counts is not None:
+            raise PtychonError("the data state their background already; do not give another")
+        b = np.asarray(background, np.float64)
+        if b.shape not in ((), self.frame_shape) or not (np.isfinite(b) & (b >= 0)).all():
+            what = f"a number of counts, or {self.frame_shape}, not negative"
+            raise PtychonError(f"the background is {background}; it must be {what}")
+        known = replace(self, background=np.broadcast_to(b, (1, *self.frame_shape)).astype(REAL))
+        amplitude, counts = known.counted(np.square(self.amplitude, dtype=np.float64), slice(0, len(self)))
+        return replace(known, amplitude=amplitude, counts=counts)
 
     def placed(self, backend: Any, engine: Any, modes: int) -> Problem:
         """The same for a run of an engine with so many probe modes: frames may stay on the host if the device is too small."""
-        found: Problem | None = backend.place(self, engine, modes)
-        return self.to(backend) if found is None else found
+        problem = self if getattr(engine, "takes_background", False) else self.subtracted()
+        found: Problem | None = backend.place(problem, engine, modes)
+        return problem.to(backend) if found is None else found
 
     @classmethod
     def from_dataset(
@@ -142,7 +189,7 @@ class Problem:
         shifts, index = np.unique(fraction.astype(REAL), axis=0, return_inverse=True)
         corners = whole - np.array([n // 2 for n in data.frame_shape], np.int32)
         _check_windows(corners, data.frame_shape, shape)
-        amplitude, mask = _amplitude(data)
+        amplitude, mask, counts, background = _amplitude(data)
         return cls(
             amplitude=amplitude,
             mask=mask,
@@ -153,6 +200,9 @@ class Problem:
             propagator=_propagator(data),
             counting=data.counting and data.noise_variance is None,
             noise_variance=data.noise_variance,
+            counts=counts,
+            background=background,
+            read_noise=data.read_noise or 0.0,
             origin=origin,
             pixel_size=None if data.pixel_size is None else _pair(data.pixel_size),
         )
@@ -204,8 +254,8 @@ def _check_windows(corners: IntArray, frame: tuple[int, int], shape: tuple[int, 
         )
 
 
-def _amplitude(data: Dataset) -> tuple[FloatArray, BoolArray]:
-    """sqrt(patterns) in float32 and the mask, both with zero frequency at [0, 0] in the far field."""
+def _amplitude(data: Dataset) -> tuple[FloatArray, BoolArray, FloatArray | None, FloatArray | None]:
+    """Amplitude in float32, mask, and N and B where there are any, all with zero frequency at [0, 0] in the far field."""
     far = data.geometry == "far"
 
     def order(a: Any) -> Any:
@@ -214,18 +264,29 @@ def _amplitude(data: Dataset) -> tuple[FloatArray, BoolArray]:
     n, (p, q) = len(data), data.frame_shape
     amplitude = np.empty((n, p, q), REAL)
     totals = np.empty(n)
+    r = data.read_noise or 0.0
+    dark = np.zeros((), REAL) if data.background is None else np.asarray(data.background, REAL)
+    shifted = r > 0 or bool(dark.any())
+    counts = np.empty((n, p, q), REAL) if shifted else None
     step = max(1, BLOCK_BYTES // (p * q * 4))
     for first in range(0, n, step):
         block = np.asarray(data.patterns[first : first + step])
         mask = data.mask if data.mask is None or data.mask.ndim == 2 else data.mask[first : first + step]
-        check_patterns(block, first, mask)
+        check_patterns(block, first, mask, negative=r > 0)
         if mask is not None:
             block = np.where(mask, block, 0)
+        if counts is not None:
+            wide = block.astype(np.float64)
+            valid = True if mask is None else mask
+            counts[first : first + step] = order(np.where(valid, wide + r * r, 0))
+            block = np.where(valid, np.maximum(wide - dark, 0), 0).astype(REAL)
         totals[first : first + step] = block.sum(axis=(1, 2), dtype=np.float64)
         amplitude[first : first + step] = order(np.sqrt(block, dtype=REAL if block.dtype.kind != "f" else None))
     check_totals(totals)
     mask = np.ones((1, p, q), bool) if data.mask is None else np.ascontiguousarray(order(data.mask)).reshape(-1, p, q)
-    return amplitude, mask
+    if counts is None:
+        return amplitude, mask, None, None
+    return amplitude, mask, counts, np.ascontiguousarray(order(np.broadcast_to(dark + REAL.type(r * r), (1, p, q))))
 
 
 def _propagator(data: Dataset) -> Propagator:

@@ -17,7 +17,7 @@ from .checkpoint import Checkpoint, restore
 from .compiling import on_stderr, warm_up
 from .dataset import Dataset
 from .engines import Context, Engine, Report, State, make
-from .initialise import initial_object, initial_probe, mean_power, scaled_probe
+from .initialise import initial_object, initial_probe, mean_power, scaled_probe, wave_power
 from .metrics import residual
 from .problem import Problem
 from .result import Result
@@ -373,7 +373,7 @@ def _first_guess(
     start: Result | None,
 ) -> tuple[ComplexArray, ComplexArray]:
     """Object (H, W) and probe (K, P, Q) to start from."""
-    power = mean_power(problem)
+    power = wave_power(problem)
     if start is not None:
         object = start.object if object is None else object
         probe = start.probe if probe is None else probe

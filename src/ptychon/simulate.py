@@ -10,7 +10,7 @@ Noise
     none      patterns = I
     gaussian  patterns = max(0, sqrt(I) + w)^2,  w ~ N(0, variance); Gaussian on the *amplitude*. Given an SNR,
               variance = sum I / (number of pixels * 10^(SNR/10)) over valid pixels, before clipping.
-    poisson   patterns ~ Poisson(I), integers
+    poisson   patterns ~ Poisson(I + b) + N(0, r^2), b counts of background and r of read noise; integers where r = 0
 """
 
 from __future__ import annotations
@@ -67,6 +67,8 @@ def simulate(
     variance: float | None = None,
     snr_db: float | None = None,
     mean_counts: float | None = None,
+    background: FloatArray | float | None = None,
+    read_noise: float | None = None,
     mask: BoolArray | None = None,
     pixel_size: float | tuple[float, float] | None = None,
     detector_pixel_size: float | tuple[float, float] | None = None,
@@ -96,6 +98,10 @@ def simulate(
         The probe is scaled so that the mean over frames of all intensity that reaches the detector, masked pixels
         included, is this number. Without it the probe is taken as it is, sum |P|^2 being the counts behind a
         transparent object.
+    background : float or (P, Q) array, optional
+        Poisson noise only: mean counts a pixel besides the wave's, ordered as the patterns are; not part of `mean_counts`.
+    read_noise : float, optional
+        Poisson noise only: standard deviation (counts) of Gaussian noise added after counting; patterns are then float32.
     mask : (P, Q) or (N, P, Q) bool, optional
         True where a pixel is valid, ordered as the patterns are (zero frequency at [P//2, Q//2] in the far field).
         Patterns are 0 elsewhere.
@@ -110,7 +116,7 @@ def simulate(
     -------
     Simulation
         Patterns are float32 with `Dataset.counting` False, or for Poisson noise uint16 (uint32 where needed) with
-        `counting` True. `Dataset.noise_variance` states Gaussian noise that was added.
+        `counting` True. `Dataset.noise_variance` states Gaussian noise that was added, `background` and `read_noise` these two.
 
     Raises
     ------
@@ -119,6 +125,8 @@ def simulate(
     """
     truth, modes = _checked_arrays(object, probe)
     _check_noise(noise, variance, snr_db, mean_counts)
+    if noise != "poisson" and (background is not None or read_noise is not None):
+        raise PtychonError(f"background and read noise belong to Poisson noise; noise is {noise!r}")
     positions = from_table(positions)
     # patterns that take no memory: Dataset checks the rest and derives the pixel size
     data = Dataset(
@@ -132,6 +140,8 @@ def simulate(
         geometry=geometry,
         mask=mask,
         counting=noise == "poisson",
+        background=background,
+        read_noise=read_noise,
         object_shape=(truth.shape[0], truth.shape[1]),
         name=name,
     )
@@ -151,7 +161,12 @@ def simulate(
         variance = float(power / 10 ** (snr_db / 10))
     options = {"seed": seed, "variance": variance, "snr_db": snr_db, "mean_counts": mean_counts}
     notes = {"simulated": True, "noise": noise} | {k: v for k, v in options.items() if v is not None}
-    noisy = _add_noise(patterns, data.mask, noise, variance, np.random.default_rng(seed))
+    if background is not None and data.background is not None:
+        patterns += np.asarray(data.background, REAL)
+        notes["background"] = float(np.mean(data.background))
+    if read_noise:
+        notes["read_noise"] = float(read_noise)
+    noisy = _add_noise(patterns, data.mask, noise, variance, np.random.default_rng(seed), data.read_noise or 0.0)
     return Simulation(replace(data, patterns=noisy, noise_variance=variance, notes=notes), truth, modes)
 
 
@@ -213,7 +228,7 @@ def _intensities(truth: ComplexArray, modes: ComplexArray, data: Dataset) -> tup
     patterns = np.empty(data.patterns.shape, REAL)
     wide, total = modes.astype(np.complex128), 0.0
     for part in _blocks(len(data), BLOCK_BYTES // (64 * modes.size)):
-        block = replace(data, patterns=data.patterns[part], positions=data.positions[part], mask=None)
+        block = replace(data, patterns=data.patterns[part], positions=data.positions[part], mask=None, background=None)
         # Problem does the placing, so that its windows and fractions are these and not merely like them
         problem = Problem.from_dataset(block)
         shifted = shift(wide, problem.shifts)[problem.shift_index]
@@ -226,7 +241,7 @@ def _intensities(truth: ComplexArray, modes: ComplexArray, data: Dataset) -> tup
 
 
 def _add_noise(
-    patterns: FloatArray, mask: BoolArray | None, noise: str, variance: float | None, rng: np.random.Generator
+    patterns: FloatArray, mask: BoolArray | None, noise: str, variance: float | None, rng: np.random.Generator, read: float
 ) -> Any:
     """Noise in place where the type allows; masked pixels become 0."""
     out: Any = patterns
@@ -236,11 +251,14 @@ def _add_noise(
         top += 12 * np.sqrt(top) + 50
         if top > np.iinfo(np.uint32).max:
             raise PtychonError(f"a pixel expects {patterns.max():.3g} counts, too many to store; lower mean_counts")
-        out = np.empty(patterns.shape, np.uint16 if top <= np.iinfo(np.uint16).max else np.uint32)
+        if not read:
+            out = np.empty(patterns.shape, np.uint16 if top <= np.iinfo(np.uint16).max else np.uint32)
     for part in _blocks(len(patterns), BLOCK_BYTES // (32 * patterns[0].size)):
         block: Any = patterns[part].astype(np.float64)
         if noise == "poisson":
             block = rng.poisson(block)
+            if read:
+                block = block + read * rng.standard_normal(block.shape)
         elif variance is not None:
             block = np.clip(np.sqrt(block) + np.sqrt(variance) * rng.standard_normal(block.shape), 0, None) ** 2
         if mask is not None:

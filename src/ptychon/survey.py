@@ -121,7 +121,7 @@ def survey(data: Dataset, frames: int = SURVEY_FRAMES) -> Survey:
     for k, j in enumerate(index):
         frame = np.asarray(data.patterns[int(j)], np.float64)
         valid = data.mask if data.mask is None or data.mask.ndim == 2 else data.mask[j]
-        wrong = ~np.isfinite(frame) | (frame < 0)
+        wrong = ~np.isfinite(frame) | ((frame < 0) & (not data.read_noise))
         invalid += int((wrong if valid is None else wrong & valid).sum())
         frame = np.where(np.isfinite(frame), frame, 0.0)
         largest = np.maximum(largest, frame)

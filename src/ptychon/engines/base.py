@@ -65,6 +65,7 @@ class Engine(Protocol):
     name: ClassVar[str]
     moves_probe: ClassVar[bool]
     schedule: ClassVar[str]
+    takes_background: ClassVar[bool]
 
     def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> State:
         """First state; copies, so that a caller's array never changes."""

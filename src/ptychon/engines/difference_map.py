@@ -56,6 +56,7 @@ class DifferenceMap:
 
     name: ClassVar[str] = "dm"
     moves_probe: ClassVar[bool] = True
+    takes_background: ClassVar[bool] = False
     schedule: ClassVar[str] = "parallel"
     beta: float = 1.0
     probe_start: int = 2

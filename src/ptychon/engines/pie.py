@@ -39,6 +39,7 @@ class _Iterative:
     """The sweep they share. Members supply `object_weight` and `probe_weight`."""
 
     moves_probe: ClassVar[bool] = True
+    takes_background: ClassVar[bool] = False
     schedule: ClassVar[str] = "sequential"
 
     def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> State:

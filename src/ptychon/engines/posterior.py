@@ -27,15 +27,15 @@ from typing import Any, ClassVar
 
 from ..problem import COUNT_VARIANCE, Problem
 from ..types import Array, PtychonError
-from . import stationary
+from . import classes, stationary
 from .base import Context, Estimate, Report, State, blocks, check_range
 from .gauge import without_gauge
 from .linear import Change, Linear
 
-#: Rings of the detector, and octaves of brightness from 1/16 of the noise up, that make the classes of pixels.
-RINGS, OCTAVES, FIRST_OCTAVE = 10, 14, -4
-#: Least precision of a message relative to the cavity's, and least variance of a class relative to the noise.
-LEAST_GAIN, LEAST_VARIANCE = 1e-3, 1e-4
+#: Least precision of a message relative to the cavity's.
+LEAST_GAIN = 1e-3
+#: Anscombe's constant.
+ROOT = 3 / 8
 #: Least precision that the preconditioner gives a probe pixel, relative to the largest.
 PRECONDITION_FLOOR = 1e-2
 #: Width in object pixels over which the factor of the variance is smooth.
@@ -122,6 +122,7 @@ class Posterior:
 
     name: ClassVar[str] = "posterior"
     schedule: ClassVar[str] = "sequential"
+    takes_background: ClassVar[bool] = True
     learn_probe: bool = False
     prior: str = "spectral"
     object_variance: float = 0.0
@@ -155,8 +156,10 @@ class Posterior:
         return self.learn_noise or not known
 
     def kind(self, problem: Problem) -> str:
-        """Which likelihood: counts whose noise is Poisson's, or Gaussian amplitude noise."""
-        return "counts" if problem.counting and not self.noise_variance and not self.learn_noise else "normal"
+        """Which likelihood: counts whose noise is Poisson's, those with a background, or Gaussian amplitude noise."""
+        if not problem.counting or self.noise_variance or self.learn_noise:
+            return "normal"
+        return "counts" if problem.counts is None else "shifted"
 
     def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> PosteriorState:
         xp, k = ctx.backend.xp, ctx.backend.kernels
@@ -180,13 +183,12 @@ class Posterior:
         misfit, v = xp.zeros((), "float64"), self._variance(problem)
         for b in blocks(n):
             self._detect(state, shifted, problem, b, ctx)
-            modulus = xp.sqrt(k.abs2(waves[b]).sum(axis=1))
-            misfit += (xp.where(problem.mask_of(b), modulus - problem.amplitude[b], 0) ** 2).sum(dtype="float64")
+            misfit += self._surprise(problem, b, k.abs2(waves[b]).sum(axis=1), xp)[0]
         valid = problem.mask.sum() * (n // len(problem.mask))
         state.noise_variance = xp.asarray(v or ctx.comm.sum(misfit) / valid, "float32")
         for b in blocks(n):
             self._classify(state, problem, b, ctx)
-        count = RINGS * OCTAVES + 1
+        count = classes.MASKED + 1
         g = 1 / (4 * state.noise_variance)
         state.sites = xp.zeros((3, count), "float32")
         state.sites[:, : count - 1] = g
@@ -207,26 +209,29 @@ class Posterior:
         # belief of the detector waves
         x: Change = state.draw, state.draw_probe if self.learn_probe else None
         count, modes = state.sites.shape[1], len(state.probe)
-        found, misfit = xp.zeros((3, count), "float64"), xp.zeros((), "float64")
+        found, misfit, surprise = xp.zeros((3, count), "float64"), xp.zeros((), "float64"), xp.zeros((), "float64")
         for b in blocks(len(problem)):
             self._detect(state, shifted, problem, b, ctx)
             self._classify(state, problem, b, ctx)
             moved, flat = sites.forward(b, x), state.classes[b].reshape(-1)
-            modulus = xp.sqrt(k.abs2(state.waves[b]).sum(axis=1))
-            along = (state.waves[b].conj() * moved).real.sum(axis=1) / xp.maximum(modulus, 1e-30)
+            bright = k.abs2(state.waves[b]).sum(axis=1)
+            along = (state.waves[b].conj() * moved).real.sum(axis=1) / xp.maximum(xp.sqrt(bright), 1e-30)
             power = k.abs2(moved).sum(axis=1) / modes
             found[0] += xp.bincount(flat, minlength=count)
             found[1] += xp.bincount(flat, weights=power.reshape(-1), minlength=count)
             found[2] += xp.bincount(flat, weights=(along * along).reshape(-1), minlength=count)
-            misfit += (xp.where(problem.mask_of(b), modulus - problem.amplitude[b], 0) ** 2).sum(dtype="float64")
+            one, other = self._surprise(problem, b, bright, xp)
+            misfit, surprise = misfit + one, surprise + other
         found = comm.sum(found)
-        table = xp.stack([self._smooth(found[1], found[0], state.noise_variance, xp), state.sites[0]])
+        table = xp.stack([classes.smooth(found[1], found[0], state.noise_variance, xp), state.sites[0]])
         # moments of every pixel, then new messages
         ratio, sums = xp.empty(state.classes.shape, "float32"), xp.zeros((4, count), "float64")
-        kind = self.kind(problem)
+        kind, data = self.kind(problem), problem.amplitude
+        if kind == "shifted":
+            data = problem.counts
         for b in blocks(len(problem)):
-            data = state.waves[b], state.natural[b], state.classes[b], table, problem.amplitude[b]
-            ratio[b], part = k.site_moments(*data, state.noise_variance, kind)
+            belief = state.waves[b], state.natural[b], state.classes[b], table
+            ratio[b], part = k.site_moments(*belief, data[b], state.noise_variance, kind, problem.background)
             sums += part
         sums = comm.sum(sums)
         g_c, posterior = self._update_sites(state, table, sums, modes, xp)
@@ -248,7 +253,7 @@ class Posterior:
         # each pixel's own share in its estimate has used up part of its misfit
         free = found[0, :-1].sum() - 2 * (state.sites[1, :-1] * found[2, :-1]).sum()
         misfit = comm.sum(misfit)
-        chi2 = misfit / xp.maximum(free, 1) / state.noise_variance
+        chi2 = comm.sum(surprise) / xp.maximum(free, 1) / state.noise_variance
         return state, Report(misfit, {"change": change, "chi2": chi2, "noise_variance": state.noise_variance})
 
     def estimate(self, state: PosteriorState, ctx: Context) -> Estimate:
@@ -273,25 +278,17 @@ class Posterior:
         state.waves[b] = problem.propagator.forward(psi, ctx.backend)
 
     def _classify(self, state: PosteriorState, problem: Problem, b: slice, ctx: Context) -> None:
-        """Classes of the pixels of a block: ring (one, in the near field) and octave of brightness; the last is masked."""
-        xp = ctx.backend.xp
-        p, q = problem.frame_shape
-        y, x = xp.fft.fftfreq(p)[:, None], xp.fft.fftfreq(q)[None]
-        ring = xp.minimum(2 * RINGS * xp.sqrt(y * y + x * x), RINGS - 1).astype("int32")
-        if problem.propagator.transfer is not None:
-            ring = xp.zeros_like(ring)
-        bright = ctx.backend.kernels.abs2(state.waves[b]).sum(axis=1) / (2 * state.noise_variance)
-        octave = xp.clip(xp.floor(xp.log2(xp.maximum(bright, 1e-9))) - FIRST_OCTAVE, 0, OCTAVES - 1).astype("int32")
-        state.classes[b] = xp.where(problem.mask_of(b), ring * OCTAVES + octave, RINGS * OCTAVES)
+        power = ctx.backend.kernels.abs2(state.waves[b]).sum(axis=1)
+        state.classes[b] = classes.classify(problem, b, power, state.noise_variance, ctx.backend.xp)
 
-    def _smooth(self, total: Array, count: Array, v: Array, xp: Any) -> Array:
-        """Mean per class; a class with few pixels leans on its ring, a ring with few on all."""
-        least = LEAST_VARIANCE * v
-        everything = total[:-1].sum() / count[:-1].sum()
-        t, n = total[:-1].reshape(RINGS, OCTAVES), count[:-1].reshape(RINGS, OCTAVES)
-        ring = (t.sum(axis=1) + 10 * everything) / (n.sum(axis=1) + 10)
-        mean = (t + 30 * ring[:, None]) / (n + 30)
-        return xp.maximum(xp.concatenate([mean.reshape(-1), everything[None]]), least).astype("float32")
+    def _surprise(self, problem: Problem, b: slice, power: Array, xp: Any) -> tuple[Array, Array]:
+        """Squared misfit of the amplitude, and of what has the variance v: with a background, of the root of all counts."""
+        valid = problem.mask_of(b)
+        plain = xp.where(valid, xp.sqrt(power) - problem.amplitude[b], 0) ** 2
+        if self.kind(problem) != "shifted" or problem.counts is None:
+            return plain.sum(dtype="float64"), plain.sum(dtype="float64")
+        counts, mean = (xp.sqrt(xp.maximum(x + ROOT, 0)) for x in (problem.counts[b], power + problem.background))
+        return plain.sum(dtype="float64"), (xp.where(valid, mean - counts, 0) ** 2).sum(dtype="float64")
 
     def _update_sites(self, state: PosteriorState, table: Array, sums: Array, modes: int, xp: Any) -> tuple[Array, Array]:
         """New precisions of the messages; returns those of the cavities and the posterior variance of one mode, per class."""

@@ -114,6 +114,7 @@ class PtychoEP:
     """
 
     name: ClassVar[str] = "ep"
+    takes_background: ClassVar[bool] = False
     schedule: ClassVar[str] = "sequential"
     output: str = "auto"
     prior: str = "gaussian"

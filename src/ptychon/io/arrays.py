@@ -5,6 +5,7 @@ What is recognised by name, in the order tried (case is ignored, groups of an HD
     frames       patterns, dp, data, diffraction, intensities, frames; else the only 3-D or 4-D stack of real numbers
     positions    positions_px, positions_m, positions (N, 2): row, column of the probe on the object
     mask         mask, nonzero where a pixel is valid
+    background   background_counts, a number or a frame: counts a pixel still in the frames; read_noise, counts
     probe        probe, (P, Q) or (modes, P, Q) complex
     numbers      pixel_size, wavelength, voltage_kV, scan_step_A, ...: see `NUMBERS`; SI unless a unit follows the name
 
@@ -31,6 +32,8 @@ from .frames import Hdf5Frames, NpzFrames, npz_headers, read_npz
 from .hdf5 import PathLike, check_size, opened
 from .tables import positions_from
 
+#: Mean counts a pixel that are still in the frames. What others call "background" may have been subtracted.
+BACKGROUND = "background_counts"
 PATTERNS = ("patterns", "dp", "data", "diffraction", "intensities", "frames")
 POSITIONS = ("positions_px", "positions_m", "positions")
 #: What is looked for -> names it goes by, and its dimension.
@@ -192,6 +195,9 @@ def understand(box: Box, kind: str, given: Mapping[str, Any]) -> Found:
     mask = box.find(("mask",), (2, 3), "biu")
     if mask is not None:
         found.add("mask", np.asarray(box.table(mask)) != 0, f"{mask} (nonzero is valid)")
+    background = box.find((BACKGROUND,), (2,), "uif")
+    if background is not None and math.prod(box.arrays[background][0]) > 1:
+        found.add("background", box.table(background), f"{background} (counts a pixel)")
     probe = box.find(("probe",), (2, 3), "cf")
     if probe is not None:
         if box.arrays[probe][0][-2:] == tuple(shape[-2:]):
@@ -281,8 +287,8 @@ def _keep_word(found: Found, name: str, value: Any, where: str) -> None:
         found.add("counting", bool(array[0]), where)
     elif name == "object_shape" and array.size == 2 and array.dtype.kind in "iu" and (array > 0).all():
         found.add("object_shape", (int(array[0]), int(array[1])), where)
-    elif name == "noise_variance" and array.size == 1 and array.dtype.kind in "uif":
-        found.add("noise_variance", float(array[0]), where)
+    elif name in ("noise_variance", "read_noise", BACKGROUND) and array.size == 1 and array.dtype.kind in "uif":
+        found.add("background" if name == BACKGROUND else name, float(array[0]), where)
 
 
 def _keep_number(found: Found, name: str, value: Any, where: str) -> None:

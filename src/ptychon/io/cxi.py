@@ -32,7 +32,7 @@ DEFAULT_BASIS = np.array([[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])
 #: Fields of `Dataset` that our own files keep exactly in a group of their own; the arrays live in the CXI tree.
 SCALARS = (
     "pixel_size", "detector_pixel_size", "wavelength", "distance", "focus_distance", "geometry", "counting",
-    "noise_variance", "object_shape", "name", "notes",
+    "noise_variance", "background", "read_noise", "object_shape", "name", "notes",
 )  # fmt: skip
 #: Where frames are, in the order tried; the last is Diamond's.
 _FRAMES = ("data_1/data", "instrument_1/detector_1/data", "data/data")

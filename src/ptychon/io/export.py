@@ -15,6 +15,7 @@ from ..lazy import blocks
 from ..result import Result
 from ..types import PtychonError
 from . import ptychodus, ptylab, ptypy
+from .arrays import BACKGROUND
 from .cxi_write import write_dataset
 from .frames import write_npy, write_npz
 from .hdf5 import PathLike, write_aside
@@ -170,10 +171,12 @@ def _scan_values(data: Dataset) -> dict[str, Any]:
     unit = "px" if data.pixel_size is None else "m"
     values: dict[str, Any] = {"patterns": data.patterns, f"positions_{unit}": data.positions}
     for name in ("mask", "probe", "pixel_size", "detector_pixel_size", "wavelength", "distance", "focus_distance",
-                 "noise_variance", "object_shape", "geometry", "counting"):  # fmt: skip
+                 "noise_variance", "read_noise", "object_shape", "geometry", "counting"):  # fmt: skip
         value = getattr(data, name)
         if value is not None:
             values[name] = np.asarray(value)
+    if data.background is not None:
+        values[BACKGROUND] = np.asarray(data.background)
     return values
 
 

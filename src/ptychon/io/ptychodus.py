@@ -315,4 +315,5 @@ def write_data(path: PathLike, data: Dataset) -> list[str]:
             file["indexes"] = np.arange(len(data))
             if bad is not None:
                 file["bad_pixels"] = bad
-    return ["positions and geometry (they belong into a product)"]
+    lost = [name for name in ("background", "read_noise") if getattr(data, name) is not None]
+    return ["positions and geometry (they belong into a product)", *lost]

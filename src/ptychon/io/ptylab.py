@@ -130,7 +130,8 @@ def write_data(path: PathLike, data: Dataset) -> list[str]:
         file["encoder"] = data.positions - middle
         file["wavelength"], file["zo"], file["dxd"] = data.wavelength, data.distance, float(dx)
         file["orientation"] = 0
-    lost = [name for name in ("mask", "probe", "noise_variance", "object_shape") if getattr(data, name) is not None]
+    unknown = ("mask", "probe", "noise_variance", "background", "read_noise", "object_shape")
+    lost = [name for name in unknown if getattr(data, name) is not None]
     if data.geometry == "near":
         lost.append("that this is near field")
     if np.any(middle):

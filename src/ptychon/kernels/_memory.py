@@ -20,13 +20,16 @@ STACK_BYTES = {"dm": 8, "ep": 8, "posterior": 16}
 EXTRA_BYTES = {"posterior": 5}
 #: Engines whose frames must be where they compute.
 NEAR_ONLY = ("posterior",)
+#: Engines that take counts and background, where there is one, beside the amplitudes.
+TAKES_COUNTS = ("posterior",)
 #: Bytes a pixel of the object that engines hold beside the object: states, sums, beliefs, what is computed after a sweep.
 OBJECT_BYTES = {"pie": 32, "epie": 32, "rpie": 32, "dm": 40, "ep": 92, "posterior": 200}
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """What memory depends on: N frames of P x Q, object H x W, probe modes, distinct shifts, masks (1 or N)."""
+    """What memory depends on: N frames of P x Q, object H x W, probe modes, distinct shifts, masks (1 or N), and whether counts
+    are kept beside the amplitudes, for a background."""
 
     frames: int
     frame: tuple[int, int]
@@ -34,11 +37,13 @@ class Shapes:
     modes: int = 1
     shifts: int = 1
     masks: int = 1
+    counts: bool = False
 
     @classmethod
     def of(cls, problem: Any, modes: int) -> Shapes:
         """Those of a `Problem`."""
-        return cls(len(problem), problem.frame_shape, problem.object_shape, modes, len(problem.shifts), len(problem.mask))
+        return cls(len(problem), problem.frame_shape, problem.object_shape, modes, len(problem.shifts), len(problem.mask),
+                   getattr(problem, "counts", None) is not None)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ def needed(
     (p, q), (h, w), n, k = shapes.frame, shapes.object, shapes.frames, shapes.modes
     pixels, stack = p * q, STACKS.get(engine)
     size = (STACK_BYTES.get(engine, 0) * k * (1 + twice) + EXTRA_BYTES.get(engine, 0)) * n * pixels
-    kept = {"frames": 4 * n * pixels} | ({stack: size} if stack else {})
+    kept = {"frames": 4 * n * pixels * (1 + (shapes.counts and engine in TAKES_COUNTS))} | ({stack: size} if stack else {})
     groups = 0
     if far:
         group = min(n, group_frames(group_bytes, pixels, k if stack else 0, shapes.masks > 1))

@@ -17,10 +17,14 @@ from .sites import (
     BRIGHT,
     CAVITY_SHARE,
     CONCENTRATED,
+    ENDS,
     ERFCX,
+    FALL,
     FEW_COUNTS,
     I0_LARGE,
     I0_SMALL,
+    NEAR_ZERO,
+    NEWTON,
     NODES,
     RANGE,
     ROOT_VARIANCE,
@@ -33,7 +37,7 @@ __all__ = ["curvature", "site_moments"]
 _NODES, _WEIGHTS = np.array(NODES), np.array(WEIGHTS)
 _SMALL, _LARGE, _SERIES = np.array(I0_SMALL), np.array(I0_LARGE), np.array(SERIES)
 _ERFCX = np.array(ERFCX)
-_KINDS = {"rician": 0, "normal": 1, "counts": 2}
+_KINDS = {"rician": 0, "normal": 1, "counts": 2, "shifted": 3}
 
 
 @inner
@@ -133,11 +137,95 @@ def _counts(r0: float, n: float, v0: float, K: int) -> tuple[float, float, float
     return gain * r0, max(power - (gain * r0) ** 2 - (2 * K - 1) * across, 1e-6 * v0), across, ROOT_VARIANCE
 
 
+@inner
+def _mode(r0: float, n: float, v0: float, B: float, K: int) -> float:
+    a, beta2, c = 1 + 1 / v0, (2 * r0 / v0) ** 2, 2 * K - 1.0
+    q = c + 2 * n - 2 * a * B
+    root = math.sqrt(q * q + 8 * a * c * B)
+    u = (q + root) / (4 * a) if q > 0 else 2 * c * B / max(root - q, 1e-300)
+    u = max(u, c / (2 * a), (r0 / (a * v0)) ** 2)
+    left = n * u / (u + B)
+    u = max(u, ((math.sqrt(beta2) + math.sqrt(beta2 + 8 * a * (K - 0.5 + 2 * left))) / (4 * a)) ** 2)
+    for _ in range(NEWTON):
+        s = math.sqrt((K + 0.5) ** 2 + beta2 * u)
+        w = 1 / (K - 0.5 + s)
+        value = c / u + beta2 * w + 2 * n / (u + B) - 2 * a
+        slope = c / u**2 + 0.5 * beta2 * beta2 * w * w / s + 2 * n / (u + B) ** 2
+        u = max(u + value / slope, 0.1 * u)
+    return u
+
+
+@inner
+def _density(r: float, r0: float, n: float, v0: float, B: float, K: int) -> tuple[float, float, float]:
+    """p(r) as factor and exponent, and A(x)/x for K > 1 (it is part of p only there)."""
+    x, u, q = 2 * r0 * r / v0, r * r, 0.0
+    factor, exponent = r * _i0e(x), -(r - r0) * (r - r0) / v0 - u
+    if n > 0:
+        exponent += n * math.log(u + B)
+    if K > 1:
+        q = _quotient(max(x, 1e-12), K) / max(x, 1e-12)
+        other = q
+        for m in range(K - 1, 0, -1):
+            other = 1 / (2 * m + x * x * other)
+            factor *= u * other
+    return factor, exponent, q
+
+
+@inner
+def _fallen(r: float, top: float, r0: float, n: float, v0: float, B: float, K: int) -> float:
+    factor, exponent, _ = _density(r, r0, n, v0, B, K)
+    return max(top - exponent - math.log(factor), 0.1)
+
+
+@inner
+def _shifted(r0: float, N: float, v0: float, B: float, K: int) -> tuple[float, float, float, float]:
+    B = max(B, 1e-6)
+    if N < 0:
+        across = 0.5 / (1 / v0 + 1 - N / B)
+        return 2 * r0 * across / v0, across, across, ROOT_VARIANCE
+    u = _mode(r0, N, v0, B, K)
+    peak = math.sqrt(u)
+    factor, top, q = _density(peak, r0, N, v0, B, K)
+    top += math.log(factor)
+    x = max(2 * r0 * peak / v0, 1e-12)
+    q = _quotient(x, K) / x
+    bend = (2 * K - 1) / u + (2 * r0 / v0) ** 2 * (2 * K * q - 1 + 4 * (r0 / v0) ** 2 * u * q * q)
+    bend = max(bend + 2 * (1 + 1 / v0) - 2 * N * (B - u) / (u + B) ** 2, 1 + 1 / v0)
+    wide = math.sqrt(2 * FALL / bend)
+    low, high = 0.0, 0.0
+    for side in (-1, 1):
+        if side < 0 and wide >= NEAR_ZERO * peak:
+            continue
+        reach = wide
+        for _ in range(ENDS):
+            r = max(peak + side * reach, 1e-3 * peak)
+            reach = min(reach * math.sqrt(FALL / _fallen(r, top, r0, N, v0, B, K)), 3 * reach)
+        if side < 0:
+            low = max(peak - reach, 0.0)
+        else:
+            high = peak + reach
+    total, across, power = 0.0, 0.0, 0.0
+    for i in range(16):
+        r = low + (high - low) * (0.5 + 0.5 * _NODES[i])
+        factor, exponent, q = _density(r, r0, N, v0, B, K)
+        p = _WEIGHTS[i] * factor * math.exp(exponent - top)
+        if K == 1:
+            x = max(2 * r0 * r / v0, 1e-12)
+            q = _quotient(x, 1) / x
+        total += p
+        power += p * r * r
+        across += p * r * r * q
+    across, power = across / total, power / total
+    rho = 2 * r0 * across / v0
+    return rho, max(power - rho * rho - (2 * K - 1) * across, 1e-6 * v0), across, ROOT_VARIANCE
+
+
 @jit
 def _site_moments(
-    wave: Array, natural: Array, index: Array, table: Array, amplitude: Array, v: float, kind: int, ratio: Array, sums: Array
-) -> None:
-    K, last = wave.shape[1], table.shape[1] - 1
+    wave: Array, natural: Array, index: Array, table: Array, data: Array, v: float, kind: int, background: Array,
+    ratio: Array, sums: Array,
+) -> None:  # fmt: skip
+    K, last, many = wave.shape[1], table.shape[1] - 1, background.shape[0] > 1
     for b in range(wave.shape[0]):
         for r in range(wave.shape[2]):
             for c in range(wave.shape[3]):
@@ -153,8 +241,10 @@ def _site_moments(
                     x = np.float64(wave[b, k, r, c].real) / V - natural[b, k, r, c].real
                     y = np.float64(wave[b, k, r, c].imag) / V - natural[b, k, r, c].imag
                     power += x * x + y * y
-                r0, v0, a = math.sqrt(power) / g_c, 1 / g_c, np.float64(amplitude[b, r, c])
-                if kind == 2:
+                r0, v0, a = math.sqrt(power) / g_c, 1 / g_c, np.float64(data[b, r, c])
+                if kind == 3:
+                    rho, along, across, noise = _shifted(r0, a, v0, np.float64(background[b if many else 0, r, c]), K)
+                elif kind == 2:
                     rho, along, across, noise = _counts(r0, np.rint(a * a), v0, K)
                 elif kind == 1:
                     rho, along, across, noise = _normal(r0, a, v0, v, K)
@@ -168,10 +258,11 @@ def _site_moments(
 
 
 def site_moments(
-    wave: Array, natural: Array, index: Array, table: Array, amplitude: Array, v: Any, kind: str
+    wave: Array, natural: Array, index: Array, table: Array, data: Array, v: Any, kind: str, background: Array | None = None
 ) -> tuple[Array, Array]:
     ratio, sums = np.empty(index.shape, np.float32), np.zeros((4, table.shape[1]))
-    _site_moments(wave, natural, index, table, amplitude, float(v), _KINDS[kind], ratio, sums)
+    B = np.zeros((1, 1, 1), np.float32) if background is None else background
+    _site_moments(wave, natural, index, table, data, float(v), _KINDS[kind], B, ratio, sums)
     return ratio, sums
 
 

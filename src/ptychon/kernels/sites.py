@@ -16,6 +16,15 @@ By symmetry the posterior mean is rho along z_c, and the posterior variance has 
     "counts"   n ~ Poisson(|z|^2): with x = |z_c|^2/(v0 (1 + v0)) and the Laguerre ratio q_n = L_{n+1}(-x)/L_n(-x), L_n of the
                order K - 1,  rho = |z_c| [(n + 1) q_n - n - K]/(x (1 + v0)),  E|z|^2 = (n + 1) q_n v0/(1 + v0);
                above 16 counts "rician" with y^2 = n + 3/8 + (K - 1)/2, v = 1/4 (Anscombe 1948; w has K components there)
+    "shifted"  N ~ Poisson(|z|^2 + B), N real, any number of modes: by quadrature over r = |z|. With a = 1 + 1/v0 and
+               x = 2 r |z_c|/v0,
+
+               p(r) ~ r^K I_{K-1}(x) exp(-a r^2) (r^2 + B)^N,   Var across = E r^2 A(x)/x,   rho = 2 |z_c| (Var across)/v0
+
+               For N < 0, which read noise makes of a dark pixel, exp(N r^2/B) stands for (r^2 + B)^N: the same slope at r = 0,
+               so that the mean of the score stays 0 there, and p(z) stays Gaussian.
+
+log p as a function of r^2 is concave for N >= 0, so there is one mode; it is found from below by Newton's method.
 """
 
 from __future__ import annotations
@@ -37,6 +46,10 @@ FEW_COUNTS, ANSCOMBE, ROOT_VARIANCE = 16, 3 / 8, 1 / 4
 NODES, WEIGHTS = (tuple(float(x) for x in part) for part in np.polynomial.legendre.leggauss(16))
 #: Half the width of that range in standard deviations; brighter than this many, nothing of the edge at |z| = 0 is seen.
 RANGE, BRIGHT = 4.5, 12.0
+#: Steps of Newton's method to the mode of "shifted", and of the search for where log p has fallen by `FALL` on either side.
+NEWTON, ENDS, FALL = 4, 2, 11.0
+#: The range begins at 0 where the parabola's half width exceeds this share of the mode.
+NEAR_ZERO = 0.7
 #: Concentration beyond which dA/dkappa is its asymptote.
 CONCENTRATED = 12.0
 #: Argument beyond which I1/I0 is its asymptotic series in 1/x.
@@ -52,7 +65,7 @@ I0_LARGE = (
 
 
 def site_moments(
-    wave: Array, natural: Array, index: Array, table: Array, amplitude: Array, v: Any, kind: str
+    wave: Array, natural: Array, index: Array, table: Array, data: Array, v: Any, kind: str, background: Array | None = None
 ) -> tuple[Array, Array]:
     """Take each pixel's own message out of the belief of its wave, and put its likelihood in.
 
@@ -66,11 +79,13 @@ def site_moments(
         Class of each pixel; the last class is that of masked pixels.
     table : (2, C) float32
         Per class the belief's variance E|z - wave|^2 of one mode, and the message's precision.
-    amplitude : (B, P, Q) float32
-        sqrt(pattern).
+    data : (B, P, Q) float32
+        sqrt(pattern); for "shifted" N.
     v : float
-        Variance of the amplitude noise; "counts" has its own.
-    kind : {"rician", "normal", "counts"}
+        Variance of the amplitude noise; "counts" and "shifted" have their own.
+    kind : {"rician", "normal", "counts", "shifted"}
+    background : (1 or B, P, Q) float32, optional
+        B of "shifted".
 
     Returns
     -------
@@ -78,7 +93,7 @@ def site_moments(
         E z = ratio z_c with z_c = (wave/V - natural)/g_c, g_c = max(1/V - g, 0.02/V); 1 where masked.
     sums : (4, C) float64
         Per class the number of pixels and the sums of Var along, Var across, and E(y - |z|)^2 (for "rician" E|y e^{i theta} -
-        z|^2/2; v for "counts").
+        z|^2/2; v for "counts" and "shifted").
     """
     xp = namespace(wave)
     K, C = wave.shape[1], table.shape[1]
@@ -86,8 +101,10 @@ def site_moments(
     g_c = xp.maximum(1 / V - g, CAVITY_SHARE / V)
     z_c = (wave.astype("complex128") / V[:, None] - natural) / g_c[:, None]
     r0, v0 = xp.sqrt(abs2(z_c).sum(axis=1)), 1 / g_c
-    a = amplitude.astype("float64")
-    if kind == "counts":
+    a = data.astype("float64")
+    if kind == "shifted":
+        rho, along, across, noise = _shifted(xp, r0, a, v0, background.astype("float64"), K)  # type: ignore[union-attr]
+    elif kind == "counts":
         rho, along, across, noise = _counts(xp, r0, xp.rint(a * a), v0, K)
     elif kind == "normal":
         rho, along, across, noise = _normal(xp, r0, a, v0, float(v), K)
@@ -248,3 +265,77 @@ def _counts(xp: Any, r0: Array, n: Array, v0: Array, K: int) -> tuple[Array, Arr
     sideways = 0.5 * v0 * gain
     forward = xp.maximum(power - (gain * r0) ** 2 - (2 * K - 1) * sideways, 1e-6 * v0)
     return xp.where(few, gain * r0, rho), xp.where(few, forward, along), xp.where(few, sideways, across), noise
+
+
+def _mode(xp: Any, r0: Array, N: Array, v0: Array, B: Array, K: int) -> Array:
+    """Square of the mode of p(r) of "shifted", nearly: the zero of the convex, falling function
+
+        (2K - 1)/u + (2 r0/v0)^2 A(x)/x + 2N/(u + B) - 2a,   A(x)/x >= 1/(K - 1/2 + sqrt((K + 1/2)^2 + x^2))   (Amos 1974)
+    """
+    a, beta2, c = 1 + 1 / v0, (2 * r0 / v0) ** 2, 2 * K - 1.0
+    # two lower bounds: without the prior's wave, and without the counts
+    q = c + 2 * N - 2 * a * B
+    root = xp.sqrt(q * q + 8 * a * c * B)
+    u = xp.where(q > 0, (q + root) / (4 * a), 2 * c * B / xp.maximum(root - q, 1e-300))
+    u = xp.maximum(u, xp.maximum(c / (2 * a), (r0 / (a * v0)) ** 2))
+    # a better one: brighter waves are x - (2K - 1)/2 of x A
+    n = N * u / (u + B)
+    u = xp.maximum(u, ((xp.sqrt(beta2) + xp.sqrt(beta2 + 8 * a * (K - 0.5 + 2 * n))) / (4 * a)) ** 2)
+    for _ in range(NEWTON):
+        s = xp.sqrt((K + 0.5) ** 2 + beta2 * u)
+        w = 1 / (K - 0.5 + s)
+        value = c / u + beta2 * w + 2 * N / (u + B) - 2 * a
+        slope = c / u**2 + 0.5 * beta2 * beta2 * w * w / s + 2 * N / (u + B) ** 2
+        u = xp.maximum(u + value / slope, 0.1 * u)
+    return u
+
+
+def _log_density(xp: Any, r: Array, r0: Array, N: Array, v0: Array, B: Array, K: int) -> tuple[Array, Array]:
+    """log p(r) of "shifted" but for a constant, and A(x)/x."""
+    x, u = 2 * r0 * r / v0, r * r
+    first = xp.maximum(x, 1e-12)
+    q = bessel_quotient(xp, first, K) / first
+    log = (2 * K - 1) * xp.log(r) + xp.log(_i0e(xp, x)) - (r - r0) ** 2 / v0 - u + N * xp.log(u + B)
+    other = q
+    for n in range(K - 1, 0, -1):
+        other = 1 / (2 * n + x * x * other)
+        log = log + xp.log(other)
+    return log, q
+
+
+def _shifted(xp: Any, r0: Array, N: Array, v0: Array, B: Array, K: int) -> tuple[Array, Array, Array, Array]:
+    B = xp.maximum(B, 1e-6)
+    n = xp.maximum(N, 0)
+    u = _mode(xp, r0, n, v0, B, K)
+    peak = xp.sqrt(u)
+    top, q = _log_density(xp, peak, r0, n, v0, B, K)
+    # curvature in r, then where log p has fallen by FALL: parabolas through the peak
+    bend = (2 * K - 1) / u + (2 * r0 / v0) ** 2 * ((2 * K) * q - 1 + 4 * (r0 / v0) ** 2 * u * q * q)
+    bend = xp.maximum(bend + 2 * (1 + 1 / v0) - 2 * n * (B - u) / (u + B) ** 2, 1 + 1 / v0)
+    ends, wide = [], xp.sqrt(2 * FALL / bend)
+    for side in (-1, 1):
+        reach = wide
+        for _ in range(ENDS):
+            r = xp.maximum(peak + side * reach, 1e-3 * peak)
+            fallen = xp.maximum(top - _log_density(xp, r, r0, n, v0, B, K)[0], 0.1)
+            reach = xp.minimum(reach * xp.sqrt(FALL / fallen), 3 * reach)
+        ends.append(xp.maximum(peak + side * reach, 0))
+    # towards 0 a parabola tells little
+    low = xp.where(wide < NEAR_ZERO * peak, ends[0], 0)
+    width = ends[1] - low
+    total, across, power = (xp.zeros_like(r0) for _ in range(3))
+    for node, weight in zip(NODES, WEIGHTS, strict=True):
+        r = low + width * (0.5 + 0.5 * node)
+        log, q = _log_density(xp, r, r0, n, v0, B, K)
+        p = weight * xp.exp(log - top)
+        total += p
+        power += p * r * r
+        across += p * r * r * q
+    across, power = across / total, power / total
+    # a negative N: Gaussian
+    narrow = 1 / (1 / v0 + 1 + xp.maximum(-N, 0) / B)
+    below = N < 0
+    across = xp.where(below, 0.5 * narrow, across)
+    rho = 2 * r0 * across / v0
+    along = xp.where(below, across, xp.maximum(power - rho**2 - (2 * K - 1) * across, 1e-6 * v0))
+    return rho, along, across, xp.full_like(r0, ROOT_VARIANCE)
