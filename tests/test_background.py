@@ -10,12 +10,20 @@ from scipy.special import ive
 
 from ptychon import Dataset, Problem, PtychonError, load, phantoms, probes, reconstruct, scan
 from ptychon.alignment import phase_align
+from ptychon.backends import get_backend
 from ptychon.initialise import mean_power, wave_power
 from ptychon.io import convert, write_dataset
 from ptychon.kernels import _numba_sites, sites
 from ptychon.orient import Orientation
+from ptychon.predictive import check
 from ptychon.prepare import Preparation, prepare
+from ptychon.report_numbers import fit, model_of
+from ptychon.result import Result
 from ptychon.simulate import simulate
+from ptychon.uncertainty import laplace
+from ptychon.uncertainty.bootstrap import simulated as bootstrapped
+from ptychon.uncertainty.halves import thinned
+from ptychon.uncertainty.noise import noise_of
 
 RNG = np.random.default_rng(5)
 POSITIONS = np.array([[0, 0], [0, 3], [3, 0], [3, 3]], float)
@@ -311,3 +319,86 @@ def test_files_keep_both(tmp_path, name, as_map):
     assert again.read_noise == 1.5
     given = load(tmp_path / name, background=1.0, read_noise=0.5)
     assert (given.background, given.read_noise) == (1.0, 0.5)
+
+
+# ------------------------------------------------------------ uncertainty
+
+
+def test_scores_have_the_mean_0_at_the_truth_and_the_information_as_variance():
+    """Of each noise model of a problem with a background, from draws; N may be negative."""
+    made = simulated(dose=1e4)
+    problem = Problem.from_dataset(made.dataset)
+    noise = noise_of(problem)
+    draws = [simulated_data(problem, made, noise, seed) for seed in range(6)]
+    m = model_of(problem, made.object, made.probe, slice(0, len(problem)), get_backend("numpy")).astype(float)
+    pulls = np.array([noise.pull(m, noise.root(p, slice(0, len(p))), None) for p in draws])
+    known = noise.information(m)
+    assert np.mean([p.counts.min() for p in draws]) < 0
+    spread = np.sqrt(known.sum() / len(draws))
+    assert abs(pulls.mean(axis=0).sum() / spread) < 4
+    assert np.mean(pulls**2) == pytest.approx(known.mean(), rel=0.03)
+    surprise = np.mean([noise.surprise(m, noise.root(p, slice(0, len(p)))) for p in draws])
+    assert surprise == pytest.approx(noise.expected_surprise(m).mean(), rel=0.06)
+
+
+def simulated_data(problem, made, noise, seed):
+    truth = Result(
+        object=made.object, probe=made.probe, errors=np.zeros(0), final_error=0.0, positions=np.zeros((0, 2)), engine="pie",
+        epochs=0,
+    )  # fmt: skip
+    return bootstrapped(problem, truth, noise, get_backend("numpy"), np.random.default_rng(seed))
+
+
+def test_data_simulated_from_a_result_have_background_and_read_noise():
+    made = simulated(dose=1e4, background=3.0, read_noise=2.0, side=4)
+    problem = Problem.from_dataset(made.dataset)
+    again = simulated_data(problem, made, noise_of(problem), 1)
+    m = model_of(problem, made.object, made.probe, slice(0, len(problem)), get_backend("numpy")).astype(float)
+    off = again.counts - 4 - (m**2 + 3)
+    assert np.mean(off**2 / (m**2 + 7)) == pytest.approx(1, abs=0.05)
+    assert off.mean() == pytest.approx(0, abs=0.15)
+    assert np.allclose(again.amplitude, np.sqrt(np.maximum(again.counts - again.background, 0)), atol=1e-3)
+
+
+def test_halves_by_counts_share_the_background_and_refuse_read_noise():
+    problem = Problem.from_dataset(simulated(read_noise=None, side=4).dataset)
+    one, two = thinned(problem)
+    assert np.allclose(one.counts + two.counts, problem.counts)
+    assert np.allclose(one.background, problem.background / 2)
+    assert one.counts.mean() == pytest.approx(problem.counts.mean() / 2, rel=0.01)
+    with pytest.raises(PtychonError, match=r"read noise of 1\.5.*split the data by positions"):
+        thinned(Problem.from_dataset(simulated(side=4).dataset))
+
+
+def test_laplace_takes_the_background_from_the_problem():
+    made = simulated(side=6)
+    problem = Problem.from_dataset(made.dataset)
+    start = reconstruct(problem, "pie", epochs=40, probe=made.probe, backend="numpy", say=None)
+    found = laplace(problem, start.object, made.probe, free_probe=False, samples=8, backend="numpy")
+    assert "background of 2 counts a pixel and a read noise of 1.5 counts" in found.conditional[0]
+    error = phase_align(found.object, made.object, found.region)[found.region] - made.object[found.region]
+    assert 0.5 < np.mean(np.abs(error) ** 2 / found.object_std[found.region] ** 2) < 1.3
+    assert found.chi2 == pytest.approx(1, abs=0.1)
+    with pytest.raises(PtychonError, match="state their background already"):
+        laplace(problem, start.object, made.probe, background=1.0, backend="numpy")
+
+
+def test_check_and_report_know_of_it():
+    """The predictive check finds the misfit it foretells, and with the background untold it does not."""
+    made = simulated(side=6)
+    problem = Problem.from_dataset(made.dataset)
+    start = reconstruct(problem, "pie", epochs=40, probe=made.probe, backend="numpy", say=None)
+    run = {"epochs": 32, "settle": 24, "start": start, "backend": "numpy", "say": None}
+    found = reconstruct(problem, "posterior", **run)
+    seen = check(problem, found)
+    assert seen.level == pytest.approx(1, abs=0.05)
+    assert seen.fits
+    assert seen.clean
+    assert np.median(seen.dose) == pytest.approx(1, abs=0.01)
+    frames = np.maximum(made.dataset.patterns, 0)
+    plain = Problem.from_dataset(replace(made.dataset, background=None, read_noise=None, patterns=frames))
+    untold = check(plain, reconstruct(plain, "posterior", **run))
+    assert not untold.fits
+    about = fit(problem, found, get_backend("numpy"))
+    assert about.residual == pytest.approx(about.noise, rel=0.1)
+    assert abs(np.nanmean(about.bias)) < 0.1

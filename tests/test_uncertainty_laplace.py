@@ -16,7 +16,7 @@ from ptychon.simulate import simulate
 from ptychon.uncertainty import laplace
 from ptychon.uncertainty.curvature import Curvature
 from ptychon.uncertainty.gauge import gauge_of
-from ptychon.uncertainty.noise import Noise, noise_of
+from ptychon.uncertainty.noise import Noise, noise_of, told
 from ptychon.uncertainty.posterior import Sums
 from ptychon.uncertainty.solve import solve
 
@@ -409,7 +409,7 @@ def test_noise_of_a_problem():
     counts = replace(problem, counting=True, noise_variance=None)
     assert noise_of(counts) == Noise("poisson")
     assert noise_of(counts, "amplitude") == Noise("amplitude", 0.25, 3 / 8)
-    assert noise_of(counts, background=1.5).background == 1.5
+    assert (noise_of(told(counts, 1.5)).background == 1.5).all()
     assert noise_of(counts, variance=2.0) == Noise("amplitude", 2.0)
 
 

@@ -47,7 +47,7 @@ where they were, or beside the result.
 @click.option("-n", "--epochs", type=int, help="Passes of a replicate, or of Ptycho-EP; default those of the result, or 100.")
 @click.option("--known-probe/--free-probe", default=None, help="Whether the probe was known; default what the engine did.")
 @click.option("--noise-variance", type=float, help="Of the amplitude; default what the data say, or learned.")
-@click.option("--background", type=float, default=0.0, help="Counts a pixel that do not come from the wave.")
+@click.option("--background", type=float, help="Counts a pixel that do not come from the wave, if the scan does not say it.")
 @click.option("--backend", default="auto", show_default=True, help="auto, numpy, cupy (GPU) or reference.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the samples.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no summary.")

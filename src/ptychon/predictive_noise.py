@@ -1,6 +1,7 @@
 r"""What the squared misfit of a detector pixel is expected to be, however few the counts, and when a sum of them is too much.
 
     counts      q = 4 (sqrt(n + 3/8) - sqrt(m + 3/8))^2,  n ~ Poisson(m)
+    with read noise r  n = k + r w + r^2,  k ~ Poisson(m - r^2),  w ~ N(0, 1): the N of `Problem`, of mean and variance m
     amplitude   q = (y - a)^2/v,  y = max(0, a + w),  w ~ N(0, v)
 
 With many counts q is the square of a normal number (Anscombe, Biometrika 35, 246 (1948)). With few it is not, and its first
@@ -31,28 +32,32 @@ FAR = 6.0
 
 def misfit(count: FloatArray, mean: FloatArray) -> FloatArray:
     """q of counts, 0 where both agree."""
-    return np.asarray(4 * (np.sqrt(count + ANSCOMBE) - np.sqrt(mean + ANSCOMBE)) ** 2)
+    return np.asarray(4 * (np.sqrt(np.maximum(count + ANSCOMBE, 0)) - np.sqrt(mean + ANSCOMBE)) ** 2)
 
 
-def cumulants(mean: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Mean, variance and third cumulant of `misfit` for n ~ Poisson(mean), each of the shape of `mean`."""
-    grid, table = _table()
-    x = np.log(np.clip(mean, LEAST, MOST))
+def cumulants(mean: FloatArray, read_noise: float = 0.0) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Mean, variance and third cumulant of `misfit` for counts with this mean, the square of the read noise included."""
+    grid, table = _table(float(read_noise))
+    counted = mean - read_noise**2
+    x = np.log(np.clip(counted, LEAST, MOST))
     few = np.minimum(mean / LEAST, 1)
     one, two, three = (
-        np.where(mean > MOST, limit, np.interp(x, grid, row) * few) for row, limit in zip(table, (1, 2, 8), strict=True)
+        np.where(counted > MOST, limit, np.interp(x, grid, row) * few) for row, limit in zip(table, (1, 2, 8), strict=True)
     )
     return one, two, three
 
 
 @cache
-def _table() -> tuple[FloatArray, FloatArray]:
+def _table(read_noise: float) -> tuple[FloatArray, FloatArray]:
     mean = np.geomspace(LEAST, MOST, 321)
-    n = np.arange(0, 700.0)
+    k = np.arange(0, 700.0)
+    w, share = np.polynomial.hermite_e.hermegauss(32) if read_noise else (np.zeros(1), np.ones(1))
+    shift = read_noise**2
+    n, share = k[:, None] + read_noise * w + shift, share / share.sum()
     rows = []
     for m in mean:
-        chance = np.exp(n * np.log(m) - m - gammaln(n + 1))
-        q = misfit(n, m)
+        chance = np.exp(k * np.log(m) - m - gammaln(k + 1))[:, None] * share
+        q = misfit(n, m + shift)
         first = float((chance * q).sum())
         rows.append([first, *(float((chance * (q - first) ** k).sum()) for k in (2, 3))])
     return np.log(mean), np.array(rows).T

@@ -4,6 +4,8 @@ With z = F[P O] of the object that was found and draws x_s of its error
 
     V = mean_s |F[P x_s]|^2,  A = mean_s (Re z* F[P x_s]/|z|)^2,  m = |z|^2 + V     the counts that are foretold
 
+(and B where there is a background; N = n + r^2 is then what was counted, see `Problem`.)
+
 New data would deviate from the model by noise and by its error, v + A. These are the data that the model was fitted to, and the
 error has made it follow their noise: Cov(y - y^) = v - A exactly, in a linear model with a Gaussian prior. So a misfit with
 the expectation e is expected to be e (1 - h), h = A/v, 4 A |z|^2/(m + 3/8) for counts. Its sum over a frame or a pixel is
@@ -159,12 +161,16 @@ def _add(made: Sums, problem: Problem, b: slice, waves: Any, inner: list[FloatAr
     power, V, along = waves
     y = np.asarray(problem.amplitude[b], np.float64)
     valid = np.broadcast_to(problem.mask_of(b), y.shape)
-    mean = power + V
+    mean, dark = power + V, np.zeros(())
     if variance is None:
         count = y**2
-        q, (one, two, three) = misfit(count, mean), cumulants(mean)
+        if problem.counts is not None and problem.background is not None:
+            # N ~ Poisson(mean + B): what was counted includes the background
+            count, dark = np.asarray(problem.counts[b], np.float64), np.asarray(problem.background, np.float64)
+            mean = mean + dark
+        q, (one, two, three) = misfit(count, mean), cumulants(mean, problem.read_noise)
         h = 4 * along * power / (mean + ANSCOMBE)
-        residual = 2 * (np.sqrt(count + ANSCOMBE) - np.sqrt(mean + ANSCOMBE))
+        residual = 2 * (np.sqrt(np.maximum(count + ANSCOMBE, 0)) - np.sqrt(mean + ANSCOMBE))
         slope = 2 / np.sqrt(mean + ANSCOMBE)
         size, counted, foretold, spread = mean, count, mean, mean
     else:
@@ -197,7 +203,8 @@ def _add(made: Sums, problem: Problem, b: slice, waves: Any, inner: list[FloatAr
     made.capped += np.bincount(kind[valid], np.minimum(q, CAP)[valid], c)
     made.heard += np.bincount(kind[valid], np.minimum(counted, foretold + 5 * np.sqrt(spread) + 5)[valid], c)
     made.seen += valid.sum(axis=0)
-    made.dose[b], made.foretold_dose[b] = (np.where(valid, x, 0).sum(axis=(1, 2)) for x in (y**2, mean))
+    waves = counted - dark if variance is None else y**2, mean - dark
+    made.dose[b], made.foretold_dose[b] = (np.where(valid, x, 0).sum(axis=(1, 2)) for x in waves)
     plain = np.where(valid, one, 0).sum(axis=(1, 2))
     made.fitted[b] = 1 - np.divide(made.expected[0, b].sum(axis=1), plain, out=np.ones_like(plain), where=plain > 0)
     gradient = np.where(valid, np.stack(inner, axis=1).swapaxes(0, 1) * slope, 0)

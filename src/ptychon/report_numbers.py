@@ -101,10 +101,15 @@ def fit(problem: Problem, result: Result, backend: Any) -> Fit:
         y = np.where(valid, y, 0.0)
         misfit[part], signal[part] = (difference**2).sum(axis=(1, 2)), (y**2).sum(axis=(1, 2))
         error += (difference**2).sum(axis=0)
-        bias += np.where(valid, y - expected_root(model) if problem.counting else difference, 0).sum(axis=0)
         seen += valid.sum(axis=0)
-        if problem.counting:
-            noise += float(np.where(valid, counting_noise(model**2), 0).sum())
+        if not problem.counting:
+            bias += difference.sum(axis=0)
+        else:
+            square, root = counting_noise(model**2), None
+            if problem.background is not None:
+                square, root = subtracted_noise(model, problem.background)
+            bias += np.where(valid, y - (expected_root(model) if root is None else root), 0).sum(axis=0)
+            noise += float(np.where(valid, square, 0).sum())
         empty = np.where(valid, flat[problem.shift_index[part]], 0)
         cross += float((empty * y).sum())
         power += float((empty**2).sum())
@@ -181,6 +186,23 @@ def expected_root(model: FloatArray) -> FloatArray:
     """E sqrt n of n ~ Poisson(model^2), from E (sqrt n - model)^2; below `model` where counts are few."""
     mean = model**2
     return np.divide(2 * mean - counting_noise(mean), 2 * model, out=np.zeros_like(model), where=model > 1e-6)
+
+
+def subtracted_noise(model: FloatArray, background: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """E (y - m)^2 and E y of y = sqrt(max(n - b, 0)), n - b being N(m^2, m^2 + B): with a background (and read noise) B."""
+    deviation, nodes = np.sqrt(model**2 + background), _normal_nodes()
+    square, root = np.zeros_like(model), np.zeros_like(model)
+    for t, weight in zip(*nodes, strict=True):
+        y = np.sqrt(np.maximum(model**2 + t * deviation, 0))
+        square += weight * (y - model) ** 2
+        root += weight * y
+    return square, root
+
+
+@cache
+def _normal_nodes() -> tuple[FloatArray, FloatArray]:
+    t, weight = np.polynomial.hermite_e.hermegauss(24)
+    return t, weight / weight.sum()
 
 
 def outliers(values: FloatArray) -> IntArray:

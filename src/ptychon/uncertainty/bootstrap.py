@@ -27,7 +27,7 @@ from ..report_numbers import model_of
 from ..result import Result
 from ..schedule import Schedule
 from ..types import COMPLEX, BoolArray, ComplexArray, PtychonError
-from .noise import Noise, noise_of
+from .noise import Noise, noise_of, told
 from .posterior import Posterior, bars, in_bars
 
 #: Frames simulated at a time.
@@ -45,7 +45,7 @@ def bootstrap(
     probe: ComplexArray | None = None,
     epochs: int | None = None,
     noise_variance: float | None = None,
-    background: float = 0.0,
+    background: Any = None,
     region: BoolArray | None = None,
     backend: str | Backend = "auto",
     seed: int = 0,
@@ -69,8 +69,8 @@ def bootstrap(
         Passes of a replicate; default those of the result.
     noise_variance : float, optional
         Of Gaussian amplitude noise; default what the problem says (Poisson noise for counts), else that of the misfit.
-    background : float
-        Counts a pixel besides the wave's.
+    background : float or (P, Q) array, optional
+        Counts a pixel besides the wave's, where the problem does not state them itself.
     region : (H, W) bool array, optional
         Where replicates are aligned; default the illuminated pixels.
     backend : str or Backend
@@ -100,7 +100,8 @@ def bootstrap(
     chosen = get_backend(backend)
     engine = make(result.engine, **result.options)
     lit = illuminated(problem, result.probe) if region is None else region
-    model = _noise(problem, result, noise_variance, background, lit, chosen)
+    problem = told(problem, background, variance=noise_variance)
+    model = _noise(problem, result, noise_variance, lit, chosen)
     schedule = dict(result.settings.get("schedule") or {})
     run: dict[str, Any] = {
         "epochs": epochs or int(result.settings.get("epochs") or result.epochs),
@@ -125,9 +126,9 @@ def bootstrap(
 
 
 def _noise(
-    problem: Problem, result: Result, variance: float | None, background: float, lit: BoolArray, backend: Backend
+    problem: Problem, result: Result, variance: float | None, lit: BoolArray, backend: Backend
 ) -> Noise:
-    model = noise_of(problem, "auto", variance, background)
+    model = noise_of(problem, "auto", variance)
     if model is not None:
         return model
     power = sum(float((problem.amplitude[j] ** 2).sum(dtype=np.float64)) for j in range(len(problem)))
@@ -138,16 +139,25 @@ def _noise(
 
 def simulated(problem: Problem, result: Result, noise: Noise, backend: Backend, rng: np.random.Generator) -> Problem:
     """The same problem with data that the result would give."""
+    if noise.kind == "amplitude":
+        problem = problem.subtracted()
     amplitude = np.empty_like(problem.amplitude)
+    counts, r = None if problem.counts is None else np.empty_like(amplitude), problem.read_noise
     for first in range(0, len(problem), BLOCK):
         b = slice(first, min(first + BLOCK, len(problem)))
         m = model_of(problem, result.object, result.probe, b, backend)
+        if counts is not None:
+            pattern = rng.poisson(m**2 + np.maximum(noise.background - r * r, 0)).astype(np.float64)
+            if r:
+                pattern += r * rng.standard_normal(m.shape)
+            amplitude[b], counts[b] = problem.counted(pattern, b)
+            continue
         if noise.kind == "poisson":
-            fresh = np.sqrt(np.maximum(rng.poisson(m**2 + noise.background) - noise.background, 0))
+            fresh = np.sqrt(rng.poisson(m**2))
         else:
             fresh = np.maximum(m + np.sqrt(noise.variance) * rng.standard_normal(m.shape), 0)
         amplitude[b] = np.where(problem.mask_of(b), fresh, 0)
-    return replace(problem, amplitude=amplitude)
+    return replace(problem, amplitude=amplitude, counts=counts)
 
 
 def _laid_on(object: ComplexArray, truth: ComplexArray, lit: BoolArray, engine: Engine) -> ComplexArray:
@@ -161,7 +171,8 @@ def _fingerprint(
 ) -> str:
     """Of all that the replicates depend on."""
     digest = hashlib.sha256(repr((start, epochs, seed, asdict(noise), result.engine, sorted(result.options.items()))).encode())
-    arrays = (result.object, result.probe, problem.corners, problem.shifts, problem.shift_index, problem.mask)
+    scan = problem.corners, problem.shifts, problem.shift_index, problem.mask
+    arrays = (result.object, result.probe, *scan, np.asarray(noise.background))
     for array in arrays if probe is None else (*arrays, probe):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
@@ -188,10 +199,6 @@ def _posterior(
     way = np.where(size > 0, result.object / np.where(size > 0, size, 1), 1)
     scatter = (draws - centre) * way.conj()
     along, across = (np.maximum((part**2).sum(axis=0) / (n - 1), 1e-30) for part in (scatter.real, scatter.imag))
-    if noise.kind == "poisson":
-        said = f"Poisson noise{f' with a background of {noise.background:g} counts a pixel' if noise.background else ''}"
-    else:
-        said = f"Gaussian noise of the amplitude, variance {noise.variance:.4g}"
     removed = "a factor, a phase ramp and a translation" if engine.moves_probe else "the global phase"
     offset, made = result.object - centre, bars(along, across, result.object)
     return Posterior(
@@ -205,7 +212,7 @@ def _posterior(
         samples=n,
         monte_carlo=1 / (2 * np.sqrt(n - 1)),
         conditional=(
-            said,
+            noise.describe(),
             f"engine {result.engine} again, replicates starting from the {start}",
             "the probe was learned again" if engine.moves_probe else "the probe is known exactly",
             "the positions are known exactly",

@@ -270,7 +270,8 @@ class Curvature:
     def _host(self, m: Array, b: slice) -> tuple[FloatArray, FloatArray, FloatArray | None]:
         """Modulus, measured amplitude and V of a block, on the host: special functions are not on every device."""
         host = self.backend.to_host
-        return host(m), host(self.problem.amplitude[b]), None if self.spread is None else host(self.spread[b]).astype(float)
+        data = host(self.noise.root(self.problem, b))
+        return host(m), data, None if self.spread is None else host(self.spread[b]).astype(float)
 
     def energy(self, object: Array | None = None, probe: Array | None = None) -> float:
         """-log posterior of an object (H, W) and a probe (K, P, Q), by default those of this point."""

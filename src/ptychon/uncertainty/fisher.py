@@ -22,7 +22,7 @@ from ..metrics import illuminated, illumination
 from ..problem import Problem
 from ..types import BoolArray, ComplexArray, FloatArray, IntArray, PtychonError
 from .gauge import Gauge, gauge_of
-from .noise import noise_of
+from .noise import noise_of, told
 from .posterior import bars
 
 #: Most real unknowns: the matrix of 64-bit numbers has 3.2 GB then.
@@ -61,7 +61,7 @@ def information(
     free_probe: bool = False,
     noise: str = "auto",
     noise_variance: float | None = None,
-    background: float = 0.0,
+    background: Any = None,
 ) -> tuple[FloatArray, IntArray]:
     """Fisher information of a small problem, without a prior.
 
@@ -86,7 +86,8 @@ def information(
     PtychonError
         More unknowns than dense matrices serve, or a noise variance that nobody knows.
     """
-    model = noise_of(problem, noise, noise_variance, background)
+    problem = told(problem, background, noise, noise_variance)
+    model = noise_of(problem, noise, noise_variance)
     if model is None:
         raise PtychonError("the bound needs the variance of the amplitude noise; give noise_variance")
     probe, (p, q) = np.asarray(probe, np.complex128), problem.frame_shape
@@ -107,7 +108,7 @@ def information(
         z = (P * O) @ F.T
         m = np.sqrt((np.abs(z) ** 2).sum(axis=0))
         valid = np.broadcast_to(problem.mask_of(slice(j, j + 1)), (1, p, q)).ravel()
-        root = np.sqrt(np.where(valid, model.information(m), 0))
+        root = np.sqrt(np.where(valid, model.information(m.reshape(1, p, q)).ravel(), 0))
         way = (root * z / np.maximum(m, 1e-300)).conj()
         K = [sum(way[k][:, None] * F * P[k] for k in range(len(P)))]
         if free_probe:
@@ -134,7 +135,7 @@ def cramer_rao(
     free_probe: bool = False,
     noise: str = "auto",
     noise_variance: float | None = None,
-    background: float = 0.0,
+    background: Any = None,
     object_variance: float | None = None,
     region: BoolArray | None = None,
 ) -> Bound:
@@ -161,7 +162,7 @@ def cramer_rao(
         As `information` does.
     """
     model = {"noise": noise, "noise_variance": noise_variance, "background": background}
-    I, pixels = information(problem, object, probe, free_probe=free_probe, **model)  # type: ignore[arg-type]
+    I, pixels = information(problem, object, probe, free_probe=free_probe, **model)
     lit = illuminated(problem, probe) if region is None else region
     touched = np.zeros(object.shape, bool)
     touched.flat[pixels] = True

@@ -164,14 +164,25 @@ def thinned(problem: Problem, seed: int = 0) -> tuple[Problem, Problem]:
     Raises
     ------
     PtychonError
-        If the data are not counts, or not whole numbers.
+        If the data are not counts, or not whole numbers, or hold read noise.
     """
     rng = np.random.default_rng(seed)
     if not problem.counting:
         raise PtychonError("these data are not counts, so that they cannot be split by counts; split them by positions")
+    if problem.read_noise:
+        raise PtychonError(
+            f"the counts hold a read noise of {problem.read_noise:g}, which does not part into two independent halves; "
+            f"split the data by positions"
+        )
+    known = problem.background is not None
+    # either half counts half of the background
+    half = replace(problem, background=problem.background / 2) if problem.background is not None else problem
     one, two = (np.empty(problem.amplitude.shape, REAL) for _ in range(2))
+    left, right = (np.empty_like(one) if known else None for _ in range(2))
     for j in range(len(problem)):
         counts = problem.amplitude[j].astype(np.float64) ** 2
+        if problem.counts is not None:
+            counts = problem.counts[j].astype(np.float64)
         whole = np.rint(counts)
         off = float(np.abs(counts - whole).max())
         if off > WHOLE:
@@ -180,8 +191,13 @@ def thinned(problem: Problem, seed: int = 0) -> tuple[Problem, Problem]:
                 f"counts; split them by positions, or divide by the gain of the detector first"
             )
         first = rng.binomial(whole.astype(np.int64), 0.5)
-        one[j], two[j] = np.sqrt(first), np.sqrt(whole - first)
-    return replace(problem, amplitude=one), replace(problem, amplitude=two)
+        if left is None or right is None:
+            one[j], two[j] = np.sqrt(first), np.sqrt(whole - first)
+            continue
+        b = slice(j, j + 1)
+        one[b], left[b] = half.counted(first[None], b)
+        two[b], right[b] = half.counted((whole - first)[None], b)
+    return replace(half, amplitude=one, counts=left), replace(half, amplitude=two, counts=right)
 
 
 def halves_of(problem: Problem, kind: str, seed: int = 0) -> tuple[Problem, Problem]:

@@ -18,6 +18,7 @@ from ..reconstruct import reconstruct
 from ..result import Result
 from ..types import COMPLEX, REAL, BoolArray, FloatArray
 from .gauge import gauge_of
+from .noise import noise_of
 from .posterior import Posterior, bars, in_bars
 from .twin import Twin, judge, twin_data
 
@@ -125,7 +126,7 @@ def described(
     square = found.object_std.astype(np.float64) ** 2
     v = float(found.history["noise_variance"][-1])
     conditional = [
-        "counting noise" if problem.counting else f"noise of the amplitude, variance {v:.4g}",
+        _noise(problem, v),
         "prior of the object: stationary Gaussian with a learned spectrum",
         "the probe was learned, and its error is part of the bars" if free_probe else "the probe is known exactly",
         "the positions are known exactly",
@@ -147,6 +148,13 @@ def described(
         conditional=tuple(conditional),
         draws=found.draws,
     )
+
+
+def _noise(problem: Problem, v: float) -> str:
+    model = noise_of(problem) if problem.counting else None
+    if model is None:
+        return f"noise of the amplitude, variance {v:.4g}"
+    return "counting noise" if problem.counts is None else model.describe()
 
 
 def _share_along(found: Result) -> FloatArray:

@@ -24,7 +24,7 @@ from ..problem import Problem
 from ..types import COMPLEX, REAL, Array, BoolArray, ComplexArray, FloatArray, PtychonError
 from .curvature import Curvature
 from .gauge import Gauge, gauge_of
-from .noise import Noise, noise_of
+from .noise import Noise, noise_of, told
 from .posterior import Posterior, Sums
 from .solve import solve
 
@@ -44,7 +44,7 @@ def laplace(
     free_probe: bool = True,
     noise: str = "auto",
     noise_variance: float | None = None,
-    background: float = 0.0,
+    background: Any = None,
     object_variance: float | None = None,
     samples: int = 32,
     refine: int = 5,
@@ -72,8 +72,9 @@ def laplace(
         See `noise`; "auto" is Poisson's for counts, else Gaussian on the amplitude.
     noise_variance : float, optional
         Of the amplitude. Where nothing is known it is learned from the misfit, less what the fit has taken of it.
-    background : float
-        Counts a pixel that do not come from the wave (Poisson noise).
+    background : float or (P, Q) array, optional
+        Counts a pixel that do not come from the wave (Poisson noise), in the order of `Problem.amplitude`, where the problem
+        does not state them itself.
     object_variance : float, optional
         S of the prior CN(0, S); default mean |O|^2 where there is light.
     samples : int
@@ -116,7 +117,8 @@ def laplace(
     S = object_variance if object_variance is not None else float(np.mean(np.abs(object[lit]) ** 2))
     if not (np.isfinite(S) and S > 0):
         raise PtychonError(f"the variance of the object's prior is {S}; it must be positive")
-    model = noise_of(problem, noise, noise_variance, background)
+    problem = told(problem, background, noise, noise_variance)
+    model = noise_of(problem, noise, noise_variance)
     work = _Work(problem.to(chosen), chosen, free_probe, S, lit, touched, tolerance, iterations, seed)
     learned = model is None
     point = work.at(object, probe, model or Noise("amplitude", _first_variance(work, object, probe)))
@@ -236,7 +238,7 @@ def _pilot(work: _Work, point: Curvature, number: int) -> _Pilot:
     for b in point.blocks():
         valid, m = problem.mask_of(b), point.modulus(point.waves(b))
         expect = np.where(host(valid), point.noise.expected_surprise(host(m)), 0)
-        found.misfit += float(np.where(host(valid), point.noise.surprise(host(m), host(problem.amplitude[b])), 0).sum())
+        found.misfit += float(np.where(host(valid), point.noise.surprise(host(m), host(point.noise.root(problem, b))), 0).sum())
         found.expected += float(expect.sum())
         found.measured += float(host(valid).sum()) * (len(expect) / len(valid))
         for (dO, _), dP in zip(directions, shifted, strict=True):

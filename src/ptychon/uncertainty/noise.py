@@ -4,6 +4,7 @@
                 -log p = (m - y)^2/(2 v),                   Fisher information of m: 1/v
     poisson     n ~ Poisson(m^2 + b), b counts of background
                 -log p = m^2 + b - n log(m^2 + b),          Fisher information of m: 4 m^2/(m^2 + b)
+                with read noise r the same of n + r^2 and b + r^2 (Snyder et al., J. Opt. Soc. Am. A 10, 1014 (1993))
 
 Both are about m alone: the information of the phase of z is 0, and the other pixels have to supply it. Averages over an
 uncertain wave z' ~ CN(z, V) are in closed form, with s = m^2/V:
@@ -20,10 +21,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from scipy.special import exp1, gammaln, i0e, i1e
 
+from ..kernels.reference import namespace
+from ..predictive_noise import cumulants
 from ..problem import COUNT_VARIANCE, Problem
 from ..types import REAL, Array, FloatArray, PtychonError
 
@@ -46,34 +50,57 @@ class Noise:
         v of "amplitude", in counts.
     offset : float
         y = sqrt(amplitude^2 + offset).
-    background : float
-        b of "poisson", counts a pixel.
+    background : float or (1, P, Q) float array
+        b of "poisson", counts a pixel; the square of the read noise included.
+    read_noise : float
+        r that is in it.
+
+    Where data are asked for as an amplitude a, the count is a |a|: counts less than nothing, which read noise makes, have a
+    negative root (see `root`).
     """
 
     kind: str = "amplitude"
     variance: float = COUNT_VARIANCE
     offset: float = 0.0
-    background: float = 0.0
+    background: Any = 0.0
+    read_noise: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in ("amplitude", "poisson"):
             raise PtychonError(f"the noise model is {self.kind!r}; it must be 'amplitude' or 'poisson'")
         if not (np.isfinite(self.variance) and self.variance > 0):
             raise PtychonError(f"the variance of the amplitude noise is {self.variance}; it must be positive")
-        if not (np.isfinite(self.background) and self.background >= 0):
+        if not (np.isfinite(self.background) & (np.asarray(self.background) >= 0)).all():
             raise PtychonError(f"the background is {self.background} counts a pixel; it must not be negative")
 
     @property
-    def soft(self) -> float:
+    def soft(self) -> Any:
         """Background in the likelihood, the softening included."""
-        return max(self.background, SOFT)
+        return np.maximum(self.background, SOFT)
+
+    def describe(self) -> str:
+        """In words."""
+        if self.kind == "amplitude":
+            return f"Gaussian noise of the amplitude, variance {self.variance:.4g}"
+        mean = float(np.mean(self.background)) - self.read_noise**2
+        parts = [f"a background of {mean:.4g} counts a pixel"] if mean > 1e-6 * (1 + self.read_noise**2) else []
+        parts += [f"a read noise of {self.read_noise:.4g} counts"] if self.read_noise else []
+        return f"Poisson noise{' with ' if parts else ''}{' and '.join(parts)}"
+
+    def root(self, problem: Problem, b: slice) -> Array:
+        """The data of a block of frames as the methods take them, (B, P, Q), where the problem is."""
+        if self.kind == "amplitude" or problem.counts is None:
+            return problem.amplitude[b]
+        counts = problem.counts[b]
+        xp = namespace(counts)
+        return xp.sign(counts) * xp.sqrt(abs(counts))
 
     def information(self, modulus: Array) -> Array:
         """Fisher information of the modulus, as `modulus` (float)."""
-        if self.kind == "amplitude" or self.background == 0:
+        if self.kind == "amplitude" or not np.any(self.background):
             return modulus * 0 + modulus.dtype.type(4.0 if self.kind == "poisson" else 1 / self.variance)
         power = modulus**2
-        return 4 * power / (power + modulus.dtype.type(self.background))
+        return 4 * power / (power + namespace(modulus).asarray(self.background, modulus.dtype))
 
     def averaged_information(self, modulus: FloatArray, spread: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Curvature of -log p along and across the wave, averaged over z' ~ CN(z, V) and the data expected of it.
@@ -110,10 +137,10 @@ class Noise:
             y = self.measured(a)
             return np.asarray((m - (y if spread is None else y * _resultant(m, spread))) / self.variance, REAL)
         if spread is None:
-            return np.asarray(2 * m * (1 - (a**2 + self._extra) / (m**2 + self.soft)), REAL)
+            return np.asarray(2 * m * (1 - (a * abs(a) + self._extra) / (m**2 + self.soft)), REAL)
         mean = m**2 + self.background
         s = mean / spread[:, None, None]
-        return np.asarray(2 * m * (1 - a**2 * _damped(s) / spread[:, None, None]), REAL)
+        return np.asarray(2 * m * (1 - a * abs(a) * _damped(s) / spread[:, None, None]), REAL)
 
     def energy(self, modulus: FloatArray, amplitude: FloatArray, spread: FloatArray | None) -> FloatArray:
         """-log p of each pixel, averaged likewise, less what does not depend on the modulus: (B, P, Q) float64."""
@@ -124,9 +151,9 @@ class Noise:
                 return np.asarray((m - y) ** 2 / (2 * self.variance))
             return np.asarray(((m - y) ** 2 + 2 * y * (m - _mean_modulus(m, spread))) / (2 * self.variance))
         if spread is None:
-            mean, count = m**2 + self.soft, a**2 + self._extra
+            mean, count = m**2 + self.soft, a * abs(a) + self._extra
             return np.asarray(mean - count - count * np.log(mean / np.maximum(count, 1e-30)))
-        V, count = spread[:, None, None], a**2
+        V, count = spread[:, None, None], a * abs(a)
         mean = np.maximum(m**2 + self.background, 1e-12 * V)
         blurred, s = np.zeros(m.shape), mean / V
         near = s < FAR
@@ -134,7 +161,7 @@ class Noise:
         return np.asarray(mean - count - count * (np.log(mean / np.maximum(count, 1e-30)) + blurred))
 
     @property
-    def _extra(self) -> float:
+    def _extra(self) -> Any:
         """Counts added to the data so that the softening leaves the mean of the score at the truth 0."""
         return self.soft - self.background
 
@@ -147,13 +174,16 @@ class Noise:
         m, a = modulus.astype(np.float64), amplitude.astype(np.float64)
         if self.kind == "amplitude" and not self.offset:
             return np.asarray((m - a) ** 2 / self.variance)
-        return np.asarray(4 * (np.sqrt(a**2 + ANSCOMBE) - np.sqrt(m**2 + self.background + ANSCOMBE)) ** 2)
+        count = np.maximum(a * abs(a) + ANSCOMBE, 0)
+        return np.asarray(4 * (np.sqrt(count) - np.sqrt(m**2 + self.background + ANSCOMBE)) ** 2)
 
     def expected_surprise(self, modulus: FloatArray) -> FloatArray:
         """What `surprise` is on average where the model is true; 1 but for few counts. On the host."""
         if self.kind == "amplitude" and not self.offset:
             return np.ones_like(modulus)
         mean = np.asarray(modulus, np.float64) ** 2 + self.background
+        if self.read_noise:
+            return cumulants(mean, self.read_noise)[0]
         grid, value = _table()
         few = mean * (value[0] / np.exp(grid[0]))
         return np.asarray(np.where(mean < np.exp(grid[0]), few, np.interp(np.log(mean + 1e-300), grid, value)))
@@ -188,7 +218,23 @@ def _table() -> tuple[FloatArray, FloatArray]:
     return np.log(mean), (chance * square).sum(axis=1)
 
 
-def noise_of(problem: Problem, kind: str = "auto", variance: float | None = None, background: float = 0.0) -> Noise | None:
+def told(problem: Problem, background: Any, kind: str = "auto", variance: float | None = None) -> Problem:
+    """The problem with a background that its data do not state; None and 0 leave it as it is.
+
+    Raises
+    ------
+    PtychonError
+        If the noise model is not that of counts, or the data state a background of their own.
+    """
+    if background is None or not np.any(background):
+        return problem
+    if kind == "amplitude" or variance is not None:
+        mean = float(np.mean(background))
+        raise PtychonError(f"a background of {mean:g} counts belongs to Poisson noise; the model is amplitude")
+    return problem.with_background(background)
+
+
+def noise_of(problem: Problem, kind: str = "auto", variance: float | None = None) -> Noise | None:
     """The noise model of a problem; None where its variance has to be learned from the misfit.
 
     Parameters
@@ -198,13 +244,11 @@ def noise_of(problem: Problem, kind: str = "auto", variance: float | None = None
         "auto" is "poisson" for counts, else "amplitude".
     variance : float, optional
         Of the amplitude; overrides what the problem says, and makes counts an amplitude with that variance.
-    background : float
-        Counts a pixel, for "poisson".
 
     Raises
     ------
     PtychonError
-        A Poisson model for data that are not counts, a background for another model, numbers out of range.
+        A Poisson model for data that are not counts, or numbers out of range.
     """
     if kind not in ("auto", "amplitude", "poisson"):
         raise PtychonError(f"the noise model is {kind!r}; choose auto, amplitude or poisson")
@@ -212,10 +256,10 @@ def noise_of(problem: Problem, kind: str = "auto", variance: float | None = None
         kind = "poisson" if problem.counting and variance is None else "amplitude"
     if kind == "poisson" and not problem.counting:
         raise PtychonError("the data are not counts, so their noise is not Poisson's; use the model amplitude")
-    if background and kind != "poisson":
-        raise PtychonError(f"a background of {background} counts belongs to Poisson noise; the model is {kind}")
+    if kind == "poisson" and problem.background is not None:
+        return Noise("poisson", background=problem.background, read_noise=problem.read_noise)
     if kind == "poisson":
-        return Noise("poisson", background=background)
+        return Noise("poisson")
     if variance is not None:
         return Noise("amplitude", variance)
     if problem.counting:

@@ -211,10 +211,9 @@ def conditions(point: Any, gauge: Gauge, prior_variance: float, learned: bool) -
     """In words, what Laplace's bars take for granted."""
     noise = point.noise
     if noise.kind == "poisson":
-        said = f"Poisson noise{f' with a background of {noise.background:g} counts a pixel' if noise.background else ''}"
+        said = noise.describe()
     else:
-        how = "learned from the misfit" if learned else "given"
-        said = f"Gaussian noise of the amplitude, variance {noise.variance:.4g} ({how})"
+        said = f"{noise.describe()} ({'learned from the misfit' if learned else 'given'})"
     probe = "the probe was learned with the object, prior CN(0, max |P|^2)"
     probe = probe if point.free_probe else "the probe is known exactly"
     return (
