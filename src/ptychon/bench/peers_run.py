@@ -62,7 +62,7 @@ class Peer:
 #: PyTorch first and pinned: of this version there are builds without CUDA.
 _TORCH = ("torch==2.13.0",)
 PEERS: dict[str, Peer] = {
-    "ptychon": Peer(("epie", "rpie", "dm", "ep")),
+    "ptychon": Peer(("epie", "rpie", "dm", "dm, then rpie", "ep")),
     "ptychi": Peer(("epie", "epie, one by one", "rpie", "lsqml", "dm", "autodiff"), (_TORCH, (*_TORCH, "ptychi"))),
     "ptylab": Peer(("epie", "mpie"), (("ptylab",),)),
     "phaserem": Peer(("epie", "epie, tuned", "lsqml", "gradient"), (("phaserem[jax]",),)),

@@ -18,6 +18,9 @@ from ptychon.problem import Problem
 from ptychon.reconstruct import WARM_PASSES, iterate, warm_up
 from ptychon.schedule import Schedule
 
+#: Passes of the first engine where an algorithm is called "first, then last".
+FIRST_PASSES = 40
+
 
 def start(problem: Given, algorithm: str, passes: int) -> Run:
     data = Dataset(
@@ -43,23 +46,25 @@ def start(problem: Given, algorithm: str, passes: int) -> Run:
         # as `reconstruct` does
         return replace(engine, cool_from=-(-2 * count // 3)) if hasattr(engine, "cool_from") else engine
 
-    # as `reconstruct` does: EM finds an unknown probe only slowly
-    warm = min(WARM_PASSES, passes - 1) if algorithm == "ep" else 0
+    first, _, last = algorithm.rpartition(", then ")
+    warm = min(FIRST_PASSES, passes - 1) if first else 0
+    if last == "ep":  # as `reconstruct` does: EM finds an unknown probe only slowly
+        first, warm = "dm", min(WARM_PASSES, passes - 1)
 
-    for name in {algorithm, "dm"} if warm else {algorithm}:
+    for name in {first, last} - {""}:
         warm_up(local, made(name, passes), ctx)
 
     def loop(after: Callable[[], None]) -> None:
         if warm:
-            some("dm", warm, after)
-        some(algorithm, passes - warm, after)
+            some(first, warm, after)
+        some(last, passes - warm, after)
 
     def state() -> tuple[Any, Any]:
         return found["estimate"].object, found["estimate"].probe[0]
 
-    settings = {name: value for name, value in asdict(made(algorithm, passes)).items() if isinstance(value, (int, float, str))}
-    if algorithm == "ep":
-        settings["difference map passes first"] = warm
+    settings = {name: value for name, value in asdict(made(last, passes)).items() if isinstance(value, (int, float, str))}
+    if warm:
+        settings[f"passes of {first} first"] = warm
     return Run(loop, state, settings, ("ptychon", "numba", "rocket-fft"), warm)
 
 
