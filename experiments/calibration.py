@@ -14,11 +14,14 @@ share of runs of which the twin said that their bars hold: where it is not 100 %
 
     python experiments/calibration.py --trials 5
     python experiments/calibration.py --trials 20 --write docs/uncertainty.md
+
+Trials are kept in the output folder: a run that was stopped goes on from them. Empty the folder after a change of the code.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import time
@@ -65,6 +68,11 @@ class Cell:
     masked: bool = False
     known: bool = True
     modes: int = 1
+
+    @property
+    def title(self) -> str:
+        """The name, and whether the probe is known."""
+        return f"{self.name} ({'known' if self.known else 'learned'})"
 
 
 def cells() -> list[Cell]:
@@ -238,6 +246,13 @@ def put(path: Path, text: str) -> None:
     path.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", "utf-8")
 
 
+def read(journal: Path) -> dict[tuple[str, int], Row | None]:
+    """Trials that an earlier run left in its folder, by title of the cell and seed."""
+    lines = journal.read_text("utf-8").splitlines() if journal.exists() else []
+    entries = [json.loads(line) for line in lines if line.endswith("}")]
+    return {(entry["cell"], entry["seed"]): entry["row"] for entry in entries}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--trials", type=int, default=20, help="noise realisations a cell (default %(default)s)")
@@ -253,13 +268,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not chosen:
         raise PtychonError(f"no cell's name contains {given.cells!r}")
     given.output.mkdir(parents=True, exist_ok=True)
-    tasks, results = [(cell, seed) for cell in chosen for seed in range(given.trials)], {cell: [] for cell in chosen}
-    with pool_of(given.processes) as pool:
+    journal = given.output / "trials.jsonl"
+    done = read(journal)
+    # seed by seed, so that a run that is stopped has as many of every cell
+    tasks = [(cell, seed) for seed in range(given.trials) for cell in chosen if (cell.title, seed) not in done]
+    with pool_of(given.processes) as pool, journal.open("a", encoding="utf-8") as file:
         for (cell, seed), row in zip(tasks, pool.imap(trial, tasks), strict=True):
+            done[cell.title, seed] = row
+            print(json.dumps({"cell": cell.title, "seed": seed, "row": row}, default=float), file=file, flush=True)
             if row is not None:
-                results[cell].append(row)
-                say(f"{cell.name} ({'known' if cell.known else 'learned'}) {seed}: {row['dB']:.1f} dB, u2 {row['u2']:.2f}")
-    found = list(results.items())
+                say(f"{cell.title}, {seed}: {row['dB']:.1f} dB, u2 {row['u2']:.2f}")
+    of_cell = {cell: [done[cell.title, seed] for seed in range(given.trials)] for cell in chosen}
+    found = [(cell, [row for row in rows if row is not None]) for cell, rows in of_cell.items()]
     rows = table(found, given.trials)
     picture(found).savefig(given.output / "figure.png", dpi=150)
     write([{n: row.get(n, "") for n in max(rows, key=len)} for row in rows], given.output / "calibration.csv")

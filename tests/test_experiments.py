@@ -161,6 +161,9 @@ def test_calibration_of_a_cell_goes_into_a_page(
     assert abs(float(row["68.3 %"]) - 68.3) < 5
     assert row["holds %"] == "100"
     assert (tmp_path / "images" / "coverage.png").is_file()
+    monkeypatch.setattr(experiment, "trial", lambda task: pytest.fail("a trial that was there was made again"))
+    experiment.main(["--trials", "1", "--processes", "1", "-o", str(tmp_path / "out")])
+    assert table(tmp_path / "out" / "calibration.csv") == [row]
     with pytest.raises(PtychonError, match="contains 'nothing'"):
         experiment.main(["--cells", "nothing"])
     capsys.readouterr()
