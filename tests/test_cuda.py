@@ -17,7 +17,7 @@ from cuda_shim import HostLauncher
 from ptychon import PtychonError
 from ptychon.backends import get_backend
 from ptychon.checkpoint import Checkpointer, load_checkpoint
-from ptychon.engines import Context, make
+from ptychon.engines import Context, levels, make
 from ptychon.kernels import _cupy_lists as lists
 from ptychon.kernels import _cupy_sweeps as sweeps
 from ptychon.kernels import build, reference
@@ -174,13 +174,34 @@ def test_sweeps_are_those_of_the_cpu(name):
         compare(found, expected(engine, case, schedule, NUMBA), 2e-5 if name != "ep" else 1e-4)
 
 
-@pytest.mark.parametrize("options", [{"output": "laplace"}, {"prior": "sparse", "prior_start": 1, "sparse_density": 0.7}])
+FRAMES = {"noise_per_frame": True, "noise_start": 0}
+
+
+@pytest.mark.parametrize(
+    "options", [{"output": "laplace"}, {"prior": "sparse", "prior_start": 1, "sparse_density": 0.7}, FRAMES]
+)
 def test_other_kinds_of_expectation_propagation(options):
     case = make_case(masks="shared")
     engine = make("ep", **(ENGINES["ep"] | options))
     table = Context(get_backend("reference"))
     found = run(engine, case, Schedule(), HostLauncher())
     compare(found, expected(engine, case, Schedule(), table), 1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_frame_has_its_own_noise(kind, monkeypatch):
+    """In every way of visiting frames, shuffled: the variance of each, here not held to the common one, by its own place."""
+    monkeypatch.setattr(levels, "shrunk", lambda sums, counts, xp, comm: sums / counts)
+    case, engine = make_case(subpixel=True, masks="each"), make("ep", **(ENGINES["ep"] | FRAMES))
+    noise = float((case.problem.amplitude**2).mean()) * 0.01
+    case = replace(case, problem=replace(case.problem, noise_variance=noise))
+    schedule = Schedule(kind=kind, size=5, shuffle=True, seed=3)
+    found = run(engine, case, schedule, HostLauncher(block_bytes=3000))
+    wanted = expected(engine, case, schedule, REFERENCE)
+    compare(found, wanted, 1e-4)
+    variances = wanted[0].noise_variance
+    assert variances.std() > 0.02 * variances.mean()
+    assert np.allclose(found[0].noise_variance, variances, rtol=1e-3)
 
 
 def test_frames_that_teach_nothing_are_skipped():
@@ -291,12 +312,19 @@ def far_backend(launcher):
 
 
 @pytest.mark.parametrize("settings", list(SETTINGS))
-@pytest.mark.parametrize(("name", "kind"), [*itertools.product(("ep",), KINDS), ("dm", "parallel"), ("rpie", "minibatch")])
-def test_waves_may_stay_on_the_host(name, kind, settings):
+@pytest.mark.parametrize(
+    ("name", "kind", "options"),
+    [
+        *itertools.product(("ep",), KINDS, ({}, FRAMES)),
+        ("dm", "parallel", {}),
+        ("rpie", "minibatch", {}),
+    ],
+)
+def test_waves_may_stay_on_the_host(name, kind, options, settings):
     """Frames, and the wave or message of each, sent and brought back in groups of a few: as when all are on the device."""
     modes = 1 if name == "ep" else 2
     case = make_case(**SETTINGS[settings], modes=modes)
-    engine, schedule = make(name, **ENGINES[name]), Schedule(kind=kind, size=5, shuffle=name != "dm", seed=3)
+    engine, schedule = make(name, **(ENGINES[name] | options)), Schedule(kind=kind, size=5, shuffle=name != "dm", seed=3)
     frame_bytes, found = case.problem.amplitude[0].nbytes, []
     for make_backend in (far_backend, host_backend):
         launcher = HostLauncher(block_bytes=5 * modes * frame_bytes)
@@ -313,7 +341,7 @@ def test_waves_may_stay_on_the_host(name, kind, settings):
         assert isinstance(getattr(far, stack), Far)
         assert np.isfinite(np.asarray(getattr(far, stack))).all()
         assert rel(np.asarray(getattr(far, stack)), getattr(near, stack)) < 1e-5
-    for field in ("object", "probe", "precision", "natural", "message_precision"):
+    for field in ("object", "probe", "precision", "natural", "message_precision", "noise_variance"):
         if hasattr(near, field):
             assert rel(getattr(far, field), getattr(near, field)) < 1e-5, field
     assert found[0].error == pytest.approx(found[1].error, rel=1e-5, nan_ok=True)
@@ -550,14 +578,14 @@ def test_posterior(laplace, bright):
     f.wave *= np.float32(bright)
     f.y *= np.float32(bright)
     f.wave[0, :, 2, 2] = 0
-    up, g_c, v = f.launcher.upload, np.array([3.0, 0.7], np.float32), np.float32(0.02)
+    up, g_c, v = f.launcher.upload, np.array([3.0, 0.7], np.float32), np.array([0.05, 0.01, 0.02], np.float32)
     cavities, before = up(np.stack([g_c, 0 * g_c], 1)), f.wave.copy()
     variances, noise = (f.launcher.empty((n, 3), "float64") for n in (2, 3))
-    head = f.wave, f.y, 0.375, *f.data[1:], f.order, 1, N, cavities, up(v[None])
+    head = f.wave, f.y, 0.375, *f.data[1:], f.order, 1, N, cavities, up(v)
     f.launcher.launch("posterior", f.grid, *head, laplace, 0.5, 0.25, variances, noise)
     kernel = reference.laplace if laplace else reference.rician
     y = np.sqrt(f.y[f.seen] ** 2 + np.float32(0.375))
-    mean, variance, moment = kernel(0.5 * before[:, 0], 1 / g_c, y, f.mask[f.seen], v)
+    mean, variance, moment = kernel(0.5 * before[:, 0], 1 / g_c, y, f.mask[f.seen], v[f.seen])
     assert rel(f.wave[:, 0], 0.25 * mean) < 1e-6
     assert variances.sum(axis=1) / N == pytest.approx(variance, rel=1e-5)
     assert noise[1:].sum(axis=1) == pytest.approx(moment, rel=1e-5)

@@ -558,6 +558,10 @@ ENGINES = {
     ),
     "ep-counts": ({"probe_updates": 0, "residual_every": 2}, ("sequential", "minibatch")),
     "ep-probe": ({"probe_updates": 1, "probe_start": 1, "learn_noise": True, "noise_start": 1}, ("sequential", "minibatch")),
+    "ep-frames": (
+        {"probe_updates": 0, "noise_per_frame": True, "noise_start": 0, "residual_every": 2},
+        ("sequential", "minibatch", "parallel", "colours"),
+    ),
 }
 SWEEPS = [(name, kind) for name, (_, kinds) in ENGINES.items() for kind in kinds]
 

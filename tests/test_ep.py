@@ -16,11 +16,13 @@ import pytest
 from _problems import distance, make_case, normal
 from ptychon import Problem, PtychonError, PtychonWarning, metrics, phantoms, probes, scan
 from ptychon.backends import get_backend
-from ptychon.engines import Context, make
+from ptychon.distributed.comm import Serial
+from ptychon.engines import Context, levels, make
 from ptychon.engines.priors import BernoulliGauss
 from ptychon.reconstruct import iterate, reconstruct
 from ptychon.schedule import Schedule
 from ptychon.simulate import simulate
+from ptychon.uncertainty.joint import joint
 
 
 @functools.cache
@@ -202,6 +204,69 @@ def test_an_unknown_variance_is_learned_from_nothing():
     result = run(s, data=replace(s.dataset, noise_variance=None))
     assert result.history["noise_variance"][-1] == pytest.approx(v, rel=0.15)
     assert decibel(result, s) > 29  # 29.19 with the variance given
+
+
+@functools.cache
+def frames_in_turn():
+    """57 frames of 20 and 35 dB in turn, 8.9 measurements a pixel, and the variance of each."""
+    n, L = 32, 96
+    truth = phantoms.complex_object(phantoms.texture((L, L), 1), phantoms.cell((L, L), 2))
+    positions = scan.fit(scan.fermat_spiral(400, 5.0, whole=True), (L, L), (n, n))
+    s = simulate(truth, probes.circular_aperture((n, n), 0.47 * n), positions)
+    clean = s.dataset.patterns
+    v = clean.mean() / 10 ** np.where(np.arange(len(clean)) % 2, 3.5, 2.0)
+    rng = np.random.default_rng(7)
+    noisy = np.maximum(np.sqrt(clean) + np.sqrt(v)[:, None, None] * rng.standard_normal(clean.shape), 0) ** 2
+    data = replace(s.dataset, patterns=noisy.astype(np.float32), noise_variance=None)
+    return s, data, v
+
+
+def test_each_frame_learns_its_noise():
+    """Variances 32 times apart are found, the object is nearer to the truth than with a common one, and the bars are better.
+
+    Those of the noisy frames are a fifth low: many amplitudes are cut off at 0, which the noise before the modulus never is.
+    The joint posterior knows of the cut (measured: 2 % low, and 5 % high in the quiet frames).
+    """
+    s, data, v = frames_in_turn()
+    own, common = (run(s, data=data, noise_per_frame=each) for each in (True, False))
+    assert own.noise_variances is not None
+    assert common.noise_variances is None
+    ratio = own.noise_variances / v
+    assert np.median(ratio[::2]) == pytest.approx(0.8, abs=0.1)
+    assert np.median(ratio[1::2]) == pytest.approx(1.1, abs=0.1)
+    assert decibel(own, s) > decibel(common, s) + 5
+    found = [metrics.coverage(r.object, s.object, r.object_std, region(s)).mean_square for r in (own, common)]
+    assert abs(found[0] - 1) < 0.05 < abs(found[1] - 1)
+    whole, posterior, twin = joint(Problem.from_dataset(data), own, free_probe=False, backend="numpy")
+    ratio = whole.noise_variances / v
+    assert ratio[::2].mean() == pytest.approx(1, abs=0.1)
+    assert ratio[1::2].mean() == pytest.approx(1, abs=0.1)
+    covered = metrics.coverage(whole.object, s.object, whole.object_std, region(s))
+    assert covered.covered == pytest.approx(covered.probability, abs=0.04)
+    assert decibel(whole, s) > decibel(own, s)
+    assert twin is not None
+    assert twin.holds
+    assert "learned for each frame" in posterior.conditional[0]
+
+
+def test_frames_that_are_alike_share_their_noise():
+    """What a frame keeps of its own estimate is what frames differ by, beyond chance."""
+    s, v = dense(), dense().dataset.noise_variance
+    own = run(s, noise_per_frame=True)
+    assert own.noise_variances == pytest.approx(v, rel=0.15)
+    n = s.dataset.patterns[0].size
+    assert own.noise_variances.std() < 0.5 * v * (2 / n) ** 0.5
+
+
+def test_a_frame_of_few_pixels_keeps_little_of_its_own():
+    rng, n = np.random.default_rng(5), np.array([1000.0, 1000, 1000, 1000, 4, 0])
+    truth = np.array([1.0, 2, 1, 2, 1, 1])
+    sums = np.array([truth[j] * (rng.standard_normal(int(n[j])) ** 2).sum() for j in range(6)])
+    found = levels.shrunk(sums, n, np, Serial())
+    assert found[:4] == pytest.approx(truth[:4], rel=0.1)
+    common = sums.sum() / n.sum()
+    assert abs(found[4] - common) < 0.4 * abs(sums[4] / 4 - common)
+    assert found[5] == pytest.approx(common)
 
 
 def test_a_given_variance_stays():

@@ -81,6 +81,17 @@ def test_engines_are_those_of_the_cpu(gpu, name, kind, settings):
     assert errors == pytest.approx(expected, rel=1e-3, nan_ok=True)
 
 
+@pytest.mark.parametrize("kind", ["sequential", "minibatch"])
+def test_each_frame_has_its_own_noise(gpu, kind):
+    case, engine = make_case(subpixel=True, masks="each"), make("ep", **(ENGINES["ep"] | {"noise_per_frame": True}))
+    schedule = Schedule(kind=kind, size=5, shuffle=True, seed=3)
+    states = []
+    for backend in (gpu, get_backend("reference")):
+        steps = iterate(case.problem, engine, case.object, case.probe, ctx=Context(backend), schedule=schedule)
+        states.append(backend.to_host(list(itertools.islice(steps, 4))[-1].state.noise_variance))
+    assert np.allclose(*states, rtol=1e-2)
+
+
 @pytest.mark.parametrize("name", list(ENGINES))
 def test_random_starts_end_equally_well(gpu, name):
     """From far away single bits grow, so that only the ends can be compared: over five starts, within a tenth."""

@@ -262,6 +262,7 @@ def reconstruct(
         probe=found_probe,
         object_std=None if estimate.object_std is None else host(estimate.object_std),
         draws=None if estimate.draws is None else host(estimate.draws),
+        noise_variances=None if estimate.noise_variances is None else host(estimate.noise_variances),
         errors=np.concatenate([earlier, np.array([e for e, _ in rows], np.float32)]).astype(np.float32),
         final_error=residual(problem, found_object, found_probe, ctx.backend),
         positions=_centres(problem),

@@ -26,6 +26,8 @@ class Result:
     draws : (S, H, W) complex64 or None
         Independent draws of the posterior error of the object, from engines that make them: for the error bar of anything
         computed from it.
+    noise_variances : (N,) float32 or None
+        Of the amplitude in each frame, where a run learned one for each (`noise_per_frame`).
     errors : (epochs,) float32
         R = sqrt(sum (|model| - amplitude)^2 / sum amplitude^2) over valid pixels, accumulated during the pass, each frame
         before its own update. NaN in passes that did not measure it.
@@ -60,6 +62,7 @@ class Result:
     epochs: int
     object_std: FloatArray | None = None
     draws: ComplexArray | None = None
+    noise_variances: FloatArray | None = None
     origin: tuple[float, float] = (0.0, 0.0)
     pixel_size: tuple[float, float] | None = None
     backend: str = ""

@@ -38,13 +38,14 @@ class State:
 
 @dataclass(frozen=True)
 class Estimate:
-    """object (H, W), probe (K, P, Q) and, where the engine has them, the posterior standard deviation (H, W) and draws of the
-    posterior error (S, H, W)."""
+    """object (H, W), probe (K, P, Q) and, where the engine has them, the posterior standard deviation (H, W), draws of the
+    posterior error (S, H, W) and the noise variance of each frame (N,)."""
 
     object: Array
     probe: Array
     object_std: Array | None = None
     draws: Array | None = None
+    noise_variances: Array | None = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ CN(m, H^-1) with H = A* W A + C^-1 (see `linear`), and each detector pixel sends
     m <- m + H^-1 [A* (h - g z) - C^-1 m]    a few conjugate gradients; d falls where the object starts to swing
     C <- learned spectrum                    (see `stationary`)
 
-Classes are rings of the detector times octaves of the brightness |z|^2: what a pixel learns depends on both.
+Classes are rings of the detector times octaves of |z|^2 (and of the noise, where each frame has its own): see `classes`.
 
 From pass `settle` on, draws are made afresh with the precision along each wave and across it kept apart (what is measured is
 the modulus), and kept: object_std^2 is their mean |x|^2 after removing what no measurement can know (see `gauge`). It is taken
@@ -27,15 +27,13 @@ from typing import Any, ClassVar
 
 from ..problem import COUNT_VARIANCE, Problem
 from ..types import Array, PtychonError
-from . import classes, stationary
+from . import classes, levels, stationary
 from .base import Context, Estimate, Report, State, blocks, check_range
 from .gauge import without_gauge
 from .linear import Change, Linear
 
 #: Least precision of a message relative to the cavity's.
 LEAST_GAIN = 1e-3
-#: Anscombe's constant.
-ROOT = 3 / 8
 #: Least precision that the preconditioner gives a probe pixel, relative to the largest.
 PRECONDITION_FLOOR = 1e-2
 #: Width in object pixels over which the factor of the variance is smooth.
@@ -56,7 +54,7 @@ class PosteriorState(State):
         h, the messages as precision times mean.
     waves : (N, K, P, Q) complex64
         z, the detector waves of the mean.
-    classes : (N, P, Q) uint8
+    classes : (N, P, Q) uint8, or uint16 where frames differ in noise
     sites : (3, C) float32
         Per class the message's precision g, and the precisions along and across the wave.
     spectrum : (R,) float32
@@ -69,8 +67,10 @@ class PosteriorState(State):
         The last draw.
     draws : (S, H, W) complex64
         Those that are kept.
-    noise_variance, damping, change : 0-d float32
-        v, the damping d in force, and the last relative change of the object.
+    noise_variance : 0-d or (N,) float32
+        v, of all frames or of each.
+    level, damping, change : 0-d float32
+        The first mean of v, the damping d in force, and the last relative change of the object.
     """
 
     natural: Array = None
@@ -86,6 +86,7 @@ class PosteriorState(State):
     draw_probe: Array = None
     draws: Array = None
     noise_variance: Array = None
+    level: Array = None
     damping: Array = None
     change: Array = None
 
@@ -116,6 +117,8 @@ class Posterior:
         Overrides what the problem says of the amplitude noise; 0 keeps it.
     learn_noise : bool
         Learn the variance although one is known. It is always learned where none is known.
+    noise_per_frame : bool
+        Learn a variance for each frame (see `levels`).
     seed : int
         Of the draws.
     """
@@ -133,6 +136,7 @@ class Posterior:
     draw_iterations: int = 20
     noise_variance: float = 0.0
     learn_noise: bool = False
+    noise_per_frame: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -153,11 +157,11 @@ class Posterior:
     def learns(self, problem: Problem) -> bool:
         """Whether the noise variance is learned."""
         known = self.noise_variance or problem.counting or problem.noise_variance is not None
-        return self.learn_noise or not known
+        return self.learn_noise or self.noise_per_frame or not known
 
     def kind(self, problem: Problem) -> str:
         """Which likelihood: counts whose noise is Poisson's, those with a background, or Gaussian amplitude noise."""
-        if not problem.counting or self.noise_variance or self.learn_noise:
+        if not problem.counting or self.noise_variance or self.learns(problem):
             return "normal"
         return "counts" if problem.counts is None else "shifted"
 
@@ -167,7 +171,7 @@ class Posterior:
         n, shape = len(problem), problem.object_shape
         waves = xp.empty((n, *P.shape), "complex64")
         state = PosteriorState(O, P, waves=waves, natural=xp.empty_like(waves))
-        state.classes = xp.empty((n, *P.shape[-2:]), "uint8")
+        state.classes = xp.empty((n, *P.shape[-2:]), "uint16" if self.noise_per_frame else "uint8")
         state.rings, state.ring_size = stationary.rings_of(shape, xp)
         state.light = xp.zeros(shape, "float32")
         shifted = k.shift(P, problem.shifts)
@@ -180,19 +184,21 @@ class Posterior:
         state.draw, state.draw_probe = xp.zeros(shape, "complex64"), xp.zeros_like(P)
         state.draws = xp.zeros((self.draws, *shape), "complex64")
         state.damping, state.change = xp.asarray(0.5 * self.damping, "float32"), xp.asarray(1, "float32")
-        misfit, v = xp.zeros((), "float64"), self._variance(problem)
+        misfit, v = xp.zeros(n, "float64"), self._variance(problem)
         for b in blocks(n):
             self._detect(state, shifted, problem, b, ctx)
-            misfit += self._surprise(problem, b, k.abs2(waves[b]).sum(axis=1), xp)[0]
-        valid = problem.mask.sum() * (n // len(problem.mask))
-        state.noise_variance = xp.asarray(v or ctx.comm.sum(misfit) / valid, "float32")
+            misfit[b] = classes.misfits(problem, b, k.abs2(waves[b]).sum(axis=1), False, xp)[0]
+        pixels = levels.valid_pixels(problem.mask, n, xp)
+        state.level = xp.asarray(v or ctx.comm.sum(misfit.sum()) / ctx.comm.sum(pixels.sum()), "float32")
+        state.noise_variance = state.level
+        if self.noise_per_frame:
+            state.noise_variance = levels.shrunk(misfit, pixels, xp, ctx.comm).astype("float32")
         for b in blocks(n):
             self._classify(state, problem, b, ctx)
-        count = classes.MASKED + 1
-        g = 1 / (4 * state.noise_variance)
-        state.sites = xp.zeros((3, count), "float32")
-        state.sites[:, : count - 1] = g
-        state.natural[:] = g * waves
+        state.sites = xp.zeros((3, classes.number(self.noise_per_frame)), "float32")
+        state.sites[:, :-1] = 1 / (4 * classes.band_variances(state.level, self.noise_per_frame, xp))
+        for b in blocks(n):
+            state.natural[b] = state.sites[0][state.classes[b]][:, None] * waves[b]
         power = (k.abs2(O) * state.taper).sum() / state.taper.sum()
         variance = self.object_variance or power
         state.spectrum = (xp.ones_like(state.ring_size) * variance).astype("float32")
@@ -208,7 +214,7 @@ class Posterior:
         sites = self._draw(state, shifted, problem, ctx, fresh)
         # belief of the detector waves
         x: Change = state.draw, state.draw_probe if self.learn_probe else None
-        count, modes = state.sites.shape[1], len(state.probe)
+        count, modes, kind = state.sites.shape[1], len(state.probe), self.kind(problem)
         found, misfit, surprise = xp.zeros((3, count), "float64"), xp.zeros((), "float64"), xp.zeros((), "float64")
         for b in blocks(len(problem)):
             self._detect(state, shifted, problem, b, ctx)
@@ -220,18 +226,17 @@ class Posterior:
             found[0] += xp.bincount(flat, minlength=count)
             found[1] += xp.bincount(flat, weights=power.reshape(-1), minlength=count)
             found[2] += xp.bincount(flat, weights=(along * along).reshape(-1), minlength=count)
-            one, other = self._surprise(problem, b, bright, xp)
-            misfit, surprise = misfit + one, surprise + other
+            one, other = classes.misfits(problem, b, bright, kind == "shifted", xp)
+            misfit, surprise = misfit + one.sum(), surprise + (other / self._noise(state, b)).sum()
         found = comm.sum(found)
-        table = xp.stack([classes.smooth(found[1], found[0], state.noise_variance, xp), state.sites[0]])
+        table = xp.stack([classes.smooth(found[1], found[0], state.noise_variance.mean(), xp), state.sites[0]])
         # moments of every pixel, then new messages
         ratio, sums = xp.empty(state.classes.shape, "float32"), xp.zeros((4, count), "float64")
-        kind, data = self.kind(problem), problem.amplitude
-        if kind == "shifted":
-            data = problem.counts
+        noise = xp.zeros(len(problem), "float64")
+        data: Any = problem.counts if kind == "shifted" else problem.amplitude
         for b in blocks(len(problem)):
             belief = state.waves[b], state.natural[b], state.classes[b], table
-            ratio[b], part = k.site_moments(*belief, data[b], state.noise_variance, kind, problem.background)
+            ratio[b], part, noise[b] = k.site_moments(*belief, data[b], self._noise(state, b), kind, problem.background)
             sums += part
         sums = comm.sum(sums)
         g_c, posterior = self._update_sites(state, table, sums, modes, xp)
@@ -241,7 +246,10 @@ class Posterior:
             new = natural * (ratio[b] / (posterior * g_c)[c] - 1)[:, None]
             damped = state.natural[b] + state.damping * (new - state.natural[b])
             state.natural[b] = xp.where(c[:, None] < count - 1, damped, 0)
-        if self.learns(problem):
+        if self.noise_per_frame:
+            pixels = levels.valid_pixels(problem.mask, len(problem), xp)
+            state.noise_variance = levels.shrunk(noise, pixels, xp, comm).astype("float32")
+        elif self.learns(problem):
             state.noise_variance = (sums[3, :-1].sum() / sums[0, :-1].sum()).astype("float32")
         change = self._improve(state, shifted, problem, ctx).astype("float32")
         factor = xp.where(change > SWING * state.change, SLOWER, FASTER)
@@ -253,8 +261,8 @@ class Posterior:
         # each pixel's own share in its estimate has used up part of its misfit
         free = found[0, :-1].sum() - 2 * (state.sites[1, :-1] * found[2, :-1]).sum()
         misfit = comm.sum(misfit)
-        chi2 = comm.sum(surprise) / xp.maximum(free, 1) / state.noise_variance
-        return state, Report(misfit, {"change": change, "chi2": chi2, "noise_variance": state.noise_variance})
+        chi2 = comm.sum(surprise) / xp.maximum(free, 1)
+        return state, Report(misfit, {"change": change, "chi2": chi2, "noise_variance": state.noise_variance.mean()})
 
     def estimate(self, state: PosteriorState, ctx: Context) -> Estimate:
         """The mean, and bars from the draws that were kept (the last one where there are none yet)."""
@@ -266,7 +274,8 @@ class Posterior:
         lit = state.taper > 0
         above, below = (stationary.blurred(lit * f, SMOOTH, ctx.backend) for f in (variance, shape))
         factor = xp.where(lit, above / xp.maximum(below, 1e-30), 1)
-        return Estimate(state.object, state.probe, xp.sqrt(xp.maximum(factor, 1e-6) * shape).astype("float32"), draws)
+        std = xp.sqrt(xp.maximum(factor, 1e-6) * shape).astype("float32")
+        return Estimate(state.object, state.probe, std, draws, state.noise_variance if self.noise_per_frame else None)
 
     def _variance(self, problem: Problem) -> float:
         return self.noise_variance or (COUNT_VARIANCE if problem.counting else problem.noise_variance or 0.0)
@@ -279,16 +288,14 @@ class Posterior:
 
     def _classify(self, state: PosteriorState, problem: Problem, b: slice, ctx: Context) -> None:
         power = ctx.backend.kernels.abs2(state.waves[b]).sum(axis=1)
-        state.classes[b] = classes.classify(problem, b, power, state.noise_variance, ctx.backend.xp)
+        new = classes.classify(problem, b, power, self._noise(state, b), state.level, ctx.backend.xp)
+        if self.noise_per_frame and state.sites is not None:
+            state.natural[b] *= classes.change(state.sites[0], state.classes[b], new, ctx.backend.xp)[:, None]
+        state.classes[b] = new
 
-    def _surprise(self, problem: Problem, b: slice, power: Array, xp: Any) -> tuple[Array, Array]:
-        """Squared misfit of the amplitude, and of what has the variance v: with a background, of the root of all counts."""
-        valid = problem.mask_of(b)
-        plain = xp.where(valid, xp.sqrt(power) - problem.amplitude[b], 0) ** 2
-        if self.kind(problem) != "shifted" or problem.counts is None:
-            return plain.sum(dtype="float64"), plain.sum(dtype="float64")
-        counts, mean = (xp.sqrt(xp.maximum(x + ROOT, 0)) for x in (problem.counts[b], power + problem.background))
-        return plain.sum(dtype="float64"), (xp.where(valid, mean - counts, 0) ** 2).sum(dtype="float64")
+    def _noise(self, state: PosteriorState, b: slice) -> Array:
+        """The noise variance, of all frames or of each of a block."""
+        return state.noise_variance[b] if self.noise_per_frame else state.noise_variance
 
     def _update_sites(self, state: PosteriorState, table: Array, sums: Array, modes: int, xp: Any) -> tuple[Array, Array]:
         """New precisions of the messages; returns those of the cavities and the posterior variance of one mode, per class."""

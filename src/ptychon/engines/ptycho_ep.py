@@ -18,7 +18,7 @@ Two FFTs an update; no inverse of the probe. The object's error bar is object_st
 a pixel and position, beside the sub-pixel shifted probes (8 bytes a pixel, at most 256 of them).
 
 Noise: y = sqrt(n + 3/8), v = 1/4 for counts n (Anscombe 1948); a given variance; or learned,
-v <- mean E|y e^{i theta} - z|^2/2.
+v <- mean E|y e^{i theta} - z|^2/2, for all frames together or for each (see `levels`).
 Probe, by EM after a sweep, with mu = eta/Lambda:
 
     P <- P + sum_j g_j [mu* (phi_j - mu P) - P/Lambda]/D,   D = sum_j g_j (|mu|^2 + 1/Lambda), not below 1 % of its maximum
@@ -34,6 +34,7 @@ from typing import Any, ClassVar
 
 from ..problem import COUNT_VARIANCE, Problem
 from ..types import Array, PtychonError
+from . import levels
 from .base import Context, Estimate, Report, State, blocks, check_range
 from .priors import BernoulliGauss, Gaussian
 
@@ -63,7 +64,7 @@ class EPState(State):
     probes : (U, P, Q) complex64
         The probe at each distinct sub-pixel shift.
     noise_variance, power : 0-d float32
-        v, and mean(y^2) that its floor is relative to.
+        v, (N,) where each frame has its own, and mean(y^2) that its floor is relative to.
     near_limit : bool, on the host
         Whether the sampling ratio is too small for the plain Rician output function.
     """
@@ -107,6 +108,8 @@ class PtychoEP:
         Overrides what the problem says of the amplitude noise; 0 keeps it.
     learn_noise : bool
         Learn the variance although one is known. It is always learned where none is known.
+    noise_per_frame : bool
+        Learn a variance for each frame: a beam, detector or background that changes during the scan.
     noise_start : int
         First sweep (from 0) that learns the variance.
     residual_every : int
@@ -126,6 +129,7 @@ class PtychoEP:
     probe_start: int = 2
     noise_variance: float = 0.0
     learn_noise: bool = False
+    noise_per_frame: bool = False
     noise_start: int = 5
     residual_every: int = 5
 
@@ -162,7 +166,8 @@ class PtychoEP:
         state = EPState(O, P, messages=ctx.backend.beside(problem.amplitude, (n, p, q), "complex64"))
         state.power = xp.asarray(power, "float32")
         state.message_precision = xp.full(n, 1 / state.power, "float32")
-        state.noise_variance = xp.asarray(self._variance(problem, power), "float32")
+        v = xp.asarray(self._variance(problem, power), "float32")
+        state.noise_variance = xp.full(n, v, "float32") if self.noise_per_frame else v
         state.probes = k.shift(P, problem.shifts)[:, 0]
         light = xp.zeros(problem.object_shape, "float32")
         for b in blocks(n):
@@ -186,7 +191,7 @@ class PtychoEP:
     def learns(self, problem: Problem) -> bool:
         """Whether the noise variance is learned."""
         known = self.noise_variance or problem.counting or problem.noise_variance is not None
-        return self.learn_noise or not known
+        return self.learn_noise or self.noise_per_frame or not known
 
     def learns_at(self, problem: Problem, epoch: int) -> bool:
         """Whether sweep `epoch` (counted from 0) learns it; only then are its moments needed."""
@@ -196,7 +201,9 @@ class PtychoEP:
         k, xp, propagate = ctx.backend.kernels, ctx.backend.xp, problem.propagator
         posterior = k.laplace if self.uses_laplace(state) else k.rician
         measure = state.epoch % self.residual_every == 0
-        misfit, chi2, noise, skips = (xp.zeros((), "float64") for _ in range(4))
+        misfit, skips = xp.zeros((), "float64"), xp.zeros((), "float64")
+        chi2, noise = xp.zeros(len(problem), "float64"), xp.zeros(len(problem), "float64")
+        v = xp.broadcast_to(state.noise_variance, (len(problem),))
         offset = ctx.backend.xp.asarray(self.offset(problem), "float32")
         self.update_prior(state, ctx)
         for b in batches:
@@ -207,29 +214,38 @@ class PtychoEP:
             psi = P * (eta / Lambda)
             psi_c, g_c = k.cavity(psi, (p2 / Lambda).mean(axis=(-2, -1)), phi, g)
             wave = propagate.forward(psi_c, ctx.backend)
-            wave, variance, moment = posterior(wave, 1 / g_c, y, mask, state.noise_variance)
+            wave, variance, moment = posterior(wave, 1 / g_c, y, mask, v[b])
             back = propagate.backward(wave, ctx.backend)
             phi_new, g_new, skipped = k.damped_message(back, variance, psi_c, g_c, phi, g, self.weight)
             gain, loss = g_new[:, None, None], g[:, None, None]
             k.scatter_add(state.precision, corners, (gain - loss) * p2)
             k.scatter_add(state.natural, corners, P.conj() * (gain * phi_new - loss * phi))
             state.messages[b], state.message_precision[b] = phi_new, g_new
-            noise += moment.sum()
+            noise[b] = moment
             skips += skipped.sum()
             if measure:
                 belief = propagate.forward(psi, ctx.backend)[:, None]
                 misfit += k.modulus_projection(belief, problem.amplitude[b], mask)[1].sum()
-                chi2 += k.modulus_projection(belief, y, mask)[1].sum()
+                chi2[b] = k.modulus_projection(belief, y, mask)[1]
+        if not self.noise_per_frame:
+            chi2, noise = chi2.sum(), noise.sum()
         return self.finish(state, problem, ctx, misfit if measure else None, chi2, noise, skips)
 
     def finish(
         self, state: EPState, problem: Problem, ctx: Context, misfit: Array | None, chi2: Array, noise: Array, skips: Array
     ) -> tuple[EPState, Report]:
-        """What follows the visits of a sweep: noise variance, probe, rebuilding, mean object."""
+        """What follows the visits of a sweep: noise variance, probe, rebuilding, mean object.
+
+        `chi2` and `noise` are sums over all pixels, or (N,) over those of each frame where frames have variances of their own.
+        """
         xp, valid = ctx.backend.xp, problem.mask.sum() * (len(problem) // len(problem.mask))
         used = state.noise_variance
         if self.learns_at(problem, state.epoch):
-            new = xp.clip((noise / valid).astype("float32"), used / 10, used * 10)
+            if self.noise_per_frame:
+                new = levels.shrunk(noise, levels.valid_pixels(problem.mask, len(problem), xp), xp, ctx.comm)
+            else:
+                new = noise / valid
+            new = xp.clip(new.astype("float32"), used / 10, used * 10)
             state.noise_variance = xp.maximum(new, NOISE_FLOOR * state.power)
         moves = state.epoch >= self.probe_start
         for _ in range(self.probe_updates if moves else 0):
@@ -238,9 +254,9 @@ class PtychoEP:
             self._rebuild(state, problem, ctx)
         state.object, change = ctx.backend.kernels.quotient(state.natural, state.precision, state.object)
         state.epoch += 1
-        extra = {"change": change, "skipped": skips / len(problem), "noise_variance": used}
+        extra = {"change": change, "skipped": skips / len(problem), "noise_variance": used.mean()}
         if misfit is not None:
-            extra["chi2"] = chi2 / valid / used
+            extra["chi2"] = (chi2 / used).sum() / valid
         return state, Report(misfit, extra)
 
     def uses_laplace(self, state: EPState) -> bool:
@@ -248,7 +264,8 @@ class PtychoEP:
         return self.output == "laplace" or (self.output == "auto" and state.near_limit and state.epoch >= CAUTIOUS_START)
 
     def estimate(self, state: EPState, ctx: Context) -> Estimate:
-        return Estimate(state.natural / state.precision, state.probe, state.precision**-0.5)
+        own = state.noise_variance if self.noise_per_frame else None
+        return Estimate(state.natural / state.precision, state.probe, state.precision**-0.5, noise_variances=own)
 
     def offset(self, problem: Problem) -> float:
         """c of y = sqrt(amplitude^2 + c): Anscombe's 3/8 where the data are counts whose noise is Poisson's."""

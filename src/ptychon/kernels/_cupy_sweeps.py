@@ -171,7 +171,8 @@ class Expectation(Plan):
         together = not (bool((np.diff(bounds) == 1).all()) or getattr(batches, "disjoint", False))
         measure, laplace, offset = state.epoch % engine.residual_every == 0, engine.uses_laplace(state), engine.offset(problem)
         self.bind(state, *self.names)
-        self.array("noise variance", (1,), "float32")[...] = state.noise_variance
+        self.bound["noise_variance"] = self.array("noise variance", (self.count,), "float32")
+        self.bound["noise_variance"][...] = state.noise_variance
         self.launcher.write(self.array("damping", (1,), "float32"), np.array([engine.weight], np.float32))
         blocks = lists.cut(bounds, self.block if self.far is None else min(self.block, self.group))
         if together:
@@ -179,10 +180,19 @@ class Expectation(Plan):
         key = together, measure, laplace, offset, bounds.tobytes()
         streams = Stream("frames", self.far), Stream("messages", self.bound["messages"], True)
         self.visit_all(key, order, lambda: self._visits(blocks, together, measure, laplace, offset), streams)
-        return (self.found(0) if measure else None), self.found(1), self.found(2), self.found(3)
+        stabilised, noise = self.found(1), self.found(2)
+        if engine.noise_per_frame:
+            stabilised, noise = self._by_frame("stabilised"), self._by_frame("noise")
+        return (self.found(0) if measure else None), stabilised, noise, self.found(3)
+
+    def _by_frame(self, name: str) -> Array:
+        """What `parts` has by visits, added up and by frames: (N,) float64."""
+        out = self.array(f"{name} by frame", (self.count,), "float64")
+        out[self.order] = self.parts(name).sum(axis=1)
+        return out.copy()
 
     def few(self) -> dict[str, Array]:
-        return super().few() | {"message_precision": self.bound["message_precision"]}
+        return super().few() | {name: self.bound[name] for name in ("message_precision", "noise_variance")}
 
     def _give_back(self, first: int, stop: int) -> None:
         assert self.local is not None
@@ -230,7 +240,7 @@ class Expectation(Plan):
             self.launch("misfits", count, wave, self.each("frames"), offset, *data, 1, self.pixels, self.norm, *sums)
         self.launch("cavity_wave", count, *seen, W, probes, messages, g, *scan, *self.frame, parts, cavities, psi)
         self.propagate(psi, wave, False)
-        output = cavities, self.kept["noise variance"], laplace, self.norm, self.norm, variances, self.here(self.parts("noise"))
+        output = cavities, self.each("noise_variance"), laplace, self.norm, self.norm, variances, self.here(self.parts("noise"))
         self.launch("posterior", count, wave, self.each("frames"), offset, *data, self.pixels, *output)
         self.propagate(wave, wave, True)
         beliefs = self.bound["precision"], self.bound["natural"]

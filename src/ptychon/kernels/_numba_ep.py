@@ -109,10 +109,11 @@ def ep_message(
 @jit
 def ep_visits(
     order: Array, precision: Array, natural: Array, messages: Array, g: Array, probes: Array, index: Array,
-    corners: Array, amplitude: Array, mask: Array, offset: Any, v: Any, laplace: bool, damping: Any, transfer: Array,
+    corners: Array, amplitude: Array, mask: Array, offset: Any, v: Array, laplace: bool, damping: Any, transfer: Array,
     near: bool, measure: bool, learn: bool, sums: Array,
 ) -> None:  # fmt: skip
-    """Visit the frames of `order` one after the other; each sees what the one before has done. `sums` is (N, 4) float64."""
+    """Visit the frames of `order` one after the other; each sees what the one before has done. `v` is (N,), `sums` (N, 4)
+    float64."""
     psi = np.empty((1, probes.shape[1], probes.shape[2]), np.complex64)
     wave, root = np.empty_like(psi), np.empty(probes.shape[2], np.float32)
     for i in range(len(order)):
@@ -120,7 +121,7 @@ def ep_visits(
         P, y0, x0 = probes[index[j]], corners[j, 0], corners[j, 1]
         later = messages[order[min(i + 1, len(order) - 1)]]
         new = ep_message(
-            j, precision, natural, messages[j], g[j], P, y0, x0, amplitude[j], mask[j % len(mask)], offset, v, laplace,
+            j, precision, natural, messages[j], g[j], P, y0, x0, amplitude[j], mask[j % len(mask)], offset, v[j], laplace,
             damping, transfer, near, measure, learn, psi, wave, root, sums[j], later,
         )  # fmt: skip
         if new[3] > 0:
@@ -131,7 +132,7 @@ def ep_visits(
 @jit
 def ep_changes(
     order: Array, first: int, precision: Array, natural: Array, messages: Array, g: Array, probes: Array, index: Array,
-    corners: Array, amplitude: Array, mask: Array, offset: Any, v: Any, laplace: bool, damping: Any, transfer: Array,
+    corners: Array, amplitude: Array, mask: Array, offset: Any, v: Array, laplace: bool, damping: Any, transfer: Array,
     near: bool, measure: bool, learn: bool, sums: Array, change: Array, gain: Array,
 ) -> None:  # fmt: skip
     """New messages of the frames of `order`, all from the same belief, which is left alone.
@@ -146,7 +147,7 @@ def ep_changes(
         later = messages[order[min(i + 1, len(order) - 1)]]
         a, b, e, g_new, g_old = ep_message(
             j, precision, natural, phi, g[j], P, corners[j, 0], corners[j, 1], amplitude[j], mask[j % len(mask)],
-            offset, v, laplace, damping, transfer, near, measure, learn, psi, wave, root, sums[j], later,
+            offset, v[j], laplace, damping, transfer, near, measure, learn, psi, wave, root, sums[j], later,
         )  # fmt: skip
         out = change[first + i]
         gain[first + i] = ZERO

@@ -109,15 +109,17 @@ def _normal(r0: float, y: float, v0: float, v: float, K: int) -> tuple[float, fl
         p = _WEIGHTS[i] * r * math.exp(0.5 * (below - (r - peak) ** 2) / s2) * _i0e(x)
         for order in range(1, K):
             p *= r * _quotient(x, order)
+        square = (y - r) ** 2
         if y <= 0:
             t, factor = 1 / (1 + 0.3275911 * r / math.sqrt(2 * v)), 0.0
             for j in range(5, -1, -1):
                 factor = factor * t + _ERFCX[j]
             p *= factor
+            square = v + r * math.sqrt(2 * v / math.pi) / factor
         total += p
         first += p * r * _quotient(x, K)
         second += p * r * r
-        distance += p * (y - r) ** 2
+        distance += p * square
     rho, power = first / total, second / total
     across = 0.5 * v0 * rho / r0 if r0 > 1e-6 * math.sqrt(v0) else 0.5 * power / K
     return rho, max(power - rho * rho - (2 * K - 1) * across, 1e-6 * v0), across, distance / total
@@ -222,8 +224,8 @@ def _shifted(r0: float, N: float, v0: float, B: float, K: int) -> tuple[float, f
 
 @jit
 def _site_moments(
-    wave: Array, natural: Array, index: Array, table: Array, data: Array, v: float, kind: int, background: Array,
-    ratio: Array, sums: Array,
+    wave: Array, natural: Array, index: Array, table: Array, data: Array, v: Array, kind: int, background: Array,
+    ratio: Array, sums: Array, frames: Array,
 ) -> None:  # fmt: skip
     K, last, many = wave.shape[1], table.shape[1] - 1, background.shape[0] > 1
     for b in range(wave.shape[0]):
@@ -247,23 +249,25 @@ def _site_moments(
                 elif kind == 2:
                     rho, along, across, noise = _counts(r0, np.rint(a * a), v0, K)
                 elif kind == 1:
-                    rho, along, across, noise = _normal(r0, a, v0, v, K)
+                    rho, along, across, noise = _normal(r0, a, v0, v[b], K)
                 else:
-                    rho, along, across, noise = _rician(r0, a, v0, v, K)
+                    rho, along, across, noise = _rician(r0, a, v0, v[b], K)
                 ratio[b, r, c] = rho / max(r0, 1e-30)
                 sums[0, i] += 1
                 sums[1, i] += along
                 sums[2, i] += across
                 sums[3, i] += noise
+                frames[b] += noise
 
 
 def site_moments(
     wave: Array, natural: Array, index: Array, table: Array, data: Array, v: Any, kind: str, background: Array | None = None
-) -> tuple[Array, Array]:
-    ratio, sums = np.empty(index.shape, np.float32), np.zeros((4, table.shape[1]))
+) -> tuple[Array, Array, Array]:
+    ratio, sums, frames = np.empty(index.shape, np.float32), np.zeros((4, table.shape[1])), np.zeros(len(index))
+    each = np.full(len(index), v, np.float64)
     B = np.zeros((1, 1, 1), np.float32) if background is None else background
-    _site_moments(wave, natural, index, table, data, float(v), _KINDS[kind], B, ratio, sums)
-    return ratio, sums
+    _site_moments(wave, natural, index, table, data, each, _KINDS[kind], B, ratio, sums, frames)
+    return ratio, sums, frames
 
 
 @inner

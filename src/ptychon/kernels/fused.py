@@ -170,11 +170,12 @@ def _ep(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, apart:
     engine.update_prior(state, ctx)
     belief = state.precision, state.natural
     scan = state.probes, problem.shift_index, problem.corners
-    model = engine.offset(problem), state.noise_variance, engine.uses_laplace(state), engine.weight
+    v = np.full(len(problem), state.noise_variance, np.float32)
+    model = engine.offset(problem), v, engine.uses_laplace(state), engine.weight
     sums = np.zeros((len(problem), 4))
     data: tuple[Any, ...] = (
         *(state.messages, state.message_precision, *scan, problem.amplitude, problem.mask),
-        *(f4(model[0]), f4(model[1]), model[2], f4(model[3]), *_transfer(problem), measure, learn, sums),
+        *(f4(model[0]), model[1], model[2], f4(model[3]), *_transfer(problem), measure, learn, sums),
     )
     if threads == 1 and apart:
         _numba_ep.ep_visits(_order(batches)[0], *belief, *data)
@@ -188,6 +189,8 @@ def _ep(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, apart:
                 else:
                     _ep_together(pool, threads, frames, belief, data, scan)
     misfit, chi2, noise, skips = sums.sum(axis=0)
+    if engine.noise_per_frame:
+        chi2, noise = sums[:, 1], sums[:, 2]
     done: tuple[Any, Any] = engine.finish(state, problem, ctx, misfit if measure else None, chi2, noise, skips)
     return done
 

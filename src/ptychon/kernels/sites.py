@@ -54,6 +54,7 @@ NEAR_ZERO = 0.7
 CONCENTRATED = 12.0
 #: Argument beyond which I1/I0 is its asymptotic series in 1/x.
 ASYMPTOTIC, SERIES = 20.0, (1.0, -0.5, -0.125, -0.125, -25 / 128, -13 / 32)
+PI = 3.141592653589793
 #: exp(t^2) erfc(t) in powers of 1/(1 + 0.3275911 t), to 1e-6 where it is used.
 ERFCX = (0.0, 0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
 #: I0(x) for x < 3.75 and sqrt(x) exp(-x) I0(x) beyond (Abramowitz & Stegun 9.8.1 and 9.8.2, to 2e-7).
@@ -66,7 +67,7 @@ I0_LARGE = (
 
 def site_moments(
     wave: Array, natural: Array, index: Array, table: Array, data: Array, v: Any, kind: str, background: Array | None = None
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, Array]:
     """Take each pixel's own message out of the belief of its wave, and put its likelihood in.
 
     Parameters
@@ -75,14 +76,14 @@ def site_moments(
         Mean of the belief of the detector wave.
     natural : (B, K, P, Q) complex64
         The pixel's message, as precision times mean.
-    index : (B, P, Q) uint8
+    index : (B, P, Q) uint8 or uint16
         Class of each pixel; the last class is that of masked pixels.
     table : (2, C) float32
         Per class the belief's variance E|z - wave|^2 of one mode, and the message's precision.
     data : (B, P, Q) float32
         sqrt(pattern); for "shifted" N.
-    v : float
-        Variance of the amplitude noise; "counts" and "shifted" have their own.
+    v : (B,) or 0-d float
+        Variance of the amplitude noise, of each frame or of all; "counts" and "shifted" have their own.
     kind : {"rician", "normal", "counts", "shifted"}
     background : (1 or B, P, Q) float32, optional
         B of "shifted".
@@ -92,29 +93,31 @@ def site_moments(
     ratio : (B, P, Q) float32
         E z = ratio z_c with z_c = (wave/V - natural)/g_c, g_c = max(1/V - g, 0.02/V); 1 where masked.
     sums : (4, C) float64
-        Per class the number of pixels and the sums of Var along, Var across, and E(y - |z|)^2 (for "rician" E|y e^{i theta} -
-        z|^2/2; v for "counts" and "shifted").
+        Per class the number of pixels and the sums of Var along, Var across, and E w^2 = E(y - |z|)^2 (for "rician" E|y e^{i
+        theta} - z|^2/2; v for "counts" and "shifted").
+    noise : (B,) float64
+        The last of these sums by frames, over valid pixels.
     """
     xp = namespace(wave)
     K, C = wave.shape[1], table.shape[1]
     V, g = (t.astype("float64")[index] for t in table)
     g_c = xp.maximum(1 / V - g, CAVITY_SHARE / V)
     z_c = (wave.astype("complex128") / V[:, None] - natural) / g_c[:, None]
-    r0, v0 = xp.sqrt(abs2(z_c).sum(axis=1)), 1 / g_c
+    r0, v0, v = xp.sqrt(abs2(z_c).sum(axis=1)), 1 / g_c, xp.asarray(v, "float64").reshape(-1, 1, 1)
     a = data.astype("float64")
     if kind == "shifted":
         rho, along, across, noise = _shifted(xp, r0, a, v0, background.astype("float64"), K)  # type: ignore[union-attr]
     elif kind == "counts":
         rho, along, across, noise = _counts(xp, r0, xp.rint(a * a), v0, K)
     elif kind == "normal":
-        rho, along, across, noise = _normal(xp, r0, a, v0, float(v), K)
+        rho, along, across, noise = _normal(xp, r0, a, v0, v, K)
     else:
-        rho, along, across, noise = _rician(xp, r0, a, v0, float(v), K)
+        rho, along, across, noise = _rician(xp, r0, a, v0, v, K)
     masked = index == C - 1
     ratio = xp.where(masked, 1, rho / xp.maximum(r0, 1e-30))
     columns = [xp.ones_like(r0), along, across, noise]
     sums = xp.stack([xp.bincount(index.reshape(-1), weights=c.reshape(-1), minlength=C) for c in columns])
-    return ratio.astype("float32"), sums
+    return ratio.astype("float32"), sums, xp.where(masked, 0, noise).sum(axis=(1, 2))
 
 
 def curvature(
@@ -133,7 +136,7 @@ def curvature(
     object : (H, W) complex64 or None
         Needed where the probe changes.
     shifts : (U, 2) and index : (N,) and corners : (N, 2), on the host
-    classes : (N, P, Q) uint8
+    classes : (N, P, Q) uint8 or uint16
     weights : (2, C) float32
     waves : (N, K, P, Q) complex64 or None
         Directions; None where the two rows of `weights` are the same.
@@ -197,7 +200,7 @@ def bessel_quotient(xp: Any, kappa: Array, order: int) -> Array:
     return xp.where(kappa > ASYMPTOTIC, large, ratio)
 
 
-def _rician(xp: Any, r0: Array, y: Array, v0: Array, v: float, K: int) -> tuple[Array, Array, Array, Array]:
+def _rician(xp: Any, r0: Array, y: Array, v0: Array, v: Any, K: int) -> tuple[Array, Array, Array, Array]:
     y = xp.maximum(y, 0)
     s = v0 + 2 * v
     kappa = xp.maximum(2 * y * r0 / s, 1e-12)
@@ -210,7 +213,7 @@ def _rician(xp: Any, r0: Array, y: Array, v0: Array, v: float, K: int) -> tuple[
     return rho, base + square * slope, base + square * A / kappa, noise
 
 
-def _normal(xp: Any, r0: Array, y: Array, v0: Array, v: float, K: int) -> tuple[Array, Array, Array, Array]:
+def _normal(xp: Any, r0: Array, y: Array, v0: Array, v: Any, K: int) -> tuple[Array, Array, Array, Array]:
     deviation = xp.sqrt(v0 * v / (v0 + 2 * v))
     peak = (v0 * y + 2 * v * r0) / (v0 + 2 * v)
     low = xp.maximum(peak - RANGE * deviation, 0)
@@ -226,12 +229,15 @@ def _normal(xp: Any, r0: Array, y: Array, v0: Array, v: float, K: int) -> tuple[
         p = weight * r**K * xp.exp(log) * _i0e(xp, x)
         for order in range(1, K):
             p = p * bessel_quotient(xp, x, order)
-        # an amplitude of 0 was 0 or anything below: erfc(t) in place of exp(-t^2), t = r/(2v)^1/2 (Abramowitz & Stegun 7.1.26)
-        p = xp.where(y > 0, p, p * _horner(ERFCX, 1 / (1 + 0.3275911 * r / (2 * v) ** 0.5)))
+        # an amplitude of 0 was 0 or anything below: erfc(t) in place of exp(-t^2), t = r/(2v)^1/2 (Abramowitz & Stegun 7.1.26),
+        # and E w^2 of all w < -r in place of r^2
+        tail = _horner(ERFCX, 1 / (1 + 0.3275911 * r / (2 * v) ** 0.5))
+        p = xp.where(y > 0, p, p * tail)
+        square = xp.where(y > 0, (y - r) ** 2, v + r * (2 * v / PI) ** 0.5 / tail)
         total += p
         first += p * r * bessel_quotient(xp, x, K)
         second += p * r * r
-        distance += p * (y - r) ** 2
+        distance += p * square
     rho, power = first / total, second / total
     across = xp.where(r0 > 1e-6 * xp.sqrt(v0), 0.5 * v0 * rho / xp.maximum(r0, 1e-30), 0.5 * power / K)
     return rho, xp.maximum(power - rho**2 - (2 * K - 1) * across, 1e-6 * v0), across, distance / total

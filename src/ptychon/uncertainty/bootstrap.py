@@ -138,11 +138,13 @@ def _noise(
 
 
 def simulated(problem: Problem, result: Result, noise: Noise, backend: Backend, rng: np.random.Generator) -> Problem:
-    """The same problem with data that the result would give."""
+    """The same problem with data that the result would give; with the noise of each frame where the result has learned it."""
     if noise.kind == "amplitude":
         problem = problem.subtracted()
     amplitude = np.empty_like(problem.amplitude)
     counts, r = None if problem.counts is None else np.empty_like(amplitude), problem.read_noise
+    each = np.full(len(problem), noise.variance) if result.noise_variances is None else result.noise_variances
+    width = np.sqrt(each)[:, None, None]
     for first in range(0, len(problem), BLOCK):
         b = slice(first, min(first + BLOCK, len(problem)))
         m = model_of(problem, result.object, result.probe, b, backend)
@@ -155,7 +157,7 @@ def simulated(problem: Problem, result: Result, noise: Noise, backend: Backend, 
         if noise.kind == "poisson":
             fresh = np.sqrt(rng.poisson(m**2))
         else:
-            fresh = np.maximum(m + np.sqrt(noise.variance) * rng.standard_normal(m.shape), 0)
+            fresh = np.maximum(m + width[b] * rng.standard_normal(m.shape), 0)
         amplitude[b] = np.where(problem.mask_of(b), fresh, 0)
     return replace(problem, amplitude=amplitude, counts=counts)
 

@@ -38,6 +38,7 @@ def joint(
     draws: int = 8,
     check: bool = True,
     noise_variance: float | None = None,
+    noise_per_frame: bool | None = None,
     backend: str | Backend = "auto",
     seed: int = 0,
     tell: Callable[[str, int, int], None] = lambda what, done, total: None,
@@ -60,6 +61,8 @@ def joint(
         Make the same of simulated data, and correct the bars by what is found: doubles the time.
     noise_variance : float, optional
         Of the amplitude; default what the problem says.
+    noise_per_frame : bool, optional
+        Learn the variance of each frame; default as the result did.
     backend : str or Backend
     seed : int
     tell : callable
@@ -77,10 +80,12 @@ def joint(
         A run that fails.
     """
     chosen = get_backend(backend)
+    options: dict[str, Any] = {} if noise_variance is None else {"noise_variance": noise_variance}
+    if result.options.get("noise_per_frame", False) if noise_per_frame is None else noise_per_frame:
+        options["noise_per_frame"] = True
 
     def made(data: Problem, start: Result, number: int) -> Result:
         first = start
-        options: dict[str, Any] = {} if noise_variance is None else {"noise_variance": noise_variance}
         if len(start.probe) == 1 and sweeps and start.engine != "posterior":
             own: dict[str, Any] = {"probe_updates": 1 if free_probe else 0}
             first = reconstruct(
@@ -124,9 +129,9 @@ def described(
     moved, _ = gauge.remove(result.object.astype(np.complex128) - found.object)
     share = _share_along(found)
     square = found.object_std.astype(np.float64) ** 2
-    v = float(found.history["noise_variance"][-1])
+    v, own = float(found.history["noise_variance"][-1]), found.noise_variances
     conditional = [
-        _noise(problem, v),
+        _noise(problem, v, own),
         "prior of the object: stationary Gaussian with a learned spectrum",
         "the probe was learned, and its error is part of the bars" if free_probe else "the probe is known exactly",
         "the positions are known exactly",
@@ -144,13 +149,15 @@ def described(
         samples=len(found.draws),
         monte_carlo=float(1 / np.sqrt(8 * math.pi * SMOOTH**2 * len(found.draws))),
         chi2=float(found.history["chi2"][-1]),
-        noise_variance=None if problem.counting else v,
+        noise_variance=None if problem.counting and own is None else v,
         conditional=tuple(conditional),
         draws=found.draws,
     )
 
 
-def _noise(problem: Problem, v: float) -> str:
+def _noise(problem: Problem, v: float, own: FloatArray | None) -> str:
+    if own is not None:
+        return f"noise of the amplitude, variance learned for each frame: {v:.4g}, from {own.min():.2g} to {own.max():.2g}"
     model = noise_of(problem) if problem.counting else None
     if model is None:
         return f"noise of the amplitude, variance {v:.4g}"

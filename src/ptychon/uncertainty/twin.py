@@ -77,7 +77,8 @@ class Twin:
 
 def twin_data(problem: Problem, result: Result, truth: ComplexArray, backend: Backend, seed: int) -> Problem:
     """The same scan of another object, with noise of the same kind."""
-    v = float(result.history["noise_variance"][-1]) if not problem.counting or result.options.get("learn_noise") else None
+    learned = result.options.get("learn_noise") or result.options.get("noise_per_frame")
+    v = float(result.history["noise_variance"][-1]) if not problem.counting or learned else None
     noise = noise_of(problem, "auto", v)
     assert noise is not None
     return simulated(problem, replace(result, object=truth.astype(COMPLEX)), noise, backend, np.random.default_rng([seed, 1]))

@@ -85,7 +85,8 @@ __device__ inline float4 laplace_pixel(float modulus, float y, float v0, float v
 }
 
 // Posterior of the detector wave z = in_scale wave, z ~ CN(z_c, 1/g_c), y = sqrt(amplitude^2 + offset): its mean, times
-// out_scale, in place; parts of the sum of its variance to variances[b, block], of the noise to noise[first + b, block].
+// out_scale, in place; noise_variance by position; parts of the sum of its variance to variances[b, block], of the noise to
+// noise[first + b, block].
 KERNEL posterior(
     float2* wave, const float* amplitude, float offset, const unsigned char* mask, int masks, const int* order, int first, int n,
     const float* cavities, const float* noise_variance, int laplace, float in_scale, float out_scale, double* variances,
@@ -95,7 +96,7 @@ KERNEL posterior(
     float2* w = wave + (size_t)b * n;
     const float* a = amplitude + (size_t)j * n;
     const unsigned char* valid = mask + (masks == 1 ? 0 : (size_t)j * n);
-    const float v0 = 1.0f / cavities[2 * b], v = noise_variance[0], inverse = 1.0f / (v0 + 2.0f * v), both = in_scale * out_scale;
+    const float v0 = 1.0f / cavities[2 * b], v = noise_variance[j], inverse = 1.0f / (v0 + 2.0f * v), both = in_scale * out_scale;
     double variance = 0.0, moment = 0.0;
     for PIXELS(i, n) {
         if (!valid[i]) {
