@@ -182,7 +182,7 @@ def rician(wave: Array, v0: Array, amplitude: Array, mask: Array, v: Array) -> t
         Sum over valid pixels of E|y e^{i theta} - z|^2/2, whose mean is the next estimate of v.
     """
     xp = namespace(wave)
-    v0, v = v0[:, None, None], v[:, None, None] if v.ndim else v
+    v0, v = v0[:, None, None], v[:, None, None] if getattr(v, "ndim", 0) else v
     y = xp.maximum(amplitude, 0)
     s = v0 + 2 * v
     r0 = xp.sqrt(abs2(wave))
@@ -211,7 +211,7 @@ def laplace(wave: Array, v0: Array, amplitude: Array, mask: Array, v: Array) -> 
     Same arguments and results as `rician`. Diverges as 1/|z_c|, which is cut at 1e-6 of sqrt(v0).
     """
     xp = namespace(wave)
-    v0, v = v0[:, None, None], v[:, None, None] if v.ndim else v
+    v0, v = v0[:, None, None], v[:, None, None] if getattr(v, "ndim", 0) else v
     s = v0 + 2 * v
     r0 = xp.maximum(xp.sqrt(abs2(wave)), wave.real.dtype.type(1e-6) * xp.sqrt(v0))
     rho = (v0 * xp.maximum(amplitude, 0) + 2 * v * r0) / s
