@@ -183,3 +183,46 @@ def test_changed_data_are_said(folder, capsys, tmp_path):
     settings = dict(stored.settings) | {"request": request}
     save_result(tmp_path / "scan_rpie.h5", replace(stored, settings=settings, provenance=provenance))
     assert "has changed since" in run(capsys, tmp_path / "scan_rpie.h5", "--samples", 2).err
+
+
+def test_halves_of_the_data_judge_the_bars(folder, capsys):
+    """Table, file and numbers for machines agree; short runs, so that the verdict is whatever they give."""
+    from ptychon.uncertainty.saved import load_halves
+
+    place, _ = folder
+    arguments = ["halves", str(place / "scan_pie.h5"), "--by", "counts", "-n", "20", "--backend", "numpy"]
+    code = main([*arguments, "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert code == (0 if told["describes"] else 1)
+    assert told["result"] == str(place / "scan_pie_halves.h5")
+    assert 0.3 < told["temperature"] < 3
+    assert not told["free_probe"]
+    kept = load_halves(told["result"])
+    assert kept.sentence() == told["sentence"]
+    assert list(kept.covered) == told["covered"]
+    assert np.array_equal(load_result(told["result"]).object, load_result(place / "scan_pie.h5").object)
+    assert main(arguments) == code
+    out = capsys.readouterr().out
+    for word in ("verdict", "T = ", "inside", "T by period", "misfit", "scan_pie_halves.h5"):
+        assert word in out
+    with pytest.raises(PtychonError, match="compare them with: ptychon halves"):
+        load_halves(place / "scan_pie.h5")
+
+
+def test_halves_are_refused_in_one_line(folder, tmp_path, capsys):
+    place, s = folder
+    noisy = replace(s.dataset, counting=False, patterns=s.dataset.patterns * 0.5, probe=s.probe)
+    write_dataset(tmp_path / "soft.cxi", noisy)
+    run_it = ["reconstruct", str(tmp_path / "soft.cxi"), "-e", "pie", "-n", "3", "-q", "--backend", "numpy"]
+    assert main([*run_it, "-o", str(tmp_path / "soft.h5")]) == 0
+    capsys.readouterr()
+    for arguments, word in (
+        ([str(place / "scan_pie.h5"), "--by", "luck"], "positions, counts"),
+        ([str(place / "scan_pie.h5"), "-o", str(place / "scan_pie.h5")], "the result itself"),
+        ([str(place / "scan_pie.h5"), "-n", "0"], "at least 1"),
+        ([str(tmp_path / "soft.h5"), "--by", "counts", "--backend", "numpy"], "not counts"),
+    ):
+        assert main(["halves", *arguments]) == 2
+        said = capsys.readouterr().err
+        assert word in said
+        assert said.count("\n") == 1

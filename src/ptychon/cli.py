@@ -19,6 +19,7 @@ _COMMANDS = {
     "resume": "cli_reconstruct",
     "report": "cli_report",
     "uncertainty": "cli_uncertainty",
+    "halves": "cli_halves",
     "measure": "cli_measure",
     "check": "cli_check",
     "plan": "cli_plan",

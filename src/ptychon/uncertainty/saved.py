@@ -2,10 +2,12 @@
 
     entry_1/image_1/data_error      object_std, as every result has it
     ptychon/uncertainty             phase_std, amplitude_std, probe_std, region, method, conditional, ... of `Posterior`
+    ptychon/halves                  every field of `Halves`, where two halves of the data were compared
 """
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import fields, replace
 from typing import Any
 
@@ -15,6 +17,7 @@ from ..io import load_result, save_result
 from ..io.hdf5 import PathLike, get, opened, put, write_aside
 from ..result import Result
 from ..types import PtychonError
+from .halves import Halves
 from .posterior import Posterior
 
 #: What the result holds already.
@@ -68,3 +71,44 @@ def load_posterior(path: PathLike) -> Posterior:
     known["conditional"] = tuple(map(str, known.get("conditional", ())))
     known["region"] = np.asarray(known["region"], bool)
     return Posterior(**known | {name: getattr(result, name) for name in _ELSEWHERE})
+
+
+def save_halves(path: PathLike, source: PathLike, halves: Halves) -> None:
+    """Write a copy of the result file `source` with what two halves of its data say; the file appears when it is complete.
+
+    Raises
+    ------
+    PtychonError
+        If the file cannot be written.
+    """
+    import h5py
+
+    with write_aside(path) as aside:
+        shutil.copyfile(source, aside)
+        with h5py.File(aside, "r+") as file:
+            if "ptychon/halves" in file:
+                del file["ptychon/halves"]
+            group = file.create_group("ptychon/halves", track_order=True)
+            for item in fields(Halves):
+                put(group, item.name, getattr(halves, item.name), lenient=True)
+            group.attrs["type"] = "record"
+            group.attrs["class"] = "Halves"
+
+
+def load_halves(path: PathLike) -> Halves:
+    """Read what `save_halves` wrote.
+
+    Raises
+    ------
+    PtychonError
+        If the file is missing, damaged, or its halves were not compared.
+    """
+    with opened(path) as file:
+        if "ptychon/halves" not in file:
+            raise PtychonError(f"{path} says nothing of halves of its data; compare them with: ptychon halves {path}")
+        values: dict[str, Any] = get(file["ptychon/halves"])
+    known: dict[str, Any] = {item.name: values[item.name] for item in fields(Halves)}
+    for name, value in known.items():
+        if isinstance(value, list | np.ndarray):
+            known[name] = tuple(value)
+    return Halves(**known)

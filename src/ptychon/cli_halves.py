@@ -1,0 +1,129 @@
+"""``ptychon halves``: are the error bars right? Two halves of the measured data say, without a truth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .types import PtychonError
+
+if TYPE_CHECKING:
+    from .uncertainty.halves import Halves
+
+
+@click.command(
+    epilog="""\b
+Examples
+  ptychon halves scan_rpie.h5
+  ptychon halves scan_rpie.h5 --by counts
+  ptychon halves scan_pie.h5 --known-probe --json
+\b
+positions: one of each pair of neighbouring frames goes to either half. counts: each count goes to either half by lot, and every
+position stays; such halves cannot see what is wrong with positions and beam. Each half is reconstructed from the start and gets
+the error bars of the joint posterior. Exit code 1 if the model does not describe the data.
+""",
+)
+@click.argument("result", type=click.Path())
+@click.option("--by", "kind", default="positions", show_default=True, help="positions or counts.")
+@click.option("-o", "--output", type=click.Path(), help="Copy of RESULT with what was found; default RESULT_halves.h5.")
+@click.option("--engine", default="", help="That makes each half; default rpie, or pie with a known probe.")
+@click.option("-n", "--epochs", type=int, default=40, show_default=True, help="Passes of that engine.")
+@click.option("--known-probe/--free-probe", default=None, help="Whether the probe was known; default what the engine did.")
+@click.option("--noise-variance", type=float, help="Of the amplitude; default what the data say, or learned.")
+@click.option("--backend", default="auto", show_default=True, help="auto, numpy, cupy (GPU) or reference.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the split and the draws.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress, no summary.")
+@click.option("--json", "as_json", is_flag=True, help="The numbers for machines.")
+def halves(
+    result: str,
+    kind: str,
+    output: str | None,
+    engine: str,
+    epochs: int,
+    known_probe: bool | None,
+    noise_variance: float | None,
+    backend: str,
+    seed: int,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Compare two independent halves of the data of RESULT with what their error bars say.
+
+    Prints by how much the bars have to be widened, over all and by the size of structures, and writes it into a copy of RESULT.
+    """
+    for name, value, least in (("epochs", epochs, 1), ("seed", seed, 0)):
+        if value < least:
+            raise PtychonError(f"--{name} is {value}; it must be at least {least}")
+    from .cli_uncertainty import _Bar, _moves_probe, problem_of
+    from .io import load_result
+    from .io.hdf5 import check_writable
+    from .uncertainty.halves import KINDS
+    from .uncertainty.halves import halves as compare
+    from .uncertainty.saved import save_halves
+
+    if kind not in KINDS:
+        raise PtychonError(f"--by is {kind!r}; choose one of {', '.join(KINDS)}")
+    found = load_result(result)
+    place = Path(output) if output is not None else Path(result).with_name(f"{Path(result).stem}_halves.h5")
+    if place.exists() and place.samefile(result):
+        raise PtychonError(f"{place} is the result itself; give another name with -o")
+    check_writable(place)
+    problem = problem_of(result, found)
+    free = _moves_probe(found) if known_probe is None else not known_probe
+    # each half finds a free probe from its own mean frame; several modes have no other beginning than those of the result
+    first = None if free and len(found.probe) == 1 else found.probe
+    with _Bar(quiet or as_json) as tell:
+        said, _ = compare(
+            problem, kind, probe=first, free_probe=free, engine=engine, epochs=epochs, noise_variance=noise_variance,
+            backend=backend, seed=seed, tell=tell,
+        )  # fmt: skip
+    save_halves(place, result, said)
+    if as_json:
+        click.echo(json.dumps(numbers_of(said) | {"result": str(place)}))
+    elif not quiet:
+        show(said)
+        click.echo(f"{'result':<11} {place}")
+    return 0 if said.describes else 1
+
+
+def numbers_of(said: Halves) -> dict[str, Any]:
+    """All of it, with what follows from it; periods in object pixels, null where the region is too small to tell."""
+    from dataclasses import asdict
+    from math import isfinite
+
+    from .uncertainty.spectrum import PERIODS
+
+    numbers = {
+        name: [x if isfinite(x) else None for x in value] if isinstance(value, tuple) else value
+        for name, value in asdict(said).items()
+    }
+    if not isfinite(said.mean_square_after):
+        numbers["mean_square_after"] = None
+    more = {"temperature": said.temperature, "describes": said.describes, "holds": said.holds, "sentence": said.sentence()}
+    return numbers | more | {"periods_above": list(PERIODS[1:])}
+
+
+def show(said: Halves) -> None:
+    """The table for people, on stdout."""
+    from math import isfinite
+
+    from .uncertainty.halves import PROBABILITIES
+    from .uncertainty.spectrum import PERIODS
+
+    def shares(values: tuple[float, ...]) -> str:
+        return ", ".join(f"{c:.0%} for {p:.0%}" for c, p in zip(values, PROBABILITIES, strict=True))
+
+    periods = zip(PERIODS[1:], said.by_period, strict=True)
+    rows = [
+        ("verdict", said.sentence()),
+        ("temperature", f"T = {said.temperature:.2f}: bars times {said.temperature**0.5:.2f} are right on average"),
+        ("inside", shares(said.covered)),
+        ("after T", shares(said.covered_after)),
+        ("T by period", ", ".join(f"above {p:g} px {T:.2g}" for p, T in periods if isfinite(T))),
+        ("misfit", ", ".join(f"{x:.2f}" for x in said.chi2) + " of what the noise explains, in each half"),
+    ]
+    for name, value in rows:
+        click.echo(f"{name:<11} {value}")
