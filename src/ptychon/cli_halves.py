@@ -13,6 +13,9 @@ from .types import PtychonError
 if TYPE_CHECKING:
     from .uncertainty.halves import Halves
 
+#: Misfit of a half from which on its reconstruction is doubted.
+POOR = 1.5
+
 
 @click.command(
     epilog="""\b
@@ -116,6 +119,8 @@ def show(said: Halves) -> None:
     def shares(values: tuple[float, ...]) -> str:
         return ", ".join(f"{c:.0%} for {p:.0%}" for c, p in zip(values, PROBABILITIES, strict=True))
 
+    # then T judges the reconstructions of the halves as much as the model
+    poor = ": they did not converge, or the model is wrong; more passes (-n) tell" if max(said.chi2) > POOR else ""
     periods = zip(PERIODS[1:], said.by_period, strict=True)
     rows = [
         ("verdict", said.sentence()),
@@ -123,7 +128,7 @@ def show(said: Halves) -> None:
         ("inside", shares(said.covered)),
         ("after T", shares(said.covered_after)),
         ("T by period", ", ".join(f"above {p:g} px {T:.2g}" for p, T in periods if isfinite(T))),
-        ("misfit", ", ".join(f"{x:.2f}" for x in said.chi2) + " of what the noise explains, in each half"),
+        ("misfit", ", ".join(f"{x:.2f}" for x in said.chi2) + f" of what the noise explains, in each half{poor}"),
     ]
     for name, value in rows:
         click.echo(f"{name:<11} {value}")
