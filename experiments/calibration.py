@@ -27,7 +27,7 @@ import os
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.pool import ThreadPool as ThreadPool
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,8 @@ BEGIN, END = "<!-- coverage: begin -->", "<!-- coverage: end -->"
 class Cell:
     """One cell of the table; `dose` is counts a frame, or None for Gaussian amplitude noise at `snr` dB.
 
-    With two `modes` the second has a fifth of the light.
+    With two `modes` the second has a fifth of the light. `background` and `read_noise` are counts a pixel; they are stated with
+    the data unless `told` is false: then what is negative is cut off.
     """
 
     name: str
@@ -68,6 +69,9 @@ class Cell:
     masked: bool = False
     known: bool = True
     modes: int = 1
+    background: float | None = None
+    read_noise: float | None = None
+    told: bool = True
 
     @property
     def title(self) -> str:
@@ -88,6 +92,9 @@ def cells() -> list[Cell]:
         Cell("Gaussian noise, 10 dB", dose=None, snr=10.0),
         Cell("two modes, 80 and 20 %", modes=2),
         Cell("1e6 counts a pixel", dose=1e6 * FRAME**2),
+        Cell("background 2, read noise 1.5", background=2.0, read_noise=1.5),
+        Cell("1e4 counts, background 2, read noise 1.5", dose=1e4, background=2.0, read_noise=1.5),
+        Cell("background 2, read noise 1.5, not told", background=2.0, read_noise=1.5, told=False),
     ]
     unknown = [
         Cell("base", known=False),
@@ -98,6 +105,7 @@ def cells() -> list[Cell]:
         Cell("Gaussian noise, 30 dB", dose=None, known=False),
         Cell("two modes, 80 and 20 %", modes=2, known=False),
         Cell("1e6 counts a pixel", dose=1e6 * FRAME**2, known=False),
+        Cell("background 2, read noise 1.5", background=2.0, read_noise=1.5, known=False),
     ]
     return known + unknown
 
@@ -125,7 +133,13 @@ def simulated(cell: Cell, seed: int) -> Simulation:
     noise: dict[str, Any] = {"noise": "poisson", "mean_counts": cell.dose}
     if cell.dose is None:
         noise = {"noise": "gaussian", "snr_db": cell.snr}
-    return simulate(sample, light, where, mask=mask, subpixel=False, seed=seed, **noise)
+    if cell.background is not None or cell.read_noise is not None:
+        noise |= {"background": cell.background, "read_noise": cell.read_noise}
+    made = simulate(sample, light, where, mask=mask, subpixel=False, seed=seed, **noise)
+    if not cell.told:
+        frames = np.maximum(made.dataset.patterns, 0)
+        made = replace(made, dataset=replace(made.dataset, patterns=frames, background=None, read_noise=None))
+    return made
 
 
 def with_second(beam: ComplexArray, share: float, direction: tuple[float, float]) -> ComplexArray:

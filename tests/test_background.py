@@ -9,10 +9,11 @@ import pytest
 from scipy.special import ive
 
 from ptychon import Dataset, Problem, PtychonError, load, phantoms, probes, reconstruct, scan
+from ptychon.__main__ import main
 from ptychon.alignment import phase_align
 from ptychon.backends import get_backend
 from ptychon.initialise import mean_power, wave_power
-from ptychon.io import convert, write_dataset
+from ptychon.io import convert, load_result, write_dataset
 from ptychon.kernels import _numba_sites, sites
 from ptychon.orient import Orientation
 from ptychon.predictive import check
@@ -402,3 +403,32 @@ def test_check_and_report_know_of_it():
     about = fit(problem, found, get_backend("numpy"))
     assert about.residual == pytest.approx(about.noise, rel=0.1)
     assert abs(np.nanmean(about.bias)) < 0.1
+
+
+# ------------------------------------------------------------ command line
+
+
+def test_command_line_states_both(tmp_path, monkeypatch, capsys):
+    """Simulated, converted without, stated by flags: the result keeps what it was told, and its posterior uses it."""
+    monkeypatch.chdir(tmp_path)
+    how = ["--frame", "16", "--points", "4", "--counts", "2e3", "--background", "2", "--read-noise", "1.5", "-q"]
+    assert main(["simulate", "scan.cxi", *how]) == 0
+    data = load("scan.cxi")
+    assert (data.background, data.read_noise) == (2.0, 1.5)
+    write_dataset("plain.cxi", replace(data, background=None, read_noise=None, patterns=np.asarray(data.patterns)))
+    run = ["-q", "--backend", "reference", "--epochs", "2", "-o", "out.h5"]
+    assert main(["reconstruct", "plain.cxi", *run]) == 2
+    assert "state the read noise" in capsys.readouterr().err
+    np.save("dark.npy", np.full((16, 16), 2.0))
+    assert main(["reconstruct", "plain.cxi", "--background", "dark.npy", "--read-noise", "1.5", *run]) == 0
+    stored = load_result("out.h5").settings["request"]["data"]
+    assert stored["read_noise"] == 1.5
+    assert stored["background"].endswith("dark.npy")
+    assert main(["uncertainty", "out.h5", "--samples", "2", "--backend", "reference", "--known-probe"]) == 0
+    assert "background of 2 counts a pixel and a read noise of 1.5" in capsys.readouterr().out
+    assert main(["inspect", "plain.cxi", "--background", "2", "--read-noise", "1.5"]) == 0
+    assert "2 counts a pixel" in capsys.readouterr().out
+    assert main(["reconstruct", "plain.cxi", "--background", "-1", "--read-noise", "1.5", *run]) == 2
+    assert "background is -1" in capsys.readouterr().err
+    assert main(["simulate", "none.cxi", "--noise", "none", "--background", "2"]) == 2
+    assert "belong to Poisson noise" in capsys.readouterr().err
