@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -101,6 +102,7 @@ def test_problem_holds_what_was_counted_and_what_is_left_of_it():
     assert plain.counts is None
     assert plain.background is None
     assert plain.amplitude is problem.amplitude
+    assert not plain.counting
 
 
 def test_no_second_stack_without_a_background():
@@ -120,9 +122,9 @@ def test_told_later_is_told_at_once():
     with pytest.raises(PtychonError, match="already"):
         later.with_background(1.0)
     with pytest.raises(PtychonError, match="not counts"):
-        replace(later.subtracted(), counting=False).with_background(1.0)
+        later.subtracted().with_background(1.0)
     with pytest.raises(PtychonError, match="not negative"):
-        later.subtracted().with_background(-1.0)
+        Problem.from_dataset(dataset(frames)).with_background(-1.0)
 
 
 # ------------------------------------------------------------ likelihood
@@ -248,7 +250,8 @@ def test_posterior_told_of_the_background_is_nearer_and_its_bars_are_true(backgr
         probe = np.concatenate([probe, 1e-3 * np.roll(probe, 3, axis=-1)]).astype(np.complex64)
     start = reconstruct(problem, "pie", epochs=40, probe=probe, backend="numpy", say=None)
     run = {"epochs": 32, "settle": 24, "start": start, "backend": "numpy", "say": None}
-    told, subtracted = (reconstruct(p, "posterior", **run) for p in (problem, problem.subtracted()))
+    as_counts = replace(problem.subtracted(), counting=True, noise_variance=None)
+    told, subtracted = (reconstruct(p, "posterior", **run) for p in (problem, as_counts))
     untold = reconstruct(Problem.from_dataset(replace(made.dataset, background=None)), "posterior", **run)
     lit = told.illumination > 0.5 * told.illumination.max()
     (near, error), (far, other), (_, worst) = (db(r.object, made, lit) for r in (told, subtracted, untold))
@@ -268,6 +271,28 @@ def test_other_engines_get_the_subtracted_amplitude():
         one, other = (reconstruct(p, engine, **run) for p in (problem, problem.subtracted()))
         assert np.array_equal(one.object, other.object)
         assert one.final_error == other.final_error
+
+
+@pytest.mark.parametrize(("background", "read_noise"), [(2.0, 1.5), (10.0, None)])
+def test_subtracted_amplitudes_state_their_mean_variance(background, read_noise):
+    """Where pixels are dark it is more than the 1/4 of counts; measured over draws."""
+    made = simulated(dose=5e3, background=background, read_noise=read_noise)
+    problem = Problem.from_dataset(made.dataset)
+    draws = [simulated_data(problem, made, noise_of(problem), seed).amplitude for seed in range(20)]
+    measured = float(np.var(draws, axis=0, ddof=1).mean())
+    assert problem.subtracted().noise_variance == pytest.approx(measured, rel=0.2)
+    assert measured > 0.4
+
+
+def test_ptycho_ep_starts_where_most_pixels_are_dark():
+    """With the variance 1/4 of counts every frame is a surprise, and it learns nothing (1 dB worse, or a failed run)."""
+    made = simulated(dose=5e3, side=6)
+    problem = Problem.from_dataset(made.dataset)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = reconstruct(problem, "ep", epochs=60, probe=made.probe, probe_updates=0, backend="numpy", say=None)
+    lit = found.illumination > 0.5 * found.illumination.max()
+    assert db(found.object, made, lit)[0] > 10
 
 
 def test_the_first_power_is_that_of_the_wave():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from .types import REAL, Array, BoolArray, FloatArray, IntArray, PtychonError
 SHIFTS_PER_PIXEL = 16
 #: Variance of the square root of a Poisson count (Anscombe 1948).
 COUNT_VARIANCE = 1 / 4
+#: Frames from which the variance of subtracted amplitudes is estimated.
+NOISE_FRAMES = 16
 #: Bytes of frames that are read from disk at a time.
 BLOCK_BYTES = 64 * 2**20
 
@@ -125,8 +127,17 @@ class Problem:
         return replace(self, amplitude=amplitude, mask=move(self.mask), propagator=propagator, **moved)
 
     def subtracted(self) -> Problem:
-        """The same without the counts that the background is part of: for engines that know amplitudes only."""
-        return self if self.counts is None else replace(self, counts=None, background=None, read_noise=0.0)
+        """The same for engines that know amplitudes only, with the mean of their variance, which is not that of counts."""
+        if self.counts is None or self.background is None:
+            return self
+        every = slice(None, None, max(1, len(self) // NOISE_FRAMES))
+        amplitude = self.amplitude[every].astype(np.float64)
+        valid = np.broadcast_to(self.mask_of(every), amplitude.shape)
+        square, mean = subtracted_noise(amplitude, np.asarray(self.background, np.float64))
+        variance = square - (mean - amplitude) ** 2
+        return replace(
+            self, counts=None, background=None, read_noise=0.0, counting=False, noise_variance=float(variance[valid].mean())
+        )
 
     def counted(self, pattern: Array, b: slice) -> tuple[Array, Array]:
         """`amplitude` and `counts` of measured patterns (B, P, Q), float, in the order of `amplitude`; on the host."""
@@ -206,6 +217,23 @@ class Problem:
             origin=origin,
             pixel_size=None if data.pixel_size is None else _pair(data.pixel_size),
         )
+
+
+def subtracted_noise(model: FloatArray, background: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """E (y - m)^2 and E y of y = sqrt(max(n - b, 0)), n - b being N(m^2, m^2 + B): with a background (and read noise) B."""
+    deviation, nodes = np.sqrt(model**2 + background), _normal_nodes()
+    square, root = np.zeros_like(model), np.zeros_like(model)
+    for t, weight in zip(*nodes, strict=True):
+        y = np.sqrt(np.maximum(model**2 + t * deviation, 0))
+        square += weight * (y - model) ** 2
+        root += weight * y
+    return square, root
+
+
+@cache
+def _normal_nodes() -> tuple[FloatArray, FloatArray]:
+    t, weight = np.polynomial.hermite_e.hermegauss(24)
+    return t, weight / weight.sum()
 
 
 def _pair(value: Any) -> tuple[float, float]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from .forward import NearField
 from .kernels import reference
-from .problem import Problem
+from .problem import Problem, subtracted_noise
 from .result import Result
 from .types import COMPLEX, Array, FloatArray, IntArray, PtychonError
 
@@ -186,23 +186,6 @@ def expected_root(model: FloatArray) -> FloatArray:
     """E sqrt n of n ~ Poisson(model^2), from E (sqrt n - model)^2; below `model` where counts are few."""
     mean = model**2
     return np.divide(2 * mean - counting_noise(mean), 2 * model, out=np.zeros_like(model), where=model > 1e-6)
-
-
-def subtracted_noise(model: FloatArray, background: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """E (y - m)^2 and E y of y = sqrt(max(n - b, 0)), n - b being N(m^2, m^2 + B): with a background (and read noise) B."""
-    deviation, nodes = np.sqrt(model**2 + background), _normal_nodes()
-    square, root = np.zeros_like(model), np.zeros_like(model)
-    for t, weight in zip(*nodes, strict=True):
-        y = np.sqrt(np.maximum(model**2 + t * deviation, 0))
-        square += weight * (y - model) ** 2
-        root += weight * y
-    return square, root
-
-
-@cache
-def _normal_nodes() -> tuple[FloatArray, FloatArray]:
-    t, weight = np.polynomial.hermite_e.hermegauss(24)
-    return t, weight / weight.sum()
 
 
 def outliers(values: FloatArray) -> IntArray:

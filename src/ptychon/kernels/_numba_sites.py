@@ -37,6 +37,11 @@ __all__ = ["curvature", "site_moments"]
 _NODES, _WEIGHTS = np.array(NODES), np.array(WEIGHTS)
 _SMALL, _LARGE, _SERIES = np.array(I0_SMALL), np.array(I0_LARGE), np.array(SERIES)
 _ERFCX = np.array(ERFCX)
+#: I1(x)/x for x < 3.75 and sqrt(x) exp(-x) I1(x) beyond (Abramowitz & Stegun 9.8.3 and 9.8.4, to 3e-7).
+_I1_SMALL = np.array((0.5, 0.87890594, 0.51498869, 0.15084934, 0.02658733, 0.00301532, 0.00032411))
+_I1_LARGE = np.array(
+    (0.39894228, -0.03988024, -0.00362018, 0.00163801, -0.01031555, 0.02282967, -0.02895312, 0.01787654, -0.00420059)
+)
 _KINDS = {"rician": 0, "normal": 1, "counts": 2, "shifted": 3}
 
 
@@ -140,6 +145,23 @@ def _counts(r0: float, n: float, v0: float, K: int) -> tuple[float, float, float
 
 
 @inner
+def _over(x: float) -> float:
+    """I1(x)/(x I0(x)): the quotient without its continued fraction."""
+    above, below = 0.0, 0.0
+    if x > ASYMPTOTIC:
+        return _quotient(x, 1) / x
+    if x < 3.75:
+        t = (x / 3.75) ** 2
+        for i in range(6, -1, -1):
+            above, below = above * t + _I1_SMALL[i], below * t + _SMALL[i]
+        return above / below
+    t = 3.75 / x
+    for i in range(8, -1, -1):
+        above, below = above * t + _I1_LARGE[i], below * t + _LARGE[i]
+    return above / (below * x)
+
+
+@inner
 def _mode(r0: float, n: float, v0: float, B: float, K: int) -> float:
     a, beta2, c = 1 + 1 / v0, (2 * r0 / v0) ** 2, 2 * K - 1.0
     q = c + 2 * n - 2 * a * B
@@ -212,8 +234,7 @@ def _shifted(r0: float, N: float, v0: float, B: float, K: int) -> tuple[float, f
         factor, exponent, q = _density(r, r0, N, v0, B, K)
         p = _WEIGHTS[i] * factor * math.exp(exponent - top)
         if K == 1:
-            x = max(2 * r0 * r / v0, 1e-12)
-            q = _quotient(x, 1) / x
+            q = _over(2 * r0 * r / v0)
         total += p
         power += p * r * r
         across += p * r * r * q
