@@ -212,10 +212,11 @@ def test_site_moments_in_numba(modes, maps):
     mean = (np.abs(wave) ** 2).sum(axis=1) + B
     N = (RNG.poisson(mean) + 1.5 * RNG.standard_normal(mean.shape) - 1).astype(np.float32)
     assert (N < 0).any()
-    ratio, sums = sites.site_moments(wave, natural, index, table, N, 0.25, "shifted", B)
-    fast, fast_sums = _numba_sites.site_moments(wave, natural, index, table, N, 0.25, "shifted", B)
+    ratio, sums, noise = sites.site_moments(wave, natural, index, table, N, 0.25, "shifted", B)
+    fast, fast_sums, fast_noise = _numba_sites.site_moments(wave, natural, index, table, N, 0.25, "shifted", B)
     assert np.allclose(fast, ratio, rtol=1e-5)
     assert np.allclose(fast_sums[:, :-1], sums[:, :-1], rtol=1e-6)
+    assert np.allclose(fast_noise, noise)
     assert (fast[index == 5] == 1).all()
 
 
