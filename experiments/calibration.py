@@ -39,7 +39,7 @@ from scipy.stats import norm
 from ptychon import Problem, PtychonError, PtychonWarning, phantoms, probes, reconstruct, scan
 from ptychon.alignment import align, phase_align
 from ptychon.backends import get_backend
-from ptychon.initialise import initial_probe
+from ptychon.first_probe import find_probe
 from ptychon.metrics import PROBABILITIES
 from ptychon.result import Result
 from ptychon.simulate import Simulation, beam_stop, simulate
@@ -159,7 +159,7 @@ def begun(cell: Cell, made: Simulation, problem: Problem, seed: int) -> Result:
         return reconstruct(problem, "pie", epochs=SWEEPS_KNOWN, probe=made.probe, backend="numpy")
     if cell.modes == 1:
         return reconstruct(made.dataset, "ep", epochs=SWEEPS_BLIND, warm_start=WARM, backend="numpy")
-    guess = with_second(initial_probe(problem, get_backend("numpy")), GUESSED, (1.0, 1.0))
+    guess = with_second(find_probe(problem, get_backend("numpy")), GUESSED, (1.0, 1.0))
     found = reconstruct(problem, "dm", epochs=PASSES_MODES, probe=guess, backend="numpy")
     return reconstruct(problem, "rpie", epochs=PASSES_MODES, start=found, seed=seed, backend="numpy")
 

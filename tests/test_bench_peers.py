@@ -162,7 +162,8 @@ def test_names_of_peers():
     every = chosen([])
     assert ("ptychi", "lsqml") in every
     assert {name for name, _ in every} == {"ptychon", "ptychi", "ptylab", "phaserem", "cdtools"}
-    assert chosen(["ptychon", "ptychi:dm"]) == [("ptychon", a) for a in peers_run.PEERS["ptychon"].algorithms] + [("ptychi", "dm")]
+    own = [("ptychon", algorithm) for algorithm in peers_run.PEERS["ptychon"].algorithms]
+    assert chosen(["ptychon", "ptychi:dm"]) == [*own, ("ptychi", "dm")]
     with pytest.raises(PtychonError, match="did you mean 'ptychi'"):
         chosen(["ptychy"])
 

@@ -18,10 +18,9 @@ CPU = get_backend("reference")
 
 
 def width(wave):
-    """Twice the rms radius of |wave|^2."""
-    weight = np.abs(wave[0]) ** 2
-    y, x = (np.arange(n) - n // 2 for n in weight.shape)
-    return 2 * np.sqrt((weight * (y[:, None] ** 2 + x[None] ** 2)).sum() / weight.sum())
+    """As the rms diameter of a disc: sqrt(2/pi) times the root of the area (sum I)^2/sum I^2."""
+    intensity = np.abs(wave[0]) ** 2
+    return np.sqrt(2 / np.pi * intensity.sum() ** 2 / (intensity**2).sum())
 
 
 def scanned(step, geometry="far", **options):

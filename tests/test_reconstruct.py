@@ -53,7 +53,8 @@ def test_a_result_says_everything(name):
     assert np.isfinite(r.errors[[0, 5]]).all()  # engines that measure now and then do so in passes 1 and 6
     assert (r.object_std is not None) == (name in ("ep", "posterior"))
     assert r.settings["seed"] == 4
-    assert set(r.options) == {f for f in registry[name].__dataclass_fields__ if f not in ("name", "schedule", "moves_probe")}
+    of_the_class = {"name", "schedule", "moves_probe", "takes_background"}
+    assert set(r.options) == set(registry[name].__dataclass_fields__) - of_the_class
     assert r.positions == pytest.approx(star().dataset.positions + 24, abs=1 / 32 + 1e-6)
     assert r.origin == (-24, -24)
     assert r.provenance["backend"]["name"] == "numpy"

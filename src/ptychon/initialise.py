@@ -17,7 +17,7 @@ from .backends.base import Backend
 from .problem import Problem
 from .types import ComplexArray, PtychonError
 
-#: Width (twice the rms radius) of the first probe in median nearest-neighbour steps.
+#: Width of the first probe in median nearest-neighbour steps.
 SPREAD = 3.0
 
 
@@ -50,22 +50,30 @@ def initial_object(problem: Problem, probe: ComplexArray, power: float) -> Compl
 
 def initial_probe(problem: Problem, backend: Backend) -> ComplexArray:
     """A first probe from the mean frame, (1, P, Q) complex64 with sum |P|^2 = mean power. `problem` on the host."""
-    intensity, power = np.mean(np.square(problem.amplitude, dtype=np.float32), axis=0), wave_power(problem)
-    if problem.counts is not None:
-        dark = (problem.mask * np.asarray(problem.background)).mean(axis=0)
-        intensity = np.maximum(np.mean(problem.counts, axis=0) - dark, 0)
-    if power <= 0:
-        raise PtychonError("all frames are zero in every valid pixel: there is nothing to start from")
-    root = np.sqrt(intensity).astype(np.complex64)
-    if problem.propagator.transfer is not None:
-        local = problem.to(backend)
-        wave = backend.to_host(local.propagator.backward(backend.asarray(root[None]), backend))
-        return scaled_probe(wave, power)
-    target = SPREAD * _median_step(problem)
+    if problem.propagator.transfer is None:
+        return focused(problem)
+    local, root = problem.to(backend), _root(problem)
+    wave = backend.to_host(local.propagator.backward(backend.asarray(root[None]), backend))
+    return scaled_probe(wave, wave_power(problem))
+
+
+def focused(problem: Problem, width: float = 1.0, sign: int = 1) -> ComplexArray:
+    """The root of the mean frame, defocused until it is `width` times `SPREAD` steps wide, (1, P, Q) complex64.
+
+    Parameters
+    ----------
+    problem : Problem
+        In the far field, on the host.
+    width : float
+    sign : {1, -1}
+        Which way.
+    """
+    root = _root(problem)
+    target = width * SPREAD * _median_step(problem)
     fy, fx = np.meshgrid(np.fft.fftfreq(root.shape[0]), np.fft.fftfreq(root.shape[1]), indexing="ij")
 
     def focus(curvature: float) -> ComplexArray:
-        wave = np.fft.ifft2(root * np.exp(1j * np.pi * curvature * (fy**2 + fx**2)))
+        wave = np.fft.ifft2(root * np.exp(1j * np.pi * sign * curvature * (fy**2 + fx**2)))
         return np.fft.fftshift(wave)
 
     # the width grows with the curvature; bisection in a bracket that reaches half the frame
@@ -75,15 +83,25 @@ def initial_probe(problem: Problem, backend: Backend) -> ComplexArray:
         for _ in range(40):
             middle = (low + high) / 2
             low, high = (middle, high) if _width(focus(middle)) < target else (low, middle)
-    return scaled_probe(focus(low)[None], power)
+    return scaled_probe(focus(low)[None], wave_power(problem))
+
+
+def _root(problem: Problem) -> ComplexArray:
+    """Root of the mean frame (P, Q)."""
+    intensity, power = np.mean(np.square(problem.amplitude, dtype=np.float32), axis=0), wave_power(problem)
+    if problem.counts is not None:
+        dark = (problem.mask * np.asarray(problem.background)).mean(axis=0)
+        intensity = np.maximum(np.mean(problem.counts, axis=0) - dark, 0)
+    if power <= 0:
+        raise PtychonError("all frames are zero in every valid pixel: there is nothing to start from")
+    return np.asarray(np.sqrt(intensity), np.complex64)
 
 
 def _width(wave: ComplexArray) -> float:
-    """Twice the rms radius of |wave|^2 in pixels."""
-    weight = np.abs(wave) ** 2
-    weight = weight / weight.sum()
-    y, x = (np.arange(n) - n // 2 for n in wave.shape)
-    return float(2 * np.sqrt((weight * (y[:, None] ** 2 + x[None, :] ** 2)).sum()))
+    """sqrt(2/pi) times the root of the area (sum I)^2/sum I^2, in pixels: as the rms diameter of a disc, but deaf to the faint
+    tails that noise in the frames leaves everywhere."""
+    intensity = np.abs(wave.astype(np.complex128)) ** 2
+    return float(np.sqrt(2 / np.pi * intensity.sum() ** 2 / (intensity**2).sum()))
 
 
 def _median_step(problem: Problem) -> float:

@@ -144,7 +144,7 @@ def _table(found: Found, values: Mapping[str, Any], data: Dataset, placed: bool)
     if data.read_noise is not None:
         row("read_noise", f"{data.read_noise:.4g} counts")
     modes = 0 if data.probe is None else len(data.probe)
-    row("probe", f"{modes} mode{'s' * (modes > 1)}" if modes else "none: one is made from the mean frame")
+    row("probe", f"{modes} mode{'s' * (modes > 1)}" if modes else "none: one is found from the data")
     for name in sorted(set(found.where) - {r["name"] for r in rows} - {"patterns"}):
         row(name, _short(name, values.get(name, found.fields.get(name))))
     return rows

@@ -17,7 +17,8 @@ from .checkpoint import Checkpoint, restore
 from .compiling import on_stderr, warm_up
 from .dataset import Dataset
 from .engines import Context, Engine, Report, State, make
-from .initialise import initial_object, initial_probe, mean_power, scaled_probe, wave_power
+from .first_probe import find_probe, warm
+from .initialise import initial_object, mean_power, scaled_probe, wave_power
 from .metrics import residual
 from .problem import Problem
 from .result import Result
@@ -216,10 +217,7 @@ def reconstruct(
         tell(memory.line())
     compile_seconds, guess = warm_up(problem, chosen, ctx, len(first_probe), schedule, say), None
     if warm_start and resume is None:
-        first = "rpie" if problem.propagator.transfer is not None else "dm"
-        guess = reconstruct(
-            problem, first, epochs=warm_start, backend=ctx.backend, object=first_object, probe=first_probe, seed=seed, say=say
-        )
+        guess = warm(problem, warm_start, object=first_object, probe=first_probe, backend=ctx.backend, seed=seed, say=say)
         first_object, first_probe = guess.object, guess.probe
     before = start.epochs if start is not None else 0
     if resume is not None and (resume.engine != chosen.name or len(resume.errors) >= epochs):
@@ -381,7 +379,7 @@ def _first_guess(
     elif probe is None and isinstance(data, Dataset):
         probe = data.probe
     if probe is None:
-        probe = initial_probe(problem, ctx.backend)
+        probe = find_probe(problem, ctx.backend)
     probe = np.asarray(probe)
     probe = probe[None] if probe.ndim == 2 else probe
     if probe.ndim != 3 or probe.shape[1:] != problem.frame_shape:

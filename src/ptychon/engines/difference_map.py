@@ -154,7 +154,8 @@ class DifferenceMap:
                 num += k.shift(change, shifts, -1).sum(axis=0)
                 den += k.abs2(O).sum(axis=0)
             num, den = ctx.comm.sum(num), ctx.comm.sum(den)
-            state.probe = state.probe + num / ((1 - self.probe_inertia) * den + self.probe_inertia * den.max())
+            weight = (1 - self.probe_inertia) * den + self.probe_inertia * den.max()
+            state.probe = state.probe + num / xp.maximum(weight, 1e-30)
 
 
 def weighted(num: Array, den: Array, old: Array, inertia: float, xp: Any) -> Array:

@@ -256,7 +256,8 @@ def _difference_map(
             _each(pool, _numba_dm.probe_sums, sums)
             force, total = ctx.backend.ifft2(spectra.sum(axis=0)), weight.sum(axis=0)
             share = engine.probe_inertia
-            state.probe = state.probe + force / ((1 - share) * total + share * total.max())
+            with np.errstate(invalid="ignore"):  # a run that diverges is noticed at its end
+                state.probe = state.probe + force / np.maximum((1 - share) * total + share * total.max(), f4(1e-30))
             probes = kept.shifted(state, problem, ctx)
         data = problem.amplitude, problem.mask
         rest = engine.noise_power(problem), *_transfer(problem), measure
