@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tracemalloc
 from dataclasses import replace
 
@@ -163,3 +166,21 @@ def test_first_guesses_stored_by_columns(name):
         found.append([next(steps).state for _ in range(3)][-1])
     assert np.array_equal(found[0].object, found[1].object)
     assert np.array_equal(found[0].probe, found[1].probe)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_threads_after_a_fork():
+    """Threads are kept between passes and do not survive a fork: a child that goes on must start its own."""
+    script = (
+        "import os, sys, numpy as np\n"
+        "from ptychon.kernels import fused\n"
+        "def both():\n"
+        "    with fused._pool(2) as pool:\n"
+        "        return fused._each(pool, abs, [(-1,), (-2,)])\n"
+        "assert both() == [1, 2]\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    os._exit(0 if both() == [1, 2] else 1)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], timeout=120).returncode == 0

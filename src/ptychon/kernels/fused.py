@@ -5,9 +5,12 @@ An engine's `step` stays the specification; tests hold each sweep here against i
 
 from __future__ import annotations
 
+import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
 from itertools import pairwise
 from typing import Any, cast
 
@@ -28,6 +31,13 @@ class Kept:
 
     def __init__(self) -> None:
         self._entry: tuple[Any, ...] | None = None
+        self._ramps: tuple[Any, tuple[Array, Array]] | None = None
+
+    def ramps(self, problem: Any) -> tuple[Array, Array]:
+        """Those of every distinct shift."""
+        if self._ramps is None or self._ramps[0]() is not problem:
+            self._ramps = weakref.ref(problem), _numba.separable_ramps(problem.shifts, problem.frame_shape)
+        return self._ramps[1]
 
     def _forget(self, problem: Any) -> None:
         self._entry = None
@@ -68,6 +78,22 @@ def find(engine: Any, problem: Any, batches: Any, threads: int, kept: Kept) -> S
     return None
 
 
+@cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count)
+
+
+# threads do not survive a fork, and the copy of their pool would wait for them for ever
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.cache_clear)
+
+
+@contextmanager
+def _pool(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that stay from one pass to the next: to start them takes 0.1 ms. They sleep when idle."""
+    yield _threads(count)
+
+
 def _order(batches: Any) -> tuple[IntArray, IntArray]:
     """Positions in the order of the batches, and where each batch begins and ends."""
     groups = [np.arange(b.start, b.stop) if isinstance(b, slice) else b for b in batches]
@@ -91,7 +117,7 @@ def _iterative(
     step = cooling * step
     scan = problem.shift_index, problem.corners, problem.amplitude, problem.mask
     if engine.probe_moves_at(state.epoch):
-        ramps = _numba.separable_ramps(problem.shifts, problem.frame_shape)
+        ramps = kept.ramps(problem)
         p_step, p_reg = cooling * f4(engine.probe_step), f4(getattr(engine, "probe_reg", 1.0))
         misfit = _numba_pie.moving_probe_sweep(
             state.object, state.probe, problem.subpixel, *ramps, *scan, order, step, reg, p_step, p_reg, transfer, near
@@ -99,7 +125,7 @@ def _iterative(
     else:
         probes, factor = kept.probes(state, problem, ctx, (root, step, a, reg))
         parts = [[order]] if threads == 1 else [np.array_split(order[i:j], threads) for i, j in pairwise(bounds)]
-        with ThreadPoolExecutor(threads) as pool:  # windows of one batch do not overlap: threads may write at once
+        with _pool(threads) as pool:  # windows of one batch do not overlap: threads may write at once
             jobs = [[(state.object, probes, factor, *scan, part, transfer, near) for part in batch] for batch in parts]
             misfit = sum(sum(_each(pool, _numba_pie.fixed_probe_sweep, batch)) for batch in jobs)
     state.epoch += 1
@@ -114,7 +140,7 @@ def _together(
 
     moves, subpixel, shape = engine.probe_moves_at(state.epoch), problem.subpixel, problem.frame_shape
     root, step, a, reg = weights = _numba_pie.weights(engine)
-    cooling, ramps = f4(engine.cooling(state.epoch)), _numba.separable_ramps(problem.shifts, shape)
+    cooling, ramps = f4(engine.cooling(state.epoch)), kept.ramps(problem)
     scan = problem.shift_index, problem.corners, problem.amplitude, problem.mask
     largest = min(CHUNK, max(b.stop - b.start if isinstance(b, slice) else len(b) for b in batches))
     push, misfit = np.empty((largest, *shape), np.complex64), np.zeros(len(problem))
@@ -123,7 +149,7 @@ def _together(
     if not moves:
         probes = kept.probes(state, problem, ctx, weights)[0]
     rows, lines = _stripes(len(state.object), threads), _stripes(shape[0], threads)
-    with ThreadPoolExecutor(threads) as pool:
+    with _pool(threads) as pool:
         for batch in batches:
             frames = np.arange(batch.start, batch.stop) if isinstance(batch, slice) else batch
             which = problem.shift_index[frames].astype(np.int64)
@@ -180,7 +206,7 @@ def _ep(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, apart:
     if threads == 1 and apart:
         _numba_ep.ep_visits(_order(batches)[0], *belief, *data)
     else:
-        with ThreadPoolExecutor(threads) as pool:
+        with _pool(threads) as pool:
             for batch in batches:
                 frames = np.arange(batch.start, batch.stop) if isinstance(batch, slice) else batch
                 if apart:  # no two windows overlap: threads may write at once
@@ -233,7 +259,7 @@ def _difference_map(
     scan = problem.shift_index, problem.corners
     # sorted by shift, so that the probe's way back costs one FFT a distinct shift
     parts = [p for p in np.array_split(np.argsort(problem.shift_index, kind="stable"), threads) if len(p)]
-    with ThreadPoolExecutor(len(parts)) as pool:
+    with _pool(len(parts)) as pool:
         probes = kept.shifted(state, problem, ctx)
         low, box = _numba.scan_box(problem.corners, problem.frame_shape)
         near = problem.shift_index, problem.corners - low
@@ -246,7 +272,7 @@ def _difference_map(
             _numba_dm.settle(num, den, state.object, low[0], low[1], f4(engine.object_inertia))
             if not moves:
                 break
-            ramps = _numba.separable_ramps(problem.shifts, problem.frame_shape)
+            ramps = kept.ramps(problem)
             spectra = np.zeros((len(parts), *state.probe.shape), np.complex64)
             weight = np.zeros((len(parts), *problem.frame_shape), np.float32)
             sums = [
