@@ -25,7 +25,7 @@ from .twin import Twin, judge, twin_data
 #: Sweeps of Ptycho-EP before the joint posterior, and its passes before draws are kept.
 SWEEPS, SETTLE = 60, 24
 #: Conjugate gradients a pass where a probe is learned behind a background, whose dark pixels hold it only loosely: with the
-#: engine's 3 the mean (error/bar)^2 of three scans was 1.06 to 1.22, with these 0.96 to 1.02. Without a background 3 are better.
+#: engine's 3 the mean (error/bar)^2 of three scans was 1.06 to 1.22, with 12 0.96 to 1.02. Without a background 3 are better.
 CAREFUL = 12
 #: Illumination, relative to the mean over what is lit at all, from which pixels count as illuminated in checks.
 FULL = 0.5
@@ -86,7 +86,7 @@ def joint(
     options: dict[str, Any] = {} if noise_variance is None else {"noise_variance": noise_variance}
     if result.options.get("noise_per_frame", False) if noise_per_frame is None else noise_per_frame:
         options["noise_per_frame"] = True
-    careful = {"iterations": CAREFUL} if free_probe and problem.counts is not None else {}
+    careful: dict[str, Any] = {"iterations": CAREFUL} if free_probe and problem.counts is not None else {}
 
     def made(data: Problem, start: Result, number: int) -> Result:
         first = start
@@ -99,7 +99,8 @@ def joint(
         total = settle + draws
         return reconstruct(
             data, "posterior", epochs=total, backend=chosen, start=first, learn_probe=free_probe, settle=settle, draws=draws,
-            **careful, **options, callbacks=[lambda p: tell(("pass", "pass of the twin")[number], p.epoch - first.epochs, total)],
+            **careful, **options,
+            callbacks=[lambda p: tell(("pass", "pass of the twin")[number], p.epoch - first.epochs, total)],
         )  # fmt: skip
 
     found = made(problem, result, 0)
