@@ -5,12 +5,9 @@ An engine's `step` stays the specification; tests hold each sweep here against i
 
 from __future__ import annotations
 
-import os
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import cache
 from itertools import pairwise
 from typing import Any, cast
 
@@ -78,22 +75,6 @@ def find(engine: Any, problem: Any, batches: Any, threads: int, kept: Kept) -> S
     return None
 
 
-@cache
-def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count)
-
-
-# threads do not survive a fork, and the copy of their pool would wait for them for ever
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_threads.cache_clear)
-
-
-@contextmanager
-def _pool(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that stay from one pass to the next: to start them takes 0.1 ms. They sleep when idle."""
-    yield _threads(count)
-
-
 def _order(batches: Any) -> tuple[IntArray, IntArray]:
     """Positions in the order of the batches, and where each batch begins and ends."""
     groups = [np.arange(b.start, b.stop) if isinstance(b, slice) else b for b in batches]
@@ -125,7 +106,7 @@ def _iterative(
     else:
         probes, factor = kept.probes(state, problem, ctx, (root, step, a, reg))
         parts = [[order]] if threads == 1 else [np.array_split(order[i:j], threads) for i, j in pairwise(bounds)]
-        with _pool(threads) as pool:  # windows of one batch do not overlap: threads may write at once
+        with ThreadPoolExecutor(threads) as pool:  # windows of one batch do not overlap: threads may write at once
             jobs = [[(state.object, probes, factor, *scan, part, transfer, near) for part in batch] for batch in parts]
             misfit = sum(sum(_each(pool, _numba_pie.fixed_probe_sweep, batch)) for batch in jobs)
     state.epoch += 1
@@ -149,7 +130,7 @@ def _together(
     if not moves:
         probes = kept.probes(state, problem, ctx, weights)[0]
     rows, lines = _stripes(len(state.object), threads), _stripes(shape[0], threads)
-    with _pool(threads) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         for batch in batches:
             frames = np.arange(batch.start, batch.stop) if isinstance(batch, slice) else batch
             which = problem.shift_index[frames].astype(np.int64)
@@ -206,7 +187,7 @@ def _ep(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, apart:
     if threads == 1 and apart:
         _numba_ep.ep_visits(_order(batches)[0], *belief, *data)
     else:
-        with _pool(threads) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             for batch in batches:
                 frames = np.arange(batch.start, batch.stop) if isinstance(batch, slice) else batch
                 if apart:  # no two windows overlap: threads may write at once
@@ -244,7 +225,9 @@ def _ep_together(pool: ThreadPoolExecutor, threads: int, frames: IntArray, belie
 
 
 def _each(pool: ThreadPoolExecutor, function: Callable[..., Any], arguments: list[tuple[Any, ...]]) -> list[Any]:
-    """function(*a) for every a, one thread each. Plain threads sleep when idle: a busy neighbour costs its share only."""
+    """function(*a) for every a, one thread each. Plain threads sleep when idle: a busy neighbour costs its share only.
+
+    They end with the pass: a process that keeps threads cannot be copied safely (`io.guard`), which 0.1 ms is not worth."""
     if len(arguments) == 1:
         return [function(*arguments[0])]
     return [task.result() for task in [pool.submit(function, *a) for a in arguments]]
@@ -259,7 +242,7 @@ def _difference_map(
     scan = problem.shift_index, problem.corners
     # sorted by shift, so that the probe's way back costs one FFT a distinct shift
     parts = [p for p in np.array_split(np.argsort(problem.shift_index, kind="stable"), threads) if len(p)]
-    with _pool(len(parts)) as pool:
+    with ThreadPoolExecutor(len(parts)) as pool:
         probes = kept.shifted(state, problem, ctx)
         low, box = _numba.scan_box(problem.corners, problem.frame_shape)
         near = problem.shift_index, problem.corners - low
