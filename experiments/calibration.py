@@ -228,7 +228,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 def picture(results: Sequence[tuple[Cell, list[Row]]]) -> Any:
     """What is covered against what should be, a line a cell."""
-    canvas = figure(9, 4.6)
+    canvas = figure(9, 6.4)
     for number, known in enumerate((True, False)):
         axes = canvas.add_subplot(1, 2, number + 1)
         axes.plot([0.4, 1], [0.4, 1], color="0.6", linewidth=1)
@@ -242,7 +242,7 @@ def picture(results: Sequence[tuple[Cell, list[Row]]]) -> Any:
         axes.set(title=f"probe {'known' if known else 'learned'}", xlabel="stated probability", ylabel="pixels covered")
         axes.set(xlim=(0.45, 1), ylim=(0.3, 1.02))
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=6, loc="lower right", frameon=False)
+            axes.legend(fontsize=6, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=2, frameon=False)
     return canvas
 
 
