@@ -66,14 +66,14 @@ def focused(problem: Problem, width: float = 1.0, sign: int = 1) -> ComplexArray
         In the far field, on the host.
     width : float
     sign : {1, -1}
-        Which way.
+        Which way: 1 is behind the focus, as a positive defocus in `probes`.
     """
     root = _root(problem)
     target = width * SPREAD * _median_step(problem)
     fy, fx = np.meshgrid(np.fft.fftfreq(root.shape[0]), np.fft.fftfreq(root.shape[1]), indexing="ij")
 
     def focus(curvature: float) -> ComplexArray:
-        wave = np.fft.ifft2(root * np.exp(1j * np.pi * sign * curvature * (fy**2 + fx**2)))
+        wave = np.fft.ifft2(root * np.exp(-1j * np.pi * sign * curvature * (fy**2 + fx**2)))
         return np.fft.fftshift(wave)
 
     # the width grows with the curvature; bisection in a bracket that reaches half the frame
