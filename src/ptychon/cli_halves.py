@@ -60,7 +60,7 @@ def halves(
     for name, value, least in (("epochs", epochs, 1), ("seed", seed, 0)):
         if value < least:
             raise PtychonError(f"--{name} is {value}; it must be at least {least}")
-    from .cli_uncertainty import _Bar, _moves_probe, problem_of
+    from .cli_uncertainty import Bar, moves_probe, problem_of
     from .io import load_result
     from .io.hdf5 import check_writable
     from .uncertainty.halves import KINDS
@@ -75,10 +75,10 @@ def halves(
         raise PtychonError(f"{place} is the result itself; give another name with -o")
     check_writable(place)
     problem = problem_of(result, found)
-    free = _moves_probe(found) if known_probe is None else not known_probe
-    # each half finds a free probe from its own mean frame; several modes have no other beginning than those of the result
+    free = moves_probe(found) if known_probe is None else not known_probe
+    # each half finds a free probe from its own frames; several modes have no other beginning than those of the result
     first = None if free and len(found.probe) == 1 else found.probe
-    with _Bar(quiet or as_json) as tell:
+    with Bar(quiet or as_json) as tell:
         said, _ = compare(
             problem, kind, probe=first, free_probe=free, engine=engine, epochs=epochs, noise_variance=noise_variance,
             backend=backend, seed=seed, tell=tell,

@@ -83,11 +83,11 @@ def uncertainty(
         raise PtychonError(f"{place} is the result itself; give another name with -o")
     check_writable(place)
     problem = problem_of(result, found)
-    free = _moves_probe(found) if known_probe is None else not known_probe
+    free = moves_probe(found) if known_probe is None else not known_probe
 
     from .uncertainty.saved import save_posterior
 
-    with _Bar(quiet or as_json) as tell:
+    with Bar(quiet or as_json) as tell:
         whole, posterior = _METHODS[method](problem, found, free, options, tell, place)
     if not refine and method == "laplace":
         posterior = posterior.about(found.object, found.probe)
@@ -128,7 +128,7 @@ def problem_of(path: str, result: Result) -> Problem:
     return Problem.from_dataset(data, subpixel=bool(result.settings.get("subpixel", True)))
 
 
-def _moves_probe(result: Result) -> bool:
+def moves_probe(result: Result) -> bool:
     from .engines import make
 
     return make(result.engine, **result.options).moves_probe
@@ -152,7 +152,7 @@ def _prior(result: Result) -> float | None:
 def _bootstrap(problem: Problem, found: Result, free: bool, options: dict[str, Any], tell: Any, place: Path) -> Any:
     from .uncertainty import bootstrap
 
-    if free != _moves_probe(found):
+    if free != moves_probe(found):
         raise PtychonError(f"the bootstrap runs engine {found.engine!r} again as it was; it cannot hold or free the probe")
     names = ("replicates", "epochs", "noise_variance", "background", "backend", "seed")
     start = "beginning" if options["from_beginning"] else "solution"
@@ -239,7 +239,7 @@ def show(numbers: dict[str, Any]) -> None:
         click.echo(f"{name:<11} {value}")
 
 
-class _Bar:
+class Bar:
     """Progress on stderr: one line that is redrawn, on a terminal only."""
 
     def __init__(self, quiet: bool) -> None:

@@ -94,7 +94,7 @@ def half_scans(
     epochs : int
     backend : str or Backend
     probe : (K, P, Q) complex array, optional
-        First probe of both; default from the mean frame of each.
+        First probe of both; default found from the data of each.
     schedule : Schedule, optional
     seed : int
         Of the split.

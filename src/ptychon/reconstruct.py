@@ -160,7 +160,7 @@ def reconstruct(
     object : (H, W) complex array, optional
         First object; default a constant. Never changed.
     probe : (P, Q) or (K, P, Q) complex array, optional
-        First probe, or the known one for engines that do not move it; default that of the data set, else from the mean frame.
+        First probe, or the known one for engines that do not move it; default that of the data set, else found from the data.
         Never changed. Engines that move the probe rescale it to the mean counts of a frame.
     start : Result, optional
         An earlier result to start from: its object, its probe, and its count of passes.

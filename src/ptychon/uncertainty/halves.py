@@ -242,7 +242,7 @@ def halves(
         On the host.
     kind : {"positions", "counts"}
     probe : (K, P, Q) complex array, optional
-        First probe of both; default from the mean frame of each. Its modes are those of the model.
+        First probe of both; default found from the data of each. Its modes are those of the model.
     free_probe : bool
         Each half finds the probe for itself; with False `probe` is taken as known, in both. A probe that was found from all
         of the data and then held is shared, not independent: its error does not show.

@@ -24,6 +24,19 @@ from .posterior import Posterior
 _ELSEWHERE = ("object", "probe", "object_std", "draws")
 
 
+def _write(file: Any, name: str, record: Posterior | Halves) -> None:
+    """A group with the fields of a record, in place of an older one."""
+    if name in file:
+        del file[name]
+    group = file.create_group(name, track_order=True)
+    for item in fields(record):
+        value = getattr(record, item.name)
+        if item.name not in _ELSEWHERE and value is not None:
+            put(group, item.name, value, lenient=True)
+    group.attrs["type"] = "record"
+    group.attrs["class"] = type(record).__name__
+
+
 def save_posterior(path: PathLike, result: Result, posterior: Posterior) -> None:
     """Write a result with error bars; the file appears when it is complete.
 
@@ -45,13 +58,7 @@ def save_posterior(path: PathLike, result: Result, posterior: Posterior) -> None
     with write_aside(path) as aside:
         save_result(aside, whole)
         with h5py.File(aside, "r+") as file:
-            group = file.create_group("ptychon/uncertainty", track_order=True)
-            for item in fields(Posterior):
-                value = getattr(posterior, item.name)
-                if item.name not in _ELSEWHERE and value is not None:
-                    put(group, item.name, value, lenient=True)
-            group.attrs["type"] = "record"
-            group.attrs["class"] = "Posterior"
+            _write(file, "ptychon/uncertainty", posterior)
 
 
 def load_posterior(path: PathLike) -> Posterior:
@@ -86,13 +93,7 @@ def save_halves(path: PathLike, source: PathLike, halves: Halves) -> None:
     with write_aside(path) as aside:
         shutil.copyfile(source, aside)
         with h5py.File(aside, "r+") as file:
-            if "ptychon/halves" in file:
-                del file["ptychon/halves"]
-            group = file.create_group("ptychon/halves", track_order=True)
-            for item in fields(Halves):
-                put(group, item.name, getattr(halves, item.name), lenient=True)
-            group.attrs["type"] = "record"
-            group.attrs["class"] = "Halves"
+            _write(file, "ptychon/halves", halves)
 
 
 def load_halves(path: PathLike) -> Halves:
