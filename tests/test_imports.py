@@ -20,7 +20,10 @@ ROWS = (
     ("dataset", "scan", "probes", "forward", "problem"),
     ("schedule", "initialise", "metrics", "alignment", "registration", "frc", "display", "survey", "prepare"),
     ("engines",),
-    ("result", "checkpoint", "compiling", "reconstruct", "first_probe", "callbacks", "simulate", "phantoms", "halves"),
+    (
+        *("result", "checkpoint", "compiling", "reconstruct", "first_probe", "warm_start", "callbacks"),
+        *("simulate", "phantoms", "halves"),
+    ),
     ("io", "plot", "plot_*", "plan", "predictive*", "orient*", "inspect*", "report_*", "uncertainty"),
     ("bench", "cli", "cli_*", "settings", "report", "__main__"),
 )

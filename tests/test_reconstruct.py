@@ -17,10 +17,11 @@ from ptychon import Problem, PtychonError, PtychonWarning, metrics, phantoms, pr
 from ptychon.backends import get_backend
 from ptychon.engines import Context, make, registry
 from ptychon.engines.base import Report
-from ptychon.metrics import pmse, residual
-from ptychon.reconstruct import _run, iterate, reconstruct
+from ptychon.metrics import pmse, residual, sampling_ratio
+from ptychon.reconstruct import Progress, _run, iterate, reconstruct
 from ptychon.schedule import Schedule
 from ptychon.simulate import beam_stop, simulate
+from ptychon.warm_start import Settled, WarmStart, warm_start
 
 ENGINES = list(registry)
 
@@ -119,18 +120,47 @@ def test_the_probe_of_the_data_set_is_the_first_guess():
 
 
 def test_blind_ep_begins_with_the_difference_map():
-    """60 passes of it, beside its own, unless it is given an object, a result, a known probe or other orders."""
-    first = run("dm", 60)
+    """Passes of it, beside its own, until its R has settled, unless it is given an object, a result or other orders."""
+    r = run("ep", 3)
+    passes = r.settings["warm_start"]
+    assert 10 < passes <= 60
+    first = run("dm", passes)
     by_hand = run("ep", 3, object=first.object, probe=first.probe)
-    for options in ({}, {"warm_start": 60}):
-        r = run("ep", 3, **options)
-        assert np.array_equal(r.object, by_hand.object)
-        assert r.epochs == len(r.errors) == 3
-        assert r.settings["warm_start"] == 60
+    for other in (r, run("ep", 3, warm_start=passes)):
+        assert np.array_equal(other.object, by_hand.object)
+        assert other.epochs == len(other.errors) == 3
+        assert other.settings["warm_start"] == passes
     assert by_hand.settings["warm_start"] == 0
-    for options in ({"probe_updates": 0}, {"start": first}, {"warm_start": 0}):
+    for options in ({"start": first}, {"warm_start": 0}):
         assert run("ep", 1, **options).settings["warm_start"] == 0
     assert run("rpie", 1).settings["warm_start"] == 0
+
+
+def test_ep_with_a_known_probe_begins_with_pie():
+    """20 passes of it, or as many as are asked for; none near the sampling limit, or from an object."""
+    first = run("pie", 20)
+    by_hand = run("ep", 3, object=first.object, probe_updates=0)
+    r = run("ep", 3, probe_updates=0)
+    assert np.array_equal(r.object, by_hand.object)
+    assert r.settings["warm_start"] == 20
+    assert by_hand.settings["warm_start"] == 0
+    problem, engine = Problem.from_dataset(star().dataset), make("ep", probe_updates=0)
+    assert warm_start(problem, engine, star().probe) == WarmStart("pie", 20)
+    assert warm_start(problem, engine, star().probe, asked=7) == WarmStart("pie", 7)
+    assert warm_start(problem, engine, star().probe, asked=0) is None
+    few, even = problem.select(np.array([0, len(problem) - 1])), np.ones_like(star().probe)
+    assert sampling_ratio(few, even) < 2.7
+    assert warm_start(few, engine, even) is None
+
+
+def test_the_difference_map_has_settled_when_its_residual_stays():
+    """A fall or a rise by more than half a percent goes on; passes that measured nothing do not count."""
+    settled = Settled()
+
+    def ends(error: float) -> bool:
+        return settled(Progress(1, None, error, None, 0.0))
+
+    assert [ends(e) for e in (0.5, np.nan, 0.4, np.nan, 0.41, 0.409)] == [False, False, False, False, False, True]
 
 
 def test_iterate_goes_on_from_a_state():
@@ -311,16 +341,22 @@ def test_a_dark_and_an_overexposed_frame_leave_numbers(name):
 
 
 def test_known_probe_behind_a_beam_stop_begins_with_pie():
-    """A constant object lights only what the stop hides: Ptycho-EP learns nothing from there, and says what it does instead."""
+    """A constant object lights only what the stop hides: Ptycho-EP learns nothing from there, and says what it does instead.
+    With its warm start there is nothing to say."""
     mask = beam_stop((32, 32), 2.5)
     sample = phantoms.complex_object(
         phantoms.texture((96, 96), 1), phantoms.texture((96, 96), 2), amplitude_range=(0.1, 1), phase_range=(0, 1.5)
     )
     where = scan.raster(9, 6, jitter=1, seed=3)
     made = simulate(sample, probes.circular_aperture((32, 32), 14), where, mask=mask, noise="poisson", mean_counts=1e5)
+    way = {"probe": made.probe, "probe_updates": 0, "epochs": 60, "backend": "numpy"}
     with pytest.warns(PtychonWarning, match="beginning with 50 passes of PIE"):
-        found = reconstruct(made.dataset, "ep", probe=made.probe, probe_updates=0, epochs=60, backend="numpy")
-    assert pmse(found.object, made.object, np.s_[30:66, 30:66]) > 15
+        again = reconstruct(made.dataset, "ep", warm_start=0, **way)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PtychonWarning)
+        found = reconstruct(made.dataset, "ep", **way)
+    for r in (again, found):
+        assert pmse(r.object, made.object, np.s_[30:66, 30:66]) > 15
 
 
 def test_the_probe_keeps_its_power():

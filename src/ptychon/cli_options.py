@@ -18,7 +18,7 @@ RUN_OPTIONS: dict[str, tuple[type, Any, str]] = {
     "batch_size": (int, 16, "frames of a batch of the schedule minibatch"),
     "shuffle": (bool, None, "visit frames in a new order every pass; default true for epie and rpie"),
     "tolerance": (float, None, "stop when the object changes by less than this for five passes (ep)"),
-    "warm_start": (int, None, "passes of rPIE that make the first guess; default 20 for ep with an unknown probe, else 0"),
+    "warm_start": (int, None, "passes of dm (pie with a known probe) for the first guess; default 20 to 60 for ep, else 0"),
 }
 _TRUE, _FALSE, _NONE = ("true", "yes", "on", "1"), ("false", "no", "off", "0"), ("none", "null", "auto")
 

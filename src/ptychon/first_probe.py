@@ -13,11 +13,9 @@ of 43 px, R was 0.10 from a disc of the right size, 0.13 from one of 48 px, and 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
-from typing import Any
 
 import numpy as np
 
@@ -26,8 +24,7 @@ from .backends.base import Backend
 from .engines import Context, make
 from .initialise import focused, initial_object, initial_probe, scaled_probe, wave_power
 from .problem import Problem
-from .result import Result
-from .types import ComplexArray, PtychonError, PtychonWarning
+from .types import ComplexArray
 
 #: Frames and passes of a trial.
 FRAMES, PASSES = 49, 10
@@ -100,18 +97,6 @@ def remainder(problem: Problem, probe: ComplexArray) -> float:
     steps = iterate(problem, engine, initial_object(problem, probe, power), probe, ctx=ctx)
     *_, last = islice(steps, PASSES)
     return last.error if np.isfinite(last.error) else float("inf")
-
-
-def warm(problem: Problem, epochs: int, **way: Any) -> Result:
-    """A first guess of object and probe by the difference map; by rPIE in the near field, and where that runs away."""
-    from .reconstruct import reconstruct
-
-    if problem.propagator.transfer is None:
-        try:
-            return reconstruct(problem, "dm", epochs=epochs, **way)
-        except PtychonError as error:
-            warnings.warn(f"{error}: beginning with rPIE instead", PtychonWarning, stacklevel=3)
-    return reconstruct(problem, "rpie", epochs=epochs, **way)
 
 
 def disc(shape: tuple[int, int], diameter: float) -> ComplexArray:

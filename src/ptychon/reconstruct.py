@@ -17,21 +17,18 @@ from .checkpoint import Checkpoint, restore
 from .compiling import on_stderr, warm_up
 from .dataset import Dataset
 from .engines import Context, Engine, Report, State, make
-from .first_probe import find_probe, warm
+from .first_probe import find_probe
 from .initialise import initial_object, mean_power, scaled_probe, wave_power
 from .metrics import residual
 from .problem import Problem
 from .result import Result
 from .schedule import Batches, Schedule
 from .types import ComplexArray, FloatArray, PtychonError, PtychonWarning
+from .warm_start import AGAIN_PASSES, WarmStart
+from .warm_start import warm_start as start_of
 
 #: Restarts of a failed run before it is given up.
 MAX_RESTARTS = 2
-#: Passes of the difference map before Ptycho-EP with an unknown probe: its EM steps find a probe only slowly, and from a poor
-#: one they end in a wrong optimum. In the near field, where the difference map is easily lost, as many of rPIE.
-WARM_PASSES = 60
-#: Passes of PIE before Ptycho-EP with a known probe where it fails from a constant object (beam stop, object of mean zero).
-PIE_PASSES = 50
 #: Passes in a row below the tolerance before a run counts as converged.
 STILL_PASSES = 5
 
@@ -177,8 +174,9 @@ def reconstruct(
     tolerance : float, optional
         Stop when the object's relative change stays below this for five passes (engines that report it: "ep").
     warm_start : int, optional
-        Passes of the difference map (of rPIE in the near field) that make the first guess, beside `epochs`; default
-        `WARM_PASSES` for Ptycho-EP where it learns the probe and neither `object` nor `start` is given, else 0.
+        Passes that make the first guess, beside `epochs`: of PIE with a known probe, else of the difference map (of rPIE in the
+        near field). Default for Ptycho-EP where neither `object` nor `start` is given: 20 (0 with few measurements), and up to
+        60 with an unknown probe; else 0. See `warm_start`.
     resume : Checkpoint, optional
         Go on bit for bit from where a run with these same arguments was stopped; `epochs` counts its passes too.
     tell : callable, optional
@@ -210,14 +208,14 @@ def reconstruct(
     if not isinstance(schedule, Schedule):
         shuffle = chosen.name in ("epie", "rpie") if shuffle is None else shuffle
         schedule = Schedule(kind=schedule or chosen.schedule, size=batch_size, shuffle=shuffle, seed=seed)
-    if warm_start is None:
-        warm_start = WARM_PASSES if chosen.name == "ep" and chosen.moves_probe and start is None and object is None else 0
     memory = ctx.backend.memory(problem, chosen, len(first_probe))
     if tell is not None:
         tell(memory.line())
     compile_seconds, guess = warm_up(problem, chosen, ctx, len(first_probe), schedule, say), None
-    if warm_start and resume is None:
-        guess = warm(problem, warm_start, object=first_object, probe=first_probe, backend=ctx.backend, seed=seed, say=say)
+    way: dict[str, Any] = {"object": first_object, "probe": first_probe, "backend": ctx.backend, "seed": seed, "say": say}
+    before_it = start_of(problem, chosen, first_probe, warm_start, given=start is not None or object is not None)
+    if before_it is not None and resume is None:
+        guess = before_it.run(problem, **way)
         first_object, first_probe = guess.object, guess.probe
     before = start.epochs if start is not None else 0
     if resume is not None and (resume.engine != chosen.name or len(resume.errors) >= epochs):
@@ -230,10 +228,8 @@ def reconstruct(
         except FailedError as error:
             if object is not None or start is not None or chosen.moves_probe:
                 raise
-            warnings.warn(f"{error}; beginning with {PIE_PASSES} passes of PIE", PtychonWarning, stacklevel=2)
-            guess = reconstruct(
-                problem, "pie", epochs=PIE_PASSES, backend=ctx.backend, object=first_object, probe=first_probe, say=say
-            )
+            warnings.warn(f"{error}; beginning with {AGAIN_PASSES} passes of PIE", PtychonWarning, stacklevel=2)
+            guess = WarmStart("pie", AGAIN_PASSES).run(problem, **way)
             rows, state, seconds, chosen = _run(problem, chosen, guess.object, first_probe, *rest)
     except MemoryError as error:  # CuPy's own is a MemoryError too
         raise PtychonError(
@@ -255,6 +251,7 @@ def reconstruct(
     earlier = start.errors if start is not None else np.zeros(0, np.float32)
     history = start.history if start is not None else {}
     names = sorted({*history, *(name for _, extra in rows for name in extra)})
+    warmed = warm_start if resume is not None else guess.epochs if guess is not None else 0
     return Result(
         object=found_object,
         probe=found_probe,
@@ -271,7 +268,7 @@ def reconstruct(
         backend=ctx.backend.name,
         options=_options(chosen),
         history={name: _column(name, rows, history, len(earlier)) for name in names},
-        settings={"epochs": epochs, "seed": seed, "subpixel": subpixel, "schedule": asdict(schedule), "warm_start": warm_start},
+        settings={"epochs": epochs, "seed": seed, "subpixel": subpixel, "schedule": asdict(schedule), "warm_start": warmed},
         provenance={"ptychon": __version__, "backend": ctx.backend.describe()},
         seconds=seconds + (guess.seconds if guess is not None else 0.0),
         compile_seconds=compile_seconds,

@@ -15,8 +15,9 @@ from ptychon.backends import get_backend
 from ptychon.dataset import Dataset
 from ptychon.engines import Context, make
 from ptychon.problem import Problem
-from ptychon.reconstruct import WARM_PASSES, iterate, warm_up
+from ptychon.reconstruct import iterate, warm_up
 from ptychon.schedule import Schedule
+from ptychon.warm_start import UNKNOWN_PASSES
 
 #: Passes of the first engine where an algorithm is called "first, then last".
 FIRST_PASSES = 40
@@ -48,8 +49,8 @@ def start(problem: Given, algorithm: str, passes: int) -> Run:
 
     first, _, last = algorithm.rpartition(", then ")
     warm = min(FIRST_PASSES, passes - 1) if first else 0
-    if last == "ep":  # as `reconstruct` does: EM finds an unknown probe only slowly
-        first, warm = "dm", min(WARM_PASSES, passes - 1)
+    if last == "ep":  # as `reconstruct` does, which may stop it earlier: EM finds an unknown probe only slowly
+        first, warm = "dm", min(UNKNOWN_PASSES, passes - 1)
 
     for name in {first, last} - {""}:
         warm_up(local, made(name, passes), ctx)
