@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cli_options import BACKEND, output_options
+from .cli_results import PLOT, RESULT, check_places, check_suffix, data_of, refuse_same, show_rows
 from .types import PtychonError
 
 if TYPE_CHECKING:
     from .dataset import Dataset
     from .predictive import Check
-    from .result import Result
 
 
 @click.command(
@@ -27,15 +27,14 @@ Exit code 1 if something was flagged. A scan without fault has a bad frame, a ba
 chance --false-alarm each. The data are looked for where they were, or beside the result.
 """
 )
-@click.argument("result", type=click.Path())
+@RESULT
 @click.option("--false-alarm", type=float, default=0.05, show_default=True, help="Chance of a flag in a scan without fault.")
 @click.option("--noise-variance", type=float, help="Of the amplitude; default what the data say, or what was learned.")
 @click.option("-o", "--output", type=click.Path(), help="All numbers, of every frame and flagged pixel, as .json.")
-@click.option("--plot", type=click.Path(), help="Picture to write, .png, .pdf or .svg.")
+@PLOT
 @click.option("--clean", type=click.Path(), help="Scan (.cxi, .h5) without the worst frames, flagged pixels masked.")
-@click.option("--backend", default="auto", show_default=True, help="auto, numpy, cupy (GPU) or reference.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@BACKEND
+@output_options("Say nothing.")
 def check(
     result: str,
     false_alarm: float,
@@ -50,23 +49,19 @@ def check(
     """Flag bad frames, hot, dead and noisy detector pixels, and drifts, by what noise and posterior of RESULT foretell."""
     from .backends import get_backend
     from .io import load_result, write_dataset
-    from .io.hdf5 import check_writable, write_aside
+    from .io.hdf5 import write_aside
     from .predictive import check as look
     from .predictive import sentences
-    from .problem import Problem
+    from .settings import on_grid
 
-    if output is not None and Path(output).suffix.lower() != ".json":
-        raise PtychonError(f"the numbers {output} must be named .json")
-    if clean is not None and Path(clean).suffix.lower() not in (".cxi", ".h5"):
-        raise PtychonError(f"the scan {clean} must be named .cxi or .h5")
-    for place in (output, plot, clean):
-        if place is not None:
-            check_writable(place)
+    check_suffix("numbers", output, ".json")
+    check_suffix("scan", clean, ".cxi", ".h5")
+    check_places(output, plot, clean)
     found = load_result(result)
     data, source = data_of(result, found)
-    if clean is not None and Path(clean).exists() and Path(clean).samefile(source):
-        raise PtychonError(f"{clean} is the file with the data: give another name with --clean")
-    problem = Problem.from_dataset(data, subpixel=bool(found.settings.get("subpixel", True)))
+    if clean is not None:
+        refuse_same(clean, source, "the file with the data: give another name with --clean")
+    problem = on_grid(data, found)
     made = look(problem, found, false_alarm=false_alarm, noise_variance=noise_variance, backend=get_backend(backend))
     numbers = numbers_of(made)
     if output is not None:
@@ -89,30 +84,8 @@ def check(
             click.echo(f"{'misfit':<10} the noise was learned from it: frames and pixels are compared with each other only")
         for i, text in enumerate(sentences(made)):
             click.echo(f"{'' if i else 'found':<10} {text}")
-        for name, place in (("numbers", output), ("picture", plot), ("scan", clean)):
-            if place is not None:
-                click.echo(f"{name:<10} {place}")
+        show_rows([("numbers", output), ("picture", plot), ("scan", clean)])
     return 0 if made.clean else 1
-
-
-def data_of(path: str, result: Result) -> tuple[Dataset, Path]:
-    """What a result was made from, and in which file that is; changed data are said.
-
-    Raises
-    ------
-    PtychonError
-        If they are not found.
-    """
-    import warnings
-
-    from .settings import find_input, open_data, request_of, validated
-    from .types import PtychonWarning
-
-    request = request_of(result.settings, path)
-    source, state = find_input(request, path, result.provenance.get("input_sha256"))
-    if state == "changed":
-        warnings.warn(f"{source} has changed since {path} was made from it", PtychonWarning, stacklevel=2)
-    return open_data(validated(request, path), source), Path(source)
 
 
 def numbers_of(made: Check) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cli_options import BACKEND, seed_option
 from .types import PtychonError
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ _STEP, _POINTS, _COUNTS = 15, 13, 4e6
 
 @click.command(epilog="\b\nExamples\n  ptychon demo\n  ptychon demo elsewhere --seed 7\n")
 @click.argument("folder", type=click.Path(file_okay=False), default="ptychon_demo")
-@click.option("--seed", type=int, default=0, show_default=True, help="Another scan of another specimen.")
-@click.option("--backend", default="auto", show_default=True, help="auto, numpy, cupy (GPU) or reference.")
+@seed_option("Another scan of another specimen.")
+@BACKEND
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no report.")
 def demo(folder: str, seed: int, backend: str, quiet: bool) -> int:
     """Simulate a scan, write it to a CXI file, read that back, reconstruct it twice, and draw what was found.
@@ -38,10 +38,12 @@ def demo(folder: str, seed: int, backend: str, quiet: bool) -> int:
 
     from .backends import get_backend
     from .callbacks import Interrupt, ProgressBar
+    from .cli_run import with_origin
     from .io import load, save_result, write_dataset
     from .io.hdf5 import check_writable
     from .plot import picture
     from .reconstruct import reconstruct
+    from .settings import input_hash, request_for, validated
 
     scan = place / "scan.cxi"
     check_writable(scan)
@@ -49,9 +51,10 @@ def demo(folder: str, seed: int, backend: str, quiet: bool) -> int:
     say = (lambda text: None) if quiet else click.echo
     simulation = specimen(seed)
     write_dataset(scan, simulation.dataset)
-    data = load(scan)
+    data, origin = load(scan), {"input_sha256": input_hash(scan)}
     say(f"{scan}: {len(data)} frames of {_FRAME}x{_FRAME} px, {_COUNTS:.0e} photons each, 8 keV, pixel 20 nm")
     result: Result | None = None
+    start: str | None = None
     runs: list[tuple[str, int, dict[str, Any]]] = [
         ("rpie", 60, {}),
         ("ep", 250, {"tolerance": 1e-4}),  # its error bars are right once the object stands still
@@ -71,8 +74,12 @@ def demo(folder: str, seed: int, backend: str, quiet: bool) -> int:
                 **options,
             )
         passes = result.epochs - (done.epochs if done is not None else 0)
-        result = replace(result, settings=dict(result.settings) | {"input": scan.name, "name": data.name})
-        save_result(place / f"{engine}.h5", result)
+        # as ptychon reconstruct names them: the commands that work on a result find its scan
+        asked = {"input": str(scan), "engine": engine, "epochs": epochs, "seed": seed, "options": options, "start": start}
+        settings = validated(asked | {"backend": backend}, folder)
+        result = with_origin(result, settings, request_for(settings), data, origin)
+        start = str(place / f"{engine}.h5")
+        save_result(start, result)
         picture(result, place / f"{engine}.png")
         say(
             f"{place / engine}.h5, .png: {engine} on {result.backend}, {passes} epochs in {result.seconds:.1f} s"

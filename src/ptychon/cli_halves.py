@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cli_options import BACKEND, at_least, output_options, seed_option
+from .cli_results import KNOWN_PROBE, NOISE_VARIANCE, RESULT, Bar, moves_probe, place_for, problem_of, show_rows
 from .types import PtychonError
 
 if TYPE_CHECKING:
@@ -23,23 +24,24 @@ Examples
   ptychon halves scan_rpie.h5
   ptychon halves scan_rpie.h5 --by counts
   ptychon halves scan_pie.h5 --known-probe --json
-\b
+
 positions: one of each pair of neighbouring frames goes to either half. counts: each count goes to either half by lot, and every
 position stays; such halves cannot see what is wrong with positions and beam. Each half is reconstructed from the start and gets
 the error bars of the joint posterior. Exit code 1 if the model does not describe the data.
 """,
 )
-@click.argument("result", type=click.Path())
+@RESULT
 @click.option("--by", "kind", default="positions", show_default=True, help="positions or counts.")
 @click.option("-o", "--output", type=click.Path(), help="Copy of RESULT with what was found; default RESULT_halves.h5.")
 @click.option("--engine", default="", help="That makes each half; default rpie, or pie with a known probe.")
-@click.option("-n", "--epochs", type=int, default=40, show_default=True, help="Passes of that engine.")
-@click.option("--known-probe/--free-probe", default=None, help="Whether the probe was known; default what the engine did.")
-@click.option("--noise-variance", type=float, help="Of the amplitude; default what the data say, or learned.")
-@click.option("--backend", default="auto", show_default=True, help="auto, numpy, cupy (GPU) or reference.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the split and the draws.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress, no summary.")
-@click.option("--json", "as_json", is_flag=True, help="The numbers for machines.")
+@click.option(
+    "-n", "--epochs", type=int, default=40, show_default=True, callback=at_least(1), help="Passes of that engine."
+)
+@KNOWN_PROBE
+@NOISE_VARIANCE
+@BACKEND
+@seed_option("Of the split and the draws.")
+@output_options("No progress, no summary.", "The numbers for machines.")
 def halves(
     result: str,
     kind: str,
@@ -57,12 +59,7 @@ def halves(
 
     Prints by how much the bars have to be widened, over all and by the size of structures, and writes it into a copy of RESULT.
     """
-    for name, value, least in (("epochs", epochs, 1), ("seed", seed, 0)):
-        if value < least:
-            raise PtychonError(f"--{name} is {value}; it must be at least {least}")
-    from .cli_uncertainty import Bar, moves_probe, problem_of
     from .io import load_result
-    from .io.hdf5 import check_writable
     from .uncertainty.halves import KINDS
     from .uncertainty.halves import halves as compare
     from .uncertainty.saved import save_halves
@@ -70,10 +67,7 @@ def halves(
     if kind not in KINDS:
         raise PtychonError(f"--by is {kind!r}; choose one of {', '.join(KINDS)}")
     found = load_result(result)
-    place = Path(output) if output is not None else Path(result).with_name(f"{Path(result).stem}_halves.h5")
-    if place.exists() and place.samefile(result):
-        raise PtychonError(f"{place} is the result itself; give another name with -o")
-    check_writable(place)
+    place = place_for(output, result, "_halves.h5")
     problem = problem_of(result, found)
     free = moves_probe(found) if known_probe is None else not known_probe
     # each half finds a free probe from its own frames; several modes have no other beginning than those of the result
@@ -87,8 +81,7 @@ def halves(
     if as_json:
         click.echo(json.dumps(numbers_of(said) | {"result": str(place)}))
     elif not quiet:
-        show(said)
-        click.echo(f"{'result':<11} {place}")
+        show_rows([*rows_of(said), ("result", place)], 11)
     return 0 if said.describes else 1
 
 
@@ -109,8 +102,8 @@ def numbers_of(said: Halves) -> dict[str, Any]:
     return numbers | more | {"periods_above": list(PERIODS[1:])}
 
 
-def show(said: Halves) -> None:
-    """The table for people, on stdout."""
+def rows_of(said: Halves) -> list[tuple[str, str]]:
+    """The table for people."""
     from math import isfinite
 
     from .uncertainty.halves import PROBABILITIES
@@ -122,7 +115,7 @@ def show(said: Halves) -> None:
     # then T judges the reconstructions of the halves as much as the model
     poor = ": they did not converge, or the model is wrong; more passes (-n) tell" if max(said.chi2) > POOR else ""
     periods = zip(PERIODS[1:], said.by_period, strict=True)
-    rows = [
+    return [
         ("verdict", said.sentence()),
         ("temperature", f"T = {said.temperature:.2f}: bars times {said.temperature**0.5:.2f} are right on average"),
         ("inside", shares(said.covered)),
@@ -130,5 +123,3 @@ def show(said: Halves) -> None:
         ("T by period", ", ".join(f"above {p:g} px {T:.2g}" for p, T in periods if isfinite(T))),
         ("misfit", ", ".join(f"{x:.2f}" for x in said.chi2) + f" of what the noise explains, in each half{poor}"),
     ]
-    for name, value in rows:
-        click.echo(f"{name:<11} {value}")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cli_options import output_options
+from .cli_results import PLOT, RESULT, check_places, check_suffix, moves_probe
 from .types import PtychonError
 
 if TYPE_CHECKING:
@@ -33,15 +35,14 @@ Numbers are object pixels from pixel 0,0; with units, coordinates as on the axes
 "posterior" makes, have the correlations between pixels; a standard deviation alone has not.
 """
 )
-@click.argument("result", type=click.Path())
+@RESULT
 @click.option("--line", metavar="Y0,X0,Y1,X1", help="Amplitude and phase along this line.")
 @click.option("--regions", nargs=2, metavar="Y,X,R Y,X,R", help="Phase difference and ratio of amplitudes of two discs.")
 @click.option("--resolution", "resolve", is_flag=True, help="Expected ring correlation with the truth.")
 @click.option("--samples", type=int, help="Points on the line; default one a pixel.")
 @click.option("-o", "--output", type=click.Path(), help="Table to write, .csv or .json.")
-@click.option("--plot", type=click.Path(), help="Picture to write, .png, .pdf or .svg.")
-@click.option("-q", "--quiet", is_flag=True, help="No table on the screen.")
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@PLOT
+@output_options("No table on the screen.")
 def measure(
     result: str,
     line: str | None,
@@ -58,16 +59,12 @@ def measure(
         raise PtychonError("say what to measure: one of --line Y0,X0,Y1,X1, --regions Y,X,R Y,X,R, --resolution")
     if samples is not None and line is None:
         raise PtychonError("--samples belongs to --line")
-    if output is not None and Path(output).suffix.lower() not in (".csv", ".json"):
-        raise PtychonError(f"the table {output} must be named .csv or .json")
+    check_suffix("table", output, ".csv", ".json")
 
     from .io import load_result
-    from .io.hdf5 import check_writable
     from .uncertainty import derived
 
-    for place in (output, plot):
-        if place is not None:
-            check_writable(place)
+    check_places(output, plot)
     found = load_result(result)
     measured: Any
     show: Any
@@ -147,10 +144,7 @@ def _disc(result: Result, text: str) -> tuple[float, float, float]:
 
 def given(result: Result) -> list[str]:
     """What the bars take for granted, in a few words."""
-    from .engines import make
-
-    draws = result.draws
-    free = make(result.engine, **result.options).moves_probe
+    draws, free = result.draws, moves_probe(result)
     said = [f"{len(draws)} draws of the posterior" if draws is not None and len(draws) else "independent errors of the pixels"]
     said.append("after alignment of factor, phase ramp and translation" if free else "after alignment of the global phase")
     return [*said, "positions and model are right"]

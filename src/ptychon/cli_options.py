@@ -83,6 +83,36 @@ _DATA: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
 )
 
 
+def at_least(least: int) -> Callable[[click.Context, click.Parameter, int | None], int | None]:
+    """Callback of an option whose number must not be smaller."""
+
+    def checked(context: click.Context, option: click.Parameter, value: int | None) -> int | None:
+        if value is not None and value < least:
+            raise PtychonError(f"{max(option.opts, key=len)} is {value}; it must be at least {least}")
+        return value
+
+    return checked
+
+
+#: The same in every command that has it.
+BACKEND = click.option("--backend", default="auto", show_default=True, help="auto, numpy, cupy (GPU) or reference.")
+
+
+def seed_option(of: str) -> Callable[[Any], Any]:
+    """``--seed``, with what it is of."""
+    return click.option("--seed", type=int, default=0, show_default=True, callback=at_least(0), help=of)
+
+
+def output_options(quiet: str, numbers: str = "For machines.") -> Callable[[Any], Any]:
+    """``--quiet`` and ``--json``, with their help."""
+
+    def added(command: Any) -> Any:
+        command = click.option("--json", "as_json", is_flag=True, help=numbers)(command)
+        return click.option("-q", "--quiet", is_flag=True, help=quiet)(command)
+
+    return added
+
+
 def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that supply what a file does not say; `given_data` takes them out again."""
     for names, more in reversed(_DATA):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .types import PtychonError
+from .cli_options import output_options
+from .cli_results import PLOT, RESULT, beside, check_places, check_suffix, show_rows
 
 if TYPE_CHECKING:
     from .plan import Plan
@@ -25,14 +26,13 @@ Positions are written one a line, y and x, in the units and with the origin of t
 --positions-path reads them. Where frames were turned (--orient), they are in the orientation of the result.
 """
 )
-@click.argument("result", type=click.Path())
+@RESULT
 @click.option("-n", "--frames", "count", type=int, default=10, show_default=True, help="How many to add.")
 @click.option("--exposure", type=float, default=1.0, show_default=True, help="Of each, relative to those of the scan.")
 @click.option("-o", "--output", type=click.Path(), help="Table of positions, .csv; default RESULT_plan.csv, beside it.")
 @click.option("--map", "store", type=click.Path(), help="Gain at every place and error bars after, .npz or .h5.")
-@click.option("--plot", type=click.Path(), help="Picture to write, .png, .pdf or .svg.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@PLOT
+@output_options("Say nothing.")
 def plan(
     result: str,
     count: int,
@@ -45,17 +45,12 @@ def plan(
 ) -> int:
     """Choose the next positions so that the error bars of RESULT become as small as they can, each after those before."""
     from .io import load_result
-    from .io.hdf5 import check_writable
     from .plan import plan as choose
 
-    place = Path(output) if output is not None else Path(result).with_name(f"{Path(result).stem}_plan.csv")
-    if place.suffix.lower() != ".csv":
-        raise PtychonError(f"the table {place} must be named .csv")
-    if store is not None and Path(store).suffix.lower() not in (".npz", ".h5"):
-        raise PtychonError(f"the map {store} must be named .npz or .h5")
-    for each in (place, store, plot):
-        if each is not None:
-            check_writable(each)
+    place = Path(output) if output is not None else beside(result, "_plan.csv")
+    check_suffix("table", place, ".csv")
+    check_suffix("map", store, ".npz", ".h5")
+    check_places(place, store, plot)
     found = load_result(result)
     made = choose(found, count, exposure=exposure)
     write_positions(place, made, Path(result).name)
@@ -69,9 +64,7 @@ def plan(
         click.echo(json.dumps(_numbers(made) | {"positions_file": str(place)}))
     elif not quiet:
         _show(found, made, exposure)
-        for name, each in (("positions", place), ("map", store), ("picture", plot)):
-            if each is not None:
-                click.echo(f"{name:<10} {each}")
+        show_rows([("positions", place), ("map", store), ("picture", plot)])
     return 0
 
 

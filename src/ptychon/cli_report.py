@@ -6,6 +6,9 @@ import json
 
 import click
 
+from .cli_options import BACKEND, output_options, seed_option
+from .cli_results import show_rows
+
 
 @click.command(
     epilog="""\b
@@ -26,10 +29,9 @@ the result; without them, what needs them is left out and the page says so.
     default=None,
     help="Reconstruct two independent half-scans, for the resolution; they are kept beside the result and used again.",
 )
-@click.option("--backend", default="auto", show_default=True, help="auto, numpy, cupy (GPU) or reference.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the split into halves.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress, no summary.")
-@click.option("--json", "as_json", is_flag=True, help="Print the numbers for machines.")
+@BACKEND
+@seed_option("Of the split into halves.")
+@output_options("No progress, no summary.", "Print the numbers for machines.")
 def report(
     results: tuple[str, ...], output: str | None, half_split: bool | None, backend: str, seed: int, quiet: bool, as_json: bool
 ) -> int:
@@ -53,9 +55,7 @@ def report(
             click.echo(f"{name}: {numbers['verdict']['headline']}")
             for reason in numbers["verdict"]["reasons"]:
                 click.echo(f"  {_MARKS[reason['level']]} {reason['text']}")
-        click.echo(f"{'report':<10} {written.page}")
-        click.echo(f"{'numbers':<10} {written.numbers}")
-        click.echo(f"{'pictures':<10} {written.pictures}/")
+        show_rows([("report", written.page), ("numbers", written.numbers), ("pictures", f"{written.pictures}/")])
     return 0
 
 

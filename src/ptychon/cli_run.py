@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cli_results import check_places, refuse_same, show_rows
 from .types import PtychonError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Places:
     @classmethod
     def of(cls, settings: Settings, default: str) -> Places:
         """From the settings; refused now, rather than after hours of computing."""
-        from .io.hdf5 import check_readable, check_writable
+        from .io.hdf5 import check_readable
 
         result = Path(settings.output or default)
         if result.suffix.lower() not in RESULT_SUFFIXES:
@@ -63,9 +64,8 @@ class Places:
             if needed is not None:
                 check_readable(needed)
         for place in (result, picture):
-            if place.exists() and place.samefile(settings.input):
-                raise PtychonError(f"{place} is the file with the data: give another name with -o")
-            check_writable(place)
+            refuse_same(place, settings.input, "the file with the data: give another name with -o")
+            check_places(place)
         return cls(result=result, picture=picture, checkpoint=result.with_suffix(".checkpoint.h5"))
 
 
@@ -260,6 +260,4 @@ def show_summary(numbers: dict[str, Any]) -> None:
         ("R final", error(numbers["error_final"])),
         *((name, numbers.get(name)) for name in ("result", "picture", "report", "checkpoint")),
     ]
-    for name, value in rows:
-        if value is not None:
-            click.echo(f"{name:<10} {value}")
+    show_rows(rows)

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from .cli_options import Quantity
+from .cli_options import Quantity, at_least, output_options, seed_option
+from .cli_results import check_places
 from .types import PtychonError
 
 
@@ -30,14 +31,20 @@ are left in FILE.truth.npz.
 @click.option("--amplitude", default="siemens_star", show_default=True, help="Picture of the amplitude (or blobs, cell, ...).")
 @click.option("--phase", default="cell", show_default=True, help="Picture of the phase.")
 @click.option("--phase-range", type=float, default=1.0, show_default=True, metavar="RAD", help="Phase of its brightest part.")
-@click.option("--frame", type=int, default=64, show_default=True, help="Pixels of a frame along each side.")
+@click.option(
+    "--frame", type=int, default=64, show_default=True, callback=at_least(8), help="Pixels of a frame along each side."
+)
 @click.option("--radius", type=float, help="Of the beam, object pixels; default a sixth of the frame.")
 @click.option("--defocus", type=float, default=30.0, show_default=True, help="Wavelength x distance / pixel^2, square pixels.")
-@click.option("--modes", type=int, default=1, show_default=True, help="Incoherent modes of the probe.")
+@click.option(
+    "--modes", type=int, default=1, show_default=True, callback=at_least(1), help="Incoherent modes of the probe."
+)
 @click.option(
     "--scan", type=click.Choice(["raster", "spiral"]), default="raster", show_default=True, help="Where the beam goes."
 )
-@click.option("--points", type=int, help="Positions; of a raster along each side. Default 13, of a spiral 169.")
+@click.option(
+    "--points", type=int, callback=at_least(2), help="Positions; of a raster along each side. Default 13, of a spiral 169."
+)
 @click.option("--step", type=float, help="Pixels between positions; default a third of the diameter of the beam.")
 @click.option("--jitter", type=float, default=1.0, show_default=True, help="Of a raster: largest random displacement, pixels.")
 @click.option("--counts", type=float, default=1e6, show_default=True, help="Mean photons or electrons of a frame.")
@@ -48,18 +55,16 @@ are left in FILE.truth.npz.
 @click.option("--distance", type=Quantity("length"), help="From sample to detector.")
 @click.option("--detector-pixel-size", type=Quantity("length", pair=True), help="Pixel of the detector; or Y,X.")
 @click.option("--orient", metavar="WAY", help="Turn frames and positions, as a wrongly described detector would.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@seed_option("Of everything random.")
+@output_options("Say nothing.")
 def simulate(file: str, quiet: bool, as_json: bool, **how: Any) -> int:
     """Write a simulated far-field scan to FILE: two pictures as amplitude and phase, behind a defocused beam."""
     from .io import write_scan
-    from .io.hdf5 import check_writable, write_aside
+    from .io.hdf5 import write_aside
     from .orient import Orientation
 
     truth_path = Path(file).with_suffix(".truth.npz")
-    for place in (file, truth_path):
-        check_writable(place)
+    check_places(file, truth_path)
     way = Orientation.parse(how.pop("orient"))
     made = simulated(**how)
     data = way.apply(made.dataset)
@@ -107,9 +112,6 @@ def simulated(
     from .scan import fermat_spiral, raster
     from .simulate import simulate as make
 
-    for name, value, least in (("frame", frame, 8), ("modes", modes, 1), ("points", points, 2), ("seed", seed, 0)):
-        if value is not None and value < least:
-            raise PtychonError(f"--{name} is {value}; it must be at least {least}")
     radius = frame / 6 if radius is None else radius
     step = max(1.0, round(2 * radius / 3)) if step is None else step
     if scan == "raster":

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cli_options import BACKEND, at_least, output_options, seed_option
+from .cli_results import KNOWN_PROBE, NOISE_VARIANCE, RESULT, Bar, moves_probe, place_for, problem_of, show_rows
 from .types import PtychonError
 
 if TYPE_CHECKING:
@@ -35,23 +37,31 @@ and a check on simulated data. What the bars take for granted is printed and sto
 where they were, or beside the result.
 """,
 )
-@click.argument("result", type=click.Path())
+@RESULT
 @click.option("-m", "--method", default="laplace", show_default=True, help="laplace, bootstrap or ep.")
 @click.option("-o", "--output", type=click.Path(), help="Result file with the bars; default RESULT_METHOD.h5, beside it.")
-@click.option("--samples", type=int, default=32, show_default=True, help="Of the posterior (laplace).")
+@click.option(
+    "--samples", type=int, default=32, show_default=True, callback=at_least(2), help="Of the posterior (laplace)."
+)
 @click.option("--refine", is_flag=True, help="Write the optimum of the posterior instead of the object as it was (laplace).")
-@click.option("--replicates", type=int, default=20, show_default=True, help="Reconstructions (bootstrap).")
+@click.option(
+    "--replicates", type=int, default=20, show_default=True, callback=at_least(2), help="Reconstructions (bootstrap)."
+)
 @click.option("--from-beginning", is_flag=True, help="Start replicates where the result started (bootstrap).")
-@click.option("--draws", type=int, default=8, show_default=True, help="Of the posterior, kept in the file (ep).")
+@click.option(
+    "--draws", type=int, default=8, show_default=True, callback=at_least(1), help="Of the posterior, kept in the file (ep)."
+)
 @click.option("--twin/--no-twin", default=True, help="Whether to check and correct the bars on simulated data (ep).")
-@click.option("-n", "--epochs", type=int, help="Passes of a replicate, or of Ptycho-EP; default those of the result, or 100.")
-@click.option("--known-probe/--free-probe", default=None, help="Whether the probe was known; default what the engine did.")
-@click.option("--noise-variance", type=float, help="Of the amplitude; default what the data say, or learned.")
+@click.option(
+    "-n", "--epochs", type=int, callback=at_least(1),
+    help="Passes of a replicate, or of Ptycho-EP; default those of the result, or 100.",
+)  # fmt: skip
+@KNOWN_PROBE
+@NOISE_VARIANCE
 @click.option("--background", type=float, help="Counts a pixel that do not come from the wave, if the scan does not say it.")
-@click.option("--backend", default="auto", show_default=True, help="auto, numpy, cupy (GPU) or reference.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the samples.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress, no summary.")
-@click.option("--json", "as_json", is_flag=True, help="The numbers for machines.")
+@BACKEND
+@seed_option("Of the samples.")
+@output_options("No progress, no summary.", "The numbers for machines.")
 def uncertainty(
     result: str,
     method: str,
@@ -70,18 +80,11 @@ def uncertainty(
         raise PtychonError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}")
     if refine and method != "laplace":
         raise PtychonError(f"--refine belongs to --method laplace; {method} does not find an optimum")
-    for name, least in (("samples", 2), ("replicates", 2), ("draws", 1), ("epochs", 1), ("seed", 0)):
-        if options[name] is not None and options[name] < least:
-            raise PtychonError(f"--{name} is {options[name]}; it must be at least {least}")
 
     from .io import load_result
-    from .io.hdf5 import check_writable
 
     found = load_result(result)
-    place = Path(output) if output is not None else Path(result).with_name(f"{Path(result).stem}_{method}.h5")
-    if place.exists() and place.samefile(result):
-        raise PtychonError(f"{place} is the result itself; give another name with -o")
-    check_writable(place)
+    place = place_for(output, result, f"_{method}.h5")
     problem = problem_of(result, found)
     free = moves_probe(found) if known_probe is None else not known_probe
 
@@ -104,34 +107,6 @@ def uncertainty(
     elif not quiet:
         show(numbers)
     return 0
-
-
-def problem_of(path: str, result: Result) -> Problem:
-    """The data of a result on its grid, from the file named in it.
-
-    Raises
-    ------
-    PtychonError
-        If they are not found, or give another grid than that of the result.
-    """
-    import warnings
-
-    from .problem import Problem
-    from .settings import find_input, open_data, request_of, validated
-    from .types import PtychonWarning
-
-    request = request_of(result.settings, path)
-    source, state = find_input(request, path, result.provenance.get("input_sha256"))
-    if state == "changed":
-        warnings.warn(f"{source} has changed since {path} was made from it", PtychonWarning, stacklevel=2)
-    data = open_data(validated(request, path), source)
-    return Problem.from_dataset(data, subpixel=bool(result.settings.get("subpixel", True)))
-
-
-def moves_probe(result: Result) -> bool:
-    from .engines import make
-
-    return make(result.engine, **result.options).moves_probe
 
 
 def _laplace(problem: Problem, found: Result, free: bool, options: dict[str, Any], tell: Any, place: Path) -> Any:
@@ -235,25 +210,4 @@ def show(numbers: dict[str, Any]) -> None:
     if numbers["earlier"] is not None:
         rows.append(("before", f"{numbers['earlier']:.2f} times the error bar that the result had"))
     rows.append(("given", "; ".join(numbers["conditional"])))
-    for name, value in [*rows, ("result", numbers["result"])]:
-        click.echo(f"{name:<11} {value}")
-
-
-class Bar:
-    """Progress on stderr: one line that is redrawn, on a terminal only."""
-
-    def __init__(self, quiet: bool) -> None:
-        import sys
-
-        self.stream = None if quiet or not sys.stderr.isatty() else sys.stderr
-
-    def __enter__(self) -> Any:
-        return self._tell
-
-    def _tell(self, what: str, done: int, total: int) -> None:
-        if self.stream is not None:
-            print(f"\r{what} {done}/{total}\033[K", end="", file=self.stream, flush=True)
-
-    def __exit__(self, *error: Any) -> None:
-        if self.stream is not None:
-            print("\r\033[K", end="", file=self.stream, flush=True)
+    show_rows([*rows, ("result", numbers["result"])], 11)

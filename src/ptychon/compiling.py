@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from .engines import Context, Engine
+from .forward import NearField
 from .problem import Problem
 from .schedule import Schedule
 
@@ -55,7 +56,7 @@ def warm_up(
     shifts = np.array([[0.25, 0.5]] if problem.subpixel else [[0, 0]], np.float32)
     propagator = problem.propagator
     if propagator.transfer is not None:
-        propagator = type(propagator)(np.ones((p, q), np.complex64))  # type: ignore[call-arg]
+        propagator = NearField(np.ones((p, q), np.complex64))
     tiny = replace(
         problem,
         amplitude=np.ones((n, p, q), np.float32),

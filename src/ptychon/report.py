@@ -152,18 +152,15 @@ def _check(made: Section, problem: Problem, backend: Backend) -> None:
 
 def _problem(path: PathLike, result: Result, data: Dataset | None) -> tuple[Problem | None, str, str]:
     """The data of a result on its grid, or why not; and a warning if they have changed."""
-    from .problem import Problem
-    from .settings import find_input, open_data, request_of, validated
+    from .settings import find_data, on_grid
 
     warning = ""
     try:
         if data is None:
-            request = request_of(result.settings, path)
-            source, state = find_input(request, path, result.provenance.get("input_sha256"))
-            if state == "changed":
+            data, source, changed = find_data(result, path)
+            if changed:
                 warning = f"{source} has changed since the result was made from it."
-            data = open_data(validated(request, str(path)), source)
-        return Problem.from_dataset(data, subpixel=bool(result.settings.get("subpixel", True))), "", warning
+        return on_grid(data, result), "", warning
     except PtychonError as error:
         return None, str(error), warning
 

@@ -21,6 +21,8 @@ from .types import PtychonError
 
 if TYPE_CHECKING:
     from .dataset import Dataset
+    from .problem import Problem
+    from .result import Result
 
 SUFFIXES = (".yaml", ".yml")
 #: Files larger than this are not hashed: reading them again would cost more than it tells.
@@ -209,7 +211,7 @@ def read_settings(path: PathLike) -> dict[str, Any]:
     PtychonError
         If it is missing or no YAML mapping.
     """
-    import yaml  # type: ignore[import-untyped,unused-ignore]
+    import yaml
 
     check_readable(path)
     try:
@@ -289,6 +291,32 @@ def find_input(
     if sha256 is None or now is None:
         return found, "unknown"
     return found, "same" if now == sha256 else "changed"
+
+
+def find_data(result: Result, near: PathLike) -> tuple[Dataset, Path, bool]:
+    """What a result was made from, the file it is in now, and whether that has changed since.
+
+    Parameters
+    ----------
+    result : Result
+    near : path
+        Of the result.
+
+    Raises
+    ------
+    PtychonError
+        If the result does not name them, or they are not found or cannot be read.
+    """
+    request = request_of(result.settings, near)
+    source, state = find_input(request, near, result.provenance.get("input_sha256"))
+    return open_data(validated(request, str(near)), source), source, state == "changed"
+
+
+def on_grid(data: Dataset, result: Result) -> Problem:
+    """Data as they were put on the pixel grid of a result made from them."""
+    from .problem import Problem
+
+    return Problem.from_dataset(data, subpixel=bool(result.settings.get("subpixel", True)))
 
 
 def request_of(settings: Mapping[str, Any], path: PathLike) -> dict[str, Any]:

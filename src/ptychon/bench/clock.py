@@ -26,7 +26,8 @@ def timed(backend: Backend, work: Callable[[], T]) -> tuple[T, float]:
         begin = time.perf_counter()
         value = work()
         return value, time.perf_counter() - begin
-    cuda: Any = backend.xp.cuda  # type: ignore[attr-defined, unused-ignore]
+    xp: Any = backend.xp
+    cuda = xp.cuda
     start, stop = cuda.Event(), cuda.Event()
     start.record()
     value = work()

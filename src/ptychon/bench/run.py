@@ -216,7 +216,8 @@ def _median_ratio(a: list[float], b: list[float]) -> float:
 def _peak(case: Case, engine: Engine, ctx: Context) -> int:
     """Peak bytes of arrays that the first state and two passes hold beyond the problem, its copies on a GPU included."""
     if ctx.backend.name == "cupy":
-        pool = ctx.backend.xp.get_default_memory_pool()  # type: ignore[attr-defined, unused-ignore]
+        xp: Any = ctx.backend.xp
+        pool = xp.get_default_memory_pool()
         pool.free_all_blocks()
         before = pool.total_bytes()
         _few(case, engine, ctx)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import zipfile
 from collections.abc import Callable, Mapping
@@ -85,7 +86,7 @@ def _needs_plugin(node: Any) -> bool:
 
 def _load_plugin(path: PathLike, dataset: str) -> None:
     try:
-        import hdf5plugin  # noqa: F401  importing registers the filters
+        importlib.import_module("hdf5plugin")  # registers the filters
     except ImportError:
         raise PtychonError(
             f"{dataset} of {path} is compressed with a plugin: install it with 'pip install hdf5plugin'"

@@ -15,6 +15,7 @@ import math
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
@@ -129,11 +130,26 @@ class _Enough(Exception):
 @contextlib.contextmanager
 def create(path: PathLike) -> Iterator[h5py.File]:
     """An HDF5 file open for writing that appears at `path` only when it is complete (see `write_aside`)."""
+    with write_aside(path) as aside, _on_disk(aside, "w") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def amend(path: PathLike, source: PathLike) -> Iterator[h5py.File]:
+    """A copy of the HDF5 file `source` open for changes, which appears at `path` only when it is complete."""
+    with write_aside(path) as aside:
+        shutil.copyfile(source, aside)
+        with _on_disk(aside, "r+") as file:
+            yield file
+
+
+@contextlib.contextmanager
+def _on_disk(path: Path, mode: str) -> Iterator[h5py.File]:
     import h5py
 
-    with write_aside(path) as aside, _Disk(aside) as disk:
+    with _Disk(path) as disk:
         try:
-            with h5py.File(disk, "w") as file:
+            with h5py.File(disk, mode) as file:
                 yield file
         finally:
             disk.check()  # a failed disk is the cause of whatever else went wrong

@@ -41,43 +41,48 @@ def save_result(path: PathLike, result: Result) -> None:
     PtychonError
         If the file cannot be written.
     """
+    with create(path) as file:
+        put_result(file, result)
+
+
+def put_result(file: Any, result: Result) -> None:
+    """The same into an HDF5 file that is open and empty."""
     from .. import __version__
 
-    with create(path) as file:
-        file.attrs["ptychon"] = "result"
-        file.attrs["ptychon_version"] = __version__
-        file["cxi_version"], file["number_of_entries"] = 160, 1
-        entry = file.create_group("entry_1")
-        entry["program_name"] = f"ptychon {__version__}"
-        entry["title"] = str(result.settings.get("name") or "ptychographic reconstruction")
-        for number, array, what in ((1, result.object, "object"), (2, result.probe, "probe")):
-            image = entry.create_group(f"image_{number}")
-            put_array(image, "data", array)
-            image["data_space"], image["data_type"] = "real", f"complex transmission of the {what}"
-            image["dimensionality"], image["is_fft_shifted"] = 2, 0
-            if result.pixel_size is not None:
-                h, w = array.shape[-2:]
-                image["image_size"] = [w * result.pixel_size[1], h * result.pixel_size[0], 0.0]
-        entry["image_2/data_type"][()] = "complex amplitude of the probe"
-        if result.object_std is not None:
-            put_array(entry["image_1"], "data_error", result.object_std)
-        entry.create_group("data_1")["data"] = entry["image_1/data"]
-        entry.create_group("instrument_1")["illumination"] = entry["image_2/data"]
-        process = entry["image_1"].create_group("process_1")
-        process["program"], process["comment"] = "ptychon", f"{result.engine}, {result.epochs} epochs"
+    file.attrs["ptychon"] = "result"
+    file.attrs["ptychon_version"] = __version__
+    file["cxi_version"], file["number_of_entries"] = 160, 1
+    entry = file.create_group("entry_1")
+    entry["program_name"] = f"ptychon {__version__}"
+    entry["title"] = str(result.settings.get("name") or "ptychographic reconstruction")
+    for number, array, what in ((1, result.object, "object"), (2, result.probe, "probe")):
+        image = entry.create_group(f"image_{number}")
+        put_array(image, "data", array)
+        image["data_space"], image["data_type"] = "real", f"complex transmission of the {what}"
+        image["dimensionality"], image["is_fft_shifted"] = 2, 0
         if result.pixel_size is not None:
-            y, x = (result.positions * result.pixel_size + result.origin).T
-            entry.create_group("sample_1/geometry_1")["translation"] = np.stack([x, y, 0 * x], axis=1)
-        own = file.create_group("ptychon/result", track_order=True)
-        for item in fields(Result):
-            value = getattr(result, item.name)
-            if item.name in _LINKED and value is not None:
-                own[item.name] = file[_LINKED[item.name]]
-                own[item.name].attrs["type"] = "array"
-            else:
-                put(own, item.name, value, lenient=True)
-        own.attrs["type"] = "record"
-        own.attrs["class"] = "Result"
+            h, w = array.shape[-2:]
+            image["image_size"] = [w * result.pixel_size[1], h * result.pixel_size[0], 0.0]
+    entry["image_2/data_type"][()] = "complex amplitude of the probe"
+    if result.object_std is not None:
+        put_array(entry["image_1"], "data_error", result.object_std)
+    entry.create_group("data_1")["data"] = entry["image_1/data"]
+    entry.create_group("instrument_1")["illumination"] = entry["image_2/data"]
+    process = entry["image_1"].create_group("process_1")
+    process["program"], process["comment"] = "ptychon", f"{result.engine}, {result.epochs} epochs"
+    if result.pixel_size is not None:
+        y, x = (result.positions * result.pixel_size + result.origin).T
+        entry.create_group("sample_1/geometry_1")["translation"] = np.stack([x, y, 0 * x], axis=1)
+    own = file.create_group("ptychon/result", track_order=True)
+    for item in fields(Result):
+        value = getattr(result, item.name)
+        if item.name in _LINKED and value is not None:
+            own[item.name] = file[_LINKED[item.name]]
+            own[item.name].attrs["type"] = "array"
+        else:
+            put(own, item.name, value, lenient=True)
+    own.attrs["type"] = "record"
+    own.attrs["class"] = "Result"
 
 
 def load_result(path: PathLike) -> Result:

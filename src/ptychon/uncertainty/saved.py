@@ -7,14 +7,12 @@
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from typing import Any
 
-import numpy as np
-
-from ..io import load_result, save_result
-from ..io.hdf5 import PathLike, get, opened, put, write_aside
+from ..io import load_result
+from ..io.hdf5 import PathLike, amend, create, get, opened, put
+from ..io.saved import put_result
 from ..result import Result
 from ..types import PtychonError
 from .halves import Halves
@@ -22,6 +20,11 @@ from .posterior import Posterior
 
 #: What the result holds already.
 _ELSEWHERE = ("object", "probe", "object_std", "draws")
+#: What is said of a file without a group, and what makes it.
+_LACKS = {
+    "ptychon/uncertainty": "has no error bars of 'ptychon uncertainty'; make them with: ptychon uncertainty",
+    "ptychon/halves": "says nothing of halves of its data; compare them with: ptychon halves",
+}
 
 
 def _write(file: Any, name: str, record: Posterior | Halves) -> None:
@@ -35,6 +38,19 @@ def _write(file: Any, name: str, record: Posterior | Halves) -> None:
             put(group, item.name, value, lenient=True)
     group.attrs["type"] = "record"
     group.attrs["class"] = type(record).__name__
+
+
+def _read(path: PathLike, name: str, record: type[Posterior | Halves]) -> dict[str, Any]:
+    """The fields of a record from its group."""
+    with opened(path) as file:
+        if name not in file:
+            raise PtychonError(f"{path} {_LACKS[name]} {path}")
+        values: dict[str, Any] = get(file[name])
+    needed = [f.name for f in fields(record) if f.default is f.default_factory is MISSING and f.name not in _ELSEWHERE]
+    missing = [each for each in needed if each not in values]
+    if missing:
+        raise PtychonError(f"{path} is incomplete: {name} lacks {', '.join(missing)}")
+    return {f.name: values[f.name] for f in fields(record) if f.name in values}
 
 
 def save_posterior(path: PathLike, result: Result, posterior: Posterior) -> None:
@@ -52,13 +68,10 @@ def save_posterior(path: PathLike, result: Result, posterior: Posterior) -> None
     PtychonError
         If the file cannot be written.
     """
-    import h5py
-
     whole = replace(result, **{name: getattr(posterior, name) for name in _ELSEWHERE})
-    with write_aside(path) as aside:
-        save_result(aside, whole)
-        with h5py.File(aside, "r+") as file:
-            _write(file, "ptychon/uncertainty", posterior)
+    with create(path) as file:
+        put_result(file, whole)
+        _write(file, "ptychon/uncertainty", posterior)
 
 
 def load_posterior(path: PathLike) -> Posterior:
@@ -70,13 +83,7 @@ def load_posterior(path: PathLike) -> Posterior:
         If the file is missing, damaged, or a result without them.
     """
     result = load_result(path)
-    with opened(path) as file:
-        if "ptychon/uncertainty" not in file:
-            raise PtychonError(f"{path} has no error bars of 'ptychon uncertainty'; make them with: ptychon uncertainty {path}")
-        values: dict[str, Any] = get(file["ptychon/uncertainty"])
-    known = {item.name: values[item.name] for item in fields(Posterior) if item.name in values}
-    known["conditional"] = tuple(map(str, known.get("conditional", ())))
-    known["region"] = np.asarray(known["region"], bool)
+    known = _read(path, "ptychon/uncertainty", Posterior)
     return Posterior(**known | {name: getattr(result, name) for name in _ELSEWHERE})
 
 
@@ -88,12 +95,8 @@ def save_halves(path: PathLike, source: PathLike, halves: Halves) -> None:
     PtychonError
         If the file cannot be written.
     """
-    import h5py
-
-    with write_aside(path) as aside:
-        shutil.copyfile(source, aside)
-        with h5py.File(aside, "r+") as file:
-            _write(file, "ptychon/halves", halves)
+    with amend(path, source) as file:
+        _write(file, "ptychon/halves", halves)
 
 
 def load_halves(path: PathLike) -> Halves:
@@ -104,12 +107,4 @@ def load_halves(path: PathLike) -> Halves:
     PtychonError
         If the file is missing, damaged, or its halves were not compared.
     """
-    with opened(path) as file:
-        if "ptychon/halves" not in file:
-            raise PtychonError(f"{path} says nothing of halves of its data; compare them with: ptychon halves {path}")
-        values: dict[str, Any] = get(file["ptychon/halves"])
-    known: dict[str, Any] = {item.name: values[item.name] for item in fields(Halves)}
-    for name, value in known.items():
-        if isinstance(value, list | np.ndarray):
-            known[name] = tuple(value)
-    return Halves(**known)
+    return Halves(**_read(path, "ptychon/halves", Halves))

@@ -51,7 +51,7 @@ def scaled(problem: Problem, algorithm: str) -> tuple[Problem, float]:
     return replace(problem, patterns=patterns, probe=probe), factor
 
 
-class _Watch(Observer):  # type: ignore[misc]
+class _Watch(Observer):
     after: Callable[[], None]
     state: ReconsState
 

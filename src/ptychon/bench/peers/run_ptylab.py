@@ -18,7 +18,7 @@ from PtyLab import Engines  # noqa: E402
 
 
 def start(problem: Problem, algorithm: str, passes: int) -> Run:
-    np.random.seed(0)  # noqa: NPY002
+    np.random.seed(0)  # noqa: NPY002  PtyLab draws from it
     kind = {"epie": Engines.ePIE, "mpie": Engines.mPIE}[algorithm]
     p, side = len(problem.probe), len(problem.object)
     data = PtyLab.ExperimentalData(None, "CPM")
