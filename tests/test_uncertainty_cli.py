@@ -226,3 +226,21 @@ def test_halves_are_refused_in_one_line(folder, tmp_path, capsys):
         said = capsys.readouterr().err
         assert word in said
         assert said.count("\n") == 1
+
+
+def test_bars_by_sampling(folder, capsys):
+    place, s = folder
+    out = run(capsys, place / "scan_pie.h5", "--method", "sample", "-n", 1500, "--draws", 4, "--backend", "numpy").out
+    for word in ("error bar", "Poisson", "probe is known", "chains", "R^", "off centre"):
+        assert word in out
+    new, bars = load_result(place / "scan_pie_sample.h5"), load_posterior(place / "scan_pie_sample.h5")
+    assert bars.method == "sample"
+    assert new.draws.shape == (4, *new.object.shape)
+    assert bars.agreement == pytest.approx(1, abs=0.2)
+    assert new.settings["uncertainty"]["method"] == "sample"
+    inside = bars.region
+    found = metrics.phase_align(new.object, s.object, inside)
+    assert np.mean(np.abs(found - s.object)[inside] ** 2 / new.object_std[inside] ** 2) == pytest.approx(1, abs=0.3)
+    numbers = json.loads(run(capsys, place / "scan_pie.h5", "-m", "sample", "-n", 700, "--json").out)
+    assert numbers["agreement"] > 0.9
+    assert "640" in fails(capsys, place / "scan_pie.h5", "-m", "sample", "-n", 30)

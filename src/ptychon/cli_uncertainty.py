@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .result import Result
     from .uncertainty import Posterior
 
-METHODS = ("laplace", "bootstrap", "ep")
+METHODS = ("laplace", "bootstrap", "ep", "sample")
 #: A misfit above 1 that is said: by this much, and by so many of its standard deviations.
 ALLOWED, SIGMAS = 0.1, 5.0
 
@@ -30,15 +30,17 @@ Examples
   ptychon uncertainty scan_rpie.h5 --samples 128 --refine
   ptychon uncertainty scan_rpie.h5 --method bootstrap --replicates 20
   ptychon uncertainty scan_rpie.h5 --method ep
+  ptychon uncertainty scan_ep.h5 --method sample -n 50000
 
 laplace: a Gaussian about the solution, by sampling; seconds. bootstrap: simulate from the result and reconstruct again,
 many times. ep: Ptycho-EP and the joint posterior from there on, which give an object of their own, with a learned prior
-and a check on simulated data. What the bars take for granted is printed and stored with them. The data are looked for
-where they were, or beside the result.
+and a check on simulated data. sample: chains that wander through the posterior, for small scans, few measurements and few
+counts. What the bars take for granted is printed and stored with them. The data are looked for where they
+were, or beside the result.
 """,
 )
 @RESULT
-@click.option("-m", "--method", default="laplace", show_default=True, help="laplace, bootstrap or ep.")
+@click.option("-m", "--method", default="laplace", show_default=True, help="laplace, bootstrap, ep or sample.")
 @click.option("-o", "--output", type=click.Path(), help="Result file with the bars; default RESULT_METHOD.h5, beside it.")
 @click.option(
     "--samples", type=int, default=32, show_default=True, callback=at_least(2), help="Of the posterior (laplace)."
@@ -49,12 +51,12 @@ where they were, or beside the result.
 )
 @click.option("--from-beginning", is_flag=True, help="Start replicates where the result started (bootstrap).")
 @click.option(
-    "--draws", type=int, default=8, show_default=True, callback=at_least(1), help="Of the posterior, kept in the file (ep)."
+    "--draws", type=int, default=8, show_default=True, callback=at_least(1), help="Of the posterior, kept (ep, sample)."
 )
 @click.option("--twin/--no-twin", default=True, help="Whether to check and correct the bars on simulated data (ep).")
 @click.option(
     "-n", "--epochs", type=int, callback=at_least(1),
-    help="Passes of a replicate, or of Ptycho-EP; default those of the result, or 100.",
+    help="Passes of a replicate (as in RESULT), of Ptycho-EP (60), of a chain (8000).",
 )  # fmt: skip
 @KNOWN_PROBE
 @NOISE_VARIANCE
@@ -146,7 +148,18 @@ def _ep(problem: Problem, found: Result, free: bool, options: dict[str, Any], te
     return whole, posterior
 
 
-_METHODS = {"laplace": _laplace, "bootstrap": _bootstrap, "ep": _ep}
+def _sample(problem: Problem, found: Result, free: bool, options: dict[str, Any], tell: Any, place: Path) -> Any:
+    from .metrics import residual
+    from .uncertainty import sample
+
+    chosen = {name: options[name] for name in ("noise_variance", "background", "backend", "seed", "draws")}
+    if options["epochs"] is not None:
+        chosen["passes"] = options["epochs"]
+    done = sample(problem, found.object, found.probe, free_probe=free, object_variance=_prior(found), tell=tell, **chosen)
+    return replace(found, final_error=residual(problem, done.object, done.probe)), done
+
+
+_METHODS = {"laplace": _laplace, "bootstrap": _bootstrap, "ep": _ep, "sample": _sample}
 
 
 def _refined(problem: Problem, result: Result, posterior: Posterior) -> Result:
@@ -178,6 +191,7 @@ def numbers_of(posterior: Posterior, before: Result) -> dict[str, Any]:
         "noise_variance": posterior.noise_variance,
         "distance": None if posterior.method == "ep" else posterior.distance,
         "unsolved": posterior.unsolved,
+        "agreement": posterior.agreement,
         "conditional": list(posterior.conditional),
         "earlier": None,
     }
@@ -207,6 +221,10 @@ def show(numbers: dict[str, Any]) -> None:
     if numbers["chi2"] is not None:
         judged = "" if fits(numbers) else ": more than chance; model or optimum is wrong, and the bars are too small"
         rows.append(("misfit", f"{numbers['chi2']:.2f} of what the noise explains{judged}"))
+    if numbers["agreement"] is not None:
+        from .uncertainty.sampler import sentence
+
+        rows.append(("chains", sentence(numbers["agreement"])))
     if numbers["earlier"] is not None:
         rows.append(("before", f"{numbers['earlier']:.2f} times the error bar that the result had"))
     rows.append(("given", "; ".join(numbers["conditional"])))

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..backends import Backend, get_backend
-from ..metrics import illuminated, illumination
+from ..metrics import illuminated, illumination, residual
 from ..problem import Problem
 from ..types import COMPLEX, REAL, Array, BoolArray, ComplexArray, FloatArray, PtychonError
 from .curvature import Curvature
@@ -110,7 +110,7 @@ def laplace(
     if samples < 2:
         raise PtychonError(f"{samples} samples tell no variance; at least 2 are needed")
     probe = np.asarray(probe)[None] if np.ndim(probe) == 2 else np.asarray(probe)
-    _check(problem, object, probe)
+    checked(problem, object, probe)
     chosen = get_backend(backend)
     lit = illuminated(problem, probe) if region is None else region
     touched = illumination(problem, probe) > 0
@@ -121,7 +121,7 @@ def laplace(
     model = noise_of(problem, noise, noise_variance)
     work = _Work(problem.to(chosen), chosen, free_probe, S, lit, touched, tolerance, iterations, seed)
     learned = model is None
-    point = work.at(object, probe, model or Noise("amplitude", _first_variance(work, object, probe)))
+    point = work.at(object, probe, model or Noise("amplitude", first_variance(problem, chosen, object, probe, lit)))
     pilot = _Pilot()
     for number in range(ROUNDS):
         tell("optimum", number, ROUNDS)
@@ -172,7 +172,8 @@ class _Work:
         return np.random.default_rng([self.seed, *key])
 
 
-def _check(problem: Problem, object: Any, probe: Any) -> None:
+def checked(problem: Problem, object: Any, probe: Any) -> None:
+    """Refuse an object and a probe that do not belong to the problem."""
     if np.shape(object) != tuple(problem.object_shape) or probe.ndim != 3 or probe.shape[1:] != problem.frame_shape:
         raise PtychonError(
             f"object {np.shape(object)} and probe {probe.shape} do not belong to these data, which need an object of "
@@ -182,15 +183,12 @@ def _check(problem: Problem, object: Any, probe: Any) -> None:
         raise PtychonError("object and probe must be finite and not zero everywhere: there is no solution to expand about")
 
 
-def _first_variance(work: _Work, object: Any, probe: Any) -> float:
+def first_variance(problem: Problem, backend: Backend, object: Any, probe: Any, lit: BoolArray) -> float:
     """Variance of the amplitude from the misfit, as if every lit pixel had taken its two numbers of it."""
-    point = work.at(object, probe, Noise("amplitude", 1.0))
-    surprise, valid = 0.0, float(work.problem.mask.sum()) * (len(work.problem) // len(work.problem.mask))
-    for b in point.blocks():
-        m = point.modulus(point.waves(b))
-        each = (m - work.backend.asarray(work.problem.amplitude[b])) ** 2
-        surprise += float(work.backend.xp.where(work.problem.mask_of(b), each, 0).sum())
-    return max(surprise, 1e-20 * valid) / max(valid - 2 * float(work.lit.sum()), 0.25 * valid)
+    power = float((problem.amplitude**2).sum(dtype="float64"))
+    valid = float(problem.mask.sum()) * (len(problem) // len(problem.mask))
+    surprise = residual(problem, object, probe, backend) ** 2 * power
+    return max(surprise, 1e-20 * valid) / max(valid - 2 * float(lit.sum()), 0.25 * valid)
 
 
 def _learned(pilot: _Pilot, noise: Noise) -> Noise:

@@ -137,7 +137,7 @@ class Noise:
             y = self.measured(a)
             return np.asarray((m - (y if spread is None else y * _resultant(m, spread))) / self.variance, REAL)
         if spread is None:
-            return np.asarray(2 * m * (1 - (a * abs(a) + self._extra) / (m**2 + self.soft)), REAL)
+            return np.asarray(2 * m * (1 - (a * abs(a) + self.extra) / (m**2 + self.soft)), REAL)
         mean = m**2 + self.background
         s = mean / spread[:, None, None]
         return np.asarray(2 * m * (1 - a * abs(a) * _damped(s) / spread[:, None, None]), REAL)
@@ -151,7 +151,7 @@ class Noise:
                 return np.asarray((m - y) ** 2 / (2 * self.variance))
             return np.asarray(((m - y) ** 2 + 2 * y * (m - _mean_modulus(m, spread))) / (2 * self.variance))
         if spread is None:
-            mean, count = m**2 + self.soft, a * abs(a) + self._extra
+            mean, count = m**2 + self.soft, a * abs(a) + self.extra
             return np.asarray(mean - count - count * np.log(mean / np.maximum(count, 1e-30)))
         V, count = spread[:, None, None], a * abs(a)
         mean = np.maximum(m**2 + self.background, 1e-12 * V)
@@ -161,7 +161,7 @@ class Noise:
         return np.asarray(mean - count - count * (np.log(mean / np.maximum(count, 1e-30)) + blurred))
 
     @property
-    def _extra(self) -> Any:
+    def extra(self) -> Any:
         """Counts added to the data so that the softening leaves the mean of the score at the truth 0."""
         return self.soft - self.background
 

@@ -19,9 +19,9 @@ class Posterior:
     Attributes
     ----------
     method : str
-        "laplace", "bootstrap" or "ep".
+        "laplace", "bootstrap", "ep" or "sample".
     object : (H, W) complex64
-        The optimum of the posterior (Laplace), or what the bars are about.
+        The optimum of the posterior (Laplace), its mean (EP, sample), or what the bars are about.
     probe : (K, P, Q) complex64
     object_std : (H, W) float32
         sqrt(E|O - mean|^2) of the complex value.
@@ -55,6 +55,8 @@ class Posterior:
     unsolved : float
         Largest residual of the linear systems.
     draws : (samples, H, W) complex64 or None
+    agreement : float or None
+        R^ of the chains (method "sample"): up to 1.1 they agree.
     """
 
     method: str
@@ -77,6 +79,7 @@ class Posterior:
     prior_variance: float | None = None
     unsolved: float = 0.0
     draws: ComplexArray | None = None
+    agreement: float | None = None
 
     @property
     def total_std(self) -> FloatArray:

@@ -1,0 +1,163 @@
+"""-log posterior of object and probe, with its gradient: what a sampler needs, exactly, at the cost of a pass.
+
+    U(O, P) = sum_j -log p(data_j | |F[P O_j]|) + |O|^2/S + |P|^2/S_P
+
+of the real and imaginary parts of the unknowns; p is that of `noise`, the priors are CN(0, S) and CN(0, S_P).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..backends.base import Backend
+from ..kernels.reference import shift_ramps
+from ..problem import Problem
+from ..types import COMPLEX, REAL, Array
+from .noise import Noise
+
+#: Frames computed at a time in array code.
+BLOCK = 64
+
+
+class Potential:
+    """U of one problem.
+
+    Vectors are flat complex64 arrays on the backend, the object's pixels first and then, if it is free, the probe's.
+
+    Parameters
+    ----------
+    problem : Problem
+        On the backend's device.
+    probe : (K, P, Q) complex64
+        Known; or, if it is free, what its prior is made from.
+    noise : Noise
+    backend : Backend
+    free_probe : bool
+    object_variance : float
+        S.
+    """
+
+    def __init__(
+        self, problem: Problem, probe: Array, noise: Noise, backend: Backend, free_probe: bool, object_variance: float
+    ) -> None:
+        self.problem, self.noise, self.backend, self.free_probe = problem, noise, backend, free_probe
+        xp = backend.xp
+        self.probe = xp.asarray(probe, COMPLEX)
+        self.pixels = int(np.prod(problem.object_shape))
+        size = self.pixels + (self.probe.size if free_probe else 0)
+        self.prior = xp.full(size, 2 / object_variance, REAL)
+        self.prior[self.pixels :] = 2 / float((xp.abs(self.probe) ** 2).sum(axis=0).max())
+        self.ramps: Any = None
+        if problem.subpixel:
+            self.ramps = backend.asarray(shift_ramps(problem.shifts, problem.frame_shape)[:, None].astype(COMPLEX))
+        self.probes = self.shifted(self.probe)
+        self.soft: Any = REAL.type(0)
+        if noise.kind == "poisson":
+            shape = problem.frame_shape
+            self.soft = np.ascontiguousarray(np.broadcast_to(noise.soft, (1, *shape)), REAL)
+            extra = backend.asarray(np.ascontiguousarray(np.broadcast_to(noise.extra, (1, *shape)), REAL))
+            root = noise.root(problem, slice(None))
+            self.data = xp.asarray(root * abs(root) + extra, REAL)
+        else:
+            self.data = xp.sqrt(problem.amplitude**2 + noise.offset).astype(REAL)
+
+    def unpack(self, vector: Array) -> tuple[Array, Array]:
+        """Object (H, W) and probe (K, P, Q) of a vector."""
+        n = self.pixels
+        probe = vector[n:].reshape(self.probe.shape) if self.free_probe else self.probe
+        return vector[:n].reshape(self.problem.object_shape), probe
+
+    def shifted(self, probe: Array) -> Array:
+        """The probe at every distinct shift, (U, K, P, Q)."""
+        if self.ramps is None:
+            return self.backend.xp.ascontiguousarray(probe[None])
+        return self.backend.ifft2(self.backend.fft2(probe)[None] * self.ramps).astype(COMPLEX, copy=False)
+
+    def __call__(self, vector: Array) -> tuple[float, Array]:
+        """U, and its gradient: by real parts in its real parts, by imaginary ones in its imaginary ones."""
+        xp = self.backend.xp
+        object, probe = self.unpack(vector)
+        probes = self.shifted(probe) if self.free_probe else self.probes
+        out_O = xp.zeros(self.problem.object_shape, COMPLEX)
+        out_P = xp.zeros_like(probes) if self.free_probe else xp.zeros((0, 1, 1, 1), COMPLEX)
+        compiled = self.backend.name == "numpy"
+        energy = (self._compiled if compiled else self._plain)(object, probes, out_O, out_P)
+        parts = [out_O.reshape(-1)]
+        if self.free_probe:
+            back = out_P.sum(axis=0) if self.ramps is None else self._unshifted(out_P)
+            parts.append(back.astype(COMPLEX, copy=False).reshape(-1))
+        power = self.prior * (vector.real**2 + vector.imag**2)
+        return energy + 0.5 * float(power.sum(dtype="float64")), xp.concatenate(parts) + self.prior * vector
+
+    def draw_variance(self, vector: Array, here: tuple[float, Array], rng: np.random.Generator) -> tuple[float, Array]:
+        """Draw the variance of the amplitude noise, given the misfit of a vector, and from here on hold it: v = S/chi^2_n with
+        S = sum (m - y)^2 over n valid pixels, its prior being 1/v. U and gradient `here` follow."""
+        power = 0.5 * float((self.prior * (vector.real**2 + vector.imag**2)).sum(dtype="float64"))
+        v, n = self.noise.variance, float(self.problem.mask.sum()) * (len(self.problem) // len(self.problem.mask))
+        new = 2 * v * (here[0] - power) / rng.chisquare(n)
+        self.noise = replace(self.noise, variance=new)
+        pull = self.prior * vector
+        return power + (here[0] - power) * v / new, pull + (here[1] - pull) * REAL.type(v / new)
+
+    def misfit(self, vector: Array) -> tuple[float, float]:
+        """Sum over valid pixels of the squared misfit in units of the noise, and what it should be (see `Noise.surprise`)."""
+        backend, problem, (object, probe) = self.backend, self.problem, self.unpack(vector)
+        probes, found, expected = self.shifted(probe), 0.0, 0.0
+        for first in range(0, len(problem), BLOCK):
+            b = slice(first, min(first + BLOCK, len(problem)))
+            windows = backend.kernels.gather(object, problem.corners[b], problem.frame_shape)[:, None]
+            wave = problem.propagator.forward(probes[problem.shift_index[b]] * windows, backend)
+            m = backend.to_host(backend.xp.sqrt((wave.real**2 + wave.imag**2).sum(axis=1)))
+            seen = backend.to_host(problem.mask_of(b))
+            found += float(np.where(seen, self.noise.surprise(m, backend.to_host(self.noise.root(problem, b))), 0).sum())
+            expected += float(np.where(seen, self.noise.expected_surprise(m), 0).sum())
+        return found, expected
+
+    def _unshifted(self, out_P: Array) -> Array:
+        return self.backend.ifft2((self.backend.fft2(out_P) * self.ramps.conj()).sum(axis=0))
+
+    def _compiled(self, object: Array, probes: Array, out_O: Array, out_P: Array) -> float:
+        from ..kernels._numba_energy import energy_gradient
+
+        problem, near = self.problem, self.problem.propagator.transfer is not None
+        transfer = problem.propagator.transfer if near else np.zeros((1, 1), COMPLEX)
+        counting = self.noise.kind == "poisson"
+        soft = self.soft if counting else np.zeros((1, 1, 1), REAL)
+        energy = np.zeros(len(problem))
+        energy_gradient(
+            np.ascontiguousarray(object), probes, problem.shift_index, problem.corners, self.data, problem.mask, soft,
+            1 / self.noise.variance, counting, self.free_probe, transfer, near, energy, out_O, out_P,
+        )  # fmt: skip
+        return float(energy.sum())
+
+    def _plain(self, object: Array, probes: Array, out_O: Array, out_P: Array) -> float:
+        """The same in array code, all frames of a block at a time."""
+        xp, k, problem = self.backend.xp, self.backend.kernels, self.problem
+        total, shape = 0.0, problem.frame_shape
+        soft: Any = self.backend.asarray(self.soft) if self.noise.kind == "poisson" else 0
+        for first in range(0, len(problem), BLOCK):
+            b = slice(first, min(first + BLOCK, len(problem)))
+            index, corners = problem.shift_index[b], problem.corners[b]
+            windows = k.gather(object, corners, shape)[:, None]
+            wave = problem.propagator.forward(probes[index] * windows, self.backend)
+            power, d, seen = (wave.real**2 + wave.imag**2).sum(axis=1), self.data[b], problem.mask_of(b)
+            if self.noise.kind == "poisson":
+                mean = (power + soft).astype("float64")
+                each = mean - d - d * xp.log(mean / xp.where(d > 0, d, 1))
+                pull = 2 * (1 - d / mean)
+            else:
+                m = xp.sqrt(power)
+                each = 0.5 / self.noise.variance * (m - d).astype("float64") ** 2
+                pull = xp.where(m > 1e-20, 1 - d / xp.maximum(m, REAL.type(1e-20)), 0) / self.noise.variance
+            total += float(xp.where(seen, each, 0).sum())
+            wave = wave * xp.where(seen, pull, 0).astype(REAL)[:, None]
+            back = problem.propagator.backward(wave, self.backend).astype(COMPLEX, copy=False)
+            k.scatter_add(out_O, corners, (probes[index].conj() * back).sum(axis=1))
+            if self.free_probe:
+                pulled = windows.conj() * back
+                for j, u in enumerate(index.tolist()):
+                    out_P[u] += pulled[j]
+        return total
