@@ -27,7 +27,7 @@ def made(seed, level=1e5, *, noise="poisson", shuffled=False, drift=(0.0, 0.0)):
     if shuffled:
         stated = np.random.default_rng(seed).permutation(stated)
     true = stated + np.linspace(-0.5, 0.5, len(stated))[:, None] * np.array(drift)
-    more = {"mean_counts": level} if noise == "poisson" else {"snr_db": level}
+    more = {"poisson": {"mean_counts": level}, "gaussian": {"snr_db": level}, "none": {}}[noise]
     s = simulate(truth, probes.defocused_aperture((SIDE, SIDE), 0.3 * SIDE, 8.0), true, noise=noise, seed=seed, **more)
     return replace(s, dataset=replace(s.dataset, positions=stated))
 
@@ -178,6 +178,49 @@ def test_a_result_that_has_not_converged_says_so():
     found = check(problem, worse)
     assert not found.fits
     assert "more than chance" in " ".join(sentences(found))
+
+
+def in_turn(seed, foreign=()):
+    """Frames of 20 and 35 dB in turn, their noise unknown; and the result that learned it for each of them."""
+    s = made(seed, noise="none", shuffled=seed % 2 == 0)
+    clean = s.dataset.patterns
+    v = clean.mean() / 10 ** np.where(np.arange(len(clean)) % 2, 3.5, 2.0)
+    noise = np.sqrt(v)[:, None, None] * np.random.default_rng(seed).standard_normal(clean.shape)
+    noisy = np.maximum(np.sqrt(clean) + noise, 0) ** 2
+    for at, other in foreign:
+        noisy[at] = noisy[other]
+    data = replace(s.dataset, patterns=noisy.astype(np.float32), noise_variance=None)
+    quiet = {"backend": "numpy", "say": None}
+    problem = Problem.from_dataset(data)
+    result = reconstruct(problem, "pie", epochs=60, probe=s.probe, **quiet)
+    return problem, reconstruct(problem, "posterior", epochs=40, settle=32, start=result, noise_per_frame=True, **quiet)
+
+
+def test_each_frame_is_judged_by_its_own_noise():
+    """Variances 32 times apart: no good frame is flagged, and the misfit of frames is 1 within its error."""
+    by_a_common_one = 0
+    for seed in (1, 2, 3, 4):
+        problem, result = in_turn(seed)
+        found = check(problem, result)
+        assert found.clean, sentences(found)
+        assert found.level is None  # the noise was learned from the misfit
+        assert np.array_equal(found.noise, result.noise_variances)
+        assert found.chi2.mean() == pytest.approx(1, abs=3 * found.chi2.std() / np.sqrt(len(problem)))
+        for group in (slice(0, None, 2), slice(1, None, 2)):
+            assert found.chi2[group].mean() == pytest.approx(1, abs=0.1)
+            assert found.dose[group].mean() == pytest.approx(1, abs=0.004)
+        assert "learned for each frame" in " ".join(sentences(found))
+        common = check(problem, replace(result, noise_variances=None))
+        assert common.noise is None
+        assert common.chi2[::2].mean() > 20 * common.chi2[1::2].mean()
+        by_a_common_one += len(common.bad_frames)
+    assert by_a_common_one > 5
+
+
+def test_foreign_frames_do_not_hide_in_their_own_noise():
+    found = check(*in_turn(1, foreign=((20, 40), (31, 11))))
+    assert set(found.bad_frames.tolist()) == {20, 31}
+    assert np.argsort(-found.noise)[0] in (20, 31)
 
 
 def test_what_is_refused():

@@ -17,7 +17,6 @@ of a frame. A drift that is smooth over the object is followed by the object, as
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +26,7 @@ from scipy.stats import t as student
 
 from .predictive_noise import deviate, normalised
 from .predictive_sums import CLASSES, Sums, check_belongs, gather, shared
+from .predictive_trends import Trend, deviation, explained, least_absolute, trends_of
 from .problem import Problem
 from .result import Result
 from .types import FloatArray, IntArray, PtychonError
@@ -41,28 +41,8 @@ ENOUGH, HOLD = 20.0, 50.0
 BRIGHT = 1.0
 #: Misfit of the whole above 1 that is said: by this much, and by so many of its standard deviations.
 ALLOWED, SIGMAS = 0.1, 5.0
-#: Fewest frames for a drift, fewest expected counts (or misfit) of a pixel for it to be compared with others.
-FEWEST, LEAST = 8, 5.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trend:
-    """A quantity against the number of the frame.
-
-    Attributes
-    ----------
-    name : str
-        "chi2", "dose", "shift_y" or "shift_x".
-    change, error : float
-        From the first frame to the last, and its standard error; relative, or object pixels.
-    chance : float
-        Of as much or more without a drift.
-    """
-
-    name: str
-    change: float
-    error: float
-    chance: float
+#: Fewest expected counts (or misfit) of a pixel for it to be compared with others.
+LEAST = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +51,8 @@ class Check:
 
     Attributes
     ----------
+    noise : (N,) float64 or None
+        Variance of the amplitude that was learned for each frame, by which it is judged.
     level : float or None
         Misfit of pixels with a count or more over what noise and posterior foretell; 1 where all is right, None where
         the noise was learned from the misfit itself.
@@ -101,6 +83,7 @@ class Check:
     false_alarm : float
     """
 
+    noise: FloatArray | None
     level: float | None
     level_error: float
     foretold: bool
@@ -152,7 +135,7 @@ def check(
     false_alarm : float
         Chance that a scan without fault has a bad frame; the same for pixels, and for drifts.
     noise_variance : float, optional
-        Of the amplitude; default what the problem says, or what the engine learned.
+        Of the amplitude; default what the engine learned for each frame, what the problem says, or what the engine learned.
     backend : Backend, optional
         The CPU without it.
 
@@ -175,6 +158,7 @@ def check(
 
         backend = get_backend("numpy")
     variance, absolute = _variance(problem, result, noise_variance)
+    each = noise_variance is None and result.noise_variances is not None
     sums = gather(problem, result, variance, backend)
     foretold = result.object_std is not None or (result.draws is not None and len(result.draws) > 0)
     bright = np.array([math.inf, *CLASSES]) * (1 - 1e-9) >= BRIGHT
@@ -185,21 +169,26 @@ def check(
     levels = _levels(sums)
     fitted = sums.fitted if foretold else shared(problem, result)
     chi2, w = _frames(sums, levels)
-    rest = w - _parabola(fitted, w)
-    score = rest / max(1.0, _deviation(rest))
+    design = explained(fitted, variance if each else None)
+    rest = w - least_absolute(design, w)
+    score = rest / max(1.0, deviation(rest))
     frame_limit = float(student.isf(false_alarm / len(problem), max(4.0, EFFICIENCY * len(problem))))
     bad = np.flatnonzero(score > frame_limit)
     bad = bad[np.argsort(-score[bad], kind="stable")]
     kept = sums
     if 0 < len(bad) < len(problem) - 2:
         # what is wrong with a frame is not to be put on pixels
-        kept = gather(problem.select(np.setdiff1d(np.arange(len(problem)), bad)), result, variance, backend)
-    pixel_chi2, high, signed = _pixels(kept, levels, variance)
+        rest_of = np.setdiff1d(np.arange(len(problem)), bad)
+        kept = gather(problem.select(rest_of), result, None if variance is None else variance[rest_of], backend)
+    pixel_chi2, high, signed = _pixels(kept, levels, counting=variance is None)
     asked = max(1, int((sums.seen > 0).sum()))
     pixel_limit = float(norm.isf(false_alarm / (3 * asked)))
     dose = np.divide(sums.dose, sums.foretold_dose, out=np.ones(len(problem)), where=sums.foretold_dose > 0)
     shift, shift_std = _shifts(sums)
-    trends = _trends({"chi2": chi2, "dose": dose, "shift_y": shift[:, 0], "shift_x": shift[:, 1]}, fitted, bad)
+    quantities = {"chi2": chi2, "dose": dose, "shift_y": shift[:, 0], "shift_x": shift[:, 1]}
+    if each:
+        del quantities["chi2"]  # every frame has its own measure of it
+    trends = trends_of(quantities, design, bad)
     far = problem.propagator.transfer is None
 
     def picture(x: FloatArray) -> FloatArray:
@@ -209,6 +198,7 @@ def check(
     signed, high, pixel_chi2 = (picture(x) for x in (signed, high, pixel_chi2))
     hot, dead = signed > pixel_limit, signed < -pixel_limit
     return Check(
+        noise=variance if each else None,
         level=level, level_error=error, foretold=foretold, chi2=chi2, score=score, dose=dose, shift=shift, shift_std=shift_std,
         pixel_chi2=pixel_chi2, pixel_score=signed, bad_frames=bad,
         worst_frames=_worst(bad, result.positions, problem.frame_shape),
@@ -242,6 +232,10 @@ def sentences(found: Check) -> list[str]:
             f"The misfit is {found.level:.2f} of what noise and posterior foretell, more than chance: the run has not "
             f"converged, or the model is wrong for all frames alike, and what stands out is relative to that."
         )
+    if found.noise is not None:
+        ratio = found.noise / np.median(found.noise)
+        most = ", ".join(f"{j} ({ratio[j]:.3g} times the median)" for j in np.argsort(-ratio, kind="stable")[:3].tolist())
+        said.append(f"The noise was learned for each frame, so that one that does not fit can show as noise: most in {most}.")
     if found.clean:
         said.append("No frame, no detector pixel and no drift stands out.")
     return said
@@ -263,10 +257,16 @@ def _described(found: Check, j: int) -> str:
     return text + ")"
 
 
-def _variance(problem: Problem, result: Result, given: float | None) -> tuple[float | None, bool]:
-    """Of the amplitude noise, None for counts; and whether it is known from elsewhere than the misfit."""
-    if given is not None:
-        return given, True
+def _variance(problem: Problem, result: Result, given: float | None) -> tuple[FloatArray | None, bool]:
+    """Of the amplitude noise in each frame, None for counts; and whether it is known from elsewhere than the misfit."""
+    if given is None and result.noise_variances is not None:
+        return np.asarray(result.noise_variances, np.float64), False
+    value, known = _common(problem, result) if given is None else (given, True)
+    return None if value is None else np.full(len(problem), value), known
+
+
+def _common(problem: Problem, result: Result) -> tuple[float | None, bool]:
+    """The same for all frames alike."""
     learned = result.history.get("noise_variance")
     if problem.counting and not result.options.get("learn_noise"):
         return None, True
@@ -300,7 +300,7 @@ def _frames(sums: Sums, levels: FloatArray) -> tuple[FloatArray, FloatArray]:
     return chi2, normalised(total, mean, variance, third)
 
 
-def _pixels(sums: Sums, levels: FloatArray, variance: float | None) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _pixels(sums: Sums, levels: FloatArray, counting: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
     """chi2 of every pixel, its normal number, and that of its total, each over the robust deviation of all pixels."""
     weights = levels[:, None, None]
     mean, square, third = ((sums.pixel_expected[i] * weights ** (i + 1)).sum(axis=0) for i in range(3))
@@ -308,7 +308,7 @@ def _pixels(sums: Sums, levels: FloatArray, variance: float | None) -> tuple[Flo
     high = np.where(mean > LEAST, normalised(sums.pixel_misfit, mean, square, third), 0.0)
     foretold = sums.foretold.sum(axis=(1, 2))
     ratio = (sums.heard + HOLD) / (foretold + HOLD)
-    if variance is None:
+    if counting:
         total, spread = ((x * ratio[:, None, None]).sum(axis=0) for x in (sums.foretold, sums.spread))
         left = np.divide(spread, total, out=np.ones_like(total), where=total > 0)
         # a misfit that all have alike makes totals as unsure
@@ -322,11 +322,11 @@ def _pixels(sums: Sums, levels: FloatArray, variance: float | None) -> tuple[Flo
         many = sums.seen > 0
     many &= sums.seen > 0
     enough = (mean > LEAST) & (sums.seen > 0)
-    high = (high - (float(np.median(high[enough])) if enough.any() else 0.0)) / max(1.0, _deviation(high[enough]))
+    high = (high - (float(np.median(high[enough])) if enough.any() else 0.0)) / max(1.0, deviation(high[enough]))
     return (
         chi2,
         np.where(enough, high, 0.0),
-        np.where(sums.seen > 0, signed / np.where(many, max(1.0, _deviation(signed[many])), 1), 0.0),
+        np.where(sums.seen > 0, signed / np.where(many, max(1.0, deviation(signed[many])), 1), 0.0),
     )
 
 
@@ -335,53 +335,3 @@ def _shifts(sums: Sums) -> tuple[FloatArray, FloatArray]:
     ridge = 1e-9 * np.trace(sums.normal, axis1=1, axis2=2)[:, None, None] * np.eye(2) + 1e-12 * np.eye(2)
     inverse = np.linalg.inv(sums.normal + ridge)
     return np.einsum("nab,nb->na", inverse, sums.pull), np.sqrt(np.maximum(np.einsum("naa->na", inverse), 0))
-
-
-def _trends(quantities: dict[str, FloatArray], fitted: FloatArray, bad: IntArray) -> tuple[Trend, ...]:
-    """Slopes against the frame's number, bad frames left out; what the share that was fitted explains is taken off."""
-    keep = np.ones(len(fitted), bool)
-    keep[bad] = False
-    n = int(keep.sum())
-    if n < FEWEST:
-        return ()
-    place = np.linspace(0, 1, len(fitted))[keep]
-    columns: list[FloatArray] = [np.ones(n), place]
-    if np.ptp(fitted[keep]) > 1e-6:
-        columns += [fitted[keep], fitted[keep] ** 2]
-    design = np.stack(columns, axis=1)
-    inverse = np.linalg.pinv(design.T @ design)
-    found = []
-    for name, values in quantities.items():
-        y = values[keep]
-        middle = float(np.median(y))
-        scale = 1.4826 * float(np.median(np.abs(y - middle))) or float(y.std()) or 1.0
-        y = np.clip(y, middle - 4 * scale, middle + 4 * scale)
-        solved = inverse @ (design.T @ y)
-        rest = y - design @ solved
-        power = float((rest**2).sum())
-        neighbours = max(0.0, float((rest[1:] * rest[:-1]).sum()) / power) if power > 0 else 0.0
-        freedom = max(2.0, (n - design.shape[1]) * (1 - neighbours) / (1 + neighbours))
-        error = math.sqrt(max(float(inverse[1, 1]), 0) * power / max(freedom, 1)) or 1e-300
-        chance = 2 * float(student.sf(abs(solved[1]) / error, freedom))
-        found.append(Trend(name=name, change=float(solved[1]), error=error, chance=chance))
-    return tuple(found)
-
-
-def _parabola(x: FloatArray, y: FloatArray) -> FloatArray:
-    """Parabola through (x, y) with the least absolute deviations."""
-    span = float(np.ptp(x))
-    u = (x - x.min()) / span if span > 1e-6 else np.zeros_like(x)
-    design = np.stack([np.ones_like(x), u, u**2], axis=1)[:, : 3 if span > 1e-6 else 1]
-    weight = np.ones_like(y)
-    fit = np.zeros(design.shape[1])
-    for _ in range(30):
-        by = design * weight[:, None]
-        fit = np.linalg.lstsq(by.T @ design, by.T @ y, rcond=None)[0]
-        weight = 1 / (np.abs(y - design @ fit) + 0.05)
-    return np.asarray(design @ fit)
-
-
-def _deviation(x: Sequence[float] | FloatArray) -> float:
-    """Standard deviation of normal numbers from the middle of them; 0 of too few."""
-    x = np.asarray(x)[np.isfinite(x)]
-    return 1.4826 * float(np.median(np.abs(x - np.median(x)))) if len(x) >= FEWEST else 0.0

@@ -81,6 +81,11 @@ def _clipped() -> tuple[FloatArray, FloatArray]:
     return level, np.array([first, *rest])
 
 
+def square(level: FloatArray) -> FloatArray:
+    """E max(a + w, 0)^2 of a normal number w, for the level a."""
+    return np.asarray((level**2 + 1) * norm.cdf(level) + level * norm.pdf(level))
+
+
 def normalised(total: FloatArray, mean: FloatArray, variance: FloatArray, third: FloatArray) -> FloatArray:
     """Sums with these cumulants as numbers that are normal where the sums are what is expected; 0 where nothing is."""
     safe = np.maximum(variance, 1e-30)

@@ -15,7 +15,6 @@ for all bright, or all dark, pixels is not put on any one of them.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +22,7 @@ import numpy as np
 
 from .forward import NearField
 from .metrics import illumination
-from .predictive_noise import ANSCOMBE, amplitude_cumulants, cumulants, misfit
+from .predictive_noise import ANSCOMBE, amplitude_cumulants, cumulants, misfit, square
 from .problem import Problem
 from .result import Result
 from .types import FloatArray, PtychonError
@@ -90,7 +89,7 @@ def empty(problem: Problem) -> Sums:
     return Sums(**{name: np.zeros(shape) for name, shape in shapes.items()})
 
 
-def gather(problem: Problem, result: Result, variance: float | None, backend: Any) -> Sums:
+def gather(problem: Problem, result: Result, variance: FloatArray | None, backend: Any) -> Sums:
     """The pass.
 
     Parameters
@@ -98,8 +97,8 @@ def gather(problem: Problem, result: Result, variance: float | None, backend: An
     problem : Problem
         On the host.
     result : Result
-    variance : float or None
-        Of the amplitude's noise; None for counts.
+    variance : (N,) float64 or None
+        Of the amplitude's noise in each frame; None for counts.
     backend : Backend
     """
     made, modes = empty(problem), len(result.probe)
@@ -133,7 +132,7 @@ def gather(problem: Problem, result: Result, variance: float | None, backend: An
         elif uncertain is not None:
             V += uncertain[b][:, None, None]
             along += uncertain[b][:, None, None] / 2
-        _add(made, problem, b, (power, V, along), inner, variance)
+        _add(made, problem, b, (power, V, along), inner, None if variance is None else variance[b, None, None])
     return made
 
 
@@ -156,8 +155,8 @@ def shared(problem: Problem, result: Result) -> FloatArray:
     return np.array([2 * float((own * part[y : y + p, x : x + q]).sum()) / (p * q) for y, x in problem.corners.tolist()])
 
 
-def _add(made: Sums, problem: Problem, b: slice, waves: Any, inner: list[FloatArray], variance: float | None) -> None:
-    """The sums of a block of frames."""
+def _add(made: Sums, problem: Problem, b: slice, waves: Any, inner: list[FloatArray], variance: FloatArray | None) -> None:
+    """The sums of a block of B frames; `variance` is (B, 1, 1)."""
     power, V, along = waves
     y = np.asarray(problem.amplitude[b], np.float64)
     valid = np.broadcast_to(problem.mask_of(b), y.shape)
@@ -174,7 +173,7 @@ def _add(made: Sums, problem: Problem, b: slice, waves: Any, inner: list[FloatAr
         slope = 2 / np.sqrt(mean + ANSCOMBE)
         size, counted, foretold, spread = mean, count, mean, mean
     else:
-        root, level = math.sqrt(variance), np.sqrt(mean)
+        root, level = np.sqrt(variance), np.sqrt(mean)
         q, (one, two, three) = (y - level) ** 2 / variance, amplitude_cumulants(level / root)
         h = along * power / np.maximum(mean, 1e-300) / variance
         residual = (y - level) / root
@@ -203,7 +202,7 @@ def _add(made: Sums, problem: Problem, b: slice, waves: Any, inner: list[FloatAr
     made.capped += np.bincount(kind[valid], np.minimum(q, CAP)[valid], c)
     made.heard += np.bincount(kind[valid], np.minimum(counted, foretold + 5 * np.sqrt(spread) + 5)[valid], c)
     made.seen += valid.sum(axis=0)
-    waves = counted - dark if variance is None else y**2, mean - dark
+    waves = (counted - dark, mean - dark) if variance is None else (y**2, square(level / root) * variance)
     made.dose[b], made.foretold_dose[b] = (np.where(valid, x, 0).sum(axis=(1, 2)) for x in waves)
     plain = np.where(valid, one, 0).sum(axis=(1, 2))
     made.fitted[b] = 1 - np.divide(made.expected[0, b].sum(axis=1), plain, out=np.ones_like(plain), where=plain > 0)
