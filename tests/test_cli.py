@@ -16,6 +16,7 @@ import pytest
 from ptychon import Dataset, __version__
 from ptychon.__main__ import main
 from ptychon.io import load, load_result, write_dataset
+from ptychon.settings import input_hash
 
 FAST = ["--backend", "reference", "--epochs", "3"]
 
@@ -345,6 +346,28 @@ def test_demo(capsys):
     assert second.object_std is not None
     data = load("made/scan.cxi")
     assert data.pixel_size == pytest.approx((20e-9, 20e-9), rel=1e-3)
+
+
+@pytest.mark.slow
+def test_results_of_the_demo_name_their_scan(capsys, monkeypatch):
+    """On a smaller one: what works on a result finds the scan, whatever the folder one is in, and the run can be repeated."""
+    from ptychon import cli_demo
+
+    monkeypatch.setattr(cli_demo, "_POINTS", 5)
+    assert main(["demo", "made", "-q", "--backend", "numpy"]) == 0
+    result = load_result("made/ep.h5")
+    assert result.provenance["input_sha256"] == input_hash("made/scan.cxi")
+    assert result.settings["request"]["options"]["tolerance"] == 1e-4
+    assert result.settings["request"]["start"] == str(Path("made/rpie.h5").resolve())
+    Path("made").rename("moved")
+    os.chdir("moved")
+    assert main(["check", "ep.h5", "--json", "--backend", "numpy"]) in (0, 1)
+    assert json.loads(capsys.readouterr().out)["level"] == pytest.approx(1, abs=0.1)
+    assert main(["uncertainty", "rpie.h5", "--samples", "2", "-q", "--backend", "numpy"]) == 0
+    assert load_result("rpie_laplace.h5").object_std is not None
+    assert main(["reconstruct", "rpie.h5", "-n", "1", "-q", "-o", "again.h5", "--backend", "numpy"]) == 0
+    assert refused(capsys, "demo", "other", "--seed", "-1").endswith("--seed is -1; it must be at least 0")
+    assert capsys.readouterr() == ("", "")
 
 
 def test_simulate(capsys):

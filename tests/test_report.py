@@ -228,6 +228,35 @@ def test_moved_and_changed_data(folder, simulation, tmp_path):
     assert "has changed since" in write_report([tmp_path / "r.h5"]).page.read_text()
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_what_two_halves_say_of_the_bars(folder, tmp_path, right):
+    """A file of `ptychon halves`: its verdict, T and what is covered stand on the page, and among the numbers."""
+    from ptychon.uncertainty.halves import Halves
+    from ptychon.uncertainty.saved import save_halves
+
+    covered = (0.4, 0.6, 0.85, 0.92)
+    said = Halves(
+        kind="counts", mean_square=1.44, covered=covered, covered_after=(0.5, 0.69, 0.9, 0.95), mean_square_after=1.02,
+        by_period=(math.nan, 1.4 if right else 14.0, 1.5, 1.3, 1.4), independent=0.9, difference_db=20.0, chi2=(1.0, 1.1),
+        pixels=900, modes=1, free_probe=True,
+    )  # fmt: skip
+    save_halves(tmp_path / "judged.h5", folder / "scan_ep.h5", said)
+    written = write_report([tmp_path / "judged.h5"], half_split=False)
+    page = re.sub(r"data:image/png;base64,[^\"]*", "", written.page.read_text(encoding="utf-8"))
+    numbers = next(iter(json.loads(written.numbers.read_text())["results"].values()))
+    assert (written.pictures / "halves.png").stat().st_size > 10_000
+    for words in ("T = 1.44: bars times 1.20", "40% for 50%, 60% for 68%", f"above 16 px {1.4 if right else 14}", "misfit"):
+        assert words in page
+    assert page.index("Error bars against two halves of the data") < page.index("<h3>Probe</h3>")
+    told = [r for r in numbers["verdict"]["reasons"] if r["text"].startswith("The model")]
+    assert [r["level"] for r in told] == ["good" if right else "care"]
+    assert ("the model does not describe the data" in told[0]["text"]) is not right
+    assert ("Do not rely on its error bars" in told[0]["text"]) is not right
+    assert numbers["bars_by_halves"]["temperature"] == pytest.approx(1.44)
+    assert numbers["bars_by_halves"]["by_period"][0] is None
+    assert numbers["bars_by_halves"]["covered"] == list(covered)
+
+
 def test_several_results(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     result = load_result(folder / "scan_ep.h5")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -244,3 +247,100 @@ def test_bars_by_sampling(folder, capsys):
     numbers = json.loads(run(capsys, place / "scan_pie.h5", "-m", "sample", "-n", 700, "--json").out)
     assert numbers["agreement"] > 0.9
     assert "640" in fails(capsys, place / "scan_pie.h5", "-m", "sample", "-n", 30)
+
+
+@pytest.fixture(scope="module")
+def judged():
+    """What `ptychon halves` found, made up: the file is what is tested."""
+    from ptychon.uncertainty.halves import Halves
+
+    return Halves(
+        kind="positions", mean_square=1.1, covered=(0.5, 0.68, 0.9, 0.95), covered_after=(0.5, 0.68, 0.9, 0.95),
+        mean_square_after=1.0, by_period=(float("nan"), 1.0, 1.1, 1.2, 1.0), independent=0.9, difference_db=20.0,
+        chi2=(1.0, 1.0), pixels=900, modes=1, free_probe=True,
+    )  # fmt: skip
+
+
+def test_a_full_disk_is_one_sentence(folder, judged, tmp_path):
+    """Whatever byte it ends at: in the copy, or in what is added to it. Nothing half-written is left."""
+    from ptychon.uncertainty.saved import load_halves, save_halves
+
+    place, _ = folder
+    source = place / "scan_rpie.h5"
+    save_halves(tmp_path / "whole.h5", source, judged)
+    copied, whole = source.stat().st_size, (tmp_path / "whole.h5").stat().st_size
+    assert whole > copied + 2000
+    assert load_halves(tmp_path / "whole.h5").sentence() == judged.sentence()
+    pickled = tmp_path / "said.pickle"
+    pickled.write_bytes(pickle.dumps(judged))
+    code = """
+import pickle, resource, sys
+from ptychon import PtychonError
+from ptychon.uncertainty.saved import save_halves
+said = pickle.loads(open(sys.argv[3], "rb").read())
+limit = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    save_halves("out.h5", sys.argv[2], said)
+except PtychonError as error:
+    print(error)
+"""
+    (tmp_path / "there").mkdir()
+    for limit in (1000, copied // 2, copied + 100, (copied + whole) // 2, whole - 100):
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(limit), str(source), str(pickled)], cwd=tmp_path / "there", capture_output=True,
+            text=True, timeout=60, check=True,
+        )  # fmt: skip
+        assert done.stdout == "cannot write out.h5: the file would be larger than allowed\n"
+        assert done.stderr == ""
+        assert not list((tmp_path / "there").iterdir())
+
+
+def test_halves_are_refused_where_nothing_can_be_written(folder, tmp_path, capsys):
+    """Before anything is computed."""
+    place, _ = folder
+    (tmp_path / "plain").write_text("a file, not a folder")
+    for output, word in ((tmp_path / "plain" / "x.h5", "part of the path is a file"), (tmp_path / "no" / "x.h5", "not exist")):
+        assert main(["halves", str(place / "scan_rpie.h5"), "-o", str(output)]) == 2
+        said = capsys.readouterr().err
+        assert word in said
+        assert said.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["plain"]
+
+
+def test_interrupted_halves_leave_nothing(folder, tmp_path):
+    """Ctrl-C once the first half is under way: one sentence, exit code 130, no file."""
+    place, _ = folder
+    code = """
+import os, signal, sys
+from ptychon.uncertainty import halves
+joint = halves.joint
+def interrupted(*arguments, **more):
+    os.kill(os.getpid(), signal.SIGINT)
+    return joint(*arguments, **more)
+halves.joint = interrupted
+from ptychon.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+    command = ["halves", str(place / "scan_pie.h5"), "-n", "2", "--backend", "numpy", "-o", "x.h5"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 130
+    assert done.stderr.strip().splitlines()[-1] == "ptychon: stopped"
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_group_that_lacks_something_is_said(folder, judged, tmp_path):
+    import h5py
+
+    from ptychon.uncertainty.saved import load_halves, save_halves
+
+    place, _ = folder
+    save_halves(tmp_path / "torn.h5", place / "scan_rpie.h5", judged)
+    with h5py.File(tmp_path / "torn.h5", "r+") as file:
+        del file["ptychon/halves/covered"]
+    with pytest.raises(PtychonError, match="ptychon/halves lacks covered"):
+        load_halves(tmp_path / "torn.h5")

@@ -65,7 +65,7 @@ def explained(fitted: FloatArray, variance: FloatArray | None) -> FloatArray:
 
 def least_absolute(design: FloatArray, y: FloatArray) -> FloatArray:
     """What the columns say of y, with the least absolute deviations."""
-    weight = np.ones_like(y)
+    weight: FloatArray = np.ones_like(y)
     fit = np.zeros(design.shape[1])
     for _ in range(30):
         by = design * weight[:, None]
@@ -86,7 +86,7 @@ def trends_of(quantities: dict[str, FloatArray], columns: FloatArray, bad: IntAr
     inverse = np.linalg.pinv(design.T @ design)
     found = []
     for name, values in quantities.items():
-        y = values[keep]
+        y: FloatArray = values[keep]
         middle = float(np.median(y))
         scale = 1.4826 * float(np.median(np.abs(y - middle))) or float(y.std()) or 1.0
         y = np.clip(y, middle - 4 * scale, middle + 4 * scale)

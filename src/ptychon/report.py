@@ -112,6 +112,7 @@ def section(
 ) -> Section:
     """Numbers, pictures and verdict of one result."""
     from . import report_numbers as numbers
+    from .uncertainty.saved import find_halves
 
     problem, why, warning = _problem(path, result, data)
     fit: Fit | None = None
@@ -121,11 +122,17 @@ def section(
         except PtychonError as error:
             problem, why = None, str(error)
     found, why_not = _agreement(path, result, problem, why, backend, half_split, data, seed, say)
-    judged = verdict(result, fit, found)
+    halves = find_halves(path)
+    judged = verdict(result, fit, found, halves)
     made = Section(name=Path(path).stem, path=str(path), result=result, verdict=judged)
     made.numbers = numbers_of(result, fit, found, judged)
-    fill(made, fit, why, found, why_not)
+    fill(made, fit, why, found, why_not, halves)
     made.facts = facts_of(result, fit, found)
+    if halves is not None:
+        from . import cli_halves
+
+        made.numbers["bars_by_halves"] = cli_halves.numbers_of(halves)
+        made.facts += [(f"error bars by halves: {name}", text) for name, text in cli_halves.rows_of(halves)[1:]]
     if problem is not None:
         _check(made, problem, backend)
     if warning:

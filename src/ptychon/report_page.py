@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from .halves import Agreement
     from .report_numbers import Fit
+    from .uncertainty.halves import Halves
 
 _DPI = 110
 TITLES = {
@@ -29,6 +30,7 @@ TITLES = {
     "object_colours": "Object in colours",
     "object_unwrapped": "Unwrapped phase",
     "deviation": "Error bars",
+    "halves": "Error bars against two halves of the data",
     "probe": "Probe",
     "propagation": "Probe along the beam",
     "convergence": "Convergence",
@@ -82,7 +84,10 @@ class Section:
     numbers: dict[str, Any] = field(default_factory=dict)
 
 
-def fill(made: Section, fit: Fit | None, why: str, found: Agreement | None, why_not: str) -> None:
+def fill(
+    made: Section, fit: Fit | None, why: str, found: Agreement | None, why_not: str, halves: Halves | None = None
+) -> None:
+    """The panels of a section; `why` and `why_not` say why there is no fit, no resolution."""
     result = made.result
 
     def add(name: str, picture: Callable[[], Any], text: str = "", *, half: bool = False, missing: str = "") -> None:
@@ -104,6 +109,10 @@ def fill(made: Section, fit: Fit | None, why: str, found: Agreement | None, why_
     add("object_colours", lambda: draw.object_colours(result))
     add("object_unwrapped", lambda: draw.object_unwrapped(result))
     add("deviation", lambda: draw.deviation(result))
+    if halves is not None:
+        sentence = halves.sentence()
+        text = f"{sentence[0].upper()}{sentence[1:]}. T: what the variances are to be multiplied by."
+        add("halves", lambda: draw.halves(halves), text)
     add("probe", lambda: draw.probe(result))
     add("propagation", lambda: draw.propagation(result))
     add("convergence", lambda: draw.convergence(result, fit), half=True)

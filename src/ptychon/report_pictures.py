@@ -16,6 +16,8 @@ from .report_numbers import Fit, phase_error_bar, power_spectrum
 from .report_phase import level, unwrap
 from .result import Result
 from .types import FloatArray, PtychonError
+from .uncertainty.halves import PROBABILITIES, Halves
+from .uncertainty.spectrum import PERIODS
 
 #: Width of a picture over the whole page, inches.
 WIDTH = 11.0
@@ -84,6 +86,30 @@ def deviation(result: Result) -> tuple[Figure, dict[str, float]]:
     frame.show(axes[0], std, "standard deviation of the complex object", "standard deviation")
     frame.show(axes[1], np.where(lit, bars, np.nan), "standard deviation of its phase", "rad")
     return figure, {"median_std": float(np.nanmedian(std)), "median_phase_std": float(np.median(bars[lit]))}
+
+
+def halves(said: Halves) -> Figure:
+    """What the bars cover of the difference of two halves, and the temperature by periods."""
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(PROBABILITIES, said.covered, "o-", color="black", ms=5, lw=1.2, label="as they are")
+    left.plot(PROBABILITIES, said.covered_after, "s--", color="#b07800", ms=5, lw=1.2, label="times √T")
+    left.plot((0, 1), (0, 1), ":", color="0.5", label="if the bars are right")
+    left.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="stated probability", ylabel="share inside")
+    left.legend(frameon=False, fontsize=9)
+    known = [i for i, T in enumerate(said.by_period) if math.isfinite(T) and T > 0]
+    right.plot(range(len(known)), [said.by_period[i] for i in known], "ko", ms=6)
+    right.axhline(said.temperature, color="#b07800", ls="--", lw=1.2, label="all of them")
+    right.axhline(1, color="0.5", ls=":", label="if the bars are right")
+    right.set_yscale("log")
+    right.set_xticks(range(len(known)), [f"above {PERIODS[i + 1]:g}" for i in known])
+    right.set(xlim=(-0.5, max(len(known), 1) - 0.5), xlabel="period (px)", ylabel="T")
+    right.legend(frameon=False, fontsize=9)
+    for ax in (left, right):
+        ax.grid(True, color="0.92")
+    left.set_title("what the bars cover", fontsize=11)
+    right.set_title("T by periods", fontsize=11)
+    return figure
 
 
 def probe(result: Result) -> Figure:

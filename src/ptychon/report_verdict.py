@@ -11,6 +11,7 @@ import numpy as np
 from .halves import Agreement
 from .report_numbers import Fit, probe_at_rim
 from .result import Result
+from .uncertainty.halves import Halves
 
 Level = Literal["good", "care", "bad"]
 
@@ -46,7 +47,7 @@ class Verdict:
         return HEADLINES[self.level]
 
 
-def verdict(result: Result, fit: Fit | None, found: Agreement | None) -> Verdict:
+def verdict(result: Result, fit: Fit | None, found: Agreement | None, halves: Halves | None = None) -> Verdict:
     """Judge a reconstruction by what is known of it.
 
     Parameters
@@ -56,8 +57,12 @@ def verdict(result: Result, fit: Fit | None, found: Agreement | None) -> Verdict
         Without the data half of the rules are silent.
     found : Agreement or None
         Without half-scans the resolution is unknown.
+    halves : Halves, optional
+        What two halves of the data say of the error bars.
     """
     reasons = [_halves(result, found), _convergence(result), *_light(result)]
+    if halves is not None:
+        reasons.append(_bars(halves))
     if fit is not None:
         reasons += [_residual(fit), _frames(fit), _sampling(fit)]
     else:
@@ -85,6 +90,12 @@ def _halves(result: Result, found: Agreement | None) -> Reason:
     if pixels > 12:
         return Reason("care", sentence + " That is coarse for these pixels.")
     return Reason("good", sentence)
+
+
+def _bars(halves: Halves) -> Reason:
+    said = halves.sentence()
+    sentence = f"{said[0].upper()}{said[1:]}."
+    return Reason("good", sentence) if halves.describes else Reason("care", sentence + " Do not rely on its error bars.")
 
 
 def _convergence(result: Result) -> Reason:

@@ -99,6 +99,13 @@ def save_halves(path: PathLike, source: PathLike, halves: Halves) -> None:
         _write(file, "ptychon/halves", halves)
 
 
+def find_halves(path: PathLike) -> Halves | None:
+    """As `load_halves`, but None where halves were not compared."""
+    with opened(path) as file:
+        there = "ptychon/halves" in file
+    return load_halves(path) if there else None
+
+
 def load_halves(path: PathLike) -> Halves:
     """Read what `save_halves` wrote.
 
