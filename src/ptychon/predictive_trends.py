@@ -65,8 +65,8 @@ def explained(fitted: FloatArray, variance: FloatArray | None) -> FloatArray:
 
 def least_absolute(design: FloatArray, y: FloatArray) -> FloatArray:
     """What the columns say of y, with the least absolute deviations."""
-    weight: FloatArray = np.ones_like(y)
-    fit = np.zeros(design.shape[1])
+    weight = np.ones_like(y)
+    fit: FloatArray = np.zeros(design.shape[1])
     for _ in range(30):
         by = design * weight[:, None]
         fit = np.linalg.lstsq(by.T @ design, by.T @ y, rcond=None)[0]
