@@ -173,6 +173,16 @@ def test_the_same_whatever_the_threads():
     assert np.array_equal(one.object_std, two.object_std)
 
 
+def test_short_chains_still_give_all_their_batches():
+    """Trajectories longer than a batch, and more draws than trajectories."""
+    made = scanned(1, noise="poisson", mean_counts=1e5)
+    problem = Problem.from_dataset(made.dataset)
+    for seed in range(5):
+        bars = sample(problem, made.object, made.probe, free_probe=False, passes=640, draws=99, seed=seed, backend="numpy")
+        assert np.isfinite(bars.object_std).all()
+        assert 10 <= len(bars.draws) <= bars.samples
+
+
 def test_chains_that_disagree_are_told():
     rng = np.random.default_rng(0)
     means = 0.1 * normal(rng, (2, 10, 8, 8))

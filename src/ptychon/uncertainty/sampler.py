@@ -18,6 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -193,7 +194,7 @@ class Chain:
         for batch in range(1, BATCHES + 1):
             total: Any = 0.0
             members = 0
-            while done < passes - (BATCHES - batch) * rest:
+            while not members or done < passes - (BATCHES - batch) * rest:
                 here, length, _ = self._trajectory(here, step.settled)
                 done, members = done + length, members + 1
                 drawn = self.lay(self.potential.backend.to_host(self.potential.unpack(self.x)[0])).astype(np.complex128)
@@ -205,7 +206,7 @@ class Chain:
                     self.kept.append(drawn.astype(COMPLEX))
                     self.misfit = self.misfit + np.array(self.potential.misfit(self.x))
                 tell("sampling", min(done, passes), passes)
-            self.means.append(np.asarray(total / members))
+            self.means.append((total / members).astype(COMPLEX))
             self.total = self.total + total
             self.count += members
         return self
@@ -306,7 +307,8 @@ def _posterior(
     offset = _aligner(mean.astype(COMPLEX), lit, free)(given.astype(COMPLEX)) - mean
     surprise, expected = np.sum([chain.misfit for chain in chains], axis=0)
     valid = float(problem.mask.sum()) * (len(problem) // len(problem.mask))
-    kept = np.array([x for pair in zip(*(chain.kept for chain in chains), strict=True) for x in pair][:draws])
+    in_turn = zip_longest(*(chain.kept for chain in chains))
+    kept = np.array([x for drawn in in_turn for x in drawn if x is not None][:draws])
     made = bars(along, power - along, mean)
     return Posterior(
         method="sample",
