@@ -164,7 +164,7 @@ class Checkpointer:
         names = sorted({name for _, extra in self.rows for name in extra})
         return Checkpoint(
             engine=engine.name,
-            options=asdict(engine),  # type: ignore[call-overload]
+            options=asdict(engine),
             state={item.name: _on_host(getattr(state, item.name)) for item in fields(state)},
             errors=np.array([error for error, _ in self.rows], np.float32),
             history={n: np.array([extra.get(n, math.nan) for _, extra in self.rows], np.float32) for n in names},

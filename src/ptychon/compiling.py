@@ -73,7 +73,7 @@ def warm_up(
     probe = np.ones((modes, p, q), np.complex64)
     # everything an engine does only later, it must do at once here
     late = {name: 0 for name in ("probe_start", "prior_start", "noise_start") if hasattr(engine, name)}
-    eager: Engine = replace(engine, **late)  # type: ignore[type-var]
+    eager: Engine = replace(engine, **late)
 
     def announce() -> None:
         if say is not None:

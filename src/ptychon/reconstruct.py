@@ -201,7 +201,7 @@ def reconstruct(
     if not isinstance(engine, str) and options:
         raise PtychonError(f"options {', '.join(options)} were given beside a ready engine; set them on the engine")
     if getattr(chosen, "cool_from", None) == -1:
-        chosen = replace(chosen, cool_from=-(-2 * epochs // 3))  # type: ignore[type-var]
+        chosen = replace(chosen, cool_from=-(-2 * epochs // 3))
     ctx = Context(get_backend(backend))
     problem = Problem.from_dataset(data, subpixel=subpixel) if isinstance(data, Dataset) else data
     first_object, first_probe = _first_guess(data, problem, chosen, ctx, object, probe, start)
@@ -345,7 +345,7 @@ def _still(rows: list[tuple[float, dict[str, float]]], tolerance: float | None) 
 
 
 def _options(engine: Engine) -> dict[str, Any]:
-    return asdict(engine)  # type: ignore[call-overload, no-any-return]
+    return asdict(engine)
 
 
 def _difference(old: Engine, new: Engine) -> str:

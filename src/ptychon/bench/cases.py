@@ -83,7 +83,7 @@ def engine_named(name: str, **options: Any) -> Engine:
     """One of `ENGINES`, with more options if there are any."""
     registered, settings = ENGINES[name]
     engine = make_engine(registered, **(settings | options))
-    return replace(engine, probe_start=0) if hasattr(engine, "probe_start") else engine  # type: ignore[type-var]
+    return replace(engine, probe_start=0) if hasattr(engine, "probe_start") else engine
 
 
 def spiral(

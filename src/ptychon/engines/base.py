@@ -63,6 +63,7 @@ class Report:
 class Engine(Protocol):
     """A reconstruction algorithm. Instances are frozen dataclasses whose fields are the options a user may set."""
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]
     name: ClassVar[str]
     moves_probe: ClassVar[bool]
     schedule: ClassVar[str]
