@@ -344,3 +344,23 @@ def test_a_group_that_lacks_something_is_said(folder, judged, tmp_path):
         del file["ptychon/halves/covered"]
     with pytest.raises(PtychonError, match="ptychon/halves lacks covered"):
         load_halves(tmp_path / "torn.h5")
+
+
+def test_a_reconstruction_with_bars_of_its_own(folder, capsys, monkeypatch, tmp_path):
+    """`--bars laplace` is the reconstruction, then `ptychon uncertainty`; a settings file may ask for it too."""
+    place, _ = folder
+    monkeypatch.chdir(tmp_path)
+    way = ["-e", "rpie", "-n", "60", "--backend", "numpy", "--no-half-split"]
+    assert main(["reconstruct", str(place / "scan.cxi"), *way, "--bars", "laplace", "--report", "-o", "with.h5"]) == 0
+    assert "error bar" in capsys.readouterr().out
+    old, new = load_result(place / "scan_rpie.h5"), load_result("with.h5")
+    assert np.array_equal(new.object, old.object)
+    run(capsys, place / "scan_rpie.h5", "-o", tmp_path / "later.h5", "--backend", "numpy")
+    np.testing.assert_allclose(new.object_std, load_result("later.h5").object_std, rtol=1e-5)
+    assert load_posterior("with.h5").method == "laplace"
+    assert "error bar" in next(tmp_path.glob("**/*.html")).read_text("utf-8").lower()
+    # what it was asked for goes with it
+    assert main(["reconstruct", "with.h5", "-o", "again.h5", "-q"]) == 0
+    assert np.array_equal(load_result("again.h5").object_std, new.object_std)
+    assert main(["reconstruct", str(place / "scan.cxi"), "--bars", "magic"]) == 2
+    assert "unknown method of error bars 'magic'" in capsys.readouterr().err

@@ -21,6 +21,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--checkpoint-every", type=int, metavar="PASSES", help="Leave a checkpoint beside the result now and then."
         ),
+        click.option("--bars", metavar="METHOD", help="Error bars too: laplace, ep, ... (see ptychon uncertainty --help)."),
         click.option("--report/--no-report", default=None, help="Write a report as well (see ptychon report --help)."),
         click.option(
             "--half-split/--no-half-split", default=None, help="Two half-scans for the report's resolution (default)."
@@ -57,6 +58,7 @@ Tune, then go on with error bars from Ptycho-EP:
 \b
 A long run; the settings in a file; the same again:
   ptychon reconstruct scan.cxi --epochs 2000 --checkpoint-every 100
+  ptychon reconstruct scan.cxi --bars laplace --report
   ptychon reconstruct settings.yaml
   ptychon reconstruct scan_rpie.h5
 

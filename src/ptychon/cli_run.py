@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli_results import check_places, refuse_same, show_rows
+from .cli_results import Bar, check_places, refuse_same, show_rows
 from .types import PtychonError
 
 if TYPE_CHECKING:
@@ -127,11 +127,14 @@ def execute(
         )
     result = with_origin(result, settings, request, data, given)
     save_result(places.result, result)
+    bars = None
+    if settings.bars is not None and not interrupt.pressed:
+        result, bars = _with_bars(settings, places, voice, chosen, data, result)
 
     from .plot import picture as draw
 
     draw(result, places.picture)
-    numbers = summary(result, places) | {"stopped": interrupt.pressed, "checkpoint": None}
+    numbers = summary(result, places) | {"stopped": interrupt.pressed, "checkpoint": None, "bars": bars}
     if keeper.written is not None:
         numbers["checkpoint"] = str(places.checkpoint)
     if settings.report and not interrupt.pressed:
@@ -148,6 +151,25 @@ def execute(
         done = f"stopped after pass {result.epochs} of {result.epochs - len(keeper.rows) + settings.epochs}"
         click.echo(f"ptychon: {done}; go on with: ptychon resume {places.checkpoint}", err=True)
     return 130 if interrupt.pressed else 0
+
+
+def _with_bars(
+    settings: Settings, places: Places, voice: Voice, backend: Any, data: Dataset, result: Result
+) -> tuple[Result, dict[str, Any]]:
+    """The result with error bars, in the place of the one without; and their table."""
+    from .cli_uncertainty import numbers_of, with_bars
+    from .engines import make
+    from .settings import on_grid
+    from .uncertainty.saved import save_posterior
+
+    free = make(result.engine, **result.options).moves_probe
+    options = {"backend": backend, "seed": settings.seed}
+    with Bar(voice.quiet or voice.as_json) as tell:
+        whole, posterior = with_bars(
+            on_grid(data, result), result, str(settings.bars), free, options, tell, places.result, name=places.result.name
+        )
+    save_posterior(places.result, whole, posterior)
+    return replace(whole, object=posterior.object, object_std=posterior.object_std), numbers_of(posterior, result)
 
 
 def oriented(settings: Settings, data: Dataset, backend: Any, voice: Voice) -> tuple[Settings, Dataset]:
@@ -248,6 +270,7 @@ def show_summary(numbers: dict[str, Any]) -> None:
     def error(value: float | None) -> str:
         return "not measured" if value is None else f"{value:.4f}"
 
+    bars = numbers["bars"]
     height, width = numbers["object_shape"]
     scale = "" if numbers["pixel_size"] is None else f", pixel {pretty(numbers['pixel_size'][1], 'length')}"
     compiling = f" and {numbers['compile_seconds']:.1f} s compiling" if numbers["compile_seconds"] >= 0.05 else ""
@@ -258,6 +281,7 @@ def show_summary(numbers: dict[str, Any]) -> None:
         ("oriented", numbers["orientation"]),
         ("R in pass", error(numbers["error_in_pass"])),
         ("R final", error(numbers["error_final"])),
+        ("error bar", None if bars is None else f"{bars['object_std']:.4g} (median of the lit pixels, {bars['method']})"),
         *((name, numbers.get(name)) for name in ("result", "picture", "report", "checkpoint")),
     ]
     show_rows(rows)

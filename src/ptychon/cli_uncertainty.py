@@ -93,22 +93,59 @@ def uncertainty(
     from .uncertainty.saved import save_posterior
 
     with Bar(quiet or as_json) as tell:
-        whole, posterior = _METHODS[method](problem, found, free, options, tell, place)
-    if not refine and method == "laplace":
-        posterior = posterior.about(found.object, found.probe)
-    elif method == "laplace":
-        whole = _refined(problem, whole, posterior)
-    how = {"method": method, "free_probe": free, "refine": refine, "of": Path(result).name}
-    # a run of its own knows nothing of the file that the scan is in
-    settings = dict(found.settings) | dict(whole.settings) | {"uncertainty": how}
-    provenance = dict(found.provenance) | dict(whole.provenance)
-    save_posterior(place, replace(whole, settings=settings, provenance=provenance), posterior)
+        whole, posterior = with_bars(problem, found, method, free, options, tell, place, refine=refine, name=Path(result).name)
+    save_posterior(place, whole, posterior)
     numbers = numbers_of(posterior, found) | {"result": str(place)}
     if as_json:
         click.echo(json.dumps(numbers))
     elif not quiet:
         show(numbers)
     return 0
+
+
+def with_bars(
+    problem: Problem,
+    found: Result,
+    method: str,
+    free: bool,
+    options: dict[str, Any],
+    tell: Any,
+    place: Path,
+    *,
+    refine: bool = False,
+    name: str = "",
+) -> tuple[Result, Posterior]:
+    """A result with the error bars of a method, and what is known of them.
+
+    Parameters
+    ----------
+    problem : Problem
+        Its data.
+    found : Result
+    method : {"laplace", "bootstrap", "ep", "sample"}
+    free : bool
+        Whether the probe was learned.
+    options : dict
+        Those of the command that are not named here; what is missing takes its default.
+    tell : callable
+    place : Path
+        Where the result goes: the bootstrap keeps what it has beside it.
+    refine : bool
+        Write the optimum (laplace).
+    name : str
+        Of the file that the result was in, if it was in one.
+    """
+    given = uncertainty.make_context("uncertainty", ["RESULT"]).params | options
+    whole, posterior = _METHODS[method](problem, found, free, given, tell, place)
+    if not refine and method == "laplace":
+        posterior = posterior.about(found.object, found.probe)
+    elif method == "laplace":
+        whole = _refined(problem, whole, posterior)
+    how = {"method": method, "free_probe": free, "refine": refine, "of": name}
+    # a run of its own knows nothing of the file that the scan is in
+    settings = dict(found.settings) | dict(whole.settings) | {"uncertainty": how}
+    provenance = dict(found.provenance) | dict(whole.provenance)
+    return replace(whole, settings=settings, provenance=provenance), posterior
 
 
 def _laplace(problem: Problem, found: Result, free: bool, options: dict[str, Any], tell: Any, place: Path) -> Any:

@@ -63,6 +63,8 @@ class Settings(BaseModel):
     checkpoint_every : int, optional
         Passes.
     report, half_split : bool
+    bars : str, optional
+        Method of `ptychon uncertainty` that gives the result its error bars.
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
@@ -83,6 +85,7 @@ class Settings(BaseModel):
     checkpoint_every: Annotated[int, Field(ge=1)] | None = None
     report: bool = False
     half_split: bool = True
+    bars: str | None = None
 
     @field_validator("engine")
     @classmethod
@@ -101,6 +104,17 @@ class Settings(BaseModel):
         known = ("auto", "numpy", "cupy", "reference")
         if value not in known:
             raise PydanticCustomError("backend", "{text}", {"text": f"unknown backend {value!r}; {nearest(value, known)}"})
+        return value
+
+    @field_validator("bars")
+    @classmethod
+    def _known_bars(cls, value: str | None) -> str | None:
+        from .cli_uncertainty import METHODS
+        from .engines import nearest
+
+        if value is not None and value not in METHODS:
+            text = f"unknown method of error bars {value!r}; {nearest(value, METHODS)}"
+            raise PydanticCustomError("bars", "{text}", {"text": text})
         return value
 
     @field_validator("options")
