@@ -178,7 +178,7 @@ def likelihood(x: FloatArray, y: BoolArray, middles: FloatArray, width: float) -
 def draw(table: Sequence[Row], fits: Sequence[Row]) -> Any:
     """A column a dose: success above, error below; lines at the transitions."""
     doses = list(dict.fromkeys(row["counts"] for row in table))
-    picture = common.figure(4 * len(doses) + 1, 7)
+    picture = common.figure(max(7, 4 * len(doses) + 1), 7)
     panels = picture.subplots(2, len(doses), sharex=True, sharey="row", squeeze=False)
     for (above, below), dose in zip(panels.T, doses, strict=True):
         for name, colour in zip(METHODS, common.COLOURS, strict=False):
