@@ -16,7 +16,7 @@ from _problems import forward64, frame_shift, make_case, shift64, window
 from ptychon import Problem, PtychonError, PtychonWarning, metrics, phantoms, probes, scan
 from ptychon.backends import get_backend
 from ptychon.engines import Context, make, registry
-from ptychon.engines.base import Report
+from ptychon.engines.base import Remedy, Report
 from ptychon.metrics import pmse, residual, sampling_ratio
 from ptychon.reconstruct import Progress, _run, iterate, reconstruct
 from ptychon.schedule import Schedule
@@ -255,8 +255,8 @@ class Clumsy:
         state.epoch += 1
         return state, Report(np.float64(1.0), {"skipped": 0.0 if self.attempt >= self.good else 0.9})
 
-    def remedy(self, extra):
-        return replace(self, attempt=self.attempt + 1) if extra["skipped"] > 0.5 else None
+    def remedy(self, extra, epoch):
+        return Remedy(replace(self, attempt=self.attempt + 1), "is clumsy") if extra["skipped"] > 0.5 else None
 
 
 @pytest.mark.parametrize(("good", "warned"), [(0, 0), (1, 1), (2, 2), (3, 2)])
@@ -271,7 +271,7 @@ def test_failed_runs_start_again_twice(good, warned):
             assert len(rows) == 4
             assert engine.attempt == good
         else:
-            with pytest.raises(PtychonError, match="'clumsy' failed 3 times"):
+            with pytest.raises(PtychonError, match=r"'clumsy' failed 3 times \(the last one is clumsy\)"):
                 call()
     messages = [str(w.message) for w in caught if issubclass(w.category, PtychonWarning)]
     assert len(messages) == warned

@@ -290,6 +290,7 @@ def _run(
 ) -> tuple[list[tuple[float, dict[str, float]]], State, float, Engine]:
     """The passes, with the stop rule and restarts: history, last state, seconds, and the engine that made it."""
     began = time.perf_counter()
+    because = ""
     try:
         for attempt in range(MAX_RESTARTS + 1):
             rows: list[tuple[float, dict[str, float]]] = []
@@ -303,22 +304,20 @@ def _run(
                 rows.append((progress.error, progress.extra))
                 seen = replace(progress, epoch=before + progress.epoch, epochs=before + epochs)
                 asked = [bool(callback(seen)) for callback in callbacks]
-                remedy = getattr(engine, "remedy", lambda extra: None)(progress.extra)
+                remedy = getattr(engine, "remedy", lambda extra, epoch: None)(progress.extra, len(rows))
                 if remedy is not None or any(asked) or _still(rows, tolerance) >= STILL_PASSES or len(rows) >= epochs:
                     break
             if remedy is None:
                 earlier = resume.seconds if resume is not None and attempt == 0 else 0.0
                 return rows, progress.state, earlier + time.perf_counter() - began, engine
+            because = remedy.because
             if attempt < MAX_RESTARTS:
-                warnings.warn(
-                    f"pass {len(rows)} of engine {engine.name!r} learned nothing from most frames; starting again with "
-                    f"{_difference(engine, remedy)}",
-                    PtychonWarning,
-                    stacklevel=4,
-                )
-                engine = remedy
+                changed = _difference(engine, remedy.engine)
+                text = f"pass {len(rows)} of engine {engine.name!r} {because}; starting again with {changed}"
+                warnings.warn(text, PtychonWarning, stacklevel=4)
+                engine = remedy.engine
         raise FailedError(
-            f"engine {engine.name!r} failed {MAX_RESTARTS + 1} times (most frames taught it nothing); start it from the "
+            f"engine {engine.name!r} failed {MAX_RESTARTS + 1} times (the last one {because}); start it from the "
             f"result of another engine, or give a better probe"
         )
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from ..backends.base import Backend
 from ..distributed.comm import Comm, Serial
@@ -58,6 +58,13 @@ class Report:
 
     misfit: Array | None
     extra: dict[str, Array] = field(default_factory=dict)
+
+
+class Remedy(NamedTuple):
+    """What an engine proposes after a pass that shows that the run will fail: a safer engine, and what is wrong."""
+
+    engine: Any
+    because: str
 
 
 class Engine(Protocol):
