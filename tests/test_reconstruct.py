@@ -15,6 +15,7 @@ import pytest
 from _problems import forward64, frame_shift, make_case, shift64, window
 from ptychon import Problem, PtychonError, PtychonWarning, metrics, phantoms, probes, scan
 from ptychon.backends import get_backend
+from ptychon.callbacks import Interrupt
 from ptychon.engines import Context, make, registry
 from ptychon.engines.base import Remedy, Report
 from ptychon.metrics import pmse, residual, sampling_ratio
@@ -151,6 +152,28 @@ def test_ep_with_a_known_probe_begins_with_pie():
     few, even = problem.select(np.array([0, len(problem) - 1])), np.ones_like(star().probe)
     assert sampling_ratio(few, even) < 2.7
     assert warm_start(few, engine, even) is None
+
+
+def test_ctrl_c_ends_the_first_guess_too(monkeypatch):
+    """And it is said that it is a poor one."""
+    seen = []
+
+    def pressed(self, progress):
+        seen.append(progress.engine.name)
+        self.pressed = len(seen) > 2
+        return self.pressed
+
+    monkeypatch.setattr(Interrupt, "__call__", pressed)
+    with pytest.warns(PtychonWarning, match="stopped after 3 of the passes that make the first guess"):
+        r = run("ep", 9, callbacks=[Interrupt()])
+    assert seen == ["dm"] * 3 + ["ep"]
+    assert r.epochs == 1
+    assert r.settings["warm_start"] == 3
+
+
+def test_passes_of_a_first_guess_cannot_be_negative():
+    with pytest.raises(PtychonError, match="warm_start is -3; it must be 0 or more"):
+        run("ep", 3, warm_start=-3)
 
 
 def test_the_difference_map_has_settled_when_its_residual_stays():

@@ -364,3 +364,23 @@ def test_a_reconstruction_with_bars_of_its_own(folder, capsys, monkeypatch, tmp_
     assert np.array_equal(load_result("again.h5").object_std, new.object_std)
     assert main(["reconstruct", str(place / "scan.cxi"), "--bars", "magic"]) == 2
     assert "unknown method of error bars 'magic'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("error", "code"), [(PtychonError("too dark"), 2), (KeyboardInterrupt(), 130)])
+def test_what_was_found_stays_where_its_bars_fail(folder, capsys, monkeypatch, tmp_path, error, code):
+    """With its picture, and the command that makes up for it."""
+    import ptychon.cli_uncertainty as commands
+
+    def fail(*_, **__):
+        raise error
+
+    place, _ = folder
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(commands, "with_bars", fail)
+    way = ["-e", "rpie", "-n", "60", "--backend", "numpy", "-q", "-o", "kept.h5", "--bars", "laplace"]
+    assert main(["reconstruct", str(place / "scan.cxi"), *way]) == code
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "the result without them is in kept.h5; for bars: ptychon uncertainty kept.h5 -m laplace" in said
+    assert (tmp_path / "kept.png").exists()
+    assert np.array_equal(load_result("kept.h5").object, load_result(place / "scan_rpie.h5").object)

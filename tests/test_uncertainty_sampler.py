@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +20,7 @@ from ptychon.uncertainty import laplace, sample
 from ptychon.uncertainty.curvature import Curvature
 from ptychon.uncertainty.noise import Noise
 from ptychon.uncertainty.potential import Potential
-from ptychon.uncertainty.sampler import _agreement, sentence
+from ptychon.uncertainty.sampler import Chain, _agreement, sentence
 
 KINDS = (
     {},
@@ -213,3 +214,59 @@ def test_what_it_refuses(wrong, says):
     with pytest.raises(PtychonError, match="do not belong"):
         sample(problem, made.object[:-1], made.probe, backend="numpy")
     assert illuminated(problem, made.probe).any()
+
+
+def test_draws_keep_the_power_of_the_probe():
+    """A factor that lays each noisy draw on the start by least squares would shrink the mean, and not its probe."""
+    made = scanned(3, noise="poisson", mean_counts=30 * 256, step=3.0)
+    problem = Problem.from_dataset(made.dataset)
+    bars = sample(problem, made.object, made.probe, object_variance=1.0, passes=1500, backend="numpy")
+    inside = bars.region
+    power = [float(np.mean(np.abs(x[inside]) ** 2)) for x in (made.object, *(bars.object + bars.draws))]
+    assert np.mean(power[1:]) == pytest.approx(power[0], rel=0.07)
+    known = sample(problem, made.object, made.probe, free_probe=False, object_variance=1.0, passes=1500, backend="numpy")
+    assert np.linalg.norm(bars.object[inside]) == pytest.approx(np.linalg.norm(known.object[inside]), rel=0.02)
+
+
+def test_an_error_ends_all_chains():
+    """Chains side by side stop with the one that fails, or with Ctrl-C, instead of being waited for."""
+    made = scanned(1, noise="poisson", mean_counts=1e5)
+    problem, calls = Problem.from_dataset(made.dataset), []
+
+    def tell(what, done, total):
+        calls.append(done)
+        raise KeyboardInterrupt
+
+    backend, began = get_backend("numpy", threads=2), time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        sample(problem, made.object, made.probe, free_probe=False, passes=200_000, backend=backend, tell=tell)
+    assert len(calls) == 1
+    assert time.perf_counter() - began < 20
+
+
+@pytest.mark.parametrize("noise", [Noise("amplitude", 0.25), Noise("poisson")])
+@pytest.mark.parametrize("backend", ["numpy", "reference"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_step_that_overflows_is_not_accepted(noise, backend):
+    case, chosen = make_case(), get_backend(backend)
+    probe = case.probe.astype(np.complex64)
+    potential = Potential(counted(case).to(chosen), probe, noise, chosen, False, 0.7)
+    x = vector(case, False)
+    chain = Chain(potential, np.ones(x.size, np.float32), x, np.random.default_rng(0), lambda x, p: x, 1)
+    here = potential(x)
+    for e in (1e8, 1e20, 1e38):
+        there, _, chance = chain._trajectory(here, e)
+        assert chance == 0
+        assert there is here
+        assert chain.x is x
+
+
+def test_agreement_of_chains_is_that_of_its_definition():
+    """R^2 = (W + B)/W of half chains, W the variance within one of them."""
+    rng = np.random.default_rng(0)
+    centres = normal(rng, (2, 2, 1, 16, 16))
+    means = np.broadcast_to(centres, (2, 2, 5, 16, 16)).reshape(2, 10, 16, 16)
+    halves = centres.reshape(4, 16, 16)
+    whole = 2.0 + np.var(halves, axis=0)  # of draws with the variance 2 about the mean of their half chain
+    ratio, _ = _agreement(means, whole)
+    np.testing.assert_allclose(ratio, np.sqrt(1 + np.var(halves, axis=0, ddof=1) / 2.0))

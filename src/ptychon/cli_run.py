@@ -127,12 +127,19 @@ def execute(
         )
     result = with_origin(result, settings, request, data, given)
     save_result(places.result, result)
-    bars = None
-    if settings.bars is not None and not interrupt.pressed:
-        result, bars = _with_bars(settings, places, voice, chosen, data, result)
-
     from .plot import picture as draw
 
+    bars = None
+    if settings.bars is not None and not interrupt.pressed:
+        try:
+            result, bars = _with_bars(settings, places, voice, chosen, data, result)
+        except (KeyboardInterrupt, PtychonError) as error:
+            draw(result, places.picture)
+            left = f"the result without them is in {places.result}; for bars: ptychon uncertainty {places.result}"
+            if isinstance(error, PtychonError):
+                raise PtychonError(f"error bars: {error}; {left} -m {settings.bars}") from error
+            click.echo(f"ptychon: stopped while error bars were made; {left} -m {settings.bars}", err=True)
+            return 130
     draw(result, places.picture)
     numbers = summary(result, places) | {"stopped": interrupt.pressed, "checkpoint": None, "bars": bars}
     if keeper.written is not None:

@@ -213,9 +213,10 @@ def reconstruct(
         tell(memory.line())
     compile_seconds, guess = warm_up(problem, chosen, ctx, len(first_probe), schedule, say), None
     way: dict[str, Any] = {"object": first_object, "probe": first_probe, "backend": ctx.backend, "seed": seed, "say": say}
+    light = np.linalg.norm(first_probe)
     before_it = start_of(problem, chosen, first_probe, warm_start, given=start is not None or object is not None)
     if before_it is not None and resume is None:
-        guess = before_it.run(problem, **way)
+        guess = before_it.run(problem, callbacks, **way)
         first_object, first_probe = guess.object, guess.probe
     before = start.epochs if start is not None else 0
     if resume is not None and (resume.engine != chosen.name or len(resume.errors) >= epochs):
@@ -229,7 +230,7 @@ def reconstruct(
             if object is not None or start is not None or chosen.moves_probe:
                 raise
             warnings.warn(f"{error}; beginning with {AGAIN_PASSES} passes of PIE", PtychonWarning, stacklevel=2)
-            guess = WarmStart("pie", AGAIN_PASSES).run(problem, **way)
+            guess = WarmStart("pie", AGAIN_PASSES).run(problem, callbacks, **way)
             rows, state, seconds, chosen = _run(problem, chosen, guess.object, first_probe, *rest)
     except MemoryError as error:  # CuPy's own is a MemoryError too
         raise PtychonError(
@@ -246,7 +247,7 @@ def reconstruct(
         )
     if chosen.moves_probe and chosen.name not in ("ep", "posterior"):
         # the data do not hold the scale between the two, and noise lets it drift: the probe keeps the power it began with
-        factor = np.float32(np.linalg.norm(first_probe) / np.linalg.norm(found_probe))
+        factor = np.float32(light / np.linalg.norm(found_probe))
         found_object, found_probe = found_object / factor, found_probe * factor
     earlier = start.errors if start is not None else np.zeros(0, np.float32)
     history = start.history if start is not None else {}

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .callbacks import Interrupt
 from .engines import Engine
 from .engines.ptycho_ep import NEAR_LIMIT
 from .metrics import sampling_ratio
@@ -23,7 +25,7 @@ from .result import Result
 from .types import ComplexArray, PtychonError, PtychonWarning
 
 if TYPE_CHECKING:
-    from .reconstruct import Progress
+    from .reconstruct import Callback, Progress
 
 #: Passes with the probe unknown, at most, and with it known.
 UNKNOWN_PASSES, KNOWN_PASSES = 60, 20
@@ -49,25 +51,32 @@ class WarmStart:
     epochs: int
     settle: bool = False
 
-    def run(self, problem: Problem, **way: Any) -> Result:
+    def run(self, problem: Problem, callbacks: Sequence[Callback] = (), **way: Any) -> Result:
         """The first guess of object and probe. Where the difference map runs away, rPIE makes it.
 
         Parameters
         ----------
         problem : Problem
+        callbacks : sequence of callables
+            Of the run. Only Ctrl-C is listened to: an `Interrupt` among them ends these passes too.
         **way
             Of `reconstruct`: first object and probe, backend, seed, say.
         """
         from .reconstruct import reconstruct
 
-        callbacks = [Settled()] if self.settle else []
+        interrupts = [callback for callback in callbacks if isinstance(callback, Interrupt)]
+        watching: list[Callback] = [*interrupts, *([Settled()] if self.settle else [])]
         try:
-            return reconstruct(problem, self.engine, epochs=self.epochs, callbacks=callbacks, **way)
+            found = reconstruct(problem, self.engine, epochs=self.epochs, callbacks=watching, **way)
         except PtychonError as error:
             if self.engine != "dm":
                 raise
             warnings.warn(f"{error}: beginning with rPIE instead", PtychonWarning, stacklevel=3)
-        return reconstruct(problem, "rpie", epochs=self.epochs, **way)
+            found = reconstruct(problem, "rpie", epochs=self.epochs, callbacks=interrupts, **way)
+        if any(interrupt.pressed for interrupt in interrupts):
+            done = f"stopped after {found.epochs} of the passes that make the first guess"
+            warnings.warn(f"{done}: begin again rather than go on from it", PtychonWarning, stacklevel=3)
+        return found
 
 
 class Settled:
@@ -98,7 +107,14 @@ def warm_start(
         Passes that somebody wants; 0 for none.
     given : bool
         Whether an object to start from was given.
+
+    Raises
+    ------
+    PtychonError
+        For a negative number of passes.
     """
+    if asked is not None and asked < 0:
+        raise PtychonError(f"warm_start is {asked}; it must be 0 or more passes")
     if asked == 0 or (asked is None and (engine.name != "ep" or given)):
         return None
     if engine.moves_probe:

@@ -111,7 +111,7 @@ def bootstrap(
     if start == "solution":
         run |= {"object": result.object, "probe": result.probe}
     else:
-        run |= {"probe": probe if engine.moves_probe else result.probe}
+        run |= {"probe": probe if engine.moves_probe else result.probe, "warm_start": result.settings.get("warm_start") or None}
     mark = _fingerprint(problem, result, start, probe, run["epochs"], seed, model)
     done = _stored(store, mark)[:replicates]
     for number in range(len(done), replicates):

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from copy import copy
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,7 @@ AGREE = 1.1
 MAX_SHIFT = 2
 
 Tell = Callable[[str, int, int], None]
+Lay = Callable[[ComplexArray, ComplexArray], ComplexArray]
 
 
 def sample(
@@ -122,26 +124,43 @@ def sample(
     potential = Potential(local, P, model, chosen, free_probe, S)
     mass = Curvature(local, O, P, model, chosen, free_probe, potential.prior).diagonal
 
+    stop = Event()
+
     def one(number: int) -> Chain:
-        way = _aligner(np.asarray(object, COMPLEX), lit, free_probe)
+        way = _aligner(np.asarray(object, COMPLEX), probe, lit, free_probe)
         begun = O.reshape(-1) if not free_probe else chosen.xp.concatenate([O.reshape(-1), P.reshape(-1)])
         kept = -(-draws // chains)
-        chain = Chain(copy(potential), mass, begun, np.random.default_rng([seed, number]), way, kept, learned)
+        chain = Chain(copy(potential), mass, begun, np.random.default_rng([seed, number]), way, kept, learned, stop)
         return chain.run(passes, tell if number == 0 else lambda what, done, total: None)
 
     if chosen.name == "numpy" and chosen.threads > 1:
         with ThreadPoolExecutor(min(chains, chosen.threads)) as pool:
-            found = list(pool.map(one, range(chains)))
+            jobs = [pool.submit(one, number) for number in range(chains)]
+            try:
+                for job in wait(jobs, return_when=FIRST_EXCEPTION).done:
+                    job.result()
+            finally:
+                stop.set()  # an error or Ctrl-C ends the other chains too, which the pool would wait for
+        found = [job.result() for job in jobs]
     else:
         found = [one(number) for number in range(chains)]
     return _posterior(problem, np.asarray(object, np.complex128), probe, found, lit, free_probe, S, learned, draws)
 
 
-def _aligner(reference: ComplexArray, lit: BoolArray, free: bool) -> Callable[[ComplexArray], ComplexArray]:
-    """What lays a draw on the start, as far as the data cannot tell."""
+def _aligner(reference: ComplexArray, probe: ComplexArray, lit: BoolArray, free: bool) -> Lay:
+    """What lays a draw (object and probe) on the start, as far as the data cannot tell.
+
+    The probe gets the power of the first one: a factor fitted to the object would shrink a noisy draw, and its bars.
+    """
     if not free:
-        return lambda x: phase_align(x, reference, lit)
-    return lambda x: align(x, reference, region=lit, max_shift=MAX_SHIFT, subpixel=True).estimate
+        return lambda x, _: phase_align(x, reference, lit)
+    size = float(np.linalg.norm(probe))
+
+    def lay(x: ComplexArray, drawn: ComplexArray) -> ComplexArray:
+        laid = align(x, reference, region=lit, max_shift=MAX_SHIFT, scale=False, subpixel=True).estimate
+        return np.asarray(laid * (float(np.linalg.norm(drawn)) / size))
+
+    return lay
 
 
 @dataclass
@@ -157,20 +176,23 @@ class Chain:
         The start.
     rng : numpy.random.Generator
     lay : callable
-        Aligns an object (H, W).
+        Aligns an object (H, W), given the probe (K, P, Q) that was drawn with it.
     keep : int
         Draws that are kept.
     learn : bool
         Draw the noise variance too.
+    stop : threading.Event
+        Once set, the chain ends with an error.
     """
 
     potential: Potential
     mass: Array
     x: Array
     rng: np.random.Generator
-    lay: Callable[[ComplexArray], ComplexArray]
+    lay: Lay
     keep: int
     learn: bool = False
+    stop: Event = field(default_factory=Event)
     accepted: int = 0
     means: list[ComplexArray] = field(default_factory=list)
     total: Any = 0.0
@@ -197,7 +219,7 @@ class Chain:
             while not members or done < passes - (BATCHES - batch) * rest:
                 here, length, _ = self._trajectory(here, step.settled)
                 done, members = done + length, members + 1
-                drawn = self.lay(self.potential.backend.to_host(self.potential.unpack(self.x)[0])).astype(np.complex128)
+                drawn = self.lay(*map(self.potential.backend.to_host, self.potential.unpack(self.x))).astype(np.complex128)
                 total = total + drawn
                 self.power = self.power + np.abs(drawn) ** 2
                 self.square = self.square + drawn**2
@@ -220,6 +242,8 @@ class Chain:
         x, (U, force) = self.x, here
         before = U + self._kinetic(p)
         for _ in range(length):
+            if self.stop.is_set():
+                raise PtychonError("the chain was stopped")
             p = p - np.float32(0.5 * e) * force
             x = x + np.float32(e) * (p / self.mass)
             new, force = self.potential(x)
@@ -270,7 +294,7 @@ def _agreement(means: FloatArray | ComplexArray, variance: FloatArray) -> tuple[
     halves = np.stack([means[:, : BATCHES // 2].mean(axis=1), means[:, BATCHES // 2 :].mean(axis=1)])
     halves = halves.reshape(-1, *variance.shape)
     between = (np.abs(halves - halves.mean(axis=0)) ** 2).sum(axis=0) / (len(halves) - 1)
-    within = np.maximum(variance - between, 1e-3 * variance)
+    within = np.maximum(variance - between * (1 - 1 / len(halves)), 1e-3 * variance)
     batches = means.reshape(-1, *variance.shape)
     scatter = (np.abs(batches - batches.mean(axis=0)) ** 2).sum(axis=0) / (len(batches) - 1)
     return np.sqrt(1 + between / within), len(batches) * variance / np.maximum(scatter, 1e-30)
@@ -304,7 +328,7 @@ def _posterior(
     noise = replace(chains[0].potential.noise, variance=v)
     touched = illumination(problem, probe) > 0
     gauge = gauge_of(problem, mean, probe, free, lit, touched)
-    offset = _aligner(mean.astype(COMPLEX), lit, free)(given.astype(COMPLEX)) - mean
+    offset = _aligner(mean.astype(COMPLEX), probe, lit, free)(given.astype(COMPLEX), probe) - mean
     surprise, expected = np.sum([chain.misfit for chain in chains], axis=0)
     valid = float(problem.mask.sum()) * (len(problem) // len(problem.mask))
     in_turn = zip_longest(*(chain.kept for chain in chains))
