@@ -129,22 +129,21 @@ def execute(
     save_result(places.result, result)
     from .plot import picture as draw
 
-    bars = None
+    bars, halted = None, False
+    left = f"the result without them is in {places.result}; for bars: ptychon uncertainty {places.result} -m {settings.bars}"
     if settings.bars is not None and not interrupt.pressed:
         try:
             result, bars = _with_bars(settings, places, voice, chosen, data, result)
-        except (KeyboardInterrupt, PtychonError) as error:
+        except KeyboardInterrupt:
+            halted = True
+        except PtychonError as error:
             draw(result, places.picture)
-            left = f"the result without them is in {places.result}; for bars: ptychon uncertainty {places.result}"
-            if isinstance(error, PtychonError):
-                raise PtychonError(f"error bars: {error}; {left} -m {settings.bars}") from error
-            click.echo(f"ptychon: stopped while error bars were made; {left} -m {settings.bars}", err=True)
-            return 130
+            raise PtychonError(f"error bars: {error}; {left}") from error
     draw(result, places.picture)
-    numbers = summary(result, places) | {"stopped": interrupt.pressed, "checkpoint": None, "bars": bars}
+    numbers = summary(result, places) | {"stopped": interrupt.pressed or halted, "checkpoint": None, "bars": bars}
     if keeper.written is not None:
         numbers["checkpoint"] = str(places.checkpoint)
-    if settings.report and not interrupt.pressed:
+    if settings.report and not numbers["stopped"]:
         from .report import write_report
 
         numbers["report"] = str(
@@ -157,7 +156,9 @@ def execute(
     if interrupt.pressed:
         done = f"stopped after pass {result.epochs} of {result.epochs - len(keeper.rows) + settings.epochs}"
         click.echo(f"ptychon: {done}; go on with: ptychon resume {places.checkpoint}", err=True)
-    return 130 if interrupt.pressed else 0
+    elif halted:
+        click.echo(f"ptychon: stopped while error bars were made; {left}", err=True)
+    return 130 if numbers["stopped"] else 0
 
 
 def _with_bars(
