@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -200,3 +201,19 @@ def test_bad_bootstraps_are_one_sentence():
         bootstrap(problem, r, replicates=1)
     with pytest.raises(PtychonError, match="'solution' or from the 'beginning'"):
         bootstrap(problem, r, start="anywhere")
+
+
+def test_replicates_begin_as_the_result_did(monkeypatch):
+    """With the passes of the first guess that somebody asked for."""
+    seen = []
+
+    def watched(*arguments, **options):
+        seen.append(options.get("warm_start"))
+        return reconstruct(*arguments, **options)
+
+    case = make_case()
+    result = reconstruct(case.problem, "rpie", epochs=3, probe=case.probe, warm_start=4, backend="numpy")
+    monkeypatch.setattr(sys.modules["ptychon.uncertainty.bootstrap"], "reconstruct", watched)
+    for start, probe in (("beginning", case.probe), ("solution", None)):
+        bootstrap(case.problem, result, replicates=2, start=start, probe=probe, backend="numpy")
+    assert seen == [4, 4, None, None]
