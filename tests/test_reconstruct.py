@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import itertools
 import warnings
 from dataclasses import dataclass, replace
@@ -174,6 +175,23 @@ def test_ctrl_c_ends_the_first_guess_too(monkeypatch):
 def test_passes_of_a_first_guess_cannot_be_negative():
     with pytest.raises(PtychonError, match="warm_start is -3; it must be 0 or more"):
         run("ep", 3, warm_start=-3)
+
+
+def test_where_pie_runs_away_the_start_is_a_constant(monkeypatch):
+    """And it is said."""
+    module = importlib.import_module("ptychon.reconstruct")
+    whole = module.reconstruct
+
+    def failing(data, engine="rpie", **way):
+        if engine == "pie":
+            raise PtychonError("engine 'pie' diverged")
+        return whole(data, engine, **way)
+
+    monkeypatch.setattr(module, "reconstruct", failing)
+    with pytest.warns(PtychonWarning, match="'pie' diverged: beginning from a constant instead"):
+        r = run("ep", 2, probe_updates=0)
+    assert r.settings["warm_start"] == 0
+    assert np.array_equal(r.object, run("ep", 2, probe_updates=0, warm_start=0).object)
 
 
 def test_the_difference_map_has_settled_when_its_residual_stays():

@@ -163,6 +163,14 @@ def test_noise_that_is_not_known_is_found():
     assert "drawn with the object" in bars.conditional[0]
 
 
+def test_noise_needs_more_measurements_than_unknowns():
+    made = scanned(2, noise="gaussian", snr_db=25, step=9.0)
+    problem = replace(Problem.from_dataset(made.dataset), noise_variance=None)
+    problem = problem.select(np.arange(2))
+    with pytest.raises(PtychonError, match=r"512 measured amplitudes cannot tell the noise from .* unknown numbers"):
+        sample(problem, made.object, made.probe, free_probe=False, passes=700, region=np.ones(made.object.shape, bool))
+
+
 def test_the_same_whatever_the_threads():
     made = scanned(1, noise="poisson", mean_counts=1e5)
     problem = Problem.from_dataset(made.dataset)

@@ -217,7 +217,8 @@ def reconstruct(
     before_it = start_of(problem, chosen, first_probe, warm_start, given=start is not None or object is not None)
     if before_it is not None and resume is None:
         guess = before_it.run(problem, callbacks, **way)
-        first_object, first_probe = guess.object, guess.probe
+        if guess is not None:
+            first_object, first_probe = guess.object, guess.probe
     before = start.epochs if start is not None else 0
     if resume is not None and (resume.engine != chosen.name or len(resume.errors) >= epochs):
         done = f"engine {resume.engine!r} after {len(resume.errors)} passes"
@@ -231,6 +232,8 @@ def reconstruct(
                 raise
             warnings.warn(f"{error}; beginning with {AGAIN_PASSES} passes of PIE", PtychonWarning, stacklevel=2)
             guess = WarmStart("pie", AGAIN_PASSES).run(problem, callbacks, **way)
+            if guess is None:
+                raise
             rows, state, seconds, chosen = _run(problem, chosen, guess.object, first_probe, *rest)
     except MemoryError as error:  # CuPy's own is a MemoryError too
         raise PtychonError(

@@ -51,8 +51,8 @@ class WarmStart:
     epochs: int
     settle: bool = False
 
-    def run(self, problem: Problem, callbacks: Sequence[Callback] = (), **way: Any) -> Result:
-        """The first guess of object and probe. Where the difference map runs away, rPIE makes it.
+    def run(self, problem: Problem, callbacks: Sequence[Callback] = (), **way: Any) -> Result | None:
+        """The first guess of object and probe. Where the difference map runs away, rPIE makes it; where PIE does, none does.
 
         Parameters
         ----------
@@ -69,6 +69,9 @@ class WarmStart:
         try:
             found = reconstruct(problem, self.engine, epochs=self.epochs, callbacks=watching, **way)
         except PtychonError as error:
+            if self.engine == "pie":
+                warnings.warn(f"{error}: beginning from a constant instead", PtychonWarning, stacklevel=3)
+                return None
             if self.engine != "dm":
                 raise
             warnings.warn(f"{error}: beginning with rPIE instead", PtychonWarning, stacklevel=3)

@@ -56,7 +56,7 @@ class Posterior:
         Largest residual of the linear systems.
     draws : (samples, H, W) complex64 or None
     agreement : float or None
-        R^ of the chains (method "sample"): up to 1.1 they agree.
+        R^ of the chains (method "sample"): up to 1.05 they agree.
     """
 
     method: str

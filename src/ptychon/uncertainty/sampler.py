@@ -41,7 +41,7 @@ STEPS, WARM, ACCEPTED = 32, 0.25, 0.8
 #: Averages of a chain in a row, from which its precision is told.
 BATCHES = 10
 #: R^ above which chains do not agree.
-AGREE = 1.1
+AGREE = 1.05
 #: Largest translation (px) of a draw against the start, where the probe is free.
 MAX_SHIFT = 2
 
@@ -96,7 +96,7 @@ def sample(
     Returns
     -------
     Posterior
-        `monte_carlo` is the relative error of its bars; `agreement` is R^, the median over the region: up to 1.1 the chains
+        `monte_carlo` is the relative error of its bars; `agreement` is R^, the median over the region: up to 1.05 the chains
         agree. `offset` is that of the object that was given from the mean.
 
     Raises
@@ -119,6 +119,12 @@ def sample(
     model, local = noise_of(problem, noise, noise_variance), problem.to(chosen)
     learned = model is None
     if model is None:
+        measured = float(problem.mask.sum()) * (len(problem) // len(problem.mask))
+        if measured <= 2 * lit.sum():
+            raise PtychonError(
+                f"{measured:.0f} measured amplitudes cannot tell the noise from {2 * lit.sum()} unknown numbers of the lit "
+                f"object; give its variance (noise_variance, --noise-variance)"
+            )
         model = Noise("amplitude", first_variance(problem, chosen, object, probe, lit))
     O, P = (chosen.asarray(np.ascontiguousarray(a, COMPLEX)) for a in (object, probe))
     potential = Potential(local, P, model, chosen, free_probe, S)
