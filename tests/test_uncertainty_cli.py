@@ -313,6 +313,7 @@ def test_interrupted_halves_leave_nothing(folder, tmp_path):
     place, _ = folder
     code = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start without it
 from ptychon.uncertainty import halves
 joint = halves.joint
 def interrupted(*arguments, **more):
