@@ -20,7 +20,7 @@ SMALL = {
     "sampling_ratio": ["--size", "160", "--steps", "16", "20"],
     "blind": ["--size", "128", "--frame", "32", "--points", "4", "--steps", "6", "8"],
     "uncertainty": ["--size", "160"],
-    "cramer_rao": ["--size", "24", "--samples", "4"],
+    "cramer_rao": ["--size", "24", "--samples", "4", "--sampled", "1", "--shorter", "0.01"],
     "transition": ["--size", "48", "--frame", "16", "--steps", "5", "8", "--doses", "100"],
 }
 
@@ -62,6 +62,7 @@ def test_writes_table_and_figure(experiment: ModuleType, tmp_path: Path, capsys:
     if experiment.__name__ == "cramer_rao":
         assert len(rows) == len(experiment.CASES)
         assert all(float(row["EP/bound"]) > 0.7 and float(row["Laplace bar/actual"]) > 0.3 for row in rows)
+        assert all(float(row["R^"]) >= 1 and float(row["sample bar/actual"]) > 0.2 for row in rows)
     if experiment.__name__ == "transition":
         assert len(rows) == 2 * 5
         assert {row["method"] for row in rows} == set(experiment.METHODS)
