@@ -172,6 +172,7 @@ def _with_bars(
 
     free = make(result.engine, **result.options).moves_probe
     options = {"backend": backend, "seed": settings.seed}
+    voice.say(f"error bars by {settings.bars}; the result without them is in {places.result}")
     with Bar(voice.quiet or voice.as_json) as tell:
         whole, posterior = with_bars(
             on_grid(data, result), result, str(settings.bars), free, options, tell, places.result, name=places.result.name
