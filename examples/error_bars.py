@@ -12,11 +12,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ptychon import phantoms, probes, reconstruct, scan
-from ptychon.callbacks import ProgressBar
-from ptychon.metrics import align, coverage
-from ptychon.plot import picture
-from ptychon.simulate import simulate
+from ptychon import reconstruct
+from ptychon.metrics.residual import align, coverage
+from ptychon.plot.result import picture
+from ptychon.run.observers import ProgressBar
+from ptychon.simulation import phantoms, probes, scan
+from ptychon.simulation.simulate import simulate
 
 
 def main() -> None:

@@ -14,9 +14,9 @@ import numpy as np
 
 from ptychon import load, reconstruct
 from ptychon.io import load_result, save_result
-from ptychon.metrics import phase_ramp
-from ptychon.plot import picture, remove_ramp
-from ptychon.reconstruct import Progress
+from ptychon.metrics.residual import phase_ramp
+from ptychon.plot.result import picture, remove_ramp
+from ptychon.run.reconstruct import Progress
 
 
 def report(progress: Progress) -> bool:

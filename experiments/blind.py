@@ -23,10 +23,11 @@ import common
 import numpy as np
 from common import Row
 
-from ptychon import Dataset, Problem, PtychonError, probes, scan
-from ptychon.metrics import align, residual
-from ptychon.reconstruct import Progress
-from ptychon.simulate import simulate
+from ptychon import Dataset, Problem, PtychonError
+from ptychon.metrics.residual import align, residual
+from ptychon.run.reconstruct import Progress
+from ptychon.simulation import probes, scan
+from ptychon.simulation.simulate import simulate
 from ptychon.types import ComplexArray
 
 #: Error and aligned object of each engine.

@@ -36,13 +36,14 @@ import numpy as np
 from common import COLOURS, Row, command, figure, say, show, write
 from scipy.stats import norm
 
-from ptychon import Problem, PtychonError, PtychonWarning, phantoms, probes, reconstruct, scan
-from ptychon.alignment import align, phase_align
+from ptychon import Problem, PtychonError, PtychonWarning, reconstruct
 from ptychon.backends import get_backend
-from ptychon.first_probe import find_probe
-from ptychon.metrics import PROBABILITIES
-from ptychon.result import Result
-from ptychon.simulate import Simulation, beam_stop, simulate
+from ptychon.data.result import Result
+from ptychon.metrics.alignment import align, phase_align
+from ptychon.metrics.residual import PROBABILITIES
+from ptychon.run.first_probe import find_probe
+from ptychon.simulation import phantoms, probes, scan
+from ptychon.simulation.simulate import Simulation, beam_stop, simulate
 from ptychon.types import ComplexArray
 from ptychon.uncertainty.joint import joint, lit_region
 

@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from ptychon import Dataset, PtychonError, PtychonWarning, Result, phantoms, probes, reconstruct, scan
-from ptychon.simulate import simulate
+from ptychon import Dataset, PtychonError, PtychonWarning, Result, reconstruct
+from ptychon.simulation import phantoms, probes, scan
+from ptychon.simulation.simulate import simulate
 from ptychon.types import ComplexArray, FloatArray
 
 #: Window of the known probe (px), and radius of its aperture as a fraction of it.

@@ -23,9 +23,10 @@ import common
 import numpy as np
 from common import Row
 
-from ptychon import Problem, PtychonError, phantoms, probes, scan
-from ptychon.metrics import illuminated, phase_align, sampling_ratio
-from ptychon.simulate import simulate
+from ptychon import Problem, PtychonError
+from ptychon.metrics.residual import illuminated, phase_align, sampling_ratio
+from ptychon.simulation import phantoms, probes, scan
+from ptychon.simulation.simulate import simulate
 from ptychon.types import BoolArray, ComplexArray, FloatArray
 from ptychon.uncertainty import cramer_rao, laplace, sample
 

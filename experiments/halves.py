@@ -17,10 +17,11 @@ import common
 import numpy as np
 from common import Row
 
-from ptychon import Problem, PtychonError, load, phantoms, probes, scan
-from ptychon.simulate import simulate
+from ptychon import Problem, PtychonError, load
+from ptychon.simulation import phantoms, probes, scan
+from ptychon.simulation.simulate import simulate
 from ptychon.types import ComplexArray
-from ptychon.uncertainty.halves import KINDS, PROBABILITIES, halves
+from ptychon.uncertainty.half_data import KINDS, PROBABILITIES, halves
 from ptychon.uncertainty.spectrum import PERIODS
 
 #: Amplitude of a further mode relative to the first, and the most there may be.

@@ -17,7 +17,7 @@ import common
 from common import Row
 
 from ptychon import Problem, PtychonError
-from ptychon.metrics import pmse, sampling_ratio
+from ptychon.metrics.residual import pmse, sampling_ratio
 
 #: Steps of the spiral, px: sampling ratios 4.0, 3.5, 3.0, 2.7, 2.6, 2.4, 2.2 and 2.1 on an object of 512 px.
 STEPS = (16.93, 18.1, 19.78, 20.8, 21.5, 22.45, 23.4, 24.2)

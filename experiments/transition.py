@@ -28,9 +28,10 @@ import common
 import numpy as np
 from common import Row
 
-from ptychon import Problem, PtychonError, phantoms, probes, scan
-from ptychon.metrics import align, illuminated, sampling_ratio
-from ptychon.simulate import Simulation, simulate
+from ptychon import Problem, PtychonError
+from ptychon.metrics.residual import align, illuminated, sampling_ratio
+from ptychon.simulation import phantoms, probes, scan
+from ptychon.simulation.simulate import Simulation, simulate
 from ptychon.types import BoolArray, ComplexArray, FloatArray
 from ptychon.uncertainty import laplace
 

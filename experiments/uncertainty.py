@@ -23,8 +23,8 @@ import numpy as np
 from common import Row
 
 from ptychon import Dataset, Problem, PtychonError
-from ptychon.metrics import PROBABILITIES, coverage, phase_align, pmse, sampling_ratio
-from ptychon.simulate import simulate
+from ptychon.metrics.residual import PROBABILITIES, coverage, phase_align, pmse, sampling_ratio
+from ptychon.simulation.simulate import simulate
 from ptychon.types import ComplexArray, FloatArray
 
 

@@ -31,9 +31,9 @@ from ptychon.backends.cpu import reference_backend
 from ptychon.backends.gpu import cupy_backend
 from ptychon.engines import Context, Engine, make
 from ptychon.kernels import build
-from ptychon.kernels._cupy_far import Far
-from ptychon.problem import Problem
-from ptychon.schedule import Batches, Schedule
+from ptychon.kernels.gpu.far import Far
+from ptychon.model.problem import Problem
+from ptychon.run.schedule import Batches, Schedule
 from ptychon.types import PtychonError
 
 SWEEPS = 50
@@ -319,7 +319,7 @@ def main() -> int:
 
     sizes = Sizes(points=20, size=256, repeats=3, sweeps=5, copy=2**24, nodes=100, batched_points=50) if args.quick else Sizes()
     try:
-        from ptychon.kernels._cupy_launch import CupyLauncher
+        from ptychon.kernels.gpu.launch import CupyLauncher
 
         backend, eager = cupy_backend(), cupy_backend(graphs=False)
         report(backend, eager, CupyLauncher(), sizes, say)

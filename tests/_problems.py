@@ -14,8 +14,8 @@ import pytest
 
 from ptychon import PtychonError
 from ptychon.backends import get_backend
-from ptychon.forward import FarField, NearField
-from ptychon.problem import Problem
+from ptychon.model.problem import Problem
+from ptychon.model.propagators import FarField, NearField
 
 FRAME = (12, 9)  # neither square nor even
 MASKS = ("none", "shared", "each")

@@ -7,7 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
-_SOURCES = sorted((Path(__file__).parents[1] / "src" / "ptychon" / "kernels").glob("*.py"))
+_SOURCES = sorted((Path(__file__).parents[1] / "src" / "ptychon" / "kernels").rglob("*.py"))
 _STAMP = hashlib.sha256(b"".join(p.read_bytes() for p in _SOURCES)).hexdigest()[:16]
 # Numba does not notice that a function compiled into another module has changed, so a cache is only good for one source
 os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"ptychon-test-kernels-{_STAMP}"))

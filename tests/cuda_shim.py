@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import scipy.fft
 
-from ptychon.kernels._cupy_far import Far, host_of
-from ptychon.kernels._cupy_source import check, signatures, source
+from ptychon.kernels.gpu.far import Far, host_of
+from ptychon.kernels.gpu.source import check, signatures, source
 
 _HEADER = Path(__file__).with_name("cuda_shim.h")
 _C = {"int": ctypes.c_int, "float": ctypes.c_float, "long long": ctypes.c_longlong}

@@ -14,9 +14,9 @@ from pathlib import Path
 from PIL import Image
 
 from ptychon import Dataset, load, reconstruct
-from ptychon.callbacks import ProgressBar
-from ptychon.cli_demo import specimen
-from ptychon.plot import picture
+from ptychon.cli.demo import specimen
+from ptychon.plot.result import picture
+from ptychon.run.observers import ProgressBar
 
 HERE = Path(__file__).parent
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from .dataset import Dataset
-from .problem import Problem
-from .result import Result
+from .data.dataset import Dataset
+from .data.result import Result
+from .model.problem import Problem
 from .types import PtychonError, PtychonWarning
 
 if TYPE_CHECKING:
     from .io import load
-    from .reconstruct import iterate, reconstruct
+    from .run.reconstruct import iterate, reconstruct
 
 __version__ = "0.1.0"
 
@@ -39,17 +37,5 @@ def __getattr__(name: str) -> Any:
     if name in ("iterate", "reconstruct"):
         from importlib import import_module
 
-        return getattr(import_module(".reconstruct", __name__), name)
+        return getattr(import_module(".run.reconstruct", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-class _Package(ModuleType):
-    """`ptychon.reconstruct` stays the function when the module of that name is imported, which would take its place."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "reconstruct" and isinstance(value, ModuleType):
-            value = value.reconstruct
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     import click
 
-    from .cli import cli
+    from .cli.main import cli
     from .types import PtychonError, PtychonWarning
 
     plain = warnings.showwarning

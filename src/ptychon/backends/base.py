@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels._memory import Memory, on_host
+from ..sweeps.memory import Memory, on_host
 from ..types import Array
 
 

@@ -24,7 +24,10 @@ def numpy_backend(threads: int | None = None) -> Backend:
     threads : int, optional
         Threads for engines whose frames are independent of each other; default the number of cores, at most 16.
     """
-    from ..kernels import _numba_cache, _numba_sites, _numba_table, fused
+    from ..kernels.cpu import cache as _numba_cache
+    from ..kernels.cpu import likelihoods as _numba_sites
+    from ..kernels.cpu import table as _numba_table
+    from ..sweeps import cpu as fused
 
     threads, kept = _threads(threads), fused.Kept()
     return Backend(

@@ -57,10 +57,10 @@ def cupy_backend(device: int = 0, graphs: bool = True) -> Backend:
     except cupy.cuda.runtime.CUDARuntimeError as error:
         raise PtychonError(f"GPU {device} cannot be used: {error}") from None
 
-    from ..kernels._cupy import Table
-    from ..kernels._cupy_far import Far
-    from ..kernels._cupy_fused import Plans, memory
-    from ..kernels._cupy_launch import CupyLauncher
+    from ..kernels.gpu.far import Far
+    from ..kernels.gpu.launch import CupyLauncher
+    from ..kernels.gpu.table import Table
+    from ..sweeps.gpu import Plans, memory
 
     def fft2(a: Any) -> Any:
         return cupy.fft.fft2(a, norm="ortho")

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import phantoms, probes, scan
 from ..engines import Engine
 from ..engines import make as make_engine
-from ..initialise import initial_object, mean_power, scaled_probe
-from ..problem import Problem
-from ..simulate import simulate
+from ..model.problem import Problem
+from ..run.guess import initial_object, mean_power, scaled_probe
+from ..simulation import phantoms, probes, scan
+from ..simulation.simulate import simulate
 from ..types import COMPLEX, ComplexArray, FloatArray, PtychonError
 
 #: Variance of the noise of a noisy case, and what expectation propagation is told for one without, relative to the mean squared

@@ -22,14 +22,14 @@ from typing import Any
 
 import numpy as np
 
-from .. import phantoms, probes, scan
-from ..alignment import align
-from ..dataset import Dataset
+from ..data.dataset import Dataset
 from ..engines import nearest
-from ..initialise import initial_object, mean_power, scaled_probe
-from ..metrics import illuminated, residual
-from ..problem import Problem
-from ..simulate import simulate
+from ..metrics.alignment import align
+from ..metrics.residual import illuminated, residual
+from ..model.problem import Problem
+from ..run.guess import initial_object, mean_power, scaled_probe
+from ..simulation import phantoms, probes, scan
+from ..simulation.simulate import simulate
 from ..types import BoolArray, ComplexArray, PtychonError
 from .clock import machine
 

@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 import click
 
 from ..backends import Backend, get_backend
-from ..compiling import warm_up
 from ..engines import Context, Engine
 from ..io.hdf5 import check_writable
-from ..metrics import residual
-from ..reconstruct import Progress, iterate
+from ..metrics.residual import residual
+from ..run.compile import warm_up
+from ..run.reconstruct import Progress, iterate
 from . import cases
 from .clock import timed
 from .run import fallback

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 
 from ..backends import Backend, get_backend
-from ..compiling import warm_up
 from ..engines import Context, Engine, nearest
-from ..kernels._numba import fft, jit
-from ..metrics import residual
-from ..reconstruct import Progress, iterate
-from ..schedule import Schedule
+from ..kernels.cpu.rows import fft, jit
+from ..metrics.residual import residual
+from ..run.compile import warm_up
+from ..run.reconstruct import Progress, iterate
+from ..run.schedule import Schedule
 from ..types import Array, PtychonError
 from . import textbook
 from .cases import ENGINES, Case, engine_named

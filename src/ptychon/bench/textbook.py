@@ -19,17 +19,8 @@ from typing import Any
 import numpy as np
 import scipy.fft
 
-from ..kernels.reference import (
-    BESSEL_A,
-    BESSEL_B,
-    BESSEL_C,
-    BESSEL_D,
-    CAVITY_FLOOR,
-    EXTRINSIC_GAIN,
-    KAPPA_MAX,
-    VARIANCE_FLOOR,
-)
-from ..problem import Problem
+from ..kernels.reference import BESSEL_A, BESSEL_B, BESSEL_C, BESSEL_D, CAVITY_FLOOR, EXTRINSIC_GAIN, KAPPA_MAX, VARIANCE_FLOOR
+from ..model.problem import Problem
 from ..types import Array, ComplexArray, FloatArray, PtychonError
 
 #: Moduli below this are zero.

@@ -10,8 +10,8 @@ from typing import Any
 from ..types import PtychonError
 from .base import Context, Engine, Estimate, Report, State
 from .difference_map import DifferenceMap
+from .joint_posterior import Posterior
 from .pie import EPIE, PIE, RPIE
-from .posterior import Posterior
 from .ptycho_ep import PtychoEP
 
 __all__ = ["Context", "Engine", "Estimate", "Report", "State", "make", "options", "registry"]

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from ..backends.base import Backend
 from ..distributed.comm import Comm, Serial
-from ..problem import Problem
+from ..model.problem import Problem
 from ..types import Array
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..problem import Problem
+from ..model.problem import Problem
 from ..types import Array
 from .base import Context
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..problem import Problem
+from ..model.problem import Problem
 from ..types import Array
 from .base import Context, Estimate, Report, State, check_range
 

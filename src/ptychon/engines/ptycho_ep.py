@@ -32,9 +32,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from ..problem import COUNT_VARIANCE, Problem
+from ..model.problem import COUNT_VARIANCE, Problem
 from ..types import Array, PtychonError
-from . import levels
+from . import frame_noise as levels
 from .base import Context, Estimate, Remedy, Report, State, blocks, check_range
 from .priors import BernoulliGauss, Gaussian
 

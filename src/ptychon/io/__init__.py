@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..dataset import Dataset
-from ..prepare import Preparation, prepare
+from ..data.dataset import Dataset
+from ..data.prepare import Preparation, prepare
 from . import guard
 from .cxi_write import write_dataset
 from .export import convert, write_result, write_scan
@@ -36,7 +36,7 @@ def load(path: PathLike, **given: Any) -> Dataset:
         (rad) and ``defocus`` (m, positive for underfocus) of an electron probe, ``scan_shape``, ``step`` (m) and
         ``rotation`` (rad) of a raster, ``data_path`` and ``positions_path``, names of datasets. Lengths, energies,
         voltages and angles may be text with a unit, ``"12.66keV"``. None means not given. And how the scan is to be
-        prepared: the fields of `ptychon.prepare.Preparation`, where ``dark``, ``flat`` and ``background`` may be paths,
+        prepared: the fields of `ptychon.data.prepare.Preparation`, where ``dark``, ``flat`` and ``background`` may be paths,
         ``crop`` ``"128x128"``, ``centre`` ``"auto"`` or ``"60,64.5"``, ``frames`` ``"0:500"``, ``scan_sign`` ``"+-"``.
 
     Returns
@@ -61,7 +61,7 @@ def load(path: PathLike, **given: Any) -> Dataset:
 
 
 def prepared(data: Dataset, given: Mapping[str, Any]) -> Dataset:
-    """The data set as the fields of `ptychon.prepare.Preparation` in `given` say (checked, dark and so on perhaps paths)."""
+    """The data set prepared as `given` says: checked fields of `ptychon.data.prepare.Preparation`, some perhaps paths."""
     wanted = {name: given[name] for name in PREPARATION if name in given}
     for name in ("dark", "flat", "background"):
         if isinstance(wanted.get(name), str | os.PathLike):

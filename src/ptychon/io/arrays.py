@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..lazy import Frames
+from ..data.lazy import Frames
 from ..types import FloatArray, PtychonError
 from ..units import UNITS, Dimension, parse, wavelength_of_electrons, wavelength_of_photons
 from .found import Found

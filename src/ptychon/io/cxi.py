@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..lazy import Derived
+from ..data.lazy import Derived
 from ..types import FloatArray, PtychonError
 from ..units import parse, wavelength_of_photons
 from .found import Found

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..dataset import Dataset
+from ..data.dataset import Dataset
 from ..units import energy_of_photons
 from .cxi import DEFAULT_BASIS, SCALARS
 from .hdf5 import PathLike, create, put, put_array

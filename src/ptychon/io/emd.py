@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..lazy import Derived, transposed
+from ..data.lazy import Derived, transposed
 from ..types import PtychonError
 from ..units import parse
 from .found import Found

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..dataset import Dataset
-from ..lazy import blocks
-from ..result import Result
+from ..data.dataset import Dataset
+from ..data.lazy import blocks
+from ..data.result import Result
 from ..types import PtychonError
 from . import ptychodus, ptylab, ptypy
 from .arrays import BACKGROUND

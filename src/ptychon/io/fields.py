@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..dataset import Dataset
-from ..survey import electron_dose, survey
+from ..data.dataset import Dataset
+from ..data.survey import electron_dose, survey
 from ..types import FloatArray, PtychonError
 from .frames import npz_headers, read_npz
 from .hdf5 import PathLike, check_readable, opened

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..dataset import Dataset
-from ..prepare import Preparation, parse_slice
+from ..data.dataset import Dataset
+from ..data.prepare import Preparation, parse_slice
 from ..types import FloatArray, PtychonError, PtychonWarning
 from ..units import Dimension, parse, parse_pair, parse_shape, wavelength_of_electrons, wavelength_of_photons
 
@@ -25,7 +25,7 @@ DIMENSIONS: dict[str, Dimension] = {
 PAIRS = ("pixel_size", "detector_pixel_size", "step")
 PATHS = ("data_path", "positions_path")
 EXTRA = ("energy", "voltage", "semi_angle", "defocus", "scan_shape", "step", "rotation", *PATHS)
-#: How frames and positions are prepared; see `ptychon.prepare.Preparation`.
+#: How frames and positions are prepared; see `ptychon.data.prepare.Preparation`.
 PREPARATION = tuple(f.name for f in fields(Preparation))
 KNOWN = (*(f.name for f in fields(Dataset) if f.name != "patterns"), *EXTRA, *PREPARATION)
 
@@ -317,7 +317,7 @@ def _electron_probe(
     found: Found,
     given: Mapping[str, Any],
 ) -> Any:
-    from ..probes import electron
+    from ..simulation.probes import electron
 
     if pixel_size is None or wavelength is None:
         if "semi_angle" not in given:

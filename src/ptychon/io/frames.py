@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..lazy import Frames, blocks
+from ..data.lazy import Frames, blocks
 from ..types import FloatArray, PtychonError
 from .hdf5 import PathLike, opened, write_aside
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ..lazy import Derived, Frames, Selected, transposed
-from ..result import Result
+from ..data.lazy import Derived, Frames, Selected, transposed
+from ..data.result import Result
 from ..types import PtychonError
 from .arrays import Box, understand
 from .found import Found

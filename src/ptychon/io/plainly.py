@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..result import Result
+from ..data.result import Result
 from ..types import PtychonError
 from .frames import npz_headers, read_npz
 from .hdf5 import PathLike

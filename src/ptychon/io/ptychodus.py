@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ..dataset import Dataset
-from ..lazy import Selected
-from ..result import Result
+from ..data.dataset import Dataset
+from ..data.lazy import Selected
+from ..data.result import Result
 from ..types import ComplexArray, FloatArray, IntArray, PtychonError
 from ..units import ELEMENTARY_CHARGE, energy_of_photons, wavelength_of_photons
 from .found import Found

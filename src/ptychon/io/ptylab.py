@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..dataset import Dataset
-from ..lazy import Derived
-from ..result import Result
+from ..data.dataset import Dataset
+from ..data.lazy import Derived
+from ..data.result import Result
 from ..types import PtychonError
 from .found import Found
 from .frames import Hdf5Frames

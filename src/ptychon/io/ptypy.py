@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..lazy import Stacked
-from ..result import Result
+from ..data.lazy import Stacked
+from ..data.result import Result
 from ..types import PtychonError
 from ..units import ELEMENTARY_CHARGE, energy_of_photons, wavelength_of_photons
 from .found import Found

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..lazy import Frames
+from ..data.lazy import Frames
 from ..types import PtychonError
 from ..units import parse
 from .arrays import add_positions

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..result import Result
+from ..data.result import Result
 from ..types import PtychonError
 from . import arrays, cxi, emd, mat, plainly, ptychodus, ptylab, ptypy, raw, saved
 from .found import Found

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..result import Result
+from ..data.result import Result
 from ..types import PtychonError
 from .hdf5 import PathLike, create, get, opened, put, put_array
 

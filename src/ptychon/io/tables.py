@@ -55,6 +55,6 @@ def positions_from(path: PathLike) -> tuple[Any, Literal["m", "px"] | None, str]
                 if node is not None:
                     return table(node), unit, f"{name} of {path}"
             raise PtychonError(f"{path} holds no positions; call them positions_px or positions_m, or name its dataset")
-    from ..scan import from_table
+    from ..simulation.scan import from_table
 
     return from_table(path), None, str(path)

@@ -1,15 +1,16 @@
 """Kernels: the few array operations every engine is written in.
 
-`reference` and `sites` are the specification. `_numba_table`, `_numba_sites` and `_cupy` may replace any name in it, with the
-same signature and the same result; a name they lack falls back to the reference. tests/test_kernels.py and
-tests/test_posterior.py compare every name on every backend.
+`reference` and `likelihoods` are the specification. `cpu.table`, `cpu.likelihoods` and `gpu.table` may replace any name in it, with the
+same signature and the same result; a name they lack falls back to the reference. tests/kernels and
+tests/engines/test_posterior.py compare every name on every backend.
 """
 
 from __future__ import annotations
 
 from types import ModuleType, SimpleNamespace
 
-from . import reference, sites
+from . import likelihoods as sites
+from . import reference
 
 #: Every kernel and what it means.
 SPECIFIED = {name: getattr(module, name) for module in (reference, sites) for name in module.__all__}

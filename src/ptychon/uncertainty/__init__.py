@@ -8,9 +8,9 @@ estimate can beat, exact, for small problems.
 from __future__ import annotations
 
 from .bootstrap import bootstrap
-from .fisher import Bound, cramer_rao, information
+from .bound import Bound, cramer_rao, information
 from .laplace import laplace
 from .posterior import Posterior
-from .sampler import sample
+from .sampling import sample
 
 __all__ = ["Bound", "Posterior", "bootstrap", "cramer_rao", "information", "laplace", "sample"]

@@ -16,18 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from ..alignment import align, phase_align
 from ..backends import Backend, get_backend
+from ..data.result import Result
 from ..engines import Engine, make
 from ..io.hdf5 import PathLike, write_aside
-from ..metrics import illuminated, residual
-from ..problem import Problem
-from ..reconstruct import reconstruct
-from ..report_numbers import model_of
-from ..result import Result
-from ..schedule import Schedule
+from ..metrics.alignment import align, phase_align
+from ..metrics.residual import illuminated, residual
+from ..model.noise import Noise, noise_of, told
+from ..model.problem import Problem
+from ..report.numbers import model_of
+from ..run.reconstruct import reconstruct
+from ..run.schedule import Schedule
 from ..types import COMPLEX, BoolArray, ComplexArray, PtychonError
-from .noise import Noise, noise_of, told
 from .posterior import Posterior, bars, in_bars
 
 #: Frames simulated at a time.

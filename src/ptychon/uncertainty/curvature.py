@@ -21,9 +21,9 @@ import numpy as np
 
 from ..backends.base import Backend
 from ..kernels.reference import TINY, shift_ramps
-from ..problem import Problem
+from ..model.noise import Noise
+from ..model.problem import Problem
 from ..types import COMPLEX, REAL, Array, ComplexArray, FloatArray
-from .noise import Noise
 
 #: Bytes of waves computed at a time.
 BLOCK_BYTES = 16 * 2**20
@@ -182,7 +182,7 @@ class Curvature:
         dO, dP = self.unpack(vector)
         shifted = None if dP is None else self.shifted(dP)
         if self.backend.name == "numpy":
-            from ..kernels._numba_fisher import product
+            from ..kernels.cpu.fisher import product
 
             out_O, out_P = product(np.ascontiguousarray(dO), shifted, self)
         else:

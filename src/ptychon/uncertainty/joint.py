@@ -11,14 +11,14 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from ..backends import Backend, get_backend
-from ..engines.posterior import SMOOTH
-from ..metrics import illuminated
-from ..problem import Problem
-from ..reconstruct import reconstruct
-from ..result import Result
+from ..data.result import Result
+from ..engines.joint_posterior import SMOOTH
+from ..metrics.ambiguities import gauge_of
+from ..metrics.residual import illuminated
+from ..model.noise import noise_of
+from ..model.problem import Problem
+from ..run.reconstruct import reconstruct
 from ..types import COMPLEX, REAL, BoolArray, FloatArray
-from .gauge import gauge_of
-from .noise import noise_of
 from .posterior import Posterior, bars, in_bars
 from .twin import Twin, judge, twin_data
 

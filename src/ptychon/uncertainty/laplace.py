@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from ..backends import Backend, get_backend
-from ..metrics import illuminated, illumination, residual
-from ..problem import Problem
+from ..metrics.ambiguities import Gauge, gauge_of
+from ..metrics.residual import illuminated, illumination, residual
+from ..model.noise import Noise, noise_of, told
+from ..model.problem import Problem
 from ..types import COMPLEX, REAL, Array, BoolArray, ComplexArray, FloatArray, PtychonError
 from .curvature import Curvature
-from .gauge import Gauge, gauge_of
-from .noise import Noise, noise_of, told
 from .posterior import Posterior, Sums
 from .solve import solve
 

@@ -8,8 +8,8 @@ from typing import Any, TypedDict
 
 import numpy as np
 
+from ..metrics.ambiguities import Gauge
 from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray
-from .gauge import Gauge
 
 
 @dataclass(frozen=True, kw_only=True)

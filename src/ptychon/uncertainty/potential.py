@@ -14,9 +14,9 @@ import numpy as np
 
 from ..backends.base import Backend
 from ..kernels.reference import shift_ramps
-from ..problem import Problem
+from ..model.noise import Noise
+from ..model.problem import Problem
 from ..types import COMPLEX, REAL, Array
-from .noise import Noise
 
 #: Frames computed at a time in array code.
 BLOCK = 64
@@ -120,7 +120,7 @@ class Potential:
         return self.backend.ifft2((self.backend.fft2(out_P) * self.ramps.conj()).sum(axis=0))
 
     def _compiled(self, object: Array, probes: Array, out_O: Array, out_P: Array) -> float:
-        from ..kernels._numba_energy import energy_gradient
+        from ..kernels.cpu.energy import energy_gradient
 
         problem, near = self.problem, self.problem.propagator.transfer is not None
         transfer = problem.propagator.transfer if near else np.zeros((1, 1), COMPLEX)

@@ -1,6 +1,6 @@
 """The resolution that an object is expected to have, from its error bars.
 
-It is the ring correlation (see `ptychon.frc`) of the object with the truth. Under a posterior with a learned spectrum the truth
+It is the ring correlation (`metrics.frc`) of the object with the truth. Under a posterior with a learned spectrum the truth
 is m + x, and what is expected is the correlation of m with m + x_s over draws x_s, ring by ring of spatial frequency:
 
     FRC_k = Re sum m_k* (m_k + x_k)/sqrt(sum |m_k|^2 sum |m_k + x_k|^2) ~ sqrt(1 - V_k/S_k),    S_k = |m_k|^2 + V_k
@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..frc import crossing, frc, soft_window
-from ..registration import bounding_box
-from ..result import Result
+from ..data.result import Result
+from ..metrics.frc import crossing, frc, soft_window
+from ..metrics.registration import bounding_box
 from ..types import BoolArray, ComplexArray, FloatArray
-from .derived import Spread, draws_of, factor, spread_of
+from .measure import Spread, draws_of, factor, spread_of
 
 #: Correlations at which a resolution is stated.
 HALF, ONE_BIT = 0.5, math.sqrt(0.5)

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import MISSING, fields, replace
 from typing import Any
 
+from ..data.result import Result
 from ..io import load_result
 from ..io.hdf5 import PathLike, amend, create, get, opened, put
 from ..io.saved import put_result
-from ..result import Result
 from ..types import PtychonError
-from .halves import Halves
+from .half_data import Halves
 from .posterior import Posterior
 
 #: What the result holds already.

@@ -9,10 +9,10 @@ from itertools import pairwise
 import numpy as np
 import scipy.fft
 
-from ..engines.stationary import rings_of
-from ..frc import soft_window
-from ..registration import bounding_box
-from ..result import Result
+from ..data.result import Result
+from ..engines.spectral_prior import rings_of
+from ..metrics.frc import soft_window
+from ..metrics.registration import bounding_box
 from ..types import BoolArray, ComplexArray, FloatArray
 
 #: Soft edge of the window under which spectra are taken, as a share of its shorter side.

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from ..alignment import align, phase_align
 from ..backends import Backend, get_backend
-from ..engines import stationary
-from ..metrics import PROBABILITIES, Coverage, coverage
-from ..problem import Problem
-from ..result import Result
+from ..data.result import Result
+from ..engines import spectral_prior as stationary
+from ..metrics.alignment import align, phase_align
+from ..metrics.residual import PROBABILITIES, Coverage, coverage
+from ..model.noise import noise_of
+from ..model.problem import Problem
 from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray
 from .bootstrap import simulated
-from .noise import noise_of
 
 #: Largest deviation of the twin's coverage, range of its temperature, and largest misfit of the data relative to that of the
 #: twin's, for bars that hold.

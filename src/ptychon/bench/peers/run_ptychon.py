@@ -11,13 +11,13 @@ import numpy as np
 from _adapter import THREADS, Run, main
 from _adapter import Problem as Given
 
-from ptychon.backends import get_backend
-from ptychon.dataset import Dataset
-from ptychon.engines import Context, make
-from ptychon.problem import Problem
-from ptychon.reconstruct import iterate, warm_up
-from ptychon.schedule import Schedule
-from ptychon.warm_start import UNKNOWN_PASSES
+from ...backends import get_backend
+from ...data.dataset import Dataset
+from ...engines import Context, make
+from ...model.problem import Problem
+from ...run.recipe import UNKNOWN_PASSES
+from ...run.reconstruct import iterate, warm_up
+from ...run.schedule import Schedule
 
 #: Passes of the first engine where an algorithm is called "first, then last".
 FIRST_PASSES = 40

@@ -1,0 +1,124 @@
+"""``ptychon check``: do the data look as the result foretells, frame by frame and pixel by pixel?"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..types import PtychonError
+from .options import BACKEND, output_options
+from .results import PLOT, RESULT, check_places, check_suffix, data_of, refuse_same, show_rows
+
+if TYPE_CHECKING:
+    from ..checks.predictive import Check
+    from ..data.dataset import Dataset
+
+
+@click.command(
+    epilog="""\b
+Examples
+  ptychon check scan_rpie.h5
+  ptychon check scan_posterior.h5 --plot check.png -o check.json
+  ptychon check scan_rpie.h5 --clean clean.cxi          the scan without what was flagged
+
+Exit code 1 if something was flagged. A scan without fault has a bad frame, a bad pixel, or a drift flagged with the
+chance --false-alarm each. The data are looked for where they were, or beside the result.
+"""
+)
+@RESULT
+@click.option("--false-alarm", type=float, default=0.05, show_default=True, help="Chance of a flag in a scan without fault.")
+@click.option("--noise-variance", type=float, help="Of the amplitude; default what the data say, or what was learned.")
+@click.option("-o", "--output", type=click.Path(), help="All numbers, of every frame and flagged pixel, as .json.")
+@PLOT
+@click.option("--clean", type=click.Path(), help="Scan (.cxi, .h5) without the worst frames, flagged pixels masked.")
+@BACKEND
+@output_options("Say nothing.")
+def check(
+    result: str,
+    false_alarm: float,
+    noise_variance: float | None,
+    output: str | None,
+    plot: str | None,
+    clean: str | None,
+    backend: str,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Flag bad frames, hot, dead and noisy detector pixels, and drifts, by what noise and posterior of RESULT foretell."""
+    from ..backends import get_backend
+    from ..checks.predictive import check as look
+    from ..checks.predictive import sentences
+    from ..io import load_result, write_dataset
+    from ..io.hdf5 import write_aside
+    from ..request.settings import on_grid
+
+    check_suffix("numbers", output, ".json")
+    check_suffix("scan", clean, ".cxi", ".h5")
+    check_places(output, plot, clean)
+    found = load_result(result)
+    data, source = data_of(result, found)
+    if clean is not None:
+        refuse_same(clean, source, "the file with the data: give another name with --clean")
+    problem = on_grid(data, found)
+    made = look(problem, found, false_alarm=false_alarm, noise_variance=noise_variance, backend=get_backend(backend))
+    numbers = numbers_of(made)
+    if output is not None:
+        with write_aside(output) as aside:
+            aside.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+    if plot is not None:
+        from ..plot.check import checks
+
+        checks(found, made, plot)
+    if clean is not None:
+        write_dataset(clean, cleaned(data, made))
+    if as_json:
+        click.echo(json.dumps(numbers))
+    elif not quiet:
+        if made.level is not None:
+            click.echo(f"{'misfit':<10} {made.level:.3f} ± {made.level_error:.3f} of what noise and posterior foretell")
+        elif not made.foretold:
+            click.echo(f"{'misfit':<10} the result has no error bars: frames and pixels are compared with each other only")
+        else:
+            click.echo(f"{'misfit':<10} the noise was learned from it: frames and pixels are compared with each other only")
+        for i, text in enumerate(sentences(made)):
+            click.echo(f"{'' if i else 'found':<10} {text}")
+        show_rows([("numbers", output), ("picture", plot), ("scan", clean)])
+    return 0 if made.clean else 1
+
+
+def numbers_of(made: Check) -> dict[str, Any]:
+    """Everything but the pictures of the detector, for JSON."""
+    from dataclasses import asdict
+
+    from ..checks.predictive import sentences
+    from ..report.page import plain
+
+    whole = {k: v for k, v in asdict(made).items() if not k.startswith("pixel_") or k == "pixel_limit"}
+    numbers: dict[str, Any] = plain(whole | {"clean": made.clean, "fits": made.fits, "said": sentences(made)})
+    return numbers
+
+
+def cleaned(data: Dataset, made: Check) -> Dataset:
+    """The scan without the worst frames, and with hot, dead and noisy pixels masked.
+
+    Raises
+    ------
+    PtychonError
+        If fewer than two frames are left.
+    """
+    from dataclasses import replace
+
+    import numpy as np
+
+    from ..data.lazy import Selected
+
+    keep = np.setdiff1d(np.arange(len(data)), made.worst_frames)
+    if len(keep) < 2:
+        raise PtychonError(f"{len(keep)} of {len(data)} frames are left; at least 2 are needed")
+    mask: Any = np.ones(data.frame_shape, bool) if data.mask is None else np.array(data.mask)
+    for which in (made.hot, made.dead, made.noisy):
+        mask[..., which[:, 0], which[:, 1]] = False
+    mask = mask if mask.ndim == 2 else mask[keep]
+    return replace(data, patterns=Selected(data.patterns, keep), positions=data.positions[keep], mask=mask)

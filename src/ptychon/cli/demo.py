@@ -1,0 +1,129 @@
+"""``ptychon demo``: the whole way from a scan to a picture, on a simulated scan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..types import PtychonError
+from .options import BACKEND, seed_option
+
+if TYPE_CHECKING:
+    from ..data.result import Result
+    from ..simulation.simulate import Simulation
+
+#: Far field of 8 keV X-rays: 128 pixels of 75 um at 1.24 m give object pixels of 20 nm.
+_FRAME, _WAVELENGTH, _DETECTOR_PIXEL, _DISTANCE = 128, 1.5498e-10, 75e-6, 1.2388
+_STEP, _POINTS, _COUNTS = 15, 13, 4e6
+
+
+@click.command(epilog="\b\nExamples\n  ptychon demo\n  ptychon demo elsewhere --seed 7\n")
+@click.argument("folder", type=click.Path(file_okay=False), default="ptychon_demo")
+@seed_option("Another scan of another specimen.")
+@BACKEND
+@click.option("-q", "--quiet", is_flag=True, help="No progress, no report.")
+def demo(folder: str, seed: int, backend: str, quiet: bool) -> int:
+    """Simulate a scan, write it to a CXI file, read that back, reconstruct it twice, and draw what was found.
+
+    First by rPIE from nothing but the data, then by Ptycho-EP started from that, which adds an error bar to every
+    pixel. Everything is left in FOLDER (default ptychon_demo). Takes under a minute on two cores.
+    """
+    place = Path(folder)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PtychonError(f"cannot make the folder {folder}: {error.strerror}; name another one") from error
+
+    from ..backends import get_backend
+    from ..io import load, save_result, write_dataset
+    from ..io.hdf5 import check_writable
+    from ..plot.result import picture
+    from ..request.settings import input_hash, request_for, validated
+    from ..run.observers import Interrupt, ProgressBar
+    from ..run.reconstruct import reconstruct
+    from .run import with_origin
+
+    scan = place / "scan.cxi"
+    check_writable(scan)
+    chosen_backend = get_backend(backend)
+    say = (lambda text: None) if quiet else click.echo
+    simulation = specimen(seed)
+    write_dataset(scan, simulation.dataset)
+    data, origin = load(scan), {"input_sha256": input_hash(scan)}
+    say(f"{scan}: {len(data)} frames of {_FRAME}x{_FRAME} px, {_COUNTS:.0e} photons each, 8 keV, pixel 20 nm")
+    result: Result | None = None
+    start: str | None = None
+    runs: list[tuple[str, int, dict[str, Any]]] = [
+        ("rpie", 60, {}),
+        ("ep", 250, {"tolerance": 1e-4}),  # its error bars are right once the object stands still
+    ]
+    for engine, epochs, options in runs:
+        callbacks: list[Any] = [] if quiet else [ProgressBar(engine)]
+        done = result
+        with Interrupt() as interrupt:
+            result = reconstruct(
+                data,
+                engine,
+                epochs=epochs,
+                backend=chosen_backend,
+                callbacks=[*callbacks, interrupt],
+                start=done,
+                seed=seed,
+                **options,
+            )
+        passes = result.epochs - (done.epochs if done is not None else 0)
+        # as ptychon reconstruct names them: the commands that work on a result find its scan
+        asked = {"input": str(scan), "engine": engine, "epochs": epochs, "seed": seed, "options": options, "start": start}
+        settings = validated(asked | {"backend": backend}, folder)
+        result = with_origin(result, settings, request_for(settings), data, origin)
+        start = str(place / f"{engine}.h5")
+        save_result(start, result)
+        picture(result, place / f"{engine}.png")
+        say(
+            f"{place / engine}.h5, .png: {engine} on {result.backend}, {passes} epochs in {result.seconds:.1f} s"
+            f" (+ {result.compile_seconds:.1f} s compiling), R {result.final_error:.4f}{_truth(simulation, result)}"
+        )
+        if interrupt.pressed:
+            return 130
+    say(f"look at {place / 'ep.png'}; go on with: ptychon reconstruct {scan} --start {place / 'ep.h5'} --engine ep")
+    return 0
+
+
+def specimen(seed: int) -> Simulation:
+    """A stained cell behind a defocused aperture: a jittered raster with sub-pixel positions, Poisson counts."""
+    import numpy as np
+
+    from ..simulation import phantoms, probes, scan
+    from ..simulation.simulate import simulate
+
+    size = _FRAME + _STEP * (_POINTS - 1) + 24
+    truth = phantoms.complex_object(
+        phantoms.cell((size, size), seed), phantoms.siemens_star((size, size), seed), phase_range=(0.0, 1.0)
+    )
+    probe = probes.defocused_aperture((_FRAME, _FRAME), radius=22, defocus=60)
+    positions = scan.raster(_POINTS, _STEP, jitter=3, seed=seed, whole=False)
+    return simulate(
+        truth,
+        np.asarray(probe),
+        positions,
+        noise="poisson",
+        mean_counts=_COUNTS,
+        wavelength=_WAVELENGTH,
+        distance=_DISTANCE,
+        detector_pixel_size=_DETECTOR_PIXEL,
+        seed=seed,
+        name="demo",
+    )
+
+
+def _truth(simulation: Simulation, result: Result) -> str:
+    """How far the result is from what was simulated, for the report."""
+    from ..metrics.alignment import align
+
+    # what data cannot tell (factor, phase ramp, translation) is removed, and the rim, where little light came, left out
+    margin = _FRAME // 2 + 12
+    region = tuple(slice(margin, n - margin) for n in result.object.shape)
+    error = align(result.object, simulation.object, region=(region[0], region[1]), max_shift=8, subpixel=True).error_db
+    return f", {error:.1f} dB from the truth"

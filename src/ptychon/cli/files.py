@@ -1,0 +1,89 @@
+"""``ptychon inspect`` and ``ptychon convert``: what is in a file, and the same in another format."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from .options import data_options, given_data
+
+
+@click.command(
+    epilog="""\b
+Examples
+  ptychon inspect scan.cxi
+  ptychon inspect frames.h5 --data-path dp --scan-shape 40x40 --step 31.25A --pixel-size 9.3A
+  ptychon inspect scan.cxi --near-field --focus-distance 3.65mm --json
+
+What is missing is listed with the flag that supplies it; the same flags go to ptychon reconstruct.
+"""
+)
+@click.argument("file", type=click.Path())
+@data_options
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def inspect(file: str, as_json: bool, **stated: Any) -> int:
+    """Say what is in FILE, what is missing, and what follows: units, frames, dose, overlap, time and memory."""
+    given = given_data(stated)
+
+    from ..io.guard import in_copy
+
+    def work() -> Any:
+        from ..inspect.file import inspect as look
+
+        return look(file, **given)
+
+    about = in_copy(file, work, patience=300)
+    if as_json:
+        click.echo(json.dumps(about))
+    else:
+        from .inspect_table import show
+
+        show(about)
+    return 0
+
+
+@click.command(
+    epilog="""\b
+Examples
+  ptychon convert scan.cxi scan.npz
+  ptychon convert big.cxi small.cxi --centre auto --crop 512x512 --bin 2 --bad-pixels
+  ptychon convert result.h5 result.ptyr
+  ptychon convert result.h5 product.h5 --format ptychodus
+\b
+Scans go to .cxi .h5 (ours), .hdf5 (PtyLab), .npz .npy .mat .tif, .h5 .npz (--format ptychodus);
+reconstructions to .h5 (ours), .ptyr (ptypy), .hdf5 (PtyLab), .npz .mat .tif, .h5 .npz (--format ptychodus).
+"""
+)
+@click.argument("source", type=click.Path())
+@click.argument("target", type=click.Path())
+@click.option("--format", "format_name", metavar="NAME", help="ptychon, ptypy, ptylab, ptychodus, numpy, matlab or tiff.")
+@data_options
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def convert(source: str, target: str, format_name: str | None, quiet: bool, as_json: bool, **stated: Any) -> int:
+    """Write what is in SOURCE to TARGET in the format that its name says, and list what is lost."""
+    given = given_data(stated)
+
+    from ..io.guard import in_copy
+    from ..io.hdf5 import check_readable, check_writable
+
+    check_readable(source)
+    check_writable(target)
+
+    def work() -> Any:
+        from dataclasses import asdict
+
+        from ..io import convert as write
+
+        return asdict(write(source, target, format_name, **given))
+
+    done = in_copy(source, work)
+    if as_json:
+        click.echo(json.dumps(done))
+    elif not quiet:
+        click.echo(f"{done['kind']} written as {done['format']}: {', '.join(done['files'])}")
+        for item in done["lost"]:
+            click.echo(f"  lost: {item}")
+    return 0

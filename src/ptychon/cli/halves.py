@@ -1,0 +1,125 @@
+"""``ptychon halves``: are the error bars right? Two halves of the measured data say, without a truth."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..types import PtychonError
+from .options import BACKEND, at_least, output_options, seed_option
+from .results import KNOWN_PROBE, NOISE_VARIANCE, RESULT, Bar, moves_probe, place_for, problem_of, show_rows
+
+if TYPE_CHECKING:
+    from ..uncertainty.half_data import Halves
+
+#: Misfit of a half from which on its reconstruction is doubted.
+POOR = 1.5
+
+
+@click.command(
+    epilog="""\b
+Examples
+  ptychon halves scan_rpie.h5
+  ptychon halves scan_rpie.h5 --by counts
+  ptychon halves scan_pie.h5 --known-probe --json
+
+positions: one of each pair of neighbouring frames goes to either half. counts: each count goes to either half by lot, and every
+position stays; such halves cannot see what is wrong with positions and beam. Each half is reconstructed from the start and gets
+the error bars of the joint posterior. Exit code 1 if the model does not describe the data.
+""",
+)
+@RESULT
+@click.option("--by", "kind", default="positions", show_default=True, help="positions or counts.")
+@click.option("-o", "--output", type=click.Path(), help="Copy of RESULT with what was found; default RESULT_halves.h5.")
+@click.option("--engine", default="", help="That makes each half; default rpie, or pie with a known probe.")
+@click.option(
+    "-n", "--epochs", type=int, default=40, show_default=True, callback=at_least(1), help="Passes of that engine."
+)
+@KNOWN_PROBE
+@NOISE_VARIANCE
+@BACKEND
+@seed_option("Of the split and the draws.")
+@output_options("No progress, no summary.", "The numbers for machines.")
+def halves(
+    result: str,
+    kind: str,
+    output: str | None,
+    engine: str,
+    epochs: int,
+    known_probe: bool | None,
+    noise_variance: float | None,
+    backend: str,
+    seed: int,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Compare two independent halves of the data of RESULT with what their error bars say.
+
+    Prints by how much the bars have to be widened, over all and by the size of structures, and writes it into a copy of RESULT.
+    """
+    from ..io import load_result
+    from ..uncertainty.half_data import KINDS
+    from ..uncertainty.half_data import halves as compare
+    from ..uncertainty.saved import save_halves
+
+    if kind not in KINDS:
+        raise PtychonError(f"--by is {kind!r}; choose one of {', '.join(KINDS)}")
+    found = load_result(result)
+    place = place_for(output, result, "_halves.h5")
+    problem = problem_of(result, found)
+    free = moves_probe(found) if known_probe is None else not known_probe
+    # each half finds a free probe from its own frames; several modes have no other beginning than those of the result
+    first = None if free and len(found.probe) == 1 else found.probe
+    with Bar(quiet or as_json) as tell:
+        said, _ = compare(
+            problem, kind, probe=first, free_probe=free, engine=engine, epochs=epochs, noise_variance=noise_variance,
+            backend=backend, seed=seed, tell=tell,
+        )  # fmt: skip
+    save_halves(place, result, said)
+    if as_json:
+        click.echo(json.dumps(numbers_of(said) | {"result": str(place)}))
+    elif not quiet:
+        show_rows([*rows_of(said), ("result", place)], 11)
+    return 0 if said.describes else 1
+
+
+def numbers_of(said: Halves) -> dict[str, Any]:
+    """All of it, with what follows from it; periods in object pixels, null where the region is too small to tell."""
+    from dataclasses import asdict
+    from math import isfinite
+
+    from ..uncertainty.spectrum import PERIODS
+
+    numbers = {
+        name: [x if isfinite(x) else None for x in value] if isinstance(value, tuple) else value
+        for name, value in asdict(said).items()
+    }
+    if not isfinite(said.mean_square_after):
+        numbers["mean_square_after"] = None
+    more = {"temperature": said.temperature, "describes": said.describes, "holds": said.holds, "sentence": said.sentence()}
+    return numbers | more | {"periods_above": list(PERIODS[1:])}
+
+
+def rows_of(said: Halves) -> list[tuple[str, str]]:
+    """The table for people."""
+    from math import isfinite
+
+    from ..uncertainty.half_data import PROBABILITIES
+    from ..uncertainty.spectrum import PERIODS
+
+    def shares(values: tuple[float, ...]) -> str:
+        return ", ".join(f"{c:.0%} for {p:.0%}" for c, p in zip(values, PROBABILITIES, strict=True))
+
+    # then T judges the reconstructions of the halves as much as the model
+    poor = ": they did not converge, or the model is wrong; more passes (-n) tell" if max(said.chi2) > POOR else ""
+    periods = zip(PERIODS[1:], said.by_period, strict=True)
+    return [
+        ("verdict", said.sentence()),
+        ("temperature", f"T = {said.temperature:.2f}: bars times {said.temperature**0.5:.2f} are right on average"),
+        ("inside", shares(said.covered)),
+        ("after T", shares(said.covered_after)),
+        ("T by period", ", ".join(f"above {p:g} px {T:.2g}" for p, T in periods if isfinite(T))),
+        ("misfit", ", ".join(f"{x:.2f}" for x in said.chi2) + f" of what the noise explains, in each half{poor}"),
+    ]

@@ -1,0 +1,79 @@
+"""The command line: a thin layer over the Python API. Heavy modules are imported by the commands that need them."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+from typing import Any
+
+import click
+
+from .. import __version__
+
+#: Command -> module of this package that has it, in the order of the help.
+_COMMANDS = {
+    "inspect": "cli.files",
+    "orient": "cli.orient",
+    "reconstruct": "cli.reconstruct",
+    "resume": "cli.reconstruct",
+    "report": "cli.report",
+    "uncertainty": "cli.uncertainty",
+    "halves": "cli.halves",
+    "measure": "cli.measure",
+    "check": "cli.check",
+    "plan": "cli.plan",
+    "convert": "cli.files",
+    "simulate": "cli.simulate",
+    "demo": "cli.demo",
+    "engines": "cli.engines",
+    "bench": "bench.command",
+}
+
+
+class _Commands(click.Group):
+    """Imports a command when it is needed; those whose module is not there do not exist."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name in _COMMANDS if self.get_command(ctx, name) is not None]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = f"ptychon.{_COMMANDS[cmd_name]}"
+        if importlib.util.find_spec(module) is None:
+            return None
+        found: Any = importlib.import_module(module)
+        return next((c for c in vars(found).values() if isinstance(c, click.Command) and c.name == cmd_name), None)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args[0] not in known and not args[0].startswith("-") and not ctx.resilient_parsing:
+            close = difflib.get_close_matches(args[0], known, 1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(known)}"
+            ctx.fail(f"No such command {args[0]!r}. {hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    invoke_without_command=True,
+    epilog="""\b
+Examples
+  ptychon demo                                          simulate, reconstruct, look
+  ptychon orient scan.cxi                               is the detector the right way round?
+  ptychon reconstruct scan.cxi --report                 from a scan to a page to send to a colleague
+  ptychon reconstruct scan.npz --engine ep --epochs 60  another algorithm
+  ptychon engines                                       the algorithms and their options
+\b
+Completion of names in the shell (bash; also zsh, fish), in your ~/.bashrc:
+  eval "$(_PTYCHON_COMPLETE=bash_source ptychon)"
+""",
+)
+@click.version_option(__version__, prog_name="ptychon")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Ptychographic reconstruction with an honest error bar on every pixel."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())

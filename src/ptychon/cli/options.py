@@ -1,0 +1,198 @@
+"""What the commands share: quantities with units as options, and options of engines as text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..types import PtychonError
+from ..units import Dimension, parse, parse_pair, parse_shape
+from .prepare import PREPARE
+
+#: Options of `ptychon.run.reconstruct.reconstruct` that --set takes beside those of the engine: kind, default, meaning.
+RUN_OPTIONS: dict[str, tuple[type, Any, str]] = {
+    "schedule": (str, None, "sequential, levels, colours, minibatch or parallel; default what the engine asks for"),
+    "batch_size": (int, 16, "frames of a batch of the schedule minibatch"),
+    "shuffle": (bool, None, "visit frames in a new order every pass; default true for epie and rpie"),
+    "tolerance": (float, None, "stop when the object changes by less than this for five passes (ep)"),
+    "warm_start": (int, None, "passes of dm (pie with a known probe) for the first guess; default 20 to 60 for ep, else 0"),
+}
+_TRUE, _FALSE, _NONE = ("true", "yes", "on", "1"), ("false", "no", "off", "0"), ("none", "null", "auto")
+
+
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:  # generic to type checkers only in older versions
+    _ParamType = click.ParamType
+
+
+class Quantity(_ParamType):
+    """A number with a unit, ``3.65mm``; plain numbers are SI. With `pair`, two of them with a comma."""
+
+    def __init__(self, dimension: Dimension, pair: bool = False) -> None:
+        self.dimension: Dimension = dimension
+        self.pair = pair
+        self.name = dimension
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """SI, or a usage error."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return parse_pair(value, self.dimension) if self.pair else parse(value, self.dimension)
+        except PtychonError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Shape(_ParamType):
+    """``40x60``: rows x columns."""
+
+    name = "rows x columns"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """(rows, columns), or a usage error."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return parse_shape(value, "it")
+        except PtychonError as error:
+            self.fail(str(error), param, ctx)
+
+
+#: What a file does not say of a scan; names are those of `ptychon.load`.
+_DATA: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
+    (("--near-field/--far-field", "near"), {"default": None, "help": "Geometry, where the file does not say: far."}),
+    (("--wavelength",), {"type": Quantity("length"), "help": "Wavelength."}),
+    (("--energy",), {"type": Quantity("energy"), "help": "Energy of the photons, instead of the wavelength."}),
+    (("--voltage",), {"type": Quantity("voltage"), "help": "Voltage of the electrons, instead of the wavelength."}),
+    (("--distance",), {"type": Quantity("length"), "help": "From sample to detector."}),
+    (("--focus-distance",), {"type": Quantity("length"), "help": "From focus to sample (near field, cone beam)."}),
+    (("--detector-pixel-size",), {"type": Quantity("length", pair=True), "help": "Pixel of the detector; or Y,X."}),
+    (("--pixel-size",), {"type": Quantity("length", pair=True), "help": "Pixel of the object, if it cannot be derived."}),
+    (("--scan-shape",), {"type": Shape(), "metavar": "SLOWxFAST", "help": "Points of a raster that is not listed."}),
+    (("--step",), {"type": Quantity("length", pair=True), "help": "Step of that raster; or SLOW,FAST."}),
+    (("--rotation",), {"type": Quantity("angle"), "help": "Of that raster against the detector."}),
+    (("--semi-angle",), {"type": Quantity("angle"), "help": "Convergence of an electron probe, for a first guess of it."}),
+    (("--defocus",), {"type": Quantity("length"), "help": "Of that probe; positive is underfocus (C1 = -defocus)."}),
+    (("--data-path",), {"metavar": "NAME", "help": "Dataset in the file that holds the frames."}),
+    (("--positions-path",), {"metavar": "NAME", "help": "Dataset, or file (.npy, .csv, .txt), with rows and columns."}),
+    *PREPARE,
+)
+
+
+def at_least(least: int) -> Callable[[click.Context, click.Parameter, int | None], int | None]:
+    """Callback of an option whose number must not be smaller."""
+
+    def checked(context: click.Context, option: click.Parameter, value: int | None) -> int | None:
+        if value is not None and value < least:
+            raise PtychonError(f"{max(option.opts, key=len)} is {value}; it must be at least {least}")
+        return value
+
+    return checked
+
+
+#: The same in every command that has it.
+BACKEND = click.option("--backend", default="auto", show_default=True, help="auto, numpy, cupy (GPU) or reference.")
+
+
+def seed_option(of: str) -> Callable[[Any], Any]:
+    """``--seed``, with what it is of."""
+    return click.option("--seed", type=int, default=0, show_default=True, callback=at_least(0), help=of)
+
+
+def output_options(quiet: str, numbers: str = "For machines.") -> Callable[[Any], Any]:
+    """``--quiet`` and ``--json``, with their help."""
+
+    def added(command: Any) -> Any:
+        command = click.option("--json", "as_json", is_flag=True, help=numbers)(command)
+        return click.option("-q", "--quiet", is_flag=True, help=quiet)(command)
+
+    return added
+
+
+def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that supply what a file does not say; `given_data` takes them out again."""
+    for names, more in reversed(_DATA):
+        command = click.option(*names, **more)(command)
+    return command
+
+
+def given_data(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Takes the values of `data_options` out of a command's parameters: those given, as `ptychon.load` wants them."""
+    names = [names[-1].lstrip("-").replace("-", "_") for names, _ in _DATA]
+    given = {name: parameters.pop(name) for name in names if name in parameters}
+    near = given.pop("near", None)
+    if near is not None:
+        given["geometry"] = "near" if near else "far"
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def engine_options(engine: str, settings: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """``--set name=value`` texts as typed options of the engine and of the run.
+
+    Raises
+    ------
+    PtychonError
+        Unknown engine or option (with the nearest name), a value of the wrong type, a name set twice.
+    """
+    from ..engines import make, nearest, options, registry
+
+    if engine not in registry:
+        raise PtychonError(f"unknown engine {engine!r}; {nearest(engine, registry)}")
+    known = options(registry[engine])
+    chosen: dict[str, Any] = {}
+    run: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = (part.strip() for part in setting.partition("="))
+        name = name.replace("-", "_")
+        if not (name and equals):
+            raise PtychonError(f"--set {setting!r} is not of the form name=value, for example --set object_step=0.8")
+        if name in chosen or name in run:
+            raise PtychonError(f"--set {name} is given twice; give it once")
+        if name in known:
+            chosen[name] = typed(name, text, type(known[name]), known[name])
+        elif name in RUN_OPTIONS:
+            kind, default, _ = RUN_OPTIONS[name]
+            run[name] = typed(name, text, kind, default)
+        else:
+            raise PtychonError(f"engine {engine!r} has no option {name!r}; {nearest(name, [*known, *RUN_OPTIONS])}")
+    make(engine, **chosen)  # ranges are checked now, before any data are read
+    return chosen, run
+
+
+def typed(name: str, text: str, kind: type, default: Any) -> Any:
+    """The value of an option from its text: of type `kind`, or None where that is the default.
+
+    Raises
+    ------
+    PtychonError
+        If the text is not of that type.
+    """
+    lowered = text.lower()
+    if default is None and lowered in _NONE:
+        return None
+    if kind is bool and lowered in (*_TRUE, *_FALSE):
+        return lowered in _TRUE
+    try:
+        if kind is int:
+            return int(text)
+        if kind is float:
+            return float(text)
+    except ValueError:
+        pass
+    if kind is str:
+        return text
+    if kind is type(None):  # nothing is known of its type
+        return int(text) if re.fullmatch(r"[+-]?\d+", text) else _number_or_text(text)
+    what = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, kind.__name__)
+    raise PtychonError(f"option {name} is {text!r}; it must be {what}, like its default {default!r}")
+
+
+def _number_or_text(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -1,0 +1,121 @@
+"""``ptychon orient``: which way round the detector and the scan stand."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..types import PtychonError
+from .options import data_options, given_data
+
+if TYPE_CHECKING:
+    from ..inspect.orientation import Ranking
+
+
+@click.command(
+    epilog="""\b
+Examples
+  ptychon orient scan.cxi
+  ptychon orient scan.npz --sample 400 --json
+  ptychon reconstruct scan.cxi --orient auto
+  ptychon reconstruct scan.cxi --orient transpose+flip-rows
+
+A way to turn is as-is, or some of transpose, flip-rows, flip-columns (of every frame, in this order) and negate (the
+sign of the positions), joined by +. Exit code: 0 if the data decide, 1 if they do not.
+""",
+)
+@click.argument("file", type=click.Path())
+@data_options
+@click.option("--sample", type=int, metavar="N", help="Frames around the middle of the scan that are used; default 240.")
+@click.option("--backend", default="numpy", show_default=True, help="numpy, cupy (GPU), reference or auto.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of held-out frames.")
+@click.option("-q", "--quiet", is_flag=True, help="Only the answer.")
+@click.option("--json", "as_json", is_flag=True, help="The table for machines.")
+def orient(file: str, sample: int | None, backend: str, seed: int, quiet: bool, as_json: bool, **stated: Any) -> int:
+    """Find how the detector of the scan in FILE was mounted, and the sign of its positions, by trying.
+
+    The eight ways to read out a detector, times two signs of the positions, are scored by short reconstructions from
+    frames around the middle of the scan: by how well they predict frames that were held out, which only
+    the right way round does.
+    """
+    if sample is not None and sample < 10:
+        raise PtychonError(f"--sample is {sample}; at least 10 are needed")
+
+    from ..inspect.orientation import find
+    from ..inspect.trials import FRAMES
+    from ..io import load
+
+    data = load(file, **given_data(stated))
+    shown = not (quiet or as_json) and sys.stderr.isatty()
+
+    def say(text: str) -> None:
+        click.echo(f"\r{text}\033[K", nl=False, err=True)
+
+    ranking = find(data, backend=backend, frames=sample or FRAMES, seed=seed, say=say if shown else None)
+    if shown:
+        click.echo("\r\033[K", nl=False, err=True)
+    if as_json:
+        click.echo(json.dumps(as_dict(ranking)))
+    elif quiet:
+        click.echo(str(ranking.best.orientation) if ranking.decided else "undecided")
+    else:
+        show(ranking, file)
+    return 0 if ranking.decided else 1
+
+
+def as_dict(ranking: Ranking) -> dict[str, Any]:
+    """The ranking for machines."""
+    return {
+        "decided": ranking.decided,
+        "orientation": str(ranking.best.orientation),
+        "margin": ranking.margin,
+        "geometry": ranking.geometry,
+        "frames": ranking.frames,
+        "held_out": ranking.held_out,
+        "seconds": ranking.seconds,
+        "classes": [
+            {
+                "orientation": str(trial.orientation),
+                "equivalents": [str(o) for o in trial.equivalents],
+                "first_probe": trial.probe,
+                "explained": trial.explained,
+                "behind": trial.behind,
+                "passes": trial.passes,
+            }
+            for trial in ranking.trials
+        ],
+    }
+
+
+def show(ranking: Ranking, file: str) -> None:
+    """The table and what follows from it, for people."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for title in ("way to turn", "explained", "behind", "first probe"):
+        table.add_column(title, justify="right" if title in ("explained", "behind") else "left", no_wrap=True)
+    for trial in ranking.trials:
+        behind = "" if trial is ranking.best else f"{trial.behind:.1f} s.e."
+        table.add_row(str(trial.orientation), f"{trial.explained:.2%}", behind, trial.probe)
+    Console(highlight=False).print(table)
+    best = ranking.best.orientation
+    click.echo(
+        f"\n{ranking.frames} frames, {ranking.held_out} of them held out, {ranking.geometry} field; explained: share of "
+        f"what is special to a held-out frame that is predicted; behind: how much less, in standard "
+        f"errors ({ranking.seconds:.0f} s)"
+    )
+    others = [str(other) for other in ranking.best.equivalents if other != best]
+    click.echo(f"No reconstruction with a free probe can tell {best} from {', '.join(others)}.")
+    if not ranking.decided:
+        click.echo(
+            f"The data do not decide: {best} leads by {ranking.margin:.1f} standard errors only. Give a first "
+            f"probe (in the file, or by --semi-angle and --defocus of electrons) or a larger --sample, or look at both."
+        )
+    elif best == type(best)():
+        click.echo("The frames stand as they should; nothing needs turning.")
+    else:
+        click.echo(f"Use: ptychon reconstruct {file} --orient {best}")

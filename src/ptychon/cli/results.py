@@ -1,0 +1,128 @@
+"""What the commands that work on a result share: options, the data it was made from, places for what is written, progress."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..types import PtychonError
+
+if TYPE_CHECKING:
+    from ..data.dataset import Dataset
+    from ..data.result import Result
+    from ..model.problem import Problem
+
+RESULT = click.argument("result", type=click.Path())
+KNOWN_PROBE = click.option(
+    "--known-probe/--free-probe", default=None, help="Whether the probe was known; default what the engine did."
+)
+NOISE_VARIANCE = click.option("--noise-variance", type=float, help="Of the amplitude; default what the data say, or learned.")
+PLOT = click.option("--plot", type=click.Path(), help="Picture to write, .png, .pdf or .svg.")
+
+
+def data_of(path: str, result: Result) -> tuple[Dataset, Path]:
+    """What a result was made from, and in which file that is; changed data are said.
+
+    Raises
+    ------
+    PtychonError
+        If they are not found.
+    """
+    import warnings
+
+    from ..request.settings import find_data
+    from ..types import PtychonWarning
+
+    data, source, changed = find_data(result, path)
+    if changed:
+        warnings.warn(f"{source} has changed since {path} was made from it", PtychonWarning, stacklevel=2)
+    return data, source
+
+
+def problem_of(path: str, result: Result) -> Problem:
+    """The data of a result on its grid, from the file named in it.
+
+    Raises
+    ------
+    PtychonError
+        If they are not found, or give another grid than that of the result.
+    """
+    from ..request.settings import on_grid
+
+    return on_grid(data_of(path, result)[0], result)
+
+
+def moves_probe(result: Result) -> bool:
+    """Whether the engine of a result learned the probe."""
+    from ..engines import make
+
+    return make(result.engine, **result.options).moves_probe
+
+
+def beside(result: str, ending: str) -> Path:
+    """``scan_rpie`` + ending, in the folder of the result ``scan_rpie.h5``."""
+    return Path(result).with_name(f"{Path(result).stem}{ending}")
+
+
+def place_for(output: str | None, result: str, ending: str) -> Path:
+    """Where another result file goes: where it was asked for, or beside the first, but never over it.
+
+    Raises
+    ------
+    PtychonError
+        If it cannot be written, or is the result itself.
+    """
+    place = beside(result, ending) if output is None else Path(output)
+    refuse_same(place, result, "the result itself; give another name with -o")
+    check_places(place)
+    return place
+
+
+def refuse_same(place: str | Path, other: str | Path, what: str) -> None:
+    """Refuse to write over a file that is read, however it is called."""
+    if Path(place).exists() and Path(place).samefile(other):
+        raise PtychonError(f"{place} is {what}")
+
+
+def check_places(*places: str | Path | None) -> None:
+    """Refuse places that cannot be written, before anything is computed."""
+    from ..io.hdf5 import check_writable
+
+    for place in places:
+        if place is not None:
+            check_writable(place)
+
+
+def check_suffix(what: str, place: str | Path | None, *suffixes: str) -> None:
+    """Refuse a name that does not say one of these formats."""
+    if place is not None and Path(place).suffix.lower() not in suffixes:
+        raise PtychonError(f"the {what} {place} must be named {' or '.join(suffixes)}")
+
+
+def show_rows(rows: Iterable[tuple[str, Any]], width: int = 10) -> None:
+    """Names and values on stdout, those that are None left out."""
+    for name, value in rows:
+        if value is not None:
+            click.echo(f"{name:<{width}} {value}")
+
+
+class Bar:
+    """Progress on stderr: one line that is redrawn, on a terminal only."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.stream = None if quiet or not sys.stderr.isatty() else sys.stderr
+
+    def __enter__(self) -> Any:
+        return self._tell
+
+    def _tell(self, what: str, done: int, total: int) -> None:
+        if self.stream is not None:
+            print(f"\r{what} {done}/{total}\033[K", end="", file=self.stream, flush=True)
+
+    def __exit__(self, *error: Any) -> None:
+        if self.stream is not None:
+            print("\r\033[K", end="", file=self.stream, flush=True)

@@ -1,0 +1,296 @@
+"""What `reconstruct` and `resume` do once it is settled what is wanted: run, save, draw, tell."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..types import PtychonError
+from .results import Bar, check_places, refuse_same, show_rows
+
+if TYPE_CHECKING:
+    from ..data.dataset import Dataset
+    from ..data.result import Result
+    from ..request.settings import Settings
+    from ..run.checkpoint import Checkpoint
+
+RESULT_SUFFIXES = (".h5", ".hdf5", ".cxi")
+PICTURE_SUFFIXES = (".png", ".pdf", ".svg", ".jpg", ".tif", ".tiff")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Voice:
+    """How much is said: `quiet` nothing, `verbose` more, `as_json` the summary for machines alone."""
+
+    quiet: bool = False
+    verbose: bool = False
+    as_json: bool = False
+
+    def say(self, text: str) -> None:
+        """Something by the way, on stderr."""
+        if not self.quiet and not self.as_json:
+            click.echo(text, err=True)
+
+    @property
+    def wants_details(self) -> bool:
+        return self.verbose and not self.quiet and not self.as_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where things go."""
+
+    result: Path
+    picture: Path
+    checkpoint: Path
+
+    @classmethod
+    def of(cls, settings: Settings, default: str) -> Places:
+        """From the settings; refused now, rather than after hours of computing."""
+        from ..io.hdf5 import check_readable
+
+        result = Path(settings.output or default)
+        if result.suffix.lower() not in RESULT_SUFFIXES:
+            raise PtychonError(f"the result {result} must be named {', '.join(RESULT_SUFFIXES)}: it is an HDF5 file")
+        picture = Path(settings.picture) if settings.picture else result.with_suffix(".png")
+        if picture.suffix.lower() not in PICTURE_SUFFIXES:
+            raise PtychonError(f"the picture {picture} must be named .png, .pdf, .svg, .jpg or .tif")
+        for needed in (settings.input, settings.start):
+            if needed is not None:
+                check_readable(needed)
+        for place in (result, picture):
+            refuse_same(place, settings.input, "the file with the data: give another name with -o")
+            check_places(place)
+        return cls(result=result, picture=picture, checkpoint=result.with_suffix(".checkpoint.h5"))
+
+
+def execute(
+    settings: Settings, places: Places, voice: Voice, *, backend: str, given: dict[str, Any], resume: Checkpoint | None = None
+) -> int:
+    """Run what the settings say; the exit code.
+
+    Parameters
+    ----------
+    settings : Settings
+        Its input must be where the data are now.
+    places : Places
+    voice : Voice
+    backend : str
+    given : dict
+        SHA-256 of the input under "input_sha256", if it is known.
+    resume : Checkpoint, optional
+    """
+    from ..backends import get_backend
+    from ..engines import make
+    from ..io import load_result, save_result
+    from ..request.settings import open_data, request_for, split_options
+    from ..run.checkpoint import Checkpointer
+    from ..run.compile import on_stderr
+    from ..run.observers import Interrupt, ProgressBar
+    from ..run.reconstruct import reconstruct
+
+    chosen = get_backend(backend)
+    data = open_data(settings)
+    if voice.wants_details:
+        _tell_sources(data)
+    if settings.orient == "auto":
+        settings, data = oriented(settings, data, chosen, voice)
+    options, run, _ = split_options(settings.engine, settings.options)
+    engine = make(settings.engine, **options) if resume is None else make(resume.engine, **resume.options)
+    request = request_for(settings)
+    kept = {"request": request, "backend": chosen.name, "result": str(places.result.resolve())} | given
+    kept["picture"] = str(places.picture.resolve())
+    bar = [] if voice.quiet else [ProgressBar(settings.engine, lines=voice.verbose)]
+    with Interrupt() as interrupt:
+        keeper = Checkpointer(
+            places.checkpoint, settings.checkpoint_every, due=lambda: interrupt.pressed, settings=kept, resumed=resume
+        )
+        result = reconstruct(
+            data,
+            engine,
+            epochs=settings.epochs,
+            backend=chosen,
+            callbacks=[*bar, interrupt, keeper],
+            probe=None if settings.probe is None else read_probe(settings.probe),
+            start=None if settings.start is None else load_result(settings.start),
+            seed=settings.seed,
+            subpixel=settings.subpixel,
+            resume=resume,
+            tell=voice.say if chosen.name == "cupy" or voice.wants_details else None,
+            say=None if voice.quiet else on_stderr,
+            **run,
+        )
+    result = with_origin(result, settings, request, data, given)
+    save_result(places.result, result)
+    from ..plot.result import picture as draw
+
+    bars, halted = None, False
+    left = f"the result without them is in {places.result}; for bars: ptychon uncertainty {places.result} -m {settings.bars}"
+    if settings.bars is not None and not interrupt.pressed:
+        try:
+            result, bars = _with_bars(settings, places, voice, chosen, data, result)
+        except KeyboardInterrupt:
+            halted = True
+        except PtychonError as error:
+            draw(result, places.picture)
+            raise PtychonError(f"error bars: {error}; {left}") from error
+    draw(result, places.picture)
+    numbers = summary(result, places) | {"stopped": interrupt.pressed or halted, "checkpoint": None, "bars": bars}
+    if keeper.written is not None:
+        numbers["checkpoint"] = str(places.checkpoint)
+    if settings.report and not numbers["stopped"]:
+        from ..report.write import write_report
+
+        numbers["report"] = str(
+            write_report([places.result], half_split=settings.half_split, backend=chosen, say=voice.say).page
+        )
+    if voice.as_json:
+        click.echo(json.dumps(numbers))
+    elif not voice.quiet:
+        show_summary(numbers)
+    if interrupt.pressed:
+        done = f"stopped after pass {result.epochs} of {result.epochs - len(keeper.rows) + settings.epochs}"
+        click.echo(f"ptychon: {done}; go on with: ptychon resume {places.checkpoint}", err=True)
+    elif halted:
+        click.echo(f"ptychon: stopped while error bars were made; {left}", err=True)
+    return 130 if numbers["stopped"] else 0
+
+
+def _with_bars(
+    settings: Settings, places: Places, voice: Voice, backend: Any, data: Dataset, result: Result
+) -> tuple[Result, dict[str, Any]]:
+    """The result with error bars, in the place of the one without; and their table."""
+    from ..engines import make
+    from ..request.settings import on_grid
+    from ..uncertainty.saved import save_posterior
+    from .uncertainty import numbers_of, with_bars
+
+    free = make(result.engine, **result.options).moves_probe
+    options = {"backend": backend, "seed": settings.seed}
+    voice.say(f"error bars by {settings.bars}; the result without them is in {places.result}")
+    with Bar(voice.quiet or voice.as_json) as tell:
+        whole, posterior = with_bars(
+            on_grid(data, result), result, str(settings.bars), free, options, tell, places.result, name=places.result.name
+        )
+    save_posterior(places.result, whole, posterior)
+    return replace(whole, object=posterior.object, object_std=posterior.object_std), numbers_of(posterior, result)
+
+
+def oriented(settings: Settings, data: Dataset, backend: Any, voice: Voice) -> tuple[Settings, Dataset]:
+    """Settings and data with the orientation that was found."""
+    from ..inspect.orientation import find
+
+    ranking = find(data, backend=backend, say=(lambda text: voice.say(f"orientation: {text}")) if voice.verbose else None)
+    best = ranking.best.orientation
+    if not ranking.decided:
+        raise PtychonError(
+            f"--orient auto: the data cannot decide ({best} leads by {ranking.margin:.1f} standard errors only); look at "
+            f"ptychon orient {settings.input} and choose with --orient {best}, say"
+        )
+    voice.say(f"orientation: {best}, {ranking.margin:.0f} standard errors before the next ({ranking.seconds:.0f} s)")
+    return settings.model_copy(update={"orient": str(best)}), best.apply(data)
+
+
+def read_probe(path: str) -> Any:
+    """A complex probe (P, Q) or (modes, P, Q) from .npy, .npz, a result or an HDF5 file with one called probe.
+
+    Raises
+    ------
+    PtychonError
+        If the file is damaged or holds no probe.
+    """
+    import numpy as np
+
+    from ..io.frames import npz_headers, read_npz
+    from ..io.hdf5 import check_readable, opened
+
+    check_readable(path)
+    suffix = Path(path).suffix.lower()
+    if suffix == ".npy":
+        try:
+            array = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError, SyntaxError) as error:
+            raise PtychonError(f"{path} is truncated, damaged or holds pickled objects; save a plain array") from error
+    elif suffix == ".npz":
+        names = list(npz_headers(path))
+        name = "probe" if "probe" in names else names[0] if len(names) == 1 else None
+        if name is None:
+            raise PtychonError(f"{path} has no array called probe; it has {', '.join(names) or 'none at all'}")
+        array = read_npz(path, name)
+    else:
+        places = ("ptychon/result/probe", "entry_1/instrument_1/illumination", "probe")
+        with opened(path) as file:
+            node = next((file[place] for place in places if place in file and hasattr(file[place], "dtype")), None)
+            if node is None:
+                raise PtychonError(f"{path} holds no probe: looked for {', '.join(places)}")
+            array = node[()]
+    if array.ndim not in (2, 3) or array.dtype.kind not in "cf":
+        raise PtychonError(
+            f"the probe in {path} has shape {array.shape} and type {array.dtype}; it must be complex, "
+            f"(rows, columns) or (modes, rows, columns)"
+        )
+    return array
+
+
+def with_origin(result: Result, settings: Settings, request: dict[str, Any], data: Dataset, given: dict[str, Any]) -> Result:
+    """The result, with all that is needed to repeat it and to judge it: request, input and its hash, how it was read."""
+    known = {name: getattr(data, name) for name in ("wavelength", "distance", "geometry", "detector_pixel_size")}
+    known |= {"magnification": data.magnification, "counting": data.counting}
+    more = {"input": Path(settings.input).name, "name": data.name, "notes": dict(data.notes), "request": request, "scan": known}
+    return replace(result, settings=dict(result.settings) | more, provenance=dict(result.provenance) | given)
+
+
+def _tell_sources(data: Dataset) -> None:
+    for title, key in (("file", "read"), ("given", "given")):
+        entries = data.notes.get(key)
+        if isinstance(entries, dict):
+            for name, where in entries.items():
+                click.echo(f"{title}: {name} = {where}" if key == "given" else f"{title}: {name} from {where}", err=True)
+
+
+def summary(result: Result, places: Places) -> dict[str, Any]:
+    """The numbers of a run; R that was never measured is None."""
+    measured = result.errors[~(result.errors != result.errors)]
+    return {
+        "engine": result.engine,
+        "backend": result.backend,
+        "epochs": result.epochs,
+        "error_in_pass": float(measured[-1]) if len(measured) else None,
+        "error_final": float(result.final_error) if math.isfinite(result.final_error) else None,
+        "object_shape": list(result.object.shape),
+        "pixel_size": None if result.pixel_size is None else list(result.pixel_size),
+        "seconds": result.seconds,
+        "compile_seconds": result.compile_seconds,
+        "orientation": result.settings["request"]["orient"],
+        "result": str(places.result),
+        "picture": str(places.picture),
+    }
+
+
+def show_summary(numbers: dict[str, Any]) -> None:
+    """The summary for people, on stdout."""
+    from ..units import pretty
+
+    def error(value: float | None) -> str:
+        return "not measured" if value is None else f"{value:.4f}"
+
+    bars = numbers["bars"]
+    height, width = numbers["object_shape"]
+    scale = "" if numbers["pixel_size"] is None else f", pixel {pretty(numbers['pixel_size'][1], 'length')}"
+    compiling = f" and {numbers['compile_seconds']:.1f} s compiling" if numbers["compile_seconds"] >= 0.05 else ""
+    rows = [
+        ("engine", f"{numbers['engine']} on {numbers['backend']}, {numbers['epochs']} epochs"),
+        ("time", f"{numbers['seconds']:.1f} s{compiling}"),
+        ("object", f"{height} x {width} px{scale}"),
+        ("oriented", numbers["orientation"]),
+        ("R in pass", error(numbers["error_in_pass"])),
+        ("R final", error(numbers["error_final"])),
+        ("error bar", None if bars is None else f"{bars['object_std']:.4g} (median of the lit pixels, {bars['method']})"),
+        *((name, numbers.get(name)) for name in ("result", "picture", "report", "checkpoint")),
+    ]
+    show_rows(rows)

@@ -1,0 +1,134 @@
+"""``ptychon simulate``: a scan that never happened, in a file, with the truth beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..types import PtychonError
+from .options import Quantity, at_least, output_options, seed_option
+from .results import check_places
+
+
+@click.command(
+    epilog="""\b
+Examples
+  ptychon simulate scan.cxi
+  ptychon simulate spiral.npz --scan spiral --points 300 --step 6 --counts 1e5 --modes 2
+  ptychon simulate ccd.cxi --counts 1e4 --background 2 --read-noise 1.5
+  ptychon simulate low.cxi --amplitude cell --phase texture --counts 2e3 --seed 7
+  ptychon simulate real.cxi --wavelength 1.55A --detector-pixel-size 75um --distance 1.24m
+  ptychon simulate turned.cxi --orient transpose+negate      then: ptychon orient turned.cxi
+
+The suffix of FILE says the format (.cxi, .h5, .npz, .hdf5, ...; see ptychon convert --help). The true object and probe
+are left in FILE.truth.npz.
+""",
+)
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.option("--amplitude", default="siemens_star", show_default=True, help="Picture of the amplitude (or blobs, cell, ...).")
+@click.option("--phase", default="cell", show_default=True, help="Picture of the phase.")
+@click.option("--phase-range", type=float, default=1.0, show_default=True, metavar="RAD", help="Phase of its brightest part.")
+@click.option(
+    "--frame", type=int, default=64, show_default=True, callback=at_least(8), help="Pixels of a frame along each side."
+)
+@click.option("--radius", type=float, help="Of the beam, object pixels; default a sixth of the frame.")
+@click.option("--defocus", type=float, default=30.0, show_default=True, help="Wavelength x distance / pixel^2, square pixels.")
+@click.option(
+    "--modes", type=int, default=1, show_default=True, callback=at_least(1), help="Incoherent modes of the probe."
+)
+@click.option(
+    "--scan", type=click.Choice(["raster", "spiral"]), default="raster", show_default=True, help="Where the beam goes."
+)
+@click.option(
+    "--points", type=int, callback=at_least(2), help="Positions; of a raster along each side. Default 13, of a spiral 169."
+)
+@click.option("--step", type=float, help="Pixels between positions; default a third of the diameter of the beam.")
+@click.option("--jitter", type=float, default=1.0, show_default=True, help="Of a raster: largest random displacement, pixels.")
+@click.option("--counts", type=float, default=1e6, show_default=True, help="Mean photons or electrons of a frame.")
+@click.option("--noise", type=click.Choice(["poisson", "none"]), default="poisson", show_default=True, help="Of the counts.")
+@click.option("--background", type=float, metavar="COUNTS", help="Mean counts a pixel besides those of the wave.")
+@click.option("--read-noise", type=float, metavar="COUNTS", help="Standard deviation that the electronics add to a pixel.")
+@click.option("--wavelength", type=Quantity("length"), help="With the next two: positions in metres.")
+@click.option("--distance", type=Quantity("length"), help="From sample to detector.")
+@click.option("--detector-pixel-size", type=Quantity("length", pair=True), help="Pixel of the detector; or Y,X.")
+@click.option("--orient", metavar="WAY", help="Turn frames and positions, as a wrongly described detector would.")
+@seed_option("Of everything random.")
+@output_options("Say nothing.")
+def simulate(file: str, quiet: bool, as_json: bool, **how: Any) -> int:
+    """Write a simulated far-field scan to FILE: two pictures as amplitude and phase, behind a defocused beam."""
+    from ..inspect.orientation import Orientation
+    from ..io import write_scan
+    from ..io.hdf5 import write_aside
+
+    truth_path = Path(file).with_suffix(".truth.npz")
+    check_places(file, truth_path)
+    way = Orientation.parse(how.pop("orient"))
+    made = simulated(**how)
+    data = way.apply(made.dataset)
+    lost = write_scan(file, data)
+
+    import numpy as np
+
+    with write_aside(truth_path) as aside, aside.open("wb") as stream:
+        np.savez_compressed(stream, object=made.object, probe=made.probe)
+    if as_json:
+        shape = [len(data), *data.frame_shape]
+        click.echo(json.dumps({"file": file, "truth": str(truth_path), "shape": shape, "orientation": str(way), "lost": lost}))
+    elif not quiet:
+        height, width = data.frame_shape
+        turned = "" if way == Orientation() else f", turned ({way})"
+        click.echo(f"{file}: {len(data)} frames of {height} x {width} px, {how['counts']:.3g} counts each{turned}")
+        click.echo(f"{truth_path}: the true object and probe")
+        if lost:
+            click.echo(f"no room in this format for: {', '.join(lost)}")
+    return 0
+
+
+def simulated(
+    *,
+    amplitude: str,
+    phase: str,
+    phase_range: float,
+    frame: int,
+    radius: float | None,
+    defocus: float,
+    modes: int,
+    scan: str,
+    points: int | None,
+    step: float | None,
+    jitter: float,
+    counts: float,
+    noise: Any,
+    seed: int,
+    **geometry: Any,
+) -> Any:
+    """The `Simulation` that the options of ``ptychon simulate`` describe."""
+    import numpy as np
+
+    from ..simulation import phantoms, probes
+    from ..simulation.scan import fermat_spiral, raster
+    from ..simulation.simulate import simulate as make
+
+    radius = frame / 6 if radius is None else radius
+    step = max(1.0, round(2 * radius / 3)) if step is None else step
+    if scan == "raster":
+        positions = raster(points or 13, step, jitter=jitter, seed=seed, whole=False)
+    else:
+        positions = fermat_spiral(points or 169, step / 1.68)
+    reach = np.abs(positions).max(axis=0)
+    if not reach.max() < 20_000:
+        raise PtychonError(f"the scan reaches {reach.max():.3g} px from its middle; use fewer points or a smaller step")
+    shape = tuple(int(n) for n in frame + 2 * np.ceil(reach + 1).astype(int))
+    truth = phantoms.complex_object(
+        phantoms.make(amplitude, (shape[0], shape[1]), seed),
+        phantoms.make(phase, (shape[0], shape[1]), seed + 1),
+        phase_range=(0.0, phase_range),
+    )
+    probe = probes.defocused_aperture((frame, frame), radius, defocus)
+    # further modes: the beam of a source that is also a little to the side
+    y, x = ((np.arange(frame) - frame // 2) / radius for _ in range(2))
+    shapes = [probe * 0.5**k * (y[:, None] ** ((k + 1) // 2) * x ** (k // 2)) for k in range(modes)]
+    return make(truth, np.stack(shapes), positions, noise=noise, mean_counts=counts, seed=seed, name="simulated", **geometry)

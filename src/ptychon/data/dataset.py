@@ -1,0 +1,247 @@
+"""What was measured, in SI units, or in object pixels throughout when no scale is known."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from ..types import Array, BoolArray, ComplexArray, FloatArray, PtychonError, PtychonWarning
+
+Geometry = Literal["far", "near"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A ptychographic scan as it was measured. Immutable.
+
+    Parameters
+    ----------
+    patterns : (N, P, Q) array of any real dtype
+        Intensities. Zero frequency at ``[P//2, Q//2]`` in the far field; plain images in the near field. Anything with
+        ``shape``, ``dtype`` and slicing along the first axis will do (an open HDF5 dataset, say): it is read in blocks.
+    positions : (N, 2) float array
+        Centre of the probe on the object, (y, x): metres where `pixel_size` is known, else object pixels. They are
+        relative to the centre pixel ``[H//2, W//2]`` of the object if `object_shape` is given, else up to an offset.
+    pixel_size : float or (dy, dx), optional
+        Pixel of the *object* (m). Derived from wavelength, distance and detector pixel where those are known.
+    detector_pixel_size : float or (dy, dx), optional
+        Pixel of the detector (m).
+    wavelength, distance : float, optional
+        Wavelength (m) and distance from sample to detector (m).
+    focus_distance : float, optional
+        Near field only: distance from the focus to the sample (m). It gives the magnification
+        M = (focus_distance + distance)/focus_distance; None is a parallel beam (M = 1).
+    geometry : {"far", "near"}
+    mask : (P, Q) or (N, P, Q) bool array, optional
+        True where a detector pixel is valid.
+    counting : bool
+        True if the patterns are counts (Poisson statistics).
+    noise_variance : float, optional
+        Variance of Gaussian noise on the *amplitude* sqrt(pattern), if it is known and the patterns are not counts.
+    background : float or (P, Q) array, optional
+        Mean counts a pixel that do not come from the wave and are still in the patterns: dark counts, scatter.
+    read_noise : float, optional
+        Standard deviation (counts) of Gaussian noise that the detector's electronics add to each pixel; values may then be
+        negative and not whole.
+    object_shape : (H, W), optional
+        Size of the object grid (pixels). Without it the smallest grid that holds every window is used.
+    probe : (P, Q) or (K, P, Q) complex array, optional
+        A first guess of the probe in the object plane, centred at ``[P//2, Q//2]``.
+    name : str
+    notes : mapping
+        Anything else worth keeping: how the data were prepared, where they came from.
+
+    Raises
+    ------
+    PtychonError
+        If shapes disagree or a number is impossible; the message names the thing, both numbers and the remedy.
+    """
+
+    patterns: Array
+    positions: FloatArray
+    pixel_size: tuple[float, float] | float | None = None
+    detector_pixel_size: tuple[float, float] | float | None = None
+    wavelength: float | None = None
+    distance: float | None = None
+    focus_distance: float | None = None
+    geometry: Geometry = "far"
+    mask: BoolArray | None = None
+    counting: bool = True
+    noise_variance: float | None = None
+    background: FloatArray | float | None = None
+    read_noise: float | None = None
+    object_shape: tuple[int, int] | None = None
+    probe: ComplexArray | None = None
+    name: str = ""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.patterns.shape)
+        if len(shape) != 3 or min(shape) < 1:
+            raise PtychonError(f"patterns have shape {shape}; they must be (frames, rows, columns)")
+        if min(shape[1:]) < 4:
+            raise PtychonError(f"frames are {shape[1]}x{shape[2]} pixels; at least 4x4 are needed")
+        if np.dtype(self.patterns.dtype).kind not in "uifb":
+            raise PtychonError(f"patterns have dtype {self.patterns.dtype}; intensities must be real numbers")
+        positions = np.asarray(self.positions)
+        if positions.dtype.kind not in "uif":
+            raise PtychonError(f"positions have dtype {positions.dtype}; they must be real numbers")
+        positions = np.array(positions, np.float64)
+        if positions.ndim != 2 or positions.shape[1] != 2:
+            raise PtychonError(f"positions have shape {positions.shape}; they must be (frames, 2), row then column")
+        if len(positions) != shape[0]:
+            raise PtychonError(f"{len(positions)} positions for {shape[0]} frames: give one position a frame")
+        if len(positions) < 2:
+            raise PtychonError(f"{len(positions)} position: ptychography needs at least 2 overlapping ones")
+        bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
+        if bad.size:
+            raise PtychonError(
+                f"{bad.size} of {len(positions)} positions are not finite (first: frame {bad[0]}); drop those frames"
+            )
+        self._set("positions", positions)
+        if self.geometry not in ("far", "near"):
+            raise PtychonError(f"geometry is {self.geometry!r}; it must be 'far' or 'near'")
+        for name in ("wavelength", "distance", "focus_distance", "noise_variance"):
+            self._check_positive(name, getattr(self, name))
+        for name in ("pixel_size", "detector_pixel_size"):
+            value = getattr(self, name)
+            if value is not None:
+                pair = tuple(float(v) for v in np.broadcast_to(np.asarray(value, float), (2,)))
+                self._check_positive(name, min(pair) if np.isfinite(pair).all() else np.nan)
+                self._set(name, pair)
+        if self.pixel_size is None:
+            self._set("pixel_size", self._derived_pixel_size())
+        self._check_mask(shape)
+        self._check_background(shape)
+        self._check_probe(shape)
+        if self.object_shape is not None:
+            self._set("object_shape", (int(self.object_shape[0]), int(self.object_shape[1])))
+
+    def __len__(self) -> int:
+        return int(self.patterns.shape[0])
+
+    @property
+    def frame_shape(self) -> tuple[int, int]:
+        """(P, Q), pixels of a frame."""
+        return int(self.patterns.shape[1]), int(self.patterns.shape[2])
+
+    @property
+    def magnification(self) -> float:
+        """M of a near-field set-up with a point-like focus; 1 for a parallel beam and in the far field."""
+        if self.geometry == "far" or self.focus_distance is None or self.distance is None:
+            return 1.0
+        return (self.focus_distance + self.distance) / self.focus_distance
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    @staticmethod
+    def _check_positive(name: str, value: float | None) -> None:
+        if value is not None and not (np.isfinite(value) and value > 0):
+            raise PtychonError(f"{name.replace('_', ' ')} is {value}; it must be a positive number")
+
+    def _derived_pixel_size(self) -> tuple[float, float] | None:
+        d = self.detector_pixel_size
+        if d is None or isinstance(d, float):
+            return None
+        if self.geometry == "near":
+            return d[0] / self.magnification, d[1] / self.magnification
+        if self.wavelength is None or self.distance is None:
+            return None
+        P, Q = self.frame_shape
+        return self.wavelength * self.distance / (P * d[0]), self.wavelength * self.distance / (Q * d[1])
+
+    def _check_mask(self, shape: tuple[int, ...]) -> None:
+        if self.mask is None:
+            return
+        mask = np.asarray(self.mask)
+        if mask.shape not in (shape, shape[1:]):
+            raise PtychonError(f"the mask has shape {mask.shape}; frames are {shape[1:]}: give (rows, columns) or one a frame")
+        if mask.dtype.kind not in "biu":
+            raise PtychonError(f"the mask has dtype {mask.dtype}; it must be boolean, True where a pixel is valid")
+        mask = mask.astype(bool)
+        if not mask.any():
+            raise PtychonError("the mask leaves no valid pixel (True means valid): is it inverted?")
+        self._set("mask", mask)
+
+    def _check_background(self, shape: tuple[int, ...]) -> None:
+        given = {"background": self.background, "read noise": self.read_noise}
+        for name, value in given.items():
+            if value is not None and (not self.counting or self.noise_variance is not None):
+                why = "whose noise is stated by noise_variance" if self.counting else "that are no counts (counting is false)"
+                raise PtychonError(f"a {name} belongs to patterns that are counts; it was given with patterns {why}")
+        if self.background is not None:
+            b = np.asarray(self.background)
+            if b.dtype.kind not in "uifb" or b.shape not in ((), shape[1:]):
+                raise PtychonError(f"the background has shape {b.shape}; frames are {shape[1:]}: give that shape, or a number")
+            wrong = ~(np.isfinite(b) & (b >= 0))
+            if wrong.any():
+                first = b[wrong].flat[0] if b.ndim else b
+                where = f"in {int(wrong.sum())} pixels" if b.ndim else "counts"
+                raise PtychonError(f"the background is {first:g} {where}; it must be finite and not negative")
+            self._set("background", float(b) if b.ndim == 0 else b.astype(np.float32))
+        if self.read_noise is not None:
+            r = float(self.read_noise)
+            if not (np.isfinite(r) and r >= 0):
+                raise PtychonError(f"the read noise is {r:g} counts; it must be finite and not negative")
+            self._set("read_noise", r)
+
+    def _check_probe(self, shape: tuple[int, ...]) -> None:
+        if self.probe is None:
+            return
+        probe = np.asarray(self.probe)
+        if probe.ndim == 2:
+            probe = probe[None]
+        if probe.ndim != 3 or probe.shape[1:] != shape[1:]:
+            raise PtychonError(f"the probe has shape {np.shape(self.probe)}; frames are {shape[1:]}: they must agree")
+        if not np.isfinite(probe).all() or not np.any(probe):
+            raise PtychonError("the probe has values that are not finite, or is zero everywhere")
+        self._set("probe", probe.astype(np.complex64))
+
+
+def check_patterns(block: FloatArray, first: int, mask: BoolArray | None, negative: bool = False) -> None:
+    """Refuse NaN, infinities and (unless read noise makes them) negative counts in the valid pixels of a block of frames.
+
+    Parameters
+    ----------
+    block : (B, P, Q) array
+    first : int
+        Index of the first frame of the block, for the message.
+    mask : (P, Q) or (B, P, Q) bool array or None
+    negative : bool
+        Whether negative values are possible.
+    """
+    valid = np.ones((), bool) if mask is None else mask
+    for wrong, what, remedy in (
+        (~np.isfinite(block), "not finite", "mask these pixels or drop the frames"),
+        (
+            (block < 0) & (not negative),
+            "negative",
+            "state the read noise, if that made them; if a background was subtracted, give the data as they were and state the "
+            "background; or mask them",
+        ),
+    ):
+        wrong = wrong & valid
+        if wrong.any():
+            frame, row, col = (int(i[0]) for i in np.nonzero(wrong))
+            raise PtychonError(
+                f"{int(wrong.sum())} valid detector pixels are {what} (first: frame {first + frame}, "
+                f"row {row}, column {col}, value {block[frame, row, col]}); {remedy}"
+            )
+
+
+def check_totals(totals: FloatArray) -> None:
+    """Warn of empty frames; refuse a scan in which every frame is empty. `totals` (N,) are sums over valid pixels."""
+    empty = np.flatnonzero(totals <= 0)
+    if empty.size == len(totals):
+        raise PtychonError(f"all {len(totals)} frames are zero in every valid pixel: wrong dataset, or a mask inverted?")
+    if empty.size:
+        warnings.warn(
+            f"{empty.size} of {len(totals)} frames are zero in every valid pixel (first: frame {empty[0]})",
+            PtychonWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,318 @@
+"""What is in a file, what is missing, and what follows from it, before anything is reconstructed."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.dataset import Dataset
+from ..data.survey import Survey, cell_area, electron_dose, find_bad_pixels, saturation_of, survey
+from ..io import load_result, prepared
+from ..io.found import DIMENSIONS, EXTRA, PREPARATION, Found, assemble, check_given, flag
+from ..io.recognise import find, holds_result
+from ..types import FloatArray, PtychonError
+from ..units import Dimension, energy_of_photons, pretty
+
+#: Time of a pass over one frame in two-dimensional FFTs of its size: rough, measured on two cores.
+_FFTS = {"pie": 4.0, "epie": 4.5, "rpie": 4.5, "dm": 11.0, "ep": 5.0}
+#: Bytes kept for every pixel of every frame: amplitudes, and waves or messages.
+_BYTES = {"pie": 4, "epie": 4, "rpie": 4, "dm": 20, "ep": 12}
+#: Pixels of an object that nobody has.
+_LARGEST_OBJECT = 2**31
+#: Counts a pixel below which full steps follow the noise (a measured scan with 5 wants a tenth of them, one with 28 does not).
+_FEW_COUNTS = 10
+#: A window of the far field should be this many steps wide, for windows (and probes of half their width) to overlap.
+_STEPS_PER_WINDOW = 4.0
+
+
+def inspect(path: str | os.PathLike[str], **given: Any) -> dict[str, Any]:
+    """What is in a file, as plain values that can be written as JSON.
+
+    Parameters
+    ----------
+    path : path of a scan or a reconstruction
+    **given
+        As in `ptychon.load`.
+
+    Returns
+    -------
+    dict
+        ``kind`` ("scan" or "reconstruction"), ``format``, ``ready`` (whether it can be reconstructed as it is), ``missing``
+        (why not), ``found`` (name, value, where it stood or the flag that supplies it), ``frames``, ``scan``, ``engines``,
+        ``advice``. Lengths are in m, detector coordinates in px.
+
+    Raises
+    ------
+    PtychonError
+        If the file is missing, damaged or of an unknown kind.
+    """
+    values = check_given(given)
+    about: dict[str, Any] = {"file": str(path), "bytes": os.path.getsize(path) if Path(path).is_file() else 0}
+    if values.get("data_path") is None and holds_result(path):
+        return about | _reconstruction(path)
+    found = find(path, {k: v for k, v in values.items() if k in EXTRA})
+    missing = ""
+    try:
+        data = prepared(assemble(found, {k: v for k, v in values.items() if k not in PREPARATION}, Path(path).name), values)
+        placed = True
+    except PtychonError as error:
+        if "patterns" not in found.fields:
+            raise
+        missing, placed = str(error), False
+        data = _unplaced(found, values, error)
+    about |= {"kind": "scan", "format": found.kind, "ready": not missing, "missing": missing}
+    about["found"] = _table(found, values, data, placed)
+    look = survey(data)
+    about["frames"], advice = _frames(data, look)
+    about["scan"] = _scan(data, look) if placed else {}
+    sane = placed and math.prod(about["scan"]["object_shape"]) <= _LARGEST_OBJECT
+    about["engines"] = _engines(data, about["scan"]["object_shape"] if sane else None)
+    about["advice"] = ([missing] if missing else []) + advice + (_advice(data, about, look) if placed else [])
+    if not about["advice"]:
+        same = " with the same options" if given else ""
+        about["advice"].append(f"nothing looks wrong: ptychon reconstruct {path}{same}")
+    about["preparation"] = dict(data.notes.get("prepared", {}))
+    return about
+
+
+def _unplaced(found: Found, values: Mapping[str, Any], error: PtychonError) -> Dataset:
+    """Frames without positions, to be looked at."""
+    patterns = found.fields["patterns"]
+    mask = found.fields.get("mask")
+    places = np.arange(2.0 * patterns.shape[0]).reshape(-1, 2)
+    try:
+        return prepared(Dataset(patterns=patterns, positions=places, mask=mask), values)
+    except PtychonError:
+        raise error from None
+
+
+def _reconstruction(path: str | os.PathLike[str]) -> dict[str, Any]:
+    result = load_result(path)
+    errors = result.errors[np.isfinite(result.errors)]
+    known = {
+        "engine": result.engine, "backend": result.backend, "epochs": result.epochs,
+        "object_shape": list(result.object.shape), "probe_shape": list(result.probe.shape), "positions": len(result.positions),
+        "pixel_size": None if result.pixel_size is None else list(result.pixel_size),
+        "error_in_pass": float(errors[-1]) if len(errors) else None,
+        "error_final": float(result.final_error) if math.isfinite(result.final_error) else None,
+        "object_std": result.object_std is not None, "left_out": list(result.settings.get("left_out", ())),
+    }  # fmt: skip
+    format = str(result.settings.get("format", "ptychon"))
+    return {
+        "kind": "reconstruction", "format": format, "ready": True, "missing": "", "result": known,
+        "advice": [f"go on from it: ptychon reconstruct SCAN --start {path}", f"show it: ptychon report {path}"],
+    }  # fmt: skip
+
+
+def _table(found: Found, values: Mapping[str, Any], data: Dataset, placed: bool) -> list[dict[str, Any]]:
+    """One row a quantity: name, value for people, where it stood; if it is not there, the flag that supplies it."""
+    rows: list[dict[str, Any]] = []
+
+    def row(name: str, value: str | None, *flags: str) -> None:
+        where = "given" if name in values else found.where.get(name, "")
+        problem = found.problems.get(name, "") if value is None else ""
+        rows.append({"name": name, "value": value, "where": where, "flag": " or ".join(flags), "problem": problem})
+
+    def length(value: Any) -> str | None:
+        pair = None if value is None else np.broadcast_to(np.asarray(value, float), (2,))
+        if pair is None:
+            return None
+        return " x ".join(dict.fromkeys(pretty(float(v), "length") for v in pair))
+
+    wavelength = data.wavelength if placed else values.get("wavelength", found.fields.get("wavelength"))
+    energy = ""
+    if wavelength is not None and wavelength > 1.3e-11:
+        energy = f" ({pretty(energy_of_photons(wavelength), 'energy')})"
+    row("wavelength", None if wavelength is None else pretty(wavelength, "length") + energy, "--energy", "--voltage")
+    for name in ("distance", "detector_pixel_size", "pixel_size"):
+        value = getattr(data, name) if placed else values.get(name, found.fields.get(name))
+        row(name, length(value), flag(name))
+    if data.geometry == "near":
+        row("focus_distance", length(data.focus_distance) or "none: parallel beam", "--focus-distance")
+    unit = "px" if not placed or data.pixel_size is None else "m"
+    row("positions", f"{len(data)} in {unit}" if placed else None, "--positions-path", "--scan-shape with --step")
+    row("geometry", f"{data.geometry} field" if placed else None, "--near-field")
+    row("mask", "none: all pixels are taken to be good" if data.mask is None else f"{int((~data.mask).sum())} pixels invalid")
+    if data.background is not None:
+        row("background", f"{float(np.mean(data.background)):.4g} counts a pixel")
+    if data.read_noise is not None:
+        row("read_noise", f"{data.read_noise:.4g} counts")
+    modes = 0 if data.probe is None else len(data.probe)
+    row("probe", f"{modes} mode{'s' * (modes > 1)}" if modes else "none: one is found from the data")
+    for name in sorted(set(found.where) - {r["name"] for r in rows} - {"patterns"}):
+        row(name, _short(name, values.get(name, found.fields.get(name))))
+    return rows
+
+
+def _short(name: str, value: Any) -> str:
+    more: dict[str, Dimension] = {"step": "length", "detector_pixel_angle": "angle"}
+    dimension = {**DIMENSIONS, **more}.get(name)
+    if dimension is not None and isinstance(value, int | float):
+        return pretty(float(value), dimension)
+    return "" if value is None else "array" if hasattr(value, "shape") else str(value)
+
+
+def _frames(data: Dataset, look: Survey) -> tuple[dict[str, Any], list[str]]:
+    """Facts about the frames, and what they call for."""
+    p, q = data.frame_shape
+    dtype = np.dtype(data.patterns.dtype)
+    valid: Any = np.ones((p, q), bool) if data.mask is None else data.mask
+    valid = valid if valid.ndim == 2 else valid.any(axis=0)
+    top = saturation_of(dtype)
+    bad = find_bad_pixels(look.total, look.largest, top, valid, far=data.geometry == "far")
+    whole = bool(np.all(look.total == np.rint(look.total)))
+    centres = look.centres[np.isfinite(look.centres).all(axis=1)]
+    facts: dict[str, Any] = {
+        "count": len(data), "shape": [p, q], "dtype": str(dtype), "bytes": len(data) * p * q * dtype.itemsize,
+        "looked_at": len(look.index), "counts_mean": float(look.counts.mean()),
+        "counts_spread": float(look.counts.std() / look.counts.mean()) if look.counts.mean() > 0 else None,
+        "brightest": float(look.largest[valid].max()) if valid.any() else None, "whole_numbers": whole,
+        "empty": int((look.counts <= 0).sum()), "invalid": look.invalid, "hot": int(bad.hot.sum()),
+        "dead": int(bad.dead.sum()), "saturated": int((bad.saturated & valid).sum()),
+    }  # fmt: skip
+    if len(centres) > 1:
+        facts["centre"] = [float(c) for c in centres.mean(axis=0)]
+        trend = np.polyfit(np.linspace(0, 1, len(centres)), centres, 1)[0]
+        facts["drift"] = [float(t) for t in trend]
+        facts["wander"] = float(np.sqrt(((centres - centres.mean(axis=0)) ** 2).sum(axis=1).mean()))
+    advice = []
+    if facts["empty"]:
+        advice.append(f"{facts['empty']} of {len(look.index)} frames looked at are empty: leave them out, say with --frames")
+    if look.invalid:
+        advice.append(
+            f"{look.invalid} values are negative or not finite in valid pixels: correct or mask them, or give --read-noise if "
+            f"that made them"
+        )
+    if facts["hot"] or facts["dead"] or facts["saturated"]:
+        advice.append(
+            f"{facts['hot']} hot, {facts['dead']} dead and {facts['saturated']} saturated pixels are not in the mask: "
+            f"add --bad-pixels"
+        )
+    if not whole and data.counting and dtype.kind == "f" and not data.read_noise:
+        advice.append("the frames are not whole numbers: if they are not counts, give --gain, the units per photon or electron")
+    if data.geometry == "far" and "centre" in facts:
+        off = math.hypot(facts["centre"][0] - p // 2, facts["centre"][1] - q // 2)
+        if off > 0.06 * max(p, q):
+            advice.append(
+                f"the centre of mass is at row {facts['centre'][0]:.1f}, column {facts['centre'][1]:.1f}, {off:.0f} px from "
+                f"the middle: add --centre auto"
+            )
+        if math.hypot(*facts["drift"]) > max(3.0, 0.05 * max(p, q)):
+            advice.append(f"the beam drifts by {math.hypot(*facts['drift']):.1f} px from the first frame to the last")
+    return facts, advice
+
+
+def _scan(data: Dataset, look: Survey) -> dict[str, Any]:
+    """Facts about the positions, in m where the scale is known and else in px."""
+    from scipy.spatial import cKDTree
+
+    size = np.ones(2) if data.pixel_size is None else np.array(data.pixel_size)
+    window = np.array(data.frame_shape) * size
+    some = data.positions if len(data) <= 20000 else data.positions[:: len(data) // 20000 + 1]
+    step = float(np.median(cKDTree(some).query(some, k=2)[0][:, 1]))
+    if len(some) < len(data):
+        step = math.sqrt(cell_area(data.positions)) or step
+    extent = np.ptp(data.positions, axis=0)
+    diameter, source = _beam(data, look, size)
+    dose = electron_dose(data, float(look.counts.mean()))
+    return {
+        "unit": "px" if data.pixel_size is None else "m", "extent": [float(e) for e in extent], "step": step,
+        "window": [float(w) for w in window], "object_shape": [int(n) for n in np.ceil(extent / size) + data.frame_shape],
+        "steps_per_window": float(window.min() / step) if step > 0 else None, "beam_diameter": diameter, "beam_from": source,
+        "overlap": None if diameter is None or not step > 0 else max(0.0, 1 - step / diameter),
+        "oversampling": None if diameter is None or data.geometry == "near" else float(window.min() / diameter),
+        "dose_e_per_A2": dose,
+    }  # fmt: skip
+
+
+def _beam(data: Dataset, look: Survey, size: FloatArray) -> tuple[float | None, str]:
+    """Diameter of the disc of the same area as the beam on the sample, (sum I)^2/sum I^2, and where it is from."""
+    if data.probe is not None:
+        intensity, source = (np.abs(data.probe.astype(np.complex128)) ** 2).sum(axis=0), "the first probe"
+    elif data.geometry == "near":
+        intensity, source = np.maximum(look.mean, 0), "the mean frame"
+    else:
+        return None, "unknown: there is no first probe"
+    square = float((intensity**2).sum())
+    if not square > 0:
+        return None, "unknown"
+    area = float(intensity.sum()) ** 2 / square * float(size[0] * size[1])
+    return 2 * math.sqrt(area / math.pi), source
+
+
+def _engines(data: Dataset, object_shape: list[int] | None) -> dict[str, dict[str, float]]:
+    """Memory (bytes) and time of a pass (s) of every engine, within a factor of about two."""
+    import scipy.fft
+
+    p, q = data.frame_shape
+    side = max(p, q)
+    block = np.ones((max(1, min(8, 2**22 // (p * q))), p, q), np.complex64)
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        scipy.fft.fft2(block)
+        times.append((time.perf_counter() - start) / len(block))
+    one = min(times)
+    modes = 1 if data.probe is None else len(data.probe)
+    fixed = 24 * math.prod(object_shape or (side, side)) + 64 * modes * p * q + 2**28
+    out = {}
+    for name, ffts in _FFTS.items():
+        per_pixel = _BYTES[name] + (16 * (modes - 1) if name == "dm" else 0)
+        out[name] = {
+            "memory": float(len(data) * p * q * per_pixel + fixed),
+            "seconds_per_pass": max(ffts * one * modes, 2e-5) * len(data),
+        }
+    return out
+
+
+def _advice(data: Dataset, about: Mapping[str, Any], look: Survey) -> list[str]:
+    """What follows from the scan as a whole."""
+    scan, advice = about["scan"], []
+    unit = scan["unit"]
+
+    def said(value: float) -> str:
+        return pretty(value, "length") if unit == "m" else f"{value:.4g} px"
+
+    extent = max(scan["extent"])
+    rows, columns = scan["object_shape"]
+    if rows * columns > _LARGEST_OBJECT:
+        return [
+            f"the positions span {said(extent)}, which is an object of {rows} x {columns} px: their unit or the pixel size "
+            f"must be wrong; name a table with --positions-path, or give --pixel-size"
+        ]
+    ratio = scan["steps_per_window"]
+    if ratio is not None and ratio < _STEPS_PER_WINDOW and data.geometry == "far":
+        hint = ""
+        if unit == "m" and data.distance is not None and data.wavelength is not None and data.wavelength > 1.3e-11:
+            hint = "; if the frames are images of the sample, this is near field: give --near-field and --focus-distance"
+        advice.append(
+            f"the step of {said(scan['step'])} is {1 / ratio:.0%} of the window of {said(min(scan['window']))}: neighbouring "
+            f"windows hardly overlap, as in no far-field scan{hint}"
+        )
+    if scan["overlap"] is not None and scan["overlap"] < 0.5:
+        advice.append(f"neighbouring beams overlap by {scan['overlap']:.0%} only; 60 % and more are usual")
+    if scan["oversampling"] is not None and scan["oversampling"] < 1.5:
+        advice.append(
+            f"the beam is {1 / scan['oversampling']:.0%} of the window: the detector pixels are too coarse for it, and binning "
+            f"would make it worse"
+        )
+    mean = float(look.counts.mean())
+    if data.counting and 0 < mean < 200:
+        advice.append(f"frames hold {mean:.0f} counts on average: many passes would fit noise; try --engine ep, and stop early")
+    elif data.counting and 0 < mean < _FEW_COUNTS * math.prod(data.frame_shape):
+        advice.append(
+            f"a pixel counts {mean / math.prod(data.frame_shape):.2g} on average: full steps would follow the noise; try "
+            f"--set object_step=0.1 --set probe_step=0.1"
+        )
+    memory = min(engine["memory"] for engine in about["engines"].values())
+    if memory > 8e9:
+        advice.append(f"{memory / 1e9:.0f} GB are needed at least: --crop, --bin 2 or --frames ::2 make it less")
+    if data.probe is None and data.wavelength is not None and data.wavelength < 1.3e-11:
+        advice.append("give --semi-angle and --defocus: with electrons a first probe decides")
+    return advice

@@ -1,0 +1,234 @@
+"""Row loops that the fused sweeps and the Numba kernels are made of.
+
+Loops run over rows taken as views: only then does LLVM see unit stride and vectorise complex arithmetic. `fastmath` lets it
+reorder sums, which stays deterministic for one compiled binary. Everything releases the GIL and nothing starts threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba as nb
+import numpy as np
+from rocket_fft import c2c
+
+from ...types import Array
+from .. import reference
+from .cache import cached
+from .fft import NOTHING, fft2_small
+from .vectors import LINE, ask
+
+F = TypeVar("F", bound=Callable[..., Any])
+f4 = np.float32
+TINY = np.float32(reference.TINY)
+ZERO: Any = np.float32(0)
+ONE: Any = np.float32(1)
+TWO: Any = np.float32(2)
+HALF: Any = np.float32(0.5)
+
+
+_OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
+
+
+def jit(function: F) -> F:
+    """Compile an entry point, called from Python: cached on disk, GIL released, float32 kept, no threads."""
+    return cast(F, cached(function, **_OPTIONS))
+
+
+def inner(function: F) -> F:
+    """Compile what only compiled code calls: always inlined, so that an entry point is one piece of machine code. Otherwise
+    rounding would depend on whether a callee was compiled with its caller or came from the cache."""
+    return cast(F, nb.njit(forceinline=True, **_OPTIONS)(function))
+
+
+# ---------------------------------------------------------------- propagation
+
+
+@inner
+def fft(a: Array, out: Array, forward: bool) -> None:
+    """Orthonormal 2-D FFT over the last two axes of (K, P, Q) complex64 arrays; `out` may be `a`."""
+    fft_within(a, out, forward, 0, a.shape[1])
+
+
+@inner
+def fft_within(a: Array, out: Array, forward: bool, top: int, bottom: int) -> None:
+    """`fft` where rows outside top..bottom-1 are zero in both arrays (forward) or are not wanted (backward)."""
+    fft_asking(a, out, forward, top, bottom, NOTHING, NOTHING)
+
+
+@inner
+def fft_asking(a: Array, out: Array, forward: bool, top: int, bottom: int, soon: Array, later: Array) -> None:
+    """`fft_within` that meanwhile asks the memory for two arrays, where it can."""
+    if not fft2_small(a, out, forward, top, bottom, soon, later):
+        axes = np.array([1, 2])
+        c2c(a, out, axes, forward, 1.0 / np.sqrt(a.shape[1] * a.shape[2]), 1)
+
+
+@inner
+def multiply_rows(a: Array, b: Array, conjugate: bool) -> None:
+    """a (K, P, Q) *= b (P, Q), or its conjugate."""
+    for k in range(a.shape[0]):
+        for r in range(a.shape[1]):
+            x, y = a[k, r], b[r]
+            if conjugate:
+                for c in range(a.shape[2]):
+                    x[c] = x[c] * y[c].conjugate()
+            else:
+                for c in range(a.shape[2]):
+                    x[c] = x[c] * y[c]
+
+
+@inner
+def propagate(a: Array, out: Array, transfer: Array, near: bool, forward: bool) -> None:
+    """Far field: one FFT. Near field: FFT, times the transfer function (its conjugate backwards), inverse FFT."""
+    propagate_within(a, out, transfer, near, forward, 0, a.shape[1], NOTHING, NOTHING)
+
+
+@inner
+def propagate_within(
+    a: Array, out: Array, transfer: Array, near: bool, forward: bool, top: int, bottom: int, soon: Array, later: Array
+) -> None:
+    """`propagate` where rows outside top..bottom-1 are zero in both arrays (forward) or are not wanted (backward); meanwhile
+    the memory is asked for two arrays that will be wanted."""
+    if near:
+        fft_asking(a, out, True, top if forward else 0, bottom if forward else a.shape[1], soon, later)
+        multiply_rows(out, transfer, not forward)
+        fft_within(out, out, False, 0 if forward else top, a.shape[1] if forward else bottom)
+    else:
+        fft_asking(a, out, forward, top, bottom, soon, later)
+
+
+@inner
+def shift_rows(spectrum: Array, ramp_y: Array, ramp_x: Array, out: Array) -> None:
+    """out = spectrum (K, P, Q) times the separable ramp of a shift."""
+    for k in range(spectrum.shape[0]):
+        for r in range(spectrum.shape[1]):
+            s, o, y = spectrum[k, r], out[k, r], ramp_y[r]
+            for c in range(spectrum.shape[2]):
+                o[c] = s[c] * (y * ramp_x[c])
+
+
+@inner
+def unshift_add(spectrum: Array, ramp_y: Array, ramp_x: Array, out: Array) -> None:
+    """out += spectrum times the conjugate ramp."""
+    for k in range(spectrum.shape[0]):
+        for r in range(spectrum.shape[1]):
+            s, o, y = spectrum[k, r], out[k, r], ramp_y[r]
+            for c in range(spectrum.shape[2]):
+                o[c] += s[c] * (y * ramp_x[c]).conjugate()
+
+
+@inner
+def ask_row(row: Array) -> None:
+    """Ask the memory for a row that will be wanted."""
+    for n in range(-(-row.nbytes // LINE)):
+        ask(row, n)
+
+
+# ---------------------------------------------------------------- exit wave, modulus
+
+
+@inner
+def support(P: Array) -> tuple[int, int]:
+    """First and last-but-one row on which a probe (K, P, Q) is not exactly zero: what a known probe never lights is skipped."""
+    top, bottom = 0, P.shape[1]
+    while top < bottom and not P[:, top].any():
+        top += 1
+    while bottom > top and not P[:, bottom - 1].any():
+        bottom -= 1
+    return top, bottom
+
+
+@inner
+def exit_wave(O: Array, y0: int, x0: int, P: Array, psi: Array, top: int, bottom: int) -> None:
+    """psi = P O on rows top..bottom-1 of one window."""
+    for k in range(P.shape[0]):
+        for r in range(top, bottom):
+            o, p, s = O[y0 + r, x0 : x0 + P.shape[2]], P[k, r], psi[k, r]
+            for c in range(P.shape[2]):
+                s[c] = p[c] * o[c]
+
+
+# Maxima are kept by column, for a running maximum of one number does not vectorise.
+
+
+@inner
+def exit_wave_peak(O: Array, y0: int, x0: int, P: Array, psi: Array, top: Array) -> Any:
+    """psi = P O on one window; returns max |O|^2 over it. `top` (Q,) is room."""
+    top[:] = ZERO
+    for r in range(P.shape[1]):
+        o, p, s = O[y0 + r, x0 : x0 + P.shape[2]], P[0, r], psi[0, r]
+        for c in range(P.shape[2]):
+            s[c] = p[c] * o[c]
+            top[c] = max(top[c], o[c].real * o[c].real + o[c].imag * o[c].imag)
+        for k in range(1, P.shape[0]):
+            p, s = P[k, r], psi[k, r]
+            for c in range(P.shape[2]):
+                s[c] = p[c] * o[c]
+    return top.max()
+
+
+@inner
+def peak_power(P: Array) -> Any:
+    """max over pixels of sum_k |P_k|^2."""
+    top, row = np.zeros(P.shape[2], np.float32), np.empty(P.shape[2], np.float32)
+    for r in range(P.shape[1]):
+        power_row(P, r, row)
+        for c in range(P.shape[2]):
+            top[c] = max(top[c], row[c])
+    return top.max()
+
+
+@inner
+def power_row(P: Array, r: int, row: Array) -> None:
+    """row = sum_k |P_k|^2 on row r."""
+    p = P[0, r]
+    for c in range(P.shape[2]):
+        row[c] = p[c].real * p[c].real + p[c].imag * p[c].imag
+    for k in range(1, P.shape[0]):
+        p = P[k, r]
+        for c in range(P.shape[2]):
+            row[c] += p[c].real * p[c].real + p[c].imag * p[c].imag
+
+
+@inner
+def modulus_change(wave: Array, amplitude: Array, mask: Array) -> float:
+    """wave (K, P, Q) <- Pi_F wave - wave, in place; returns sum over valid pixels of (|z| - y)^2."""
+    total = 0.0
+    power = np.empty(amplitude.shape[1], np.float32)
+    for r in range(amplitude.shape[0]):
+        a, valid, row = amplitude[r], mask[r], ZERO
+        if wave.shape[0] == 1:
+            w = wave[0, r]
+            for c in range(a.shape[0]):
+                m = np.sqrt(w[c].real * w[c].real + w[c].imag * w[c].imag)
+                d = (a[c] - m) * f4(valid[c])
+                row += d * d
+                w[c] = w[c] * (d / max(m, TINY))
+        else:
+            power_row(wave, r, power)
+            for c in range(a.shape[0]):
+                m = np.sqrt(power[c])
+                d = (a[c] - m) * f4(valid[c])
+                row += d * d
+                power[c] = d / max(m, TINY)
+            for k in range(wave.shape[0]):
+                w = wave[k, r]
+                for c in range(a.shape[0]):
+                    w[c] = w[c] * power[c]
+        total += row
+    return total
+
+
+def separable_ramps(shifts: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """exp(-2 pi i f s) along y (U, P) and x (U, Q), complex64."""
+    y, x = (np.exp(-2j * np.pi * np.outer(shifts[:, i], np.fft.fftfreq(shape[i]))) for i in (0, 1))
+    return y.astype(np.complex64), x.astype(np.complex64)
+
+
+def scan_box(corners: Array, shape: tuple[int, ...]) -> tuple[Array, tuple[int, int]]:
+    """First pixel (2,) and size of the smallest box of the object that holds every window."""
+    low = corners.min(axis=0)
+    height, width = (corners.max(axis=0) - low + shape).tolist()
+    return low, (height, width)

@@ -1,0 +1,1 @@
+"""Kernels for NVIDIA GPUs: the table of CUDA kernels, their source and their launches."""

@@ -1,0 +1,1 @@
+"""Metrics: misfit, errors modulo the ambiguities, resolution by Fourier ring correlation."""

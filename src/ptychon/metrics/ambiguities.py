@@ -1,0 +1,111 @@
+"""What the data cannot tell, as directions in which object and probe may move without any change of the intensities.
+
+With the probe known there is one, the global phase: dO = i O. With the probe free (Guizar-Sicairos & Fienup, Opt. Express
+16, 7264 (2008)):
+
+    phases              dO = i O                    dP = i P, each for itself
+    scale               dO = O                      dP = -P
+    ramps along y, x    dO = i r O                  dP = -i r P
+    translations        dO = -grad O                dP = -grad P        (far field; in the near field the data tell)
+
+Translations are exact for waves that vanish at the rim of their windows, the others always.
+
+An error e is stated after the best of these was taken off: e - G c with c least squares on the region compared. That is to
+first order what `metrics.phase_align` does with a known probe and `metrics.align` with an unknown one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..model.problem import Problem
+from ..types import BoolArray, ComplexArray, FloatArray
+from .registration import translate
+
+#: Half the distance (px) over which a translation is differentiated.
+STEP = 0.25
+PROBE_PHASE = "phase of the probe"
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """Directions in which nothing can be told.
+
+    Attributes
+    ----------
+    names : tuple of str
+    object : (n, H, W) complex128
+    probe : (n, K, P, Q) complex128, zeros where the probe is known
+    exact : (n,) bool
+        Whether the data are blind to it exactly.
+    region : (H, W) bool
+        Where an error is compared.
+    """
+
+    names: tuple[str, ...]
+    object: ComplexArray
+    probe: ComplexArray
+    exact: BoolArray
+    region: BoolArray
+
+    def coefficients(self, error: ComplexArray) -> FloatArray:
+        """c of the least-squares fit of G c to an error (H, W) on the region: (n,) float64."""
+        inner: FloatArray = np.array([_real(g[self.region], error[self.region]) for g in self.object])
+        return np.asarray(self._inverse @ inner)
+
+    def remove(self, error: ComplexArray) -> tuple[ComplexArray, FloatArray]:
+        """An error (H, W) without what could be aligned away, and the coefficients c."""
+        c = self.coefficients(error)
+        return np.asarray(error - np.tensordot(c, self.object, 1)), c
+
+    def remove_from_probe(self, error: ComplexArray, c: FloatArray) -> ComplexArray:
+        """An error (K, P, Q) of the probe without what belongs to the coefficients c of the object, and without its phase."""
+        rest = error - np.tensordot(c, self.probe, 1)
+        for name, g in zip(self.names, self.probe, strict=True):
+            if name == PROBE_PHASE:
+                rest = rest - _real(g, rest) / max(_real(g, g), 1e-300) * g
+        return np.asarray(rest)
+
+    @property
+    def _inverse(self) -> FloatArray:
+        inside = [g[self.region] for g in self.object]
+        return np.asarray(np.linalg.pinv(np.array([[_real(a, b) for b in inside] for a in inside]), rcond=1e-10))
+
+    def orthonormal(self, with_probe: bool) -> ComplexArray:
+        """The exact directions as orthonormal rows of (Re, Im) vectors, (m, H W [+ K P Q]) complex128."""
+        rows = [
+            np.concatenate([o.ravel(), p.ravel()]) if with_probe else o.ravel()
+            for o, p, sure in zip(self.object, self.probe, self.exact, strict=True)
+            if sure
+        ]
+        basis, _ = np.linalg.qr(np.array([np.concatenate([r.real, r.imag]) for r in rows]).T)
+        half = len(basis) // 2
+        return np.asarray((basis[:half] + 1j * basis[half:]).T)
+
+
+def gauge_of(problem: Problem, object: Any, probe: Any, free_probe: bool, region: BoolArray, touched: BoolArray) -> Gauge:
+    """The directions at an object (H, W) and a probe (K, P, Q), inside the pixels `touched` by light (H, W)."""
+    O = np.where(touched, object, 0).astype(np.complex128)
+    P = np.asarray(probe, np.complex128)
+    if not free_probe:
+        return Gauge(("global phase",), 1j * O[None], np.zeros((1, *P.shape), complex), np.array([True]), region)
+    (yo, xo), (yp, xp) = (np.meshgrid(*(np.arange(n) - n // 2 for n in s), indexing="ij") for s in (O.shape, P.shape[-2:]))
+    scale = float(max(O.shape))  # coordinates of order 1, for the sake of the numbers alone
+    names = ["global phase", PROBE_PHASE, "scale", "ramp along y", "ramp along x"]
+    objects = [1j * O, 0 * O, O, 1j * yo * O / scale, 1j * xo * O / scale]
+    probes = [0 * P, 1j * P, -P, -1j * yp * P / scale, -1j * xp * P / scale]
+    if problem.propagator.transfer is None:
+        names += ["translation along y", "translation along x"]
+        for axis in ((STEP, 0.0), (0.0, STEP)):
+            back = -axis[0], -axis[1]
+            objects.append(np.where(touched, (translate(O, axis) - translate(O, back)) / (2 * STEP), 0))
+            probes.append(np.stack([(translate(p, axis) - translate(p, back)) / (2 * STEP) for p in P]))
+    exact = np.array([not name.startswith("translation") for name in names])
+    return Gauge(tuple(names), np.array(objects), np.array(probes), exact, region)
+
+
+def _real(a: ComplexArray, b: ComplexArray) -> float:
+    return float((a.real * b.real + a.imag * b.imag).sum())

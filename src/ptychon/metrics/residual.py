@@ -1,0 +1,223 @@
+"""Numbers that say how good a reconstruction is.
+
+What the data say: the residual, with object and probe held still and all modes k added in intensity,
+
+    R = sqrt( sum_j sum_valid (sqrt(sum_k |z_jk|^2) - y_j)^2 / sum_j sum_valid y_j^2 ),
+    z_jk = F[ P_k(r - shift_j) O_j ].
+
+It falls below its value at the true object where a reconstruction fits the noise, so it does not measure the object's
+error.
+
+What a known truth says, modulo the ambiguities (`pmse`, `align`; see `ptychon.alignment`); what two independent
+reconstructions say (`frc`; see `ptychon.metrics.frc`); and whether the error bars are right (`coverage`). If the error of the
+complex object is circular and Gaussian with the standard deviation sigma(r) stated, u = |error|/sigma has
+
+    P(u < t) = 1 - exp(-t^2),  mean u^2 = 1,  median u = sqrt(ln 2) = 0.8326,  P(1/2 < u < 2) = 0.7605.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..kernels import reference
+from ..model.problem import Problem
+from ..model.propagators import NearField
+from ..types import COMPLEX, Array, BoolArray, ComplexArray, FloatArray, PtychonError
+from .alignment import Alignment, Region, align, inside_region, phase_align, pmse
+from .frc import RingCorrelation, frc
+from .registration import phase_ramp
+
+__all__ = [
+    "Alignment",
+    "Coverage",
+    "Region",
+    "RingCorrelation",
+    "align",
+    "coverage",
+    "frc",
+    "illuminated",
+    "illumination",
+    "phase_align",
+    "phase_ramp",
+    "pmse",
+    "residual",
+    "residual_per_frame",
+    "sampling_ratio",
+]
+
+#: Bytes of complex waves that are computed at a time.
+BLOCK_BYTES = 32 * 2**20
+#: Probabilities at which `coverage` looks.
+PROBABILITIES = (0.5, 0.683, 0.9, 0.95, 0.99)
+
+
+def residual(problem: Problem, object: Array, probe: Array, backend: Any = None) -> float:
+    """R of an object and a probe held still.
+
+    Parameters
+    ----------
+    problem : Problem
+    object : (H, W) complex
+    probe : (K, P, Q) or (P, Q) complex
+    backend : Backend, optional
+        Where to compute; the CPU without it. Sums are in float64 on any.
+
+    Returns
+    -------
+    float
+        0 for a perfect fit, 1 for a model that is zero.
+
+    Raises
+    ------
+    PtychonError
+        If object or probe do not fit the problem, or the frames hold no signal.
+    """
+    numerator, denominator = _misfit(problem, object, probe, backend)
+    if not denominator.sum() > 0:
+        raise PtychonError("the frames hold no signal in their valid pixels, so there is no residual")
+    return math.sqrt(float(numerator.sum()) / float(denominator.sum()))
+
+
+def residual_per_frame(problem: Problem, object: Array, probe: Array, backend: Any = None) -> FloatArray:
+    """The same as `residual`, for each frame alone: (N,) float64, NaN for frames without signal."""
+    numerator, denominator = _misfit(problem, object, probe, backend)
+    ratio = np.full(len(problem), np.nan)
+    np.divide(numerator, denominator, out=ratio, where=denominator > 0)
+    return np.asarray(np.sqrt(ratio))
+
+
+def illumination(problem: Problem, probe: Array) -> FloatArray:
+    """sum_j sum_k |P_k(r - s_j)|^2 on the object grid, (H, W) float64; fractions of a pixel included."""
+    probe = _modes(problem, probe)
+    p, q = problem.frame_shape
+    total = np.zeros(problem.object_shape)
+    for u, shift in enumerate(np.asarray(problem.shifts)):
+        light = reference.abs2(reference.shift(probe, shift[None]))[0].sum(axis=0)
+        for y, x in problem.corners[problem.shift_index == u].tolist():
+            total[y : y + p, x : x + q] += light
+    return total
+
+
+def illuminated(problem: Problem, probe: Array, threshold: float = 0.1) -> BoolArray:
+    """Where the illumination exceeds a share of its maximum, (H, W) bool."""
+    light = illumination(problem, probe)
+    return np.asarray(light > threshold * light.max())
+
+
+def sampling_ratio(problem: Problem, probe: Array) -> float:
+    """Measurements for each unknown: N P Q / number of object pixels lit with more than 10 % of the maximum."""
+    p, q = problem.frame_shape
+    return len(problem) * p * q / int(illuminated(problem, probe).sum())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """How far stated standard deviations are true; for right ones `covered` equals `probability`.
+
+    Attributes
+    ----------
+    probability : tuple of float
+        What share of pixels should have an error below sigma sqrt(-ln(1 - p)).
+    covered : tuple of float
+        What share has.
+    mean_square : float
+        Mean of u^2, u = |error|/sigma; 1 expected, more for error bars that are too small.
+    median : float
+        Median of u; 0.8326 expected.
+    within_factor_two : float
+        Share of pixels with 1/2 < u < 2; 0.7605 expected.
+    pixels : int
+    """
+
+    probability: tuple[float, ...]
+    covered: tuple[float, ...]
+    mean_square: float
+    median: float
+    within_factor_two: float
+    pixels: int
+
+
+def coverage(estimate: ComplexArray, truth: ComplexArray, std: FloatArray, region: Region = None) -> Coverage:
+    """Compare actual errors, after removal of the global phase, with stated standard deviations.
+
+    Parameters
+    ----------
+    estimate, truth : (H, W) complex
+    std : (H, W) float
+        Standard deviation of the complex value, sqrt(E|O - mean|^2).
+    region : pair of slices or (H, W) bool array, optional
+
+    Returns
+    -------
+    Coverage
+
+    Raises
+    ------
+    PtychonError
+        If shapes disagree or a standard deviation in the region is not positive.
+    """
+    aligned = phase_align(estimate, truth, region)
+    inside = inside_region(region, aligned.shape)
+    sigma = np.asarray(std, float)
+    if sigma.shape != aligned.shape:
+        raise PtychonError(f"the standard deviation has shape {sigma.shape}; the object is {aligned.shape}")
+    if not (np.isfinite(sigma[inside]).all() and (sigma[inside] > 0).all()):
+        raise PtychonError("the standard deviation must be finite and positive on the whole region compared")
+    u = np.abs(aligned[inside] - np.asarray(truth)[inside]) / sigma[inside]
+    return Coverage(
+        probability=PROBABILITIES,
+        covered=tuple(float(np.mean(u < math.sqrt(-math.log1p(-p)))) for p in PROBABILITIES),
+        mean_square=float(np.mean(u**2)),
+        median=float(np.median(u)),
+        within_factor_two=float(np.mean((u > 0.5) & (u < 2))),
+        pixels=int(u.size),
+    )
+
+
+def _misfit(problem: Problem, object: Array, probe: Array, backend: Any) -> tuple[FloatArray, FloatArray]:
+    """Per frame, sum (|model| - y)^2 and sum y^2 over valid pixels, (N,) float64 each, on the host."""
+    if backend is None:
+        from ..backends import get_backend
+
+        backend = get_backend("numpy")
+    xp, move, kernels = backend.xp, backend.asarray, backend.kernels
+    if tuple(object.shape) != tuple(problem.object_shape):
+        raise PtychonError(f"the object has shape {tuple(object.shape)}; the problem has {tuple(problem.object_shape)}")
+    field = move(object).astype(COMPLEX, copy=False)
+    modes = move(_modes(problem, probe)).astype(COMPLEX, copy=False)
+    propagator = problem.propagator
+    if propagator.transfer is not None:
+        propagator = NearField(move(propagator.transfer))
+    parts = []
+    for batch in _blocks(problem, len(modes)):
+        shifted = kernels.shift(modes, problem.shifts[problem.shift_index[batch]])
+        patches = kernels.gather(field, problem.corners[batch], problem.frame_shape)
+        wave = propagator.forward(shifted * patches[:, None], backend)
+        model = xp.sqrt((wave.real**2 + wave.imag**2).sum(axis=1))
+        y, valid = move(problem.amplitude[batch]), move(problem.mask_of(batch))
+        error = xp.where(valid, model - y, 0)
+        signal = xp.where(valid, y, 0)
+        parts.append([backend.to_host((e**2).sum(axis=(1, 2), dtype=xp.float64)) for e in (error, signal)])
+    numerator, denominator = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return numerator, denominator
+
+
+def _blocks(problem: Problem, modes: int) -> Iterator[slice]:
+    p, q = problem.frame_shape
+    size = max(1, BLOCK_BYTES // (modes * p * q * COMPLEX.itemsize))
+    for first in range(0, len(problem), size):
+        yield slice(first, min(first + size, len(problem)))
+
+
+def _modes(problem: Problem, probe: Array) -> Array:
+    """The probe as (K, P, Q), refused if it does not fit the frames."""
+    if probe.ndim == 2:
+        probe = probe[None]
+    if probe.ndim != 3 or tuple(probe.shape[1:]) != problem.frame_shape:
+        raise PtychonError(f"the probe has shape {tuple(probe.shape)}; frames are {problem.frame_shape}")
+    return probe

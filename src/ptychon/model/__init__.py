@@ -1,0 +1,1 @@
+"""Model: the scan on a pixel grid, the propagators, and the noise."""

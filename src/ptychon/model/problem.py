@@ -1,0 +1,327 @@
+"""A data set on a pixel grid. No units beyond this point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+
+from ..data.dataset import Dataset, check_patterns, check_totals
+from ..types import REAL, Array, BoolArray, FloatArray, IntArray, PtychonError
+from .propagators import FarField, NearField, Propagator, angular_spectrum
+
+#: Sub-pixel shifts are rounded to 1/16 px, so that shifted probes can be kept: at most 256 different ones.
+SHIFTS_PER_PIXEL = 16
+#: Variance of the square root of a Poisson count (Anscombe 1948).
+COUNT_VARIANCE = 1 / 4
+#: Frames from which the variance of subtracted amplitudes is estimated.
+NOISE_FRAMES = 16
+#: Bytes of frames that are read from disk at a time.
+BLOCK_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What an engine sees: amplitudes, windows, propagator.
+
+    Attributes
+    ----------
+    amplitude : (N, P, Q) float32
+        sqrt(pattern); in the far field zero frequency is at [0, 0]. Masked pixels are 0.
+    mask : (1 or N, P, Q) bool
+        True where a pixel is valid, ordered as `amplitude`.
+    corners : (N, 2) int32, always on the host
+        Top-left object pixel of each window: round(centre) - (P//2, Q//2).
+    shifts : (U, 2) float32 and shift_index : (N,) int32, on the host
+        The distinct sub-pixel shifts (y, x) in [-1/2, 1/2] and which one each position has.
+    object_shape : (H, W)
+    propagator : Propagator
+    counting : bool
+        Whether `amplitude` is the square root of Poisson counts.
+    noise_variance : float or None
+        Known variance of Gaussian amplitude noise.
+    counts : (N, P, Q) float32 or None
+        N = pattern + r^2, r being the read noise, where there is a background or read noise. N may be negative. `amplitude` is
+        then that of the wave alone, sqrt(max(pattern - b, 0)), as engines without a likelihood of counts take it.
+    background : (1, P, Q) float32 or None
+        B = b + r^2, in the order of `amplitude`: N ~ Poisson(|z|^2 + B) has the mean and the variance of the pattern. Exact
+        where r = 0; with read noise it is the shifted Poisson model (Snyder et al., J. Opt. Soc. Am. A 10, 1014 (1993)).
+    read_noise : float
+        r, counts.
+    origin : (2,) float
+        Position of object pixel [0, 0], in the units of `Dataset.positions`.
+    pixel_size : (dy, dx) m or None
+    """
+
+    amplitude: Array
+    mask: Array
+    corners: IntArray
+    shifts: FloatArray
+    shift_index: IntArray
+    object_shape: tuple[int, int]
+    propagator: Propagator = field(default_factory=FarField)
+    counting: bool = True
+    noise_variance: float | None = None
+    counts: Array | None = None
+    background: Array | None = None
+    read_noise: float = 0.0
+    origin: tuple[float, float] = (0.0, 0.0)
+    pixel_size: tuple[float, float] | None = None
+
+    def __len__(self) -> int:
+        return len(self.corners)
+
+    @property
+    def frame_shape(self) -> tuple[int, int]:
+        """(P, Q)."""
+        return int(self.amplitude.shape[1]), int(self.amplitude.shape[2])
+
+    @property
+    def subpixel(self) -> bool:
+        """Whether any position lies between pixels."""
+        return bool(np.any(self.shifts))
+
+    @cached_property
+    def noise_level(self) -> float:
+        """Variance of the amplitude noise, averaged over valid pixels: what is known, 0 where nothing is.
+
+        Counts have 1/4 where they are not small; a pixel that counted nothing can hardly be wrong by that much and takes 0,
+        a lower bound (in a scan with mostly empty pixels 1/4 everywhere would excuse any misfit).
+        """
+        if not self.counting:
+            return self.noise_variance or 0.0
+        block = range(0, len(self), 64)
+        total = sum(float((self.amplitude[i : i + 64] ** 2).clip(0, COUNT_VARIANCE).sum()) for i in block)
+        valid = float(self.mask.sum()) * (len(self) // len(self.mask))
+        return total / valid
+
+    def mask_of(self, batch: Any) -> Array:
+        """Masks of a batch, broadcastable to (B, P, Q)."""
+        return self.mask if len(self.mask) == 1 else self.mask[batch]
+
+    def select(self, index: Any) -> Problem:
+        """The same problem with only some of the positions (an index array, slice or boolean array)."""
+        return replace(
+            self,
+            amplitude=self.amplitude[index],
+            counts=None if self.counts is None else self.counts[index],
+            mask=self.mask if len(self.mask) == 1 else self.mask[index],
+            corners=self.corners[index],
+            shift_index=self.shift_index[index],
+        )
+
+    def shard(self, rank: int, size: int) -> Problem:
+        """The part of process `rank` of `size`: contiguous positions, as equal as can be."""
+        return self.select(np.array_split(np.arange(len(self)), size)[rank])
+
+    def to(self, backend: Any, frames: Any = None) -> Problem:
+        """A copy whose large arrays live on the backend's device; with `frames` in place of amplitudes that stay elsewhere."""
+        move = backend.asarray
+        propagator = self.propagator
+        if propagator.transfer is not None:
+            propagator = NearField(move(propagator.transfer))
+        amplitude = move(self.amplitude) if frames is None else frames
+        moved = {} if self.counts is None else {"counts": move(self.counts), "background": move(self.background)}
+        return replace(self, amplitude=amplitude, mask=move(self.mask), propagator=propagator, **moved)
+
+    def subtracted(self) -> Problem:
+        """The same for engines that know amplitudes only, with the mean of their variance, which is not that of counts."""
+        if self.counts is None or self.background is None:
+            return self
+        every = slice(None, None, max(1, len(self) // NOISE_FRAMES))
+        amplitude = self.amplitude[every].astype(np.float64)
+        valid = np.broadcast_to(self.mask_of(every), amplitude.shape)
+        square, mean = subtracted_noise(amplitude, np.asarray(self.background, np.float64))
+        variance = square - (mean - amplitude) ** 2
+        return replace(
+            self, counts=None, background=None, read_noise=0.0, counting=False, noise_variance=float(variance[valid].mean())
+        )
+
+    def counted(self, pattern: Array, b: slice) -> tuple[Array, Array]:
+        """`amplitude` and `counts` of measured patterns (B, P, Q), float, in the order of `amplitude`; on the host."""
+        assert self.background is not None
+        shift = self.read_noise**2
+        dark = np.asarray(self.background, np.float64) - shift
+        valid = self.mask_of(b)
+        amplitude = np.where(valid, np.sqrt(np.maximum(pattern - dark, 0)), 0)
+        return amplitude.astype(REAL), np.where(valid, pattern + shift, 0).astype(REAL)
+
+    def with_background(self, background: Any) -> Problem:
+        """The same counts, of which so many a pixel (a number, or (P, Q) in the order of `amplitude`) are no part of the wave.
+
+        Raises
+        ------
+        PtychonError
+            If the data are not counts, a background is known already, or it is negative.
+        """
+        if not self.counting:
+            raise PtychonError("a background in counts belongs to Poisson noise; these data are not counts")
+        if self.counts is not None:
+            raise PtychonError("the data state their background already; do not give another")
+        b = np.asarray(background, np.float64)
+        if b.shape not in ((), self.frame_shape) or not (np.isfinite(b) & (b >= 0)).all():
+            what = f"a number of counts, or {self.frame_shape}, not negative"
+            raise PtychonError(f"the background is {background}; it must be {what}")
+        known = replace(self, background=np.broadcast_to(b, (1, *self.frame_shape)).astype(REAL))
+        amplitude, counts = known.counted(np.square(self.amplitude, dtype=np.float64), slice(0, len(self)))
+        return replace(known, amplitude=amplitude, counts=counts)
+
+    def placed(self, backend: Any, engine: Any, modes: int) -> Problem:
+        """The same for a run of an engine with so many probe modes: frames may stay on the host if the device is too small."""
+        problem = self if getattr(engine, "takes_background", False) else self.subtracted()
+        found: Problem | None = backend.place(problem, engine, modes)
+        return problem.to(backend) if found is None else found
+
+    @classmethod
+    def from_dataset(
+        cls, data: Dataset, *, subpixel: bool = True, object_shape: tuple[int, int] | None = None
+    ) -> Problem:
+        """Put a data set on a pixel grid.
+
+        Parameters
+        ----------
+        data : Dataset
+        subpixel : bool
+            Honour fractions of a pixel (rounded to 1/16 px); False rounds positions to whole pixels.
+        object_shape : (H, W), optional
+            Overrides ``data.object_shape``. Without either, the smallest grid that holds every window.
+
+        Raises
+        ------
+        PtychonError
+            Windows outside the object, a probe larger than the object, NaN or negative counts, all frames empty.
+        """
+        shape = object_shape or data.object_shape
+        centres, shape, origin = _place(data, shape)
+        whole = np.rint(centres).astype(np.int32)
+        fraction = np.rint((centres - whole) * SHIFTS_PER_PIXEL) / SHIFTS_PER_PIXEL if subpixel else 0 * centres
+        shifts, index = np.unique(fraction.astype(REAL), axis=0, return_inverse=True)
+        corners = whole - np.array([n // 2 for n in data.frame_shape], np.int32)
+        _check_windows(corners, data.frame_shape, shape)
+        amplitude, mask, counts, background = _amplitude(data)
+        return cls(
+            amplitude=amplitude,
+            mask=mask,
+            corners=np.ascontiguousarray(corners),
+            shifts=shifts,
+            shift_index=index.reshape(-1).astype(np.int32),
+            object_shape=shape,
+            propagator=_propagator(data),
+            counting=data.counting and data.noise_variance is None,
+            noise_variance=data.noise_variance,
+            counts=counts,
+            background=background,
+            read_noise=data.read_noise or 0.0,
+            origin=origin,
+            pixel_size=None if data.pixel_size is None else _pair(data.pixel_size),
+        )
+
+
+def subtracted_noise(model: FloatArray, background: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """E (y - m)^2 and E y of y = sqrt(max(n - b, 0)), n - b being N(m^2, m^2 + B): with a background (and read noise) B."""
+    deviation, nodes = np.sqrt(model**2 + background), _normal_nodes()
+    square, root = np.zeros_like(model), np.zeros_like(model)
+    for t, weight in zip(*nodes, strict=True):
+        y = np.sqrt(np.maximum(model**2 + t * deviation, 0))
+        square += weight * (y - model) ** 2
+        root += weight * y
+    return square, root
+
+
+@cache
+def _normal_nodes() -> tuple[FloatArray, FloatArray]:
+    t, weight = np.polynomial.hermite_e.hermegauss(24)
+    return t, weight / weight.sum()
+
+
+def _pair(value: Any) -> tuple[float, float]:
+    y, x = np.broadcast_to(np.asarray(value, float), (2,))
+    return float(y), float(x)
+
+
+def _place(
+    data: Dataset, shape: tuple[int, int] | None
+) -> tuple[FloatArray, tuple[int, int], tuple[float, float]]:
+    """Probe centres in object pixels (N, 2), the object's shape, and the position of its pixel [0, 0]."""
+    scale = np.ones(2) if data.pixel_size is None else np.array(_pair(data.pixel_size))
+    pixels = data.positions / scale
+    frame = np.array(data.frame_shape)
+    if shape is None:
+        low, high = pixels.min(axis=0), pixels.max(axis=0)
+        extent = np.ceil(high - low).astype(int) + frame
+        if np.prod(extent.astype(float)) > 2**31:
+            unit = "px" if data.pixel_size is None else "m"
+            raise PtychonError(
+                f"the scan spans {extent[0]} x {extent[1]} object pixels ({np.ptp(data.positions, axis=0)} {unit}): "
+                f"are the positions in {unit}, and is the pixel size right?"
+            )
+        # a whole-pixel offset keeps whole-pixel scans whole
+        offset = frame // 2 - np.floor(low)
+        extent = np.rint(high + offset).astype(int) - frame // 2 + frame
+        shape = int(extent[0]), int(extent[1])
+    else:
+        shape = int(shape[0]), int(shape[1])
+        if (np.array(shape) < frame).any():
+            raise PtychonError(f"the probe is {frame[0]}x{frame[1]} px, larger than the object of {shape[0]}x{shape[1]}")
+        offset = np.array(shape) // 2
+    origin = -offset * scale
+    return pixels + offset, shape, (float(origin[0]), float(origin[1]))
+
+
+def _check_windows(corners: IntArray, frame: tuple[int, int], shape: tuple[int, int]) -> None:
+    outside = (corners < 0).any(axis=1) | (corners + frame > shape).any(axis=1)
+    if outside.any():
+        j = int(np.flatnonzero(outside)[0])
+        (y, x), (p, q) = corners[j], frame
+        raise PtychonError(
+            f"{int(outside.sum())} of {len(corners)} positions put the {p}x{q} window outside the object of "
+            f"{shape[0]}x{shape[1]} px (first: position {j}, rows {y}..{y + p - 1}, columns {x}..{x + q - 1}); "
+            f"enlarge object_shape or leave it out"
+        )
+
+
+def _amplitude(data: Dataset) -> tuple[FloatArray, BoolArray, FloatArray | None, FloatArray | None]:
+    """Amplitude in float32, mask, and N and B where there are any, all with zero frequency at [0, 0] in the far field."""
+    far = data.geometry == "far"
+
+    def order(a: Any) -> Any:
+        return np.fft.ifftshift(a, axes=(-2, -1)) if far else a
+
+    n, (p, q) = len(data), data.frame_shape
+    amplitude = np.empty((n, p, q), REAL)
+    totals = np.empty(n)
+    r = data.read_noise or 0.0
+    dark = np.zeros((), REAL) if data.background is None else np.asarray(data.background, REAL)
+    shifted = r > 0 or bool(dark.any())
+    counts = np.empty((n, p, q), REAL) if shifted else None
+    step = max(1, BLOCK_BYTES // (p * q * 4))
+    for first in range(0, n, step):
+        block = np.asarray(data.patterns[first : first + step])
+        mask = data.mask if data.mask is None or data.mask.ndim == 2 else data.mask[first : first + step]
+        check_patterns(block, first, mask, negative=r > 0)
+        if mask is not None:
+            block = np.where(mask, block, 0)
+        if counts is not None:
+            wide = block.astype(np.float64)
+            valid = True if mask is None else mask
+            counts[first : first + step] = order(np.where(valid, wide + r * r, 0))
+            block = np.where(valid, np.maximum(wide - dark, 0), 0).astype(REAL)
+        totals[first : first + step] = block.sum(axis=(1, 2), dtype=np.float64)
+        amplitude[first : first + step] = order(np.sqrt(block, dtype=REAL if block.dtype.kind != "f" else None))
+    check_totals(totals)
+    mask = np.ones((1, p, q), bool) if data.mask is None else np.ascontiguousarray(order(data.mask)).reshape(-1, p, q)
+    if counts is None:
+        return amplitude, mask, None, None
+    return amplitude, mask, counts, np.ascontiguousarray(order(np.broadcast_to(dark + REAL.type(r * r), (1, p, q))))
+
+
+def _propagator(data: Dataset) -> Propagator:
+    if data.geometry == "far":
+        return FarField()
+    missing = [n for n in ("wavelength", "distance", "pixel_size") if getattr(data, n) is None]
+    if missing:
+        raise PtychonError(f"near-field data need {', '.join(missing)}: give --{missing[0].replace('_', '-')}")
+    wavelength, distance = float(data.wavelength or 0), float(data.distance or 0) / data.magnification
+    return NearField(angular_spectrum(data.frame_shape, _pair(data.pixel_size), wavelength, distance))

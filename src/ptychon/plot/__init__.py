@@ -1,0 +1,1 @@
+"""Plot: pictures of results, error bars and checks."""

@@ -1,0 +1,1 @@
+"""Report: one page for colleagues, with numbers, pictures and a verdict."""

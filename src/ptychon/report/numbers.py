@@ -1,0 +1,237 @@
+"""The numbers of a report: what the data say of a reconstruction, frame by frame and pixel by pixel.
+
+    R_j^2  = sum_pixels (|model| - y)^2/sum y^2          of frame j, y = sqrt(counts)
+    noise  = sum e(|model|^2)/sum y^2,  e(m) = E (sqrt n - sqrt m)^2 for n ~ Poisson(m)
+    flat   = least R^2 of the same probe behind an object without features
+
+R is to be seen between the last two: at the noise nothing is left to explain; near the value without an object, R tells
+nothing of the object.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ..data.result import Result
+from ..kernels import reference
+from ..model.problem import Problem, subtracted_noise
+from ..model.propagators import NearField
+from ..types import COMPLEX, Array, FloatArray, IntArray, PtychonError
+
+#: Bytes of waves computed at a time.
+BLOCK_BYTES = 32 * 2**20
+#: A frame is bad from this many robust standard deviations and this factor above the median on.
+BAD_DEVIATIONS, BAD_FACTOR = 6.0, 1.15
+#: Width of the rim of the window, as a share of it, in which the probe should have died away.
+RIM = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """How a result fits its data.
+
+    Attributes
+    ----------
+    residual : float
+        R over all frames.
+    per_frame : (N,) float64
+        R of each frame; NaN without signal.
+    bad : (M,) int
+        Frames whose R stands out.
+    per_pixel : (P, Q) float64
+        sqrt(mean (|model| - y)^2) of each detector pixel, sqrt(counts); NaN where masked. Zero frequency in the middle.
+    bias : (P, Q) float64
+        mean (y - E y), with E sqrt n of counts in place of |model|; positive where the model has too little light.
+    noise : float or None
+        R that counting noise alone would give; None where the data are not counts.
+    flat : float
+        R of the same probe with no object.
+    sampling_ratio : float
+        Measurements for each unknown of the object.
+    counts : float
+        Mean of a frame.
+    """
+
+    residual: float
+    per_frame: FloatArray
+    bad: IntArray
+    per_pixel: FloatArray
+    bias: FloatArray
+    noise: float | None
+    flat: float
+    sampling_ratio: float
+    counts: float
+
+
+def fit(problem: Problem, result: Result, backend: Any) -> Fit:
+    """Compare the model of a result with the data, in one pass.
+
+    Parameters
+    ----------
+    problem : Problem
+        On the host.
+    result : Result
+    backend : Backend
+
+    Raises
+    ------
+    PtychonError
+        If the result is not of these data.
+    """
+    if len(result.positions) != len(problem) or result.object.shape != tuple(problem.object_shape):
+        raise PtychonError(
+            f"the data now give {len(problem)} frames on an object of {problem.object_shape}; the result has "
+            f"{len(result.positions)} on {result.object.shape}: they were read otherwise then"
+        )
+    P, Q = problem.frame_shape
+    error, bias, seen = np.zeros((P, Q)), np.zeros((P, Q)), np.zeros((P, Q))
+    misfit, signal = np.zeros(len(problem)), np.zeros(len(problem))
+    noise = cross = power = 0.0
+    flat = _flat_models(problem, result.probe, backend)
+    for part in _blocks(len(problem), len(result.probe) * P * Q):
+        model = model_of(problem, result.object, result.probe, part, backend)
+        y = np.asarray(problem.amplitude[part], np.float64)
+        valid = np.broadcast_to(problem.mask_of(part), y.shape)
+        difference = np.where(valid, y - model, 0.0)
+        y = np.where(valid, y, 0.0)
+        misfit[part], signal[part] = (difference**2).sum(axis=(1, 2)), (y**2).sum(axis=(1, 2))
+        error += (difference**2).sum(axis=0)
+        seen += valid.sum(axis=0)
+        if not problem.counting:
+            bias += difference.sum(axis=0)
+        else:
+            square, root = counting_noise(model**2), None
+            if problem.background is not None:
+                square, root = subtracted_noise(model, problem.background)
+            bias += np.where(valid, y - (expected_root(model) if root is None else root), 0).sum(axis=0)
+            noise += float(np.where(valid, square, 0).sum())
+        empty = np.where(valid, flat[problem.shift_index[part]], 0)
+        cross += float((empty * y).sum())
+        power += float((empty**2).sum())
+    total = float(signal.sum())
+    if not total > 0:
+        raise PtychonError("the frames hold no signal in their valid pixels")
+    per_frame = np.sqrt(np.divide(misfit, signal, out=np.full(len(problem), np.nan), where=signal > 0))
+
+    def picture(sums: FloatArray) -> FloatArray:
+        mean = np.divide(sums, seen, out=np.full((P, Q), np.nan), where=seen > 0)
+        return np.fft.fftshift(mean) if problem.propagator.transfer is None else mean
+
+    return Fit(
+        residual=math.sqrt(float(misfit.sum()) / total),
+        per_frame=per_frame,
+        bad=outliers(per_frame),
+        per_pixel=np.sqrt(picture(error)),
+        bias=picture(bias),
+        noise=math.sqrt(noise / total) if problem.counting else None,
+        flat=math.sqrt(max(0.0, 1 - cross**2 / max(power * total, 1e-300))),
+        sampling_ratio=len(problem) * P * Q / max(1, int(result.illuminated.sum())),
+        counts=total / len(problem),
+    )
+
+
+def _blocks(n: int, pixels: int) -> list[slice]:
+    size = max(1, BLOCK_BYTES // (pixels * COMPLEX.itemsize))
+    return [slice(first, min(first + size, n)) for first in range(0, n, size)]
+
+
+def model_of(problem: Problem, object: Array, probe: Array, part: slice, backend: Any) -> FloatArray:
+    """|model| of a block of frames, (B, P, Q) on the host."""
+    move, k = backend.asarray, backend.kernels
+    shifted = k.shift(move(np.ascontiguousarray(probe)), problem.shifts[problem.shift_index[part]])
+    patches = k.gather(move(np.ascontiguousarray(object)), problem.corners[part], problem.frame_shape)
+    wave = _propagator(problem, backend).forward(shifted * patches[:, None], backend)
+    model: FloatArray = backend.to_host((wave.real**2 + wave.imag**2).sum(axis=1) ** 0.5)
+    return model.astype(np.float64)
+
+
+def _propagator(problem: Problem, backend: Any) -> Any:
+    transfer = problem.propagator.transfer
+    return problem.propagator if transfer is None else NearField(backend.asarray(transfer))
+
+
+def _flat_models(problem: Problem, probe: Array, backend: Any) -> FloatArray:
+    """|model| with an object of 1, for each distinct sub-pixel shift, (U, P, Q)."""
+    models = []
+    for shift in np.asarray(problem.shifts):
+        wave = backend.asarray(reference.shift(probe, shift[None])[0].astype(COMPLEX))
+        wave = _propagator(problem, backend).forward(wave, backend)
+        models.append(backend.to_host((wave.real**2 + wave.imag**2).sum(axis=0) ** 0.5))
+    return np.stack(models)
+
+
+@cache
+def _noise_table() -> tuple[FloatArray, FloatArray]:
+    from scipy.special import gammaln
+
+    mean = np.logspace(-6, 2, 241)
+    n = np.arange(0, 260.0)
+    probability = np.exp(n * np.log(mean[:, None]) - mean[:, None] - gammaln(n + 1))
+    return np.log(mean), (probability * (np.sqrt(n) - np.sqrt(mean[:, None])) ** 2).sum(axis=1)
+
+
+def counting_noise(mean: FloatArray) -> FloatArray:
+    """E (sqrt n - sqrt m)^2 of n ~ Poisson(m): 2 m for few counts, 1/4 for many."""
+    grid, value = _noise_table()
+    inside = np.interp(np.log(np.maximum(mean, 1e-300)), grid, value)
+    return np.where(mean < 1e-6, 2 * mean, np.where(mean > 100, 0.25, inside))
+
+
+def expected_root(model: FloatArray) -> FloatArray:
+    """E sqrt n of n ~ Poisson(model^2), from E (sqrt n - model)^2; below `model` where counts are few."""
+    mean = model**2
+    return np.divide(2 * mean - counting_noise(mean), 2 * model, out=np.zeros_like(model), where=model > 1e-6)
+
+
+def outliers(values: FloatArray) -> IntArray:
+    """Indices of values far above the others, worst first."""
+    good = values[np.isfinite(values)]
+    if not good.size:
+        return np.zeros(0, int)
+    middle = float(np.median(good))
+    spread = max(1.4826 * float(np.median(np.abs(good - middle))), 1e-12)
+    high = (values > middle + BAD_DEVIATIONS * spread) & (values > BAD_FACTOR * middle)
+    index: IntArray = np.flatnonzero(high)
+    return index[np.argsort(-values[index], kind="stable")]
+
+
+def probe_at_rim(result: Result) -> float:
+    """Share of the probe's power in the outermost 5 % of its window, on each side."""
+    light = (np.abs(result.probe) ** 2).sum(axis=0, dtype=np.float64)
+    p, q = (max(1, round(RIM * n)) for n in light.shape)
+    return 1 - float(light[p:-p, q:-q].sum()) / max(float(light.sum()), 1e-300)
+
+
+def phase_error_bar(result: Result) -> FloatArray | None:
+    """Standard deviation of the phase (rad), (H, W): std/(sqrt 2 |O|), half of a circular error being tangential."""
+    if result.object_std is None:
+        return None
+    amplitude = np.maximum(np.abs(result.object), 1e-12)
+    return np.minimum(np.asarray(result.object_std, np.float64) / (math.sqrt(2) * amplitude), math.pi / math.sqrt(3))
+
+
+def power_spectrum(result: Result) -> tuple[FloatArray, FloatArray]:
+    """Frequency (cycles/px or /m) and mean |spectrum|^2 of rings, of the illuminated object without its mean."""
+    from ..metrics.frc import soft_window
+    from ..metrics.registration import bounding_box
+    from ..plot.display import remove_ramp
+
+    lit = result.illuminated
+    lit = lit if lit.any() else np.ones(lit.shape, bool)
+    box = bounding_box(lit)
+    window = soft_window(lit[box], 0.1)
+    picture = remove_ramp(result.object, lit.astype(float))[box]
+    picture = (picture - (window * picture).sum() / window.sum()) * window
+    spectrum = np.abs(np.fft.fft2(picture)) ** 2 / max(float((window**2).sum()), 1e-300)
+    dy, dx = (1.0, 1.0) if result.pixel_size is None else result.pixel_size
+    f = np.hypot(np.fft.fftfreq(picture.shape[0], dy)[:, None], np.fft.fftfreq(picture.shape[1], dx))
+    width = max(1 / (picture.shape[0] * dy), 1 / (picture.shape[1] * dx))
+    ring = np.rint(f / width).astype(int).ravel()
+    rings = int(0.5 / max(dy, dx) / width + 1e-9)
+    sums, samples = (np.bincount(ring, w, rings + 1)[1 : rings + 1] for w in (spectrum.ravel(), np.ones(ring.size)))
+    return width * np.arange(1, rings + 1), sums / np.maximum(samples, 1)

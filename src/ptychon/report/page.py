@@ -1,0 +1,212 @@
+"""What a report says of one result: its panels, its facts, its numbers."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data.result import Result
+from ..types import PtychonError
+from ..units import pretty
+from . import pictures as draw
+from .verdict import Verdict, length
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ..checks.half_scans import Agreement
+    from ..uncertainty.half_data import Halves
+    from .numbers import Fit
+
+_DPI = 110
+TITLES = {
+    "object": "Object",
+    "object_colours": "Object in colours",
+    "object_unwrapped": "Unwrapped phase",
+    "deviation": "Error bars",
+    "halves": "Error bars against two halves of the data",
+    "probe": "Probe",
+    "propagation": "Probe along the beam",
+    "convergence": "Convergence",
+    "ring_correlation": "Resolution",
+    "spectrum": "Power spectrum",
+    "positions": "Positions",
+    "frames": "Residual of each frame",
+    "detector": "Residual of each detector pixel",
+}
+TEXTS = {
+    "object": "Amplitude and phase, without the phase ramp that no data determine; hatched where hardly any light came.",
+    "object_colours": "Hue is the phase, lightness the amplitude, as the disc shows; in grey it is the picture beside it.",
+    "object_unwrapped": "Least squares, weighted by light; it differs from the wrapped phase by whole turns and a plane.",
+    "deviation": "Posterior standard deviation of the complex object, and of its phase: std/(√2 |object|). They hold counting "
+    "noise, not errors of the positions or of the model.",
+    "probe": "Modes in the plane of the object; the phase of each is free.",
+    "propagation": "Summed across the beam, root of the intensity; dashed: the object, dotted: the narrowest place.",
+    "frames": "Frames that stand out are crossed and numbered.",
+    "detector": "Structure here is what the model cannot explain: background, bad pixels, a wrong mask. Yellow: masked.",
+}
+
+
+@dataclass
+class Panel:
+    """A picture with its text, or the reason why there is none."""
+
+    name: str
+    title: str
+    text: str = ""
+    png: bytes = b""
+    missing: str = ""
+    half: bool = False
+
+    @property
+    def source(self) -> str:
+        return "data:image/png;base64," + base64.b64encode(self.png).decode()
+
+
+@dataclass
+class Section:
+    """Everything about one result."""
+
+    name: str
+    path: str
+    result: Result
+    verdict: Verdict
+    panels: list[Panel] = field(default_factory=list)
+    facts: list[tuple[str, str]] = field(default_factory=list)
+    settings: str = ""
+    provenance: list[tuple[str, str]] = field(default_factory=list)
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+def fill(
+    made: Section, fit: Fit | None, why: str, found: Agreement | None, why_not: str, halves: Halves | None = None
+) -> None:
+    """The panels of a section; `why` and `why_not` say why there is no fit, no resolution."""
+    result = made.result
+
+    def add(name: str, picture: Callable[[], Any], text: str = "", *, half: bool = False, missing: str = "") -> None:
+        panel = Panel(name, TITLES[name], text or TEXTS.get(name, ""), half=half, missing=missing)
+        made.panels.append(panel)
+        if missing:
+            return
+        try:
+            drawn = picture()
+        except PtychonError as error:
+            panel.missing = f"{error}."
+            return
+        figure, more = drawn if isinstance(drawn, tuple) else (drawn, {})
+        if more:
+            made.numbers[name] = plain(more)
+        panel.png = png_of(figure)
+
+    add("object", lambda: draw.object_grey(result))
+    add("object_colours", lambda: draw.object_colours(result))
+    add("object_unwrapped", lambda: draw.object_unwrapped(result))
+    add("deviation", lambda: draw.deviation(result))
+    if halves is not None:
+        sentence = halves.sentence()
+        text = f"{sentence[0].upper()}{sentence[1:]}. T: what the variances are to be multiplied by."
+        add("halves", lambda: draw.halves(halves), text)
+    add("probe", lambda: draw.probe(result))
+    add("propagation", lambda: draw.propagation(result))
+    add("convergence", lambda: draw.convergence(result, fit), half=True)
+    if found is None:
+        add("ring_correlation", lambda: None, half=True, missing=why_not)
+    else:
+        unit = found.rings.unit
+        low, high = (length(r, unit) for r in found.interval)
+        text = (
+            f"{length(found.rings.resolution, unit)} at the half-bit curve (95 %: {low} to {high}), "
+            f"{length(found.rings.resolution_one_bit, unit)} at the one-bit curve. Each half has half the "
+            f"dose. What both get wrong alike (positions, the first probe) does not show here."
+        )
+        add("ring_correlation", lambda: draw.ring_correlation(found), text, half=True)
+    add("spectrum", lambda: draw.spectrum(result), half=True)
+    add("positions", lambda: draw.positions(result), half=True)
+    if fit is None:
+        add("frames", lambda: None, missing=why)
+        add("detector", lambda: None, missing=why)
+    else:
+        add("frames", lambda: draw.frames(result, fit))
+        add("detector", lambda: draw.detector(fit))
+
+
+def facts_of(result: Result, fit: Fit | None, found: Agreement | None) -> list[tuple[str, str]]:
+    h, w = result.object.shape
+    modes, p, q = result.probe.shape
+    pixel = "" if result.pixel_size is None else f", pixel {pretty(result.pixel_size[1], 'length')}"
+    rows = [
+        ("engine", f"{result.engine} on {result.backend}, {result.epochs} passes, {result.seconds:.1f} s"),
+        ("object", f"{h} × {w} px{pixel}"),
+        ("probe", f"{modes} mode{'s' if modes > 1 else ''} of {p} × {q} px"),
+        ("frames", str(len(result.positions))),
+        ("R of the final object and probe", f"{result.final_error:.4f}"),
+    ]
+    known = result.settings.get("scan") or {}
+    if known.get("wavelength"):
+        rows.append(("wavelength", pretty(known["wavelength"], "length")))
+    if fit is not None:
+        if fit.noise is not None:
+            rows.append(("R of counting noise alone", f"{fit.noise:.4f}"))
+        rows.append(("R without an object", f"{fit.flat:.4f}"))
+        rows.append(("counts of a frame", f"{fit.counts:.4g}"))
+        rows.append(("measurements for each unknown", f"{fit.sampling_ratio:.3g}"))
+    if found is not None:
+        unit = found.rings.unit
+        low, high = (length(r, unit) for r in found.interval)
+        rows.append(("resolution, half bit", f"{length(found.rings.resolution, unit)} ({low} to {high})"))
+        rows.append(("phase noise of a half", f"{found.phase_error:.3g} rad"))
+    return rows
+
+
+def numbers_of(result: Result, fit: Fit | None, found: Agreement | None, judged: Verdict) -> dict[str, Any]:
+    numbers: dict[str, Any] = {
+        "engine": result.engine,
+        "epochs": result.epochs,
+        "final_error": result.final_error,
+        "errors": result.errors,
+        "object_shape": result.object.shape,
+        "pixel_size": result.pixel_size,
+        "probe_modes": len(result.probe),
+        "verdict": {"level": judged.level, "headline": judged.headline, "reasons": [asdict(r) for r in judged.reasons]},
+    }
+    if fit is not None:
+        kept = ("residual", "noise", "flat", "sampling_ratio", "counts", "per_frame", "bad")
+        numbers["fit"] = {name: getattr(fit, name) for name in kept}
+    if found is not None:
+        numbers["halves"] = {
+            "resolution": found.rings.resolution,
+            "interval": found.interval,
+            "resolution_one_bit": found.rings.resolution_one_bit,
+            "interval_one_bit": found.interval_one_bit,
+            "phase_error": found.phase_error,
+            **asdict(found.rings),
+        }
+    return numbers
+
+
+def png_of(figure: Figure) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=_DPI)
+    return stream.getvalue()
+
+
+def plain(value: Any) -> Any:
+    """What JSON can hold; numbers that are not finite become null."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)

@@ -1,0 +1,175 @@
+"""The verdict of a report: a few rules, each a sentence with its numbers, and the worst of them as the headline."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ..checks.half_scans import Agreement
+from ..data.result import Result
+from ..uncertainty.half_data import Halves
+from .numbers import Fit, probe_at_rim
+
+Level = Literal["good", "care", "bad"]
+
+HEADLINES: dict[Level, str] = {
+    "good": "Nothing speaks against this reconstruction.",
+    "care": "Use this reconstruction with care.",
+    "bad": "Do not trust this reconstruction yet.",
+}
+MARKS: dict[Level, str] = {"good": "✓", "care": "!", "bad": "✗"}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One sentence of the verdict and how it weighs."""
+
+    level: Level
+    text: str
+
+    @property
+    def mark(self) -> str:
+        return MARKS[self.level]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The headline and its reasons, the worst first."""
+
+    level: Level
+    reasons: tuple[Reason, ...]
+
+    @property
+    def headline(self) -> str:
+        return HEADLINES[self.level]
+
+
+def verdict(result: Result, fit: Fit | None, found: Agreement | None, halves: Halves | None = None) -> Verdict:
+    """Judge a reconstruction by what is known of it.
+
+    Parameters
+    ----------
+    result : Result
+    fit : Fit or None
+        Without the data half of the rules are silent.
+    found : Agreement or None
+        Without half-scans the resolution is unknown.
+    halves : Halves, optional
+        What two halves of the data say of the error bars.
+    """
+    reasons = [_halves(result, found), _convergence(result), *_light(result)]
+    if halves is not None:
+        reasons.append(_bars(halves))
+    if fit is not None:
+        reasons += [_residual(fit), _frames(fit), _sampling(fit)]
+    else:
+        reasons.append(Reason("care", "The data were not at hand, so the fit of single frames was not looked at."))
+    order = ("bad", "care", "good")
+    reasons = sorted(reasons, key=lambda r: order.index(r.level))
+    return Verdict(reasons[0].level, tuple(reasons))
+
+
+def _halves(result: Result, found: Agreement | None) -> Reason:
+    if found is None:
+        return Reason("care", "Its resolution is not known: no two independent half-scans were compared (--half-split).")
+    rings = found.rings
+    pixel = 1.0 if rings.unit == "px" else max(result.pixel_size or (1.0, 1.0))
+    if not math.isfinite(rings.resolution):
+        return Reason("bad", "Two independent half-scans have nothing in common above the half-bit curve: this is noise.")
+    text = length(rings.resolution, rings.unit)
+    pixels = rings.resolution / pixel
+    both = ", ".join(length(r, rings.unit) for r in found.interval)
+    if rings.nyquist_limited:
+        return Reason(
+            "good", f"Two independent half-scans agree down to the pixel ({text}, half-bit curve): that is the limit."
+        )
+    sentence = f"Two independent half-scans agree down to {text} (half-bit curve; 95 % interval {both}), {pixels:.1f} pixels."
+    if pixels > 12:
+        return Reason("care", sentence + " That is coarse for these pixels.")
+    return Reason("good", sentence)
+
+
+def _bars(halves: Halves) -> Reason:
+    said = halves.sentence()
+    sentence = f"{said[0].upper()}{said[1:]}."
+    return Reason("good", sentence) if halves.describes else Reason("care", sentence + " Do not rely on its error bars.")
+
+
+def _convergence(result: Result) -> Reason:
+    errors = np.asarray(result.errors, float)
+    measured = np.flatnonzero(np.isfinite(errors))
+    if len(measured) < 3:
+        return Reason("care", f"R was measured in {len(measured)} passes only, too few to say whether it has settled.")
+    inside = measured[measured >= len(errors) - max(5, len(errors) // 5)]
+    first, last = inside[[0, -1]] if len(inside) > 1 else measured[-2:]
+    passes = f"the last {last - first + 1} passes"
+    drop = 1 - errors[last] / max(errors[first], 1e-300)
+    if drop > 0.05:
+        return Reason("care", f"R still fell by {drop:.0%} over {passes}: run it longer.")
+    if drop < -0.05:
+        return Reason("care", f"R rose by {-drop:.0%} over {passes}: the steps may be too large.")
+    return Reason("good", f"R has settled: it changed by {abs(drop):.1%} over {passes}.")
+
+
+def _residual(fit: Fit) -> Reason:
+    gain = 1 - (fit.residual / max(fit.flat, 1e-300)) ** 2
+    texts = [f"R is {fit.residual:.4f}; without any object the same probe gives {fit.flat:.4f}"]
+    if fit.noise is not None:
+        texts.append(f"and counting noise alone would give {fit.noise:.4f}")
+    sentence = " ".join(texts) + "."
+    if gain <= 0:
+        return Reason("bad", sentence + " The object explains nothing.")
+    if fit.noise is not None and fit.residual < 1.1 * fit.noise:
+        if gain < 0.1:
+            return Reason("good", sentence + " Noise is nearly all there is in single frames, so R says little; the halves do.")
+        return Reason("good", sentence + " The data are explained down to their noise.")
+    if gain < 0.1:
+        return Reason(
+            "care", sentence + f" The object explains only {gain:.0%} of the misfit: look at the halves and the picture."
+        )
+    if fit.noise is not None and fit.residual > 3 * fit.noise:
+        return Reason(
+            "care",
+            sentence
+            + f" Something other than noise is not explained ({fit.residual / fit.noise:.1f} times the noise): more probe "
+            f"modes, better positions or a mask may help.",
+        )
+    return Reason("good", sentence)
+
+
+def _frames(fit: Fit) -> Reason:
+    n = len(fit.per_frame)
+    if not fit.bad.size:
+        return Reason("good", f"None of the {n} frames fits much worse than the others.")
+    names = ", ".join(map(str, fit.bad[:6])) + (", ..." if fit.bad.size > 6 else "")
+    sentence = f"{fit.bad.size} of {n} frames fit{'' if fit.bad.size > 1 else 's'} much worse than the others ({names})"
+    return Reason("care", sentence + ": look at them, and drop them if they are broken.")
+
+
+def _sampling(fit: Fit) -> Reason:
+    ratio = fit.sampling_ratio
+    sentence = f"There are {ratio:.3g} measurements for each unknown pixel of the object."
+    if ratio < 2:
+        return Reason("bad", sentence + " Two or more are needed.")
+    if ratio < 4:
+        return Reason("care", sentence + " That is few: the scan should overlap more.")
+    return Reason("good", sentence)
+
+
+def _light(result: Result) -> list[Reason]:
+    share = probe_at_rim(result)
+    if share > 0.2:
+        return [Reason("care", f"{share:.0%} of the probe's power is in the outermost 5 % of its window: it may be cut off.")]
+    return []
+
+
+def length(value: float, unit: str) -> str:
+    """A resolution for people."""
+    from ..units import pretty
+
+    if not math.isfinite(value):
+        return "none"
+    return f"{value:.3g} px" if unit == "px" else pretty(value, "length", 3)

@@ -1,0 +1,347 @@
+"""The settings of a run: one record, from a YAML file, from the command line, or from an earlier result.
+
+All mistakes of a settings file are found and told together. What a run used is stored with its result, so that it can be
+repeated, and the data of a result can be found again by their path and their hash.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from ..cli.options import RUN_OPTIONS, typed
+from ..io.hdf5 import PathLike, check_readable
+from ..types import PtychonError
+
+if TYPE_CHECKING:
+    from ..data.dataset import Dataset
+    from ..data.result import Result
+    from ..model.problem import Problem
+
+SUFFIXES = (".yaml", ".yml")
+#: Files larger than this are not hashed: reading them again would cost more than it tells.
+HASHED_BYTES = 2**31
+_PATHS = ("input", "output", "picture", "probe", "start")
+_DATA_PATHS = ("positions_path", "dark", "flat", "background")
+
+
+def _orientation(value: str | None) -> str | None:
+    from ..inspect.orientation import Orientation
+
+    if value is None or value == "auto":
+        return value
+    return str(Orientation.parse(value))
+
+
+class Settings(BaseModel):
+    """Everything `ptychon reconstruct` can be told.
+
+    Attributes
+    ----------
+    input : str
+        File with the scan.
+    output, picture : str, optional
+        Where result and picture go.
+    engine, backend : str
+    epochs, seed : int
+    subpixel : bool
+        Honour fractions of a pixel in the positions.
+    options : mapping
+        Of the engine and of the run, as ``ptychon engines`` lists them.
+    data : mapping
+        What the file does not say or says wrongly, as `ptychon.load` takes it: numbers in SI, or text with a unit.
+    probe, start : str, optional
+        Files with the first probe, and with a result to start from.
+    orient : str, optional
+        "auto", or how frames and positions are turned, such as "transpose+negate".
+    checkpoint_every : int, optional
+        Passes.
+    report, half_split : bool
+    bars : str, optional
+        Method of `ptychon uncertainty` that gives the result its error bars.
+    """
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    input: Annotated[str, Field(min_length=1)]
+    output: str | None = None
+    picture: str | None = None
+    engine: str = "rpie"
+    epochs: Annotated[int, Field(ge=1)] = 40
+    backend: str = "auto"
+    seed: Annotated[int, Field(ge=0)] = 0
+    subpixel: bool = True
+    options: dict[str, Any] = Field(default_factory=dict, validate_default=True)
+    data: dict[str, Any] = Field(default_factory=dict)
+    probe: str | None = None
+    start: str | None = None
+    orient: Annotated[str | None, AfterValidator(_orientation)] = None
+    checkpoint_every: Annotated[int, Field(ge=1)] | None = None
+    report: bool = False
+    half_split: bool = True
+    bars: str | None = None
+
+    @field_validator("engine")
+    @classmethod
+    def _known_engine(cls, value: str) -> str:
+        from ..engines import nearest, registry
+
+        if value not in registry:
+            raise PydanticCustomError("engine", "{text}", {"text": f"unknown engine {value!r}; {nearest(value, registry)}"})
+        return value
+
+    @field_validator("backend")
+    @classmethod
+    def _known_backend(cls, value: str) -> str:
+        from ..engines import nearest
+
+        known = ("auto", "numpy", "cupy", "reference")
+        if value not in known:
+            raise PydanticCustomError("backend", "{text}", {"text": f"unknown backend {value!r}; {nearest(value, known)}"})
+        return value
+
+    @field_validator("bars")
+    @classmethod
+    def _known_bars(cls, value: str | None) -> str | None:
+        from ..cli.uncertainty import METHODS
+        from ..engines import nearest
+
+        if value is not None and value not in METHODS:
+            text = f"unknown method of error bars {value!r}; {nearest(value, METHODS)}"
+            raise PydanticCustomError("bars", "{text}", {"text": text})
+        return value
+
+    @field_validator("options")
+    @classmethod
+    def _known_options(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        engine = info.data.get("engine")
+        if engine is None:  # unknown: said already
+            return value
+        chosen, run, wrong = split_options(engine, value)
+        if wrong:
+            raise PydanticCustomError("options", "{text}", {"text": "; ".join(wrong)})
+        return {**chosen, **run}
+
+    @field_validator("data")
+    @classmethod
+    def _known_data(cls, value: dict[str, Any]) -> dict[str, Any]:
+        from ..io.found import check_given
+
+        wrong = []
+        for name in value:
+            try:
+                check_given({name: value[name]})
+            except PtychonError as error:
+                wrong.append(str(error))
+        if not wrong:
+            try:
+                check_given(value)
+            except PtychonError as error:
+                wrong.append(str(error))
+        if wrong:
+            raise PydanticCustomError("data", "{text}", {"text": "; ".join(wrong)})
+        return {name: given for name, given in value.items() if given is not None}
+
+
+def split_options(engine: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """Options of a known engine, options of the run, and all that is wrong with them."""
+    from ..engines import make, nearest, options, registry
+    from ..run.schedule import KINDS
+
+    known = options(registry[engine])
+    chosen: dict[str, Any] = {}
+    run: dict[str, Any] = {}
+    wrong: list[str] = []
+    for key, value in values.items():
+        name = str(key).replace("-", "_")
+        if name not in known and name not in RUN_OPTIONS:
+            wrong.append(f"engine {engine!r} has no option {name!r}; {nearest(name, [*known, *RUN_OPTIONS])}")
+            continue
+        kind, default = (type(known[name]), known[name]) if name in known else RUN_OPTIONS[name][:2]
+        try:
+            # numbers in YAML without a point before the exponent are text
+            value = typed(name, value, kind, default) if isinstance(value, str) else value
+            if name in known:
+                make(engine, **{name: value})
+                chosen[name] = value
+                continue
+            whole = kind is float and isinstance(value, int) and not isinstance(value, bool)
+            if not (value is None and default is None) and not whole and type(value) is not kind:
+                raise PtychonError(f"option {name!r} is {value!r}; it must be of type {kind.__name__}")
+            if name == "schedule" and value is not None and value not in KINDS:
+                raise PtychonError(f"schedule is {value!r}; choose one of {', '.join(KINDS)}")
+            if name == "batch_size" and value < 1:
+                raise PtychonError(f"batch size is {value}; it must be at least 1")
+            run[name] = value
+        except PtychonError as error:
+            wrong.append(str(error))
+    if not wrong:
+        try:
+            make(engine, **chosen)
+        except PtychonError as error:
+            wrong.append(str(error))
+    return chosen, run, wrong
+
+
+def validated(values: Mapping[str, Any], source: str) -> Settings:
+    """Settings from plain values.
+
+    Raises
+    ------
+    PtychonError
+        With every mistake, numbered if there are several.
+    """
+    try:
+        return Settings(**{str(key): value for key, value in values.items()})
+    except ValidationError as error:
+        wrong = [_sentence(e["loc"], e["type"], e["msg"]) for e in error.errors()]
+    if len(wrong) == 1:
+        raise PtychonError(f"{source}: {wrong[0]}")
+    raise PtychonError(f"{source} has {len(wrong)} mistakes: " + "; ".join(f"({i}) {w}" for i, w in enumerate(wrong, 1)))
+
+
+def _sentence(place: tuple[Any, ...], kind: str, message: str) -> str:
+    name = ".".join(map(str, place))
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(name, Settings.model_fields, 1)
+        return f"unknown setting {name!r}" + (f", did you mean {near[0]!r}?" if near else "")
+    if kind == "missing":
+        return f"{name!r} is missing"
+    text = message.removeprefix("Value error, ").replace("Input should", "it should")
+    return f"{name}: {text}"
+
+
+def read_settings(path: PathLike) -> dict[str, Any]:
+    """The values of a YAML file; paths in it are relative to its folder. They are not yet validated.
+
+    Raises
+    ------
+    PtychonError
+        If it is missing or no YAML mapping.
+    """
+    import yaml
+
+    check_readable(path)
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+        raise PtychonError(f"{path}{where}: {getattr(error, 'problem', None) or str(error).splitlines()[0]}") from None
+    if not isinstance(values, dict):
+        raise PtychonError(f"{path} holds no settings; it must be lines such as 'input: scan.cxi' and 'epochs: 60'")
+    folder = Path(path).parent
+    for name in _PATHS:
+        if isinstance(values.get(name), str):
+            values[name] = str(folder / values[name])
+    if isinstance(values.get("data"), dict):
+        values["data"] = with_paths(values["data"], folder)
+    return values
+
+
+def with_paths(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What is known of a scan, with the files named in it that exist in a folder by their full paths."""
+    found = {name: folder / data[name] for name in _DATA_PATHS if isinstance(data.get(name), str) and data[name]}
+    return {**data, **{name: str(path.resolve()) for name, path in found.items() if path.is_file()}}
+
+
+def open_data(settings: Settings, path: PathLike | None = None) -> Dataset:
+    """The scan as the settings say it is to be read, turned as they say (unless "auto").
+
+    Parameters
+    ----------
+    settings : Settings
+    path : path, optional
+        Where the file is now, if not at ``settings.input``.
+    """
+    from ..inspect.orientation import Orientation
+    from ..io import load
+
+    data = load(settings.input if path is None else path, **settings.data)
+    if settings.orient not in (None, "auto"):
+        data = Orientation.parse(settings.orient).apply(data)
+    return data
+
+
+def request_for(settings: Settings) -> dict[str, Any]:
+    """The settings as they are stored with a result: all of them, files by their full paths."""
+    request = settings.model_dump()
+    for name in ("input", "probe", "start"):
+        if request[name] is not None:
+            request[name] = str(Path(request[name]).resolve())
+    return request | {"data": with_paths(request["data"], Path())}
+
+
+def input_hash(path: PathLike) -> str | None:
+    """SHA-256 of a file, None if it is too large to be read once more."""
+    if Path(path).stat().st_size > HASHED_BYTES:
+        return None
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def find_input(
+    request: Mapping[str, Any], near: PathLike, sha256: str | None
+) -> tuple[Path, Literal["same", "changed", "unknown"]]:
+    """Where the data of a run are now: at their old path, or beside the file `near`; and whether they are the same.
+
+    Raises
+    ------
+    PtychonError
+        If they are at neither place.
+    """
+    stored = Path(str(request.get("input", "")))
+    places = [stored, Path(near).parent / stored.name]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise PtychonError(f"the data of {near} are not found: neither {places[0]} nor {places[1]} exists; put them there")
+    now = input_hash(found)
+    if sha256 is None or now is None:
+        return found, "unknown"
+    return found, "same" if now == sha256 else "changed"
+
+
+def find_data(result: Result, near: PathLike) -> tuple[Dataset, Path, bool]:
+    """What a result was made from, the file it is in now, and whether that has changed since.
+
+    Parameters
+    ----------
+    result : Result
+    near : path
+        Of the result.
+
+    Raises
+    ------
+    PtychonError
+        If the result does not name them, or they are not found or cannot be read.
+    """
+    request = request_of(result.settings, near)
+    source, state = find_input(request, near, result.provenance.get("input_sha256"))
+    return open_data(validated(request, str(near)), source), source, state == "changed"
+
+
+def on_grid(data: Dataset, result: Result) -> Problem:
+    """Data as they were put on the pixel grid of a result made from them."""
+    from ..model.problem import Problem
+
+    return Problem.from_dataset(data, subpixel=bool(result.settings.get("subpixel", True)))
+
+
+def request_of(settings: Mapping[str, Any], path: PathLike) -> dict[str, Any]:
+    """What a result or a checkpoint says it was asked for.
+
+    Raises
+    ------
+    PtychonError
+        If it was not made from a file by the command line.
+    """
+    request = settings.get("request")
+    if not isinstance(request, Mapping) or "input" not in request:
+        raise PtychonError(f"{path} does not say from which file and with which settings it was made; start from the scan")
+    return dict(request)

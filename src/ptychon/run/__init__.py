@@ -1,0 +1,1 @@
+"""Run: first object and probe, the loop over passes, when to stop, and how to go on."""

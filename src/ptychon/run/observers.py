@@ -1,0 +1,178 @@
+"""What may happen after each pass: showing progress, stopping early, Ctrl-C.
+
+A callback is called with a `ptychon.run.reconstruct.Progress`; True ends the run. `close()`, where it exists, is called at
+the end, whatever the end was.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import threading
+from collections import deque
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, TextIO
+
+from ..types import PtychonError
+
+if TYPE_CHECKING:
+    from .reconstruct import Progress
+
+
+class ProgressBar:
+    """Epoch, R and time left, on stderr.
+
+    Parameters
+    ----------
+    title : str
+        Shown in front, the name of the engine say.
+    stream : text stream, optional
+        Default ``sys.stderr``. A terminal gets a bar that is redrawn.
+    lines : bool
+        What anything else gets: a line about every tenth of the way, or (False) nothing.
+    """
+
+    def __init__(self, title: str = "", *, stream: TextIO | None = None, lines: bool = False) -> None:
+        self.title = title
+        self.stream = sys.stderr if stream is None else stream
+        self.lines = lines
+        self._bar: Any = None
+        self._task: Any = None
+        self._passes = self._epoch = 0
+        self._tenth = -1
+        self._error = math.nan
+
+    def __call__(self, progress: Progress) -> None:
+        """Show one pass."""
+        if progress.epoch <= self._epoch:  # the run has been restarted
+            self._passes, self._tenth = 0, -1
+        self._passes, self._epoch = self._passes + 1, progress.epoch
+        if math.isfinite(progress.error):
+            self._error = progress.error  # engines that measure it now and then: the last one stays
+        left = "" if progress.epochs is None else _clock(self._seconds_left(progress))
+        error = f"{self._error:.4f}" if math.isfinite(self._error) else "..."
+        if self.stream.isatty():
+            self._draw(progress, error, left)
+        elif self.lines:
+            tenth = 10 * progress.epoch // progress.epochs if progress.epochs else progress.epoch // 10
+            if tenth > self._tenth or progress.epoch == progress.epochs:
+                total = f"/{progress.epochs}" if progress.epochs else ""
+                text = f"{self.title} epoch {progress.epoch}{total}  R {error}"
+                print(text.strip() + (f"  {left} left" if left else ""), file=self.stream, flush=True)
+            self._tenth = tenth
+
+    def _seconds_left(self, progress: Progress) -> float:
+        return progress.seconds / self._passes * max(0, (progress.epochs or 0) - progress.epoch)
+
+    def _draw(self, progress: Progress, error: str, left: str) -> None:
+        if self._bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+            from rich.progress import Progress as RichProgress
+
+            self._bar = RichProgress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("R {task.fields[error]}"),
+                TextColumn("{task.fields[left]}"),
+                console=Console(file=self.stream),
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(self.title, total=progress.epochs, error=error, left=left)
+        left = f"{left} left" if left else ""
+        self._bar.update(self._task, completed=progress.epoch, total=progress.epochs, error=error, left=left)
+
+    def close(self) -> None:
+        """Leave the bar as it is and give the terminal back."""
+        if self._bar is not None:
+            self._bar.refresh()
+            self._bar.stop()
+            self._bar = None
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class StopWhen:
+    """Stop when R is good enough or no longer falls.
+
+    Parameters
+    ----------
+    change : float, optional
+        Stop when R has fallen by less than this fraction of itself over the last `epochs` measured passes.
+    epochs : int
+        Measured passes that are compared.
+    error : float, optional
+        Stop as soon as R is at or below this.
+
+    Raises
+    ------
+    PtychonError
+        If neither rule is given, or a number is not positive.
+    """
+
+    def __init__(self, *, change: float | None = None, epochs: int = 10, error: float | None = None) -> None:
+        if change is None and error is None:
+            raise PtychonError("StopWhen needs a rule: change=1e-3, say, or error=0.1")
+        for name, value in (("change", change), ("error", error), ("epochs", epochs)):
+            if value is not None and not value > 0:
+                raise PtychonError(f"StopWhen: {name} is {value}; it must be positive")
+        self.change, self.error = change, error
+        self._seen: deque[float] = deque(maxlen=epochs + 1)
+        self._epoch = 0
+
+    def __call__(self, progress: Progress) -> bool:
+        """Whether to stop."""
+        if progress.epoch <= self._epoch:  # the run has been restarted
+            self._seen.clear()
+        self._epoch = progress.epoch
+        if not math.isfinite(progress.error):
+            return False
+        self._seen.append(progress.error)
+        if self.error is not None and progress.error <= self.error:
+            return True
+        full = len(self._seen) == self._seen.maxlen
+        return full and self.change is not None and self._seen[0] - self._seen[-1] < self.change * self._seen[-1]
+
+
+class Interrupt:
+    """Ctrl-C ends the run after the pass that is going on; what was found is kept. A second Ctrl-C ends it at once.
+
+    To be used around the run and as one of its callbacks::
+
+        with Interrupt() as interrupt:
+            result = reconstruct(data, callbacks=[interrupt])
+
+    Outside the main thread, where Python delivers no signals, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.pressed = False
+        self._before: Any = None
+        self._active = False
+
+    def __enter__(self) -> Interrupt:
+        self._active = threading.current_thread() is threading.main_thread()
+        if self._active:
+            self._before = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._active:
+            signal.signal(signal.SIGINT, self._before if self._before is not None else signal.default_int_handler)
+            self._active = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.pressed:
+            raise KeyboardInterrupt
+        self.pressed = True
+        print("\nfinishing this pass; press Ctrl-C again to stop at once", file=sys.stderr, flush=True)
+
+    def __call__(self, progress: Progress) -> bool:
+        """Whether Ctrl-C was pressed."""
+        return self.pressed

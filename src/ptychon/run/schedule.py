@@ -1,0 +1,105 @@
+"""Which positions are visited together, and in what order: a pure function of (positions, seed, epoch).
+
+Frames of one batch see the same object and probe. Two frames whose windows do not overlap change nothing the other reads
+while the probe is fixed, so their updates commute exactly (a shifted hard aperture rings beyond its support: it is windows
+that must not overlap, not supports). From that:
+
+sequential   one frame at a time, in the order of the scan.
+levels       level(j) = 1 + the highest level of an earlier frame that overlaps j; one batch a level: with a fixed probe the
+             result is bit for bit that of `sequential`.
+colours      frames of one colour do not overlap (greedy colouring, Welsh & Powell 1967): `sequential` in another order.
+minibatch    consecutive groups of `size` frames, overlapping or not: another algorithm, with other transients.
+parallel     all frames in one batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..model.problem import Problem
+from ..types import BoolArray, IntArray, PtychonError
+
+KINDS = ("sequential", "levels", "colours", "minibatch", "parallel")
+
+
+class Batches(list[Any]):
+    """Slices and index arrays; `disjoint` where no two windows of a batch overlap."""
+
+    disjoint: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How a pass over the data is cut into batches.
+
+    Parameters
+    ----------
+    kind : {"sequential", "levels", "colours", "minibatch", "parallel"}
+    size : int
+        Frames of a mini-batch.
+    shuffle : bool
+        Visit the frames in a new random order every pass.
+    seed : int
+        Of the shuffling; pass e uses the generator of [seed, e], so a resumed run needs no generator state.
+    """
+
+    kind: str = "sequential"
+    size: int = 16
+    shuffle: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise PtychonError(f"schedule is {self.kind!r}; choose one of {', '.join(KINDS)}")
+        if self.size < 1:
+            raise PtychonError(f"batch size is {self.size}; it must be at least 1")
+
+    def batches(self, problem: Problem, epoch: int) -> Batches:
+        """Batches of pass `epoch` (from 0): slices where the frames are consecutive, index arrays where not."""
+        n = len(problem)
+        order = np.random.default_rng([self.seed, epoch]).permutation(n) if self.shuffle else np.arange(n)
+        if self.kind == "sequential":
+            return Batches(slice(int(j), int(j) + 1) for j in order)
+        if self.kind == "parallel":
+            return Batches([slice(0, n)])
+        if self.kind == "minibatch":
+            groups = [order[i : i + self.size] for i in range(0, n, self.size)]
+        else:
+            label = (_levels if self.kind == "levels" else _colours)(problem.corners[order], problem.frame_shape)
+            groups = [order[label == value] for value in range(label.max() + 1)]
+        batches = Batches(_as_slice(group) for group in groups)
+        batches.disjoint = self.kind in ("levels", "colours")
+        return batches
+
+
+def _as_slice(group: IntArray) -> Any:
+    consecutive = len(group) == group[-1] - group[0] + 1 and bool(np.all(np.diff(group) == 1))
+    return slice(int(group[0]), int(group[-1]) + 1) if consecutive else group
+
+
+def _overlaps(corners: IntArray, j: int, shape: tuple[int, int], stop: int) -> BoolArray:
+    """Which of the first `stop` windows overlap window j."""
+    apart = np.abs(corners[:stop] - corners[j])
+    overlap: BoolArray = (apart[:, 0] < shape[0]) & (apart[:, 1] < shape[1])
+    return overlap
+
+
+def _levels(corners: IntArray, shape: tuple[int, int]) -> IntArray:
+    level = np.zeros(len(corners), int)
+    for j in range(1, len(corners)):
+        earlier = level[:j][_overlaps(corners, j, shape, j)]
+        level[j] = earlier.max() + 1 if earlier.size else 0
+    return level
+
+
+def _colours(corners: IntArray, shape: tuple[int, int]) -> IntArray:
+    """Greedy colouring in the order given."""
+    colour = np.full(len(corners), -1)
+    for j in range(len(corners)):
+        taken = np.unique(colour[:j][_overlaps(corners, j, shape, j)])
+        free = np.flatnonzero(taken != np.arange(len(taken)))
+        colour[j] = free[0] if free.size else len(taken)
+    return colour

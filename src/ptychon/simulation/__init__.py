@@ -1,0 +1,1 @@
+"""Simulation: scans of known objects and probes, with counting noise."""

@@ -1,0 +1,285 @@
+"""Fused sweeps: the same step as an engine's own, as compiled loops over positions. `find` says where one exists.
+
+An engine's `step` stays the specification; tests hold each sweep here against it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any, cast
+
+import numpy as np
+
+from ..kernels.cpu import batch as _numba_batch
+from ..kernels.cpu import dm as _numba_dm
+from ..kernels.cpu import ep as _numba_ep
+from ..kernels.cpu import pie as _numba_pie
+from ..kernels.cpu import rows as _numba
+from ..kernels.cpu.rows import f4
+from ..types import Array, IntArray
+
+Step = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
+#: Frames of a batch whose changes are held at a time, 8 bytes a pixel each.
+CHUNK = 32
+_NO_TRANSFER = np.zeros((1, 1), np.complex64)
+
+
+class Kept:
+    """The probe at every shift and, where it is known, its weights, from one pass to the next of the same problem."""
+
+    def __init__(self) -> None:
+        self._entry: tuple[Any, ...] | None = None
+        self._ramps: tuple[Any, tuple[Array, Array]] | None = None
+
+    def ramps(self, problem: Any) -> tuple[Array, Array]:
+        """Those of every distinct shift."""
+        if self._ramps is None or self._ramps[0]() is not problem:
+            self._ramps = weakref.ref(problem), _numba.separable_ramps(problem.shifts, problem.frame_shape)
+        return self._ramps[1]
+
+    def _forget(self, problem: Any) -> None:
+        self._entry = None
+
+    def probes(self, state: Any, problem: Any, ctx: Any, weights: tuple[bool, Any, Any, Any]) -> tuple[Array, Array]:
+        """(U, K, P, Q) and (U, P, Q), made anew where the probe's values, the weights or the problem have changed."""
+        entry = self._entry
+        if entry is not None and entry[0]() is problem and entry[1] == weights and np.array_equal(entry[2], state.probe):
+            return entry[3], entry[4]
+        probes = self.shifted(state, problem, ctx)
+        factor = np.empty((len(probes), *probes.shape[2:]), np.float32)
+        _numba_pie.object_weights(probes, *weights, factor)
+        self._entry = weakref.ref(problem, self._forget), weights, state.probe.copy(), probes, factor
+        return probes, factor
+
+    def shifted(self, state: Any, problem: Any, ctx: Any) -> Array:
+        """(U, K, P, Q) alone: the difference map begins a pass with the probe that it ended the last one with."""
+        entry = self._entry
+        if entry is not None and entry[0]() is problem and np.array_equal(entry[2], state.probe):
+            return cast(Array, entry[3])
+        probes = _shifted(state, problem, ctx)
+        self._entry = weakref.ref(problem, self._forget), None, state.probe.copy(), probes, None
+        return probes
+
+
+def find(engine: Any, problem: Any, batches: Any, threads: int, kept: Kept) -> Step | None:
+    """The fused step of `engine` for these batches, or None where only the engine's own will do."""
+    one_by_one = all(isinstance(b, slice) and b.stop - b.start == 1 for b in batches)
+    apart = one_by_one or getattr(batches, "disjoint", False)
+    if engine.name == "ep":
+        return lambda *a: _ep(engine, *a, apart=apart, threads=1 if one_by_one else threads)
+    if engine.name == "dm":
+        return (lambda *a: _difference_map(engine, *a, kept=kept, threads=threads)) if engine.beta == 1 else None
+    if engine.name in ("pie", "epie", "rpie"):
+        if one_by_one or (apart and not engine.moves_probe):
+            return lambda *a: _iterative(engine, *a, kept=kept, threads=1 if one_by_one else threads)
+        return lambda *a: _together(engine, *a, kept=kept, threads=threads)
+    return None
+
+
+def _order(batches: Any) -> tuple[IntArray, IntArray]:
+    """Positions in the order of the batches, and where each batch begins and ends."""
+    groups = [np.arange(b.start, b.stop) if isinstance(b, slice) else b for b in batches]
+    return np.concatenate(groups), np.cumsum([0, *(len(g) for g in groups)])
+
+
+def _transfer(problem: Any) -> tuple[Array, bool]:
+    transfer = problem.propagator.transfer
+    return (_NO_TRANSFER, False) if transfer is None else (transfer, True)
+
+
+def _iterative(
+    engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, kept: Kept, threads: int
+) -> tuple[Any, Any]:
+    from ..engines.base import Report
+
+    order, bounds = _order(batches)
+    transfer, near = _transfer(problem)
+    root, step, a, reg = _numba_pie.weights(engine)
+    cooling = f4(engine.cooling(state.epoch))
+    step = cooling * step
+    scan = problem.shift_index, problem.corners, problem.amplitude, problem.mask
+    if engine.probe_moves_at(state.epoch):
+        ramps = kept.ramps(problem)
+        p_step, p_reg = cooling * f4(engine.probe_step), f4(getattr(engine, "probe_reg", 1.0))
+        misfit = _numba_pie.moving_probe_sweep(
+            state.object, state.probe, problem.subpixel, *ramps, *scan, order, step, reg, p_step, p_reg, transfer, near
+        )
+    else:
+        probes, factor = kept.probes(state, problem, ctx, (root, step, a, reg))
+        parts = [[order]] if threads == 1 else [np.array_split(order[i:j], threads) for i, j in pairwise(bounds)]
+        with ThreadPoolExecutor(threads) as pool:  # windows of one batch do not overlap: threads may write at once
+            jobs = [[(state.object, probes, factor, *scan, part, transfer, near) for part in batch] for batch in parts]
+            misfit = sum(sum(_each(pool, _numba_pie.fixed_probe_sweep, batch)) for batch in jobs)
+    state.epoch += 1
+    return state, Report(ctx.comm.sum(misfit))
+
+
+def _together(
+    engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, kept: Kept, threads: int
+) -> tuple[Any, Any]:
+    """PIE, ePIE and rPIE where the frames of a batch see the same object and probe."""
+    from ..engines.base import Report
+
+    moves, subpixel, shape = engine.probe_moves_at(state.epoch), problem.subpixel, problem.frame_shape
+    root, step, a, reg = weights = _numba_pie.weights(engine)
+    cooling, ramps = f4(engine.cooling(state.epoch)), kept.ramps(problem)
+    scan = problem.shift_index, problem.corners, problem.amplitude, problem.mask
+    largest = min(CHUNK, max(b.stop - b.start if isinstance(b, slice) else len(b) for b in batches))
+    push, misfit = np.empty((largest, *shape), np.complex64), np.zeros(len(problem))
+    pull = np.empty((largest if moves else 0, *state.probe.shape), np.complex64)
+    weight = np.zeros(shape, np.float32)
+    if not moves:
+        probes = kept.probes(state, problem, ctx, weights)[0]
+    rows, lines = _stripes(len(state.object), threads), _stripes(shape[0], threads)
+    with ThreadPoolExecutor(threads) as pool:
+        for batch in batches:
+            frames = np.arange(batch.start, batch.stop) if isinstance(batch, slice) else batch
+            which = problem.shift_index[frames].astype(np.int64)
+            if moves:
+                distinct, which = np.unique(which, return_inverse=True)
+                probes = np.empty((len(distinct), *state.probe.shape), np.complex64)
+                spectrum = ctx.backend.fft2(state.probe) if subpixel else state.probe
+                if subpixel:
+                    part = (spectrum, *ramps, distinct, probes)
+                    _each(pool, _numba_batch.batch_shift, [(i, j, *part) for i, j in _stripes(len(distinct), threads)])
+                else:
+                    probes[:] = state.probe
+                power = np.zeros(shape, np.float32)
+                _each(pool, _numba_batch.batch_power, [(i, j, frames, state.object, scan[1], power) for i, j in lines])
+                p_reg = f4(getattr(engine, "probe_reg", 1.0))
+                weight = cooling * f4(engine.probe_step) / ((1 - p_reg) * power + p_reg * power.max())
+            light = np.zeros(state.object.shape, np.float32)
+            _each(pool, _numba_batch.batch_light, [(i, j, frames, which, probes, scan[1], light) for i, j in rows])
+            # a batch that fits one chunk reads everything before anything is written
+            seen = state.object if len(frames) <= CHUNK else state.object.copy()
+            force = np.zeros_like(state.probe)
+            rest = root, cooling * step, a, reg, moves, weight, subpixel, *ramps, *_transfer(problem), push, pull, misfit
+            for start in range(0, len(frames), CHUNK):
+                chunk, mine = frames[start : start + CHUNK], which[start : start + CHUNK]
+                jobs = [(chunk[i:j], mine[i:j], i, seen, probes, light, *scan, *rest) for i, j in _stripes(len(chunk), threads)]
+                _each(pool, _numba_batch.batch_changes, jobs)
+                _each(pool, _numba_batch.batch_add, [(i, j, chunk, scan[1], push, state.object) for i, j in rows])
+                if moves:
+                    _each(pool, _numba_batch.batch_pull, [(i, j, len(chunk), pull, force) for i, j in lines])
+            if moves:
+                state.probe = state.probe + (ctx.backend.ifft2(force) if subpixel else force)
+    state.epoch += 1
+    return state, Report(ctx.comm.sum(misfit.sum()))
+
+
+def _stripes(n: int, parts: int) -> list[tuple[int, int]]:
+    """0..n cut into at most `parts` stretches that are not empty."""
+    edges = np.linspace(0, n, min(parts, n) + 1).astype(int).tolist()
+    return list(pairwise(edges))
+
+
+def _ep(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, apart: bool, threads: int) -> tuple[Any, Any]:
+    measure, learn = state.epoch % engine.residual_every == 0, engine.learns_at(problem, state.epoch)
+    engine.update_prior(state, ctx)
+    belief = state.precision, state.natural
+    scan = state.probes, problem.shift_index, problem.corners
+    v = np.full(len(problem), state.noise_variance, np.float32)
+    model = engine.offset(problem), v, engine.uses_laplace(state), engine.weight
+    sums = np.zeros((len(problem), 4))
+    data: tuple[Any, ...] = (
+        *(state.messages, state.message_precision, *scan, problem.amplitude, problem.mask),
+        *(f4(model[0]), model[1], model[2], f4(model[3]), *_transfer(problem), measure, learn, sums),
+    )
+    if threads == 1 and apart:
+        _numba_ep.ep_visits(_order(batches)[0], *belief, *data)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            for batch in batches:
+                frames = np.arange(batch.start, batch.stop) if isinstance(batch, slice) else batch
+                if apart:  # no two windows overlap: threads may write at once
+                    jobs = [(part, *belief, *data) for part in np.array_split(frames, threads)]
+                    _each(pool, _numba_ep.ep_visits, jobs)
+                else:
+                    _ep_together(pool, threads, frames, belief, data, scan)
+    misfit, chi2, noise, skips = sums.sum(axis=0)
+    if engine.noise_per_frame:
+        chi2, noise = sums[:, 1], sums[:, 2]
+    done: tuple[Any, Any] = engine.finish(state, problem, ctx, misfit if measure else None, chi2, noise, skips)
+    return done
+
+
+def _ep_together(pool: ThreadPoolExecutor, threads: int, frames: IntArray, belief: Any, data: Any, scan: Any) -> None:
+    """One batch whose frames all see the same belief: new messages in parallel, then their sum, in parallel over rows.
+
+    The sum over frames is taken in the same order whatever the number of threads, so that the result does not depend on it.
+    """
+    # a batch that fits one chunk reads everything before anything is written
+    seen = belief if len(frames) <= CHUNK else tuple(a.copy() for a in belief)
+    shape = scan[0].shape[-2:]
+    change, gain = np.empty((min(CHUNK, len(frames)), *shape), np.complex64), np.empty(CHUNK, np.float32)
+    rows = [int(r) for r in np.linspace(0, len(belief[0]), threads + 1)]
+    for start in range(0, len(frames), CHUNK):
+        chunk = frames[start : start + CHUNK]
+        parts, first = np.array_split(chunk, threads), 0
+        jobs: list[tuple[Any, ...]] = []
+        for part in parts:
+            jobs.append((part, first, *seen, *data, change, gain))
+            first += len(part)
+        _each(pool, _numba_ep.ep_changes, jobs)
+        stripes = [(a, b, chunk, *belief, *scan, change, gain) for a, b in pairwise(rows)]
+        _each(pool, _numba_ep.ep_add, stripes)
+
+
+def _each(pool: ThreadPoolExecutor, function: Callable[..., Any], arguments: list[tuple[Any, ...]]) -> list[Any]:
+    """function(*a) for every a, one thread each. Plain threads sleep when idle: a busy neighbour costs its share only.
+
+    They end with the pass: a process that keeps threads cannot be copied safely (`io.guard`), which 0.1 ms is not worth."""
+    if len(arguments) == 1:
+        return [function(*arguments[0])]
+    return [task.result() for task in [pool.submit(function, *a) for a in arguments]]
+
+
+def _difference_map(
+    engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, kept: Kept, threads: int
+) -> tuple[Any, Any]:
+    from ..engines.base import Report
+
+    measure, moves = state.epoch % engine.residual_every == 0, engine.probe_moves_at(state.epoch)
+    scan = problem.shift_index, problem.corners
+    # sorted by shift, so that the probe's way back costs one FFT a distinct shift
+    parts = [p for p in np.array_split(np.argsort(problem.shift_index, kind="stable"), threads) if len(p)]
+    with ThreadPoolExecutor(len(parts)) as pool:
+        probes = kept.shifted(state, problem, ctx)
+        low, box = _numba.scan_box(problem.corners, problem.frame_shape)
+        near = problem.shift_index, problem.corners - low
+        for _ in range(engine.overlap_passes if moves else 1):
+            num, den = np.zeros((len(parts), *box), np.complex64), np.zeros((len(parts), *box), np.float32)
+            sums: list[tuple[Any, ...]] = [
+                (state.waves, probes, *near, part, n, d) for part, n, d in zip(parts, num, den, strict=True)
+            ]
+            _each(pool, _numba_dm.object_sums, sums)
+            _numba_dm.settle(num, den, state.object, low[0], low[1], f4(engine.object_inertia))
+            if not moves:
+                break
+            ramps = kept.ramps(problem)
+            spectra = np.zeros((len(parts), *state.probe.shape), np.complex64)
+            weight = np.zeros((len(parts), *problem.frame_shape), np.float32)
+            sums = [
+                (state.waves, state.object, probes, *scan, part, *ramps, n, d)
+                for part, n, d in zip(parts, spectra, weight, strict=True)
+            ]
+            _each(pool, _numba_dm.probe_sums, sums)
+            force, total = ctx.backend.ifft2(spectra.sum(axis=0)), weight.sum(axis=0)
+            share = engine.probe_inertia
+            with np.errstate(invalid="ignore"):  # a run that diverges is noticed at its end
+                state.probe = state.probe + force / np.maximum((1 - share) * total + share * total.max(), f4(1e-30))
+            probes = kept.shifted(state, problem, ctx)
+        data = problem.amplitude, problem.mask
+        rest = engine.noise_power(problem), *_transfer(problem), measure
+        jobs = [(state.waves, state.object, probes, *scan, *data, part, *rest) for part in parts]
+        misfit = _each(pool, _numba_dm.reflect, jobs)
+    state.epoch += 1
+    return state, Report(ctx.comm.sum(sum(misfit)) if measure else None)
+
+
+def _shifted(state: Any, problem: Any, ctx: Any) -> Array:
+    """The probe at every distinct shift, (U, K, P, Q)."""
+    return np.ascontiguousarray(ctx.backend.kernels.shift(state.probe, problem.shifts))

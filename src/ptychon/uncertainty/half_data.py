@@ -1,0 +1,375 @@
+"""Are the bars of measured data true? Two independent halves of the data must differ by as much as their bars say.
+
+    positions   one of each pair of neighbouring frames goes to either half: other frames of the same object
+    counts      each count goes to either half with probability 1/2: n -> Binomial(n, 1/2) and the rest. Both halves of a
+                Poisson variable are Poisson and independent (Kingman, Poisson Processes, Oxford (1993)); every position stays
+
+Each half is reconstructed from the start and gets the bars s of the joint posterior. b being laid on a modulo what the data
+cannot tell,
+
+    d^2 = |a - b|^2/(c_a s_a^2 + c_b s_b^2),    mean d^2 = 1,   P(d < t) = 1 - exp(-t^2)    if the bars are right.
+
+Where the data say little both means lean on the prior in the same way, and this part of their errors is not in a - b. With
+the prior's spectrum S_k and the posterior's variance V_k two posterior means differ by 2 V_k (1 - V_k/S_k), so that
+
+    c = sum V_k (1 - V_k/S_k)/sum V_k,   1 where the data decide.
+
+Pixels alone do not see whether coarse structures are as certain as is said: the same is asked of each octave of periods.
+
+What a wrong model does to both halves alike does not show. Halves of the counts share their positions, so that a wrong model
+shows less in them than in halves of the positions; these in turn have half the overlap.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..backends import Backend
+from ..checks.half_scans import MAX_SHIFT, split
+from ..data.result import Result
+from ..engines import make
+from ..metrics.alignment import align, phase_align
+from ..metrics.registration import translate
+from ..model.problem import Problem
+from ..run.reconstruct import Progress, reconstruct
+from ..types import REAL, BoolArray, ComplexArray, FloatArray, PtychonError
+from .joint import SETTLE, SWEEPS, joint, lit_region
+from .spectrum import PERIODS, Spectrum, octaves, rings
+
+KINDS = ("positions", "counts")
+#: Probabilities at which the shape of the distribution is looked at.
+PROBABILITIES = (0.5, 0.683, 0.9, 0.95)
+#: Deviation of the mean square from 1, and of the coverage, that passes.
+NEAR, SHAPE = 0.2, 0.05
+#: Temperature, or its inverse, up to which a model is said to describe the data: bars half or twice as wide as they should be.
+HOTTEST = 4.0
+#: Factor by which the temperature of an octave of periods may differ from that of all.
+EVEN = 2.0
+#: Side (px) of the tiles of the chessboard: the temperature of one colour is tried on the other.
+TILE = 16
+#: How far a count may be from a whole number.
+WHOLE = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halves:
+    """What two halves say of the bars.
+
+    Attributes
+    ----------
+    kind : {"positions", "counts"}
+    mean_square : float
+        Of d; also the temperature T: bars times sqrt(T) would have been right on average.
+    covered, covered_after : tuple of float
+        Share of pixels with d below sqrt(-ln(1 - p)) for `PROBABILITIES`, with the bars as they are and times sqrt(T).
+    mean_square_after : float
+        Of d on half of the tiles, after the temperature of the other half.
+    by_period : tuple of float
+        Mean square of the structures with periods above 32, 16 to 32, 8 to 16, 4 to 8 and 2 to 4 px; NaN where the
+        region is too small to tell.
+    independent : float
+        Share c of the variance that two halves do not have in common, mean of both.
+    difference_db : float
+        10 log10(sum |a|^2/sum |a - b|^2).
+    chi2 : (float, float)
+        Misfit of each half over what the noise explains.
+    pixels, modes : int
+    free_probe : bool
+        Whether each half had to find the probe.
+    """
+
+    kind: str
+    mean_square: float
+    covered: tuple[float, ...]
+    covered_after: tuple[float, ...]
+    mean_square_after: float
+    by_period: tuple[float, ...]
+    independent: float
+    difference_db: float
+    chi2: tuple[float, float]
+    pixels: int
+    modes: int
+    free_probe: bool
+
+    @property
+    def temperature(self) -> float:
+        """T: the variances of the bars are to be multiplied by it."""
+        return self.mean_square
+
+    @property
+    def holds(self) -> bool:
+        """Whether the bars are right as they are: mean square within 20 % of 1."""
+        return abs(self.mean_square - 1) <= NEAR
+
+    @property
+    def holds_after(self) -> bool:
+        """Whether they are right after the temperature: in shape, at every period, and on the tiles that it is not from."""
+        return self.right_in_pixels and self.even
+
+    @property
+    def right_in_pixels(self) -> bool:
+        """Whether single pixels are covered after the temperature: in shape, and on the tiles that it is not from."""
+        off = max(abs(c - p) for c, p in zip(self.covered_after, PROBABILITIES, strict=True))
+        return abs(self.mean_square_after - 1) <= NEAR and off <= SHAPE
+
+    @property
+    def even(self) -> bool:
+        """Whether one temperature fits all periods, within a factor of 2."""
+        return all(1 / EVEN <= T / self.temperature <= EVEN for T in self.by_period if math.isfinite(T))
+
+    @property
+    def describes(self) -> bool:
+        """Whether the model describes the data, as far as halves can tell: the bars hold, or after a temperature up to 4."""
+        return self.holds or (self.holds_after and 1 / HOTTEST <= self.temperature <= HOTTEST)
+
+    def _unlike(self, octave: tuple[int, float]) -> float:
+        return abs(math.log(octave[1] / self.temperature)) if math.isfinite(octave[1]) else 0.0
+
+    def sentence(self) -> str:
+        """For people: the verdict and its numbers."""
+        shares = ", ".join(f"{c:.0%} for {p:.0%}" for c, p in zip(self.covered, PROBABILITIES, strict=True))
+        numbers = f"halves by {self.kind}, mean square {self.mean_square:.2f} of what their bars say, inside {shares}"
+        factor = f"bars times {self.temperature**0.5:.2f}"
+        if self.holds:
+            return f"the model describes the data: {numbers}"
+        if self.describes:
+            return f"the model describes the data with {factor}: {numbers}"
+        rest = ""
+        if self.right_in_pixels:
+            rest = f"; {factor} cover single pixels"
+            if not self.even:
+                octave, worst = max(enumerate(self.by_period), key=self._unlike)
+                rest += f", but not periods above {PERIODS[octave + 1]:g} px, where the mean square is {worst:.2g}"
+        return f"the model does not describe the data: {numbers}{rest}"
+
+
+def thinned(problem: Problem, seed: int = 0) -> tuple[Problem, Problem]:
+    """Two independent data sets of half the dose: each count goes to one of them, by lot.
+
+    Parameters
+    ----------
+    problem : Problem
+        Of counts, on the host.
+    seed : int
+
+    Returns
+    -------
+    (Problem, Problem)
+
+    Raises
+    ------
+    PtychonError
+        If the data are not counts, or not whole numbers, or hold read noise.
+    """
+    rng = np.random.default_rng(seed)
+    if not problem.counting:
+        raise PtychonError("these data are not counts, so that they cannot be split by counts; split them by positions")
+    if problem.read_noise:
+        raise PtychonError(
+            f"the counts hold a read noise of {problem.read_noise:g}, which does not part into two independent halves; "
+            f"split the data by positions"
+        )
+    known = problem.background is not None
+    # either half counts half of the background
+    half = replace(problem, background=problem.background / 2) if problem.background is not None else problem
+    one, two = (np.empty(problem.amplitude.shape, REAL) for _ in range(2))
+    left, right = (np.empty_like(one) if known else None for _ in range(2))
+    for j in range(len(problem)):
+        counts = problem.amplitude[j].astype(np.float64) ** 2
+        if problem.counts is not None:
+            counts = problem.counts[j].astype(np.float64)
+        whole = np.rint(counts)
+        off = float(np.abs(counts - whole).max())
+        if off > WHOLE:
+            raise PtychonError(
+                f"frame {j} holds intensities that are not whole numbers (off by {off:.2g}), so that they cannot be split by "
+                f"counts; split them by positions, or divide by the gain of the detector first"
+            )
+        first = rng.binomial(whole.astype(np.int64), 0.5)
+        if left is None or right is None:
+            one[j], two[j] = np.sqrt(first), np.sqrt(whole - first)
+            continue
+        b = slice(j, j + 1)
+        one[b], left[b] = half.counted(first[None], b)
+        two[b], right[b] = half.counted((whole - first)[None], b)
+    return replace(half, amplitude=one, counts=left), replace(half, amplitude=two, counts=right)
+
+
+def halves_of(problem: Problem, kind: str, seed: int = 0) -> tuple[Problem, Problem]:
+    """Two independent halves of the data.
+
+    Raises
+    ------
+    PtychonError
+        For another kind than "positions" or "counts", fewer than four frames, or data that are not counts.
+    """
+    if kind not in KINDS:
+        raise PtychonError(f"halves by {kind!r} are unknown; choose one of {', '.join(KINDS)}")
+    if kind == "counts":
+        return thinned(problem, seed)
+    first = split(len(problem), seed)
+    return problem.select(first), problem.select(~first)
+
+
+def halves(
+    problem: Problem,
+    kind: str = "positions",
+    *,
+    probe: ComplexArray | None = None,
+    free_probe: bool = True,
+    engine: str = "",
+    options: Mapping[str, Any] | None = None,
+    epochs: int = 40,
+    sweeps: int = SWEEPS,
+    settle: int = SETTLE,
+    draws: int = 8,
+    check: bool = False,
+    noise_variance: float | None = None,
+    backend: str | Backend = "auto",
+    seed: int = 0,
+    tell: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> tuple[Halves, tuple[Result, Result]]:
+    """Reconstruct two independent halves of the data, with error bars, and compare their difference with these.
+
+    Parameters
+    ----------
+    problem : Problem
+        On the host.
+    kind : {"positions", "counts"}
+    probe : (K, P, Q) complex array, optional
+        First probe of both; default found from the data of each. Its modes are those of the model.
+    free_probe : bool
+        Each half finds the probe for itself; with False `probe` is taken as known, in both. A probe that was found from all
+        of the data and then held is shared, not independent: its error does not show.
+    engine : str
+        That makes the first reconstruction; default "rpie", or "pie" where the probe is known.
+    options : mapping, optional
+        Of that engine.
+    epochs : int
+        Of that engine.
+    sweeps, settle, draws, check, noise_variance
+        As for `joint`. With `check` the bars are those after the twin's temperature.
+    backend : str or Backend
+    seed : int
+        Of the split, the shuffling and the draws.
+    tell : callable
+        Called with what is being done, how much of it is done, and of how much.
+
+    Returns
+    -------
+    (Halves, (Result, Result))
+        What they say, and both reconstructions.
+
+    Raises
+    ------
+    PtychonError
+        Data that cannot be split so, a known probe that is not given, a run that fails.
+    """
+    if not free_probe and probe is None:
+        raise PtychonError("the probe is to be known but none is given; give probe=, or let each half find it")
+    chosen = engine or ("rpie" if free_probe else "pie")
+    if not free_probe and make(chosen, **(options or {})).moves_probe:
+        raise PtychonError(f"engine {chosen!r} moves the probe, which is known; take 'pie', or 'ep' with probe_updates=0")
+    found: list[Result] = []
+    for i, half in enumerate(halves_of(problem, kind, seed)):
+
+        def said(what: str, done: int, total: int, number: int = i + 1) -> None:
+            tell(f"half {number}: {what}", done, total)
+
+        start = reconstruct(
+            half, chosen, epochs=epochs, probe=probe, backend=backend, seed=seed + i, **(options or {}),
+            callbacks=[_passes(said, epochs)],
+        )  # fmt: skip
+        found.append(
+            joint(
+                half, start, free_probe=free_probe, sweeps=sweeps, settle=settle, draws=draws, check=check,
+                noise_variance=noise_variance, backend=backend, seed=seed + i, tell=said,
+            )[0]
+        )  # fmt: skip
+    one, two = found
+    region = lit_region(problem, one) & lit_region(problem, two)
+    return compared(one, two, region, kind=kind, free_probe=free_probe), (one, two)
+
+
+def compared(one: Result, two: Result, region: BoolArray, *, kind: str, free_probe: bool) -> Halves:
+    """Lay the second half on the first and compare their difference with their bars.
+
+    Parameters
+    ----------
+    one, two : Result
+        Of the joint posterior, on the same grid, with bars and draws.
+    region : (H, W) bool
+        What is compared.
+    kind : {"positions", "counts"}
+    free_probe : bool
+        Whether factor, ramp and translation are free, or the phase alone.
+
+    Raises
+    ------
+    PtychonError
+        If a half has no bars or no draws, or the region is empty.
+    """
+    if one.object_std is None or two.object_std is None or one.draws is None or two.draws is None:
+        raise PtychonError("both halves need the error bars and draws of the joint posterior (engine 'posterior')")
+    first, second = one.object.astype(np.complex128), two.object
+    stds = [one.object_std.astype(float), two.object_std.astype(float)]
+    if free_probe:
+        laid = align(second, first, region=region, max_shift=MAX_SHIFT, subpixel=True)
+        second = laid.estimate
+        # a bar is smooth: the nearest pixel will do
+        near = round(laid.shift[0]), round(laid.shift[1])
+        stds[1] = np.asarray(np.abs(translate(stds[1], near))) / abs(laid.scale)
+    else:
+        second = phase_align(second, first, region)
+    region = region & (np.abs(second) > 0) & (stds[1] > 0)
+    if not region.any():
+        raise PtychonError("the two halves have no lit pixel in common")
+    uncertain = [Spectrum.of(half, region) for half in (one, two)]
+    shares = [float(u.visible.sum() / u.variance.sum()) for u in uncertain]
+    variance = sum(c * s**2 for c, s in zip(shares, stds, strict=True))
+    square = np.abs(first - second)[region] ** 2 / np.asarray(variance)[region]
+    T = float(square.mean())
+    black = chessboard(region.shape)[region]
+    after = float(square[black].mean() / square[~black].mean()) if black.any() and not black.all() else math.nan
+    power = float((np.abs(first[region]) ** 2).sum() / (np.abs(first - second)[region] ** 2).sum())
+    return Halves(
+        kind=kind,
+        mean_square=T,
+        covered=inside(square),
+        covered_after=inside(square / T),
+        mean_square_after=after,
+        by_period=octaves(rings(first - second, region), uncertain[0].visible + uncertain[1].visible, region),
+        independent=float(np.mean(shares)),
+        difference_db=10 * math.log10(power),
+        chi2=(_chi2(one), _chi2(two)),
+        pixels=int(square.size),
+        modes=len(one.probe),
+        free_probe=free_probe,
+    )
+
+
+def inside(square: FloatArray) -> tuple[float, ...]:
+    """Share of d^2 below -ln(1 - p) for each of the probabilities."""
+    return tuple(float(np.mean(square < -math.log1p(-p))) for p in PROBABILITIES)
+
+
+def chessboard(shape: tuple[int, ...]) -> BoolArray:
+    """Tiles of `TILE` px, one colour True."""
+    y, x = np.indices(shape) // TILE
+    return np.asarray((y + x) % 2 == 0)
+
+
+def _passes(tell: Callable[[str, int, int], None], epochs: int) -> Callable[[Progress], None]:
+    def told(progress: Progress) -> None:
+        tell("pass", progress.epoch, epochs)
+
+    return told
+
+
+def _chi2(half: Result) -> float:
+    return float(half.history["chi2"][-1])
