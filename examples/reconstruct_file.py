@@ -16,7 +16,7 @@ from ptychon import load, reconstruct
 from ptychon.io import load_result, save_result
 from ptychon.metrics.residual import phase_ramp
 from ptychon.plot.result import picture, remove_ramp
-from ptychon.run.reconstruct import Progress
+from ptychon.run.progress import Progress
 
 
 def report(progress: Progress) -> bool:

@@ -25,7 +25,7 @@ from common import Row
 
 from ptychon import Dataset, Problem, PtychonError
 from ptychon.metrics.residual import align, residual
-from ptychon.run.reconstruct import Progress
+from ptychon.run.progress import Progress
 from ptychon.simulation import probes, scan
 from ptychon.simulation.simulate import simulate
 from ptychon.types import ComplexArray

@@ -11,7 +11,8 @@ from .types import PtychonError, PtychonWarning
 
 if TYPE_CHECKING:
     from .io import load
-    from .run.reconstruct import iterate, reconstruct
+    from .run.iterate import iterate
+    from .run.reconstruct import reconstruct
 
 __version__ = "0.1.0"
 
@@ -34,8 +35,12 @@ def __getattr__(name: str) -> Any:
         from .io import load
 
         return load
-    if name in ("iterate", "reconstruct"):
-        from importlib import import_module
+    if name == "iterate":
+        from .run.iterate import iterate
 
-        return getattr(import_module(".run.reconstruct", __name__), name)
+        return iterate
+    if name == "reconstruct":
+        from .run.reconstruct import reconstruct
+
+        return reconstruct
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,7 +14,8 @@ from ptychon import PtychonError
 from ptychon.backends import NAMES, get_backend, gpu
 from ptychon.engines import Context, make
 from ptychon.kernels import SPECIFIED
-from ptychon.run.reconstruct import iterate, reconstruct
+from ptychon.run.iterate import iterate
+from ptychon.run.reconstruct import reconstruct
 
 
 @pytest.fixture

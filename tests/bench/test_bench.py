@@ -20,7 +20,7 @@ from ptychon.bench.shell import main
 from ptychon.engines import Context
 from ptychon.kernels import reference
 from ptychon.model.problem import Problem
-from ptychon.run.reconstruct import iterate
+from ptychon.run.iterate import iterate
 from ptychon.types import PtychonError
 
 TINY = {"size": 40, "frame": 16, "points": 9, "step": 3.0}

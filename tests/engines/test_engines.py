@@ -26,7 +26,7 @@ from ptychon import PtychonError
 from ptychon.backends import get_backend
 from ptychon.engines import Context, make
 from ptychon.engines.base import State
-from ptychon.run.reconstruct import iterate
+from ptychon.run.iterate import iterate
 from ptychon.run.schedule import Batches, Schedule
 
 #: One update in float32 differs from the same in float64 by this.

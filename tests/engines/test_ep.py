@@ -22,7 +22,8 @@ from ptychon.engines import Context, make
 from ptychon.engines import frame_noise as levels
 from ptychon.engines.priors import BernoulliGauss
 from ptychon.metrics import residual as metrics
-from ptychon.run.reconstruct import iterate, reconstruct
+from ptychon.run.iterate import iterate
+from ptychon.run.reconstruct import reconstruct
 from ptychon.run.schedule import Schedule
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import simulate

@@ -24,7 +24,8 @@ from ptychon.kernels.gpu.far import Far
 from ptychon.kernels.gpu.source import TILE, check, signatures, source
 from ptychon.kernels.gpu.table import Table
 from ptychon.run.checkpoint import Checkpointer, load_checkpoint
-from ptychon.run.reconstruct import iterate, reconstruct
+from ptychon.run.iterate import iterate
+from ptychon.run.reconstruct import reconstruct
 from ptychon.run.schedule import Schedule
 from ptychon.sweeps import gpu_waves as sweeps
 from ptychon.sweeps.gpu import Plans, block_that_fits, workspace

@@ -19,9 +19,10 @@ from ptychon.__main__ import main
 from ptychon.backends import get_backend
 from ptychon.io import load_result, save_result, write_dataset
 from ptychon.metrics.residual import residual, residual_per_frame
+from ptychon.model.noise_moments import counting_noise, expected_root
 from ptychon.model.problem import Problem
 from ptychon.plot.unwrap import level, unwrap
-from ptychon.report.numbers import counting_noise, expected_root, fit, outliers, phase_error_bar, power_spectrum, probe_at_rim
+from ptychon.report.numbers import fit, outliers, phase_error_bar, power_spectrum, probe_at_rim
 from ptychon.report.verdict import verdict
 from ptychon.report.write import write_report
 

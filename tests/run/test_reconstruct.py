@@ -20,9 +20,11 @@ from ptychon.engines import Context, make, registry
 from ptychon.engines.base import Remedy, Report
 from ptychon.metrics import residual as metrics
 from ptychon.metrics.residual import pmse, residual, sampling_ratio
+from ptychon.run.iterate import iterate
 from ptychon.run.observers import Interrupt
+from ptychon.run.progress import Progress
 from ptychon.run.recipe import Settled, WarmStart, warm_start
-from ptychon.run.reconstruct import Progress, _run, iterate, reconstruct
+from ptychon.run.reconstruct import _run, reconstruct
 from ptychon.run.schedule import Schedule
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import beam_stop, simulate

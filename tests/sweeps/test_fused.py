@@ -15,7 +15,7 @@ from ptychon.engines import Context, make
 from ptychon.kernels.cpu import fft as _numba_fft
 from ptychon.kernels.cpu.rows import fft, fft_within
 from ptychon.model.problem import Problem
-from ptychon.run.reconstruct import iterate
+from ptychon.run.iterate import iterate
 from ptychon.run.schedule import Schedule
 from ptychon.simulation import scan
 from ptychon.simulation.simulate import simulate

@@ -17,7 +17,7 @@ from ptychon import PtychonError
 from ptychon.backends import get_backend
 from ptychon.engines import Context, make
 from ptychon.kernels.gpu.far import Far
-from ptychon.run.reconstruct import iterate
+from ptychon.run.iterate import iterate
 from ptychon.run.schedule import Schedule
 
 pytestmark = pytest.mark.gpu

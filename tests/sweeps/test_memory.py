@@ -15,7 +15,8 @@ from ptychon.backends import get_backend
 from ptychon.engines import Context, make, registry
 from ptychon.kernels.gpu.far import group_frames
 from ptychon.kernels.gpu.launch import GROUP, LEAST_BLOCK
-from ptychon.run.reconstruct import iterate, reconstruct
+from ptychon.run.iterate import iterate
+from ptychon.run.reconstruct import reconstruct
 from ptychon.run.schedule import Schedule
 from ptychon.sweeps.gpu import memory
 from ptychon.sweeps.memory import NEAR_ONLY, Memory, Shapes, needed, planned

@@ -160,7 +160,7 @@ def test_results_can_be_used_like_any_other(folder, capsys):
 def test_what_is_refused(folder, capsys, tmp_path):
     place, _ = folder
     result = place / "scan_rpie.h5"
-    assert "unknown method 'laplas'" in fails(capsys, result, "-m", "laplas")
+    assert "unknown method of error bars 'laplas'; did you mean 'laplace'?" in fails(capsys, result, "-m", "laplas")
     assert "the result itself" in fails(capsys, result, "-o", result)
     assert "--samples is 1" in fails(capsys, result, "--samples", 1)
     assert "--refine belongs to" in fails(capsys, result, "-m", "bootstrap", "--refine")
@@ -371,7 +371,7 @@ def test_a_reconstruction_with_bars_of_its_own(folder, capsys, monkeypatch, tmp_
 @pytest.mark.parametrize(("error", "code"), [(PtychonError("too dark"), 2), (KeyboardInterrupt(), 130)])
 def test_what_was_found_stays_where_its_bars_fail(folder, capsys, monkeypatch, tmp_path, error, code):
     """With its picture, and the command that makes up for it."""
-    import ptychon.cli.uncertainty as commands
+    import ptychon.uncertainty.methods as commands
 
     def fail(*_, **__):
         raise error

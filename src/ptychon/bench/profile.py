@@ -19,7 +19,8 @@ from ..engines import Context, Engine
 from ..io.hdf5 import check_writable
 from ..metrics.residual import residual
 from ..run.compile import warm_up
-from ..run.reconstruct import Progress, iterate
+from ..run.iterate import iterate
+from ..run.progress import Progress
 from . import cases
 from .clock import timed
 from .run import fallback

@@ -25,7 +25,8 @@ from ..engines import Context, Engine, nearest
 from ..kernels.cpu.rows import fft, jit
 from ..metrics.residual import residual
 from ..run.compile import warm_up
-from ..run.reconstruct import Progress, iterate
+from ..run.iterate import iterate
+from ..run.progress import Progress
 from ..run.schedule import Schedule
 from ..types import Array, PtychonError
 from . import textbook

@@ -23,7 +23,8 @@ from ..engines import Engine
 from ..metrics.alignment import Alignment, align
 from ..metrics.frc import RingCorrelation, crossing, frc
 from ..model.problem import Problem
-from ..run.reconstruct import Callback, reconstruct
+from ..run.progress import Callback
+from ..run.reconstruct import reconstruct
 from ..run.schedule import Schedule
 from ..types import BoolArray, ComplexArray, FloatArray, PtychonError
 

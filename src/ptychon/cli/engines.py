@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from .options import RUN_OPTIONS
+from ..request.options import RUN_OPTIONS
 
 _TITLES = {
     "pie": "PIE: the probe is known and kept",

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from ..engines import moves_probe
 from ..types import PtychonError
+from ..uncertainty.half_data import halves_numbers, halves_rows
 from .options import BACKEND, at_least, output_options, seed_option
-from .results import KNOWN_PROBE, NOISE_VARIANCE, RESULT, Bar, moves_probe, place_for, problem_of, show_rows
+from .results import KNOWN_PROBE, NOISE_VARIANCE, RESULT, Bar, place_for, problem_of, show_rows
 
 if TYPE_CHECKING:
-    from ..uncertainty.half_data import Halves
-
-#: Misfit of a half from which on its reconstruction is doubted.
-POOR = 1.5
+    pass
 
 
 @click.command(
@@ -79,47 +78,7 @@ def halves(
         )  # fmt: skip
     save_halves(place, result, said)
     if as_json:
-        click.echo(json.dumps(numbers_of(said) | {"result": str(place)}))
+        click.echo(json.dumps(halves_numbers(said) | {"result": str(place)}))
     elif not quiet:
-        show_rows([*rows_of(said), ("result", place)], 11)
+        show_rows([*halves_rows(said), ("result", place)], 11)
     return 0 if said.describes else 1
-
-
-def numbers_of(said: Halves) -> dict[str, Any]:
-    """All of it, with what follows from it; periods in object pixels, null where the region is too small to tell."""
-    from dataclasses import asdict
-    from math import isfinite
-
-    from ..uncertainty.spectrum import PERIODS
-
-    numbers = {
-        name: [x if isfinite(x) else None for x in value] if isinstance(value, tuple) else value
-        for name, value in asdict(said).items()
-    }
-    if not isfinite(said.mean_square_after):
-        numbers["mean_square_after"] = None
-    more = {"temperature": said.temperature, "describes": said.describes, "holds": said.holds, "sentence": said.sentence()}
-    return numbers | more | {"periods_above": list(PERIODS[1:])}
-
-
-def rows_of(said: Halves) -> list[tuple[str, str]]:
-    """The table for people."""
-    from math import isfinite
-
-    from ..uncertainty.half_data import PROBABILITIES
-    from ..uncertainty.spectrum import PERIODS
-
-    def shares(values: tuple[float, ...]) -> str:
-        return ", ".join(f"{c:.0%} for {p:.0%}" for c, p in zip(values, PROBABILITIES, strict=True))
-
-    # then T judges the reconstructions of the halves as much as the model
-    poor = ": they did not converge, or the model is wrong; more passes (-n) tell" if max(said.chi2) > POOR else ""
-    periods = zip(PERIODS[1:], said.by_period, strict=True)
-    return [
-        ("verdict", said.sentence()),
-        ("temperature", f"T = {said.temperature:.2f}: bars times {said.temperature**0.5:.2f} are right on average"),
-        ("inside", shares(said.covered)),
-        ("after T", shares(said.covered_after)),
-        ("T by period", ", ".join(f"above {p:g} px {T:.2g}" for p, T in periods if isfinite(T))),
-        ("misfit", ", ".join(f"{x:.2f}" for x in said.chi2) + f" of what the noise explains, in each half{poor}"),
-    ]

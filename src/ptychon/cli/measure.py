@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..engines import moves_probe
 from ..types import PtychonError
 from .options import output_options
-from .results import PLOT, RESULT, check_places, check_suffix, moves_probe
+from .results import PLOT, RESULT, check_places, check_suffix
 
 if TYPE_CHECKING:
     from ..data.result import Result

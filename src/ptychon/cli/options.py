@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..request.options import RUN_OPTIONS, typed
 from ..types import PtychonError
 from ..units import Dimension, parse, parse_pair, parse_shape
 from .prepare import PREPARE
-
-#: Options of `ptychon.run.reconstruct.reconstruct` that --set takes beside those of the engine: kind, default, meaning.
-RUN_OPTIONS: dict[str, tuple[type, Any, str]] = {
-    "schedule": (str, None, "sequential, levels, colours, minibatch or parallel; default what the engine asks for"),
-    "batch_size": (int, 16, "frames of a batch of the schedule minibatch"),
-    "shuffle": (bool, None, "visit frames in a new order every pass; default true for epie and rpie"),
-    "tolerance": (float, None, "stop when the object changes by less than this for five passes (ep)"),
-    "warm_start": (int, None, "passes of dm (pie with a known probe) for the first guess; default 20 to 60 for ep, else 0"),
-}
-_TRUE, _FALSE, _NONE = ("true", "yes", "on", "1"), ("false", "no", "off", "0"), ("none", "null", "auto")
-
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
@@ -161,38 +150,3 @@ def engine_options(engine: str, settings: Sequence[str]) -> tuple[dict[str, Any]
             raise PtychonError(f"engine {engine!r} has no option {name!r}; {nearest(name, [*known, *RUN_OPTIONS])}")
     make(engine, **chosen)  # ranges are checked now, before any data are read
     return chosen, run
-
-
-def typed(name: str, text: str, kind: type, default: Any) -> Any:
-    """The value of an option from its text: of type `kind`, or None where that is the default.
-
-    Raises
-    ------
-    PtychonError
-        If the text is not of that type.
-    """
-    lowered = text.lower()
-    if default is None and lowered in _NONE:
-        return None
-    if kind is bool and lowered in (*_TRUE, *_FALSE):
-        return lowered in _TRUE
-    try:
-        if kind is int:
-            return int(text)
-        if kind is float:
-            return float(text)
-    except ValueError:
-        pass
-    if kind is str:
-        return text
-    if kind is type(None):  # nothing is known of its type
-        return int(text) if re.fullmatch(r"[+-]?\d+", text) else _number_or_text(text)
-    what = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, kind.__name__)
-    raise PtychonError(f"option {name} is {text!r}; it must be {what}, like its default {default!r}")
-
-
-def _number_or_text(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text

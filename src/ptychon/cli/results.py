@@ -56,13 +56,6 @@ def problem_of(path: str, result: Result) -> Problem:
     return on_grid(data_of(path, result)[0], result)
 
 
-def moves_probe(result: Result) -> bool:
-    """Whether the engine of a result learned the probe."""
-    from ..engines import make
-
-    return make(result.engine, **result.options).moves_probe
-
-
 def beside(result: str, ending: str) -> Path:
     """``scan_rpie`` + ending, in the folder of the result ``scan_rpie.h5``."""
     return Path(result).with_name(f"{Path(result).stem}{ending}")

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..engines import moves_probe
 from ..types import PtychonError
 from .options import BACKEND, at_least, output_options, seed_option
-from .results import KNOWN_PROBE, NOISE_VARIANCE, RESULT, Bar, moves_probe, place_for, problem_of, show_rows
+from .results import KNOWN_PROBE, NOISE_VARIANCE, RESULT, Bar, place_for, problem_of, show_rows
 
 if TYPE_CHECKING:
     from ..data.result import Result
-    from ..model.problem import Problem
     from ..uncertainty import Posterior
 
-METHODS = ("laplace", "bootstrap", "ep", "sample")
 #: A misfit above 1 that is said: by this much, and by so many of its standard deviations.
 ALLOWED, SIGMAS = 0.1, 5.0
 
@@ -78,8 +76,10 @@ def uncertainty(
 
     Writes a new result file with them, and prints a short table.
     """
-    if method not in METHODS:
-        raise PtychonError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}")
+    from ..uncertainty.methods import make_method, with_bars
+
+    backend = options.pop("backend")
+    chosen = make_method(method, refine=refine, **options)
     if refine and method != "laplace":
         raise PtychonError(f"--refine belongs to --method laplace; {method} does not find an optimum")
 
@@ -93,7 +93,7 @@ def uncertainty(
     from ..uncertainty.saved import save_posterior
 
     with Bar(quiet or as_json) as tell:
-        whole, posterior = with_bars(problem, found, method, free, options, tell, place, refine=refine, name=Path(result).name)
+        whole, posterior = with_bars(problem, found, chosen, free, backend, tell, place, Path(result).name)
     save_posterior(place, whole, posterior)
     numbers = numbers_of(posterior, found) | {"result": str(place)}
     if as_json:
@@ -101,109 +101,6 @@ def uncertainty(
     elif not quiet:
         show(numbers)
     return 0
-
-
-def with_bars(
-    problem: Problem,
-    found: Result,
-    method: str,
-    free: bool,
-    options: dict[str, Any],
-    tell: Any,
-    place: Path,
-    *,
-    refine: bool = False,
-    name: str = "",
-) -> tuple[Result, Posterior]:
-    """A result with the error bars of a method, and what is known of them.
-
-    Parameters
-    ----------
-    problem : Problem
-        Its data.
-    found : Result
-    method : {"laplace", "bootstrap", "ep", "sample"}
-    free : bool
-        Whether the probe was learned.
-    options : dict
-        Those of the command that are not named here; what is missing takes its default.
-    tell : callable
-    place : Path
-        Where the result goes: the bootstrap keeps what it has beside it.
-    refine : bool
-        Write the optimum (laplace).
-    name : str
-        Of the file that the result was in, if it was in one.
-    """
-    given = uncertainty.make_context("uncertainty", ["RESULT"]).params | options
-    whole, posterior = _METHODS[method](problem, found, free, given, tell, place)
-    if not refine and method == "laplace":
-        posterior = posterior.about(found.object, found.probe)
-    elif method == "laplace":
-        whole = _refined(problem, whole, posterior)
-    how = {"method": method, "free_probe": free, "refine": refine, "of": name}
-    # a run of its own knows nothing of the file that the scan is in
-    settings = dict(found.settings) | dict(whole.settings) | {"uncertainty": how}
-    provenance = dict(found.provenance) | dict(whole.provenance)
-    return replace(whole, settings=settings, provenance=provenance), posterior
-
-
-def _laplace(problem: Problem, found: Result, free: bool, options: dict[str, Any], tell: Any, place: Path) -> Any:
-    from ..uncertainty import laplace
-
-    names = ("samples", "noise_variance", "background", "backend", "seed")
-    chosen = {name: options[name] for name in names} | {"object_variance": _prior(found)}
-    return found, laplace(problem, found.object, found.probe, free_probe=free, tell=tell, **chosen)
-
-
-def _prior(result: Result) -> float | None:
-    """The variance of the object that the engine assumed, if it did."""
-    options = result.options
-    given = options.get("object_variance") if options.get("prior") == "gaussian" else None
-    return float(given) if given else None
-
-
-def _bootstrap(problem: Problem, found: Result, free: bool, options: dict[str, Any], tell: Any, place: Path) -> Any:
-    from ..uncertainty import bootstrap
-
-    if free != moves_probe(found):
-        raise PtychonError(f"the bootstrap runs engine {found.engine!r} again as it was; it cannot hold or free the probe")
-    names = ("replicates", "epochs", "noise_variance", "background", "backend", "seed")
-    start = "beginning" if options["from_beginning"] else "solution"
-    store = place.with_suffix(".replicates.npz")
-    done = bootstrap(problem, found, start=start, store=store, tell=tell, **{name: options[name] for name in names})
-    store.unlink(missing_ok=True)
-    return found, done.about(found.object, found.probe)
-
-
-def _ep(problem: Problem, found: Result, free: bool, options: dict[str, Any], tell: Any, place: Path) -> Any:
-    from ..uncertainty.joint import SWEEPS, joint
-
-    chosen = {name: options[name] for name in ("noise_variance", "backend", "seed", "draws")}
-    sweeps = options["epochs"] or SWEEPS
-    whole, posterior, _ = joint(problem, found, free_probe=free, sweeps=sweeps, check=options["twin"], tell=tell, **chosen)
-    return whole, posterior
-
-
-def _sample(problem: Problem, found: Result, free: bool, options: dict[str, Any], tell: Any, place: Path) -> Any:
-    from ..metrics.residual import residual
-    from ..uncertainty import sample
-
-    chosen = {name: options[name] for name in ("noise_variance", "background", "backend", "seed", "draws")}
-    if options["epochs"] is not None:
-        chosen["passes"] = options["epochs"]
-    done = sample(problem, found.object, found.probe, free_probe=free, object_variance=_prior(found), tell=tell, **chosen)
-    return replace(found, final_error=residual(problem, done.object, done.probe)), done
-
-
-_METHODS = {"laplace": _laplace, "bootstrap": _bootstrap, "ep": _ep, "sample": _sample}
-
-
-def _refined(problem: Problem, result: Result, posterior: Posterior) -> Result:
-    """The result with the R of the optimum in place of its own."""
-    from ..metrics.residual import residual
-
-    return replace(result, final_error=residual(problem, posterior.object, posterior.probe))
 
 
 def numbers_of(posterior: Posterior, before: Result) -> dict[str, Any]:

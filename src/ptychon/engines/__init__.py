@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..types import PtychonError
 from .base import Context, Engine, Estimate, Report, State
@@ -14,7 +14,10 @@ from .joint_posterior import Posterior
 from .pie import EPIE, PIE, RPIE
 from .ptycho_ep import PtychoEP
 
-__all__ = ["Context", "Engine", "Estimate", "Report", "State", "make", "options", "registry"]
+if TYPE_CHECKING:
+    from ..data.result import Result
+
+__all__ = ["Context", "Engine", "Estimate", "Report", "State", "make", "moves_probe", "options", "registry"]
 
 registry: Mapping[str, Any] = {cls.name: cls for cls in (PIE, EPIE, RPIE, DifferenceMap, PtychoEP, Posterior)}
 
@@ -62,3 +65,8 @@ def _check_type(key: str, value: Any, default: Any) -> None:
     )
     if not ok:
         raise PtychonError(f"option {key!r} is {value!r}; it must be of type {kind.__name__}, like its default {default!r}")
+
+
+def moves_probe(result: Result) -> bool:
+    """Whether the engine of a result learned the probe."""
+    return make(result.engine, **result.options).moves_probe

@@ -25,7 +25,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..model.problem import COUNT_VARIANCE, Problem
+from ..model.noise_moments import COUNT_VARIANCE
+from ..model.problem import Problem
 from ..types import Array, PtychonError
 from . import frame_noise as levels
 from . import pixel_classes as classes

@@ -123,7 +123,7 @@ class Attempt:
         self._score()
 
     def _score(self) -> None:
-        from ..report.numbers import model_of
+        from ..model.simulated import model_of
 
         overlap, square, total = (np.zeros(len(self.gain)) for _ in range(3))
         for j in range(len(self._test)):

@@ -1,6 +1,6 @@
 """Kernels: the few array operations every engine is written in.
 
-`reference` and `likelihoods` are the specification. `cpu.table`, `cpu.likelihoods` and `gpu.table` may replace any name in it, with the
+`reference` and `likelihoods` are the specification. `cpu.table`, `cpu.likelihoods`, `gpu.table` may replace any name, with the
 same signature and the same result; a name they lack falls back to the reference. tests/kernels and
 tests/engines/test_posterior.py compare every name on every backend.
 """

@@ -28,8 +28,8 @@ from scipy.special import exp1, gammaln, i0e, i1e
 
 from ..kernels.reference import namespace
 from ..types import REAL, Array, FloatArray, PtychonError
-from .noise_moments import cumulants
-from .problem import COUNT_VARIANCE, Problem
+from .noise_moments import COUNT_VARIANCE, cumulants
+from .problem import Problem
 
 #: Anscombe's constant.
 ANSCOMBE = 3 / 8

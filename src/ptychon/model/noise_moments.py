@@ -105,3 +105,47 @@ def deviate(count: FloatArray, mean: FloatArray) -> FloatArray:
     near: BoolArray = root < FAR
     size = np.where(near, np.maximum(norm.isf(np.clip(chance, 1e-30, 1 - 1e-15)), 0), root)
     return np.asarray(np.where(mean > 0, np.where(high, size, -size), np.where(count > 0, np.inf, 0.0)))
+
+
+@cache
+def _noise_table() -> tuple[FloatArray, FloatArray]:
+    from scipy.special import gammaln
+
+    mean = np.logspace(-6, 2, 241)
+    n = np.arange(0, 260.0)
+    probability = np.exp(n * np.log(mean[:, None]) - mean[:, None] - gammaln(n + 1))
+    return np.log(mean), (probability * (np.sqrt(n) - np.sqrt(mean[:, None])) ** 2).sum(axis=1)
+
+
+def counting_noise(mean: FloatArray) -> FloatArray:
+    """E (sqrt n - sqrt m)^2 of n ~ Poisson(m): 2 m for few counts, 1/4 for many."""
+    grid, value = _noise_table()
+    inside = np.interp(np.log(np.maximum(mean, 1e-300)), grid, value)
+    return np.where(mean < 1e-6, 2 * mean, np.where(mean > 100, 0.25, inside))
+
+
+def expected_root(model: FloatArray) -> FloatArray:
+    """E sqrt n of n ~ Poisson(model^2), from E (sqrt n - model)^2; below `model` where counts are few."""
+    mean = model**2
+    return np.divide(2 * mean - counting_noise(mean), 2 * model, out=np.zeros_like(model), where=model > 1e-6)
+
+
+#: Variance of the square root of a Poisson count (Anscombe 1948).
+COUNT_VARIANCE = 1 / 4
+
+
+def subtracted_noise(model: FloatArray, background: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """E (y - m)^2 and E y of y = sqrt(max(n - b, 0)), n - b being N(m^2, m^2 + B): with a background (and read noise) B."""
+    deviation, nodes = np.sqrt(model**2 + background), _normal_nodes()
+    square, root = np.zeros_like(model), np.zeros_like(model)
+    for t, weight in zip(*nodes, strict=True):
+        y = np.sqrt(np.maximum(model**2 + t * deviation, 0))
+        square += weight * (y - model) ** 2
+        root += weight * y
+    return square, root
+
+
+@cache
+def _normal_nodes() -> tuple[FloatArray, FloatArray]:
+    t, weight = np.polynomial.hermite_e.hermegauss(24)
+    return t, weight / weight.sum()

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ..data.dataset import Dataset, check_patterns, check_totals
 from ..types import REAL, Array, BoolArray, FloatArray, IntArray, PtychonError
+from .noise_moments import COUNT_VARIANCE, subtracted_noise
 from .propagators import FarField, NearField, Propagator, angular_spectrum
 
 #: Sub-pixel shifts are rounded to 1/16 px, so that shifted probes can be kept: at most 256 different ones.
 SHIFTS_PER_PIXEL = 16
-#: Variance of the square root of a Poisson count (Anscombe 1948).
-COUNT_VARIANCE = 1 / 4
 #: Frames from which the variance of subtracted amplitudes is estimated.
 NOISE_FRAMES = 16
 #: Bytes of frames that are read from disk at a time.
@@ -217,23 +216,6 @@ class Problem:
             origin=origin,
             pixel_size=None if data.pixel_size is None else _pair(data.pixel_size),
         )
-
-
-def subtracted_noise(model: FloatArray, background: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """E (y - m)^2 and E y of y = sqrt(max(n - b, 0)), n - b being N(m^2, m^2 + B): with a background (and read noise) B."""
-    deviation, nodes = np.sqrt(model**2 + background), _normal_nodes()
-    square, root = np.zeros_like(model), np.zeros_like(model)
-    for t, weight in zip(*nodes, strict=True):
-        y = np.sqrt(np.maximum(model**2 + t * deviation, 0))
-        square += weight * (y - model) ** 2
-        root += weight * y
-    return square, root
-
-
-@cache
-def _normal_nodes() -> tuple[FloatArray, FloatArray]:
-    t, weight = np.polynomial.hermite_e.hermegauss(24)
-    return t, weight / weight.sum()
 
 
 def _pair(value: Any) -> tuple[float, float]:

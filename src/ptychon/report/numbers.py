@@ -12,19 +12,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ..data.result import Result
 from ..kernels import reference
-from ..model.problem import Problem, subtracted_noise
-from ..model.propagators import NearField
+from ..model.noise_moments import counting_noise, expected_root, subtracted_noise
+from ..model.problem import Problem
+from ..model.simulated import _blocks, _propagator, model_of
 from ..types import COMPLEX, Array, FloatArray, IntArray, PtychonError
 
-#: Bytes of waves computed at a time.
-BLOCK_BYTES = 32 * 2**20
 #: A frame is bad from this many robust standard deviations and this factor above the median on.
 BAD_DEVIATIONS, BAD_FACTOR = 6.0, 1.15
 #: Width of the rim of the window, as a share of it, in which the probe should have died away.
@@ -135,26 +133,6 @@ def fit(problem: Problem, result: Result, backend: Any) -> Fit:
     )
 
 
-def _blocks(n: int, pixels: int) -> list[slice]:
-    size = max(1, BLOCK_BYTES // (pixels * COMPLEX.itemsize))
-    return [slice(first, min(first + size, n)) for first in range(0, n, size)]
-
-
-def model_of(problem: Problem, object: Array, probe: Array, part: slice, backend: Any) -> FloatArray:
-    """|model| of a block of frames, (B, P, Q) on the host."""
-    move, k = backend.asarray, backend.kernels
-    shifted = k.shift(move(np.ascontiguousarray(probe)), problem.shifts[problem.shift_index[part]])
-    patches = k.gather(move(np.ascontiguousarray(object)), problem.corners[part], problem.frame_shape)
-    wave = _propagator(problem, backend).forward(shifted * patches[:, None], backend)
-    model: FloatArray = backend.to_host((wave.real**2 + wave.imag**2).sum(axis=1) ** 0.5)
-    return model.astype(np.float64)
-
-
-def _propagator(problem: Problem, backend: Any) -> Any:
-    transfer = problem.propagator.transfer
-    return problem.propagator if transfer is None else NearField(backend.asarray(transfer))
-
-
 def _flat_models(problem: Problem, probe: Array, backend: Any) -> FloatArray:
     """|model| with an object of 1, for each distinct sub-pixel shift, (U, P, Q)."""
     models = []
@@ -163,29 +141,6 @@ def _flat_models(problem: Problem, probe: Array, backend: Any) -> FloatArray:
         wave = _propagator(problem, backend).forward(wave, backend)
         models.append(backend.to_host((wave.real**2 + wave.imag**2).sum(axis=0) ** 0.5))
     return np.stack(models)
-
-
-@cache
-def _noise_table() -> tuple[FloatArray, FloatArray]:
-    from scipy.special import gammaln
-
-    mean = np.logspace(-6, 2, 241)
-    n = np.arange(0, 260.0)
-    probability = np.exp(n * np.log(mean[:, None]) - mean[:, None] - gammaln(n + 1))
-    return np.log(mean), (probability * (np.sqrt(n) - np.sqrt(mean[:, None])) ** 2).sum(axis=1)
-
-
-def counting_noise(mean: FloatArray) -> FloatArray:
-    """E (sqrt n - sqrt m)^2 of n ~ Poisson(m): 2 m for few counts, 1/4 for many."""
-    grid, value = _noise_table()
-    inside = np.interp(np.log(np.maximum(mean, 1e-300)), grid, value)
-    return np.where(mean < 1e-6, 2 * mean, np.where(mean > 100, 0.25, inside))
-
-
-def expected_root(model: FloatArray) -> FloatArray:
-    """E sqrt n of n ~ Poisson(model^2), from E (sqrt n - model)^2; below `model` where counts are few."""
-    mean = model**2
-    return np.divide(2 * mean - counting_noise(mean), 2 * model, out=np.zeros_like(model), where=model > 1e-6)
 
 
 def outliers(values: FloatArray) -> IntArray:

@@ -129,10 +129,10 @@ def section(
     fill(made, fit, why, found, why_not, halves)
     made.facts = facts_of(result, fit, found)
     if halves is not None:
-        from ..cli import halves as cli_halves
+        from ..uncertainty.half_data import halves_numbers, halves_rows
 
-        made.numbers["bars_by_halves"] = cli_halves.numbers_of(halves)
-        made.facts += [(f"error bars by halves: {name}", text) for name, text in cli_halves.rows_of(halves)[1:]]
+        made.numbers["bars_by_halves"] = halves_numbers(halves)
+        made.facts += [(f"error bars by halves: {name}", text) for name, text in halves_rows(halves)[1:]]
     if problem is not None:
         _check(made, problem, backend)
     if warning:

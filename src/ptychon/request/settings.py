@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from ..cli.options import RUN_OPTIONS, typed
 from ..io.hdf5 import PathLike, check_readable
 from ..types import PtychonError
+from .options import split_options
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -109,11 +109,11 @@ class Settings(BaseModel):
     @field_validator("bars")
     @classmethod
     def _known_bars(cls, value: str | None) -> str | None:
-        from ..cli.uncertainty import METHODS
         from ..engines import nearest
+        from ..uncertainty.methods import registry
 
-        if value is not None and value not in METHODS:
-            text = f"unknown method of error bars {value!r}; {nearest(value, METHODS)}"
+        if value is not None and value not in registry:
+            text = f"unknown method of error bars {value!r}; {nearest(value, registry)}"
             raise PydanticCustomError("bars", "{text}", {"text": text})
         return value
 
@@ -147,46 +147,6 @@ class Settings(BaseModel):
         if wrong:
             raise PydanticCustomError("data", "{text}", {"text": "; ".join(wrong)})
         return {name: given for name, given in value.items() if given is not None}
-
-
-def split_options(engine: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
-    """Options of a known engine, options of the run, and all that is wrong with them."""
-    from ..engines import make, nearest, options, registry
-    from ..run.schedule import KINDS
-
-    known = options(registry[engine])
-    chosen: dict[str, Any] = {}
-    run: dict[str, Any] = {}
-    wrong: list[str] = []
-    for key, value in values.items():
-        name = str(key).replace("-", "_")
-        if name not in known and name not in RUN_OPTIONS:
-            wrong.append(f"engine {engine!r} has no option {name!r}; {nearest(name, [*known, *RUN_OPTIONS])}")
-            continue
-        kind, default = (type(known[name]), known[name]) if name in known else RUN_OPTIONS[name][:2]
-        try:
-            # numbers in YAML without a point before the exponent are text
-            value = typed(name, value, kind, default) if isinstance(value, str) else value
-            if name in known:
-                make(engine, **{name: value})
-                chosen[name] = value
-                continue
-            whole = kind is float and isinstance(value, int) and not isinstance(value, bool)
-            if not (value is None and default is None) and not whole and type(value) is not kind:
-                raise PtychonError(f"option {name!r} is {value!r}; it must be of type {kind.__name__}")
-            if name == "schedule" and value is not None and value not in KINDS:
-                raise PtychonError(f"schedule is {value!r}; choose one of {', '.join(KINDS)}")
-            if name == "batch_size" and value < 1:
-                raise PtychonError(f"batch size is {value}; it must be at least 1")
-            run[name] = value
-        except PtychonError as error:
-            wrong.append(str(error))
-    if not wrong:
-        try:
-            make(engine, **chosen)
-        except PtychonError as error:
-            wrong.append(str(error))
-    return chosen, run, wrong
 
 
 def validated(values: Mapping[str, Any], source: str) -> Settings:

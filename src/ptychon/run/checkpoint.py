@@ -25,7 +25,7 @@ from ..types import FloatArray, PtychonError
 if TYPE_CHECKING:
     from ..backends import Backend
     from ..engines import State
-    from .reconstruct import Progress
+    from .progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,7 +49,7 @@ def warm_up(
     float
         Seconds.
     """
-    from .reconstruct import iterate
+    from .iterate import iterate
 
     start = time.perf_counter()
     n, (p, q) = 3, (8, 8)

@@ -89,7 +89,7 @@ def middle(problem: Problem) -> Problem:
 
 def remainder(problem: Problem, probe: ComplexArray) -> float:
     """R during the last of `PASSES` passes of rPIE from this probe and a constant object; infinite if it diverged."""
-    from .reconstruct import iterate
+    from .iterate import iterate
 
     power = wave_power(problem)
     probe = scaled_probe(probe, power)

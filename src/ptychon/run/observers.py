@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from ..types import PtychonError
 
 if TYPE_CHECKING:
-    from .reconstruct import Progress
+    from .progress import Progress
 
 
 class ProgressBar:

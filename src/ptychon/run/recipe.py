@@ -25,7 +25,7 @@ from ..types import ComplexArray, PtychonError, PtychonWarning
 from .observers import Interrupt
 
 if TYPE_CHECKING:
-    from .reconstruct import Callback, Progress
+    from .progress import Callback, Progress
 
 #: Passes with the probe unknown, at most, and with it known.
 UNKNOWN_PASSES, KNOWN_PASSES = 60, 20

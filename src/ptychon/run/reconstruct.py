@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -15,17 +15,19 @@ from .. import __version__
 from ..backends import Backend, get_backend
 from ..data.dataset import Dataset
 from ..data.result import Result
-from ..engines import Context, Engine, Report, State, make
+from ..engines import Context, Engine, State, make
 from ..metrics.residual import residual
 from ..model.problem import Problem
 from ..types import ComplexArray, FloatArray, PtychonError, PtychonWarning
 from .checkpoint import Checkpoint, restore
 from .compile import on_stderr, warm_up
 from .first_probe import find_probe
-from .guess import initial_object, mean_power, scaled_probe, wave_power
+from .guess import initial_object, scaled_probe, wave_power
+from .iterate import iterate
+from .progress import Callback
 from .recipe import AGAIN_PASSES, WarmStart
 from .recipe import warm_start as start_of
-from .schedule import Batches, Schedule
+from .schedule import Schedule
 
 #: Restarts of a failed run before it is given up.
 MAX_RESTARTS = 2
@@ -35,90 +37,6 @@ STILL_PASSES = 5
 
 class FailedError(PtychonError):
     """A run that learned nothing, whatever was tried."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What `iterate` yields after each pass.
-
-    Attributes
-    ----------
-    epoch : int
-        Passes done, earlier runs included.
-    epochs : int or None
-        Passes planned.
-    error : float
-        R of this pass; NaN where it was not measured.
-    extra : dict of str to float
-    state : State
-        On the device; changes in the next pass.
-    seconds : float
-        Since the first pass began.
-    engine : Engine
-        The engine that made it; after a restart not the one that was asked for.
-    """
-
-    epoch: int
-    epochs: int | None
-    error: float
-    state: State
-    seconds: float
-    extra: dict[str, float] = field(default_factory=dict)
-    engine: Engine | None = None
-
-
-Callback = Callable[[Progress], "bool | None"]
-
-
-def iterate(
-    problem: Problem,
-    engine: Engine,
-    object: ComplexArray,
-    probe: ComplexArray,
-    *,
-    ctx: Context,
-    schedule: Schedule | None = None,
-    resume: State | None = None,
-    epochs: int | None = None,
-) -> Iterator[Progress]:
-    """Yield a `Progress` after every pass, for ever.
-
-    Parameters
-    ----------
-    problem : Problem
-        On the host or already on the backend's device.
-    engine : Engine
-    object : (H, W) complex array
-    probe : (K, P, Q) complex array
-    ctx : Context
-    schedule : Schedule, optional
-        Default: the kind the engine asks for, in the order of the scan.
-    resume : State, optional
-        Go on from this state (it is changed) instead of from `object` and `probe`.
-    epochs : int, optional
-        Only passed on to `Progress`.
-    """
-    backend = ctx.backend
-    local = problem.placed(backend, engine, len(probe if resume is None else resume.probe))
-    schedule = schedule or Schedule(kind=engine.schedule)
-    power = mean_power(problem) * len(problem)
-    state = resume if resume is not None else engine.init(local, backend.asarray(object), backend.asarray(probe), ctx)
-    batches = Batches()
-    start = time.perf_counter()
-    while True:
-        if not batches or schedule.shuffle:
-            batches = schedule.batches(local, state.epoch)
-        step = backend.fast_step(engine, local, batches) or engine.step
-        state, report = step(state, local, batches, ctx)
-        error, extra = _read(report, power, backend)
-        yield Progress(state.epoch, epochs, error, state, time.perf_counter() - start, extra, engine)
-
-
-def _read(report: Report, power: float, backend: Backend) -> tuple[float, dict[str, float]]:
-    error = float("nan")
-    if report.misfit is not None:
-        error = float(np.sqrt(float(backend.to_host(report.misfit)) / power))
-    return error, {k: float(backend.to_host(v)) for k, v in report.extra.items()}
 
 
 def reconstruct(

@@ -24,7 +24,7 @@ from ..metrics.alignment import align, phase_align
 from ..metrics.residual import illuminated, residual
 from ..model.noise import Noise, noise_of, told
 from ..model.problem import Problem
-from ..report.numbers import model_of
+from ..model.simulated import model_of
 from ..run.reconstruct import reconstruct
 from ..run.schedule import Schedule
 from ..types import COMPLEX, BoolArray, ComplexArray, PtychonError

@@ -36,7 +36,8 @@ from ..engines import make
 from ..metrics.alignment import align, phase_align
 from ..metrics.registration import translate
 from ..model.problem import Problem
-from ..run.reconstruct import Progress, reconstruct
+from ..run.progress import Progress
+from ..run.reconstruct import reconstruct
 from ..types import REAL, BoolArray, ComplexArray, FloatArray, PtychonError
 from .joint import SETTLE, SWEEPS, joint, lit_region
 from .spectrum import PERIODS, Spectrum, octaves, rings
@@ -373,3 +374,47 @@ def _passes(tell: Callable[[str, int, int], None], epochs: int) -> Callable[[Pro
 
 def _chi2(half: Result) -> float:
     return float(half.history["chi2"][-1])
+
+
+#: Misfit of a half from which on its reconstruction is doubted.
+POOR = 1.5
+
+
+def halves_numbers(said: Halves) -> dict[str, Any]:
+    """All of it, with what follows from it; periods in object pixels, null where the region is too small to tell."""
+    from dataclasses import asdict
+    from math import isfinite
+
+    from .spectrum import PERIODS
+
+    numbers = {
+        name: [x if isfinite(x) else None for x in value] if isinstance(value, tuple) else value
+        for name, value in asdict(said).items()
+    }
+    if not isfinite(said.mean_square_after):
+        numbers["mean_square_after"] = None
+    more = {"temperature": said.temperature, "describes": said.describes, "holds": said.holds, "sentence": said.sentence()}
+    return numbers | more | {"periods_above": list(PERIODS[1:])}
+
+
+def halves_rows(said: Halves) -> list[tuple[str, str]]:
+    """The table for people."""
+    from math import isfinite
+
+    from .half_data import PROBABILITIES
+    from .spectrum import PERIODS
+
+    def shares(values: tuple[float, ...]) -> str:
+        return ", ".join(f"{c:.0%} for {p:.0%}" for c, p in zip(values, PROBABILITIES, strict=True))
+
+    # then T judges the reconstructions of the halves as much as the model
+    poor = ": they did not converge, or the model is wrong; more passes (-n) tell" if max(said.chi2) > POOR else ""
+    periods = zip(PERIODS[1:], said.by_period, strict=True)
+    return [
+        ("verdict", said.sentence()),
+        ("temperature", f"T = {said.temperature:.2f}: bars times {said.temperature**0.5:.2f} are right on average"),
+        ("inside", shares(said.covered)),
+        ("after T", shares(said.covered_after)),
+        ("T by period", ", ".join(f"above {p:g} px {T:.2g}" for p, T in periods if isfinite(T))),
+        ("misfit", ", ".join(f"{x:.2f}" for x in said.chi2) + f" of what the noise explains, in each half{poor}"),
+    ]

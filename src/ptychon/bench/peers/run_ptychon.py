@@ -15,8 +15,9 @@ from ...backends import get_backend
 from ...data.dataset import Dataset
 from ...engines import Context, make
 from ...model.problem import Problem
+from ...run.iterate import iterate
 from ...run.recipe import UNKNOWN_PASSES
-from ...run.reconstruct import iterate, warm_up
+from ...run.reconstruct import warm_up
 from ...run.schedule import Schedule
 
 #: Passes of the first engine where an algorithm is called "first, then last".

@@ -1,0 +1,102 @@
+"""Options as text: those of a run beside the engine's own, and values of the right type."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..types import PtychonError
+
+if TYPE_CHECKING:
+    pass
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+
+#: Options of `ptychon.run.reconstruct.reconstruct` that --set takes beside those of the engine: kind, default, meaning.
+RUN_OPTIONS: dict[str, tuple[type, Any, str]] = {
+    "schedule": (str, None, "sequential, levels, colours, minibatch or parallel; default what the engine asks for"),
+    "batch_size": (int, 16, "frames of a batch of the schedule minibatch"),
+    "shuffle": (bool, None, "visit frames in a new order every pass; default true for epie and rpie"),
+    "tolerance": (float, None, "stop when the object changes by less than this for five passes (ep)"),
+    "warm_start": (int, None, "passes of dm (pie with a known probe) for the first guess; default 20 to 60 for ep, else 0"),
+}
+
+_TRUE, _FALSE, _NONE = ("true", "yes", "on", "1"), ("false", "no", "off", "0"), ("none", "null", "auto")
+
+
+def typed(name: str, text: str, kind: type, default: Any) -> Any:
+    """The value of an option from its text: of type `kind`, or None where that is the default.
+
+    Raises
+    ------
+    PtychonError
+        If the text is not of that type.
+    """
+    lowered = text.lower()
+    if default is None and lowered in _NONE:
+        return None
+    if kind is bool and lowered in (*_TRUE, *_FALSE):
+        return lowered in _TRUE
+    try:
+        if kind is int:
+            return int(text)
+        if kind is float:
+            return float(text)
+    except ValueError:
+        pass
+    if kind is str:
+        return text
+    if kind is type(None):  # nothing is known of its type
+        return int(text) if re.fullmatch(r"[+-]?\d+", text) else _number_or_text(text)
+    what = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, kind.__name__)
+    raise PtychonError(f"option {name} is {text!r}; it must be {what}, like its default {default!r}")
+
+
+def _number_or_text(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def split_options(engine: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """Options of a known engine, options of the run, and all that is wrong with them."""
+    from ..engines import make, nearest, options, registry
+    from ..run.schedule import KINDS
+
+    known = options(registry[engine])
+    chosen: dict[str, Any] = {}
+    run: dict[str, Any] = {}
+    wrong: list[str] = []
+    for key, value in values.items():
+        name = str(key).replace("-", "_")
+        if name not in known and name not in RUN_OPTIONS:
+            wrong.append(f"engine {engine!r} has no option {name!r}; {nearest(name, [*known, *RUN_OPTIONS])}")
+            continue
+        kind, default = (type(known[name]), known[name]) if name in known else RUN_OPTIONS[name][:2]
+        try:
+            # numbers in YAML without a point before the exponent are text
+            value = typed(name, value, kind, default) if isinstance(value, str) else value
+            if name in known:
+                make(engine, **{name: value})
+                chosen[name] = value
+                continue
+            whole = kind is float and isinstance(value, int) and not isinstance(value, bool)
+            if not (value is None and default is None) and not whole and type(value) is not kind:
+                raise PtychonError(f"option {name!r} is {value!r}; it must be of type {kind.__name__}")
+            if name == "schedule" and value is not None and value not in KINDS:
+                raise PtychonError(f"schedule is {value!r}; choose one of {', '.join(KINDS)}")
+            if name == "batch_size" and value < 1:
+                raise PtychonError(f"batch size is {value}; it must be at least 1")
+            run[name] = value
+        except PtychonError as error:
+            wrong.append(str(error))
+    if not wrong:
+        try:
+            make(engine, **chosen)
+        except PtychonError as error:
+            wrong.append(str(error))
+    return chosen, run, wrong

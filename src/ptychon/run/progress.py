@@ -1,0 +1,40 @@
+"""What a run says after each pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ..engines import Engine, State
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What `iterate` yields after each pass.
+
+    Attributes
+    ----------
+    epoch : int
+        Passes done, earlier runs included.
+    epochs : int or None
+        Passes planned.
+    error : float
+        R of this pass; NaN where it was not measured.
+    extra : dict of str to float
+    state : State
+        On the device; changes in the next pass.
+    seconds : float
+        Since the first pass began.
+    engine : Engine
+        The engine that made it; after a restart not the one that was asked for.
+    """
+
+    epoch: int
+    epochs: int | None
+    error: float
+    state: State
+    seconds: float
+    extra: dict[str, float] = field(default_factory=dict)
+    engine: Engine | None = None
+
+Callback = Callable[[Progress], "bool | None"]
