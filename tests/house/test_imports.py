@@ -17,7 +17,7 @@ ROWS = (
     ("types", "units"),
     ("data", "kernels", "distributed"),
     ("backends",),
-    ("model",),
+    ("model", "testing"),
     ("metrics", "simulation"),
     ("engines",),
     ("sweeps", "io"),

@@ -1,0 +1,229 @@
+"""The detector: how exit waves become expected intensities.
+
+    z_jk = F psi_jk                                              far field
+    z_jk = F^-1[ H(q) exp(2 pi i q.f_j) F psi_jk ]               near field
+    lambda_j(q) = B[ sum_k |z_jk|^2 ](q) + b(q)                  B: point spread or sum of pixels, b: background
+
+A window lies on whole pixels and its probe f_j off its middle, so the exit wave stands f_j too far in it. In the far field that
+is a phase; a near-field image would move on the detector, and the ramp moves it back.
+
+With a change w of z: d lambda = B[ 2 Re sum_k z_k* w_k ] + d b, and back to the wave goes 2 z_k B^T[.].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from ..forward import FarField, Propagator
+from ..kernels.reference import abs2
+from ..types import Array, FloatArray, PtychonError
+from .illumination import position_pull, slopes
+from .unknowns import Unknowns
+from .view import View
+
+
+class Spread(Protocol):
+    """A linear operator on intensities: from (B, P, Q), as light falls, to (B, R, C), as it is counted."""
+
+    def forward(self, intensity: Array) -> Array:
+        """B."""
+        ...
+
+    def transpose(self, change: Array) -> Array:
+        """B^T."""
+        ...
+
+    def to(self, backend: Any) -> Spread:
+        """The same on a backend's device."""
+        ...
+
+
+@dataclass(frozen=True)
+class Separable:
+    """B lambda = Y lambda X^T: a blur, a sum of pixels, or both (`blur`, `binning`, `after`).
+
+    Attributes
+    ----------
+    rows : (R, P) float
+        Y.
+    columns : (C, Q) float
+        X.
+    """
+
+    rows: Array
+    columns: Array
+
+    def forward(self, intensity: Array) -> Array:
+        y, x = (m.astype(intensity.dtype, copy=False) for m in (self.rows, self.columns))
+        return y @ intensity @ x.T
+
+    def transpose(self, change: Array) -> Array:
+        y, x = (m.astype(change.dtype, copy=False) for m in (self.rows, self.columns))
+        return y.T @ change @ x
+
+    def to(self, backend: Any) -> Separable:
+        return replace(self, rows=backend.asarray(self.rows), columns=backend.asarray(self.columns))
+
+    def after(self, first: Separable) -> Separable:
+        """This spread of what another has spread already: `binning(...).after(blur(...))`."""
+        return Separable(self.rows @ first.rows, self.columns @ first.columns)
+
+
+def blur(shape: tuple[int, int], width: float | tuple[float, float]) -> Separable:
+    """A Gaussian point spread: positive, keeps the light, and goes round the edges of the frame, as waves do.
+
+    Parameters
+    ----------
+    shape : (P, Q)
+    width : float or (y, x)
+        Standard deviation, detector pixels.
+
+    Raises
+    ------
+    PtychonError
+        If the width is not positive.
+    """
+    if not (np.isfinite(width) & (np.asarray(width) > 0)).all():
+        raise PtychonError(f"the detector's point spread has a width of {width} px; it must be positive")
+    widths = np.broadcast_to(np.asarray(width, float), (2,))
+    return Separable(*(_gaussian(n, float(w)) for n, w in zip(shape, widths, strict=True)))
+
+
+def binning(shape: tuple[int, int], factor: int, *, centred: bool = True) -> Separable:
+    """Sums of `factor` x `factor` pixels: waves on a finer grid than the detector's.
+
+    Parameters
+    ----------
+    shape : (P, Q)
+        Of the waves; multiples of `factor`.
+    factor : int
+    centred : bool
+        True for far-field frames, zero frequency at [0, 0]: a measured pixel has its middle on a pixel of the wave (half a fine
+        pixel above it for an even factor, which is a linear phase of the object). False for near-field images, whose first
+        measured pixel is the sum of the first ones.
+
+    Raises
+    ------
+    PtychonError
+        If the shape is no multiple.
+    """
+    if factor < 1 or any(n % factor for n in shape):
+        raise PtychonError(f"waves of {shape[0]} x {shape[1]} pixels cannot be summed by {factor}; give a divisor of both")
+    shift = factor // 2 if centred else 0
+    return Separable(*(np.roll(np.kron(np.eye(n // factor), np.ones(factor)), -shift, 1) for n in shape))
+
+
+@dataclass(frozen=True)
+class Detector:
+    """Propagation, incoherent sum of the modes, point spread, background.
+
+    Attributes
+    ----------
+    propagator : Propagator
+        Far field, or a near field with one transfer function (P, Q).
+    spread : Spread, optional
+        None where a pixel counts the light that falls on it and no other.
+    background : (R, C) float, optional
+        Known counts that come from no wave; an unknown background (`Unknowns.background`) is added to it.
+    mask : (1 or N, R, C) bool, optional
+        True where a pixel is valid. The model says what every pixel expects; `valid` says which ones may be compared.
+    """
+
+    propagator: Propagator = field(default_factory=FarField)
+    spread: Spread | None = None
+    background: Array = None
+    mask: Array = None
+
+    owns: ClassVar[frozenset[str]] = frozenset({"positions", "background"})
+
+    def to(self, backend: Any) -> Detector:
+        """The same on a backend's device."""
+        move, propagator = backend.asarray, self.propagator
+        if propagator.transfer is not None:
+            propagator = replace(propagator, transfer=move(propagator.transfer))  # type: ignore[type-var]
+        spread = None if self.spread is None else self.spread.to(backend)
+        background, mask = (None if a is None else move(a) for a in (self.background, self.mask))
+        return replace(self, propagator=propagator, spread=spread, background=background, mask=mask)
+
+    def valid(self, frames: Any) -> Array | bool:
+        """Which pixels of some frames hold data: (1 or B, R, C) bool, or True for all."""
+        if self.mask is None:
+            return True
+        return self.mask if len(self.mask) == 1 else self.mask[frames]
+
+    # ------------------------------------------------------------ waves
+
+    def forward(self, view: View, wave: Array) -> Array:
+        """Waves at the detector, (B, K, P, Q)."""
+        view.waves = self._onward(view, wave)
+        return view.waves
+
+    def tangent(self, view: View, d: Unknowns, change: Array) -> Array:
+        """How they change with the exit wave and, in the near field, with the positions: the image stays where it is."""
+        total = self._onward(view, change)
+        if d.positions is not None and self.propagator.transfer is not None:
+            slope = slopes(view, d.positions[view.frames])
+            total = total + view.backend.ifft2(slope * view.backend.fft2(view.waves))
+        return total
+
+    def adjoint(self, view: View, change: Array, out: Unknowns) -> Array:
+        """What a change of the waves asks of the exit wave; adds what it asks of the positions."""
+        transfer, backend = self._transfer(view, change), view.backend
+        if transfer is None:
+            return backend.ifft2(change)
+        spectrum = backend.fft2(change)
+        if out.positions is not None:
+            out.positions[view.frames] += position_pull(view, backend.fft2(view.waves), spectrum)
+        return backend.ifft2(transfer.conj() * spectrum)
+
+    def _onward(self, view: View, wave: Array) -> Array:
+        transfer, backend = self._transfer(view, wave), view.backend
+        return backend.fft2(wave) if transfer is None else backend.ifft2(transfer * backend.fft2(wave))
+
+    def _transfer(self, view: View, wave: Array) -> Array | None:
+        """H_f, (1 or B, 1, P, Q); None in the far field."""
+        transfer = self.propagator.transfer
+        if transfer is None:
+            return None
+        transfer = transfer[None, None].astype(wave.dtype, copy=False)
+        if view.ramps is None:
+            return transfer
+        y, x = view.ramps
+        return transfer * y.conj()[:, None, :, None] * x.conj()[:, None, None, :]
+
+    # ------------------------------------------------------------ intensities
+
+    def intensity(self, view: View) -> Array:
+        """lambda, (B, R, C) real."""
+        light = abs2(view.waves).sum(axis=1)
+        if self.spread is not None:
+            light = self.spread.forward(light)
+        for background in (self.background, view.x.background):
+            if background is not None:
+                light = light + background.astype(light.dtype, copy=False)
+        return light
+
+    def intensity_tangent(self, view: View, d: Unknowns, change: Array) -> Array:
+        """How lambda changes with the waves, by `change` (B, K, P, Q), and with the background."""
+        light = 2 * (view.waves.conj() * change).real.sum(axis=1)
+        if self.spread is not None:
+            light = self.spread.forward(light)
+        return light if d.background is None else light + d.background
+
+    def intensity_adjoint(self, view: View, change: Array, out: Unknowns) -> Array:
+        """What a change (B, R, C) of lambda asks of the waves, (B, K, P, Q); adds what it asks of the background."""
+        if out.background is not None:
+            out.background += change.sum(axis=0)
+        light = change if self.spread is None else self.spread.transpose(change)
+        return 2 * view.waves * light[:, None]
+
+
+def _gaussian(n: int, width: float) -> FloatArray:
+    """Circulant (n, n) with a Gaussian of that standard deviation in each row, summing to 1."""
+    reach = np.arange(-(int(6 * width) // n + 1), int(6 * width) // n + 2) * n
+    near = np.exp(-((np.arange(n)[:, None] + reach[None]) ** 2) / (2 * width**2)).sum(axis=1)
+    near /= near.sum()
+    return np.asarray(near[(np.arange(n)[:, None] - np.arange(n)[None]) % n])

@@ -1,0 +1,88 @@
+"""The specimen: slices with free space between.
+
+    e_s = psi_s O_s,   psi_{s+1} = F^-1[ G_s F e_s ],   the exit wave is e_S
+
+G_s is the transfer function of the gap below slice s. One slice is the product of a thin object. The way back is the adjoint of
+that, without a division: to O_s goes sum_k psi_sk* c, on goes G_{s-1}^H [ O_s* c ].
+
+Reference: Maiden, Humphry & Rodenburg, J. Opt. Soc. Am. A 29, 1606 (2012).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from ..types import Array, PtychonError
+from .unknowns import Unknowns
+from .view import View
+
+
+@dataclass(frozen=True)
+class Specimen:
+    """Slices, multiplied with the wave one after the other.
+
+    Attributes
+    ----------
+    gaps : (S-1, P, Q) complex
+        Transfer function of the free space below each slice but the last, zero frequency at [0, 0] (`angular_spectrum`).
+    """
+
+    gaps: Array = ()
+
+    owns: ClassVar[frozenset[str]] = frozenset({"object"})
+
+    def to(self, backend: Any) -> Specimen:
+        """The same on a backend's device."""
+        return replace(self, gaps=backend.asarray(self.gaps)) if len(self.gaps) else self
+
+    def forward(self, view: View, wave: Array) -> Array:
+        """The exit wave, (B, K, P, Q)."""
+        slices = len(view.x.object)
+        if len(self.gaps) != slices - 1:
+            raise PtychonError(f"the object has {slices} slices, but the specimen {len(self.gaps)} gaps; give one fewer")
+        view.incident, view.windows = [], []
+        for s in range(slices):
+            view.incident.append(wave)
+            view.windows.append(self._window(view, view.x.object[s]))
+            wave = self.down(view, s, wave * view.windows[s][:, None])
+        view.exit = wave
+        return wave
+
+    def tangent(self, view: View, d: Unknowns, change: Array) -> Array:
+        """How the exit wave changes with the slices and with the incident wave."""
+        for s, (psi, O) in enumerate(zip(view.incident, view.windows, strict=True)):
+            change = change * O[:, None]
+            if d.object is not None:
+                change = change + psi * self._window(view, d.object[s])[:, None]
+            change = self.down(view, s, change)
+        return change
+
+    def adjoint(self, view: View, change: Array, out: Unknowns) -> Array:
+        """out.object += what the exit wave's change asks of each slice; returns what it asks of the incident wave."""
+        for s in view.slices_back():
+            to_object, to_wave = self.pull(view, s, change)
+            if out.object is not None:
+                view.kernels.scatter_add(out.object[s], view.corners, to_object)
+            change = self.up(view, s, to_wave)
+        return change
+
+    # ------------------------------------------------------------ one step of the walk
+
+    def down(self, view: View, s: int, wave: Array) -> Array:
+        """Through the gap below slice s; nothing below the last."""
+        return self._through(view, self.gaps[s], wave) if s < len(view.x.object) - 1 else wave
+
+    def pull(self, view: View, s: int, change: Array) -> tuple[Array, Array]:
+        """What a change (B, K, P, Q) behind slice s asks of the slice, (B, P, Q), and of the wave on it, (B, K, P, Q)."""
+        return (view.incident[s].conj() * change).sum(axis=1), view.windows[s].conj()[:, None] * change
+
+    def up(self, view: View, s: int, change: Array) -> Array:
+        """From the front of slice s back through the gap above it; nothing above the first."""
+        return self._through(view, self.gaps[s - 1].conj(), change) if s > 0 else change
+
+    def _through(self, view: View, transfer: Array, wave: Array) -> Array:
+        return view.backend.ifft2(transfer.astype(wave.dtype, copy=False) * view.backend.fft2(wave))
+
+    def _window(self, view: View, layer: Array) -> Array:
+        return view.kernels.gather(layer, view.corners, view.shape)

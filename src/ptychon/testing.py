@@ -1,0 +1,297 @@
+"""Tests that a part of the forward model inherits: its adjoint is the adjoint of its tangent, and its tangent the derivative.
+
+    Re <w, T d> = <T* w, d>                                          to 1e-12 in double precision, 1e-5 in single
+    T d = (8 (f(x + h d) - f(x - h d)) - f(x + 2h d) + f(x - 2h d))/12h
+
+A new part needs no more than this, in a test module that pytest collects:
+
+    class TestMyDetector(DetectorTests):
+        def part(self, scene):
+            return MyDetector(propagator=scene.model.detector.propagator)
+
+It is put in place of the model's own in every scene of `scenes`: one and three slices, one and two modes, with and without
+variations of the probe, near and far field, positions on and between pixels, frames that are not square.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from .backends import get_backend
+from .backends.base import Backend
+from .forward import FarField, NearField
+from .model.detector import Detector
+from .model.forward import PARTS, Model
+from .model.specimen import Specimen
+from .model.unknowns import Unknowns, declared
+from .model.view import View
+from .types import Array
+
+#: Largest relative error of an adjoint.
+ADJOINT = {"double": 1e-12, "single": 1e-5}
+#: Largest relative error of a tangent; the difference quotient itself is right to about 1e-11.
+TANGENT = {"double": 1e-9, "single": 1e-5}
+#: Step of the difference quotient, in units of the unknowns.
+STEP = 2.5e-4
+#: Norm that is nothing: what does not depend on an unknown must have a derivative of 0, exactly.
+TINY = 1e-300
+#: Pixels of a frame and of the object: neither square, one odd.
+FRAME, OBJECT = (8, 7), (20, 19)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A small model and an estimate of everything in it, double precision, on the host; random, but always the same."""
+
+    name: str
+    model: Model
+    x: Unknowns
+    frames: Any
+    rng: np.random.Generator
+
+    def normal(self, shape: Any, kind: str = "complex") -> Array:
+        """Random numbers, complex or real."""
+        real = self.rng.standard_normal(shape)
+        return real + 1j * self.rng.standard_normal(shape) if kind == "complex" else real
+
+    def direction(self, names: Any) -> Unknowns:
+        """A random change of the unknowns named."""
+        there = dict(self.x.each())
+        return Unknowns(**{n: self.normal(there[n].shape, declared()[n].kind) for n in names})
+
+
+def scene(
+    slices: int = 1, modes: int = 1, variations: int = 0, *, near: bool = False, between: bool = True, seed: int = 0
+) -> Scene:
+    """Six frames, of which three are looked at in another order; with variations come dose and background."""
+    name = f"slices={slices} modes={modes} variations={variations} {'near' if near else 'far'} between={between}"
+    rng = np.random.default_rng([seed, slices, modes, variations, near, between])
+    (p, q), n = FRAME, 6
+    f2 = np.fft.fftfreq(p)[:, None] ** 2 + np.fft.fftfreq(q)[None] ** 2
+    gaps = np.stack([np.exp(-3j * np.pi * (s + 1) * f2) for s in range(slices - 1)]) if slices > 1 else ()
+    corners = np.stack([rng.integers(0, h - w + 1, n) for h, w in zip(OBJECT, FRAME, strict=True)], 1).astype(np.int32)
+    detector = Detector(NearField(np.exp(-6j * np.pi * f2)) if near else FarField())
+    model = Model(corners=corners, backend=get_backend("reference"), specimen=Specimen(gaps), detector=detector)
+    made = Scene(name, model, Unknowns(), np.array([1, 4, 2]), rng)
+    x = Unknowns(object=made.normal((slices, *OBJECT)), probe=made.normal((modes, p, q)))
+    if between:
+        x.positions = corners + np.array([p // 2, q // 2]) + rng.uniform(-0.7, 0.7, (n, 2))
+    if variations:
+        x.variations, x.weights = made.normal((variations, p, q)), made.normal((n, variations), "real")
+        x.log_scale, x.background = 0.2 * made.normal(n, "real"), rng.uniform(0.5, 2, (p, q))
+    return replace(made, x=x)
+
+
+def scenes() -> Iterator[Scene]:
+    """Those that every part is tried in."""
+    for slices, modes, variations, near in product((1, 3), (1, 2), (0, 2), (False, True)):
+        yield scene(slices, modes, variations, near=near)
+    for near in (False, True):
+        yield scene(3, 2, 2, near=near, between=False)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stretch of the model with the signatures of a `Part`; `before(view)` is the wave that it meets, None at the start."""
+
+    name: str
+    owns: frozenset[str]
+    before: Callable[[View], Any]
+    forward: Callable[[View, Any], Array]
+    tangent: Callable[[View, Unknowns, Any], Array]
+    adjoint: Callable[[View, Array, Unknowns], Any]
+
+
+def adjoint_error(step: Step, view: View, d: Unknowns, change: Any, rng: np.random.Generator) -> float:
+    """Relative error of Re <w, T (d, change)> = <T* w, (d, change)>, at a view that `step.forward` has been through.
+
+    w is half random and half along T d, so that the product is no small difference of large numbers.
+    """
+    host, move = view.backend.to_host, view.backend.asarray
+    moved = host(step.tangent(view, d, change))
+    w = rng.standard_normal(moved.shape)
+    if np.iscomplexobj(moved):
+        w = w + 1j * rng.standard_normal(moved.shape)
+    size = max(float(np.linalg.norm(moved)), TINY)
+    w = (moved / size + w / np.linalg.norm(w)).astype(moved.dtype)
+    out = view.x.only(d.names).zeros()
+    back = step.adjoint(view, move(w), out)
+    total = float(out.dot(d)) + (0.0 if change is None else _inner(host(back), host(change)))
+    return abs(total - _inner(w, moved)) / max(abs(_inner(w, moved)), TINY)
+
+
+def derivative(forward: Callable[[float], Array], step: float = STEP) -> Array:
+    """Of `forward(t)` at t = 0, by a central difference of fourth order."""
+    slope = 8 * (forward(step) - forward(-step)) - (forward(2 * step) - forward(-2 * step))
+    return slope / (12 * step)
+
+
+def distance(a: Array, b: Array) -> float:
+    """||a - b||/||b||; where b is 0, 0 only if a is."""
+    return float(np.linalg.norm(a - b) / max(float(np.linalg.norm(b)), TINY))
+
+
+class PartTests:
+    """Base of the tests of a part: say which `place` of the model it takes, and make it in `part`."""
+
+    place: str = ""
+
+    def part(self, scene: Scene) -> Any:
+        """The part to test, in double precision on the host, for a scene."""
+        return getattr(scene.model, self.place)
+
+    def scenes(self) -> Iterator[Scene]:
+        """Where to test."""
+        return scenes()
+
+    def backends(self) -> tuple[Backend, ...]:
+        """On what to test."""
+        return get_backend("reference"), get_backend("numpy", threads=1)
+
+    def steps(self, model: Model) -> list[Step]:
+        """What has a tangent and an adjoint."""
+        part = getattr(model, self.place)
+        return [Step(self.place, part.owns, _before(model, self.place), part.forward, part.tangent, part.adjoint)]
+
+    def cases(self) -> Iterator[tuple[Scene, Step, tuple[str, ...], Unknowns, Any]]:
+        """Scenes with the part in them, steps, and directions: along each unknown, all of them, and the wave before."""
+        for plain in self.scenes():
+            scene = replace(plain, model=replace(plain.model, **({self.place: self.part(plain)} if self.place else {})))
+            for step in self.steps(scene.model):
+                own = tuple(n for n in scene.x.names if n in step.owns)
+                view = scene.model.placed(scene.x, scene.frames)
+                wave = step.before(view)
+                sets = [*((n,) for n in own), *([own] if len(own) > 1 else []), *([] if wave is None else [()])]
+                for names in sets:
+                    yield scene, step, names, scene.direction(names), None if wave is None else scene.normal(wave.shape)
+
+    def tried(self, scene: Scene, step: Step, d: Unknowns, change: Any) -> Iterator[tuple[str, str, Step, View, Unknowns, Any]]:
+        """The same on each backend in each precision: its name, precision, step, view, direction."""
+        for backend, precision in product(self.backends(), ADJOINT):
+            model, x = scene.model.to(backend), scene.x.astype(precision).to(backend)
+            here = next(s for s in self.steps(model) if s.name == step.name)
+            view = model.placed(x, scene.frames)
+            wave = here.before(view)
+            here.forward(view, wave)
+            moved = None if change is None else backend.asarray(change).astype(wave.dtype)
+            name = f"{scene.name} {backend.name} {precision}: {step.name} by {d.names or 'the wave before'}"
+            yield name, precision, here, view, d.astype(precision).to(backend), moved
+
+    def test_adjoint(self) -> None:
+        """Re <w, T d> = <T* w, d>."""
+        for scene, step, _, d, change in self.cases():
+            for name, precision, here, view, along, moved in self.tried(scene, step, d, change):
+                error = adjoint_error(here, view, along, moved, scene.rng)
+                assert error < ADJOINT[precision], f"{name}: adjoint off by {error:.1e}"
+
+    def test_tangent(self) -> None:
+        """T d is the derivative, taken in double precision on the host."""
+        for scene, step, names, d, change in self.cases():
+            wave = step.before(scene.model.placed(scene.x, scene.frames))
+            truth = derivative(partial(_moved, scene, step, d, wave, change))
+            for name, precision, here, view, along, moved in self.tried(scene, step, d, change):
+                error = distance(view.backend.to_host(here.tangent(view, along, moved)), truth)
+                assert error < TANGENT[precision], f"{name}, {names}: tangent off by {error:.1e}"
+
+
+class IlluminationTests(PartTests):
+    """For a part that makes the wave on the first slice."""
+
+    place = "illumination"
+
+    def scenes(self) -> Iterator[Scene]:
+        return (scene for scene in scenes() if len(scene.x.object) == 1 or scene.x.positions is None)
+
+
+class SpecimenTests(PartTests):
+    """For a part that takes that wave through the object."""
+
+    place = "specimen"
+
+
+class DetectorTests(PartTests):
+    """For a part that takes the exit wave to what is counted: its waves, and its intensities."""
+
+    place = "detector"
+
+    def scenes(self) -> Iterator[Scene]:
+        return (scene for scene in scenes() if len(scene.x.object) == 1 or scene.x.positions is None)
+
+    def steps(self, model: Model) -> list[Step]:
+        part, waves = model.detector, super().steps(model)[0]
+
+        def at_detector(view: View) -> Any:
+            return waves.forward(view, waves.before(view))
+
+        def read(view: View, wave: Any) -> Array:
+            view.waves = wave
+            return part.intensity(view)
+
+        owns = frozenset({"background"})
+        return [waves, Step("intensity", owns, at_detector, read, part.intensity_tangent, part.intensity_adjoint)]
+
+
+class ModelTests(PartTests):
+    """For all parts together, in waves and in intensities; override `model` to test another composition."""
+
+    def model(self, scene: Scene) -> Model:
+        """The model to test in a scene."""
+        return scene.model
+
+    def scenes(self) -> Iterator[Scene]:
+        for scene in scenes():
+            yield replace(scene, model=self.model(scene))
+
+    def steps(self, model: Model) -> list[Step]:
+        owns = frozenset[str]().union(*(part.owns for part in model.parts))
+
+        def waves(view: View, wave: Any) -> Array:
+            for part in model.parts:
+                wave = part.forward(view, wave)
+            return wave
+
+        def intensity(view: View, wave: Any) -> Array:
+            waves(view, wave)
+            return model.intensity(view)
+
+        def tangent(view: View, d: Unknowns, change: Any) -> Array:
+            return model.tangent(view, d)
+
+        def intensity_tangent(view: View, d: Unknowns, change: Any) -> Array:
+            return model.intensity_tangent(view, d)
+
+        return [
+            Step("model", owns - {"background"}, _nothing, waves, tangent, model.adjoint),
+            Step("intensity", owns, _nothing, intensity, intensity_tangent, model.intensity_adjoint),
+        ]
+
+
+def _before(model: Model, place: str) -> Callable[[View], Any]:
+    def wave(view: View) -> Any:
+        made = None
+        for part in model.parts[: PARTS.index(place)]:
+            made = part.forward(view, made)
+        return made
+
+    return wave
+
+
+def _nothing(view: View) -> None:
+    return None
+
+
+def _moved(scene: Scene, step: Step, d: Unknowns, wave: Any, change: Any, t: float) -> Array:
+    """What the step gives with the unknowns moved by t d and the wave before by t change."""
+    view = scene.model.placed(scene.x.axpy(t, d), scene.frames)
+    return np.array(step.forward(view, None if wave is None else wave + t * change))
+
+
+def _inner(a: Array, b: Array) -> float:
+    """Re <a, b>, summed in double precision."""
+    return float(np.vdot(np.asarray(a).astype(complex), np.asarray(b).astype(complex)).real)
