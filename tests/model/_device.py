@@ -69,6 +69,7 @@ def device_backend() -> Backend:
         setattr(xp, name, _made(name))
     xp.asarray = lambda a, dtype=None: _move(np.asarray(a, dtype))
     xp.fft = SimpleNamespace(fftfreq=lambda n: np.fft.fftfreq(n).view(DeviceArray))
+    xp.linalg = SimpleNamespace(inv=np.linalg.inv)
     return Backend(
         name="device",
         xp=xp,

@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-
 from _device import DeviceArray, device_backend
+
 from ptychon import PtychonError
 from ptychon.model.unknowns import Unknowns, declared
 from ptychon.testing import scene

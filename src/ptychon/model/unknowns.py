@@ -180,7 +180,8 @@ class Unknowns:
         total = dict(self.each())
         for name, step in other.each():
             start = total.get(name)
-            total[name] = (factor * step if start is None else start + factor * step).astype(step.dtype, copy=False)
+            same = step.dtype if start is None else start.dtype
+            total[name] = (factor * step if start is None else start + factor * step).astype(same, copy=False)
         return Unknowns(**total)
 
     def times(self, factor: Any) -> Unknowns:
