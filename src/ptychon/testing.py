@@ -25,9 +25,9 @@ import numpy as np
 
 from .backends import get_backend
 from .backends.base import Backend
-from .forward import FarField, NearField
 from .model.detector import Detector
 from .model.forward import PARTS, Model
+from .model.propagators import FarField, NearField
 from .model.specimen import Specimen
 from .model.unknowns import Unknowns, declared
 from .model.view import View

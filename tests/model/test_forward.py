@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from _problems import distance, forward64, gpu_backend, make_case, shift64
-from ptychon import PtychonError, metrics
+from ptychon import PtychonError
 from ptychon.backends import get_backend
 from ptychon.engines import Context, make
 from ptychon.engines.base import State
 from ptychon.kernels import reference
+from ptychon.metrics.residual import residual
 from ptychon.model.detector import binning, blur
 from ptychon.model.forward import Model, unknowns_of
 from ptychon.model.illumination import windows
@@ -57,7 +58,7 @@ def test_the_residual_is_that_of_the_metrics(masks, backend):
         modulus = np.sqrt(model.intensity(model.view(x, b)))
         error += (np.where(valid, modulus - y, 0) ** 2).sum()
         signal += (np.where(valid, y, 0) ** 2).sum()
-    assert np.sqrt(error / signal) == pytest.approx(metrics.residual(case.problem, case.object, case.probe), rel=1e-6)
+    assert np.sqrt(error / signal) == pytest.approx(residual(case.problem, case.object, case.probe), rel=1e-6)
 
 
 def rpie_by_the_model(model, x, problem, batch, engine):

@@ -16,10 +16,10 @@ from ptychon.model.detector import blur
 from ptychon.model.forward import Model, unknowns_of
 from ptychon.model.frames import Eliminated, columns, components, put_rows, rows
 from ptychon.model.gauss_newton import GaussNewton, poisson, solve
+from ptychon.model.noise import Noise
 from ptychon.model.unknowns import Unknowns
 from ptychon.testing import FRAME, scene
 from ptychon.uncertainty.curvature import Curvature
-from ptychon.uncertainty.noise import Noise
 
 OWN = ("positions", "log_scale", "weights")
 PRIOR = Unknowns(

@@ -17,10 +17,10 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from ..forward import FarField, Propagator
 from ..kernels.reference import abs2
 from ..types import Array, FloatArray, PtychonError
 from .illumination import position_pull, slopes
+from .propagators import FarField, Propagator
 from .unknowns import Unknowns
 from .view import View
 

@@ -33,10 +33,10 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import Backend
-from ..problem import Problem
 from ..types import Array, IntArray, PtychonError
 from .detector import Detector
 from .illumination import Illumination, fractions, ramps, windows
+from .problem import Problem
 from .specimen import Specimen
 from .unknowns import Unknowns
 from .view import Part, View
