@@ -34,6 +34,7 @@ from ptychon.kernels import build
 from ptychon.kernels.gpu.far import Far
 from ptychon.model.problem import Problem
 from ptychon.run.schedule import Batches, Schedule
+from ptychon.sweeps.find import fast_step, placed
 from ptychon.types import PtychonError
 
 SWEEPS = 50
@@ -108,7 +109,7 @@ def engine(name: str) -> Engine:
 
 def plain(backend: Backend) -> Backend:
     """The same arrays and FFTs with the reference kernels and no fused sweeps."""
-    return replace(backend, kernels=build(), fast_step=lambda *_: None)
+    return replace(backend, kernels=build(), sweeps="")
 
 
 def seconds(backend: Backend, work: Callable[[], Any]) -> float:
@@ -138,10 +139,10 @@ class Run:
     def __init__(self, name: str, case: tuple[Problem, Any, Any], backend: Backend, kind: str = "") -> None:
         host, object, probe = case
         self.engine, self.ctx = engine(name), Context(backend)
-        self.problem = host.placed(backend, self.engine, len(probe))
+        self.problem = placed(host, backend, self.engine, len(probe))
         self.batches: Batches = Schedule(kind=kind or self.engine.schedule).batches(host, 0)
         self.state = self.engine.init(self.problem, backend.asarray(object), backend.asarray(probe), self.ctx)
-        fused = backend.fast_step(self.engine, self.problem, self.batches)
+        fused = fast_step(backend, self.engine, self.problem, self.batches)
         self.step: Callable[..., Any] = fused or self.engine.step
 
     def sweep(self, count: int = 1) -> None:
@@ -232,14 +233,14 @@ def far_checks(backend: Backend, sizes: Sizes) -> list[str]:
     """Frames, waves and messages on the host, sent in groups of a few, against all of them on the device."""
     lines = []
     case = spiral(sizes.check_points, sizes.frame // 2, sizes.size // 2)
-    launcher = backend.fast_step.__self__._launcher  # type: ignore[attr-defined]
+    launcher = backend.launcher
     whole, launcher.group_bytes = launcher.group_bytes, 12 * case[0].amplitude[0].nbytes
 
-    def place(problem: Problem, engine: Engine, modes: int) -> Problem:
-        return problem.to(backend, Far(problem.amplitude, backend.asarray, backend.to_host))
+    def stay(frames: Any) -> Far:
+        return Far(frames, backend.asarray, backend.to_host)
 
     for name in ("rpie", "dm", "ep", "ep+em"):
-        runs = [Run(name, case, b) for b in (replace(backend, place=place), backend)]
+        runs = [Run(name, case, b) for b in (replace(backend, stay=stay, frames_on_host=True, kept={}), backend)]
         for run in runs:
             run.sweep(4)
         found, wanted = (run.arrays() for run in runs)

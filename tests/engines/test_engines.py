@@ -28,6 +28,7 @@ from ptychon.engines import Context, make
 from ptychon.engines.base import State
 from ptychon.run.iterate import iterate
 from ptychon.run.schedule import Batches, Schedule
+from ptychon.sweeps.find import fast_step
 
 #: One update in float32 differs from the same in float64 by this.
 TIGHT = 1e-5
@@ -44,7 +45,7 @@ def context(backend="reference", **options):
 
 def one_step(engine, state, problem, batches, ctx):
     """The fused step where the backend has one (asserted for numpy), else the engine's."""
-    fused = ctx.backend.fast_step(engine, problem, batches)
+    fused = fast_step(ctx.backend, engine, problem, batches)
     assert (fused is not None) == (ctx.backend.name == "numpy")
     return (fused or engine.step)(state, problem, batches, ctx)
 
@@ -333,7 +334,7 @@ def test_difference_map_is_continuous_at_beta_one():
         ctx, engine = context(backend), make("dm", beta=beta, **DM)
         state = engine.init(case.problem, case.object, case.probe, ctx)
         batches = Schedule(kind="parallel").batches(case.problem, 0)
-        step = ctx.backend.fast_step(engine, case.problem, batches)
+        step = fast_step(ctx.backend, engine, case.problem, batches)
         assert (step is not None) == (beta == 1 and backend == "numpy")
         for _ in range(2):
             state, _ = (step or engine.step)(state, case.problem, batches, ctx)
@@ -642,7 +643,7 @@ def test_where_there_is_no_compiled_sweep():
         ("dm", {"beta": -0.5}, "minibatch"),
     ):
         batches = Schedule(kind=kind).batches(case.problem, 0)
-        assert backend.fast_step(make(name, **options), case.problem, batches) is None, (name, kind)
+        assert fast_step(backend, make(name, **options), case.problem, batches) is None, (name, kind)
 
 
 # ---------------------------------------------------------------- schedules

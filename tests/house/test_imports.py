@@ -31,9 +31,6 @@ ROWS = (
 )
 #: Still upwards or in a circle, until they are moved.
 ALLOWED = {
-    ("backends.base", "sweeps.memory"),
-    ("backends.cpu", "sweeps.cpu"),
-    ("backends.gpu", "sweeps.gpu"),
     ("report.write", "cli.run"),
     ("run.recipe", "run.reconstruct"),
 }

@@ -19,6 +19,7 @@ from ptychon.run.iterate import iterate
 from ptychon.run.schedule import Schedule
 from ptychon.simulation import scan
 from ptychon.simulation.simulate import simulate
+from ptychon.sweeps.find import fast_step
 
 #: So faint that adding it to a number of order one changes no bit.
 FAINT = np.complex64(1e-30)
@@ -40,7 +41,7 @@ def passes(name, problem, O, P, count=3, threads=1, **options):
     state = engine.init(problem, O, P, ctx)
     batches = Schedule(kind=engine.schedule).batches(problem, 0)
     for _ in range(count):
-        state, report = ctx.backend.fast_step(engine, problem, batches)(state, problem, batches, ctx)
+        state, report = fast_step(ctx.backend, engine, problem, batches)(state, problem, batches, ctx)
     return state, report
 
 
@@ -101,7 +102,7 @@ def test_the_known_probe_is_shifted_once(monkeypatch):
         state = engine.init(problem, case.object, probe, ctx)
         for _ in range(count):
             batches = Schedule().batches(problem, 0)
-            state, _ = ctx.backend.fast_step(engine, problem, batches)(state, problem, batches, ctx)
+            state, _ = fast_step(ctx.backend, engine, problem, batches)(state, problem, batches, ctx)
         return state.object
 
     once = run(make("pie"), case.problem, case.probe, 3)
@@ -139,7 +140,7 @@ def test_bytes_of_the_state(name, modes):
         problem, engine = case.problem.select(np.tile(np.arange(16), times)), make(name, probe_start=0)
         state = engine.init(problem, case.object, case.probe, ctx)
         batches = Schedule(kind=engine.schedule).batches(problem, 0)
-        step = ctx.backend.fast_step(engine, problem, batches)
+        step = fast_step(ctx.backend, engine, problem, batches)
         state, _ = step(state, problem, batches, ctx)  # compiles
         slots = {slot for cls in type(state).__mro__ for slot in getattr(cls, "__slots__", ())}
         arrays = [getattr(state, slot) for slot in slots if isinstance(getattr(state, slot), np.ndarray)]

@@ -19,6 +19,7 @@ from ptychon.engines import Context, make
 from ptychon.kernels.gpu.far import Far
 from ptychon.run.iterate import iterate
 from ptychon.run.schedule import Schedule
+from ptychon.sweeps.find import fast_step, memory, plans
 
 pytestmark = pytest.mark.gpu
 
@@ -192,8 +193,8 @@ def test_shuffling_needs_no_new_graph(gpu):
     state = engine.init(problem, gpu.asarray(case.object), gpu.asarray(case.probe), ctx)
     for epoch in range(6):
         batches = schedule.batches(problem, epoch)
-        state, _ = gpu.fast_step(engine, problem, batches)(state, problem, batches, ctx)
-    (plan,) = gpu.fast_step.__self__._plans[id(problem)]
+        state, _ = fast_step(gpu, engine, problem, batches)(state, problem, batches, ctx)
+    (plan,) = plans(gpu)._plans[id(problem)]
     # one with the probe still, in pass 0, one with it moving
     kinds = [value if isinstance(value, str) else "graph" for value in plan.graphs.values()]
     assert kinds == ["seen", "graph"]
@@ -224,13 +225,12 @@ def test_frames_that_stay_on_the_host_change_nothing(gpu, name, kind):
     engine, schedule = make(name, **ENGINES[name]), Schedule(kind=kind, size=8, shuffle=name != "dm")
     wanted, _ = run(engine, case, gpu, 6, schedule)
     plain = get_backend("cupy")
-    launcher = plain.fast_step.__self__._launcher
-    launcher.group_bytes = 30 * case.problem.amplitude[0].nbytes
+    plain.launcher.group_bytes = 30 * case.problem.amplitude[0].nbytes
 
-    def place(problem, engine, modes):
-        return problem.to(plain, Far(problem.amplitude, plain.xp.asarray, plain.xp.asnumpy))
+    def stay(frames):
+        return Far(frames, plain.xp.asarray, plain.xp.asnumpy)
 
-    found, _ = run(engine, case, replace(plain, place=place), 6, schedule)
+    found, _ = run(engine, case, replace(plain, stay=stay, frames_on_host=True, kept={}), 6, schedule)
     for field, value in wanted.items():
         assert rel(found[field], value) < (1e-5 if name != "ep" else 1e-3), field
 
@@ -240,7 +240,7 @@ def test_memory_is_not_more_than_was_said(gpu):
     for name in ENGINES:
         modes = 1 if name == "ep" else 2
         case, engine, backend = make_case(side=8, modes=modes), make(name, **ENGINES[name]), get_backend("cupy")
-        said = backend.memory(case.problem, engine, modes)
+        said = memory(backend, case.problem, engine, modes)
         assert not said.far
         pool = backend.xp.get_default_memory_pool()
         gc.collect()

@@ -18,14 +18,16 @@ from ptychon.kernels.gpu.launch import GROUP, LEAST_BLOCK
 from ptychon.run.iterate import iterate
 from ptychon.run.reconstruct import reconstruct
 from ptychon.run.schedule import Schedule
+from ptychon.sweeps.find import memory as memory_of
+from ptychon.sweeps.find import plans
 from ptychon.sweeps.gpu import memory
-from ptychon.sweeps.memory import NEAR_ONLY, Memory, Shapes, needed, planned
+from ptychon.sweeps.memory import Memory, Shapes, needed, planned
 
 GB = 10**9
 #: 100,000 frames of 256 x 256: 26 GB of amplitudes, and 52 GB of waves or messages.
 MANY = Shapes(frames=100_000, frame=(256, 256), object=(6000, 6000))
 #: Engines that can leave their frames on the host.
-STREAMING = [name for name in registry if name not in NEAR_ONLY]
+STREAMING = [name for name, cls in registry.items() if cls.keeps.streams]
 LAUNCHER = {"block_bytes": LEAST_BLOCK, "group_bytes": GROUP}
 
 
@@ -35,14 +37,14 @@ LAUNCHER = {"block_bytes": LEAST_BLOCK, "group_bytes": GROUP}
 def test_a_hundred_thousand_frames_fit_into_24_gb(name, shifts, masks):
     """Everything that is on the device at a time: with a mask for each frame (6.6 GB) and 256 shifted probes too."""
     shapes = replace(MANY, shifts=shifts, masks=masks)
-    plan = planned(name, shapes, 24 * GB, moves_probe=name != "pie", **LAUNCHER)
+    plan = planned(make(name), shapes, 24 * GB, **LAUNCHER)
     assert plan.far
     assert plan.total < 24 * GB
     assert plan.host["frames"] == 4 * 256 * 256 * 100_000
     assert sum(plan.host.values()) == (26_214_400_000 if name in ("pie", "epie", "rpie") else 78_643_200_000)
     # two groups of what is sent, and nothing else depends on the bytes of all frames
     assert plan.device["groups"] < (4 if name == "ep" else 2) * 1.05 * GROUP + 4e8
-    more = planned(name, replace(shapes, frames=2 * shapes.frames), 40 * GB, moves_probe=name != "pie", **LAUNCHER)
+    more = planned(make(name), replace(shapes, frames=2 * shapes.frames), 40 * GB, **LAUNCHER)
     assert more.total - plan.total < shapes.frames * (6000 + (shapes.masks > 1) * 256 * 256)
     assert "stay on the host" in plan.line()
 
@@ -50,29 +52,29 @@ def test_a_hundred_thousand_frames_fit_into_24_gb(name, shifts, masks):
 @pytest.mark.parametrize("name", STREAMING)
 def test_frames_stay_on_the_device_where_they_fit(name):
     stack = 0 if name in ("pie", "epie", "rpie") else 2
-    plan = planned(name, MANY, 200 * GB, **LAUNCHER)
+    plan = planned(make(name), MANY, 200 * GB, **LAUNCHER)
     assert not plan.far
     assert plan.host == {}
     assert plan.device["frames"] == 26_214_400_000
     assert sum(plan.device.get(key, 0) for key in ("waves", "messages")) == stack * 26_214_400_000
     assert plan.block == LEAST_BLOCK // (8 * 256 * 256)
     # with little more than the data smaller blocks come before the frames have to go
-    least = needed(name, MANY, block=1).total
-    tight = planned(name, MANY, least + 2**28, **LAUNCHER)
+    least = needed(make(name), MANY, block=1).total
+    tight = planned(make(name), MANY, least + 2**28, **LAUNCHER)
     assert not tight.far
     assert tight.block < plan.block
-    assert planned(name, MANY, least + 2**28 - 1, **LAUNCHER).far
+    assert planned(make(name), MANY, least + 2**28 - 1, **LAUNCHER).far
 
 
 def test_what_does_not_fit_is_refused_with_both_numbers():
     with pytest.raises(
         PtychonError, match=r"'dm' needs \d+\.\d\d GB on the GPU, and 1\.00 GB are free; use fewer or smaller frames"
     ):
-        planned("dm", MANY, GB, **LAUNCHER)
+        planned(make("dm"), MANY, GB, **LAUNCHER)
     with pytest.raises(
         PtychonError, match=r"needs 13\d\.\d\d GB on the GPU \(this run cannot leave .*\), and 24\.00 GB are free"
     ):
-        planned("dm", MANY, 24 * GB, twice=True, **LAUNCHER)
+        planned(make("dm", beta=0.7), MANY, 24 * GB, **LAUNCHER)
     case, launcher = make_case(), HostLauncher()
     with pytest.raises(PtychonError, match="cannot leave its frames on the host"):
         memory(launcher, case.problem, make("dm", beta=0.7), 1, 1000)
@@ -94,8 +96,8 @@ def test_plans_take_no_more_than_was_said(name, kind, far):
         next(steps)
     shapes = Shapes.of(case.problem, modes)
     block = max(1, min(n, 5000 // (8 * modes * shapes.frame[0] * shapes.frame[1])))
-    said = needed(name, shapes, moves_probe=engine.moves_probe, far=far, block=block, group_bytes=launcher.group_bytes)
-    plan = next(iter(backend.fast_step.__self__._plans.values()))[0]
+    said = needed(engine, shapes, far=far, block=block, group_bytes=launcher.group_bytes)
+    plan = next(iter(plans(backend)._plans.values()))[0]
     table = backend.kernels.message_sums.__self__
     held = [plan, *(known for known in (table._geometry, table._far_geometry) if known is not None)]
     # what the table would upload is there already on a device
@@ -127,7 +129,7 @@ def test_a_run_says_what_it_will_hold_before_it_begins():
     assert len(said) == 1
     assert said[0].startswith("host memory: dm holds ")
     backend = get_backend("numpy")
-    plan = backend.memory(case.problem, make("dm"), 1)
+    plan = memory_of(backend, case.problem, make("dm"), 1)
     assert plan.device["waves"] == 2 * case.problem.amplitude.nbytes
     assert plan.line().startswith("host memory: dm holds 0.00 GB")
 
@@ -152,5 +154,5 @@ def test_running_out_of_memory_in_the_first_state_is_a_sentence():
 def test_the_joint_posterior_says_that_it_cannot_stream():
     """Waves, messages and frames, 24 bytes a pixel and mode and 5 more: on the device or not at all."""
     with pytest.raises(PtychonError, match=r"needs 1[67]\d\.\d\d GB on the GPU"):
-        planned("posterior", MANY, 24 * GB, **LAUNCHER)
-    assert not planned("posterior", MANY, 200 * GB, **LAUNCHER).far
+        planned(make("posterior"), MANY, 24 * GB, **LAUNCHER)
+    assert not planned(make("posterior"), MANY, 200 * GB, **LAUNCHER).far

@@ -10,20 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ..sweeps.memory import Memory, on_host
 from ..types import Array
 
 
 def _empty(like: Array, shape: tuple[int, ...], dtype: str) -> Any:
     return np.empty(shape, dtype)
-
-
-def _moved(problem: Any, engine: Any, modes: int) -> Any:
-    return None
-
-
-def _no_fast_step(engine: Any, problem: Any, batches: Any) -> None:
-    return None
 
 
 def _nothing_to_say(say: Callable[[], None]) -> AbstractContextManager[None]:
@@ -47,13 +38,19 @@ class Backend:
         To this backend's device and back (never a copy where none is needed).
     beside : callable
         ``beside(frames, shape, dtype)`` is an array with an entry for each frame, not yet written, kept where the frames are.
-    place : callable
-        ``place(problem, engine, modes)`` is the problem with its frames where they fit; None to move all of it.
-    memory : callable
-        ``memory(problem, engine, modes)`` says what a run would hold (`Memory`); PtychonError where it does not fit.
+    stay : callable, optional
+        ``stay(frames)`` leaves frames on the host and sends them in groups; None where host and device are one.
+    frames_on_host : bool
+        Always leave frames on the host, not only where the device is too small for them.
+    free_bytes : callable
+        Bytes that could be had on the device now.
     threads : int
-    fast_step : callable
-        ``fast_step(engine, problem, batches)`` gives a fused replacement of ``engine.step``, or None.
+    sweeps : {"cpu", "gpu", ""}
+        Which compiled passes run here; "" for kernels alone.
+    launcher : Launcher, optional
+        What launches compiled kernels on a device.
+    kept : dict
+        What compiled passes keep from one to the next.
     synchronise : callable
         Returns when all work handed to the device is done.
     compiling : callable
@@ -70,10 +67,13 @@ class Backend:
     asarray: Callable[[Any], Array] = np.asarray
     to_host: Callable[[Array], Any] = np.asarray
     beside: Callable[[Array, tuple[int, ...], str], Array] = _empty
-    place: Callable[[Any, Any, int], Any] = _moved
-    memory: Callable[[Any, Any, int], Memory] = on_host
+    stay: Callable[[Any], Any] | None = None
+    frames_on_host: bool = False
+    free_bytes: Callable[[], int] = lambda: 0
     threads: int = 1
-    fast_step: Callable[[Any, Any, Any], Callable[..., Any] | None] = _no_fast_step
+    sweeps: str = ""
+    launcher: Any = None
+    kept: dict[str, Any] = field(default_factory=dict)
     synchronise: Callable[[], None] = lambda: None
     compiling: Callable[[Callable[[], None]], AbstractContextManager[None]] = _nothing_to_say
     facts: dict[str, Any] = field(default_factory=dict)

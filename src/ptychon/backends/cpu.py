@@ -27,17 +27,15 @@ def numpy_backend(threads: int | None = None) -> Backend:
     from ..kernels.cpu import cache as _numba_cache
     from ..kernels.cpu import likelihoods as _numba_sites
     from ..kernels.cpu import table as _numba_table
-    from ..sweeps import cpu as fused
 
-    threads, kept = _threads(threads), fused.Kept()
     return Backend(
         name="numpy",
         xp=np,
         fft2=_fft2,
         ifft2=_ifft2,
         kernels=build(_numba_table, _numba_sites),
-        threads=threads,
-        fast_step=lambda engine, problem, batches: fused.find(engine, problem, batches, threads, kept),
+        threads=_threads(threads),
+        sweeps="cpu",
         compiling=_numba_cache.announcing,
         facts={"device": "CPU", "FFT": FFT},
     )

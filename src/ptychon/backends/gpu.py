@@ -60,7 +60,6 @@ def cupy_backend(device: int = 0, graphs: bool = True) -> Backend:
     from ..kernels.gpu.far import Far
     from ..kernels.gpu.launch import CupyLauncher
     from ..kernels.gpu.table import Table
-    from ..sweeps.gpu import Plans, memory
 
     def fft2(a: Any) -> Any:
         return cupy.fft.fft2(a, norm="ortho")
@@ -91,16 +90,10 @@ def cupy_backend(device: int = 0, graphs: bool = True) -> Backend:
     def beside(frames: Any, shape: tuple[int, ...], dtype: str) -> Any:
         return stay(cupyx.empty_pinned(shape, dtype), True) if isinstance(frames, Far) else cupy.empty(shape, dtype)
 
-    def place(problem: Any, engine: Any, modes: int) -> Any:
-        if not isinstance(problem.amplitude, np.ndarray):
-            return None
-        plan = memory(launcher, problem, engine, modes, free_bytes())
-        return problem.to(backend, stay(problem.amplitude)) if plan.far else None
-
     launcher = CupyLauncher(device, graphs)
     kernels = build()
     vars(kernels).update(Table(launcher).names())
-    backend = Backend(
+    return Backend(
         name="cupy",
         xp=cupy,
         fft2=fft2,
@@ -109,9 +102,10 @@ def cupy_backend(device: int = 0, graphs: bool = True) -> Backend:
         asarray=asarray,
         to_host=cupy.asnumpy,
         beside=beside,
-        place=place,
-        memory=lambda problem, engine, modes: memory(launcher, problem, engine, modes, free_bytes()),
-        fast_step=Plans(launcher, free_bytes).find,
+        stay=stay,
+        free_bytes=free_bytes,
+        sweeps="gpu",
+        launcher=launcher,
         synchronise=lambda: cupy.cuda.get_current_stream().synchronize(),
         facts={
             "device": properties["name"].decode(),
@@ -121,4 +115,3 @@ def cupy_backend(device: int = 0, graphs: bool = True) -> Backend:
             "graphs": graphs,
         },
     )
-    return backend

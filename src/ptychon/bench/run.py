@@ -28,6 +28,7 @@ from ..run.compile import warm_up
 from ..run.iterate import iterate
 from ..run.progress import Progress
 from ..run.schedule import Schedule
+from ..sweeps.find import fast_step
 from ..types import Array, PtychonError
 from . import textbook
 from .cases import ENGINES, Case, engine_named
@@ -56,7 +57,7 @@ class _Contender:
 def fallback(engine: Engine, problem: Any, backend: Backend) -> list[str]:
     """Reference kernels that a pass of `engine` would use: none where the backend has a fused sweep for it."""
     batches = Schedule(kind=engine.schedule).batches(problem, 0)
-    if backend.fast_step(engine, problem, batches) is not None:
+    if fast_step(backend, engine, problem, batches) is not None:
         return []
     return list(backend.describe()["reference kernels"])
 

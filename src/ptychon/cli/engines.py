@@ -11,14 +11,6 @@ import click
 
 from ..request.options import RUN_OPTIONS
 
-_TITLES = {
-    "pie": "PIE: the probe is known and kept",
-    "epie": "ePIE: object and probe, the plain step",
-    "rpie": "rPIE: object and probe, regularised step; the first thing to try",
-    "dm": "difference map: object and probe, all frames at once",
-    "ep": "Ptycho-EP: object with an error bar on every pixel; probe known or learned",
-}
-
 
 @click.command(epilog="\b\nExamples\n  ptychon engines\n  ptychon engines rpie\n")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
@@ -41,7 +33,7 @@ def engines(names: tuple[str, ...], as_json: bool) -> None:
     console = Console(soft_wrap=False, highlight=False)
     for name, cls in chosen.items():
         first, about = documented(cls)
-        console.print(f"\n[bold]{name}[/bold]  {_TITLES.get(name, '')}")
+        console.print(f"\n[bold]{name}[/bold]  {cls.title}")
         console.print(f"  {first}", markup=False, style="dim")
         _table(console, Table, [(option, value, about.get(option, "")) for option, value in options(cls).items()])
     console.print("\n[bold]every engine[/bold]  options of the run")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, NamedTuple
 
 from ..backends.base import Backend
 from ..distributed.comm import Comm, Serial
@@ -67,26 +67,124 @@ class Remedy(NamedTuple):
     because: str
 
 
-class Engine(Protocol):
-    """A reconstruction algorithm. Instances are frozen dataclasses whose fields are the options a user may set."""
+@dataclass(frozen=True, kw_only=True)
+class Keeps:
+    """What a run of an engine keeps in memory and costs, from which plans of memory and time are made.
+
+    Attributes
+    ----------
+    object_bytes : int
+        Bytes for each object pixel beside the object: states, sums, beliefs, what is computed after a sweep.
+    stack : str
+        What is kept for each frame and mode, "waves" say; "" where nothing is.
+    stack_bytes : int
+        Bytes of that for each detector pixel of a frame and mode.
+    frame_bytes : int
+        Bytes kept for each detector pixel of a frame beside its amplitude.
+    shift_bytes : int
+        Bytes kept for each pixel of the probe at every distinct shift.
+    counts : bool
+        Whether counts and background are kept beside the amplitudes, where there is a background.
+    sums_apart : bool
+        Whether sums over all frames are made apart from the sweep, from frames that are sent once more.
+    streams : bool
+        Whether frames may stay on the host while a GPU computes.
+    transforms : float, optional
+        Time of a pass in Fourier transforms of a frame and mode, measured; None where it was not.
+    compile_seconds : int
+        What compiling its kernels takes on one core, measured on a server (AMD Zen 4).
+    """
+
+    object_bytes: int = 64
+    stack: str = ""
+    stack_bytes: int = 0
+    frame_bytes: int = 0
+    shift_bytes: int = 0
+    counts: bool = False
+    sums_apart: bool = False
+    streams: bool = True
+    transforms: float | None = None
+    compile_seconds: int = 15
+
+
+class Engine:
+    """A reconstruction algorithm. Subclasses are frozen dataclasses whose fields are the options a user may set.
+
+    What the rest of the package must know of an engine, the engine declares here; the defaults are right for an engine that
+    updates object and probe frame by frame and keeps nothing else.
+
+    Attributes
+    ----------
+    name : str
+        As in ``--engine name``.
+    title : str
+        One line for lists of engines.
+    moves : frozenset of str
+        Unknowns that it can move, names of fields of `Unknowns`.
+    copes : frozenset of str
+        What data and models may have that it honours: "modes" of the probe, "near field", "masks", "background".
+    schedule : str
+        How a pass is cut into batches where nobody says otherwise.
+    shuffle : bool
+        Whether frames are visited in a new random order each pass where nobody says otherwise.
+    fixes_scale : bool
+        Whether something in it, a prior say, fixes the scale between object and probe. Where nothing does, the scale drifts
+        and the result is rescaled to the power that the probe began with.
+    keeps : Keeps
+    """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
     name: ClassVar[str]
-    moves_probe: ClassVar[bool]
-    schedule: ClassVar[str]
-    takes_background: ClassVar[bool]
+    title: ClassVar[str] = ""
+    moves: ClassVar[frozenset[str]] = frozenset({"object", "probe"})
+    copes: ClassVar[frozenset[str]] = frozenset({"modes", "near field", "masks"})
+    schedule: ClassVar[str] = "sequential"
+    shuffle: ClassVar[bool] = False
+    fixes_scale: ClassVar[bool] = False
+    keeps: ClassVar[Keeps] = Keeps()
+
+    @property
+    def moves_probe(self) -> bool:
+        """Whether this run of it learns the probe."""
+        return "probe" in self.moves
+
+    @property
+    def stacks(self) -> int:
+        """How many arrays with a wave for each frame and mode this run keeps; see `Keeps.stack`."""
+        return 1 if self.keeps.stack else 0
+
+    def probe_moves_at(self, epoch: int) -> bool:
+        """Whether the probe is updated in pass `epoch` (counted from 0)."""
+        return self.moves_probe
 
     def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> State:
         """First state; copies, so that a caller's array never changes."""
-        ...
+        xp = ctx.backend.xp
+        return State(xp.array(object, "complex64", order="C"), xp.array(probe, "complex64", order="C"))
 
-    def step(self, state: State, problem: Problem, batches: list[Any], ctx: Context) -> tuple[State, Report]:
+    def step(self, state: Any, problem: Problem, batches: list[Any], ctx: Context) -> tuple[Any, Report]:
         """One pass over the data. Never looks at a number on the device."""
-        ...
+        raise TypeError(f"{type(self).__name__} has no step")
 
-    def estimate(self, state: State, ctx: Context) -> Estimate:
+    def estimate(self, state: Any, ctx: Context) -> Estimate:
         """What the state says of object and probe."""
-        ...
+        return Estimate(state.object, state.probe)
+
+    def for_passes(self, epochs: int) -> Engine:
+        """The same with what is left open set for a run of so many passes."""
+        return self
+
+    def eager(self) -> Engine:
+        """The same with all that it does only in later passes done from the first: what compiling ahead runs.
+
+        Options named ``*_start`` are passes from which something begins.
+        """
+        late = {f.name: 0 for f in fields(self) if f.name.endswith("_start")}
+        return replace(self, **late) if late else self
+
+    def remedy(self, extra: dict[str, float], epoch: int) -> Remedy | None:
+        """What to try instead, after a pass that shows that the run will fail."""
+        return None
 
 
 def check_range(name: str, value: float, low: float, high: float, open_low: bool = True) -> None:

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 from ..model.problem import Problem
 from ..types import Array
-from .base import Context, Estimate, Report, State, blocks, check_range
+from .base import Context, Engine, Keeps, Report, State, blocks, check_range
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class DMState(State):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DifferenceMap:
+class DifferenceMap(Engine):
     r"""psi <- psi + beta ( Pi_F[(1 + 1/beta) Pi_O psi - psi/beta] - Pi_O[(1 - 1/beta) Pi_F psi + psi/beta] ).
 
     Parameters
@@ -55,9 +55,9 @@ class DifferenceMap:
     """
 
     name: ClassVar[str] = "dm"
-    moves_probe: ClassVar[bool] = True
-    takes_background: ClassVar[bool] = False
+    title: ClassVar[str] = "difference map: object and probe, all frames at once"
     schedule: ClassVar[str] = "parallel"
+    keeps: ClassVar[Keeps] = Keeps(object_bytes=40, stack="waves", stack_bytes=8, transforms=11.0, compile_seconds=22)
     beta: float = 1.0
     probe_start: int = 2
     overlap_passes: int = 1
@@ -107,12 +107,13 @@ class DifferenceMap:
         state.epoch += 1
         return state, Report(ctx.comm.sum(total) if measure else None)
 
-    def estimate(self, state: State, ctx: Context) -> Estimate:
-        return Estimate(state.object, state.probe)
-
     def probe_moves_at(self, epoch: int) -> bool:
-        """Whether the probe is updated in pass `epoch` (counted from 0)."""
         return epoch >= self.probe_start
+
+    @property
+    def stacks(self) -> int:
+        """The waves, and with beta other than 1 the reflected ones too."""
+        return 1 if self.beta == 1 else 2
 
     def _estimate(self, state: State, problem: Problem, batch: Any, ctx: Context) -> Array:
         """P O_j, (B, K, P, Q)."""

@@ -31,7 +31,7 @@ from ..types import Array, PtychonError
 from . import frame_noise as levels
 from . import pixel_classes as classes
 from . import spectral_prior as stationary
-from .base import Context, Estimate, Report, State, blocks, check_range
+from .base import Context, Engine, Estimate, Keeps, Report, State, blocks, check_range
 from .gauge import without_gauge
 from .linear import Change, Linear
 
@@ -95,7 +95,7 @@ class PosteriorState(State):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Posterior:
+class Posterior(Engine):
     """Joint Gaussian posterior by expectation propagation over detector pixels; to be started from another engine's result.
 
     Parameters
@@ -127,8 +127,12 @@ class Posterior:
     """
 
     name: ClassVar[str] = "posterior"
-    schedule: ClassVar[str] = "sequential"
-    takes_background: ClassVar[bool] = True
+    title: ClassVar[str] = "joint posterior of object and probe, from another result: error bars with their correlations"
+    copes: ClassVar[frozenset[str]] = frozenset({"modes", "near field", "masks", "background"})
+    fixes_scale: ClassVar[bool] = True
+    keeps: ClassVar[Keeps] = Keeps(
+        object_bytes=200, stack="waves and messages", stack_bytes=16, frame_bytes=5, counts=True, streams=False
+    )
     learn_probe: bool = False
     prior: str = "spectral"
     object_variance: float = 0.0

@@ -18,12 +18,12 @@ References: Rodenburg & Faulkner, Appl. Phys. Lett. 85, 4795 (2004) (PIE); Maide
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ..model.problem import Problem
 from ..types import Array
-from .base import Context, Estimate, Report, State, check_range
+from .base import Context, Engine, Keeps, Report, State, check_range
 
 #: Passes in which cooling halves the steps, roughly.
 COOLING = 1.5
@@ -35,16 +35,12 @@ def cooled(cool_from: int, epoch: int) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Iterative:
-    """The sweep they share. Members supply `object_weight` and `probe_weight`."""
+class Iterative(Engine):
+    """The sweep they share. Members supply `object_weight` and, where they move the probe, `probe_weight`."""
 
-    moves_probe: ClassVar[bool] = True
-    takes_background: ClassVar[bool] = False
-    schedule: ClassVar[str] = "sequential"
-
-    def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> State:
-        xp = ctx.backend.xp
-        return State(xp.array(object, "complex64", order="C"), xp.array(probe, "complex64", order="C"))
+    keeps: ClassVar[Keeps] = Keeps(object_bytes=32, transforms=4.5, compile_seconds=19)
+    #: Whether w_O has the factor |P|/max|P|.
+    root: ClassVar[bool] = False
 
     def step(self, state: State, problem: Problem, batches: list[Any], ctx: Context) -> tuple[State, Report]:
         k, propagate = ctx.backend.kernels, problem.propagator
@@ -67,13 +63,6 @@ class _Iterative:
         state.epoch += 1
         return state, Report(ctx.comm.sum(total))
 
-    def estimate(self, state: State, ctx: Context) -> Estimate:
-        return Estimate(state.object, state.probe)
-
-    def probe_moves_at(self, epoch: int) -> bool:
-        """Whether the probe is updated in pass `epoch` (counted from 0)."""
-        return self.moves_probe
-
     def cooling(self, epoch: int) -> float:
         """What both steps are multiplied by in pass `epoch` (counted from 0)."""
         return 1.0
@@ -88,7 +77,7 @@ class _Iterative:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PIE(_Iterative):
+class PIE(Iterative):
     r"""Known probe: w_O = (|P|/max|P|)/(|P|^2 + object_reg max|P|^2).
 
     Parameters
@@ -99,7 +88,10 @@ class PIE(_Iterative):
     """
 
     name: ClassVar[str] = "pie"
-    moves_probe: ClassVar[bool] = False
+    title: ClassVar[str] = "PIE: the probe is known and kept"
+    moves: ClassVar[frozenset[str]] = frozenset({"object"})
+    root: ClassVar[bool] = True
+    keeps: ClassVar[Keeps] = replace(Iterative.keeps, transforms=4.0, compile_seconds=13)
     object_step: float = 1.0
     object_reg: float = 0.1
 
@@ -114,7 +106,7 @@ class PIE(_Iterative):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RPIE(_Iterative):
+class RPIE(Iterative):
     r"""w_O = 1/((1 - object_reg)|P|^2 + object_reg max|P|^2),  w_P = 1/((1 - probe_reg)|O|^2 + probe_reg max|O|^2).
 
     Parameters
@@ -131,6 +123,8 @@ class RPIE(_Iterative):
     """
 
     name: ClassVar[str] = "rpie"
+    title: ClassVar[str] = "rPIE: object and probe, regularised step; the first thing to try"
+    shuffle: ClassVar[bool] = True
     object_step: float = 1.0
     probe_step: float = 0.5
     object_reg: float = 0.25
@@ -148,6 +142,9 @@ class RPIE(_Iterative):
     def probe_moves_at(self, epoch: int) -> bool:
         return epoch >= self.probe_start
 
+    def for_passes(self, epochs: int) -> Engine:
+        return replace(self, cool_from=-(-2 * epochs // 3)) if self.cool_from == -1 else self
+
     def cooling(self, epoch: int) -> float:
         return cooled(self.cool_from, epoch)
 
@@ -160,7 +157,7 @@ class RPIE(_Iterative):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EPIE(_Iterative):
+class EPIE(Iterative):
     r"""w_O = 1/max|P|^2,  w_P = 1/max|O_j|^2 (the maximum over the patch).
 
     Parameters
@@ -176,6 +173,8 @@ class EPIE(_Iterative):
     """
 
     name: ClassVar[str] = "epie"
+    title: ClassVar[str] = "ePIE: object and probe, the plain step"
+    shuffle: ClassVar[bool] = True
     object_step: float = 1.0
     probe_step: float = 0.5
     probe_start: int = 1
@@ -189,6 +188,9 @@ class EPIE(_Iterative):
     def probe_moves_at(self, epoch: int) -> bool:
         return epoch >= self.probe_start
 
+    def for_passes(self, epochs: int) -> Engine:
+        return replace(self, cool_from=-(-2 * epochs // 3)) if self.cool_from == -1 else self
+
     def cooling(self, epoch: int) -> float:
         return cooled(self.cool_from, epoch)
 
@@ -197,3 +199,7 @@ class EPIE(_Iterative):
 
     def probe_weight(self, o2: Array) -> Array:
         return self.probe_step / o2.max()
+
+
+#: The members that have compiled passes.
+ITERATIVE = (PIE, EPIE, RPIE)

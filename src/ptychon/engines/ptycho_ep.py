@@ -36,7 +36,7 @@ from ..model.noise_moments import COUNT_VARIANCE
 from ..model.problem import Problem
 from ..types import Array, PtychonError
 from . import frame_noise as levels
-from .base import Context, Estimate, Remedy, Report, State, blocks, check_range
+from .base import Context, Engine, Estimate, Keeps, Remedy, Report, State, blocks, check_range
 from .priors import BernoulliGauss, Gaussian
 
 #: Anscombe's constant: sqrt(n + 3/8) of a count n has the variance COUNT_VARIANCE for all but the smallest means.
@@ -87,7 +87,7 @@ class EPState(State):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PtychoEP:
+class PtychoEP(Engine):
     """Ptycho-EP with the probe known (`probe_updates=0`) or learned by EM.
 
     Parameters
@@ -122,8 +122,12 @@ class PtychoEP:
     """
 
     name: ClassVar[str] = "ep"
-    takes_background: ClassVar[bool] = False
-    schedule: ClassVar[str] = "sequential"
+    title: ClassVar[str] = "Ptycho-EP: object with an error bar on every pixel; probe known or learned"
+    copes: ClassVar[frozenset[str]] = frozenset({"near field", "masks"})
+    fixes_scale: ClassVar[bool] = True
+    keeps: ClassVar[Keeps] = Keeps(
+        object_bytes=92, stack="messages", stack_bytes=8, shift_bytes=8, sums_apart=True, transforms=5.0, compile_seconds=26
+    )
     output: str = "auto"
     prior: str = "gaussian"
     object_variance: float = 0.0

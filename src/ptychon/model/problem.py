@@ -167,12 +167,6 @@ class Problem:
         amplitude, counts = known.counted(np.square(self.amplitude, dtype=np.float64), slice(0, len(self)))
         return replace(known, amplitude=amplitude, counts=counts)
 
-    def placed(self, backend: Any, engine: Any, modes: int) -> Problem:
-        """The same for a run of an engine with so many probe modes: frames may stay on the host if the device is too small."""
-        problem = self if getattr(engine, "takes_background", False) else self.subtracted()
-        found: Problem | None = backend.place(problem, engine, modes)
-        return problem.to(backend) if found is None else found
-
     @classmethod
     def from_dataset(
         cls, data: Dataset, *, subpixel: bool = True, object_shape: tuple[int, int] | None = None

@@ -14,9 +14,6 @@ from ..model.problem import Problem
 from ..model.propagators import NearField
 from .schedule import Schedule
 
-#: Seconds that the kernels of an engine take to compile, measured on one core of a server (AMD Zen 4).
-SECONDS = {"pie": 13, "epie": 19, "rpie": 19, "dm": 22, "ep": 26}
-
 
 def on_stderr(text: str) -> None:
     """On the screen, apart from what a program prints."""
@@ -71,16 +68,13 @@ def warm_up(
         propagator=propagator,
     )
     probe = np.ones((modes, p, q), np.complex64)
-    # everything an engine does only later, it must do at once here
-    late = {name: 0 for name in ("probe_start", "prior_start", "noise_start") if hasattr(engine, name)}
-    eager: Engine = replace(engine, **late)
 
     def announce() -> None:
         if say is not None:
-            say(f"Compiling kernels, once: about {SECONDS.get(engine.name, 15)} s")
+            say(f"Compiling kernels, once: about {engine.keeps.compile_seconds} s")
 
     with ctx.backend.compiling(announce):
-        for method, passes in ((engine, 1), (eager, 2)):
+        for method, passes in ((engine, 1), (engine.eager(), 2)):
             steps = iterate(tiny, method, np.ones(tiny.object_shape, np.complex64), probe, ctx=ctx, schedule=schedule)
             for _ in range(passes):
                 next(steps)

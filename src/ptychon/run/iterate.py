@@ -10,6 +10,7 @@ import numpy as np
 from ..backends import Backend
 from ..engines import Context, Engine, Report, State
 from ..model.problem import Problem
+from ..sweeps.find import fast_step, placed
 from ..types import ComplexArray
 from .guess import mean_power
 from .progress import Progress
@@ -45,7 +46,7 @@ def iterate(
         Only passed on to `Progress`.
     """
     backend = ctx.backend
-    local = problem.placed(backend, engine, len(probe if resume is None else resume.probe))
+    local = placed(problem, backend, engine, len(probe if resume is None else resume.probe))
     schedule = schedule or Schedule(kind=engine.schedule)
     power = mean_power(problem) * len(problem)
     state = resume if resume is not None else engine.init(local, backend.asarray(object), backend.asarray(probe), ctx)
@@ -54,7 +55,7 @@ def iterate(
     while True:
         if not batches or schedule.shuffle:
             batches = schedule.batches(local, state.epoch)
-        step = backend.fast_step(engine, local, batches) or engine.step
+        step = fast_step(backend, engine, local, batches) or engine.step
         state, report = step(state, local, batches, ctx)
         error, extra = _read(report, power, backend)
         yield Progress(state.epoch, epochs, error, state, time.perf_counter() - start, extra, engine)

@@ -18,6 +18,8 @@ from ..data.result import Result
 from ..engines import Context, Engine, State, make
 from ..metrics.residual import residual
 from ..model.problem import Problem
+from ..sweeps.find import memory as memory_of
+from ..sweeps.find import placed
 from ..types import ComplexArray, FloatArray, PtychonError, PtychonWarning
 from .checkpoint import Checkpoint, restore
 from .compile import on_stderr, warm_up
@@ -118,15 +120,14 @@ def reconstruct(
     chosen = make(engine, **options) if isinstance(engine, str) else engine
     if not isinstance(engine, str) and options:
         raise PtychonError(f"options {', '.join(options)} were given beside a ready engine; set them on the engine")
-    if getattr(chosen, "cool_from", None) == -1:
-        chosen = replace(chosen, cool_from=-(-2 * epochs // 3))
+    chosen = chosen.for_passes(epochs)
     ctx = Context(get_backend(backend))
     problem = Problem.from_dataset(data, subpixel=subpixel) if isinstance(data, Dataset) else data
     first_object, first_probe = _first_guess(data, problem, chosen, ctx, object, probe, start)
     if not isinstance(schedule, Schedule):
-        shuffle = chosen.name in ("epie", "rpie") if shuffle is None else shuffle
+        shuffle = chosen.shuffle if shuffle is None else shuffle
         schedule = Schedule(kind=schedule or chosen.schedule, size=batch_size, shuffle=shuffle, seed=seed)
-    memory = ctx.backend.memory(problem, chosen, len(first_probe))
+    memory = memory_of(ctx.backend, problem, chosen, len(first_probe))
     if tell is not None:
         tell(memory.line())
     compile_seconds, guess = warm_up(problem, chosen, ctx, len(first_probe), schedule, say), None
@@ -166,7 +167,7 @@ def reconstruct(
             f"engine {chosen.name!r} diverged (object or probe not finite after {len(rows)} passes); "
             f"try smaller steps, a larger object_reg, or another first probe"
         )
-    if chosen.moves_probe and chosen.name not in ("ep", "posterior"):
+    if chosen.moves_probe and not chosen.fixes_scale:
         # the data do not hold the scale between the two, and noise lets it drift: the probe keeps the power it began with
         factor = np.float32(light / np.linalg.norm(found_probe))
         found_object, found_probe = found_object / factor, found_probe * factor
@@ -218,7 +219,7 @@ def _run(
             rows: list[tuple[float, dict[str, float]]] = []
             state = None
             if resume is not None and attempt == 0:
-                local, move = problem.placed(ctx.backend, engine, len(probe)), ctx.backend.asarray
+                local, move = placed(problem, ctx.backend, engine, len(probe)), ctx.backend.asarray
                 first = engine.init(local, move(object), move(probe), ctx)
                 rows, state = resume.rows(), restore(resume, first, ctx.backend)
             remedy = None
@@ -226,7 +227,7 @@ def _run(
                 rows.append((progress.error, progress.extra))
                 seen = replace(progress, epoch=before + progress.epoch, epochs=before + epochs)
                 asked = [bool(callback(seen)) for callback in callbacks]
-                remedy = getattr(engine, "remedy", lambda extra, epoch: None)(progress.extra, len(rows))
+                remedy = engine.remedy(progress.extra, len(rows))
                 if remedy is not None or any(asked) or _still(rows, tolerance) >= STILL_PASSES or len(rows) >= epochs:
                     break
             if remedy is None:

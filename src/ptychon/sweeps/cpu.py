@@ -13,12 +13,16 @@ from typing import Any, cast
 
 import numpy as np
 
+from ..engines.base import Report
+from ..engines.difference_map import DifferenceMap
+from ..engines.pie import ITERATIVE
+from ..engines.ptycho_ep import PtychoEP
 from ..kernels.cpu import batch as _numba_batch
 from ..kernels.cpu import dm as _numba_dm
 from ..kernels.cpu import ep as _numba_ep
 from ..kernels.cpu import pie as _numba_pie
 from ..kernels.cpu import rows as _numba
-from ..kernels.cpu.rows import f4
+from ..kernels.cpu.rows import ONE, f4
 from ..types import Array, IntArray
 
 Step = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
@@ -68,15 +72,22 @@ def find(engine: Any, problem: Any, batches: Any, threads: int, kept: Kept) -> S
     """The fused step of `engine` for these batches, or None where only the engine's own will do."""
     one_by_one = all(isinstance(b, slice) and b.stop - b.start == 1 for b in batches)
     apart = one_by_one or getattr(batches, "disjoint", False)
-    if engine.name == "ep":
+    kind = type(engine)  # a subclass may compute something else
+    if kind is PtychoEP:
         return lambda *a: _ep(engine, *a, apart=apart, threads=1 if one_by_one else threads)
-    if engine.name == "dm":
+    if kind is DifferenceMap:
         return (lambda *a: _difference_map(engine, *a, kept=kept, threads=threads)) if engine.beta == 1 else None
-    if engine.name in ("pie", "epie", "rpie"):
+    if kind in ITERATIVE:
         if one_by_one or (apart and not engine.moves_probe):
             return lambda *a: _iterative(engine, *a, kept=kept, threads=1 if one_by_one else threads)
         return lambda *a: _together(engine, *a, kept=kept, threads=threads)
     return None
+
+
+def _weights(engine: Any) -> tuple[bool, Any, Any, Any]:
+    """(root, step, a, reg) of the object weight step (|P|/max|P| if root)/(a |P|^2 + reg max|P|^2)."""
+    reg = f4(getattr(engine, "object_reg", 1.0))
+    return engine.root, f4(engine.object_step), ONE if engine.root else ONE - reg, reg
 
 
 def _order(batches: Any) -> tuple[IntArray, IntArray]:
@@ -93,11 +104,9 @@ def _transfer(problem: Any) -> tuple[Array, bool]:
 def _iterative(
     engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, kept: Kept, threads: int
 ) -> tuple[Any, Any]:
-    from ..engines.base import Report
-
     order, bounds = _order(batches)
     transfer, near = _transfer(problem)
-    root, step, a, reg = _numba_pie.weights(engine)
+    root, step, a, reg = _weights(engine)
     cooling = f4(engine.cooling(state.epoch))
     step = cooling * step
     scan = problem.shift_index, problem.corners, problem.amplitude, problem.mask
@@ -121,10 +130,8 @@ def _together(
     engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, kept: Kept, threads: int
 ) -> tuple[Any, Any]:
     """PIE, ePIE and rPIE where the frames of a batch see the same object and probe."""
-    from ..engines.base import Report
-
     moves, subpixel, shape = engine.probe_moves_at(state.epoch), problem.subpixel, problem.frame_shape
-    root, step, a, reg = weights = _numba_pie.weights(engine)
+    root, step, a, reg = weights = _weights(engine)
     cooling, ramps = f4(engine.cooling(state.epoch)), kept.ramps(problem)
     scan = problem.shift_index, problem.corners, problem.amplitude, problem.mask
     largest = min(CHUNK, max(b.stop - b.start if isinstance(b, slice) else len(b) for b in batches))
@@ -240,8 +247,6 @@ def _each(pool: ThreadPoolExecutor, function: Callable[..., Any], arguments: lis
 def _difference_map(
     engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, kept: Kept, threads: int
 ) -> tuple[Any, Any]:
-    from ..engines.base import Report
-
     measure, moves = state.epoch % engine.residual_every == 0, engine.probe_moves_at(state.epoch)
     scan = problem.shift_index, problem.corners
     # sorted by shift, so that the probe's way back costs one FFT a distinct shift

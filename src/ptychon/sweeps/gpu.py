@@ -10,6 +10,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
+from ..engines import difference_map
+from ..engines.base import Report
+from ..engines.pie import ITERATIVE
+from ..engines.ptycho_ep import PtychoEP
 from ..kernels.gpu.far import Far
 from ..kernels.gpu.plan import Launcher, Plan
 from ..types import Array, PtychonError
@@ -32,7 +36,7 @@ class Plans:
     """
 
     #: The array of a state that no engine ever replaces, by which its plan is found.
-    _anchor: ClassVar[dict[str, str]] = {"dm": "waves", "ep": "messages"}
+    _anchor: ClassVar[dict[type[Any], str]] = {difference_map.DifferenceMap: "waves", PtychoEP: "messages"}
 
     def __init__(self, launcher: Launcher, free_bytes: Callable[[], int]) -> None:
         self._launcher, self._free = launcher, free_bytes
@@ -40,15 +44,14 @@ class Plans:
 
     def find(self, engine: Any, problem: Any, batches: Any) -> Step | None:
         """The fused step of `engine`, or None where only the engine's own will do."""
-        if engine.name == "ep":
+        kind = type(engine)  # a subclass may compute something else
+        if kind is PtychoEP:
             return partial(self._ep, engine)
-        if engine.name == "dm":
+        if kind is difference_map.DifferenceMap:
             return partial(self._difference_map, engine)
-        return partial(self._iterative, engine) if engine.name in ("pie", "epie", "rpie") else None
+        return partial(self._iterative, engine) if kind in ITERATIVE else None
 
     def _iterative(self, engine: Any, state: Any, problem: Any, batches: Any, ctx: Any) -> tuple[Any, Any]:
-        from ..engines.base import Report
-
         misfit = self._plan(Iterative, engine, state, problem).step(engine, state, batches)
         state.epoch += 1
         return state, Report(ctx.comm.sum(misfit))
@@ -60,8 +63,6 @@ class Plans:
         return done
 
     def _difference_map(self, engine: Any, state: Any, problem: Any, batches: Any, ctx: Any) -> tuple[Any, Any]:
-        from ..engines.base import Report
-
         if isinstance(problem.amplitude, Far) and (ctx.comm.size > 1 or engine.beta != 1):
             raise PtychonError(
                 f"{problem.amplitude.nbytes / 1e9:.2f} GB of frames do not fit on the GPU, and the difference map over several "
@@ -80,7 +81,7 @@ class Plans:
         if id(problem) not in self._plans:
             self._plans[id(problem)] = []
             weakref.finalize(problem, self._plans.pop, id(problem), None)
-        plans, anchor = self._plans[id(problem)], self._anchor.get(engine.name, "object")
+        plans, anchor = self._plans[id(problem)], self._anchor.get(type(engine), "object")
         for plan in plans:
             if isinstance(plan, kind) and plan.bound.get(anchor) is getattr(state, anchor):
                 return plan
@@ -98,17 +99,16 @@ def memory(launcher: Launcher, problem: Any, engine: Any, modes: int, free: int)
     PtychonError
         Where it does not.
     """
-    # a difference map with another beta keeps its reflected waves too, and all on the device
-    twice = engine.name == "dm" and engine.beta != 1
     sizes = {"block_bytes": launcher.block_bytes, "group_bytes": launcher.group_bytes}
-    return planned(engine.name, Shapes.of(problem, modes), free, moves_probe=engine.moves_probe, twice=twice, **sizes)
+    return planned(engine, Shapes.of(problem, modes), free, **sizes)
 
 
 def workspace(engine: Any, problem: Any, modes: int, block: int, far: bool = False) -> int:
     """Bytes that a plan takes beside the problem and the state, with blocks of `block` frames; rather too many."""
-    shapes, twice = Shapes.of(problem, modes), engine.name == "dm" and engine.beta != 1
-    reflected = 8 * modes * shapes.frames * shapes.frame[0] * shapes.frame[1] if twice else 0
-    return work(engine.name, shapes, engine.moves_probe, block, far) + reflected
+    shapes = Shapes.of(problem, modes)
+    # a second stack of waves is made in the pass
+    second: int = max(0, engine.stacks - 1) * engine.keeps.stack_bytes * modes * shapes.frames
+    return work(engine, shapes, block, far) + second * shapes.frame[0] * shapes.frame[1]
 
 
 def block_that_fits(launcher: Launcher, engine: Any, problem: Any, modes: int, free: int) -> int:
@@ -123,7 +123,7 @@ def block_that_fits(launcher: Launcher, engine: Any, problem: Any, modes: int, f
     far = launcher.is_far(problem.amplitude)
     if far:
         # two groups, of the sweep and, after one of Ptycho-EP, of its sums
-        free -= (4 if engine.name == "ep" else 2) * max(launcher.group_bytes, (4 + 8 * modes) * p * q)
+        free -= (4 if engine.keeps.sums_apart else 2) * max(launcher.group_bytes, (4 + 8 * modes) * p * q)
     block = largest_block(Shapes.of(problem, modes), launcher.block_bytes)
     while block > 1 and workspace(engine, problem, modes, block, far) > free:
         block //= 2

@@ -21,10 +21,10 @@ class Iterative(Plan):
     def step(self, engine: Any, state: Any, batches: Any) -> Array:
         """One sweep on the arrays of `state`; returns the misfit."""
         order, bounds = self.take(batches)
-        moves, root = engine.probe_moves_at(state.epoch), engine.name == "pie"
+        moves, root = engine.probe_moves_at(state.epoch), engine.root
         one_by_one = bool((np.diff(bounds) == 1).all())
         apart = one_by_one or (not moves and getattr(batches, "disjoint", False))
-        reg = 1.0 if engine.name == "epie" else engine.object_reg
+        reg = getattr(engine, "object_reg", 1.0)
         p_reg = getattr(engine, "probe_reg", 1.0)
         steps = engine.object_step, 1.0 if root else 1 - reg, reg, getattr(engine, "probe_step", 0.0), 1 - p_reg, p_reg
         self.bind(state, *self.names)

@@ -6,25 +6,14 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..kernels.gpu import lists as lists
+from ..engines import Engine
+from ..kernels.gpu import lists
 from ..kernels.gpu.far import group_frames
 from ..kernels.gpu.plan import FRAME_BLOCKS, GRID_ROWS
 from ..types import PtychonError
 
 #: Bytes that are left alone: compiled kernels, FFT plans of other sizes, what the allocator cannot use.
 RESERVE = 256 * 2**20
-#: Engines that keep a wave for each frame and mode.
-STACKS = {"dm": "waves", "ep": "messages", "posterior": "waves and messages"}
-#: Bytes a pixel of each mode and frame that these take, and what else is kept for each pixel of a frame beside the frame.
-STACK_BYTES = {"dm": 8, "ep": 8, "posterior": 16}
-EXTRA_BYTES = {"posterior": 5}
-#: Engines whose frames must be where they compute.
-NEAR_ONLY = ("posterior",)
-#: Engines that take counts and background, where there is one, beside the amplitudes.
-TAKES_COUNTS = ("posterior",)
-#: Bytes a pixel of the object that engines hold beside the object: states, sums, beliefs, what is computed after a sweep.
-OBJECT_BYTES = {"pie": 32, "epie": 32, "rpie": 32, "dm": 40, "ep": 92, "posterior": 200}
-
 
 @dataclass(frozen=True)
 class Shapes:
@@ -94,39 +83,29 @@ class Memory:
         return said
 
 
-def needed(
-    engine: str,
-    shapes: Shapes,
-    *,
-    moves_probe: bool = True,
-    far: bool = False,
-    block: int = 1,
-    group_bytes: int = 0,
-    twice: bool = False,
-) -> Memory:
+def needed(engine: Engine, shapes: Shapes, *, far: bool = False, block: int = 1, group_bytes: int = 0) -> Memory:
     """What a run holds with blocks of `block` frames, frames and waves on the device or (far) on the host; rather too much.
 
     Parameters
     ----------
-    engine : {"pie", "epie", "rpie", "dm", "ep", "posterior"}
+    engine : Engine
+        Its `keeps` and `stacks` say what it holds.
     shapes : Shapes
-    moves_probe : bool
     far : bool
     block : int
     group_bytes : int
         Of the frames, and waves, that are on the device at a time, twice, where they are far.
-    twice : bool
-        Whether the waves are kept as they are and reflected (the difference map with beta other than 1).
     """
     (p, q), (h, w), n, k = shapes.frame, shapes.object, shapes.frames, shapes.modes
-    pixels, stack = p * q, STACKS.get(engine)
-    size = (STACK_BYTES.get(engine, 0) * k * (1 + twice) + EXTRA_BYTES.get(engine, 0)) * n * pixels
-    kept = {"frames": 4 * n * pixels * (1 + (shapes.counts and engine in TAKES_COUNTS))} | ({stack: size} if stack else {})
+    pixels, keeps = p * q, engine.keeps
+    stack = keeps.stack
+    size = (keeps.stack_bytes * k * engine.stacks + keeps.frame_bytes) * n * pixels
+    kept = {"frames": 4 * n * pixels * (1 + (shapes.counts and keeps.counts))} | ({stack: size} if stack else {})
     groups = 0
     if far:
         group = min(n, group_frames(group_bytes, pixels, k if stack else 0, shapes.masks > 1))
         groups = 2 * group * (pixels * (4 + (8 * k + (shapes.masks > 1) if stack else 0)) + 64)
-        if engine == "ep":
+        if keeps.sums_apart:
             # and those of the sums after a sweep
             group = min(n, group_frames(group_bytes, pixels, 1, False))
             groups += 2 * group * 8 * pixels
@@ -134,18 +113,18 @@ def needed(
             # which frames of each group reach which tile
             groups += -(-n // group) * 4 * (lists.tile_count((h, w)) + shapes.shifts * lists.SEGMENTS + 2)
     device = {
-        "object and probe": (8 + OBJECT_BYTES[engine]) * h * w
+        "object and probe": (8 + keeps.object_bytes) * h * w
         + 24 * k * pixels
-        + 8 * pixels * shapes.shifts * (engine == "ep"),
+        + keeps.shift_bytes * pixels * shapes.shifts,
         "masks": shapes.masks * pixels,
         **({} if far else kept),
         "groups": groups,
-        "work": work(engine, shapes, moves_probe, block, far),
+        "work": work(engine, shapes, block, far),
     }
-    return Memory(engine, device, kept if far else {}, block)
+    return Memory(engine.name, device, kept if far else {}, block)
 
 
-def work(engine: str, shapes: Shapes, moves_probe: bool, block: int, far: bool = False) -> int:
+def work(engine: Engine, shapes: Shapes, block: int, far: bool = False) -> int:
     """Bytes of working arrays, with blocks of `block` frames."""
     (p, q), (h, w), n = shapes.frame, shapes.object, shapes.frames
     wave = 8 * shapes.modes * p * q
@@ -153,9 +132,9 @@ def work(engine: str, shapes: Shapes, moves_probe: bool, block: int, far: bool =
     total = 4 * block * wave + (shapes.shifts + 3) * wave
     # sums, or beliefs kept for a batch, on the object; lists of what reaches its tiles; errors of frames
     total += 12 * h * w + 4 * n * (lists.tiles_of_frame((p, q)) + 1) + 5 * 8 * FRAME_BLOCKS * n
-    if moves_probe:
+    if engine.moves_probe:
         segments = shapes.shifts * lists.segments_per_shift(shapes.shifts, n)
-        total += segments * (wave + 4 * p * q) * (2 if far and engine == "ep" else 1)
+        total += segments * (wave + 4 * p * q) * (2 if far and engine.keeps.sums_apart else 1)
     return total
 
 
@@ -165,28 +144,17 @@ def largest_block(shapes: Shapes, block_bytes: int) -> int:
     return max(1, min(shapes.frames, GRID_ROWS, block_bytes // (8 * shapes.modes * p * q)))
 
 
-def planned(
-    engine: str,
-    shapes: Shapes,
-    free: int,
-    *,
-    moves_probe: bool = True,
-    block_bytes: int,
-    group_bytes: int,
-    twice: bool = False,
-) -> Memory:
+def planned(engine: Engine, shapes: Shapes, free: int, *, block_bytes: int, group_bytes: int) -> Memory:
     """How a run fits into `free` bytes: all on the device if it can, with smaller blocks where memory is short, else with
     frames and waves on the host.
 
     Parameters
     ----------
-    engine, shapes, moves_probe
-        As in `needed`.
+    engine, shapes
+        As in `needed`. Frames of an engine that cannot stream them, or keeps more than one stack of waves, stay on the device.
     free : int
     block_bytes, group_bytes : int
         Of the launcher.
-    twice : bool
-        As in `needed`; such a run keeps all on the device.
 
     Raises
     ------
@@ -194,27 +162,25 @@ def planned(
         Where it does not fit in any way: what is needed, what is free, and what may help.
     """
     room = free - RESERVE if free > 4 * RESERVE else int(0.75 * free)
-    tries = []
-    for far in (False,) if twice or engine in NEAR_ONLY else (False, True):
+    tries, stay = [], not engine.keeps.streams or engine.stacks > 1
+    for far in (False,) if stay else (False, True):
         block = largest_block(shapes, block_bytes)
         while block:
-            tries.append(
-                needed(engine, shapes, moves_probe=moves_probe, far=far, block=block, group_bytes=group_bytes, twice=twice)
-            )
+            tries.append(needed(engine, shapes, far=far, block=block, group_bytes=group_bytes))
             if tries[-1].total <= room:
                 return replace(tries[-1], free=free)
             block //= 2
     least = min(found.total for found in tries)
-    plain = " (this run cannot leave its frames on the host)" if twice else ""
+    plain = " (this run cannot leave its frames on the host)" if stay else ""
     raise PtychonError(
-        f"engine {engine!r} needs {least / 1e9:.2f} GB on the GPU{plain}, and {free / 1e9:.2f} GB are free; use fewer or "
+        f"engine {engine.name!r} needs {least / 1e9:.2f} GB on the GPU{plain}, and {free / 1e9:.2f} GB are free; use fewer or "
         f"smaller frames (a crop or a binning), fewer modes, subpixel=False, or --backend numpy"
     )
 
 
-def on_host(problem: Any, engine: Any, modes: int) -> Memory:
+def on_host(problem: Any, engine: Engine, modes: int) -> Memory:
     """What a run on the CPU holds, its data included; working arrays are small beside it."""
-    found = needed(engine.name, Shapes.of(problem, modes), moves_probe=engine.moves_probe)
+    found = needed(engine, Shapes.of(problem, modes))
     return replace(found, free=host_free(), where="host")
 
 

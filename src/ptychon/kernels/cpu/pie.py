@@ -14,7 +14,6 @@ from .rows import (
     ZERO,
     exit_wave,
     exit_wave_peak,
-    f4,
     fft,
     inner,
     jit,
@@ -167,9 +166,3 @@ def moving_probe_sweep(
     return total
 
 
-def weights(engine: Any) -> tuple[bool, Any, Any, Any]:
-    """(root, step, a, reg) of the object weight step (|P|/max|P| if root)/(a |P|^2 + reg max|P|^2)."""
-    if engine.name == "pie":
-        return True, f4(engine.object_step), ONE, f4(engine.object_reg)
-    reg = f4(getattr(engine, "object_reg", 1.0))
-    return False, f4(engine.object_step), ONE - reg, reg

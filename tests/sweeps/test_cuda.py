@@ -28,7 +28,8 @@ from ptychon.run.iterate import iterate
 from ptychon.run.reconstruct import reconstruct
 from ptychon.run.schedule import Schedule
 from ptychon.sweeps import gpu_waves as sweeps
-from ptychon.sweeps.gpu import Plans, block_that_fits, workspace
+from ptychon.sweeps.find import fast_step, plans
+from ptychon.sweeps.gpu import block_that_fits, workspace
 
 P, Q = FRAME
 N = P * Q
@@ -99,7 +100,7 @@ def expected(engine, case, schedule, ctx, passes=3):
     state = engine.init(case.problem, case.object, case.probe, ctx)
     for _ in range(passes):
         batches = schedule.batches(case.problem, state.epoch)
-        step = ctx.backend.fast_step(engine, case.problem, batches) or engine.step
+        step = fast_step(ctx.backend, engine, case.problem, batches) or engine.step
         state, report = step(state, case.problem, batches, ctx)
     return state, report.misfit, report.extra
 
@@ -292,7 +293,7 @@ def host_backend(launcher=None, free=10**9):
     launcher, plain = launcher or HostLauncher(), get_backend("reference")
     kernels = build()
     vars(kernels).update(Table(launcher).names())
-    return replace(plain, name="host", kernels=kernels, fast_step=Plans(launcher, lambda: free).find)
+    return replace(plain, name="host", kernels=kernels, sweeps="gpu", launcher=launcher, free_bytes=lambda: free, kept={})
 
 
 def far_backend(launcher):
@@ -302,15 +303,11 @@ def far_backend(launcher):
         # copies, as a device would make them
         return Far(host, np.array, np.array)
 
-    def place(problem, engine, modes):
-        return problem.to(backend, stay(problem.amplitude))
-
     def beside(frames, shape, dtype):
         assert isinstance(frames, Far)
         return stay(np.full(shape, np.nan, dtype))
 
-    backend = replace(host_backend(launcher), place=place, beside=beside)
-    return backend
+    return replace(host_backend(launcher), stay=stay, frames_on_host=True, beside=beside)
 
 
 @pytest.mark.parametrize("settings", list(SETTINGS))
@@ -416,7 +413,7 @@ def test_states_that_take_turns_keep_apart():
     states = [engine.init(case.problem, *start, ctx) for start in starts]
     for _ in range(2):
         for i, state in enumerate(states):
-            states[i], _ = ctx.backend.fast_step(engine, case.problem, batches)(state, case.problem, batches, ctx)
+            states[i], _ = fast_step(ctx.backend, engine, case.problem, batches)(state, case.problem, batches, ctx)
     for a, b in zip(states, alone, strict=True):
         assert rel(a.object, b.object) < 1e-5
         assert rel(a.probe, b.probe) < 1e-5
@@ -425,13 +422,13 @@ def test_states_that_take_turns_keep_apart():
 def test_plans_go_with_their_problem():
     case, engine = make_case(), make("pie")
     backend = host_backend()
-    plans = backend.fast_step.__self__
+    known = plans(backend)
     steps = iterate(case.problem, engine, case.object, case.probe, ctx=Context(backend))
     next(steps)
-    assert len(plans._plans) == 1
+    assert len(known._plans) == 1
     del steps
     gc.collect()
-    assert not plans._plans
+    assert not known._plans
 
 
 def test_memory_is_stated_before_it_is_taken():
