@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import click
 
 from ..backends import Backend, get_backend
-from ..engines import Context, Engine
+from ..engines import Context, Engine, registry
+from ..engines.ptycho_ep import PtychoEP
 from ..io.hdf5 import check_writable
 from ..metrics.residual import residual
 from ..run.compile import warm_up
@@ -27,7 +28,6 @@ from .run import fallback
 from .shell import main as run_command
 
 F = TypeVar("F", bound=Callable[..., Any])
-_TITLES = {"pie": "PIE", "epie": "ePIE", "rpie": "rPIE", "dm": "difference map", "ep": "Ptycho-EP"}
 #: Pass in which --use_prior brings in the sparse prior: from a constant object it would freeze the run at once.
 PRIOR_START = 10
 
@@ -43,12 +43,22 @@ def command(engine: str) -> click.Command:
     def script(**options: Any) -> None:
         profile(engine, **options)
 
-    script.__doc__ = f"Time {_TITLES[engine]} on a simulated scan, compilation apart, or profile it with --profile."
-    for option in reversed(_EP_OPTIONS if engine == "ep" else ()):
+    script.__doc__ = f"Time {_title(engine)} on a simulated scan, compilation apart, or profile it with --profile."
+    for option in reversed(_EP_OPTIONS if _believes(engine) else ()):
         script = option(script)
     for option in reversed(_OPTIONS):
         script = option(script)
     return click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})(script)
+
+
+def _title(engine: str) -> str:
+    """What it is called: its title up to the colon."""
+    return str(registry[engine].title.partition(":")[0])
+
+
+def _believes(engine: str) -> bool:
+    """Whether it is Ptycho-EP, which has a prior and a noise variance."""
+    return issubclass(registry[engine], PtychoEP)
 
 
 _COUNT = click.IntRange(min=1)
@@ -117,7 +127,7 @@ def profile(
     chosen = get_backend(backend, **({} if threads is None else {"threads": threads}))
     case = cases.spiral(points=num_points, noise=use_noise, sparse=use_prior)
     settings: dict[str, Any] = {}
-    if engine == "ep":
+    if _believes(engine):
         settings = {"probe_updates": n_probe_update}
         if use_prior:
             settings |= {"prior": "sparse", "sparse_density": case.sparse_density, "prior_start": PRIOR_START}
@@ -162,12 +172,12 @@ def profile(
 
 
 def _head(engine: str, settings: dict[str, Any], backend: Backend, case: cases.Case, niter: int) -> None:
-    words = [_TITLES[engine], *(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in settings.items())]
+    words = [_title(engine), *(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in settings.items())]
     threads = f"{backend.threads} thread{'s' if backend.threads > 1 else ''}"
     where = threads if backend.name == "numpy" else str(backend.facts.get("device", ""))
     click.echo(f"{' '.join(words)}, backend {backend.name} ({where}), {niter} iterations")
     click.echo(case.about)
-    if engine == "ep" and not case.noisy:
+    if _believes(engine) and not case.noisy:
         told = case.problem.noise_variance
         click.echo(f"EP is told a noise variance of {told:.3g}, {cases.STATED:g} of the mean squared amplitude")
 

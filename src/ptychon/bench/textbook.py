@@ -19,6 +19,9 @@ from typing import Any
 import numpy as np
 import scipy.fft
 
+from ..engines.difference_map import DifferenceMap
+from ..engines.pie import EPIE, PIE, RPIE
+from ..engines.ptycho_ep import PtychoEP
 from ..kernels.reference import BESSEL_A, BESSEL_B, BESSEL_C, BESSEL_D, CAVITY_FLOOR, EXTRINSIC_GAIN, KAPPA_MAX, VARIANCE_FLOOR
 from ..model.problem import Problem
 from ..types import Array, ComplexArray, FloatArray, PtychonError
@@ -264,17 +267,17 @@ def start(engine: Any, problem: Problem, object: ComplexArray, probe: ComplexArr
     O, P = object.astype(np.complex64), probe.astype(np.complex64)
     P = P[0] if len(P) == 1 else P
     scan = problem.corners, problem.amplitude
-    if engine.name == "pie":
+    if isinstance(engine, PIE):
         return Textbook(O, P, partial(pie, O, P, *scan, step=engine.object_step, reg=engine.object_reg))
-    if engine.name in ("epie", "rpie"):
-        sweep = partial(epie if engine.name == "epie" else rpie, O, P, *scan)
+    if isinstance(engine, EPIE | RPIE):
+        sweep = partial(epie if isinstance(engine, EPIE) else rpie, O, P, *scan)
         options = {"step": engine.object_step, "probe_step": engine.probe_step}
-        if engine.name == "rpie":
+        if isinstance(engine, RPIE):
             options |= {"reg": engine.object_reg, "probe_reg": engine.probe_reg}
         return Textbook(O, P, partial(sweep, **options))
-    if engine.name == "dm" and engine.beta == 1 and engine.overlap_passes == 1 and not engine.power_bound:
+    if isinstance(engine, DifferenceMap) and engine.beta == 1 and engine.overlap_passes == 1 and not engine.power_bound:
         return _difference_map(engine, scan, O, P)
-    if engine.name == "ep" and P.ndim == 2 and engine.prior == "gaussian" and not engine.learns(problem):
+    if isinstance(engine, PtychoEP) and P.ndim == 2 and engine.prior == "gaussian" and not engine.learns(problem):
         return _expectation_propagation(engine, problem, O, P)
     raise PtychonError(f"the textbook code has no {engine.name!r} with these options")
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from ..types import PtychonError
+from ..types import PtychonError, PtychonWarning
 from .base import Context, Engine, Estimate, Report, State
 from .difference_map import DifferenceMap
-from .joint_posterior import Posterior
+from .joint_posterior import JointPosterior
 from .pie import EPIE, PIE, RPIE
 from .ptycho_ep import PtychoEP
 
@@ -19,7 +21,80 @@ if TYPE_CHECKING:
 
 __all__ = ["Context", "Engine", "Estimate", "Report", "State", "make", "moves_probe", "options", "registry"]
 
-registry: Mapping[str, Any] = {cls.name: cls for cls in (PIE, EPIE, RPIE, DifferenceMap, PtychoEP, Posterior)}
+#: Entry point by which a package offers engines of its own: its names are those of the engines.
+GROUP = "ptychon.engines"
+
+
+class Registry(Mapping[str, Any]):
+    """Engine classes by name: our own, those of other packages (entry points "ptychon.engines"), and those that were added."""
+
+    def __init__(self, *own: Any) -> None:
+        self._own: dict[str, Any] = {cls.name: cls for cls in own}
+        self._others: dict[str, Any] | None = None
+
+    def add(self, cls: Any) -> Any:
+        """Make an engine known by its name, in this process; returns it, so that it may decorate the class.
+
+        Raises
+        ------
+        PtychonError
+            If it lacks what an engine must have, or another one has the name.
+        """
+        check_engine(cls)
+        if self._all().get(cls.name, cls) is not cls:
+            raise PtychonError(f"there is an engine {cls.name!r} already; give {cls.__name__} another name")
+        self._own[cls.name] = cls
+        return cls
+
+    def _all(self) -> dict[str, Any]:
+        if self._others is None:
+            self._others = {}
+            for point in entry_points(group=GROUP):
+                try:
+                    cls = point.load()
+                    check_engine(cls)
+                    if point.name != cls.name or point.name in self._own:
+                        taken = "is taken" if point.name in self._own else f"is not its own, {cls.name!r}"
+                        raise PtychonError(f"the name {point.name!r} {taken}")
+                except Exception as error:
+                    warnings.warn(f"engine {point.name!r} of {point.value} is left out: {error}", PtychonWarning, stacklevel=2)
+                else:
+                    self._others[point.name] = cls
+        return {**self._own, **self._others}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._own[name] if name in self._own else self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+
+def check_engine(cls: Any) -> None:
+    """Refuse what is no engine, and say why.
+
+    Raises
+    ------
+    PtychonError
+        Not a subclass of `Engine`, not a frozen dataclass, no name, a declaration of the wrong kind.
+    """
+    name = getattr(cls, "__name__", repr(cls))
+    if not (isinstance(cls, type) and issubclass(cls, Engine)):
+        raise PtychonError(f"{name} is not a subclass of ptychon.engines.Engine")
+    params: Any = getattr(cls, "__dataclass_params__", None)
+    if params is None or not params.frozen:
+        raise PtychonError(f"{name} is not a frozen dataclass; write @dataclass(frozen=True, kw_only=True) above it")
+    own = getattr(cls, "name", None)
+    if not isinstance(own, str) or not own.isidentifier():
+        raise PtychonError(f"{name} has no name; declare one, such as name: ClassVar[str] = {name.lower()!r}")
+    # a subclass that forgot its own would be found under that of its parent
+    if "name" not in vars(cls):
+        raise PtychonError(f"{name} has the name of its parent, {own!r}; declare its own")
+
+
+registry = Registry(PIE, EPIE, RPIE, DifferenceMap, PtychoEP, JointPosterior)
 
 
 def make(name: str, **values: Any) -> Engine:

@@ -95,7 +95,7 @@ class PosteriorState(State):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Posterior(Engine):
+class JointPosterior(Engine):
     """Joint Gaussian posterior by expectation propagation over detector pixels; to be started from another engine's result.
 
     Parameters

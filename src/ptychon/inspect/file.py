@@ -13,16 +13,13 @@ import numpy as np
 
 from ..data.dataset import Dataset
 from ..data.survey import Survey, cell_area, electron_dose, find_bad_pixels, saturation_of, survey
+from ..engines import registry
 from ..io import load_result, prepared
 from ..io.found import DIMENSIONS, EXTRA, PREPARATION, Found, assemble, check_given, flag
 from ..io.recognise import find, holds_result
 from ..types import FloatArray, PtychonError
 from ..units import Dimension, energy_of_photons, pretty
 
-#: Time of a pass over one frame in two-dimensional FFTs of its size: rough, measured on two cores.
-_FFTS = {"pie": 4.0, "epie": 4.5, "rpie": 4.5, "dm": 11.0, "ep": 5.0}
-#: Bytes kept for every pixel of every frame: amplitudes, and waves or messages.
-_BYTES = {"pie": 4, "epie": 4, "rpie": 4, "dm": 20, "ep": 12}
 #: Pixels of an object that nobody has.
 _LARGEST_OBJECT = 2**31
 #: Counts a pixel below which full steps follow the noise (a measured scan with 5 wants a tenth of them, one with 28 does not).
@@ -262,8 +259,11 @@ def _engines(data: Dataset, object_shape: list[int] | None) -> dict[str, dict[st
     modes = 1 if data.probe is None else len(data.probe)
     fixed = 24 * math.prod(object_shape or (side, side)) + 64 * modes * p * q + 2**28
     out = {}
-    for name, ffts in _FFTS.items():
-        per_pixel = _BYTES[name] + (16 * (modes - 1) if name == "dm" else 0)
+    for name, cls in registry.items():
+        keeps = cls.keeps
+        if keeps.transforms is None:
+            continue
+        ffts, per_pixel = keeps.transforms, 4 + keeps.stack_bytes * modes + keeps.frame_bytes
         out[name] = {
             "memory": float(len(data) * p * q * per_pixel + fixed),
             "seconds_per_pass": max(ffts * one * modes, 2e-5) * len(data),

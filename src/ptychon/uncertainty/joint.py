@@ -12,7 +12,8 @@ from scipy.ndimage import gaussian_filter
 
 from ..backends import Backend, get_backend
 from ..data.result import Result
-from ..engines.joint_posterior import SMOOTH
+from ..engines import Engine, registry
+from ..engines.joint_posterior import SMOOTH, JointPosterior
 from ..metrics.ambiguities import gauge_of
 from ..metrics.residual import illuminated
 from ..model.noise import noise_of
@@ -90,7 +91,7 @@ def joint(
 
     def made(data: Problem, start: Result, number: int) -> Result:
         first = start
-        if len(start.probe) == 1 and sweeps and start.engine != "posterior":
+        if len(start.probe) == 1 and sweeps and not issubclass(registry.get(start.engine, Engine), JointPosterior):
             own: dict[str, Any] = {"probe_updates": 1 if free_probe else 0}
             first = reconstruct(
                 data, "ep", epochs=sweeps, backend=chosen, start=start, seed=seed, **own, **options,

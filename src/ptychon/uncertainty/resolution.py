@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data.result import Result
+from ..engines import Engine, registry
+from ..engines.joint_posterior import JointPosterior
 from ..metrics.frc import crossing, frc, soft_window
 from ..metrics.registration import bounding_box
 from ..types import BoolArray, ComplexArray, FloatArray
@@ -74,7 +76,9 @@ def resolution(result: Result, *, draws: tuple[ComplexArray, bool] | None = None
     """
     errors, correlated = draws_of(result) if draws is None else draws
     lit, size = result.illuminated, result.pixel_size
-    learned = correlated and result.engine == "posterior" and result.options.get("prior") == "spectral"
+    # only the joint posterior learns a spectrum, and only its draws know of it
+    joint = issubclass(registry.get(result.engine, Engine), JointPosterior)
+    learned = correlated and joint and result.options.get("prior") == "spectral"
     if learned:
         rings = [frc(result.object, result.object + x, size, lit, TAPER) for x in errors]
         frequency, rows = rings[0].frequency, np.array([r.correlation for r in rings])
