@@ -29,7 +29,7 @@ from .model.detector import Detector
 from .model.forward import PARTS, Model
 from .model.propagators import FarField, NearField
 from .model.specimen import Specimen
-from .model.unknowns import Unknowns, declared
+from .model.unknowns import KINDS, Unknowns, declared
 from .model.view import View
 from .types import Array
 
@@ -137,6 +137,23 @@ def distance(a: Array, b: Array) -> float:
     return float(np.linalg.norm(a - b) / max(float(np.linalg.norm(b)), TINY))
 
 
+@dataclass(frozen=True)
+class Trial:
+    """A step on one backend in one precision, at a view that it has been through."""
+
+    name: str
+    precision: str
+    step: Step
+    view: View
+
+    def there(self, d: Unknowns, change: Any) -> tuple[Unknowns, Any]:
+        """A direction on that backend in that precision."""
+        move = self.view.backend.asarray
+        if change is not None:
+            change = move(change.astype(KINDS["complex"][self.precision]))
+        return d.astype(self.precision).to(self.view.backend), change
+
+
 class PartTests:
     """Base of the tests of a part: say which `place` of the model it takes, and make it in `part`."""
 
@@ -159,45 +176,50 @@ class PartTests:
         part = getattr(model, self.place)
         return [Step(self.place, part.owns, _before(model, self.place), part.forward, part.tangent, part.adjoint)]
 
-    def cases(self) -> Iterator[tuple[Scene, Step, tuple[str, ...], Unknowns, Any]]:
-        """Scenes with the part in them, steps, and directions: along each unknown, all of them, and the wave before."""
+    def cases(self) -> Iterator[tuple[Scene, Step]]:
+        """Each step of each scene, with the part in it."""
         for plain in self.scenes():
             scene = replace(plain, model=replace(plain.model, **({self.place: self.part(plain)} if self.place else {})))
             for step in self.steps(scene.model):
-                own = tuple(n for n in scene.x.names if n in step.owns)
-                view = scene.model.placed(scene.x, scene.frames)
-                wave = step.before(view)
-                sets = [*((n,) for n in own), *([own] if len(own) > 1 else []), *([] if wave is None else [()])]
-                for names in sets:
-                    yield scene, step, names, scene.direction(names), None if wave is None else scene.normal(wave.shape)
+                yield scene, step
 
-    def tried(self, scene: Scene, step: Step, d: Unknowns, change: Any) -> Iterator[tuple[str, str, Step, View, Unknowns, Any]]:
-        """The same on each backend in each precision: its name, precision, step, view, direction."""
+    def directions(self, scene: Scene, step: Step) -> Iterator[tuple[Unknowns, Any]]:
+        """Changes of each unknown, of all of them, and of the wave before."""
+        own = tuple(n for n in scene.x.names if n in step.owns)
+        wave = step.before(scene.model.placed(scene.x, scene.frames))
+        for names in [*((n,) for n in own), *([own] if len(own) > 1 else []), *([] if wave is None else [()])]:
+            yield scene.direction(names), None if wave is None else scene.normal(wave.shape)
+
+    def trials(self, scene: Scene, step: Step) -> list[Trial]:
+        """The same step on each backend in each precision."""
+        found = []
         for backend, precision in product(self.backends(), ADJOINT):
             model, x = scene.model.to(backend), scene.x.astype(precision).to(backend)
             here = next(s for s in self.steps(model) if s.name == step.name)
             view = model.placed(x, scene.frames)
-            wave = here.before(view)
-            here.forward(view, wave)
-            moved = None if change is None else backend.asarray(change).astype(wave.dtype)
-            name = f"{scene.name} {backend.name} {precision}: {step.name} by {d.names or 'the wave before'}"
-            yield name, precision, here, view, d.astype(precision).to(backend), moved
+            here.forward(view, here.before(view))
+            found.append(Trial(f"{scene.name} {backend.name} {precision}: {step.name}", precision, here, view))
+        return found
 
     def test_adjoint(self) -> None:
         """Re <w, T d> = <T* w, d>."""
-        for scene, step, _, d, change in self.cases():
-            for name, precision, here, view, along, moved in self.tried(scene, step, d, change):
-                error = adjoint_error(here, view, along, moved, scene.rng)
-                assert error < ADJOINT[precision], f"{name}: adjoint off by {error:.1e}"
+        for scene, step in self.cases():
+            trials = self.trials(scene, step)
+            for d, change in self.directions(scene, step):
+                for trial in trials:
+                    error = adjoint_error(trial.step, trial.view, *trial.there(d, change), scene.rng)
+                    assert error < ADJOINT[trial.precision], f"{trial.name} by {d.names}: adjoint off by {error:.1e}"
 
     def test_tangent(self) -> None:
         """T d is the derivative, taken in double precision on the host."""
-        for scene, step, names, d, change in self.cases():
-            wave = step.before(scene.model.placed(scene.x, scene.frames))
-            truth = derivative(partial(_moved, scene, step, d, wave, change))
-            for name, precision, here, view, along, moved in self.tried(scene, step, d, change):
-                error = distance(view.backend.to_host(here.tangent(view, along, moved)), truth)
-                assert error < TANGENT[precision], f"{name}, {names}: tangent off by {error:.1e}"
+        for scene, step in self.cases():
+            trials, wave = self.trials(scene, step), step.before(scene.model.placed(scene.x, scene.frames))
+            for d, change in self.directions(scene, step):
+                truth = derivative(partial(_moved, scene, step, d, wave, change))
+                for trial in trials:
+                    moved = trial.step.tangent(trial.view, *trial.there(d, change))
+                    error = distance(trial.view.backend.to_host(moved), truth)
+                    assert error < TANGENT[trial.precision], f"{trial.name} by {d.names}: tangent off by {error:.1e}"
 
 
 class IlluminationTests(PartTests):

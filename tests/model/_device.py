@@ -52,6 +52,12 @@ def _made(name):
     return lambda *args, **options: getattr(np, name)(*args, **options).view(DeviceArray)
 
 
+def _where(condition, one, other):
+    """CuPy asks for an array."""
+    assert isinstance(condition, DeviceArray)
+    return np.where(condition, one, other)
+
+
 def _transform(function):
     def on_device(a):
         assert isinstance(a, DeviceArray)
@@ -63,12 +69,13 @@ def _transform(function):
 def device_backend() -> Backend:
     """Reference kernels on arrays that are not those of the host."""
     xp = SimpleNamespace(
-        **{name: getattr(np, name) for name in ("broadcast_to", "concatenate", "exp", "maximum", "sqrt", "stack", "where")}
+        **{name: getattr(np, name) for name in ("broadcast_to", "concatenate", "exp", "maximum", "sqrt", "stack")}
     )
     for name in ("zeros", "ones", "empty", "arange"):
         setattr(xp, name, _made(name))
     xp.asarray = lambda a, dtype=None: _move(np.asarray(a, dtype))
     xp.fft = SimpleNamespace(fftfreq=lambda n: np.fft.fftfreq(n).view(DeviceArray))
+    xp.where = _where
     xp.linalg = SimpleNamespace(inv=np.linalg.inv)
     return Backend(
         name="device",

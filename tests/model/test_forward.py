@@ -174,8 +174,24 @@ def test_a_window_beyond_the_object_is_refused():
 
 def test_gaps_and_slices_must_fit():
     s = scene(3)
-    with pytest.raises(PtychonError, match="3 slices, but the specimen 0 gaps"):
+    with pytest.raises(PtychonError, match="3 slices, but the specimen 0 gaps between them; give 2"):
         replace(s.model, specimen=Specimen()).view(s.x, s.frames)
+    with pytest.raises(PtychonError, match=r"a gap is \(7, 8\) pixels, but a frame \(8, 7\)"):
+        replace(s.model, specimen=Specimen(np.ones((2, 7, 8)))).view(s.x, s.frames)
+
+
+def test_an_estimate_that_does_not_fit_the_model_is_refused():
+    s = scene(1, 1, 2)
+    with pytest.raises(PtychonError, match="rows for 4 frames, but the model has 6 windows"):
+        s.model.view(s.x.select(slice(0, 4)), s.frames)
+    with pytest.raises(PtychonError, match="variations of the probe and weights go together"):
+        s.model.view(replace(s.x, weights=None), s.frames)
+    with pytest.raises(PtychonError, match="the same frame twice"):
+        s.model.view(s.x, np.array([1, 4, 1]))
+    with pytest.raises(PtychonError, match=r"the background is \(3, 7\) pixels, but a frame \(8, 7\)"):
+        s.model.intensity(s.model.view(replace(s.x, background=s.x.background[:3]), s.frames))
+    with pytest.raises(PtychonError, match="variations has P = 7, but probe has P = 8"):
+        s.model.view(replace(s.x, variations=s.x.variations[:, 1:]), s.frames)
 
 
 def test_only_unknowns_with_a_derivative_can_be_updated():

@@ -204,6 +204,11 @@ class Detector:
             light = self.spread.forward(light)
         for background in (self.background, view.x.background):
             if background is not None:
+                if tuple(background.shape) != tuple(light.shape[1:]):
+                    frame = tuple(light.shape[1:])
+                    raise PtychonError(
+                        f"the background is {tuple(background.shape)} pixels, but a frame {frame}; make them equal"
+                    )
                 light = light + background.astype(light.dtype, copy=False)
         return light
 

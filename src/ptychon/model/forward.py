@@ -114,7 +114,7 @@ class Model:
         Raises
         ------
         PtychonError
-            If a window is not wholly on the object.
+            If a window is not wholly on the object, or the estimate does not fit the model.
         """
         view = self.placed(x, frames)
         wave = self.specimen.forward(view, self.illumination.forward(view, None))
@@ -123,7 +123,14 @@ class Model:
 
     def placed(self, x: Unknowns, frames: Any) -> View:
         """A view with windows and ramps, before any wave."""
+        rows = x.sizes().get("N", len(self))
+        if rows != len(self):
+            raise PtychonError(f"the estimate has rows for {rows} frames, but the model has {len(self)} windows; give as many")
+        if (x.variations is None) != (x.weights is None):
+            raise PtychonError("variations of the probe and weights go together; give both or neither")
         view = View(x, frames, self.corners[frames], self.backend)
+        if not isinstance(frames, slice) and len(np.unique(np.arange(len(self))[frames])) < len(view.corners):
+            raise PtychonError("a batch has the same frame twice, whose changes would be lost; give each once")
         low, high = view.corners, view.corners + np.array(view.shape) - np.array(x.object.shape[-2:])
         if (low < 0).any() or (high > 0).any():
             bad = int(((low < 0) | (high > 0)).any(axis=1).argmax())

@@ -75,8 +75,10 @@ class GaussNewton:
         for b in self.blocks():
             view = self.model.view(self.x, b)
             light = self.model.intensity(view)
-            valid = self.model.detector.valid(b)
-            weight = self.model.backend.xp.where(valid, self.information(light, b), 0).astype(light.dtype)
+            weight, valid = self.information(light, b), self.model.detector.valid(b)
+            if valid is not True:
+                weight = self.model.backend.xp.where(valid, weight, 0)
+            weight = weight.astype(light.dtype, copy=False)
             prior = self._frame_prior(b)
             self._out.append(Eliminated.of(self.model, view, weight, self.eliminate, prior))
             self._views.append(view if self.keep else None)

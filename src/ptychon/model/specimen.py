@@ -40,7 +40,10 @@ class Specimen:
         """The exit wave, (B, K, P, Q)."""
         slices = len(view.x.object)
         if len(self.gaps) != slices - 1:
-            raise PtychonError(f"the object has {slices} slices, but the specimen {len(self.gaps)} gaps; give one fewer")
+            gaps = len(self.gaps)
+            raise PtychonError(f"the object has {slices} slices, but the specimen {gaps} gaps between them; give {slices - 1}")
+        if slices > 1 and tuple(self.gaps.shape[1:]) != view.shape:
+            raise PtychonError(f"a gap is {tuple(self.gaps.shape[1:])} pixels, but a frame {view.shape}; make them equal")
         view.incident, view.windows = [], []
         for s in range(slices):
             view.incident.append(wave)

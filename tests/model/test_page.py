@@ -1,0 +1,48 @@
+"""docs/model.md: its table is that of the code, its programs run, and its new part passes the tests it inherits."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from _problems import distance, make_case
+from ptychon.model.forward import Model
+from ptychon.model.unknowns import declared
+from ptychon.testing import DetectorTests
+
+PAGE = (Path(__file__).parents[2] / "docs" / "model.md").read_text(encoding="utf-8")
+USE, PART = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+
+
+def test_the_table_has_every_unknown_with_its_shape():
+    rows = re.findall(r"^\| `(\w+)` \| \((.*?)\) \| (yes|no) \|", PAGE, re.MULTILINE)
+    assert rows == [(n, ", ".join(of.letters), "yes" if of.per_frame else "no") for n, of in declared().items()]
+
+
+def test_its_lines_run():
+    case = make_case(subpixel=True)
+    found = {"problem": case.problem, "object": case.object, "probe": case.probe}
+    exec(compile(USE, "use", "exec", dont_inherit=True), found)
+    assert isinstance(found["model"], Model)
+    assert found["expected"].shape == (16, 12, 9)
+    assert found["gradient"].names == found["newton"].names == ("object", "positions")
+    step = found["newton"].object[0]
+    assert np.vdot(case.true_object - case.object, step).real > 0
+    assert 0 < distance(case.object + step, case.object) < 1
+
+
+def test_its_part_passes_what_it_inherits():
+    found = {"__name__": "page"}
+    exec(compile(PART, "part", "exec", dont_inherit=True), found)
+    tests = found["TestChargeSharing"]
+    assert issubclass(tests, DetectorTests)
+    tests().test_adjoint()
+    tests().test_tangent()
+
+
+def test_the_model_fits_on_a_screen():
+    """A newcomer reads it at once."""
+    folder = Path(__file__).parents[2] / "src" / "ptychon" / "model"
+    assert len((folder / "forward.py").read_text(encoding="utf-8").splitlines()) < 200
