@@ -19,7 +19,25 @@ from .ptycho_ep import PtychoEP
 if TYPE_CHECKING:
     from ..data.result import Result
 
-__all__ = ["Context", "Engine", "Estimate", "Report", "State", "make", "moves_probe", "options", "registry"]
+__all__ = [
+    "EPIE",
+    "PIE",
+    "RPIE",
+    "Context",
+    "DifferenceMap",
+    "Engine",
+    "Estimate",
+    "JointPosterior",
+    "PtychoEP",
+    "Registry",
+    "Report",
+    "State",
+    "check_engine",
+    "make",
+    "moves_probe",
+    "options",
+    "registry",
+]
 
 #: Entry point by which a package offers engines of its own: its names are those of the engines.
 GROUP = "ptychon.engines"

@@ -23,15 +23,15 @@ from typing import Any
 
 import numpy as np
 
-from .backends import get_backend
-from .backends.base import Backend
-from .model.detector import Detector
-from .model.forward import PARTS, Model
-from .model.propagators import FarField, NearField
-from .model.specimen import Specimen
-from .model.unknowns import KINDS, Unknowns, declared
-from .model.view import View
-from .types import Array
+from ..backends import get_backend
+from ..backends.base import Backend
+from ..model.detector import Detector
+from ..model.forward import PARTS, Model
+from ..model.propagators import FarField, NearField
+from ..model.specimen import Specimen
+from ..model.unknowns import KINDS, Unknowns, declared
+from ..model.view import View
+from ..types import Array
 
 #: Largest relative error of an adjoint.
 ADJOINT = {"double": 1e-12, "single": 1e-5}

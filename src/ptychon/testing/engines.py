@@ -1,0 +1,250 @@
+"""Tests that an engine inherits: it is what the rest of the package takes it for, and it finds a small object.
+
+A new engine needs no more than this, in a test module that pytest collects:
+
+    class TestMine(EngineTests):
+        engine = Mine
+
+On a simulated scan of 36 frames of 24 x 24 pixels, of which object and probe are known, it must: be a frozen record with a
+name, a title and documented options; leave the caller's arrays alone; give the same bits twice; go on from a state as if it
+had never stopped; agree with itself on every backend of the CPU; cope with what it declares; and lower the misfit.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import FrozenInstanceError, asdict, dataclass, fields
+from functools import cache
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..backends import get_backend
+from ..backends.base import Backend
+from ..engines import Context, Engine, State, check_engine
+from ..engines.base import Report
+from ..model.problem import Problem
+from ..run.iterate import iterate
+from ..run.schedule import Schedule
+from ..simulation.scan import raster
+from ..simulation.simulate import simulate
+from ..sweeps.find import fast_step, placed
+from ..types import BoolArray, ComplexArray
+
+#: Side of the frames and of the object.
+SIDE, OBJECT = 24, 64
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A scan on its grid, and the object (H, W) and probe (K, P, Q) that it is of."""
+
+    problem: Problem
+    object: ComplexArray
+    probe: ComplexArray
+
+
+@cache
+def small_scan(modes: int = 1, near_field: bool = False, masked: bool = False, background: float = 0.0) -> Scan:
+    """36 frames with 1e6 counts each, between pixels; random, but always the same. The object is smooth, of modulus about 1."""
+    rng = np.random.default_rng(5)
+    f2 = np.add.outer(np.fft.fftfreq(OBJECT) ** 2, np.fft.fftfreq(OBJECT) ** 2)
+    rough = rng.standard_normal((OBJECT, OBJECT)) + 1j * rng.standard_normal((OBJECT, OBJECT))
+    smooth = np.fft.ifft2(np.fft.fft2(rough) * np.exp(-f2 / (2 * 0.08**2)))
+    smooth = smooth / np.abs(smooth).std()
+    truth = ((1 - 0.1 * np.abs(smooth.real)) * np.exp(0.5j * smooth.imag)).astype(np.complex64)
+    y, x = np.indices((SIDE, SIDE)) - SIDE // 2
+    first = np.exp(-(y**2 + x**2) / (2 * 4.0**2) + 0.02j * (y**2 + x**2))
+    probe = np.stack([first, 0.5 * x / 4.0 * first])[:modes].astype(np.complex64)
+    mask: BoolArray | None = None
+    if masked:
+        mask = rng.random((SIDE, SIDE)) > 0.03
+    geometry: dict[str, Any] = {}
+    if near_field:
+        geometry = {"geometry": "near", "wavelength": 1e-10, "distance": 0.02, "pixel_size": 2e-7}
+    positions = raster(6, step=5.0, jitter=1.0, seed=2)
+    noise: dict[str, Any] = {"noise": "poisson", "mean_counts": 1e6}
+    if background:
+        noise["background"] = background
+    made = simulate(truth, probe, positions, mask=mask, seed=3, **noise, **geometry)
+    return Scan(Problem.from_dataset(made.dataset, object_shape=truth.shape), made.object, made.probe)
+
+
+class EngineTests:
+    """Base of the tests of an engine.
+
+    Attributes
+    ----------
+    engine : type
+        The class to test.
+    options : dict
+        Options that the tests set; what they leave out has its default.
+    passes : int
+        After which the misfit must have fallen.
+    gain : float
+        To which part of that of the first pass it must have.
+    agreement : float
+        Largest relative distance between backends after two passes from the same start.
+    """
+
+    engine: ClassVar[type[Engine]]
+    options: ClassVar[dict[str, Any]] = {}
+    passes: ClassVar[int] = 15
+    gain: ClassVar[float] = 0.6
+    agreement: ClassVar[float] = 1e-3
+
+    def make(self) -> Engine:
+        """The engine to test."""
+        return self.engine(**self.options)
+
+    def backends(self) -> tuple[Backend, ...]:
+        """On what to test; the first is what the others are compared with."""
+        return get_backend("reference"), get_backend("numpy", threads=1)
+
+    def start(self, scan: Scan) -> tuple[ComplexArray, ComplexArray]:
+        """Object and probe to begin with: a constant object, and the probe, a little wrong where the engine moves it."""
+        object = np.full_like(scan.object, np.abs(scan.object).mean())
+        probe = scan.probe.copy()
+        if self.make().moves_probe:
+            y, x = np.indices(probe.shape[-2:]) - np.array(probe.shape[-2:])[:, None, None] // 2
+            probe = (probe * np.exp(0.004j * (y**2 + x**2))).astype(np.complex64)
+        return object, probe
+
+    def run(self, scan: Scan, passes: int, backend: Backend | None = None, resume: State | None = None) -> list[Any]:
+        """States and R after each pass, the states as copies on the host."""
+        backend = backend or self.backends()[0]
+        engine, found = self.make().for_passes(passes), []
+        steps = iterate(scan.problem, engine, *self.start(scan), ctx=Context(backend), resume=resume)
+        for _ in range(passes):
+            done = next(steps)
+            estimate = engine.estimate(done.state, Context(backend))
+            host = backend.to_host
+            found.append((np.array(host(estimate.object)), np.array(host(estimate.probe)), done.error))
+        return found
+
+    def test_it_is_an_engine(self) -> None:
+        """A frozen record, with a name and a title of its own."""
+        check_engine(self.engine)
+        assert self.engine.title, f"{self.engine.__name__} has no title: one line for lists of engines"
+        assert self.engine.moves <= {"object", "probe", "positions", "log_scale", "variations", "weights", "background"}
+        assert "object" in self.engine.moves
+        engine = self.make()
+        name = fields(engine)[0].name if fields(engine) else "name"
+        try:
+            setattr(engine, name, None)
+        except FrozenInstanceError:
+            return
+        raise AssertionError(f"{self.engine.__name__} can be changed after it was made; it must be frozen")
+
+    def test_options_are_documented(self) -> None:
+        """Each under Parameters in the docstring of the class, which is what ``ptychon engines`` shows."""
+        text = inspect.getdoc(self.engine) or ""
+        section = re.search(r"Parameters\n-+\n(.*?)(?:\n\n[A-Z][a-z]+\n-+|\Z)", text, re.DOTALL)
+        lines = section.group(1).splitlines() if section else []
+        named = {n.strip() for line in lines if line[:1].strip() for n in line.partition(" : ")[0].split(",")}
+        new = {f.name for f in fields(self.engine)} & set(vars(self.engine).get("__annotations__", {}))
+        assert new <= named, f"not described under Parameters: {', '.join(sorted(new - named))}"
+
+    def test_options_can_be_stored(self) -> None:
+        """Numbers, texts, booleans or None: they go into files and come from the command line."""
+        for name, value in asdict(self.make()).items():
+            assert value is None or isinstance(value, bool | int | float | str), f"{name} is {value!r}"
+
+    def test_arrays_of_the_caller_stay(self) -> None:
+        scan = small_scan()
+        object, probe = self.start(scan)
+        kept = object.copy(), probe.copy()
+        for backend in self.backends():
+            steps = iterate(scan.problem, self.make(), object, probe, ctx=Context(backend))
+            next(steps), next(steps)
+        assert np.array_equal(object, kept[0])
+        assert np.array_equal(probe, kept[1])
+
+    def test_passes_are_counted(self) -> None:
+        """`state.epoch` is one more after each: schedules and checkpoints follow from it."""
+        scan = small_scan()
+        steps = iterate(scan.problem, self.make(), *self.start(scan), ctx=Context(self.backends()[0]))
+        assert [next(steps).epoch for _ in range(3)] == [1, 2, 3]
+
+    def test_the_same_bits_twice(self) -> None:
+        for backend in self.backends():
+            one, two = (self.run(small_scan(), 3, backend)[-1] for _ in range(2))
+            assert np.array_equal(one[0], two[0])
+            assert np.array_equal(one[1], two[1])
+
+    def test_it_goes_on_from_a_state(self) -> None:
+        """Four passes, and two from the state after two: the same bits."""
+        scan, ctx = small_scan(), Context(self.backends()[0])
+        whole = self.run(scan, 4)[-1]
+        engine = self.make().for_passes(4)
+        steps = iterate(scan.problem, engine, *self.start(scan), ctx=ctx)
+        next(steps)
+        state = next(steps).state
+        steps = iterate(scan.problem, engine, *self.start(scan), ctx=ctx, resume=state)
+        next(steps)
+        later = engine.estimate(next(steps).state, ctx)
+        assert np.array_equal(ctx.backend.to_host(later.object), whole[0])
+        assert np.array_equal(ctx.backend.to_host(later.probe), whole[1])
+
+    def test_backends_agree(self) -> None:
+        """After two passes from the same start, and batch by batch where several frames go together."""
+        first, *others = self.backends()
+        wanted = self.run(small_scan(), 2, first)[-1]
+        for backend in others:
+            found = self.run(small_scan(), 2, backend)[-1]
+            for a, b in zip(found[:2], wanted[:2], strict=True):
+                assert _distance(a, b) < self.agreement, f"{backend.name} and {first.name} differ by {_distance(a, b):.1e}"
+
+    def test_a_compiled_pass_is_its_step(self) -> None:
+        """Where a backend has a compiled pass for it, that pass computes what `step` does."""
+        scan = small_scan()
+        for backend in self.backends():
+            engine, ctx = self.make(), Context(backend)
+            start = [backend.asarray(a) for a in self.start(scan)]
+            local = placed(scan.problem, backend, engine, len(scan.probe))
+            batches = Schedule(kind=engine.schedule).batches(local, 0)
+            fast = fast_step(backend, engine, local, batches)
+            if fast is None:
+                continue
+            states = [engine.init(local, start[0], start[1], ctx) for _ in range(2)]
+            done: list[tuple[State, Report]] = [
+                step(state, local, batches, ctx) for step, state in zip((fast, engine.step), states, strict=True)
+            ]
+            for name in ("object", "probe"):
+                a, b = (np.asarray(backend.to_host(getattr(state, name))) for state, _ in done)
+                assert _distance(a, b) < self.agreement
+
+    def test_it_copes_with_what_it_declares(self) -> None:
+        """Several modes, the near field, masks, a background: passes that end in finite numbers."""
+        copes = self.engine.copes
+        kinds = {
+            "modes": {"modes": 2},
+            "near field": {"near_field": True},
+            "masks": {"masked": True},
+            "background": {"background": 5.0},
+        }
+        assert copes <= set(kinds), f"unknown in copes: {', '.join(sorted(copes - set(kinds)))}"
+        for name in sorted(copes):
+            object, probe, _ = self.run(small_scan(**kinds[name]), 3)[-1]  # type: ignore[arg-type]
+            assert np.isfinite(object).all(), f"the object is not finite with {name}"
+            assert np.isfinite(probe).all(), f"the probe is not finite with {name}"
+
+    def test_a_probe_that_it_does_not_move_stays(self) -> None:
+        if not self.make().moves_probe:
+            scan = small_scan()
+            assert np.array_equal(self.run(scan, 3)[-1][1], self.start(scan)[1])
+
+    def test_the_misfit_falls(self) -> None:
+        """R against the data, measured with object and probe held still."""
+        from ..metrics.residual import residual
+
+        scan = small_scan()
+        before = residual(scan.problem, *self.start(scan))
+        object, probe, _ = self.run(scan, self.passes, self.backends()[-1])[-1]
+        after = residual(scan.problem, object, probe)
+        assert after < self.gain * before, f"R went from {before:.3f} to {after:.3f} in {self.passes} passes"
+
+
+def _distance(a: Any, b: Any) -> float:
+    return float(np.linalg.norm(a - b) / max(float(np.linalg.norm(b)), 1e-30))
