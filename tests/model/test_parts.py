@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from _device import device_backend
 
+from _problems import gpu_backend
 from ptychon.model.detector import Detector, Separable, binning, blur
 from ptychon.model.illumination import Illumination
 from ptychon.model.specimen import Specimen
@@ -57,6 +58,14 @@ class TestModelOnADevice(ModelTests):
 
     def backends(self):
         return (device_backend(),)
+
+
+@pytest.mark.gpu
+class TestModelOnAGpu(ModelTests):
+    """The same on a GPU, where there is one."""
+
+    def backends(self):
+        return (gpu_backend(),)
 
 
 # ---------------------------------------------------------------- that the tests can fail
