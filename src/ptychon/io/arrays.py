@@ -3,13 +3,16 @@
 What is recognised by name, in the order tried (case is ignored, groups of an HDF5 file do not matter):
 
     frames       patterns, dp, data, diffraction, intensities, frames; else the only 3-D or 4-D stack of real numbers
-    positions    positions_px, positions_m, positions (N, 2): row, column of the probe on the object
-    mask         mask, nonzero where a pixel is valid
+    positions    positions_px, positions_m, positions_um, positions (N, 2): row, column of the probe on the object; or two
+                 lists whose names say which is which (y_um and x_um)
+    mask         mask, nonzero where a pixel is valid; bad_pixels, pixel_mask, valid and the like, as their names say
     background   background_counts, a number or a frame: counts a pixel still in the frames; read_noise, counts
     probe        probe, (P, Q) or (modes, P, Q) complex
-    numbers      pixel_size, wavelength, voltage_kV, scan_step_A, ...: see `NUMBERS`; SI unless a unit follows the name
+    numbers      pixel_size, wavelength, voltage_kV, scan_step_A, ...: see `NUMBERS`
 
-Numbers may be arrays of one element or HDF5 attributes. A 4-D stack [slow, fast, row, column] is a raster; where no
+The unit is the HDF5 attribute ``units`` of an array, or follows its name (``distance_mm``), or is the text of another one
+(``distance_units``); where none is stated, numbers are guessed to be in SI. Numbers may be arrays of one element or HDF5
+attributes. A 4-D stack [slow, fast, row, column] is a raster; where no
 positions are listed they are computed from step and rotation (`ptychon.io.found.raster_positions`).
 """
 
@@ -17,25 +20,39 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ..data.lazy import Frames
-from ..types import FloatArray, PtychonError
-from ..units import UNITS, Dimension, parse, wavelength_of_electrons, wavelength_of_photons
+from ..types import FloatArray, PtychonError, PtychonWarning
+from ..units import (
+    SI,
+    Dimension,
+    factor_of,
+    in_si,
+    is_pixel,
+    parse,
+    states_nothing,
+    wavelength_of_electrons,
+    wavelength_of_photons,
+)  # fmt: skip
 from .found import Found
 from .frames import Hdf5Frames, NpzFrames, npz_headers, read_npz
 from .hdf5 import PathLike, check_size, opened
-from .tables import positions_from
+from .links import broken, missing_target
+from .masks import MEANING, convention_of, valid_from
+from .nodes import plain, units
+from .tables import axis_of, positions_from
 
 #: Mean counts a pixel that are still in the frames. What others call "background" may have been subtracted.
 BACKGROUND = "background_counts"
 PATTERNS = ("patterns", "dp", "data", "diffraction", "intensities", "frames")
-POSITIONS = ("positions_px", "positions_m", "positions")
+#: Names of tables of positions, perhaps followed by their unit.
+POSITIONS = re.compile(r"positions(?:_([^_]+))?", re.IGNORECASE)
 #: What is looked for -> names it goes by, and its dimension.
 NUMBERS: dict[str, tuple[tuple[str, ...], Dimension]] = {
     "pixel_size": (("pixel_size", "object_pixel_size", "real_space_pixel", "real_space_pixel_size"), "length"),
@@ -52,6 +69,8 @@ NUMBERS: dict[str, tuple[tuple[str, ...], Dimension]] = {
     "rotation": (("scan_rotation", "rotation", "rotation_angle"), "angle"),
 }
 _LARGEST_TABLE = 10**8
+#: Share of valid pixels below which a mask may be the other way round.
+_FEW_VALID = 0.5
 
 
 @dataclass
@@ -64,6 +83,8 @@ class Box:
     frames: Callable[[str], Frames]
     #: name -> (value, where it stood)
     numbers: dict[str, tuple[Any, str]] = field(default_factory=dict)
+    #: array or number -> the unit that stands beside it
+    units: dict[str, str] = field(default_factory=dict)
 
     def find(self, names: tuple[str, ...], ndims: tuple[int, ...], kinds: str) -> str | None:
         """The first array with one of these names, dimensions and kinds of dtype."""
@@ -72,6 +93,12 @@ class Box:
                 if _last(key) == name and len(shape) in ndims and dtype.kind in kinds:
                     return key
         return None
+
+    def unit_of(self, key: str) -> str:
+        """The unit that the file states for an array or a number; empty if it states none."""
+        beside = (self.numbers.get(f"{_last(key)}_{word}", ("",))[0] for word in ("units", "unit"))
+        texts = (self.units.get(key, ""), *(plain(np.asarray(text).reshape(-1)[0]) for text in beside if np.size(text)))
+        return next((text for text in texts if not states_nothing(text)), "")
 
     def table(self, key: str) -> Any:
         """A small array, whole."""
@@ -147,30 +174,36 @@ def read_hdf5(path: PathLike, given: Mapping[str, Any]) -> Found:
         box = Box(path, arrays, read, lambda key: Hdf5Frames(path, key))
         for node in owners:
             for name in node.attrs:
-                if _quantity(name) is not None:  # others may be of types that cannot be read
+                if _quantity(name) is not None or _UNIT_NAME.fullmatch(name):  # others may be of types that cannot be read
                     box.numbers.setdefault(name.lower(), (node.attrs[name], f"attribute {name} of {node.name}"))
         for key, (shape, dtype) in arrays.items():
-            if math.prod(shape) <= 2 and dtype.kind in "uifOS" and _quantity(_last(key)) is not None:
+            name = _last(key)
+            if math.prod(shape) <= 2 and dtype.kind in "uifOS" and (_quantity(name) is not None or _UNIT_NAME.fullmatch(name)):
                 value = file[key][()]
-                box.numbers.setdefault(_last(key), (value.decode() if isinstance(value, bytes) else value, key))
+                box.numbers.setdefault(name, (value.decode() if isinstance(value, bytes) else value, key))
+            if dtype.kind in "uif":
+                box.units[key] = units(file[key])
+        stacks = any(len(shape) in (3, 4) for shape, _ in arrays.values())
+        if not stacks and (gone := broken(file, path)):
+            raise missing_target(gone, path)
     return understand(box, "HDF5", given)
 
 
+#: Names of texts that are units: distance_units.
+_UNIT_NAME = re.compile(r"\w+_units?", re.IGNORECASE)
+
+
 def _quantity(name: str) -> tuple[str, Dimension, str] | None:
-    """(what, dimension, unit) of a name such as ``scan_step_A``; None if it is none of `NUMBERS`."""
+    """(what, dimension, unit in the name) of a name such as ``scan_step_A``; None if it is none of `NUMBERS`."""
     for what, (stems, dimension) in NUMBERS.items():
         for stem in stems:
             match = re.fullmatch(rf"{stem}(?:_(\w+))?", name, re.IGNORECASE)
-            if match is None:
-                continue
-            unit = match.group(1) or ""
-            folded = {known.lower(): known for known in reversed(UNITS[dimension])}
-            known = unit if unit in UNITS[dimension] else folded.get(unit.lower(), "")
-            if unit and not known:
-                continue
-            if what == "detector_pixel_angle" and not unit:
+            if match is None or (what == "detector_pixel_angle" and not match.group(1)):
                 continue  # without a unit it is a length
-            return what, dimension, known
+            spelled = match.group(1) or ""
+            for unit in (spelled, spelled.upper()):  # names are in small letters here: scan_step_a
+                if not unit or factor_of(unit, dimension) is not None:
+                    return what, dimension, unit
     return None
 
 
@@ -190,11 +223,9 @@ def understand(box: Box, kind: str, given: Mapping[str, Any]) -> Found:
         found.add("scan_shape", tuple(shape[:2]), f"the shape of {key}")
     add_positions(found, given, box)
     for name, (value, where) in box.numbers.items():
-        _keep_number(found, name, value, where)
+        _keep_number(found, name, value, where, box.unit_of(where if where in box.units else name))
         _keep_word(found, name, value, where)
-    mask = box.find(("mask",), (2, 3), "biu")
-    if mask is not None:
-        found.add("mask", np.asarray(box.table(mask)) != 0, f"{mask} (nonzero is valid)")
+    _add_mask(found, box, shape)
     background = box.find((BACKGROUND,), (2,), "uif")
     if background is not None and math.prod(box.arrays[background][0]) > 1:
         found.add("background", box.table(background), f"{background} (counts a pixel)")
@@ -242,28 +273,84 @@ def add_positions(found: Found, given: Mapping[str, Any], box: Box | None = None
         If what is named does not exist, or holds no positions.
     """
     name = given.get("positions_path")
-    unit: Literal["m", "px"] | None = None
-    table: Any
+    frames = len(found.fields["patterns"])
     if name:
         key = next((k for k in box.arrays if k.strip("/") == name.strip("/")), None) if box is not None else None
-        if box is not None and key is not None:
-            table, where = box.table(key), key
-        elif Path(name).is_file():
-            table, unit, where = positions_from(name)
-        else:
-            tables = [k for k, (s, _) in box.arrays.items() if len(s) == 2] if box is not None else []
-            raise PtychonError(
-                f"{name!r} is neither a file nor a dataset of {box.path if box is not None else 'the stack'}"
-                + (f"; tables in it: {', '.join(tables[:8])}" if tables else "")
-            )
-    else:
-        key = box.find(POSITIONS, (2, 3), "uif") if box is not None else None
-        if key is None or box is None:
+        if box is None or key is None:
+            try:
+                table, unit, where = positions_from(name)
+            except FileNotFoundError:
+                tables = [k for k, (s, _) in box.arrays.items() if len(s) == 2] if box is not None else []
+                raise PtychonError(
+                    f"{name!r} is neither a file nor a dataset of {box.path if box is not None else 'the stack'}"
+                    + (f"; tables in it: {', '.join(tables[:8])}" if tables else "")
+                ) from None
+            found.add("positions", _two_columns(np.asarray(table), where, frames), where)
+            found.unit = unit
             return
-        table, where = box.table(key), key
-    found.add("positions", _two_columns(np.asarray(table), where, len(found.fields["patterns"])), where)
-    units: dict[str, Literal["m", "px"]] = {"positions_px": "px", "positions_m": "m"}
-    found.unit = unit or units.get(_last(where))
+    elif box is None:
+        return
+    else:
+        key = _positions_key(box)
+        if key is None:
+            return _add_lists(found, box, frames)
+    found.add("positions", _two_columns(np.asarray(box.table(key)), key, frames), key)
+    found.unit = box.unit_of(key) or _unit_in(key) or ""
+    return None
+
+
+def _positions_key(box: Box) -> str | None:
+    """The table of positions; one whose name ends in px or m goes before others."""
+    names = [k for k, (s, d) in box.arrays.items() if len(s) in (2, 3) and d.kind in "uif" and _unit_in(k) is not None]
+    order = {"px": 0, "m": 1, "": 2}
+    return min(names, key=lambda k: order.get(_unit_in(k) or "", 3), default=None)
+
+
+def _unit_in(key: str) -> str | None:
+    """The unit in the name of positions, empty where there is none; None if it is no name of positions."""
+    match = POSITIONS.fullmatch(key.rsplit("/", 1)[-1])
+    unit = "" if match is None else match.group(1) or ""
+    known = not unit or is_pixel(unit) or factor_of(unit, "length") is not None
+    return unit if match is not None and known else None
+
+
+def _add_lists(found: Found, box: Box, frames: int) -> None:
+    """Positions that are two lists, one named for the rows and one for the columns."""
+    lists: dict[str, list[tuple[str, str]]] = {"y": [], "x": []}
+    for key, (shape, dtype) in box.arrays.items():
+        axis = axis_of(key.rsplit("/", 1)[-1]) if math.prod(shape) == frames and dtype.kind in "uif" else None
+        if axis is not None:
+            lists[axis[0]].append((key, box.unit_of(key) or axis[1]))
+    if [len(names) for names in lists.values()] != [1, 1]:
+        return
+    (y, unit), (x, other) = lists["y"][0], lists["x"][0]
+    columns = [np.asarray(box.table(key), np.float64).reshape(-1) for key in (y, x)]
+    if unit != other:
+        columns = [in_si(c, u, "length", key) for c, u, key in zip(columns, (unit, other), (y, x), strict=True)]
+        unit = "m"
+    found.add("positions", np.column_stack(columns), f"{y}, {x}")
+    found.unit = unit
+
+
+def _add_mask(found: Found, box: Box, shape: tuple[int, ...]) -> None:
+    """The mask whose name says what its values mean, or one that is called mask."""
+    masks = [
+        (convention_of(key), key)
+        for key, (form, dtype) in box.arrays.items()
+        if dtype.kind in "biu" and form[-2:] == shape[-2:] and len(form) in (2, 3) and key != found.where.get("patterns")
+    ]
+    named = [(convention, key) for convention, key in masks if convention is not None or _last(key) == "mask"]
+    if not named:
+        return
+    convention, key = min(named, key=lambda pair: pair[0] is None)
+    valid = valid_from(box.table(key), convention or "valid")
+    if convention is not None:
+        found.add("mask", valid, f"{key} ({MEANING[convention]}, as its name says)")
+        return
+    found.add("mask", valid, f"{key} (guess: {MEANING['valid']}, for its name does not say)")
+    if valid.mean() < _FEW_VALID:
+        text = f"{key} of {box.path} leaves {valid.mean():.1%} of the pixels valid if nonzero means valid, which is a guess"
+        warnings.warn(f"{text}; if nonzero means bad, call it bad_pixels or pixel_mask", PtychonWarning, stacklevel=2)
 
 
 def _two_columns(table: Any, name: str, frames: int) -> FloatArray:
@@ -291,16 +378,30 @@ def _keep_word(found: Found, name: str, value: Any, where: str) -> None:
         found.add("background" if name == BACKGROUND else name, float(array[0]), where)
 
 
-def _keep_number(found: Found, name: str, value: Any, where: str) -> None:
+def _keep_number(found: Found, name: str, value: Any, where: str, unit: str) -> None:
+    """A number in SI. `unit` is what the file states beside it; there may be one in its name as well."""
     quantity = _quantity(name)
     if quantity is None:
         return
-    what, dimension, unit = quantity
+    what, dimension, known = quantity
+    if what == "detector_pixel_size" and factor_of(unit, "angle") is not None:
+        what, dimension = "detector_pixel_angle", "angle"
     try:
-        parts = [value] if isinstance(value, str) else np.asarray(value).reshape(-1).tolist()
-        numbers = [parse(v if isinstance(v, str) else f"{v!r}{unit}", dimension, where) for v in parts]
-        if not numbers:
+        array = np.asarray(value).reshape(-1)
+        texts = [text for v in array.tolist() if (text := plain(v))]
+        if known and unit and factor_of(unit, dimension) != factor_of(known, dimension):
+            raise PtychonError(f"{where} states the unit {unit!r} beside it and {known!r} in its name; correct it")
+        if array.dtype.kind not in "uif" and not texts:
             return
+        numbers = [parse(text, dimension, where) for text in texts] or [
+            in_si(v, unit or known, dimension, where) for v in array
+        ]
+        if not numbers or not all(math.isfinite(n) for n in numbers):
+            return
+        if not (texts or unit or known):
+            where = f"{where} (guess: {SI[dimension]}, for no unit is stated)"
+        elif unit:
+            where = f"{where} ({unit})"
         pair = what in ("pixel_size", "detector_pixel_size", "step") and len(numbers) == 2
         number: Any = (numbers[0], numbers[1]) if pair else numbers[0]
         if what == "energy":

@@ -20,14 +20,13 @@ import numpy as np
 
 from ..data.lazy import Derived
 from ..types import FloatArray, PtychonError
-from ..units import parse, wavelength_of_photons
+from ..units import in_si, wavelength_of_photons
 from .found import Found
 from .frames import Hdf5Frames
 from .hdf5 import PathLike, get, opened
+from .masks import valid_from
 from .nodes import dataset, decimal, group, number, plain, table, text, units
 
-#: A mask value with no other bit set than this one marks a good pixel.
-_HARMLESS = 0x1000
 DEFAULT_BASIS = np.array([[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])
 #: Fields of `Dataset` that our own files keep exactly in a group of their own; the arrays live in the CXI tree.
 SCALARS = (
@@ -226,7 +225,7 @@ def _read_positions(entry: Any, basis: FloatArray | None, frames: int, found: Fo
         values = values.T
     if values.ndim != 2 or values.shape[1] not in (2, 3):
         raise PtychonError(f"{node.name} has shape {node.shape}; sample translations are (frames, 3): x, y, z")
-    _place(values * _factor(node), node.name, basis, found)
+    _place(in_si(values, units(node), "length", node.name), node.name, basis, found)
     return None
 
 
@@ -236,7 +235,7 @@ def _read_axes(entry: Any, basis: FloatArray | None, frames: int, found: Found) 
         nodes = [dataset(entry, f"{place}/{axis}") for axis in "xy"]
         if any(node is None or node.dtype.kind not in "uif" for node in nodes):
             continue
-        x, y = (np.asarray(table(node), np.float64) * _factor(node) for node in nodes)
+        x, y = (in_si(table(node), units(node), "length", node.name) for node in nodes)
         if x.size != frames and x.ndim == y.ndim == 1 and x.size * y.size == frames:
             x, y = np.meshgrid(x, y)
         if x.size != frames or y.size != frames:
@@ -245,11 +244,6 @@ def _read_axes(entry: Any, basis: FloatArray | None, frames: int, found: Found) 
             continue
         return _place(np.column_stack([x.reshape(-1), y.reshape(-1)]), f"{nodes[0].name}, {nodes[1].name}", basis, found)
     return None
-
-
-def _factor(node: Any) -> float:
-    unit = units(node)
-    return parse(f"1{unit}", "length", node.name) if unit else 1.0
 
 
 def _place(translation: FloatArray, name: str, basis: FloatArray | None, found: Found) -> None:
@@ -262,13 +256,10 @@ def _read_mask(detector: Any, found: Found) -> None:
     node = dataset(detector, "mask", "pixel_mask")
     if node is None or node.dtype.kind not in "uib":
         return
-    mask = table(node)
-    if mask.dtype.kind != "b":
-        mask = (mask & ~mask.dtype.type(_HARMLESS)) if mask.dtype.itemsize > 1 else mask
-    good = mask == 0
+    good = valid_from(table(node), "nexus" if node.name.endswith("pixel_mask") else "cxi")
     if good.ndim == 4:
         good = good.reshape(-1, *good.shape[-2:])
-    found.add("mask", good, f"{node.name} (0 is good)")
+    found.add("mask", good, f"{node.name} (0 is valid)")
 
 
 def _field(
