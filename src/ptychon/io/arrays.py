@@ -18,11 +18,13 @@ positions are listed they are computed from step and rotation (`ptychon.io.found
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,7 @@ from .hdf5 import PathLike, check_size, opened
 from .links import broken, missing_target
 from .masks import MEANING, convention_of, valid_from
 from .nodes import plain, units
+from .order import ArrayLast, Hdf5Last, frames_last, without_ones
 from .tables import axis_of, positions_from
 
 #: Mean counts a pixel that are still in the frames. What others call "background" may have been subtracted.
@@ -83,6 +86,8 @@ class Box:
     frames: Callable[[str], Frames]
     #: name -> (value, where it stood)
     numbers: dict[str, tuple[Any, str]] = field(default_factory=dict)
+    #: a stack whose frames are along its last axes
+    last: Callable[[str], Frames] | None = None
     #: array or number -> the unit that stands beside it
     units: dict[str, str] = field(default_factory=dict)
 
@@ -120,7 +125,11 @@ def read_archive(path: PathLike, given: Mapping[str, Any]) -> Found:
         If the archive is damaged, holds pickled objects or no frames.
     """
     headers = npz_headers(path)
-    box = Box(path, headers, lambda key: read_npz(path, key), lambda key: NpzFrames(path, key))
+
+    def last(key: str) -> Frames:
+        return ArrayLast(partial(read_npz, path, key), without_ones(headers[key][0]), headers[key][1], f"{key} of {path}")
+
+    box = Box(path, headers, lambda key: read_npz(path, key), lambda key: NpzFrames(path, key), last=last)
     for key, (shape, dtype) in headers.items():
         if math.prod(shape) <= 2 and dtype.kind in "buifUS":
             box.numbers[_last(key)] = (read_npz(path, key), key)
@@ -133,12 +142,23 @@ def read_stack(path: PathLike, given: Mapping[str, Any]) -> Found:
         stack = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError, MemoryError) as error:
         raise PtychonError(f"{path} is truncated, damaged or holds pickled objects; save a plain array") from error
-    if not isinstance(stack, np.ndarray) or stack.ndim not in (3, 4):
-        raise PtychonError(f"{path} has shape {np.shape(stack)}; a scan is (frames, rows, columns)")
+    shape = without_ones(np.shape(stack))
+    if not isinstance(stack, np.ndarray) or len(shape) not in (3, 4) or stack.dtype.kind not in "uifb":
+        kind = "" if np.size(stack) == 0 else f" and type {stack.dtype}"
+        raise PtychonError(f"{path} has shape {np.shape(stack)}{kind}; a scan is (frames, rows, columns)")
     found = Found("NumPy array")
-    found.add("patterns", stack.reshape(-1, *stack.shape[-2:]), "the array")
-    if stack.ndim == 4:
-        found.add("scan_shape", stack.shape[:2], "the shape of the array")
+    box = Box(path, {}, np.load, np.load)
+    why = frames_last(shape, points_of(box, given), given.get("scan_shape"))
+    stack = stack.reshape(shape)
+    if why:
+        stack = np.moveaxis(stack, (0, 1), (-2, -1))
+        shape = stack.shape
+        stack = ArrayLast(partial(np.load, path), (*shape[-2:], *shape[:-2]), stack.dtype, str(path))
+    else:
+        stack = stack.reshape(-1, *shape[-2:])
+    found.add("patterns", stack, f"the array ({why})" if why else "the array")
+    if len(shape) == 4:
+        found.add("scan_shape", tuple(shape[:2]), "the shape of the array")
     add_positions(found, given)
     return found
 
@@ -151,6 +171,20 @@ def read_hdf5(path: PathLike, given: Mapping[str, Any]) -> Found:
     PtychonError
         If the file is damaged, a named dataset does not exist, or it cannot be told which dataset holds the frames.
     """
+    box = hdf5_box(path, given)
+    stacks = any(len(shape) in (3, 4) for shape, _ in box.arrays.values())
+    if not stacks or given.get("data_path"):
+        with opened(path) as file:
+            gone = broken(file, path)
+        wanted = str(given.get("data_path") or "").strip("/")
+        lost = [link for link in gone if not wanted or link[0].strip("/") == wanted]
+        if lost and (wanted not in box.arrays):
+            raise missing_target(lost, path)
+    return understand(box, "HDF5", given)
+
+
+def hdf5_box(path: PathLike, given: Mapping[str, Any]) -> Box:
+    """The arrays, numbers and units of an HDF5 file; ``data_path`` and ``positions_path`` may be behind links."""
     with opened(path) as file:
         arrays: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
         owners = [file]
@@ -171,7 +205,7 @@ def read_hdf5(path: PathLike, given: Mapping[str, Any]) -> Found:
                 check_size(again[key])
                 return again[key][()]
 
-        box = Box(path, arrays, read, lambda key: Hdf5Frames(path, key))
+        box = Box(path, arrays, read, lambda key: Hdf5Frames(path, key), last=lambda key: Hdf5Last(path, key))
         for node in owners:
             for name in node.attrs:
                 if _quantity(name) is not None or _UNIT_NAME.fullmatch(name):  # others may be of types that cannot be read
@@ -183,10 +217,7 @@ def read_hdf5(path: PathLike, given: Mapping[str, Any]) -> Found:
                 box.numbers.setdefault(name, (value.decode() if isinstance(value, bytes) else value, key))
             if dtype.kind in "uif":
                 box.units[key] = units(file[key])
-        stacks = any(len(shape) in (3, 4) for shape, _ in arrays.values())
-        if not stacks and (gone := broken(file, path)):
-            raise missing_target(gone, path)
-    return understand(box, "HDF5", given)
+    return box
 
 
 #: Names of texts that are units: distance_units.
@@ -217,8 +248,13 @@ def understand(box: Box, kind: str, given: Mapping[str, Any]) -> Found:
     """
     found = Found(kind)
     key = _frames_key(box, given.get("data_path"))
-    shape = box.arrays[key][0]
-    found.add("patterns", box.frames(key), key)
+    shape = without_ones(box.arrays[key][0])
+    why = frames_last(shape, points_of(box, given), given.get("scan_shape")) if box.last is not None else ""
+    if why and box.last is not None:
+        found.add("patterns", box.last(key), f"{key} ({why})")
+        shape = (*shape[2:], *shape[:2])
+    else:
+        found.add("patterns", box.frames(key), key)
     if len(shape) == 4:
         found.add("scan_shape", tuple(shape[:2]), f"the shape of {key}")
     add_positions(found, given, box)
@@ -238,15 +274,30 @@ def understand(box: Box, kind: str, given: Mapping[str, Any]) -> Found:
     return found
 
 
+def points_of(box: Box, given: Mapping[str, Any]) -> set[int]:
+    """Numbers of positions that the scan may have."""
+    name = given.get("positions_path")
+    named = next((k for k in box.arrays if k.strip("/") == name.strip("/")), None) if name else None
+    key = named or _positions_key(box)
+    if name and named is None:
+        with contextlib.suppress(PtychonError, FileNotFoundError):
+            return {len(positions_from(name)[0])}
+    if key is None:
+        return set()
+    shape = box.arrays[key][0]
+    return {math.prod(shape) // 2} if 2 in (shape[-1], shape[0]) else set()
+
+
 def _frames_key(box: Box, name: str | None) -> str:
-    stacks = [k for k, (s, d) in box.arrays.items() if len(s) in (3, 4) and d.kind in "uifb" and min(s[-2:]) >= 4]
+    forms = {k: without_ones(s) for k, (s, d) in box.arrays.items() if d.kind in "uifb"}
+    stacks = [k for k, s in forms.items() if len(s) in (3, 4) and min(s[-2:]) >= 4]
     listed = ", ".join(f"{k} {box.arrays[k][0]}" for k in stacks[:8]) or "none"
     if name:
         key = next((k for k in box.arrays if k.strip("/") == name.strip("/")), None)
         if key is None:
             raise PtychonError(f"{box.path} has no dataset {name!r}; stacks of frames in it: {listed}")
         shape, dtype = box.arrays[key]
-        if len(shape) not in (3, 4) or dtype.kind not in "uifb":
+        if len(without_ones(shape)) not in (3, 4) or dtype.kind not in "uifb":
             raise PtychonError(
                 f"{name} of {box.path} has shape {shape} and type {dtype}; frames are real numbers "
                 f"(frames, rows, columns) or (slow, fast, rows, columns); stacks in the file: {listed}"

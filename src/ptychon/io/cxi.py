@@ -13,6 +13,7 @@ at ``data/data`` with the scan in ``data/x`` and ``data/y``, dark and flat field
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,7 @@ from ..units import in_si, wavelength_of_photons
 from .found import Found
 from .frames import Hdf5Frames
 from .hdf5 import PathLike, get, opened
+from .links import broken, missing_target
 from .masks import valid_from
 from .nodes import dataset, decimal, group, number, plain, table, text, units
 
@@ -52,14 +54,21 @@ def _entry(file: Any) -> Any:
     return next((found for name in _ENTRIES if (found := group(file, name)) is not None), None)
 
 
-def read(path: PathLike) -> Found:
+def read(path: PathLike, given: Mapping[str, Any] | None = None) -> Found:
     """What a CXI or NeXus file says, in SI. Frames stay on disk.
+
+    Parameters
+    ----------
+    path : path of the file
+    given : mapping, optional
+        ``data_path`` names frames that are elsewhere than usual; all else is read from where the format has it.
 
     Raises
     ------
     PtychonError
         If the file is damaged, or holds no stack of frames.
     """
+    named = (given or {}).get("data_path")
     with opened(path) as file:
         entry = _entry(file)
         if entry is None:
@@ -68,10 +77,16 @@ def read(path: PathLike) -> Found:
         ours = plain(file.attrs.get("ptychon", "")) == "dataset"
         instrument = _instrument(entry)
         detector = _detector(instrument)
-        patterns = dataset(entry, *_FRAMES)
+        usual = dataset(entry, *_FRAMES)
+        patterns = dataset(file, named) if named else usual
         if patterns is None:
+            gone = [link for link in broken(file, path) if not named or link[0].strip("/") == named.strip("/")]
+            if gone:
+                raise missing_target(gone, path)
+            if named:
+                raise PtychonError(f"{path} has no dataset {named!r}" + (f"; frames are at {usual.name}" if usual else ""))
             raise PtychonError(f"{path} has no frames at entry_1/data_1/data nor at entry_1/instrument_1/detector_1/data")
-        diamond = patterns.name.endswith("/data/data")
+        diamond = usual is not None and usual.name.endswith("/data/data")
         found = Found("NeXus (Diamond)" if diamond else "NXcxi_ptycho" if nexus else "CXI")
         _check_frames(patterns, path)
         shape = tuple(patterns.shape[-2:])
@@ -225,7 +240,10 @@ def _read_positions(entry: Any, basis: FloatArray | None, frames: int, found: Fo
         values = values.T
     if values.ndim != 2 or values.shape[1] not in (2, 3):
         raise PtychonError(f"{node.name} has shape {node.shape}; sample translations are (frames, 3): x, y, z")
-    _place(in_si(values, units(node), "length", node.name), node.name, basis, found)
+    try:
+        _place(in_si(values, units(node), "length", node.name), node.name, basis, found)
+    except PtychonError as error:
+        found.problems["positions"] = str(error)
     return None
 
 
@@ -235,7 +253,11 @@ def _read_axes(entry: Any, basis: FloatArray | None, frames: int, found: Found) 
         nodes = [dataset(entry, f"{place}/{axis}") for axis in "xy"]
         if any(node is None or node.dtype.kind not in "uif" for node in nodes):
             continue
-        x, y = (in_si(table(node), units(node), "length", node.name) for node in nodes)
+        try:
+            x, y = (in_si(table(node), units(node), "length", node.name) for node in nodes)
+        except PtychonError as error:
+            found.problems["positions"] = str(error)
+            continue
         if x.size != frames and x.ndim == y.ndim == 1 and x.size * y.size == frames:
             x, y = np.meshgrid(x, y)
         if x.size != frames or y.size != frames:

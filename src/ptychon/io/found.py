@@ -203,7 +203,8 @@ def assemble(found: Found, given: Mapping[str, Any], source: str) -> Dataset:
     scale = Dataset(**kwargs | {"positions": np.zeros((shape[0], 2)), "probe": None})
     pixel_size = scale.pixel_size if isinstance(scale.pixel_size, tuple) else None
     if pixel_size is None and (angle := values.get("detector_pixel_angle")) and wavelength is not None:
-        pixel_size = wavelength / (shape[1] * angle), wavelength / (shape[2] * angle)
+        angles = np.broadcast_to(np.asarray(angle, float), (2,))
+        pixel_size = float(wavelength / (shape[1] * angles[0])), float(wavelength / (shape[2] * angles[1]))
         found.where["pixel_size"] = f"from the wavelength and {found.where.get('detector_pixel_angle', '')}"
     kwargs["pixel_size"] = pixel_size
     unit, listed = given.get("position_units", ""), True
@@ -214,7 +215,8 @@ def assemble(found: Found, given: Mapping[str, Any], source: str) -> Dataset:
             unit, listed = "m", False
     told = _report_implausible({**kwargs, "pixel_size": pixel_size}, found, source)
     kwargs["positions"] = _in_unit(kwargs["positions"], unit, pixel_size, found, source)
-    doubt = "" if told else doubt_of_scan(kwargs["positions"], pixel_size, (shape[1], shape[2]))
+    # our own files were doubted when they were made
+    doubt = "" if told or not found.where else doubt_of_scan(kwargs["positions"], pixel_size, (shape[1], shape[2]))
     if doubt:
         read = f" (read as {unit})" if unit else " (guessed)"
         remedy = f"state the unit of the positions{read} with --position-units" if listed else "correct --step"
