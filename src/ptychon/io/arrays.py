@@ -290,7 +290,7 @@ def points_of(box: Box, given: Mapping[str, Any]) -> set[int]:
 
 def _frames_key(box: Box, name: str | None) -> str:
     forms = {k: without_ones(s) for k, (s, d) in box.arrays.items() if d.kind in "uifb"}
-    stacks = [k for k, s in forms.items() if len(s) in (3, 4) and min(s[-2:]) >= 4]
+    stacks = [k for k, s in forms.items() if len(s) in (3, 4) and (min(s[-2:]) >= 4 or (len(s) == 4 and min(s[:2]) >= 4))]
     listed = ", ".join(f"{k} {box.arrays[k][0]}" for k in stacks[:8]) or "none"
     if name:
         key = next((k for k in box.arrays if k.strip("/") == name.strip("/")), None)

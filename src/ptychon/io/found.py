@@ -277,20 +277,22 @@ def doubt_of_scan(
     places = np.asarray(positions)
     if places.ndim != 2 or places.shape[1] != 2 or places.dtype.kind not in "uif" or not np.isfinite(places).all():
         return ""
-    pixel = (1.0, 1.0) if pixel_size is None else pixel_size
-    step = step_of(places / np.array(pixel))
-    window = min(frame_shape)
+    size = np.ones(2) if pixel_size is None else np.array(pixel_size)
+    window = size * frame_shape
+    step, pixels = step_of(places), step_of(places / size)
 
-    def said(pixels: float) -> str:
-        return f"{pixels:.3g} px" if pixel_size is None else pretty(pixels * min(pixel), "length")
+    def said(length: float) -> str:
+        return f"{length:.3g} px" if pixel_size is None else pretty(float(length), "length")
 
-    if 0 < step < shortest:
+    if 0 < pixels < shortest:
         return (
-            f"the step of the scan of {said(step)} is {step:.2g} of a pixel of the object of {said(1)}, "
-            f"{window / step:.0f} steps a window, which can hardly be true"
+            f"the step of the scan of {said(step)} is {pixels:.2g} of a pixel of the object of {said(size.min())}, "
+            f"{window.min() / step:.0f} steps a window, which can hardly be true"
         )
-    if step > max(frame_shape):
-        return f"the step of the scan of {said(step)} is longer than the window of {said(window)}, so that no windows overlap"
+    if step > window.max():
+        return (
+            f"the step of the scan of {said(step)} is longer than the window of {said(window.max())}, so that no windows overlap"
+        )
     return ""
 
 
