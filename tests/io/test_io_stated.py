@@ -81,7 +81,7 @@ def test_what_is_not_stated_is_called_a_guess_and_doubted_where_it_cannot_be(tmp
     assert "guess: m, for no unit is stated" in where["distance"]
     short = inspect(write(tmp_path / "c.h5", positions=PLACES * 1e-3, units={"positions": "m"}))
     doubt = next(line for line in short["advice"] if "step of the scan" in line)
-    assert "9 pm is 0.0044 of a pixel of the object of" in doubt
+    assert "9 pm is 0.0035 of a pixel of the object of 2.583 nm, 4593 steps a window" in doubt
     assert "steps a window, which can hardly be true; state the unit of the positions (read as m) with --position" in doubt
     with pytest.raises(PtychonError, match="give px, or a unit of length"):
         load(path, position_units="mrad")
@@ -329,7 +329,8 @@ def test_unequal_pixels_of_a_hyperspy_file(tmp_path):
             ("ky", P, 0.02, "1/nm", False), ("kx", Q, 0.03, "1/nm", False),
         ))
     ]  # fmt: skip
-    signal = {"data": raster, "axes": listed, "metadata": {"General": {}, "Signal": {}}, "original_metadata": {}}
+    metadata = {"General": {"title": ""}, "Signal": {"signal_type": ""}}
+    signal = {"data": raster, "axes": listed, "metadata": metadata, "original_metadata": {}}
     signal |= {"attributes": {"_lazy": False, "ragged": False}, "tmp_parameters": {}, "learning_results": {}, "models": {}}
     signal |= {"package": "x", "package_version": "1", "package_info": {"package": "x", "package_version": "1"}}
     writer.file_writer(str(tmp_path / "a.hspy"), signal)

@@ -286,7 +286,7 @@ def doubt_of_scan(
 
     if 0 < pixels < shortest:
         return (
-            f"the step of the scan of {said(step)} is {pixels:.2g} of a pixel of the object of {said(size.min())}, "
+            f"the step of the scan of {said(step)} is {pixels:.2g} of a pixel of the object of {said(step / pixels)}, "
             f"{window.min() / step:.0f} steps a window, which can hardly be true"
         )
     if step > window.max():
