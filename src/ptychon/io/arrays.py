@@ -18,44 +18,39 @@ positions are listed they are computed from step and rotation (`ptychon.io.found
 
 from __future__ import annotations
 
-import contextlib
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..data.lazy import Frames
-from ..types import FloatArray, PtychonError, PtychonWarning
+from ..types import PtychonError, PtychonWarning
 from ..units import (
     SI,
     Dimension,
     factor_of,
     in_si,
-    is_pixel,
     parse,
-    states_nothing,
     wavelength_of_electrons,
     wavelength_of_photons,
 )  # fmt: skip
+from .box import Box, last_name
 from .found import Found
 from .frames import Hdf5Frames, NpzFrames, npz_headers, read_npz
 from .hdf5 import PathLike, check_size, opened
 from .links import broken, missing_target
 from .masks import MEANING, convention_of, valid_from
 from .nodes import plain, units
-from .order import ArrayLast, Hdf5Last, frames_last, without_ones
-from .tables import axis_of, positions_from
+from .order import ArrayLast, Hdf5Last, without_ones
+from .positions import add_positions, points_of
 
 #: Mean counts a pixel that are still in the frames. What others call "background" may have been subtracted.
 BACKGROUND = "background_counts"
 PATTERNS = ("patterns", "dp", "data", "diffraction", "intensities", "frames")
-#: Names of tables of positions, perhaps followed by their unit.
-POSITIONS = re.compile(r"positions(?:_([^_]+))?", re.IGNORECASE)
 #: What is looked for -> names it goes by, and its dimension.
 NUMBERS: dict[str, tuple[tuple[str, ...], Dimension]] = {
     "pixel_size": (("pixel_size", "object_pixel_size", "real_space_pixel", "real_space_pixel_size"), "length"),
@@ -71,49 +66,8 @@ NUMBERS: dict[str, tuple[tuple[str, ...], Dimension]] = {
     "step": (("scan_step", "step", "scan_step_size", "step_size"), "length"),
     "rotation": (("scan_rotation", "rotation", "rotation_angle"), "angle"),
 }
-_LARGEST_TABLE = 10**8
 #: Share of valid pixels below which a mask may be the other way round.
 _FEW_VALID = 0.5
-
-
-@dataclass
-class Box:
-    """Named arrays in a file, whatever kind of file it is."""
-
-    path: PathLike
-    arrays: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
-    read: Callable[[str], Any]
-    frames: Callable[[str], Frames]
-    #: name -> (value, where it stood)
-    numbers: dict[str, tuple[Any, str]] = field(default_factory=dict)
-    #: a stack whose frames are along its last axes
-    last: Callable[[str], Frames] | None = None
-    #: array or number -> the unit that stands beside it
-    units: dict[str, str] = field(default_factory=dict)
-
-    def find(self, names: tuple[str, ...], ndims: tuple[int, ...], kinds: str) -> str | None:
-        """The first array with one of these names, dimensions and kinds of dtype."""
-        for name in names:
-            for key, (shape, dtype) in self.arrays.items():
-                if _last(key) == name and len(shape) in ndims and dtype.kind in kinds:
-                    return key
-        return None
-
-    def unit_of(self, key: str) -> str:
-        """The unit that the file states for an array or a number; empty if it states none."""
-        beside = (self.numbers.get(f"{_last(key)}_{word}", ("",))[0] for word in ("units", "unit"))
-        texts = (self.units.get(key, ""), *(plain(np.asarray(text).reshape(-1)[0]) for text in beside if np.size(text)))
-        return next((text for text in texts if not states_nothing(text)), "")
-
-    def table(self, key: str) -> Any:
-        """A small array, whole."""
-        if math.prod(self.arrays[key][0]) > _LARGEST_TABLE:
-            raise PtychonError(f"{key} of {self.path} has shape {self.arrays[key][0]}: too large for what its name says")
-        return self.read(key)
-
-
-def _last(key: str) -> str:
-    return key.rsplit("/", 1)[-1].lower()
 
 
 def read_archive(path: PathLike, given: Mapping[str, Any]) -> Found:
@@ -132,7 +86,7 @@ def read_archive(path: PathLike, given: Mapping[str, Any]) -> Found:
     box = Box(path, headers, lambda key: read_npz(path, key), lambda key: NpzFrames(path, key), last=last)
     for key, (shape, dtype) in headers.items():
         if math.prod(shape) <= 2 and dtype.kind in "buifUS":
-            box.numbers[_last(key)] = (read_npz(path, key), key)
+            box.numbers[last_name(key)] = (read_npz(path, key), key)
     return understand(box, "NumPy archive", given)
 
 
@@ -211,7 +165,7 @@ def hdf5_box(path: PathLike, given: Mapping[str, Any]) -> Box:
                 if _quantity(name) is not None or _UNIT_NAME.fullmatch(name):  # others may be of types that cannot be read
                     box.numbers.setdefault(name.lower(), (node.attrs[name], f"attribute {name} of {node.name}"))
         for key, (shape, dtype) in arrays.items():
-            name = _last(key)
+            name = last_name(key)
             if math.prod(shape) <= 2 and dtype.kind in "uifOS" and (_quantity(name) is not None or _UNIT_NAME.fullmatch(name)):
                 value = file[key][()]
                 box.numbers.setdefault(name, (value.decode() if isinstance(value, bytes) else value, key))
@@ -274,20 +228,6 @@ def understand(box: Box, kind: str, given: Mapping[str, Any]) -> Found:
     return found
 
 
-def points_of(box: Box, given: Mapping[str, Any]) -> set[int]:
-    """Numbers of positions that the scan may have."""
-    name = given.get("positions_path")
-    named = next((k for k in box.arrays if k.strip("/") == name.strip("/")), None) if name else None
-    key = named or _positions_key(box)
-    if name and named is None:
-        with contextlib.suppress(PtychonError, FileNotFoundError):
-            return {len(positions_from(name)[0])}
-    if key is None:
-        return set()
-    shape = box.arrays[key][0]
-    return {math.prod(shape) // 2} if 2 in (shape[-1], shape[0]) else set()
-
-
 def _frames_key(box: Box, name: str | None) -> str:
     forms = {k: without_ones(s) for k, (s, d) in box.arrays.items() if d.kind in "uifb"}
     stacks = [k for k, s in forms.items() if len(s) in (3, 4) and (min(s[-2:]) >= 4 or (len(s) == 4 and min(s[:2]) >= 4))]
@@ -304,7 +244,7 @@ def _frames_key(box: Box, name: str | None) -> str:
             )
         return key
     for known in PATTERNS:
-        matching = [k for k in stacks if _last(k) == known]
+        matching = [k for k in stacks if last_name(k) == known]
         if len(matching) == 1:
             return matching[0]
     if len(stacks) == 1:
@@ -315,74 +255,6 @@ def _frames_key(box: Box, name: str | None) -> str:
     raise PtychonError(f"{box.path} holds several stacks: say which are the frames with --data-path; there are {listed}")
 
 
-def add_positions(found: Found, given: Mapping[str, Any], box: Box | None = None) -> None:
-    """Add the positions that ``positions_path`` names, a dataset or a file, or that `box` holds under a known name.
-
-    Raises
-    ------
-    PtychonError
-        If what is named does not exist, or holds no positions.
-    """
-    name = given.get("positions_path")
-    frames = len(found.fields["patterns"])
-    if name:
-        key = next((k for k in box.arrays if k.strip("/") == name.strip("/")), None) if box is not None else None
-        if box is None or key is None:
-            try:
-                table, unit, where = positions_from(name)
-            except FileNotFoundError:
-                tables = [k for k, (s, _) in box.arrays.items() if len(s) == 2] if box is not None else []
-                raise PtychonError(
-                    f"{name!r} is neither a file nor a dataset of {box.path if box is not None else 'the stack'}"
-                    + (f"; tables in it: {', '.join(tables[:8])}" if tables else "")
-                ) from None
-            found.add("positions", _two_columns(np.asarray(table), where, frames), where)
-            found.unit = unit
-            return
-    elif box is None:
-        return
-    else:
-        key = _positions_key(box)
-        if key is None:
-            return _add_lists(found, box, frames)
-    found.add("positions", _two_columns(np.asarray(box.table(key)), key, frames), key)
-    found.unit = box.unit_of(key) or _unit_in(key) or ""
-    return None
-
-
-def _positions_key(box: Box) -> str | None:
-    """The table of positions; one whose name ends in px or m goes before others."""
-    names = [k for k, (s, d) in box.arrays.items() if len(s) in (2, 3) and d.kind in "uif" and _unit_in(k) is not None]
-    order = {"px": 0, "m": 1, "": 2}
-    return min(names, key=lambda k: order.get(_unit_in(k) or "", 3), default=None)
-
-
-def _unit_in(key: str) -> str | None:
-    """The unit in the name of positions, empty where there is none; None if it is no name of positions."""
-    match = POSITIONS.fullmatch(key.rsplit("/", 1)[-1])
-    unit = "" if match is None else match.group(1) or ""
-    known = not unit or is_pixel(unit) or factor_of(unit, "length") is not None
-    return unit if match is not None and known else None
-
-
-def _add_lists(found: Found, box: Box, frames: int) -> None:
-    """Positions that are two lists, one named for the rows and one for the columns."""
-    lists: dict[str, list[tuple[str, str]]] = {"y": [], "x": []}
-    for key, (shape, dtype) in box.arrays.items():
-        axis = axis_of(key.rsplit("/", 1)[-1]) if math.prod(shape) == frames and dtype.kind in "uif" else None
-        if axis is not None:
-            lists[axis[0]].append((key, box.unit_of(key) or axis[1]))
-    if [len(names) for names in lists.values()] != [1, 1]:
-        return
-    (y, unit), (x, other) = lists["y"][0], lists["x"][0]
-    columns = [np.asarray(box.table(key), np.float64).reshape(-1) for key in (y, x)]
-    if unit != other:
-        columns = [in_si(c, u, "length", key) for c, u, key in zip(columns, (unit, other), (y, x), strict=True)]
-        unit = "m"
-    found.add("positions", np.column_stack(columns), f"{y}, {x}")
-    found.unit = unit
-
-
 def _add_mask(found: Found, box: Box, shape: tuple[int, ...]) -> None:
     """The mask whose name says what its values mean, or one that is called mask."""
     masks = [
@@ -390,7 +262,7 @@ def _add_mask(found: Found, box: Box, shape: tuple[int, ...]) -> None:
         for key, (form, dtype) in box.arrays.items()
         if dtype.kind in "biu" and form[-2:] == shape[-2:] and len(form) in (2, 3) and key != found.where.get("patterns")
     ]
-    named = [(convention, key) for convention, key in masks if convention is not None or _last(key) == "mask"]
+    named = [(convention, key) for convention, key in masks if convention is not None or last_name(key) == "mask"]
     if not named:
         return
     convention, key = min(named, key=lambda pair: pair[0] is None)
@@ -402,18 +274,6 @@ def _add_mask(found: Found, box: Box, shape: tuple[int, ...]) -> None:
     if valid.mean() < _FEW_VALID:
         text = f"{key} of {box.path} leaves {valid.mean():.1%} of the pixels valid if nonzero means valid, which is a guess"
         warnings.warn(f"{text}; if nonzero means bad, call it bad_pixels or pixel_mask", PtychonWarning, stacklevel=2)
-
-
-def _two_columns(table: Any, name: str, frames: int) -> FloatArray:
-    if table.dtype.kind not in "uif":
-        raise PtychonError(f"{name} holds {table.dtype}; positions are real numbers, row and column")
-    if table.ndim == 3 and table.shape[-1] == 2:
-        table = table.reshape(-1, 2)
-    if table.ndim == 2 and table.shape[0] == 2 and table.shape[1] == frames and frames != 2:
-        table = table.T
-    if table.ndim != 2 or table.shape[1] != 2:
-        raise PtychonError(f"{name} has shape {table.shape}; positions are (frames, 2), row then column")
-    return np.asarray(table, np.float64)
 
 
 def _keep_word(found: Found, name: str, value: Any, where: str) -> None:

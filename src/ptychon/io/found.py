@@ -291,7 +291,8 @@ def doubt_of_scan(
         )
     if step > window.max():
         return (
-            f"the step of the scan of {said(step)} is longer than the window of {said(window.max())}, so that no windows overlap"
+            f"the step of the scan of {said(step)} is longer than the window of {said(window.max())}, so that no two "
+            f"windows overlap"
         )
     return ""
 

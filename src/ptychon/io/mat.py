@@ -19,12 +19,14 @@ import numpy as np
 from ..data.lazy import Derived, Frames, Selected, transposed
 from ..data.result import Result
 from ..types import PtychonError
-from .arrays import Box, points_of, understand
+from .arrays import understand
+from .box import Box
 from .found import Found
 from .frames import Hdf5Frames
 from .hdf5 import PathLike, check_size, opened
 from .nodes import LARGEST_TABLE, is_dataset
 from .order import Hdf5Last, frames_last
+from .positions import points_of
 
 #: Variables of a file of version 5 are read as a whole; larger ones are refused.
 _LARGEST_STACK = 2**34

@@ -14,13 +14,14 @@ from typing import Any
 from ..data.lazy import Stacked
 from ..types import PtychonError
 from ..units import ELEMENTARY_CHARGE, wavelength_of_electrons, wavelength_of_photons
-from .arrays import add_positions, hdf5_box
+from .arrays import hdf5_box
 from .found import Found
 from .frames import Hdf5Frames
 from .hdf5 import PathLike, opened
 from .links import broken, missing_target
 from .masks import valid_from
 from .nodes import dataset, group, number, scalar, table, text, units
+from .positions import add_positions
 
 _BLOCK = re.compile(r"data_\d+")
 #: Words in the description of detectors that count electrons.

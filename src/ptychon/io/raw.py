@@ -14,9 +14,9 @@ import numpy as np
 from ..data.lazy import Frames
 from ..types import PtychonError
 from ..units import factor_of, in_si, is_pixel, states_nothing
-from .arrays import add_positions
 from .found import Found
 from .hdf5 import PathLike
+from .positions import add_positions
 
 #: A frame of an EMPAD: 128x128 float32 followed by 1024 bytes that are none.
 _EMPAD = (130, 128)

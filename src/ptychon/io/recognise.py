@@ -16,6 +16,7 @@ from .found import Found
 from .frames import npz_headers
 from .hdf5 import PathLike, check_readable, opened
 from .nodes import plain
+from .positions import add_positions
 
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".cxi", ".nxs", ".hdf", ".he5", ".ptyd", ".ptyr", ".emd")
 _LARGEST_OBJECT = 2**28
@@ -132,7 +133,7 @@ def _find_hdf5(path: PathLike, head: bytes, given: Mapping[str, Any]) -> Found:
     found = known.scan(path, given)
     if given.get("positions_path") and known.name not in _OWN_POSITIONS:
         found.fields.pop("positions", None)
-        arrays.add_positions(found, given, arrays.hdf5_box(path, given))
+        add_positions(found, given, arrays.hdf5_box(path, given))
     return found
 
 
