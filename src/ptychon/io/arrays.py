@@ -45,7 +45,7 @@ from .hdf5 import PathLike, check_size, opened
 from .links import broken, missing_target
 from .masks import MEANING, convention_of, valid_from
 from .nodes import plain, units
-from .order import ArrayLast, Hdf5Last, without_ones
+from .order import ArrayLast, Hdf5Last, frames_last, without_ones
 from .positions import add_positions, points_of
 
 #: Mean counts a pixel that are still in the frames. What others call "background" may have been subtracted.
