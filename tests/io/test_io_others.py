@@ -193,7 +193,9 @@ def test_emd(tmp_path):
     data = load(tmp_path / "a.h5", voltage="300kV")
     assert same(data, FRAMES.swapaxes(1, 2))
     assert data.pixel_size == pytest.approx([data.wavelength / (n * 5e-5) for n in (10, 8)])
-    assert np.allclose(data.positions[1], (-2e-10, 0), atol=1e-20)
+    # py4DSTEM: a vector (x, y) = (row, column) of the scan lies at (x cos + y sin, -x sin + y cos) on the detector
+    assert np.allclose(data.positions[1], (2e-10, 0), atol=1e-20)
+    assert np.allclose(data.positions[3], (0, -2e-10), atol=1e-20)
     with h5py.File(tmp_path / "a.h5", "r+") as file:
         del file["root/metadatabundle"]
     with pytest.raises(PtychonError, match="--step"):

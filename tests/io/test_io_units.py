@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,10 +14,14 @@ from ptychon.types import PtychonError
 from ptychon.units import (
     UNITS,
     energy_of_photons,
+    factor_of,
+    in_si,
+    is_pixel,
     parse,
     parse_pair,
     parse_shape,
     pretty,
+    states_nothing,
     wavelength_of_electrons,
     wavelength_of_photons,
 )
@@ -105,3 +110,69 @@ def test_wavelengths():
 )
 def test_pretty(value, text):
     assert pretty(value, "length") == text
+
+
+#: Units as files spell them, and what they are in SI, written out here once more.
+SPELLED = {
+    "length": {
+        "m": 1.0, "meter": 1.0, "metres": 1.0, "mm": 1e-3, "Millimeter": 1e-3, "um": 1e-6, "UM": 1e-6, "µm": 1e-6, "μm": 1e-6,
+        "micron": 1e-6, "Microns": 1e-6, "micro meters": 1e-6, "[um]": 1e-6, "(nm)": 1e-9, "nanometers": 1e-9, "NM": 1e-9,
+        "A": 1e-10, "Å": 1e-10, "\u212b": 1e-10, "A\u030a": 1e-10, "Angstrom": 1e-10, "ANGSTROMS": 1e-10, "pm": 1e-12,
+    },
+    "energy": {
+        "J": 1.0, "joule": 1.0, "eV": 1.602176634e-19, "ev": 1.602176634e-19, "keV": 1.602176634e-16, "KEV": 1.602176634e-16,
+        "kiloelectronvolts": 1.602176634e-16, "electron volt": 1.602176634e-19, "MeV": 1.602176634e-13,
+    },
+    "voltage": {"V": 1.0, "volts": 1.0, "kV": 1e3, "KV": 1e3, "kilovolt": 1e3},
+    "angle": {
+        "rad": 1.0, "radians": 1.0, "mrad": 1e-3, "milliradians": 1e-3, "MRAD": 1e-3, "deg": math.pi / 180, "°": math.pi / 180,
+        "Degrees": math.pi / 180,
+    },
+    "wavenumber": {
+        "1/nm": 1e9, "nm^-1": 1e9, "nm-1": 1e9, "nm⁻¹": 1e9, "1 / nm": 1e9, "1/A": 1e10, "A^-1": 1e10, "1/Å": 1e10,
+        "Angstrom^-1": 1e10, "A^{-1}": 1e10, "1/m": 1.0, "/um": 1e6,
+    },
+}  # fmt: skip
+_SPELLINGS = [(dimension, unit, factor) for dimension, units in SPELLED.items() for unit, factor in units.items()]
+
+
+@given(
+    st.sampled_from(_SPELLINGS),
+    st.floats(1e-9, 1e9),
+    st.sampled_from(["number", "float32", "list", "array"]),
+    st.sampled_from(["", " "]),
+)
+def test_any_unit_as_files_spell_it_gives_si(spelling, number, shape, blank):
+    dimension, unit, factor = spelling
+    value = {
+        "number": number, "float32": np.float32(number), "list": [number, 2 * number], "array": np.full((2, 3), number),
+    }[shape]  # fmt: skip
+    result = in_si(value, f"{blank}{unit}{blank}", dimension)
+    assert np.shape(result) == np.shape(value)
+    np.testing.assert_allclose(result, np.asarray(value, np.float64) * factor, rtol=1e-6 if shape == "float32" else 1e-12)
+
+
+@given(st.text(max_size=10), st.sampled_from(sorted(UNITS)))
+def test_any_unit_is_known_or_refused_in_a_sentence(unit, dimension):
+    if factor_of(unit, dimension) is None and not states_nothing(unit):
+        with pytest.raises(PtychonError, match="is not a unit of"):
+            in_si(1.0, unit, dimension)
+    else:
+        assert math.isfinite(in_si(1.0, unit, dimension))
+
+
+@pytest.mark.parametrize("unit", ["mev", "", "counts", "px", "mrad", "m/s", "s"])
+def test_units_that_leave_a_doubt_are_not_taken(unit):
+    assert factor_of(unit, "energy") is None
+
+
+def test_numbers_of_files_keep_their_decimals():
+    assert in_si(np.float32(5.5e-05), "", "length") == 5.5e-05
+    assert in_si(31.25, "Å", "length") == 31.25e-10
+    assert in_si(np.array([0.3, 31.25]), "um", "length").tolist() == [0.3e-6, 31.25e-6]
+    assert in_si(75.0, "None", "length") == 75.0
+    with pytest.raises(PtychonError, match=r"detector/distance is in 'mrad', which is not a unit of length"):
+        in_si(1.0, "mrad", "length", "detector/distance")
+    with pytest.raises(PtychonError, match="complex128"):
+        in_si(1j, "m", "length")
+    assert [is_pixel(unit) for unit in ("Pixels", "[px]", "pm", "")] == [True, True, False, False]

@@ -60,14 +60,15 @@ _DATA: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--distance",), {"type": Quantity("length"), "help": "From sample to detector."}),
     (("--focus-distance",), {"type": Quantity("length"), "help": "From focus to sample (near field, cone beam)."}),
     (("--detector-pixel-size",), {"type": Quantity("length", pair=True), "help": "Pixel of the detector; or Y,X."}),
-    (("--pixel-size",), {"type": Quantity("length", pair=True), "help": "Pixel of the object, if it cannot be derived."}),
+    (("--pixel-size",), {"type": Quantity("length", pair=True), "help": "Pixel of the object, before crop and bin."}),
     (("--scan-shape",), {"type": Shape(), "metavar": "SLOWxFAST", "help": "Points of a raster that is not listed."}),
     (("--step",), {"type": Quantity("length", pair=True), "help": "Step of that raster; or SLOW,FAST."}),
     (("--rotation",), {"type": Quantity("angle"), "help": "Of that raster against the detector."}),
     (("--semi-angle",), {"type": Quantity("angle"), "help": "Convergence of an electron probe, for a first guess of it."}),
     (("--defocus",), {"type": Quantity("length"), "help": "Of that probe; positive is underfocus (C1 = -defocus)."}),
     (("--data-path",), {"metavar": "NAME", "help": "Dataset in the file that holds the frames."}),
-    (("--positions-path",), {"metavar": "NAME", "help": "Dataset, or file (.npy, .csv, .txt), with rows and columns."}),
+    (("--positions-path",), {"metavar": "NAME", "help": "Dataset or file with the positions; or FILE:Y,X, its columns."}),
+    (("--position-units",), {"metavar": "UNIT", "help": "State the unit of the positions: px, m, mm, um or nm."}),
     *PREPARE,
 )
 

@@ -72,7 +72,8 @@ def write_positions(path: Path, made: Plan, of: str) -> None:
     """A table that `scan.from_table` and --positions-path read."""
     from ..io.hdf5 import write_aside
 
-    lines = [f"# {len(made.coordinates)} positions planned from {of}, in {made.unit}, the most useful first", "y,x"]
+    lines = [f"# {len(made.coordinates)} positions planned from {of}, in {made.unit}, the most useful first"]
+    lines += [f"y_{made.unit},x_{made.unit}"]
     lines += [f"{y:.12g},{x:.12g}" for y, x in made.coordinates.tolist()]
     with write_aside(path) as aside:
         aside.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -11,8 +11,9 @@ In this order, everything in the orientation of the file:
     crop        a window around the centre; what hangs over the edge is masked
     bin         counts of b x b pixels summed; valid where all of them are
 
-The pixel of the object follows. In the far field it is wavelength distance/(width of the detector): a crop enlarges it,
-binning does not (the field of view shrinks instead). In the near field binning enlarges it and a crop does not.
+The pixel of the object follows, whether it was derived or given: what a data set states belongs to its frames as they are
+stored. In the far field it is wavelength distance/(width of the detector): a crop enlarges it, binning does not (the field
+of view shrinks instead). In the near field binning enlarges it and a crop does not.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..types import Array, FloatArray, PtychonError
+from ..units import pretty
 from .dataset import Dataset
 from .lazy import Derived, Frames, Selected, blocks
 from .survey import BadPixels, centre_of_mass, find_bad_pixels, saturation_of, survey
@@ -253,12 +255,20 @@ def _cut(data: Dataset, p: Preparation, done: dict[str, Any]) -> Dataset:
     if p.bin > 1:
         done["bin"] = p.bin
     changes = _geometry(data, size, p.bin, out)
+    for name in ("pixel_size", "detector_pixel_size"):
+        before, after = getattr(data, name), changes.get(name)
+        if after is not None and after != before:
+            done[name] = f"{_lengths(before)}, now {_lengths(after)}"
     patterns = Derived(data.patterns, cut, out, _summed(data.patterns.dtype, p.bin))
     if data.background is not None:
         changes["background"] = cut(np.broadcast_to(np.asarray(data.background, np.float32), shape))
     if data.read_noise is not None:
         changes["read_noise"] = data.read_noise * p.bin
     return replace(data, patterns=patterns, mask=mask, **changes)
+
+
+def _lengths(pair: Any) -> str:
+    return " x ".join(dict.fromkeys(pretty(float(v), "length") for v in pair))
 
 
 def _summed(dtype: Any, factor: int) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from ..data.dataset import Dataset
-from ..data.survey import Survey, cell_area, electron_dose, find_bad_pixels, saturation_of, survey
+from ..data.position_table import step_of
+from ..data.survey import Survey, electron_dose, find_bad_pixels, saturation_of, survey
 from ..engines import registry
 from ..io import load_result, prepared
-from ..io.found import DIMENSIONS, EXTRA, PREPARATION, Found, assemble, check_given, flag
+from ..io.found import DIMENSIONS, EXTRA, PREPARATION, Found, assemble, check_given, doubt_of_scan, flag
 from ..io.recognise import find, holds_result
-from ..types import FloatArray, PtychonError
+from ..types import FloatArray, PtychonError, PtychonWarning
 from ..units import Dimension, energy_of_photons, pretty
 
 #: Pixels of an object that nobody has.
@@ -53,16 +55,19 @@ def inspect(path: str | os.PathLike[str], **given: Any) -> dict[str, Any]:
     about: dict[str, Any] = {"file": str(path), "bytes": os.path.getsize(path) if Path(path).is_file() else 0}
     if values.get("data_path") is None and holds_result(path):
         return about | _reconstruction(path)
-    found = find(path, {k: v for k, v in values.items() if k in EXTRA})
-    missing = ""
-    try:
-        data = prepared(assemble(found, {k: v for k, v in values.items() if k not in PREPARATION}, Path(path).name), values)
-        placed = True
-    except PtychonError as error:
-        if "patterns" not in found.fields:
-            raise
-        missing, placed = str(error), False
-        data = _unplaced(found, values, error)
+    missing, placed = "", True
+    with warnings.catch_warnings(record=True) as doubts:  # what is doubted is said once, among the advice
+        warnings.simplefilter("always")
+        found = find(path, {k: v for k, v in values.items() if k in EXTRA})
+        try:
+            stated = {k: v for k, v in values.items() if k not in PREPARATION}
+            data = prepared(assemble(found, stated, Path(path).name), values)
+        except PtychonError as error:
+            if "patterns" not in found.fields:
+                raise
+            missing, placed = str(error), False
+            data = _unplaced(found, values, error)
+    told = [str(doubt.message) for doubt in doubts if issubclass(doubt.category, PtychonWarning)]
     about |= {"kind": "scan", "format": found.kind, "ready": not missing, "missing": missing}
     about["found"] = _table(found, values, data, placed)
     look = survey(data)
@@ -70,7 +75,7 @@ def inspect(path: str | os.PathLike[str], **given: Any) -> dict[str, Any]:
     about["scan"] = _scan(data, look) if placed else {}
     sane = placed and math.prod(about["scan"]["object_shape"]) <= _LARGEST_OBJECT
     about["engines"] = _engines(data, about["scan"]["object_shape"] if sane else None)
-    about["advice"] = ([missing] if missing else []) + advice + (_advice(data, about, look) if placed else [])
+    about["advice"] = ([missing] if missing else []) + told + advice + (_advice(data, about, look, told) if placed else [])
     if not about["advice"]:
         same = " with the same options" if given else ""
         about["advice"].append(f"nothing looks wrong: ptychon reconstruct {path}{same}")
@@ -113,6 +118,9 @@ def _table(found: Found, values: Mapping[str, Any], data: Dataset, placed: bool)
 
     def row(name: str, value: str | None, *flags: str) -> None:
         where = "given" if name in values else found.where.get(name, "")
+        change = dict(data.notes.get("prepared", {})).get(name, "")
+        if change and name in ("pixel_size", "detector_pixel_size"):
+            where = f"{where or 'derived'}; {change} after crop and bin"
         problem = found.problems.get(name, "") if value is None else ""
         rows.append({"name": name, "value": value, "where": where, "flag": " or ".join(flags), "problem": problem})
 
@@ -207,14 +215,9 @@ def _frames(data: Dataset, look: Survey) -> tuple[dict[str, Any], list[str]]:
 
 def _scan(data: Dataset, look: Survey) -> dict[str, Any]:
     """Facts about the positions, in m where the scale is known and else in px."""
-    from scipy.spatial import cKDTree
-
     size = np.ones(2) if data.pixel_size is None else np.array(data.pixel_size)
     window = np.array(data.frame_shape) * size
-    some = data.positions if len(data) <= 20000 else data.positions[:: len(data) // 20000 + 1]
-    step = float(np.median(cKDTree(some).query(some, k=2)[0][:, 1]))
-    if len(some) < len(data):
-        step = math.sqrt(cell_area(data.positions)) or step
+    step = step_of(data.positions)
     extent = np.ptp(data.positions, axis=0)
     diameter, source = _beam(data, look, size)
     dose = electron_dose(data, float(look.counts.mean()))
@@ -271,7 +274,7 @@ def _engines(data: Dataset, object_shape: list[int] | None) -> dict[str, dict[st
     return out
 
 
-def _advice(data: Dataset, about: Mapping[str, Any], look: Survey) -> list[str]:
+def _advice(data: Dataset, about: Mapping[str, Any], look: Survey, told: list[str]) -> list[str]:
     """What follows from the scan as a whole."""
     scan, advice = about["scan"], []
     unit = scan["unit"]
@@ -286,6 +289,10 @@ def _advice(data: Dataset, about: Mapping[str, Any], look: Survey) -> list[str]:
             f"the positions span {said(extent)}, which is an object of {rows} x {columns} px: their unit or the pixel size "
             f"must be wrong; name a table with --positions-path, or give --pixel-size"
         ]
+    size = data.pixel_size if isinstance(data.pixel_size, tuple) else None
+    doubt = doubt_of_scan(data.positions, size, data.frame_shape, shortest=1.0)
+    if doubt and not any("the step of the scan" in line for line in told) and (scan["steps_per_window"] or 1) > 1:
+        advice.append(f"{doubt}; if so, state the unit of the positions with --position-units, or correct the pixel size")
     ratio = scan["steps_per_window"]
     if ratio is not None and ratio < _STEPS_PER_WINDOW and data.geometry == "far":
         hint = ""

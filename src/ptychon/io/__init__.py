@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..data.dataset import Dataset
 from ..data.prepare import Preparation, prepare
+from ..types import PtychonWarning
 from . import guard
 from .cxi_write import write_dataset
 from .export import convert, write_result, write_scan
@@ -34,7 +38,8 @@ def load(path: PathLike, **given: Any) -> Dataset:
         What the caller knows better than the file, or the file does not say; these values win and are listed in
         ``notes["given"]``. Fields of `Dataset` except the patterns, and ``energy`` (J), ``voltage`` (V), ``semi_angle``
         (rad) and ``defocus`` (m, positive for underfocus) of an electron probe, ``scan_shape``, ``step`` (m) and
-        ``rotation`` (rad) of a raster, ``data_path`` and ``positions_path``, names of datasets. Lengths, energies,
+        ``rotation`` (rad) of a raster, ``data_path`` and ``positions_path``, names of datasets, and ``position_units``
+        ("px", "um"). Pixel sizes belong to the frames as stored, before crop and bin. Lengths, energies,
         voltages and angles may be text with a unit, ``"12.66keV"``. None means not given. And how the scan is to be
         prepared: the fields of `ptychon.data.prepare.Preparation`, where ``dark``, ``flat`` and ``background`` may be paths,
         ``crop`` ``"128x128"``, ``centre`` ``"auto"`` or ``"60,64.5"``, ``frames`` ``"0:500"``, ``scan_sign`` ``"+-"``.
@@ -66,4 +71,17 @@ def prepared(data: Dataset, given: Mapping[str, Any]) -> Dataset:
     for name in ("dark", "flat", "background"):
         if isinstance(wanted.get(name), str | os.PathLike):
             wanted[name] = number_or_field(wanted[name], name)
-    return prepare(data, Preparation(**wanted)) if wanted else data
+    if not wanted:
+        return data
+    ready = prepare(data, Preparation(**wanted))
+    if given.get("pixel_size") is not None and ready.pixel_size != data.pixel_size:
+        ratio = np.array(data.pixel_size) / np.array(ready.pixel_size)
+        fitting = ",".join(dict.fromkeys(f"{1e9 * v:.4g}nm" for v in np.array(data.pixel_size) * ratio))
+        change = ready.notes["prepared"]["pixel_size"]
+        warnings.warn(
+            f"the pixel size that was given is that of the frames as stored, before crop and bin: {change}; if it is meant for "
+            f"the frames as they are used, give --pixel-size {fitting}",
+            PtychonWarning,
+            stacklevel=3,
+        )
+    return ready

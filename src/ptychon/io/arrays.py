@@ -3,13 +3,16 @@
 What is recognised by name, in the order tried (case is ignored, groups of an HDF5 file do not matter):
 
     frames       patterns, dp, data, diffraction, intensities, frames; else the only 3-D or 4-D stack of real numbers
-    positions    positions_px, positions_m, positions (N, 2): row, column of the probe on the object
-    mask         mask, nonzero where a pixel is valid
+    positions    positions_px, positions_m, positions_um, positions (N, 2): row, column of the probe on the object; or two
+                 lists whose names say which is which (y_um and x_um)
+    mask         mask, nonzero where a pixel is valid; bad_pixels, pixel_mask, valid and the like, as their names say
     background   background_counts, a number or a frame: counts a pixel still in the frames; read_noise, counts
     probe        probe, (P, Q) or (modes, P, Q) complex
-    numbers      pixel_size, wavelength, voltage_kV, scan_step_A, ...: see `NUMBERS`; SI unless a unit follows the name
+    numbers      pixel_size, wavelength, voltage_kV, scan_step_A, ...: see `NUMBERS`
 
-Numbers may be arrays of one element or HDF5 attributes. A 4-D stack [slow, fast, row, column] is a raster; where no
+The unit is the HDF5 attribute ``units`` of an array, or follows its name (``distance_mm``), or is the text of another one
+(``distance_units``); where none is stated, numbers are guessed to be in SI. Numbers may be arrays of one element or HDF5
+attributes. A 4-D stack [slow, fast, row, column] is a raster; where no
 positions are listed they are computed from step and rotation (`ptychon.io.found.raster_positions`).
 """
 
@@ -17,25 +20,37 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+import warnings
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from ..data.lazy import Frames
-from ..types import FloatArray, PtychonError
-from ..units import UNITS, Dimension, parse, wavelength_of_electrons, wavelength_of_photons
+from ..types import PtychonError, PtychonWarning
+from ..units import (
+    SI,
+    Dimension,
+    factor_of,
+    in_si,
+    parse,
+    wavelength_of_electrons,
+    wavelength_of_photons,
+)  # fmt: skip
+from .box import Box, last_name
 from .found import Found
 from .frames import Hdf5Frames, NpzFrames, npz_headers, read_npz
 from .hdf5 import PathLike, check_size, opened
-from .tables import positions_from
+from .links import broken, missing_target
+from .masks import MEANING, convention_of, valid_from
+from .nodes import plain, units
+from .order import ArrayLast, Hdf5Last, frames_last, without_ones
+from .positions import add_positions, points_of
 
 #: Mean counts a pixel that are still in the frames. What others call "background" may have been subtracted.
 BACKGROUND = "background_counts"
 PATTERNS = ("patterns", "dp", "data", "diffraction", "intensities", "frames")
-POSITIONS = ("positions_px", "positions_m", "positions")
 #: What is looked for -> names it goes by, and its dimension.
 NUMBERS: dict[str, tuple[tuple[str, ...], Dimension]] = {
     "pixel_size": (("pixel_size", "object_pixel_size", "real_space_pixel", "real_space_pixel_size"), "length"),
@@ -51,37 +66,8 @@ NUMBERS: dict[str, tuple[tuple[str, ...], Dimension]] = {
     "step": (("scan_step", "step", "scan_step_size", "step_size"), "length"),
     "rotation": (("scan_rotation", "rotation", "rotation_angle"), "angle"),
 }
-_LARGEST_TABLE = 10**8
-
-
-@dataclass
-class Box:
-    """Named arrays in a file, whatever kind of file it is."""
-
-    path: PathLike
-    arrays: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
-    read: Callable[[str], Any]
-    frames: Callable[[str], Frames]
-    #: name -> (value, where it stood)
-    numbers: dict[str, tuple[Any, str]] = field(default_factory=dict)
-
-    def find(self, names: tuple[str, ...], ndims: tuple[int, ...], kinds: str) -> str | None:
-        """The first array with one of these names, dimensions and kinds of dtype."""
-        for name in names:
-            for key, (shape, dtype) in self.arrays.items():
-                if _last(key) == name and len(shape) in ndims and dtype.kind in kinds:
-                    return key
-        return None
-
-    def table(self, key: str) -> Any:
-        """A small array, whole."""
-        if math.prod(self.arrays[key][0]) > _LARGEST_TABLE:
-            raise PtychonError(f"{key} of {self.path} has shape {self.arrays[key][0]}: too large for what its name says")
-        return self.read(key)
-
-
-def _last(key: str) -> str:
-    return key.rsplit("/", 1)[-1].lower()
+#: Share of valid pixels below which a mask may be the other way round.
+_FEW_VALID = 0.5
 
 
 def read_archive(path: PathLike, given: Mapping[str, Any]) -> Found:
@@ -93,10 +79,14 @@ def read_archive(path: PathLike, given: Mapping[str, Any]) -> Found:
         If the archive is damaged, holds pickled objects or no frames.
     """
     headers = npz_headers(path)
-    box = Box(path, headers, lambda key: read_npz(path, key), lambda key: NpzFrames(path, key))
+
+    def last(key: str) -> Frames:
+        return ArrayLast(partial(read_npz, path, key), without_ones(headers[key][0]), headers[key][1], f"{key} of {path}")
+
+    box = Box(path, headers, lambda key: read_npz(path, key), lambda key: NpzFrames(path, key), last=last)
     for key, (shape, dtype) in headers.items():
         if math.prod(shape) <= 2 and dtype.kind in "buifUS":
-            box.numbers[_last(key)] = (read_npz(path, key), key)
+            box.numbers[last_name(key)] = (read_npz(path, key), key)
     return understand(box, "NumPy archive", given)
 
 
@@ -106,12 +96,23 @@ def read_stack(path: PathLike, given: Mapping[str, Any]) -> Found:
         stack = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError, MemoryError) as error:
         raise PtychonError(f"{path} is truncated, damaged or holds pickled objects; save a plain array") from error
-    if not isinstance(stack, np.ndarray) or stack.ndim not in (3, 4):
-        raise PtychonError(f"{path} has shape {np.shape(stack)}; a scan is (frames, rows, columns)")
+    shape = without_ones(np.shape(stack))
+    if not isinstance(stack, np.ndarray) or len(shape) not in (3, 4) or stack.dtype.kind not in "uifb":
+        kind = "" if np.size(stack) == 0 else f" and type {stack.dtype}"
+        raise PtychonError(f"{path} has shape {np.shape(stack)}{kind}; a scan is (frames, rows, columns)")
     found = Found("NumPy array")
-    found.add("patterns", stack.reshape(-1, *stack.shape[-2:]), "the array")
-    if stack.ndim == 4:
-        found.add("scan_shape", stack.shape[:2], "the shape of the array")
+    box = Box(path, {}, np.load, np.load)
+    why = frames_last(shape, points_of(box, given), given.get("scan_shape"))
+    stack = stack.reshape(shape)
+    if why:
+        stack = np.moveaxis(stack, (0, 1), (-2, -1))
+        shape = stack.shape
+        stack = ArrayLast(partial(np.load, path), (*shape[-2:], *shape[:-2]), stack.dtype, str(path))
+    else:
+        stack = stack.reshape(-1, *shape[-2:])
+    found.add("patterns", stack, f"the array ({why})" if why else "the array")
+    if len(shape) == 4:
+        found.add("scan_shape", tuple(shape[:2]), "the shape of the array")
     add_positions(found, given)
     return found
 
@@ -124,6 +125,20 @@ def read_hdf5(path: PathLike, given: Mapping[str, Any]) -> Found:
     PtychonError
         If the file is damaged, a named dataset does not exist, or it cannot be told which dataset holds the frames.
     """
+    box = hdf5_box(path, given)
+    stacks = any(len(shape) in (3, 4) for shape, _ in box.arrays.values())
+    if not stacks or given.get("data_path"):
+        with opened(path) as file:
+            gone = broken(file, path)
+        wanted = str(given.get("data_path") or "").strip("/")
+        lost = [link for link in gone if not wanted or link[0].strip("/") == wanted]
+        if lost and (wanted not in box.arrays):
+            raise missing_target(lost, path)
+    return understand(box, "HDF5", given)
+
+
+def hdf5_box(path: PathLike, given: Mapping[str, Any]) -> Box:
+    """The arrays, numbers and units of an HDF5 file; ``data_path`` and ``positions_path`` may be behind links."""
     with opened(path) as file:
         arrays: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
         owners = [file]
@@ -144,33 +159,36 @@ def read_hdf5(path: PathLike, given: Mapping[str, Any]) -> Found:
                 check_size(again[key])
                 return again[key][()]
 
-        box = Box(path, arrays, read, lambda key: Hdf5Frames(path, key))
+        box = Box(path, arrays, read, lambda key: Hdf5Frames(path, key), last=lambda key: Hdf5Last(path, key))
         for node in owners:
             for name in node.attrs:
-                if _quantity(name) is not None:  # others may be of types that cannot be read
+                if _quantity(name) is not None or _UNIT_NAME.fullmatch(name):  # others may be of types that cannot be read
                     box.numbers.setdefault(name.lower(), (node.attrs[name], f"attribute {name} of {node.name}"))
         for key, (shape, dtype) in arrays.items():
-            if math.prod(shape) <= 2 and dtype.kind in "uifOS" and _quantity(_last(key)) is not None:
+            name = last_name(key)
+            if math.prod(shape) <= 2 and dtype.kind in "uifOS" and (_quantity(name) is not None or _UNIT_NAME.fullmatch(name)):
                 value = file[key][()]
-                box.numbers.setdefault(_last(key), (value.decode() if isinstance(value, bytes) else value, key))
-    return understand(box, "HDF5", given)
+                box.numbers.setdefault(name, (value.decode() if isinstance(value, bytes) else value, key))
+            if dtype.kind in "uif":
+                box.units[key] = units(file[key])
+    return box
+
+
+#: Names of texts that are units: distance_units.
+_UNIT_NAME = re.compile(r"\w+_units?", re.IGNORECASE)
 
 
 def _quantity(name: str) -> tuple[str, Dimension, str] | None:
-    """(what, dimension, unit) of a name such as ``scan_step_A``; None if it is none of `NUMBERS`."""
+    """(what, dimension, unit in the name) of a name such as ``scan_step_A``; None if it is none of `NUMBERS`."""
     for what, (stems, dimension) in NUMBERS.items():
         for stem in stems:
             match = re.fullmatch(rf"{stem}(?:_(\w+))?", name, re.IGNORECASE)
-            if match is None:
-                continue
-            unit = match.group(1) or ""
-            folded = {known.lower(): known for known in reversed(UNITS[dimension])}
-            known = unit if unit in UNITS[dimension] else folded.get(unit.lower(), "")
-            if unit and not known:
-                continue
-            if what == "detector_pixel_angle" and not unit:
+            if match is None or (what == "detector_pixel_angle" and not match.group(1)):
                 continue  # without a unit it is a length
-            return what, dimension, known
+            spelled = match.group(1) or ""
+            for unit in (spelled, spelled.upper()):  # names are in small letters here: scan_step_a
+                if not unit or factor_of(unit, dimension) is not None:
+                    return what, dimension, unit
     return None
 
 
@@ -184,17 +202,20 @@ def understand(box: Box, kind: str, given: Mapping[str, Any]) -> Found:
     """
     found = Found(kind)
     key = _frames_key(box, given.get("data_path"))
-    shape = box.arrays[key][0]
-    found.add("patterns", box.frames(key), key)
+    shape = without_ones(box.arrays[key][0])
+    why = frames_last(shape, points_of(box, given), given.get("scan_shape")) if box.last is not None else ""
+    if why and box.last is not None:
+        found.add("patterns", box.last(key), f"{key} ({why})")
+        shape = (*shape[2:], *shape[:2])
+    else:
+        found.add("patterns", box.frames(key), key)
     if len(shape) == 4:
         found.add("scan_shape", tuple(shape[:2]), f"the shape of {key}")
     add_positions(found, given, box)
     for name, (value, where) in box.numbers.items():
-        _keep_number(found, name, value, where)
+        _keep_number(found, name, value, where, box.unit_of(where if where in box.units else name))
         _keep_word(found, name, value, where)
-    mask = box.find(("mask",), (2, 3), "biu")
-    if mask is not None:
-        found.add("mask", np.asarray(box.table(mask)) != 0, f"{mask} (nonzero is valid)")
+    _add_mask(found, box, shape)
     background = box.find((BACKGROUND,), (2,), "uif")
     if background is not None and math.prod(box.arrays[background][0]) > 1:
         found.add("background", box.table(background), f"{background} (counts a pixel)")
@@ -208,21 +229,22 @@ def understand(box: Box, kind: str, given: Mapping[str, Any]) -> Found:
 
 
 def _frames_key(box: Box, name: str | None) -> str:
-    stacks = [k for k, (s, d) in box.arrays.items() if len(s) in (3, 4) and d.kind in "uifb" and min(s[-2:]) >= 4]
+    forms = {k: without_ones(s) for k, (s, d) in box.arrays.items() if d.kind in "uifb"}
+    stacks = [k for k, s in forms.items() if len(s) in (3, 4) and (min(s[-2:]) >= 4 or (len(s) == 4 and min(s[:2]) >= 4))]
     listed = ", ".join(f"{k} {box.arrays[k][0]}" for k in stacks[:8]) or "none"
     if name:
         key = next((k for k in box.arrays if k.strip("/") == name.strip("/")), None)
         if key is None:
             raise PtychonError(f"{box.path} has no dataset {name!r}; stacks of frames in it: {listed}")
         shape, dtype = box.arrays[key]
-        if len(shape) not in (3, 4) or dtype.kind not in "uifb":
+        if len(without_ones(shape)) not in (3, 4) or dtype.kind not in "uifb":
             raise PtychonError(
                 f"{name} of {box.path} has shape {shape} and type {dtype}; frames are real numbers "
                 f"(frames, rows, columns) or (slow, fast, rows, columns); stacks in the file: {listed}"
             )
         return key
     for known in PATTERNS:
-        matching = [k for k in stacks if _last(k) == known]
+        matching = [k for k in stacks if last_name(k) == known]
         if len(matching) == 1:
             return matching[0]
     if len(stacks) == 1:
@@ -233,49 +255,25 @@ def _frames_key(box: Box, name: str | None) -> str:
     raise PtychonError(f"{box.path} holds several stacks: say which are the frames with --data-path; there are {listed}")
 
 
-def add_positions(found: Found, given: Mapping[str, Any], box: Box | None = None) -> None:
-    """Add the positions that ``positions_path`` names, a dataset or a file, or that `box` holds under a known name.
-
-    Raises
-    ------
-    PtychonError
-        If what is named does not exist, or holds no positions.
-    """
-    name = given.get("positions_path")
-    unit: Literal["m", "px"] | None = None
-    table: Any
-    if name:
-        key = next((k for k in box.arrays if k.strip("/") == name.strip("/")), None) if box is not None else None
-        if box is not None and key is not None:
-            table, where = box.table(key), key
-        elif Path(name).is_file():
-            table, unit, where = positions_from(name)
-        else:
-            tables = [k for k, (s, _) in box.arrays.items() if len(s) == 2] if box is not None else []
-            raise PtychonError(
-                f"{name!r} is neither a file nor a dataset of {box.path if box is not None else 'the stack'}"
-                + (f"; tables in it: {', '.join(tables[:8])}" if tables else "")
-            )
-    else:
-        key = box.find(POSITIONS, (2, 3), "uif") if box is not None else None
-        if key is None or box is None:
-            return
-        table, where = box.table(key), key
-    found.add("positions", _two_columns(np.asarray(table), where, len(found.fields["patterns"])), where)
-    units: dict[str, Literal["m", "px"]] = {"positions_px": "px", "positions_m": "m"}
-    found.unit = unit or units.get(_last(where))
-
-
-def _two_columns(table: Any, name: str, frames: int) -> FloatArray:
-    if table.dtype.kind not in "uif":
-        raise PtychonError(f"{name} holds {table.dtype}; positions are real numbers, row and column")
-    if table.ndim == 3 and table.shape[-1] == 2:
-        table = table.reshape(-1, 2)
-    if table.ndim == 2 and table.shape[0] == 2 and table.shape[1] == frames and frames != 2:
-        table = table.T
-    if table.ndim != 2 or table.shape[1] != 2:
-        raise PtychonError(f"{name} has shape {table.shape}; positions are (frames, 2), row then column")
-    return np.asarray(table, np.float64)
+def _add_mask(found: Found, box: Box, shape: tuple[int, ...]) -> None:
+    """The mask whose name says what its values mean, or one that is called mask."""
+    masks = [
+        (convention_of(key), key)
+        for key, (form, dtype) in box.arrays.items()
+        if dtype.kind in "biu" and form[-2:] == shape[-2:] and len(form) in (2, 3) and key != found.where.get("patterns")
+    ]
+    named = [(convention, key) for convention, key in masks if convention is not None or last_name(key) == "mask"]
+    if not named:
+        return
+    convention, key = min(named, key=lambda pair: pair[0] is None)
+    valid = valid_from(box.table(key), convention or "valid")
+    if convention is not None:
+        found.add("mask", valid, f"{key} ({MEANING[convention]}, as its name says)")
+        return
+    found.add("mask", valid, f"{key} (guess: {MEANING['valid']}, for its name does not say)")
+    if valid.mean() < _FEW_VALID:
+        text = f"{key} of {box.path} leaves {valid.mean():.1%} of the pixels valid if nonzero means valid, which is a guess"
+        warnings.warn(f"{text}; if nonzero means bad, call it bad_pixels or pixel_mask", PtychonWarning, stacklevel=2)
 
 
 def _keep_word(found: Found, name: str, value: Any, where: str) -> None:
@@ -291,16 +289,30 @@ def _keep_word(found: Found, name: str, value: Any, where: str) -> None:
         found.add("background" if name == BACKGROUND else name, float(array[0]), where)
 
 
-def _keep_number(found: Found, name: str, value: Any, where: str) -> None:
+def _keep_number(found: Found, name: str, value: Any, where: str, unit: str) -> None:
+    """A number in SI. `unit` is what the file states beside it; there may be one in its name as well."""
     quantity = _quantity(name)
     if quantity is None:
         return
-    what, dimension, unit = quantity
+    what, dimension, known = quantity
+    if what == "detector_pixel_size" and factor_of(unit, "angle") is not None:
+        what, dimension = "detector_pixel_angle", "angle"
     try:
-        parts = [value] if isinstance(value, str) else np.asarray(value).reshape(-1).tolist()
-        numbers = [parse(v if isinstance(v, str) else f"{v!r}{unit}", dimension, where) for v in parts]
-        if not numbers:
+        array = np.asarray(value).reshape(-1)
+        texts = [text for v in array.tolist() if (text := plain(v))]
+        if known and unit and factor_of(unit, dimension) != factor_of(known, dimension):
+            raise PtychonError(f"{where} states the unit {unit!r} beside it and {known!r} in its name; correct it")
+        if array.dtype.kind not in "uif" and not texts:
             return
+        numbers = [parse(text, dimension, where) for text in texts] or [
+            in_si(v, unit or known, dimension, where) for v in array
+        ]
+        if not numbers or not all(math.isfinite(n) for n in numbers):
+            return
+        if not (texts or unit or known):
+            where = f"{where} (guess: {SI[dimension]}, for no unit is stated)"
+        elif unit:
+            where = f"{where} ({unit})"
         pair = what in ("pixel_size", "detector_pixel_size", "step") and len(numbers) == 2
         number: Any = (numbers[0], numbers[1]) if pair else numbers[0]
         if what == "energy":

@@ -13,6 +13,7 @@ at ``data/data`` with the scan in ``data/x`` and ``data/y``, dark and flat field
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -20,14 +21,14 @@ import numpy as np
 
 from ..data.lazy import Derived
 from ..types import FloatArray, PtychonError
-from ..units import parse, wavelength_of_photons
+from ..units import in_si, wavelength_of_photons
 from .found import Found
 from .frames import Hdf5Frames
 from .hdf5 import PathLike, get, opened
+from .links import broken, missing_target
+from .masks import valid_from
 from .nodes import dataset, decimal, group, number, plain, table, text, units
 
-#: A mask value with no other bit set than this one marks a good pixel.
-_HARMLESS = 0x1000
 DEFAULT_BASIS = np.array([[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])
 #: Fields of `Dataset` that our own files keep exactly in a group of their own; the arrays live in the CXI tree.
 SCALARS = (
@@ -53,14 +54,21 @@ def _entry(file: Any) -> Any:
     return next((found for name in _ENTRIES if (found := group(file, name)) is not None), None)
 
 
-def read(path: PathLike) -> Found:
+def read(path: PathLike, given: Mapping[str, Any] | None = None) -> Found:
     """What a CXI or NeXus file says, in SI. Frames stay on disk.
+
+    Parameters
+    ----------
+    path : path of the file
+    given : mapping, optional
+        ``data_path`` names frames that are elsewhere than usual; all else is read from where the format has it.
 
     Raises
     ------
     PtychonError
         If the file is damaged, or holds no stack of frames.
     """
+    named = (given or {}).get("data_path")
     with opened(path) as file:
         entry = _entry(file)
         if entry is None:
@@ -69,10 +77,16 @@ def read(path: PathLike) -> Found:
         ours = plain(file.attrs.get("ptychon", "")) == "dataset"
         instrument = _instrument(entry)
         detector = _detector(instrument)
-        patterns = dataset(entry, *_FRAMES)
+        usual = dataset(entry, *_FRAMES)
+        patterns = dataset(file, named) if named else usual
         if patterns is None:
+            gone = [link for link in broken(file, path) if not named or link[0].strip("/") == named.strip("/")]
+            if gone:
+                raise missing_target(gone, path)
+            if named:
+                raise PtychonError(f"{path} has no dataset {named!r}" + (f"; frames are at {usual.name}" if usual else ""))
             raise PtychonError(f"{path} has no frames at entry_1/data_1/data nor at entry_1/instrument_1/detector_1/data")
-        diamond = patterns.name.endswith("/data/data")
+        diamond = usual is not None and usual.name.endswith("/data/data")
         found = Found("NeXus (Diamond)" if diamond else "NXcxi_ptycho" if nexus else "CXI")
         _check_frames(patterns, path)
         shape = tuple(patterns.shape[-2:])
@@ -226,7 +240,10 @@ def _read_positions(entry: Any, basis: FloatArray | None, frames: int, found: Fo
         values = values.T
     if values.ndim != 2 or values.shape[1] not in (2, 3):
         raise PtychonError(f"{node.name} has shape {node.shape}; sample translations are (frames, 3): x, y, z")
-    _place(values * _factor(node), node.name, basis, found)
+    try:
+        _place(in_si(values, units(node), "length", node.name), node.name, basis, found)
+    except PtychonError as error:
+        found.problems["positions"] = str(error)
     return None
 
 
@@ -236,7 +253,11 @@ def _read_axes(entry: Any, basis: FloatArray | None, frames: int, found: Found) 
         nodes = [dataset(entry, f"{place}/{axis}") for axis in "xy"]
         if any(node is None or node.dtype.kind not in "uif" for node in nodes):
             continue
-        x, y = (np.asarray(table(node), np.float64) * _factor(node) for node in nodes)
+        try:
+            x, y = (in_si(table(node), units(node), "length", node.name) for node in nodes)
+        except PtychonError as error:
+            found.problems["positions"] = str(error)
+            continue
         if x.size != frames and x.ndim == y.ndim == 1 and x.size * y.size == frames:
             x, y = np.meshgrid(x, y)
         if x.size != frames or y.size != frames:
@@ -245,11 +266,6 @@ def _read_axes(entry: Any, basis: FloatArray | None, frames: int, found: Found) 
             continue
         return _place(np.column_stack([x.reshape(-1), y.reshape(-1)]), f"{nodes[0].name}, {nodes[1].name}", basis, found)
     return None
-
-
-def _factor(node: Any) -> float:
-    unit = units(node)
-    return parse(f"1{unit}", "length", node.name) if unit else 1.0
 
 
 def _place(translation: FloatArray, name: str, basis: FloatArray | None, found: Found) -> None:
@@ -262,13 +278,10 @@ def _read_mask(detector: Any, found: Found) -> None:
     node = dataset(detector, "mask", "pixel_mask")
     if node is None or node.dtype.kind not in "uib":
         return
-    mask = table(node)
-    if mask.dtype.kind != "b":
-        mask = (mask & ~mask.dtype.type(_HARMLESS)) if mask.dtype.itemsize > 1 else mask
-    good = mask == 0
+    good = valid_from(table(node), "nexus" if node.name.endswith("pixel_mask") else "cxi")
     if good.ndim == 4:
         good = good.reshape(-1, *good.shape[-2:])
-    found.add("mask", good, f"{node.name} (0 is good)")
+    found.add("mask", good, f"{node.name} (0 is valid)")
 
 
 def _field(

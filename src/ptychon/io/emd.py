@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.lazy import Derived, transposed
 from ..types import PtychonError
-from ..units import parse
+from ..units import factor_of, in_si, is_pixel, states_nothing
 from .found import Found
 from .frames import Hdf5Frames
 from .hdf5 import PathLike, opened
@@ -48,6 +48,12 @@ def read(path: PathLike, given: Mapping[str, Any]) -> Found:
         if not cubes:
             raise PtychonError(f"{path} is an EMD file without a DataCube, that is a 4-D stack of frames")
         cube = next((c for c in cubes if plain(c.attrs.get("python_class", "")) == "DataCube"), cubes[0])
+        named = given.get("data_path")
+        if named:  # the frames of another cube, or beside them
+            cube = next((c for c in cubes if c["data"].name.strip("/") == str(named).strip("/")), None)
+            if cube is None:
+                listed = ", ".join(c["data"].name for c in cubes)
+                raise PtychonError(f"{path} has no DataCube at {named!r}; there are {listed}")
         data = cube["data"]
         if data.dtype.kind not in "uifb":
             raise PtychonError(f"{data.name} of {path} holds values of type {data.dtype}, not intensities")
@@ -87,16 +93,19 @@ def _unit(calibration: Any, name: str) -> str:
 
 def _scan(calibration: Any, found: Found) -> None:
     step, unit = scalar(calibration, "R_pixel_size"), _unit(calibration, "R_pixel_units")
-    if step is not None and unit and unit != "pixels":
+    if step is not None and unit and not is_pixel(unit):
         try:
-            found.add("step", parse(f"{step!r}{unit}", "length", "R_pixel_size"), "R_pixel_size")
+            found.add("step", in_si(step, unit, "length", "R_pixel_size"), f"R_pixel_size ({unit})")
         except PtychonError as error:
             found.problems["step"] = str(error)
-    angle = scalar(calibration, "QR_rotation")
-    if angle is None and (degrees := scalar(calibration, "QR_rotation_degrees")) is not None:
-        angle = float(np.deg2rad(degrees))
-    if angle is not None and abs(angle) <= 2 * np.pi:
-        found.add("rotation", angle, "QR_rotation (of the scan against the detector; try the other sign too)")
+    turned, degrees = scalar(calibration, "QR_rotation"), scalar(calibration, "QR_rotation_degrees")
+    if degrees is None and turned is not None:
+        degrees = float(np.rad2deg(turned)) if abs(turned) <= 2 * np.pi else turned
+    if degrees is not None:
+        # real space is turned by it, counterclockwise, against diffraction space: (x, y) of the scan, rows and columns, lie at
+        # (x cos + y sin, -x sin + y cos) on the detector, which is `rotation` with the other sign
+        where = f"QR_rotation of {degrees:.4g} deg (real against diffraction space)"
+        found.add("rotation", -float(np.deg2rad(degrees)), where)
     for name in ("voltage", "accelerating_voltage", "beam_energy"):
         value = scalar(calibration, name)
         if value is not None and value > 0:
@@ -110,11 +119,13 @@ def _detector(calibration: Any, found: Found, shape: tuple[int, int]) -> None:
     size, unit = scalar(calibration, "Q_pixel_size"), _unit(calibration, "Q_pixel_units")
     if size is None or not size > 0:
         return
-    if unit in ("A^-1", "1/A", "Å^-1", "1/Å"):
-        scale = 1e-10 / size
-        found.add("pixel_size", (scale / shape[0], scale / shape[1]), f"Q_pixel_size ({unit})")
-    elif unit in ("nm^-1", "1/nm"):
-        scale = 1e-9 / size
-        found.add("pixel_size", (scale / shape[0], scale / shape[1]), f"Q_pixel_size ({unit})")
-    elif unit == "mrad":
-        found.add("detector_pixel_angle", size * 1e-3, "Q_pixel_size (mrad)")
+    if is_pixel(unit) or states_nothing(unit):
+        return
+    try:
+        if factor_of(unit, "angle") is not None:
+            found.add("detector_pixel_angle", in_si(size, unit, "angle"), f"Q_pixel_size ({unit})")
+        else:
+            scale = 1 / in_si(size, unit, "wavenumber", "Q_pixel_size")
+            found.add("pixel_size", (scale / shape[0], scale / shape[1]), f"Q_pixel_size ({unit})")
+    except PtychonError as error:
+        found.problems["pixel_size"] = str(error)

@@ -8,14 +8,27 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ..data.dataset import Dataset
+from ..data.position_table import step_of
 from ..data.prepare import Preparation, parse_slice
 from ..types import FloatArray, PtychonError, PtychonWarning
-from ..units import Dimension, parse, parse_pair, parse_shape, wavelength_of_electrons, wavelength_of_photons
+from ..units import (
+    Dimension,
+    factor_of,
+    in_si,
+    is_pixel,
+    parse,
+    parse_pair,
+    parse_shape,
+    pretty,
+    states_nothing,
+    wavelength_of_electrons,
+    wavelength_of_photons,
+)
 
 #: What a caller may state besides the fields of `Dataset`, all in SI or as text with a unit.
 DIMENSIONS: dict[str, Dimension] = {
@@ -24,7 +37,7 @@ DIMENSIONS: dict[str, Dimension] = {
 }  # fmt: skip
 PAIRS = ("pixel_size", "detector_pixel_size", "step")
 PATHS = ("data_path", "positions_path")
-EXTRA = ("energy", "voltage", "semi_angle", "defocus", "scan_shape", "step", "rotation", *PATHS)
+EXTRA = ("energy", "voltage", "semi_angle", "defocus", "scan_shape", "step", "rotation", "position_units", *PATHS)
 #: How frames and positions are prepared; see `ptychon.data.prepare.Preparation`.
 PREPARATION = tuple(f.name for f in fields(Preparation))
 KNOWN = (*(f.name for f in fields(Dataset) if f.name != "patterns"), *EXTRA, *PREPARATION)
@@ -40,8 +53,8 @@ class Found:
         The format, for people: "CXI", "NumPy archive".
     fields : dict
         Fields of `Dataset`, `patterns` among them, and those of `EXTRA` that the file states.
-    unit : "m", "px" or None
-        Of ``fields["positions"]``; None where the file does not say.
+    unit : str
+        Of ``fields["positions"]`` as the file spells it ("m", "um", "pixels"); empty where it does not say.
     where : dict
         Field -> place in the file, with remarks on how it was read.
     problems : dict
@@ -50,7 +63,7 @@ class Found:
 
     kind: str
     fields: dict[str, Any] = field(default_factory=dict)
-    unit: Literal["m", "px"] | None = None
+    unit: str = ""
     where: dict[str, str] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
 
@@ -85,6 +98,10 @@ def check_given(given: Mapping[str, Any]) -> dict[str, Any]:
 def _in_si(name: str, value: Any) -> Any:
     if name == "scan_shape":
         return parse_shape(value, "scan shape")
+    if name == "position_units":
+        if not is_pixel(str(value)) and factor_of(str(value), "length") is None:
+            raise PtychonError(f"position units are {value!r}; give px, or a unit of length: m, mm, um, nm, A")
+        return str(value)
     if name in PATHS or name in ("geometry", "name"):
         return str(value)
     if name in PREPARATION and name not in DIMENSIONS:
@@ -186,17 +203,24 @@ def assemble(found: Found, given: Mapping[str, Any], source: str) -> Dataset:
     scale = Dataset(**kwargs | {"positions": np.zeros((shape[0], 2)), "probe": None})
     pixel_size = scale.pixel_size if isinstance(scale.pixel_size, tuple) else None
     if pixel_size is None and (angle := values.get("detector_pixel_angle")) and wavelength is not None:
-        pixel_size = wavelength / (shape[1] * angle), wavelength / (shape[2] * angle)
+        angles = np.broadcast_to(np.asarray(angle, float), (2,))
+        pixel_size = float(wavelength / (shape[1] * angles[0])), float(wavelength / (shape[2] * angles[1]))
         found.where["pixel_size"] = f"from the wavelength and {found.where.get('detector_pixel_angle', '')}"
     kwargs["pixel_size"] = pixel_size
-    if "positions" in given:
-        unit: Literal["m", "px"] | None = None
-    else:
-        unit = found.unit
+    unit, listed = given.get("position_units", ""), True
+    if "positions" not in given:
+        unit = unit or found.unit
         if "positions" not in found.fields or "step" in given:
-            kwargs["positions"], unit = raster_positions(values, pixel_size, shape[0], source), "m"
-    _report_implausible({**kwargs, "pixel_size": pixel_size}, found, source)
+            kwargs["positions"] = raster_positions(values, pixel_size, shape[0], source, found.problems.get("positions", ""))
+            unit, listed = "m", False
+    told = _report_implausible({**kwargs, "pixel_size": pixel_size}, found, source)
     kwargs["positions"] = _in_unit(kwargs["positions"], unit, pixel_size, found, source)
+    # our own files were doubted when they were made
+    doubt = "" if told or not found.where else doubt_of_scan(kwargs["positions"], pixel_size, (shape[1], shape[2]))
+    if doubt:
+        read = f" (read as {unit})" if unit else " (guessed)"
+        remedy = f"state the unit of the positions{read} with --position-units" if listed else "correct --step"
+        warnings.warn(f"{source}: {doubt}; {remedy}, or correct the pixel size", PtychonWarning, stacklevel=3)
     if kwargs.get("probe") is None and values.get("semi_angle") is not None:
         kwargs["probe"] = _electron_probe(values, wavelength, pixel_size, shape, found, given)
     return Dataset(**kwargs)
@@ -214,8 +238,8 @@ _PLAUSIBLE = {
 _WIDEST_SCAN = 0.5
 
 
-def _report_implausible(values: Mapping[str, Any], found: Found, source: str) -> None:
-    """Warn of what a file says that can hardly be true, with the flag that corrects it."""
+def _report_implausible(values: Mapping[str, Any], found: Found, source: str) -> bool:
+    """Warn of what a file says that can hardly be true, with the flag that corrects it; whether positions are among it."""
     for name, (low, high) in _PLAUSIBLE.items():
         numbers = np.ravel(values[name]) if values.get(name) is not None and name in found.where else ()
         wrong = [float(n) for n in numbers if not low <= float(n) <= high]
@@ -223,11 +247,54 @@ def _report_implausible(values: Mapping[str, Any], found: Found, source: str) ->
             text = f"{source}: the {name.replace('_', ' ')} is {wrong[0]:.6g} m ({found.where[name]}), which can hardly be true"
             warnings.warn(f"{text}; correct it with {flag(name)}", PtychonWarning, stacklevel=4)
     places = np.asarray(values.get("positions", ()))
-    if found.unit == "m" and places.ndim == 2 and places.size and places.dtype.kind in "uif":
-        span = float(np.ptp(places[np.isfinite(places).all(axis=1)], axis=0).max(initial=0.0))
+    factor = factor_of(found.unit, "length")
+    if factor is not None and places.ndim == 2 and places.size and places.dtype.kind in "uif":
+        span = float(np.ptp(places[np.isfinite(places).all(axis=1)], axis=0).max(initial=0.0)) * factor
         if span > _WIDEST_SCAN:
             text = f"{source}: the positions span {span:.3g} m ({found.where.get('positions', '')}), which can hardly be true"
-            warnings.warn(f"{text}; name a table with --positions-path", PtychonWarning, stacklevel=4)
+            warnings.warn(f"{text}; state their unit with --position-units", PtychonWarning, stacklevel=4)
+            return True
+    return False
+
+
+#: Steps below this part of a pixel, or above the window, are of a scan whose unit or pixel size is wrong.
+_SHORTEST_STEP = 0.5
+
+
+def doubt_of_scan(
+    positions: Any, pixel_size: tuple[float, float] | None, frame_shape: tuple[int, int], shortest: float = _SHORTEST_STEP
+) -> str:
+    """Why the step of a scan can hardly be true, for people; empty if it can.
+
+    Parameters
+    ----------
+    positions : (N, 2) float, m if `pixel_size` is known, else px
+    pixel_size : (dy, dx) in m or None
+    frame_shape : (P, Q)
+    shortest : float
+        Part of a pixel below which a step is doubted.
+    """
+    places = np.asarray(positions)
+    if places.ndim != 2 or places.shape[1] != 2 or places.dtype.kind not in "uif" or not np.isfinite(places).all():
+        return ""
+    size = np.ones(2) if pixel_size is None else np.array(pixel_size)
+    window = size * frame_shape
+    step, pixels = step_of(places), step_of(places / size)
+
+    def said(length: float) -> str:
+        return f"{length:.3g} px" if pixel_size is None else pretty(float(length), "length")
+
+    if 0 < pixels < shortest:
+        return (
+            f"the step of the scan of {said(step)} is {pixels:.2g} of a pixel of the object of {said(step / pixels)}, "
+            f"{window.min() / step:.0f} steps a window, which can hardly be true"
+        )
+    if step > window.max():
+        return (
+            f"the step of the scan of {said(step)} is longer than the window of {said(window.max())}, so that no two "
+            f"windows overlap"
+        )
+    return ""
 
 
 def _notes(found: Found, given: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -240,29 +307,40 @@ def _notes(found: Found, given: Mapping[str, Any], source: str) -> dict[str, Any
     return notes | dict(given.get("notes") or {})
 
 
-def _in_unit(positions: Any, unit: str | None, pixel_size: tuple[float, float] | None, found: Found, source: str) -> FloatArray:
+def _in_unit(positions: Any, unit: str, pixel_size: tuple[float, float] | None, found: Found, source: str) -> FloatArray:
     """Positions in metres where the pixel size is known, else in pixels."""
     array = np.asarray(positions)
     if array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind not in "uif":
         return array  # Dataset says what is wrong with it
     array = array.astype(np.float64)
-    if unit is None:
+    where = found.where.get("positions", "given")
+    if states_nothing(unit):
         # nobody scans a metre, and nobody scans less than a pixel
-        unit = "px" if np.ptp(array, axis=0).max(initial=0) >= 1 else "m"
-        found.where["positions"] = f"{found.where.get('positions', 'given')}, taken to be in {unit}"
-    if unit == "px":
+        span = float(np.ptp(array, axis=0).max(initial=0))
+        unit = "px" if span >= 1 else "m"
+        found.where["positions"] = (
+            f"{where} (guess: {unit}, for no unit is stated and they span {span:.3g}; --position-units if not)"
+        )
+    elif unit not in ("m", "px"):
+        found.where["positions"] = f"{where} ({unit})"
+    if is_pixel(unit):
         return array if pixel_size is None else array * np.array(pixel_size)
+    if factor_of(unit, "length") is None:
+        raise PtychonError(f"{source}: the positions ({where}) are in {unit!r}, which is no length; give --position-units")
+    array = np.asarray(in_si(array, unit, "length"))
     if pixel_size is None:
         missing = [n for n in ("wavelength", "distance", "detector_pixel_size") if found.fields.get(n) is None]
         raise PtychonError(
-            f"{source}: positions are in metres but the pixel size of the object is unknown"
+            f"{source}: positions are in {unit} but the pixel size of the object is unknown"
             + "".join(f" ({found.problems[n]})" for n in missing if n in found.problems)
             + f"; give --pixel-size, or {', '.join(map(flag, missing))}".replace("--wavelength", "--energy or --wavelength")
         )
     return array
 
 
-def raster_positions(values: Mapping[str, Any], pixel_size: tuple[float, float] | None, frames: int, source: str) -> FloatArray:
+def raster_positions(
+    values: Mapping[str, Any], pixel_size: tuple[float, float] | None, frames: int, source: str, problem: str = ""
+) -> FloatArray:
     """Positions (N, 2) in m of a raster that is described but not listed.
 
     Point (s, f) of the slow and the fast axis lies at
@@ -278,6 +356,8 @@ def raster_positions(values: Mapping[str, Any], pixel_size: tuple[float, float] 
     pixel_size : (dy, dx) in m or None
     frames : int
     source : str
+    problem : str
+        Why positions that the file lists cannot be used.
 
     Raises
     ------
@@ -290,8 +370,9 @@ def raster_positions(values: Mapping[str, Any], pixel_size: tuple[float, float] 
     if missing:
         flags = ", ".join(f"{flag(n)} {_EXAMPLES[n]}" for n in missing)
         names = ", ".join(n.replace("_", " ") for n in missing)
+        why = f" ({problem})" if problem else ""
         raise PtychonError(
-            f"{source} holds no positions that were recognised; for a raster give what is missing ({names}): {flags}; "
+            f"{source} holds no positions that were recognised{why}; for a raster give what is missing ({names}): {flags}; "
             f"or name a table of positions with --positions-path"
         )
     slow, fast = values["scan_shape"]

@@ -19,11 +19,14 @@ import numpy as np
 from ..data.lazy import Derived, Frames, Selected, transposed
 from ..data.result import Result
 from ..types import PtychonError
-from .arrays import Box, understand
+from .arrays import understand
+from .box import Box
 from .found import Found
 from .frames import Hdf5Frames
 from .hdf5 import PathLike, check_size, opened
 from .nodes import LARGEST_TABLE, is_dataset
+from .order import Hdf5Last, frames_last
+from .positions import points_of
 
 #: Variables of a file of version 5 are read as a whole; larger ones are refused.
 _LARGEST_STACK = 2**34
@@ -52,35 +55,39 @@ def _scipy(path: PathLike, function: str, **options: Any) -> Any:
         raise PtychonError(f"{path} is no MATLAB file that can be read, or damaged: {reason}") from error
 
 
-def _turned(array: Any) -> Any:
-    """An array of version 5 with its axes in our order."""
-    if array.ndim == 4:
-        return array.transpose(2, 3, 0, 1)
-    return array.transpose(2, 0, 1) if array.ndim == 3 and not _frames_first(array.shape) else array
+def _turned(array: Any, first: bool | None = None) -> Any:
+    """An array of version 5 with its axes in our order; `first` if frames are along the first axes in MATLAB as well."""
+    return array.transpose(_order(array.shape, first))
 
 
-def _frames_first(shape: tuple[int, ...]) -> bool:
-    """Whether a stack was written by someone who puts frames first: the last two axes equal, the first not."""
+def _frames_first(shape: tuple[int, ...], points: set[int]) -> bool:
+    """Whether a stack was written by someone who puts frames first: what the number of positions says, else equal axes."""
+    if len(shape) not in (3, 4):
+        return False
+    first, last = (shape[:1], shape[2:]) if len(shape) == 3 else (shape[:2], shape[2:])
+    if math.prod(last) in points or math.prod(first) in points:
+        return math.prod(last) not in points
     return len(shape) == 3 and shape[1] == shape[2] != shape[0]
 
 
-def _turned_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(np.broadcast_to(0, shape).transpose(_order(shape)).shape)
+def _turned_shape(shape: tuple[int, ...], first: bool | None = None) -> tuple[int, ...]:
+    return tuple(shape[k] for k in _order(shape, first))
 
 
-def _order(shape: tuple[int, ...]) -> tuple[int, ...]:
-    if len(shape) == 4:
-        return 2, 3, 0, 1
-    return (2, 0, 1) if len(shape) == 3 and not _frames_first(shape) else tuple(range(len(shape)))
+def _order(shape: tuple[int, ...], first: bool | None = None) -> tuple[int, ...]:
+    first = _frames_first(shape, set()) if first is None else first
+    if first or len(shape) not in (3, 4):
+        return tuple(range(len(shape)))
+    return (2, 3, 0, 1) if len(shape) == 4 else (2, 0, 1)
 
 
 class MatFrames(Frames):
     """Frames of a variable of a file of version 5, which is read at the first touch and kept."""
 
-    def __init__(self, path: PathLike, name: str, shape: tuple[int, ...], dtype: Any) -> None:
+    def __init__(self, path: PathLike, name: str, shape: tuple[int, ...], dtype: Any, first: bool | None = None) -> None:
         if math.prod(shape) > _LARGEST_STACK:
             raise PtychonError(f"{name} of {path} has shape {shape}: too large for a MATLAB file of version 5; is it damaged?")
-        self._path, self._name = path, name
+        self._path, self._name, self._first = path, name, first
         self._data: Any = None
         super().__init__(shape, dtype, f"{name} of {path}")
 
@@ -92,7 +99,7 @@ class MatFrames(Frames):
             array = _variable(self._path, self._name)
             if array.size != math.prod(self.shape):
                 raise PtychonError(f"{self.source} has changed since it was opened; load it again")
-            self._data = np.ascontiguousarray(_turned(array), self.dtype).reshape(self.shape)
+            self._data = np.ascontiguousarray(_turned(array, self._first), self.dtype).reshape(self.shape)
         return self._data[first:last]
 
 
@@ -123,8 +130,11 @@ def read(path: PathLike, given: Mapping[str, Any]) -> Found:
         path,
         arrays,
         lambda key: _turned(_variable(path, key)),
-        lambda key: MatFrames(path, key, *arrays[key]),
+        lambda key: MatFrames(path, key, *arrays[key], first[key]),
     )
+    points = points_of(box, given)
+    first = {n: _frames_first(s, points) for n, (s, k) in listed.items() if k in _CLASSES}
+    arrays.update({n: (_turned_shape(listed[n][0], first[n]), arrays[n][1]) for n in first if len(listed[n][0]) > 2})
     for name, (shape, kind) in listed.items():
         if kind in _CLASSES and math.prod(shape) <= 2:
             value = _variable(path, name)
@@ -144,14 +154,23 @@ def read_v73(path: PathLike, given: Mapping[str, Any]) -> Found:
                 return _v73(again[key])
 
         def frames(key: str) -> Any:
-            stack: Any = Hdf5Frames(path, key)
+            stack: Any = (Hdf5Last if key in first else Hdf5Frames)(path, key)
             with opened(path) as again:
                 shape = tuple(again[key].shape)
+            if key in first:  # frames that are first in MATLAB are last, and transposed, in the file
+                shape = (*shape[2:], *shape[:2])
             if len(shape) == 4:  # (fast, slow, column, row)
                 stack = Selected(stack, np.arange(len(stack)).reshape(shape[:2]).T.reshape(-1))
             return Derived(stack, transposed, (shape[-1], shape[-2]), stack.dtype)
 
         box = Box(path, arrays, load, frames)
+        first: set[str] = set()
+        points = points_of(box, given)
+        for name, node in nodes.items():
+            shape = tuple(node.shape)
+            if len(shape) in (3, 4) and node.dtype.kind in "uif" and frames_last(shape, points, given.get("scan_shape")):
+                first.add(name)
+                arrays[name] = _v73_shape((*shape[2:], *shape[:2])), arrays[name][1]
         for name, (shape, dtype) in arrays.items():
             if 0 < math.prod(shape) <= 2 and dtype.kind in "uif":
                 box.numbers[name.lower()] = (nodes[name][()], name)

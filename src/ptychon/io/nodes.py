@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..types import PtychonError
-from ..units import Dimension, parse
+from ..units import Dimension, in_si
 from .hdf5 import check_size
 
 #: Elements of a table (positions, masks, probes) beyond which its shape is taken for damage.
@@ -74,8 +74,8 @@ def text(parent: Any, name: str) -> str:
 
 
 def units(node: Any) -> str:
-    """The attribute ``units``, empty if there is none."""
-    return plain(node.attrs.get("units", ""))
+    """The attribute ``units`` (or ``unit``), empty if there is none."""
+    return plain(node.attrs.get("units", "")) or plain(node.attrs.get("unit", ""))
 
 
 def number(parent: Any, name: str, dimension: Dimension) -> float | None:
@@ -83,8 +83,7 @@ def number(parent: Any, name: str, dimension: Dimension) -> float | None:
     node = dataset(parent, name)
     if node is None or node.dtype.kind not in "uif" or not 0 < node.size <= 1000:
         return None
-    value, unit = decimal(node[()]), units(node)
-    return parse(f"{value!r}{unit}", dimension, f"{node.name}") if unit and math.isfinite(value) else value
+    return float(in_si(np.asarray(node[()]).reshape(-1)[0], units(node), dimension, node.name))
 
 
 def scalar(parent: Any, name: str) -> float | None:

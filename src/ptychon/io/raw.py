@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ import numpy as np
 
 from ..data.lazy import Frames
 from ..types import PtychonError
-from ..units import parse
-from .arrays import add_positions
+from ..units import factor_of, in_si, is_pixel, states_nothing
 from .found import Found
 from .hdf5 import PathLike
+from .positions import add_positions
 
 #: A frame of an EMPAD: 128x128 float32 followed by 1024 bytes that are none.
 _EMPAD = (130, 128)
@@ -38,13 +39,34 @@ def read_empad(path: PathLike, given: Mapping[str, Any]) -> Found:
     count = os.path.getsize(path) // _EMPAD_BYTES
     frames = np.memmap(path, np.float32, "r", shape=(count, *_EMPAD))[:, :128]
     found.add("patterns", frames, "the file")
-    side = math.isqrt(count)
-    if side * side == count:
-        found.add("scan_shape", (side, side), f"{count} frames, taken to be a square raster")
+    _raster_of(path, count, found)
     found.fields["counting"] = False
     found.where["counting"] = "no: an EMPAD integrates; divide by the gain of one electron for counts"
     add_positions(found, given)
     return found
+
+
+#: Shapes of rasters in names of files: scan_x16_y4 has 4 rows of 16, 4x16 as well.
+_NAMED_RASTERS = (
+    (re.compile(r"x_?(\d+)_?y_?(\d+)", re.IGNORECASE), (2, 1)), (re.compile(r"(?<!\d)(\d+)x(\d+)(?!\d)"), (1, 2)),
+)  # fmt: skip
+
+
+def _raster_of(path: PathLike, count: int, found: Found) -> None:
+    """Rows and columns of a raster from the name of its file, else a square."""
+    other = ""
+    for pattern, (slow, fast) in _NAMED_RASTERS:
+        for match in pattern.finditer(Path(path).stem):
+            rows, columns = int(match.group(slow)), int(match.group(fast))
+            if rows * columns == count:
+                found.add("scan_shape", (rows, columns), f"the name of the file: {rows} rows of {columns}")
+                return
+            other = other or f"; its name says {rows} x {columns}, which is {rows * columns}"
+    side = math.isqrt(count)
+    if side * side == count:
+        found.add("scan_shape", (side, side), f"guess: a square raster, since there are {count} frames{other}")
+    elif other:
+        found.problems["scan_shape"] = f"the file holds {count} frames{other}"
 
 
 class TiffFrames(Frames):
@@ -151,35 +173,78 @@ def read_rosetta(path: PathLike, given: Mapping[str, Any]) -> Found | None:
             reason = (str(error).splitlines() or [""])[0][:150] or type(error).__name__
             raise PtychonError(f"{path} cannot be read as {plugin['name']}: {reason}") from error
         for signal in signals:
-            data = signal["data"]
+            data, axes = _usual_order(signal)
             if data.ndim in (3, 4) and data.dtype.kind in "uifb" and min(data.shape[-2:]) >= 4:
-                return _signal(path, plugin["name"], signal, given)
-        raise PtychonError(f"{path} ({plugin['name']}) holds no stack of frames (3-D or 4-D real numbers)")
+                return _signal(path, plugin["name"], signal, data, axes, given)
+        shapes = ", ".join(str(tuple(signal["data"].shape)) for signal in signals[:8]) or "nothing"
+        raise PtychonError(
+            f"{path} ({plugin['name']}) holds {shapes}, and no stack of frames: (frames, rows, columns) or (slow, fast, rows, "
+            f"columns); save one scan as .npy and give that"
+        )
     return None
 
 
-def _signal(path: PathLike, kind: str, signal: Any, given: Mapping[str, Any]) -> Found:
-    found = Found(f"{kind} (RosettaSciIO)")
+def _usual_order(signal: Any) -> tuple[Any, list[dict[str, Any]]]:
+    """Data and axes with the scan first and the detector last, without axes of length 1 at the front.
+
+    The unit of an axis says what it is: a length is the scan, an angle or a wavenumber the detector. Where units do not, the
+    reader says which axes it navigates along.
+    """
     data = signal["data"]
-    found.add("patterns", _Dask(data, path), "data")
+    axes = [axis for axis in signal.get("axes", []) if isinstance(axis, dict)]
+    if len(axes) != data.ndim:
+        return data, []
+    axes.sort(key=lambda axis: int(axis.get("index_in_array", 0) or 0))
+    while data.ndim > 4 and data.shape[0] == 1:
+        data, axes = data[0], axes[1:]
+    kinds = [_kind(axis) for axis in axes]
+    detector = [k for k, kind in enumerate(kinds) if kind == "detector"]
+    if len(detector) != 2:
+        detector = [k for k, axis in enumerate(axes) if not axis.get("navigate")]
+    if data.ndim in (3, 4) and len(detector) == 2 and detector != [data.ndim - 2, data.ndim - 1]:
+        order = [k for k in range(data.ndim) if k not in detector] + detector
+        return data.transpose(order), [axes[k] for k in order]
+    return data, axes
+
+
+def _kind(axis: Mapping[str, Any]) -> str:
+    unit = str(axis.get("units") or "")
+    if states_nothing(unit):
+        return ""
+    if factor_of(unit, "angle") is not None or factor_of(unit, "wavenumber") is not None:
+        return "detector"
+    return "scan" if factor_of(unit, "length") is not None else ""
+
+
+def _signal(path: PathLike, kind: str, signal: Any, data: Any, axes: list[dict[str, Any]], given: Mapping[str, Any]) -> Found:
+    found = Found(f"{kind} (RosettaSciIO)")
+    turned = tuple(data.shape) != tuple(signal["data"].shape)
+    found.add("patterns", _Dask(data, path), f"data, axes in the order {data.shape}" if turned else "data")
     if data.ndim == 4:
         found.add("scan_shape", tuple(int(n) for n in data.shape[:2]), "the shape of the data")
-    axes = [axis for axis in signal.get("axes", []) if isinstance(axis, dict)]
-    steps = [axis for axis in axes if axis.get("navigate")][-2:]
-    pixels = [axis for axis in axes if not axis.get("navigate")][-2:]
+    steps, pixels = axes[:-2], axes[-2:]
     try:
         if len(steps) == 2:
-            step = tuple(parse(f"{float(a['scale'])!r}{a['units']}", "length", "step of the scan") for a in steps)
-            found.add("step", step, "scale of the navigation axes")
-    except (PtychonError, KeyError, TypeError, ValueError):
-        found.where["step"] = "the axes of the scan state no length"
-    units = {str(axis.get("units")) for axis in pixels}
-    scale = float(pixels[0].get("scale") or 0) if pixels else 0.0
-    if units == {"mrad"} and scale > 0:
-        found.add("detector_pixel_angle", scale * 1e-3, "scale of the signal axes (mrad)")
-    elif units <= {"1/nm", "1/A", "1/Å"} and units and scale > 0:
-        inverse = (1e-9 if units == {"1/nm"} else 1e-10) / scale
-        found.add("pixel_size", (inverse / data.shape[-2], inverse / data.shape[-1]), "scale of the signal axes")
+            step = tuple(abs(in_si(float(a["scale"]), str(a["units"]), "length", "step of the scan")) for a in steps)
+            known = all(_kind(a) == "scan" for a in steps) and min(step) > 0
+            found.add("step", step if known else None, "scale of the axes of the scan")
+    except (PtychonError, KeyError, TypeError, ValueError) as error:
+        found.where["step"] = str(error) if isinstance(error, PtychonError) else "the axes of the scan state no length"
+    units = [str(axis.get("units") or "") for axis in pixels]
+    scales = [abs(float(axis.get("scale") or 0)) for axis in pixels]
+    if len(pixels) == 2 and min(scales) > 0:
+        # rows and columns of the detector may differ
+        sizes = list(zip(scales, units, strict=True))
+        if all(factor_of(unit, "angle") is not None for unit in units):
+            angles = tuple(in_si(scale, unit, "angle") for scale, unit in sizes)
+            found.add("detector_pixel_angle", angles, f"scale of the axes of the detector ({units[0]})")
+        elif all(factor_of(unit, "wavenumber") is not None for unit in units):
+            waves = [1 / in_si(scale, unit, "wavenumber") for scale, unit in sizes]
+            size = waves[0] / data.shape[-2], waves[1] / data.shape[-1]
+            found.add("pixel_size", size, f"scale of the axes of the detector ({units[0]})")
+        elif not all(states_nothing(unit) or is_pixel(unit) for unit in units):
+            stated = " and ".join(dict.fromkeys(units))
+            found.problems["pixel_size"] = f"the axes of the detector are in {stated}, neither an angle nor a wavenumber"
     microscope = signal.get("metadata", {}).get("Acquisition_instrument", {}).get("TEM", {})
     if isinstance(microscope, dict):
         voltage, angle = microscope.get("beam_energy"), microscope.get("convergence_angle")

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 from ..data.result import Result
 from ..types import PtychonError
-from . import arrays, cxi, emd, mat, plainly, ptychodus, ptylab, ptypy, raw, saved
+from . import arrays, cxi, emd, mat, nexus, plainly, ptychodus, ptylab, ptypy, raw, saved
 from .found import Found
 from .frames import npz_headers
 from .hdf5 import PathLike, check_readable, opened
 from .nodes import plain
+from .positions import add_positions
 
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".cxi", ".nxs", ".hdf", ".he5", ".ptyd", ".ptyr", ".emd")
 _LARGEST_OBJECT = 2**28
@@ -40,7 +41,8 @@ HDF5 = (
     Format("PtyLab", ptylab.is_result, None, ptylab.read_result),
     Format("Ptychodus product", ptychodus.is_product, ptychodus.read, ptychodus.read_result),
     Format("Ptychodus diffraction", ptychodus.is_diffraction, ptychodus.read_diffraction),
-    Format("CXI", cxi.recognise, lambda path, given: cxi.read(path)),
+    Format("CXI", cxi.recognise, cxi.read),
+    Format("NXmx", nexus.recognise, nexus.read),
 )
 
 
@@ -118,7 +120,7 @@ def _find_hdf5(path: PathLike, head: bytes, given: Mapping[str, Any]) -> Found:
         verb = "--start" if own == "result" else "ptychon resume"
         raise PtychonError(f"{path} is the {own} of a reconstruction, not a scan; to go on from it use {verb} {path}")
     named = given.get("data_path")
-    if named is not None and not (known is not None and known.result is not None and Path(named).is_file()):
+    if named is not None and (known is None or known.scan is None or not _keeps(known, path, named)):
         return arrays.read_hdf5(path, given)
     if hyperspy and find_spec("rsciio") is not None and (signal := raw.read_rosetta(path, given)) is not None:
         return signal
@@ -128,7 +130,30 @@ def _find_hdf5(path: PathLike, head: bytes, given: Mapping[str, Any]) -> Found:
         raise PtychonError(
             f"{path} is a reconstruction by {known.name}, not a scan: it holds no frames; to go on from it use --start {path}"
         )
-    return known.scan(path, given)
+    found = known.scan(path, given)
+    if given.get("positions_path") and known.name not in _OWN_POSITIONS:
+        found.fields.pop("positions", None)
+        add_positions(found, given, arrays.hdf5_box(path, given))
+    return found
+
+
+#: Formats whose reader finds the frames that are named, and keeps all else that the format says.
+_NAMED_FRAMES = ("CXI", "NXmx", "EMD 1.0")
+#: Formats whose reader knows what --positions-path means there.
+_OWN_POSITIONS = ("NXmx", "Ptychodus product", "Ptychodus diffraction")
+
+
+def _keeps(known: Format, path: PathLike, named: str) -> bool:
+    """Whether the reader of a format is to be used though the frames are named."""
+    if known.result is not None and Path(named).is_file():  # frames of a product are in another file
+        return True
+    if known.name in _NAMED_FRAMES:
+        return True
+    assert known.scan is not None
+    try:
+        return str(known.scan(path, {}).where.get("patterns", "")).strip("/") == named.strip("/")
+    except PtychonError:
+        return False
 
 
 def load_result(path: PathLike) -> Result:

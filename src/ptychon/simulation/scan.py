@@ -15,13 +15,14 @@ Overlap  o = 1 - d/D, d the distance to the nearest neighbour and D the diameter
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
 
+from ..data.position_table import choose, read_table
 from ..types import BoolArray, FloatArray, PtychonError
 
 #: Golden angle (rad) to the digits used in published benchmarks; pi (3 - sqrt(5)) is 2.399963...
@@ -115,16 +116,16 @@ def fermat_spiral(n: int, step: float, *, whole: bool = False) -> FloatArray:
     return np.floor(positions) if whole else positions
 
 
-def from_table(table: Any, *, columns: tuple[int, int] | None = None) -> FloatArray:
+def from_table(table: Any, *, columns: Sequence[int | str] | None = None) -> FloatArray:
     """Positions from an array or from a file, in the units they have there.
 
     Parameters
     ----------
     table : (N, M) array-like, or path of a .npy, .csv or .txt file
-        Text holds one position a line, numbers separated by commas, semicolons or blanks. Lines that begin with ``#``
-        and one line of column names at the top are skipped.
+        Text holds one position a line, numbers separated by commas, semicolons or blanks. Names of the columns, in the
+        first line or behind ``#``, say which are y and x; see `ptychon.data.position_table`.
     columns : (row column, column column), optional
-        Which columns hold y and x; needed where there are more than two.
+        Names or numbers (from 0) of the columns that hold y and x; needed where there are more than two without names.
 
     Returns
     -------
@@ -133,60 +134,15 @@ def from_table(table: Any, *, columns: tuple[int, int] | None = None) -> FloatAr
     Raises
     ------
     PtychonError
-        A file that cannot be read, text that is not numbers, more than two columns without `columns`, NaN.
+        A file that cannot be read, text that is not numbers, columns that cannot be told apart, NaN.
     """
     if isinstance(table, (str, Path)):
-        values = _read(Path(table))
-    else:
-        try:
-            values = np.array(table, np.float64)
-        except (TypeError, ValueError):
-            raise PtychonError("the table of positions is not an array of numbers; give (N, 2), y then x") from None
-    if values.ndim != 2 or values.shape[1] < 2:
-        raise PtychonError(f"the table of positions has shape {values.shape}; it must be (N, 2), y then x")
-    width = values.shape[1]
-    if columns is None:
-        if width > 2:
-            raise PtychonError(f"the table of positions has {width} columns; name those of y and x with columns=(i, j)")
-        columns = (0, 1)
-    if not all(-width <= c < width for c in columns):
-        raise PtychonError(f"columns={columns} of a table with {width} columns; they count from 0 to {width - 1}")
-    return _checked(values[:, list(columns)])
-
-
-def _read(path: Path) -> FloatArray:
-    """Numbers of a .npy or text file, (N, M) float64."""
+        return read_table(table, columns).positions
     try:
-        if path.suffix.lower() == ".npy":
-            array = np.load(path, allow_pickle=False)
-            if array.dtype.kind not in "uif":
-                raise PtychonError(f"{path} holds {array.dtype}; positions must be real numbers")
-            return np.asarray(array, np.float64)
-        text = path.read_text(encoding="utf-8-sig")
-    except PtychonError:
-        raise
-    except (OSError, ValueError) as error:  # UnicodeDecodeError is a ValueError
-        reason = (error.strerror if isinstance(error, OSError) else None) or "not a table of numbers"
-        raise PtychonError(f"cannot read positions from {path}: {reason}") from None
-    rows: list[list[float]] = []
-    header = True
-    for number, line in enumerate(text.splitlines(), 1):
-        words = re.split(r"\s*[,;]\s*|\s+", line.split("#")[0].strip())
-        if words == [""]:
-            continue
-        try:
-            rows.append([float(w) for w in words])
-        except ValueError:
-            if not header:
-                raise PtychonError(f"line {number} of {path} is not numbers: {line.strip()[:40]!r}") from None
-        header = False
-        if rows and len(rows[-1]) != len(rows[0]):
-            raise PtychonError(
-                f"line {number} of {path} has {len(rows[-1])} columns, earlier ones {len(rows[0])}; even them"
-            )
-    if not rows:
-        raise PtychonError(f"{path} holds no positions; give one a line, y then x")
-    return np.array(rows, np.float64)
+        values = np.array(table, np.float64)
+    except (TypeError, ValueError):
+        raise PtychonError("the table of positions is not an array of numbers; give (N, 2), y then x") from None
+    return choose(values, (), (), "the table of positions", columns).positions
 
 
 def inside(positions: FloatArray, object_shape: tuple[int, int], frame_shape: tuple[int, int]) -> BoolArray:
