@@ -88,6 +88,7 @@ def execute(
     """
     from ..backends import get_backend
     from ..engines import make
+    from ..inspect.orientation import UNSTATED, stated_orientation
     from ..io import load_result, save_result
     from ..request.options import split_options
     from ..request.settings import open_data, request_for
@@ -102,6 +103,9 @@ def execute(
         _tell_sources(data)
     if settings.orient == "auto":
         settings, data = oriented(settings, data, chosen, voice)
+    elif settings.orient is None and settings.start is None and resume is None and not stated_orientation(data):
+        same = " with the same options" if settings.data else ""
+        voice.say(f"ptychon: {UNSTATED}: try ptychon orient {settings.input}{same}, or say --orient as-is")
     options, run, _ = split_options(settings.engine, settings.options)
     engine = make(settings.engine, **options) if resume is None else make(resume.engine, **resume.options)
     request = request_for(settings)
