@@ -46,8 +46,8 @@ def result_of(object, probe, positions):
     """What a run that ended with these would hand back."""
     probe = np.asarray(probe, np.complex64)
     return Result(
-        object=np.asarray(object, np.complex64), probe=probe if probe.ndim == 3 else probe[None], errors=np.zeros(1, np.float32),
-        final_error=0.1, positions=np.asarray(positions, float) + probe.shape[-1] // 2, engine="rpie", epochs=1,
+        object=np.asarray(object, np.complex64), probe=probe[None], errors=np.zeros(1, np.float32), final_error=0.1,
+        positions=np.asarray(positions, float) + probe.shape[-1] // 2, engine="rpie", epochs=1,
     )  # fmt: skip
 
 

@@ -45,9 +45,7 @@ PASSES, MORE_PASSES = 5, 10
 #: Standard errors of the margin from which the data have decided.
 DECIDED = 5.0
 #: What is said where nobody has said which way round the detector stands.
-UNSTATED = (
-    "the file does not say how its detector was mounted, and a wrong way may lose the object with hardly a change of R"
-)
+UNSTATED = "the file does not say how its detector was mounted, and a wrong way may lose the object with hardly a change of R"
 _NAMES = {"transpose": "transpose", "flip-rows": "flip_rows", "flip-columns": "flip_columns", "negate": "negate"}
 
 

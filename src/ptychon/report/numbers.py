@@ -127,8 +127,6 @@ def fit(problem: Problem, result: Result, backend: Any) -> Fit:
     )
 
 
-
-
 def outliers(values: FloatArray) -> IntArray:
     """Indices of values far above the others, worst first."""
     good = values[np.isfinite(values)]
