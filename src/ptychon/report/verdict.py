@@ -16,9 +16,8 @@ from .numbers import Fit
 
 Level = Literal["good", "note", "care", "bad"]
 
-HEADLINES: dict[Level, str] = {
+HEADLINES: dict[str, str] = {
     "good": "Nothing speaks against this reconstruction.",
-    "note": "Nothing speaks against this reconstruction.",
     "care": "Use this reconstruction with care.",
     "bad": "Do not use this reconstruction.",
 }
@@ -27,7 +26,7 @@ MARKS: dict[Level, str] = {"good": "✓", "note": "·", "care": "!", "bad": "✗
 
 @dataclass(frozen=True)
 class Reason:
-    """One sentence of the verdict and how it weighs."""
+    """One sentence of the verdict and how it weighs; a "note" says what is not known and weighs nothing."""
 
     level: Level
     text: str
@@ -78,7 +77,8 @@ def verdict(
         reasons.append(Reason("care", "The data were not at hand, so the fit of single frames was not looked at."))
     order: tuple[Level, ...] = ("bad", "care", "note", "good")
     reasons = sorted(reasons, key=lambda r: order.index(r.level))
-    return Verdict(reasons[0].level, tuple(reasons))
+    worst = reasons[0].level
+    return Verdict("good" if worst == "note" else worst, tuple(reasons))
 
 
 def _halves(result: Result, found: Agreement | None) -> Reason:
