@@ -7,6 +7,7 @@ import json
 import shlex
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 
@@ -181,19 +182,23 @@ def test_nobody_said_which_way_round(scan, tmp_path, monkeypatch, capsys):
 
     monkeypatch.chdir(tmp_path)
     few = replace(scan, patterns=scan.patterns[:20], positions=scan.positions[:20])
-    write_dataset("pixels.npz", few)
+    few = replace(few, notes={})  # it was simulated, which says it too
+    write_dataset("pixels.cxi", few)
     scaled = replace(
         few, positions=few.positions * 1e-8, pixel_size=None, wavelength=1e-10, distance=1.0, detector_pixel_size=1e-10 / 32e-8
     )
-    write_dataset("scaled.cxi", scaled)  # with basis vectors
-    advice = inspect("pixels.npz")["advice"]
+    write_dataset("scaled.cxi", scaled)
+    assert "does not say how its detector was mounted" in inspect("scaled.cxi")["advice"][-1]  # still nobody has
+    with h5py.File("scaled.cxi", "a") as file:  # as others write it, with basis vectors
+        del file["ptychon"], file.attrs["ptychon"]
+    advice = inspect("pixels.cxi")["advice"]
     assert "does not say how its detector was mounted" in advice[-1]
-    assert advice[-1].endswith("try ptychon orient pixels.npz")
+    assert advice[-1].endswith("try ptychon orient pixels.cxi")
     row = next(row for row in inspect("scaled.cxi")["found"] if row["name"] == "orientation")
     assert (row["value"], row["where"]) == ("as the file states", "basis_vectors")
     assert not any("mounted" in line for line in inspect("scaled.cxi")["advice"])
     for file, more, said in (
-        ("pixels.npz", [], True), ("pixels.npz", ["--orient", "as-is"], False), ("scaled.cxi", [], False)
+        ("pixels.cxi", [], True), ("pixels.cxi", ["--orient", "as-is"], False), ("scaled.cxi", [], False)
     ):  # fmt: skip
         assert main(["reconstruct", file, "-n", "1", "--json", "-o", "r.h5", *more]) == 0
         assert "mounted" not in capsys.readouterr().err  # --json is for machines

@@ -19,7 +19,7 @@ from ..io.found import DIMENSIONS, EXTRA, PREPARATION, Found, assemble, check_gi
 from ..io.recognise import find, holds_result
 from ..types import FloatArray, PtychonError
 from ..units import Dimension, energy_of_photons, pretty
-from .orientation import UNSTATED
+from .orientation import UNSTATED, stated_orientation
 
 #: Pixels of an object that nobody has.
 _LARGEST_OBJECT = 2**31
@@ -75,7 +75,7 @@ def inspect(path: str | os.PathLike[str], **given: Any) -> dict[str, Any]:
     same = " with the same options" if given else ""
     if not about["advice"]:
         about["advice"].append(f"nothing looks wrong: ptychon reconstruct {path}{same}")
-    if placed and "orientation" not in found.where:
+    if placed and not stated_orientation(data):
         about["advice"].append(f"{UNSTATED}: try ptychon orient {path}{same}")
     about["preparation"] = dict(data.notes.get("prepared", {}))
     return about
@@ -143,7 +143,7 @@ def _table(found: Found, values: Mapping[str, Any], data: Dataset, placed: bool)
         row("background", f"{float(np.mean(data.background)):.4g} counts a pixel")
     if data.read_noise is not None:
         row("read_noise", f"{data.read_noise:.4g} counts")
-    stated = "as the file states" if "orientation" in found.where else None
+    stated = "as the file states" if stated_orientation(data) or "orientation" in found.where else None
     row("orientation", stated, "--orient WAY, which ptychon orient finds,")
     modes = 0 if data.probe is None else len(data.probe)
     row("probe", f"{modes} mode{'s' * (modes > 1)}" if modes else "none: one is found from the data")

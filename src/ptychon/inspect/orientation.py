@@ -145,7 +145,8 @@ class Orientation:
 
 def stated_orientation(data: Dataset) -> str:
     """What says how the detector stood: the place in the file, or how the frames were turned; empty where nothing does."""
-    return str((data.notes.get("read") or {}).get("orientation") or data.notes.get("orientation") or "")
+    made = "simulated" if data.notes.get("simulated") else ""
+    return str(data.notes.get("orientation") or (data.notes.get("read") or {}).get("orientation") or made)
 
 
 def _turn(orientation: Orientation, far: bool, block: Any, first: int = 0) -> Any:
