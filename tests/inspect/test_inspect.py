@@ -37,7 +37,9 @@ def test_a_good_scan_has_nothing_to_complain_of():
     write_dataset("a.cxi", scan())
     about = inspect("a.cxi")
     assert about["ready"]
-    assert about["advice"] == ["nothing looks wrong: ptychon reconstruct a.cxi"]
+    assert about["advice"][0] == "nothing looks wrong: ptychon reconstruct a.cxi"
+    assert len(about["advice"]) == 2
+    assert "orientation" not in about["missing"]
     assert about["frames"]["counts_mean"] == pytest.approx(2e4, rel=0.01)
     assert about["scan"]["step"] == pytest.approx(2, rel=0.2)
     assert about["scan"]["beam_diameter"] == pytest.approx(2 * 32 / 5, rel=0.05)

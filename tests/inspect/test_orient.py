@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 
 from ptychon import PtychonError, load
 from ptychon.__main__ import main
-from ptychon.inspect.orientation import Orientation, find
+from ptychon.inspect.orientation import Orientation, Ranking, Trial, find
 from ptychon.inspect.trials import subset
 from ptychon.io import write_dataset
 
@@ -131,6 +133,79 @@ def test_data_that_cannot_decide(scan):
     assert not find(flat, frames=40).decided
 
 
+def test_the_command_that_follows_has_all_that_was_said(monkeypatch, capsys, tmp_path):
+    from ptychon.cli.orient import carried, orient, show
+
+    typed = [
+        "my scan.h5", "--data-path", "dp", "--step=31.25A", "--scan-shape", "4x5", "--near-field", "--rotation", "-126deg",
+        "--bad-pixels", "--seed", "3", "--sample=40", "-q", "--probe", "a b.npy", "--backend", "numpy", "--json",
+        "--crop", "8x8",
+    ]  # fmt: skip
+    kept = [
+        "--data-path", "dp", "--step=31.25A", "--scan-shape", "4x5", "--near-field", "--rotation", "-126deg", "--bad-pixels",
+        "--probe", "a b.npy", "--crop", "8x8",
+    ]  # fmt: skip
+    assert carried(typed, orient) == kept
+    trials = tuple(
+        Trial(orientation=Orientation(transpose=t), equivalents=(), probe="given", explained=0.2, behind=behind, passes=5)
+        for t, behind in ((True, 0.0), (False, 9.0))
+    )
+
+    def last(*, behind=9.0, best=0, frames=100):
+        ordered = (trials[best], replace(trials[1 - best], behind=behind))
+        show(Ranking(trials=ordered, geometry="far", frames=40, held_out=10, seconds=1.0), "my scan.h5", kept, frames)
+        return shlex.split(capsys.readouterr().out.splitlines()[-1])
+
+    assert last() == ["ptychon", "reconstruct", "my scan.h5", *kept, "--orient", "transpose"]
+    assert last(best=1) == ["ptychon", "reconstruct", "my scan.h5", *kept, "--orient", "as-is"]
+    assert last(behind=1.0) == ["ptychon", "orient", "my scan.h5", *kept, "--sample", "80"]
+    assert last(behind=1.0, frames=40) == ["ptychon", "reconstruct", "my scan.h5", *kept, "--orient", "transpose"]
+
+
+def test_a_first_probe_of_another_file(scan, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    way = Orientation(transpose=True)
+    write_dataset("scan.cxi", replace(scrambled(scan, way), probe=None))
+    np.save("probe.npy", scan.probe)
+    assert main(["orient", "scan.cxi", "--probe", "probe.npy", "--sample", "60", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["classes"][0]["first_probe"] == "given"
+    assert way.then(Orientation.parse(found["orientation"])) in Orientation().equivalents("far")
+    np.save("probe.npy", scan.probe[:, :8])
+    assert main(["orient", "scan.cxi", "--probe", "probe.npy"]) == 2
+    assert "probe" in capsys.readouterr().err
+
+
+def test_nobody_said_which_way_round(scan, tmp_path, monkeypatch, capsys):
+    """Said by inspect and reconstruct, with what finds it; not where the file or the user states it."""
+    from ptychon.inspect.file import inspect
+
+    monkeypatch.chdir(tmp_path)
+    few = replace(scan, patterns=scan.patterns[:20], positions=scan.positions[:20])
+    few = replace(few, notes={})  # it was simulated, which says it too
+    write_dataset("pixels.cxi", few)
+    scaled = replace(
+        few, positions=few.positions * 1e-8, pixel_size=None, wavelength=1e-10, distance=1.0, detector_pixel_size=1e-10 / 32e-8
+    )
+    write_dataset("scaled.cxi", scaled)
+    assert "does not say how its detector was mounted" in inspect("scaled.cxi")["advice"][-1]  # still nobody has
+    with h5py.File("scaled.cxi", "a") as file:  # as others write it, with basis vectors
+        del file["ptychon"], file.attrs["ptychon"]
+    advice = inspect("pixels.cxi")["advice"]
+    assert "does not say how its detector was mounted" in advice[-1]
+    assert advice[-1].endswith("try ptychon orient pixels.cxi")
+    row = next(row for row in inspect("scaled.cxi")["found"] if row["name"] == "orientation")
+    assert (row["value"], row["where"]) == ("as the file states", "basis_vectors")
+    assert not any("mounted" in line for line in inspect("scaled.cxi")["advice"])
+    for file, more, said in (
+        ("pixels.cxi", [], True), ("pixels.cxi", ["--orient", "as-is"], False), ("scaled.cxi", [], False)
+    ):  # fmt: skip
+        assert main(["reconstruct", file, "-n", "1", "--json", "-o", "r.h5", *more]) == 0
+        assert "mounted" not in capsys.readouterr().err  # --json is for machines
+        assert main(["reconstruct", file, "-n", "1", "-o", "r.h5", *more]) == 0
+        assert ("how its detector was mounted" in capsys.readouterr().err) == said
+
+
 def test_command(scan, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     way = Orientation.parse("transpose+flip-rows+flip-columns+negate")
@@ -139,6 +214,8 @@ def test_command(scan, tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "way to turn" in out
     assert "can tell" in out
+    # the last line is a command that reconstructs the scan as it stands
+    assert main([*shlex.split(out.splitlines()[-1])[1:], "-n", "2", "-q", "-o", "last.h5"]) == 0
     assert main(["orient", "scan.cxi", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["decided"]

@@ -22,9 +22,10 @@ from ptychon.metrics.residual import residual, residual_per_frame
 from ptychon.model.noise_moments import counting_noise, expected_root
 from ptychon.model.problem import Problem
 from ptychon.plot.unwrap import level, unwrap
-from ptychon.report.numbers import fit, outliers, phase_error_bar, power_spectrum, probe_at_rim
+from ptychon.report.numbers import fit, outliers, phase_error_bar, power_spectrum
 from ptychon.report.verdict import verdict
 from ptychon.report.write import write_report
+from ptychon.run.doubts import at_rim
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
 PANELS = (
@@ -121,7 +122,7 @@ def test_small_numbers(folder):
     expected = result.object_std[lit] / (math.sqrt(2) * np.abs(result.object[lit]))
     np.testing.assert_allclose(bars[lit], np.minimum(expected, math.pi / math.sqrt(3)), rtol=1e-5)
     assert phase_error_bar(replace(result, object_std=None)) is None
-    assert 0 <= probe_at_rim(result) < 0.1
+    assert 0 <= at_rim(result.probe)[0] < 0.1
     frequency, power = power_spectrum(result)
     assert frequency[-1] == pytest.approx(0.5 / max(result.pixel_size), rel=0.1)
     assert power[0] > power[-1] > 0

@@ -82,6 +82,7 @@ def half_scans(
     epochs: int,
     backend: Any = "auto",
     probe: ComplexArray | None = None,
+    modes: int | None = None,
     schedule: Schedule | None = None,
     seed: int = 0,
     callbacks: Sequence[Callback] = (),
@@ -96,6 +97,8 @@ def half_scans(
     backend : str or Backend
     probe : (K, P, Q) complex array, optional
         First probe of both; default found from the data of each.
+    modes : int, optional
+        Of the probe, as in `reconstruct`.
     schedule : Schedule, optional
     seed : int
         Of the split.
@@ -106,12 +109,8 @@ def half_scans(
     (Result, Result)
     """
     first = split(len(problem), seed)
-    one, two = (
-        reconstruct(
-            problem.select(half), engine, epochs=epochs, backend=backend, probe=probe, schedule=schedule, callbacks=callbacks
-        )
-        for half in (first, ~first)
-    )
+    way = {"epochs": epochs, "backend": backend, "probe": probe, "modes": modes, "schedule": schedule, "callbacks": callbacks}
+    one, two = (reconstruct(problem.select(half), engine, judge=False, **way) for half in (first, ~first))
     return one, two
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import click
 
 from .. import __version__
+from ..distributed.launcher import launch
+from ..types import PtychonError
 
 #: Command -> module of this package that has it, in the order of the help.
 _COMMANDS = {
@@ -29,6 +31,9 @@ _COMMANDS = {
     "engines": "cli.engines",
     "bench": "bench.command",
 }
+
+#: Commands that compute or write: several processes would each do all of it, and write the same files.
+_ALONE = ("reconstruct", "resume", "report", "uncertainty", "halves", "convert", "simulate", "demo", "bench")
 
 
 class _Commands(click.Group):
@@ -77,3 +82,17 @@ def cli(context: click.Context) -> None:
     """Ptychographic reconstruction with an honest error bar on every pixel."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
+    if context.invoked_subcommand in _ALONE:
+        _refuse_copies(context.invoked_subcommand)
+
+
+def _refuse_copies(command: str) -> None:
+    """Several processes of one launcher would each do the whole of a command."""
+    started = launch()
+    if started.size > 1:
+        once = "srun -n 1" if started.launcher == "srun" else "no launcher"
+        raise PtychonError(
+            f"{started.launcher} has started {started.size} processes, and each would do the whole of ptychon {command} and "
+            f"write the same files: start it once, with {once} (ptychon {command} ...); it uses all cores of its machine "
+            f"by itself"
+        )

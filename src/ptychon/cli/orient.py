@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,27 +17,44 @@ from .options import data_options, given_data
 if TYPE_CHECKING:
     from ..inspect.orientation import Ranking
 
+#: Options of this command that ptychon reconstruct does not have, or that mean something else there.
+_OWN = ("sample", "seed", "backend", "quiet", "as_json")
+
+
+class _Command(click.Command):
+    """Keeps the arguments as they were typed, for the command that follows."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["typed"] = list(args)
+        return super().parse_args(ctx, args)
+
 
 @click.command(
+    cls=_Command,
     epilog="""\b
 Examples
   ptychon orient scan.cxi
-  ptychon orient scan.npz --sample 400 --json
+  ptychon orient frames.h5 --data-path dp --scan-shape 40x40 --step 31.25A --pixel-size 9.3A --voltage 300kV
+  ptychon orient scan.npz --probe probe.npy --sample 400 --json
   ptychon reconstruct scan.cxi --orient auto
   ptychon reconstruct scan.cxi --orient transpose+flip-rows
 
 A way to turn is as-is, or some of transpose, flip-rows, flip-columns (of every frame, in this order) and negate (the
-sign of the positions), joined by +. Exit code: 0 if the data decide, 1 if they do not.
+sign of the positions), joined by +. The last line is the command that follows, with the same options. Exit code: 0 if
+the data decide, 1 if they do not.
 """,
 )
 @click.argument("file", type=click.Path())
 @data_options
+@click.option("--probe", type=click.Path(), help="First probe: .npy, .npz, or a result; default that of FILE.")
 @click.option("--sample", type=int, metavar="N", help="Frames around the middle of the scan that are used; default 240.")
 @click.option("--backend", default="numpy", show_default=True, help="numpy, cupy (GPU), reference or auto.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of held-out frames.")
 @click.option("-q", "--quiet", is_flag=True, help="Only the answer.")
 @click.option("--json", "as_json", is_flag=True, help="The table for machines.")
-def orient(file: str, sample: int | None, backend: str, seed: int, quiet: bool, as_json: bool, **stated: Any) -> int:
+def orient(
+    file: str, probe: str | None, sample: int | None, backend: str, seed: int, quiet: bool, as_json: bool, **stated: Any
+) -> int:
     """Find how the detector of the scan in FILE was mounted, and the sign of its positions, by trying.
 
     The eight ways to read out a detector, times two signs of the positions, are scored by short reconstructions from
@@ -49,6 +69,10 @@ def orient(file: str, sample: int | None, backend: str, seed: int, quiet: bool, 
     from ..io import load
 
     data = load(file, **given_data(stated))
+    if probe is not None:
+        from .run import read_probe
+
+        data = replace(data, probe=read_probe(probe))
     shown = not (quiet or as_json) and sys.stderr.isatty()
 
     def say(text: str) -> None:
@@ -62,7 +86,8 @@ def orient(file: str, sample: int | None, backend: str, seed: int, quiet: bool, 
     elif quiet:
         click.echo(str(ranking.best.orientation) if ranking.decided else "undecided")
     else:
-        show(ranking, file)
+        context = click.get_current_context()
+        show(ranking, file, carried(context.meta["typed"], context.command), len(data))
     return 0 if ranking.decided else 1
 
 
@@ -90,8 +115,35 @@ def as_dict(ranking: Ranking) -> dict[str, Any]:
     }
 
 
-def show(ranking: Ranking, file: str) -> None:
-    """The table and what follows from it, for people."""
+def carried(typed: Sequence[str], command: click.Command) -> list[str]:
+    """The arguments of this command that the next one takes too, as they were typed: all but the file and `_OWN`."""
+    options = {name: option for option in command.params for name in (*option.opts, *option.secondary_opts)}
+    kept: list[str] = []
+    words = iter(typed)
+    for word in words:
+        name = word.split("=", 1)[0]
+        if not word.startswith("-") or name not in options:
+            continue
+        option = options[name]
+        alone = "=" in word or getattr(option, "is_flag", False)
+        part = [word] if alone else [word, next(words, "")]
+        if option.name not in _OWN:
+            kept += part
+    return kept
+
+
+def show(ranking: Ranking, file: str, options: Sequence[str] = (), frames: int = 0) -> None:
+    """The table and what follows from it, for people; the last line is a command.
+
+    Parameters
+    ----------
+    ranking : Ranking
+    file : str
+    options : sequence of str
+        What else the command needs that follows.
+    frames : int
+        Frames of the whole scan.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -110,12 +162,16 @@ def show(ranking: Ranking, file: str) -> None:
     )
     others = [str(other) for other in ranking.best.equivalents if other != best]
     click.echo(f"No reconstruction with a free probe can tell {best} from {', '.join(others)}.")
+    more = min(2 * ranking.frames, frames)
     if not ranking.decided:
         click.echo(
-            f"The data do not decide: {best} leads by {ranking.margin:.1f} standard errors only. Give a first "
-            f"probe (in the file, or by --semi-angle and --defocus of electrons) or a larger --sample, or look at both."
+            f"The data do not decide: {best} leads by {ranking.margin:.1f} standard errors. Give a first probe (--probe, or "
+            f"--semi-angle and --defocus of electrons)"
+            + (", or use more frames:" if more > ranking.frames else "; or look at its picture:")
         )
+        if more > ranking.frames:
+            click.echo(shlex.join(["ptychon", "orient", file, *options, "--sample", str(more)]))
+            return
     elif best == type(best)():
         click.echo("The frames stand as they should; nothing needs turning.")
-    else:
-        click.echo(f"Use: ptychon reconstruct {file} --orient {best}")
+    click.echo(shlex.join(["ptychon", "reconstruct", file, *options, "--orient", str(best)]))

@@ -56,6 +56,9 @@ Tune, then go on with error bars from Ptycho-EP:
   ptychon reconstruct scan.npz --set object_step=0.8 --set object_reg=0.1 -o first.h5
   ptychon reconstruct scan.npz --engine ep --epochs 40 --start first.h5
 \b
+A beam that is not quite coherent:
+  ptychon reconstruct scan.cxi --modes 3
+\b
 A long run; the settings in a file; the same again:
   ptychon reconstruct scan.cxi --epochs 2000 --checkpoint-every 100
   ptychon reconstruct scan.cxi --bars laplace --report
@@ -76,6 +79,7 @@ after Ctrl-C.
 @data_options
 @click.option("--orient", metavar="WAY", help="auto, or how to turn frames and positions (see ptychon orient --help).")
 @click.option("--probe", type=click.Path(), help="First probe: .npy, .npz, or a result.")
+@click.option("--modes", type=int, metavar="N", help="Incoherent modes of the probe; default those of the first probe: one.")
 @click.option("--start", type=click.Path(), help="Result to go on from.")
 @click.option("--no-subpixel", is_flag=True, help="Round positions to whole pixels.")
 @run_options
@@ -96,6 +100,8 @@ def reconstruct(
     """
     if stated["epochs"] is not None and stated["epochs"] < 1:
         raise PtychonError(f"--epochs is {stated['epochs']}; at least 1 pass is needed")
+    if stated["modes"] is not None and stated["modes"] < 1:
+        raise PtychonError(f"--modes is {stated['modes']}; at least 1 is needed")
     given = given_data(stated)
     stated = {name: value for name, value in stated.items() if value is not None}
     if no_subpixel:

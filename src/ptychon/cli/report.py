@@ -59,4 +59,4 @@ def report(
     return 0
 
 
-_MARKS = {"good": "+", "care": "!", "bad": "x"}
+_MARKS = {"good": "+", "note": ".", "care": "!", "bad": "x"}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..run.modes import described, shares
 from ..types import PtychonError
 from .results import Bar, check_places, refuse_same, show_rows
 
@@ -87,6 +88,7 @@ def execute(
     """
     from ..backends import get_backend
     from ..engines import make
+    from ..inspect.orientation import UNSTATED, stated_orientation
     from ..io import load_result, save_result
     from ..request.options import split_options
     from ..request.settings import open_data, request_for
@@ -101,6 +103,9 @@ def execute(
         _tell_sources(data)
     if settings.orient == "auto":
         settings, data = oriented(settings, data, chosen, voice)
+    elif settings.orient is None and settings.start is None and resume is None and not stated_orientation(data):
+        same = " with the same options" if settings.data else ""
+        voice.say(f"ptychon: {UNSTATED}: try ptychon orient {settings.input}{same}, or say --orient as-is")
     options, run, _ = split_options(settings.engine, settings.options)
     engine = make(settings.engine, **options) if resume is None else make(resume.engine, **resume.options)
     request = request_for(settings)
@@ -118,6 +123,7 @@ def execute(
             backend=chosen,
             callbacks=[*bar, interrupt, keeper],
             probe=None if settings.probe is None else read_probe(settings.probe),
+            modes=settings.modes,
             start=None if settings.start is None else load_result(settings.start),
             seed=settings.seed,
             subpixel=settings.subpixel,
@@ -265,6 +271,7 @@ def summary(result: Result, places: Places) -> dict[str, Any]:
         "error_in_pass": float(measured[-1]) if len(measured) else None,
         "error_final": float(result.final_error) if math.isfinite(result.final_error) else None,
         "object_shape": list(result.object.shape),
+        "mode_powers": [float(share) for share in shares(result.probe)],
         "pixel_size": None if result.pixel_size is None else list(result.pixel_size),
         "seconds": result.seconds,
         "compile_seconds": result.compile_seconds,
@@ -281,7 +288,7 @@ def show_summary(numbers: dict[str, Any]) -> None:
     def error(value: float | None) -> str:
         return "not measured" if value is None else f"{value:.4f}"
 
-    bars = numbers["bars"]
+    bars, powers = numbers["bars"], numbers["mode_powers"]
     height, width = numbers["object_shape"]
     scale = "" if numbers["pixel_size"] is None else f", pixel {pretty(numbers['pixel_size'][1], 'length')}"
     compiling = f" and {numbers['compile_seconds']:.1f} s compiling" if numbers["compile_seconds"] >= 0.05 else ""
@@ -289,6 +296,7 @@ def show_summary(numbers: dict[str, Any]) -> None:
         ("engine", f"{numbers['engine']} on {numbers['backend']}, {numbers['epochs']} epochs"),
         ("time", f"{numbers['seconds']:.1f} s{compiling}"),
         ("object", f"{height} x {width} px{scale}"),
+        ("modes", f"{len(powers)}, with {described(powers)} of the power" if len(powers) > 1 else None),
         ("oriented", numbers["orientation"]),
         ("R in pass", error(numbers["error_in_pass"])),
         ("R final", error(numbers["error_final"])),

@@ -21,6 +21,7 @@ from ..io.found import DIMENSIONS, EXTRA, PREPARATION, Found, assemble, check_gi
 from ..io.recognise import find, holds_result
 from ..types import FloatArray, PtychonError, PtychonWarning
 from ..units import Dimension, energy_of_photons, pretty
+from .orientation import UNSTATED, stated_orientation
 
 #: Pixels of an object that nobody has.
 _LARGEST_OBJECT = 2**31
@@ -76,9 +77,11 @@ def inspect(path: str | os.PathLike[str], **given: Any) -> dict[str, Any]:
     sane = placed and math.prod(about["scan"]["object_shape"]) <= _LARGEST_OBJECT
     about["engines"] = _engines(data, about["scan"]["object_shape"] if sane else None)
     about["advice"] = ([missing] if missing else []) + told + advice + (_advice(data, about, look, told) if placed else [])
+    same = " with the same options" if given else ""
     if not about["advice"]:
-        same = " with the same options" if given else ""
         about["advice"].append(f"nothing looks wrong: ptychon reconstruct {path}{same}")
+    if placed and not stated_orientation(data):
+        about["advice"].append(f"{UNSTATED}: try ptychon orient {path}{same}")
     about["preparation"] = dict(data.notes.get("prepared", {}))
     return about
 
@@ -148,6 +151,8 @@ def _table(found: Found, values: Mapping[str, Any], data: Dataset, placed: bool)
         row("background", f"{float(np.mean(data.background)):.4g} counts a pixel")
     if data.read_noise is not None:
         row("read_noise", f"{data.read_noise:.4g} counts")
+    stated = "as the file states" if stated_orientation(data) or "orientation" in found.where else None
+    row("orientation", stated, "--orient WAY, which ptychon orient finds,")
     modes = 0 if data.probe is None else len(data.probe)
     row("probe", f"{modes} mode{'s' * (modes > 1)}" if modes else "none: one is found from the data")
     for name in sorted(set(found.where) - {r["name"] for r in rows} - {"patterns"}):

@@ -44,6 +44,8 @@ from .trials import FRAMES, Attempt, subset
 PASSES, MORE_PASSES = 5, 10
 #: Standard errors of the margin from which the data have decided.
 DECIDED = 5.0
+#: What is said where nobody has said which way round the detector stands.
+UNSTATED = "the file does not say how its detector was mounted, and a wrong way may lose the object with hardly a change of R"
 _NAMES = {"transpose": "transpose", "flip-rows": "flip_rows", "flip-columns": "flip_columns", "negate": "negate"}
 
 
@@ -139,6 +141,12 @@ class Orientation:
             detector_pixel_size=pair(data.detector_pixel_size),
             notes={**data.notes, "orientation": str(self)},
         )
+
+
+def stated_orientation(data: Dataset) -> str:
+    """What says how the detector stood: the place in the file, or how the frames were turned; empty where nothing does."""
+    made = "simulated" if data.notes.get("simulated") else ""
+    return str(data.notes.get("orientation") or (data.notes.get("read") or {}).get("orientation") or made)
 
 
 def _turn(orientation: Orientation, far: bool, block: Any, first: int = 0) -> Any:

@@ -115,7 +115,7 @@ class Attempt:
         try:
             self._result = reconstruct(
                 self._train, "rpie", epochs=passes, backend=self._backend, probe=first if self._result is None else None,
-                start=self._result, seed=self.passes, **STEPS,
+                start=self._result, seed=self.passes, judge=False, **STEPS,
             )  # fmt: skip
         except PtychonError:
             return  # diverged: its gain stays what it was

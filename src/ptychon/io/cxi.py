@@ -100,6 +100,8 @@ def read(path: PathLike, given: Mapping[str, Any] | None = None) -> Found:
         if len(patterns.shape) == 4:
             found.add("scan_shape", tuple(patterns.shape[:2]), patterns.name)
         basis = _basis(detector, found)
+        if basis is not None:
+            found.where["orientation"] = "basis_vectors"
         if ours:
             _read_ours(file["ptychon"], found)
         else:

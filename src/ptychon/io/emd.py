@@ -63,6 +63,8 @@ def read(path: PathLike, given: Mapping[str, Any]) -> Found:
         if _flag(calibration, "QR_flip"):
             frames = Derived(frames, transposed, (frames.shape[2], frames.shape[1]), frames.dtype)
             where += ", transposed because of QR_flip"
+        if calibration is not None and dataset(calibration, "QR_flip") is not None:
+            found.where["orientation"] = "QR_flip"
         found.add("patterns", frames, where)
         found.add("scan_shape", tuple(data.shape[:2]), data.name)
         if calibration is not None:

@@ -47,6 +47,7 @@ __all__ = [
     "pmse",
     "residual",
     "residual_per_frame",
+    "residual_without_object",
     "sampling_ratio",
 ]
 
@@ -89,6 +90,45 @@ def residual_per_frame(problem: Problem, object: Array, probe: Array, backend: A
     ratio = np.full(len(problem), np.nan)
     np.divide(numerator, denominator, out=ratio, where=denominator > 0)
     return np.asarray(np.sqrt(ratio))
+
+
+def residual_without_object(problem: Problem, probe: Array, backend: Any = None) -> float:
+    """The least R of the same probe behind an object without features, c at every pixel: what R must fall below.
+
+    Parameters
+    ----------
+    problem : Problem
+        On the host.
+    probe : (K, P, Q) or (P, Q) complex
+    backend : Backend, optional
+        Where to propagate; the CPU without it.
+    """
+    cross = power = total = 0.0
+    for u in range(len(problem.shifts)):
+        frames = np.flatnonzero(problem.shift_index == u)
+        model = model_without_object(problem, probe, u, backend)
+        for j in frames:
+            y, valid = problem.amplitude[j], problem.mask_of(slice(j, j + 1))[0]
+            cross += float(np.where(valid, model * y, 0).sum(dtype=np.float64))
+            power += float(np.where(valid, model**2, 0).sum(dtype=np.float64))
+            total += float(np.where(valid, y**2, 0).sum(dtype=np.float64))
+    # min over c of sum (c m - y)^2 = sum y^2 - (sum m y)^2/sum m^2
+    return math.sqrt(max(0.0, 1 - cross**2 / max(power * total, 1e-300)))
+
+
+def model_without_object(problem: Problem, probe: Array, u: int, backend: Any = None) -> FloatArray:
+    """|model| with an object of 1 at the sub-pixel shift number `u`, (P, Q) float32 on the host."""
+    if backend is None:
+        from ..backends import get_backend
+
+        backend = get_backend("numpy")
+    propagator, modes = problem.propagator, _modes(problem, probe)
+    if propagator.transfer is not None:
+        propagator = NearField(backend.asarray(propagator.transfer))
+    wave = backend.asarray(reference.shift(modes, np.asarray(problem.shifts)[u][None])[0].astype(COMPLEX))
+    wave = propagator.forward(wave, backend)
+    model: FloatArray = backend.to_host((wave.real**2 + wave.imag**2).sum(axis=0) ** 0.5)
+    return model
 
 
 def illumination(problem: Problem, probe: Array) -> FloatArray:

@@ -17,16 +17,14 @@ from typing import Any
 import numpy as np
 
 from ..data.result import Result
-from ..kernels import reference
+from ..metrics.residual import residual_without_object
 from ..model.noise_moments import counting_noise, expected_root, subtracted_noise
 from ..model.problem import Problem
-from ..model.simulated import _blocks, _propagator, model_of
-from ..types import COMPLEX, Array, FloatArray, IntArray, PtychonError
+from ..model.simulated import _blocks, model_of
+from ..types import FloatArray, IntArray, PtychonError
 
 #: A frame is bad from this many robust standard deviations and this factor above the median on.
 BAD_DEVIATIONS, BAD_FACTOR = 6.0, 1.15
-#: Width of the rim of the window, as a share of it, in which the probe should have died away.
-RIM = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +87,7 @@ def fit(problem: Problem, result: Result, backend: Any) -> Fit:
     P, Q = problem.frame_shape
     error, bias, seen = np.zeros((P, Q)), np.zeros((P, Q)), np.zeros((P, Q))
     misfit, signal = np.zeros(len(problem)), np.zeros(len(problem))
-    noise = cross = power = 0.0
-    flat = _flat_models(problem, result.probe, backend)
+    noise = 0.0
     for part in _blocks(len(problem), len(result.probe) * P * Q):
         model = model_of(problem, result.object, result.probe, part, backend)
         y = np.asarray(problem.amplitude[part], np.float64)
@@ -108,9 +105,6 @@ def fit(problem: Problem, result: Result, backend: Any) -> Fit:
                 square, root = subtracted_noise(model, problem.background)
             bias += np.where(valid, y - (expected_root(model) if root is None else root), 0).sum(axis=0)
             noise += float(np.where(valid, square, 0).sum())
-        empty = np.where(valid, flat[problem.shift_index[part]], 0)
-        cross += float((empty * y).sum())
-        power += float((empty**2).sum())
     total = float(signal.sum())
     if not total > 0:
         raise PtychonError("the frames hold no signal in their valid pixels")
@@ -127,20 +121,10 @@ def fit(problem: Problem, result: Result, backend: Any) -> Fit:
         per_pixel=np.sqrt(picture(error)),
         bias=picture(bias),
         noise=math.sqrt(noise / total) if problem.counting else None,
-        flat=math.sqrt(max(0.0, 1 - cross**2 / max(power * total, 1e-300))),
+        flat=residual_without_object(problem, result.probe, backend),
         sampling_ratio=len(problem) * P * Q / max(1, int(result.illuminated.sum())),
         counts=total / len(problem),
     )
-
-
-def _flat_models(problem: Problem, probe: Array, backend: Any) -> FloatArray:
-    """|model| with an object of 1, for each distinct sub-pixel shift, (U, P, Q)."""
-    models = []
-    for shift in np.asarray(problem.shifts):
-        wave = backend.asarray(reference.shift(probe, shift[None])[0].astype(COMPLEX))
-        wave = _propagator(problem, backend).forward(wave, backend)
-        models.append(backend.to_host((wave.real**2 + wave.imag**2).sum(axis=0) ** 0.5))
-    return np.stack(models)
 
 
 def outliers(values: FloatArray) -> IntArray:
@@ -153,13 +137,6 @@ def outliers(values: FloatArray) -> IntArray:
     high = (values > middle + BAD_DEVIATIONS * spread) & (values > BAD_FACTOR * middle)
     index: IntArray = np.flatnonzero(high)
     return index[np.argsort(-values[index], kind="stable")]
-
-
-def probe_at_rim(result: Result) -> float:
-    """Share of the probe's power in the outermost 5 % of its window, on each side."""
-    light = (np.abs(result.probe) ** 2).sum(axis=0, dtype=np.float64)
-    p, q = (max(1, round(RIM * n)) for n in light.shape)
-    return 1 - float(light[p:-p, q:-q].sum()) / max(float(light.sum()), 1e-300)
 
 
 def phase_error_bar(result: Result) -> FloatArray | None:

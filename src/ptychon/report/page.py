@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.result import Result
+from ..run.modes import described, shares
 from ..types import PtychonError
 from ..units import pretty
 from . import pictures as draw
@@ -84,9 +85,7 @@ class Section:
     numbers: dict[str, Any] = field(default_factory=dict)
 
 
-def fill(
-    made: Section, fit: Fit | None, why: str, found: Agreement | None, why_not: str, halves: Halves | None = None
-) -> None:
+def fill(made: Section, fit: Fit | None, why: str, found: Agreement | None, why_not: str, halves: Halves | None = None) -> None:
     """The panels of a section; `why` and `why_not` say why there is no fit, no resolution."""
     result = made.result
 
@@ -145,6 +144,7 @@ def facts_of(result: Result, fit: Fit | None, found: Agreement | None) -> list[t
         ("engine", f"{result.engine} on {result.backend}, {result.epochs} passes, {result.seconds:.1f} s"),
         ("object", f"{h} × {w} px{pixel}"),
         ("probe", f"{modes} mode{'s' if modes > 1 else ''} of {p} × {q} px"),
+        *([("power of the modes", described(shares(result.probe)))] if modes > 1 else []),
         ("frames", str(len(result.positions))),
         ("R of the final object and probe", f"{result.final_error:.4f}"),
     ]
@@ -174,6 +174,7 @@ def numbers_of(result: Result, fit: Fit | None, found: Agreement | None, judged:
         "object_shape": result.object.shape,
         "pixel_size": result.pixel_size,
         "probe_modes": len(result.probe),
+        "mode_powers": shares(result.probe),
         "verdict": {"level": judged.level, "headline": judged.headline, "reasons": [asdict(r) for r in judged.reasons]},
     }
     if fit is not None:

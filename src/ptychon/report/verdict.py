@@ -10,22 +10,23 @@ import numpy as np
 
 from ..checks.half_scans import Agreement
 from ..data.result import Result
+from ..run.doubts import doubts, no_better
 from ..uncertainty.half_data import Halves
-from .numbers import Fit, probe_at_rim
+from .numbers import Fit
 
-Level = Literal["good", "care", "bad"]
+Level = Literal["good", "note", "care", "bad"]
 
-HEADLINES: dict[Level, str] = {
+HEADLINES: dict[str, str] = {
     "good": "Nothing speaks against this reconstruction.",
     "care": "Use this reconstruction with care.",
-    "bad": "Do not trust this reconstruction yet.",
+    "bad": "Do not use this reconstruction.",
 }
-MARKS: dict[Level, str] = {"good": "✓", "care": "!", "bad": "✗"}
+MARKS: dict[Level, str] = {"good": "✓", "note": "·", "care": "!", "bad": "✗"}
 
 
 @dataclass(frozen=True)
 class Reason:
-    """One sentence of the verdict and how it weighs."""
+    """One sentence of the verdict and how it weighs; a "note" says what is not known and weighs nothing."""
 
     level: Level
     text: str
@@ -47,7 +48,9 @@ class Verdict:
         return HEADLINES[self.level]
 
 
-def verdict(result: Result, fit: Fit | None, found: Agreement | None, halves: Halves | None = None) -> Verdict:
+def verdict(
+    result: Result, fit: Fit | None, found: Agreement | None, halves: Halves | None = None, far: bool | None = None
+) -> Verdict:
     """Judge a reconstruction by what is known of it.
 
     Parameters
@@ -59,22 +62,28 @@ def verdict(result: Result, fit: Fit | None, found: Agreement | None, halves: Ha
         Without half-scans the resolution is unknown.
     halves : Halves, optional
         What two halves of the data say of the error bars.
+    far : bool, optional
+        Whether the data are of the far field; default what the result says of its scan.
     """
-    reasons = [_halves(result, found), _convergence(result), *_light(result)]
+    if far is None:
+        far = (result.settings.get("scan") or {}).get("geometry", "far") == "far"
+    reasons = [_halves(result, found), _convergence(result)]
+    reasons += [Reason(doubt.level, f"{doubt.text[0].upper()}{doubt.text[1:]}.") for doubt in doubts(result, far)]
     if halves is not None:
         reasons.append(_bars(halves))
     if fit is not None:
-        reasons += [_residual(fit), _frames(fit), _sampling(fit)]
+        reasons += [_residual(result, fit), _frames(fit), _sampling(fit)]
     else:
         reasons.append(Reason("care", "The data were not at hand, so the fit of single frames was not looked at."))
-    order = ("bad", "care", "good")
+    order: tuple[Level, ...] = ("bad", "care", "note", "good")
     reasons = sorted(reasons, key=lambda r: order.index(r.level))
-    return Verdict(reasons[0].level, tuple(reasons))
+    worst = reasons[0].level
+    return Verdict("good" if worst == "note" else worst, tuple(reasons))
 
 
 def _halves(result: Result, found: Agreement | None) -> Reason:
     if found is None:
-        return Reason("care", "Its resolution is not known: no two independent half-scans were compared (--half-split).")
+        return Reason("note", "Its resolution is not known: no two independent half-scans were compared (--half-split).")
     rings = found.rings
     pixel = 1.0 if rings.unit == "px" else max(result.pixel_size or (1.0, 1.0))
     if not math.isfinite(rings.resolution):
@@ -114,14 +123,14 @@ def _convergence(result: Result) -> Reason:
     return Reason("good", f"R has settled: it changed by {abs(drop):.1%} over {passes}.")
 
 
-def _residual(fit: Fit) -> Reason:
+def _residual(result: Result, fit: Fit) -> Reason:
     gain = 1 - (fit.residual / max(fit.flat, 1e-300)) ** 2
     texts = [f"R is {fit.residual:.4f}; without any object the same probe gives {fit.flat:.4f}"]
     if fit.noise is not None:
         texts.append(f"and counting noise alone would give {fit.noise:.4f}")
     sentence = " ".join(texts) + "."
-    if gain <= 0:
-        return Reason("bad", sentence + " The object explains nothing.")
+    if no_better(fit.residual, fit.flat, fit.noise) is not None:
+        return Reason("bad", sentence + " The object explains nothing: check positions, orientation and first probe.")
     if fit.noise is not None and fit.residual < 1.1 * fit.noise:
         if gain < 0.1:
             return Reason("good", sentence + " Noise is nearly all there is in single frames, so R says little; the halves do.")
@@ -131,11 +140,12 @@ def _residual(fit: Fit) -> Reason:
             "care", sentence + f" The object explains only {gain:.0%} of the misfit: look at the halves and the picture."
         )
     if fit.noise is not None and fit.residual > 3 * fit.noise:
+        engine = "" if result.engine != "ep" else "-e rpie "
         return Reason(
             "care",
             sentence
             + f" Something other than noise is not explained ({fit.residual / fit.noise:.1f} times the noise): more probe "
-            f"modes, better positions or a mask may help.",
+            f"modes ({engine}--modes {len(result.probe) + 2}), better positions or a mask may help.",
         )
     return Reason("good", sentence)
 
@@ -157,13 +167,6 @@ def _sampling(fit: Fit) -> Reason:
     if ratio < 4:
         return Reason("care", sentence + " That is few: the scan should overlap more.")
     return Reason("good", sentence)
-
-
-def _light(result: Result) -> list[Reason]:
-    share = probe_at_rim(result)
-    if share > 0.2:
-        return [Reason("care", f"{share:.0%} of the probe's power is in the outermost 5 % of its window: it may be cut off.")]
-    return []
 
 
 def length(value: float, unit: str) -> str:

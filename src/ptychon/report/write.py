@@ -123,7 +123,8 @@ def section(
             problem, why = None, str(error)
     found, why_not = _agreement(path, result, problem, why, backend, half_split, data, seed, say)
     halves = find_halves(path)
-    judged = verdict(result, fit, found, halves)
+    far = None if problem is None else problem.propagator.transfer is None
+    judged = verdict(result, fit, found, halves, far)
     made = Section(name=Path(path).stem, path=str(path), result=result, verdict=judged)
     made.numbers = numbers_of(result, fit, found, judged)
     fill(made, fit, why, found, why_not, halves)
@@ -237,6 +238,7 @@ def _as_before(result: Result, data: Dataset | None) -> dict[str, Any]:
         "epochs": int(result.settings.get("epochs") or result.epochs),
         "schedule": Schedule(**schedule) if schedule else None,
         "probe": probe,
+        "modes": result.settings.get("modes"),
     }
 
 

@@ -58,6 +58,8 @@ class Settings(BaseModel):
         What the file does not say or says wrongly, as `ptychon.load` takes it: numbers in SI, or text with a unit.
     probe, start : str, optional
         Files with the first probe, and with a result to start from.
+    modes : int, optional
+        Incoherent modes of the probe; default as many as the first probe has.
     orient : str, optional
         "auto", or how frames and positions are turned, such as "transpose+negate".
     checkpoint_every : int, optional
@@ -81,6 +83,7 @@ class Settings(BaseModel):
     data: dict[str, Any] = Field(default_factory=dict)
     probe: str | None = None
     start: str | None = None
+    modes: Annotated[int, Field(ge=1)] | None = None
     orient: Annotated[str | None, AfterValidator(_orientation)] = None
     checkpoint_every: Annotated[int, Field(ge=1)] | None = None
     report: bool = False

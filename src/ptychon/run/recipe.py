@@ -64,6 +64,7 @@ class WarmStart:
         """
         from .reconstruct import reconstruct
 
+        way["judge"] = False
         interrupts = [callback for callback in callbacks if isinstance(callback, Interrupt)]
         watching: list[Callback] = [*interrupts, *([Settled()] if self.settle else [])]
         try:

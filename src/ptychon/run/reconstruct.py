@@ -23,9 +23,11 @@ from ..sweeps.find import placed
 from ..types import ComplexArray, FloatArray, PtychonError, PtychonWarning
 from .checkpoint import Checkpoint, restore
 from .compile import on_stderr, warm_up
+from .doubts import all_doubts
 from .first_probe import find_probe
 from .guess import initial_object, scaled_probe, wave_power
 from .iterate import iterate
+from .modes import for_engine, orthogonal
 from .progress import Callback
 from .recipe import AGAIN_PASSES, WarmStart
 from .recipe import warm_start as start_of
@@ -50,6 +52,7 @@ def reconstruct(
     callbacks: Sequence[Callback] = (),
     object: ComplexArray | None = None,
     probe: ComplexArray | None = None,
+    modes: int | None = None,
     start: Result | None = None,
     schedule: Schedule | str | None = None,
     batch_size: int = 16,
@@ -61,6 +64,7 @@ def reconstruct(
     resume: Checkpoint | None = None,
     tell: Callable[[str], None] | None = None,
     say: Callable[[str], None] | None = on_stderr,
+    judge: bool = True,
     **options: Any,
 ) -> Result:
     """Reconstruct object and probe from a scan.
@@ -79,6 +83,9 @@ def reconstruct(
     probe : (P, Q) or (K, P, Q) complex array, optional
         First probe, or the known one for engines that do not move it; default that of the data set, else found from the data.
         Never changed. Engines that move the probe rescale it to the mean counts of a frame.
+    modes : int, optional
+        Incoherent modes of the probe; default as many as the first probe has. Weak ones are added to it (see
+        `ptychon.run.modes`).
     start : Result, optional
         An earlier result to start from: its object, its probe, and its count of passes.
     schedule : Schedule or str, optional
@@ -103,6 +110,8 @@ def reconstruct(
         Told in one line, before anything is computed, what memory the run will hold and how much is free.
     say : callable, optional
         Told, in one sentence, where kernels must be compiled first; default prints it on the standard error stream.
+    judge : bool
+        Warn of what speaks against the result, though R may not show it (see `ptychon.run.doubts`).
     **options
         Of the engine, as `ptychon engines` lists them.
 
@@ -123,7 +132,7 @@ def reconstruct(
     chosen = chosen.for_passes(epochs)
     ctx = Context(get_backend(backend))
     problem = Problem.from_dataset(data, subpixel=subpixel) if isinstance(data, Dataset) else data
-    first_object, first_probe = _first_guess(data, problem, chosen, ctx, object, probe, start)
+    first_object, first_probe = _first_guess(data, problem, chosen, ctx, object, probe, modes, start)
     if not isinstance(schedule, Schedule):
         shuffle = chosen.shuffle if shuffle is None else shuffle
         schedule = Schedule(kind=schedule or chosen.schedule, size=batch_size, shuffle=shuffle, seed=seed)
@@ -167,6 +176,8 @@ def reconstruct(
             f"engine {chosen.name!r} diverged (object or probe not finite after {len(rows)} passes); "
             f"try smaller steps, a larger object_reg, or another first probe"
         )
+    if chosen.moves_probe:
+        found_probe = orthogonal(found_probe)
     if chosen.moves_probe and not chosen.fixes_scale:
         # the data do not hold the scale between the two, and noise lets it drift: the probe keeps the power it began with
         factor = np.float32(light / np.linalg.norm(found_probe))
@@ -175,7 +186,7 @@ def reconstruct(
     history = start.history if start is not None else {}
     names = sorted({*history, *(name for _, extra in rows for name in extra)})
     warmed = warm_start if resume is not None else guess.epochs if guess is not None else 0
-    return Result(
+    result = Result(
         object=found_object,
         probe=found_probe,
         object_std=None if estimate.object_std is None else host(estimate.object_std),
@@ -191,11 +202,16 @@ def reconstruct(
         backend=ctx.backend.name,
         options=_options(chosen),
         history={name: _column(name, rows, history, len(earlier)) for name in names},
-        settings={"epochs": epochs, "seed": seed, "subpixel": subpixel, "schedule": asdict(schedule), "warm_start": warmed},
+        settings={"epochs": epochs, "seed": seed, "subpixel": subpixel, "schedule": asdict(schedule), "warm_start": warmed}
+        | ({} if modes is None else {"modes": modes}),
         provenance={"ptychon": __version__, "backend": ctx.backend.describe()},
         seconds=seconds + (guess.seconds if guess is not None else 0.0),
         compile_seconds=compile_seconds,
     )
+    if judge:
+        for doubt in all_doubts(result, problem, data if isinstance(data, Dataset) else None):
+            warnings.warn(doubt.text, PtychonWarning, stacklevel=2)
+    return result
 
 
 def _run(
@@ -288,6 +304,7 @@ def _first_guess(
     ctx: Context,
     object: ComplexArray | None,
     probe: ComplexArray | None,
+    modes: int | None,
     start: Result | None,
 ) -> tuple[ComplexArray, ComplexArray]:
     """Object (H, W) and probe (K, P, Q) to start from."""
@@ -305,6 +322,7 @@ def _first_guess(
         raise PtychonError(f"the probe has shape {probe.shape}; frames are {problem.frame_shape}: they must agree")
     if not np.isfinite(probe).all() or not np.any(probe):
         raise PtychonError("the first probe has values that are not finite, or is zero everywhere")
+    probe = for_engine(probe, modes, engine)
     if engine.moves_probe and start is None and object is None:
         probe = scaled_probe(probe, power)
     if object is None:

@@ -106,12 +106,14 @@ def bootstrap(
     run: dict[str, Any] = {
         "epochs": epochs or int(result.settings.get("epochs") or result.epochs),
         "backend": chosen,
+        "judge": False,
         "schedule": Schedule(**schedule) if schedule else None,
     }
     if start == "solution":
         run |= {"object": result.object, "probe": result.probe}
     else:
-        run |= {"probe": probe if engine.moves_probe else result.probe, "warm_start": result.settings.get("warm_start") or None}
+        first = {"probe": probe, "modes": len(result.probe)} if engine.moves_probe else {"probe": result.probe}
+        run |= first | {"warm_start": result.settings.get("warm_start") or None}
     mark = _fingerprint(problem, result, start, probe, run["epochs"], seed, model)
     done = _stored(store, mark)[:replicates]
     for number in range(len(done), replicates):
@@ -125,9 +127,7 @@ def bootstrap(
     return _posterior(np.array(done), result, lit, engine, model, start, keep)
 
 
-def _noise(
-    problem: Problem, result: Result, variance: float | None, lit: BoolArray, backend: Backend
-) -> Noise:
+def _noise(problem: Problem, result: Result, variance: float | None, lit: BoolArray, backend: Backend) -> Noise:
     model = noise_of(problem, "auto", variance)
     if model is not None:
         return model
@@ -168,9 +168,7 @@ def _laid_on(object: ComplexArray, truth: ComplexArray, lit: BoolArray, engine: 
     return align(object, truth, region=lit, max_shift=MAX_SHIFT, subpixel=True).estimate.astype(COMPLEX)
 
 
-def _fingerprint(
-    problem: Problem, result: Result, start: str, probe: Any, epochs: int, seed: int, noise: Noise
-) -> str:
+def _fingerprint(problem: Problem, result: Result, start: str, probe: Any, epochs: int, seed: int, noise: Noise) -> str:
     """Of all that the replicates depend on."""
     digest = hashlib.sha256(repr((start, epochs, seed, asdict(noise), result.engine, sorted(result.options.items()))).encode())
     scan = problem.corners, problem.shifts, problem.shift_index, problem.mask

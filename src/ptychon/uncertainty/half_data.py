@@ -283,8 +283,8 @@ def halves(
             tell(f"half {number}: {what}", done, total)
 
         start = reconstruct(
-            half, chosen, epochs=epochs, probe=probe, backend=backend, seed=seed + i, **(options or {}),
-            callbacks=[_passes(said, epochs)],
+            half, chosen, epochs=epochs, probe=probe, backend=backend, seed=seed + i, judge=False,
+            **(options or {}), callbacks=[_passes(said, epochs)],
         )  # fmt: skip
         found.append(
             joint(

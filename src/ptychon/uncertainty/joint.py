@@ -94,13 +94,13 @@ def joint(
         if len(start.probe) == 1 and sweeps and not issubclass(registry.get(start.engine, Engine), JointPosterior):
             own: dict[str, Any] = {"probe_updates": 1 if free_probe else 0}
             first = reconstruct(
-                data, "ep", epochs=sweeps, backend=chosen, start=start, seed=seed, **own, **options,
+                data, "ep", epochs=sweeps, backend=chosen, start=start, seed=seed, judge=False, **own, **options,
                 callbacks=[lambda p: tell(("sweep", "sweep of the twin")[number], p.epoch - start.epochs, sweeps)],
             )  # fmt: skip
         total = settle + draws
         return reconstruct(
             data, "posterior", epochs=total, backend=chosen, start=first, learn_probe=free_probe, settle=settle, draws=draws,
-            **careful, **options,
+            judge=False, **careful, **options,
             callbacks=[lambda p: tell(("pass", "pass of the twin")[number], p.epoch - first.epochs, total)],
         )  # fmt: skip
 

@@ -1,0 +1,236 @@
+r"""What speaks against a reconstruction and R does not show: a sentence for each, with its numbers and a remedy.
+
+    window   the probe has its light where its window ends
+    spots    the probe repeats itself: its intensity autocorrelation has a second maximum about as high as the first
+    step     neighbouring beams do not overlap
+    grid     the object holds power at the spatial frequencies of the scan positions, and nowhere beside them
+    nothing  R is that of the same probe without any object
+    top      frames hold the largest value of their integer type
+
+The grid is found with the structure factor of the positions, S(q) = |sum_j exp(-2 pi i q r_j)|^2/N^2: where it is large beside
+q = 0, positions are periodic, and the power of the object there is compared with that of other frequencies of the same
+length. Regular scans leave such a product of a periodic error of the probe and its inverse in the object undetermined (Thibault
+et al., Ultramicroscopy 109, 338 (2009)); a specimen has such a lattice only by accident. Ten good reconstructions, simulated
+and measured, gave 0.6 to 1.4 times the power beside it, lattices of spots 10 to 30.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from ..data.dataset import Dataset
+from ..data.result import Result
+from ..data.survey import saturation_of
+from ..metrics.frc import soft_window
+from ..metrics.registration import bounding_box, phase_ramp
+from ..metrics.residual import residual_without_object
+from ..model.problem import Problem
+from ..types import FloatArray
+from .guess import mean_power
+
+#: Width of the rim of a window, as a share of it, where the probe should have died away.
+RIM = 0.05
+#: Share of the probe's power there above which it is looked at (evenly lit windows have 19 %, good probes at most 1.3 %).
+AT_RIM = 0.1
+#: Height of a second maximum of the probe's autocorrelation above the valley before it: spots 0.96, beams at most 0.01.
+REPEATS = 0.7
+#: Structure factor from which positions are periodic; and the power at those frequencies over that beside them, and its
+#: share of the whole, from which the grid shows and from which it is most of what shows.
+PERIODIC, CONTRAST, SHOWS, RULES = 0.1, 5.0, 0.01, 0.05
+#: R this close to that without an object is no better.
+NO_BETTER = 0.99
+_PROBE = "give another first probe with --probe (or --semi-angle and --defocus for electrons)"
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """One sentence and how it weighs: "care" or "bad"."""
+
+    level: Literal["care", "bad"]
+    text: str
+
+
+def doubts(result: Result, far: bool = True) -> list[Doubt]:
+    """What speaks against a result, seen without its data.
+
+    Parameters
+    ----------
+    result : Result
+    far : bool
+        Whether the data are of the far field.
+    """
+    return [found for found in (_window(result, far), _spots(result), _step(result), _grid(result)) if found is not None]
+
+
+def all_doubts(result: Result, problem: Problem, data: Dataset | None = None) -> list[Doubt]:
+    """What speaks against a result, seen with its data; where nothing does, this is empty.
+
+    Parameters
+    ----------
+    result : Result
+    problem : Problem
+        On the host.
+    data : Dataset, optional
+        What the problem was made from.
+    """
+    noise = None
+    if problem.counting:
+        pixels = float(problem.mask.sum()) * (len(problem) // len(problem.mask))
+        noise = (problem.noise_level * pixels / max(mean_power(problem) * len(problem), 1e-300)) ** 0.5
+    without = residual_without_object(problem, result.probe)
+    found = doubts(result, problem.propagator.transfer is None)
+    found += [d for d in (no_better(result.final_error, without, noise),) if d is not None]
+    return found + [d for d in ((saturated(data, problem) if data is not None else None),) if d is not None]
+
+
+def no_better(residual: float, without: float, noise: float | None) -> Doubt | None:
+    """R beside that of the same probe without an object; None where R is better, or noise leaves nothing to be better by.
+
+    Parameters
+    ----------
+    residual, without : float
+    noise : float or None
+        R that noise alone gives.
+    """
+    if residual < NO_BETTER * without or (noise is not None and without < 1.02 * noise):
+        return None
+    return Doubt(
+        "bad",
+        f"R is {residual:.4f} and the same probe without any object gives {without:.4f}: the object explains nothing; check "
+        f"positions and orientation (ptychon inspect, ptychon orient) and the first probe (--probe)",
+    )
+
+
+def saturated(data: Dataset, problem: Problem) -> Doubt | None:
+    """Valid pixels that hold the largest value of the integer type that the frames are stored in."""
+    top = saturation_of(data.patterns.dtype)
+    if top is None:
+        return None
+    # amplitudes in single precision: one below the top is still told apart up to 24 bits
+    values, limit = (problem.amplitude, np.float32(top**0.5)) if problem.counts is None else (problem.counts, np.float32(top))
+    found = np.zeros(len(problem), int)
+    for j in range(len(problem)):
+        if values[j].max() >= limit:
+            found[j] = int(((values[j] >= limit) & problem.mask_of(slice(j, j + 1))[0]).sum())
+    if not found.any():
+        return None
+    return Doubt(
+        "care",
+        f"{found.sum()} values in {np.count_nonzero(found)} of {len(found)} frames are {top:.0f}, the largest that "
+        f"{np.dtype(data.patterns.dtype)} holds: they are saturated or mark broken pixels; leave them out with --bad-pixels",
+    )
+
+
+def at_rim(probe: Any) -> tuple[float, float]:
+    """Share of a probe's power (K, P, Q) in the outermost 5 % of its window on each side, and that of an even probe."""
+    light = (np.abs(probe) ** 2).sum(axis=0, dtype=np.float64)
+    p, q = (max(1, round(RIM * n)) for n in light.shape)
+    inside = light[p:-p, q:-q]
+    return 1 - float(inside.sum()) / max(float(light.sum()), 1e-300), 1 - inside.size / light.size
+
+
+def width(probe: Any) -> float:
+    """Diameter (px) of the disc of the same area as a probe (K, P, Q): area (sum I)^2/sum I^2."""
+    light = (np.abs(probe) ** 2).sum(axis=0, dtype=np.float64)
+    return float(2 * np.sqrt(light.sum() ** 2 / max(float((light**2).sum()), 1e-300) / np.pi))
+
+
+def _window(result: Result, far: bool) -> Doubt | None:
+    share, even = at_rim(result.probe)
+    if share <= (AT_RIM if far else even):
+        return None
+    text = f"{share:.0%} of the probe's power lies in the outermost 5 % of its window ({even:.0%} for an even beam): "
+    if far and share > even:
+        return Doubt("bad", text + f"the probe is aliased or cut off; {_PROBE}")
+    remedy = "do not crop the frames, or bin them less (--bin)" if not far else f"do not bin the frames, or {_PROBE}"
+    return Doubt("care", text + f"the window may cut the beam off; {remedy}")
+
+
+def _spots(result: Result) -> Doubt | None:
+    from scipy.ndimage import maximum_filter
+
+    light = (np.abs(result.probe) ** 2).sum(axis=0, dtype=np.float64)
+    alike = np.fft.fftshift(np.fft.ifft2(np.abs(np.fft.fft2(light)) ** 2).real)
+    centre = np.array(alike.shape) // 2
+    alike /= max(float(alike[tuple(centre)]), 1e-300)
+    peaks = np.argwhere((alike == maximum_filter(alike, 5, mode="wrap")) & (alike > REPEATS))
+    distance = np.hypot(*(peaks - centre).T)
+    for k in np.argsort(distance, kind="stable")[:64]:
+        if distance[k] < 3:
+            continue
+        along = np.linspace(0, 1, int(2 * distance[k]) + 2)[:, None]
+        valley = float(alike[tuple(np.rint(centre + along * (peaks[k] - centre)).astype(int).T)].min())
+        height = float(alike[tuple(peaks[k])])
+        if height - valley > REPEATS:
+            return Doubt(
+                "bad",
+                f"the probe repeats itself every {distance[k]:.0f} px ({height:.0%} alike): it is a lattice of spots, which a "
+                f"first probe curved too strongly for its window leads to; {_PROBE}",
+            )
+    return None
+
+
+def _step(result: Result) -> Doubt | None:
+    step, beam = _median_step(result.positions), width(result.probe)
+    if not step > beam:
+        return None
+    return Doubt(
+        "bad",
+        f"the step of {step:.3g} px (median to the nearest neighbour) exceeds the probe's width of {beam:.3g} px: neighbouring "
+        f"frames share too little light to be joined; check --step and --pixel-size, or {_PROBE}",
+    )
+
+
+def _median_step(positions: FloatArray) -> float:
+    from scipy.spatial import cKDTree
+
+    places = np.unique(np.round(positions, 3), axis=0)
+    return 0.0 if len(places) < 2 else float(np.median(cKDTree(places).query(places, k=2)[0][:, 1]))
+
+
+def _grid(result: Result) -> Doubt | None:
+    contrast, share = grid_power(result)
+    if contrast < CONTRAST or share < SHOWS:
+        return None
+    return Doubt(
+        "bad" if share > RULES else "care",
+        f"{share:.1%} of the object's power lies at the spatial frequencies of the scan's own grid, {contrast:.0f} times what "
+        f"lies beside them: part of the object is a lattice of the scan; {_PROBE}, or measure with uneven steps",
+    )
+
+
+def grid_power(result: Result) -> tuple[float, float]:
+    """Power of the object at the frequencies of the scan's grid over that beside them, and its share of the whole.
+
+    (1, 0) where the positions are not periodic.
+    """
+    lit = result.illuminated
+    if not lit.any():
+        return 1.0, 0.0
+    box = bounding_box(lit)
+    window = soft_window(lit[box], 0.1)
+    picture = np.where(lit, result.object, 0)[box].astype(np.complex128)
+    # a ramp of the phase, which no data determine, would move the spectrum away from the frequencies of the grid
+    y, x = (np.exp(-1j * k * np.arange(n)) for k, n in zip(phase_ramp(picture), picture.shape, strict=True))
+    picture *= y[:, None] * x
+    picture = (picture - (window * picture).sum() / window.sum()) * window
+    power = np.abs(np.fft.fft2(picture)) ** 2
+    places = result.positions - [box[0].start, box[1].start]
+    cells = np.rint(places).astype(int) % power.shape
+    comb = np.zeros(power.shape)
+    np.add.at(comb, (cells[:, 0], cells[:, 1]), 1 / len(cells))
+    periodic = np.abs(np.fft.fft2(comb)) ** 2
+    f = np.hypot(np.fft.fftfreq(power.shape[0])[:, None], np.fft.fftfreq(power.shape[1]))
+    step = _median_step(places)
+    # beside the maximum at zero, which is that of the whole field
+    at = (periodic > max(PERIODIC, 5 / len(cells))) & (f > 0.6 / max(step, 1.0))
+    if not at.any() or not power.sum() > 0:
+        return 1.0, 0.0
+    ring = np.rint(f * max(power.shape)).astype(int).ravel()
+    beside = (~at).ravel()
+    mean = np.bincount(ring, power.ravel() * beside) / np.maximum(np.bincount(ring, beside), 1)
+    expected = mean[ring].reshape(power.shape)[at]
+    return float(power[at].sum() / max(expected.sum(), 1e-300)), float((power[at] - expected).sum() / power.sum())
