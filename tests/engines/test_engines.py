@@ -17,6 +17,7 @@ from _problems import (
     forward64,
     frame_mask,
     frame_shift,
+    free_space,
     make_case,
     normal,
     shift64,
@@ -59,11 +60,12 @@ def single_frame(j):
 
 def change64(case, j, psi):
     """F^-1[y F psi/|F psi|] - psi of frame j, masked pixels kept; and the sum of (|F psi| - y)^2 over valid pixels."""
-    transfer, y, valid = case.problem.propagator.transfer, case.problem.amplitude[j].astype(float), frame_mask(case, j)
-    wave = forward64(psi, transfer)
+    way = free_space(case.problem), frame_shift(case, j)
+    y, valid = case.problem.amplitude[j].astype(float), frame_mask(case, j)
+    wave = forward64(psi, *way)
     modulus = np.sqrt((np.abs(wave) ** 2).sum(axis=0))
     projected = np.where(valid, wave * y / modulus, wave)
-    return backward64(projected, transfer) - psi, (np.where(valid, modulus - y, 0) ** 2).sum()
+    return backward64(projected, *way) - psi, (np.where(valid, modulus - y, 0) ** 2).sum()
 
 
 def literal(name, case, j, O, P0, o):
@@ -424,14 +426,14 @@ class EP64:
 
     def visit(self, j):
         """One factor update; returns the noise moment, and the misfit at the belief."""
-        box, P, transfer = window(self.case, j), self.P[j], self.case.problem.propagator.transfer
+        box, P, way = window(self.case, j), self.P[j], (free_space(self.case.problem), frame_shift(self.case, j))
         L, valid = self.Lambda[box].copy(), frame_mask(self.case, j)
         psi = P * self.eta[box] / L
-        misfit = (np.where(valid, np.abs(forward64(psi, transfer)) - self.case.problem.amplitude[j], 0) ** 2).sum()
+        misfit = (np.where(valid, np.abs(forward64(psi, *way)) - self.case.problem.amplitude[j], 0) ** 2).sum()
         g_b = 1 / (np.abs(P) ** 2 / L).mean()
         g_c = g_b - self.g[j]
         psi_c = (g_b * psi - self.g[j] * self.phi[j]) / g_c
-        z_c = forward64(psi_c, transfer)
+        z_c = forward64(psi_c, *way)
         z, v_hat, noise = self.output(z_c, 1 / g_c, self.y[j], self.v)
         z, v_hat, noise = np.where(valid, z, z_c), np.where(valid, v_hat, 1 / g_c), np.where(valid, noise, 0)
         g_hat = 1 / v_hat.mean()
@@ -439,7 +441,7 @@ class EP64:
             self.skipped += 1
             return noise.sum(), misfit
         g_n = g_hat - g_c
-        phi_n = (g_hat * backward64(z, transfer) - g_c * psi_c) / g_n
+        phi_n = (g_hat * backward64(z, *way) - g_c * psi_c) / g_n
         g = (self.d * g_n**-0.5 + (1 - self.d) * self.g[j] ** -0.5) ** -2
         phi = self.d * phi_n + (1 - self.d) * self.phi[j]
         self.Lambda[box] += (g - self.g[j]) * np.abs(P) ** 2

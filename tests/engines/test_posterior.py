@@ -130,7 +130,7 @@ def linear_case(modes):
 @pytest.mark.parametrize("near", [False, True])
 def test_curvature_in_numba(modes, joint_probe, directed, near):
     P, O, x, dp, shifts, index, corners, classes, weights, waves = linear_case(modes)
-    transfer = np.exp(1j * RNG.random((16, 16))).astype(np.complex64) if near else None
+    transfer = np.exp(1j * RNG.random((len(shifts), 16, 16))).astype(np.complex64) if near else None
     if not directed:
         weights, waves = np.stack([weights[1], weights[1]]), None
     arguments = (x, dp if joint_probe else None, P, O if joint_probe else None, shifts, index, corners, classes, weights)

@@ -123,12 +123,13 @@ class DifferenceMap(Engine):
 
     def _modulus(self, psi: Array, problem: Problem, batch: Any, ctx: Context) -> tuple[Array, Array]:
         """Pi_F psi and the misfit of psi."""
-        xp, wave = ctx.backend.xp, problem.propagator.forward(psi, ctx.backend)
+        xp, index = ctx.backend.xp, problem.shift_index[batch]
+        wave = problem.propagator.forward(psi, index, ctx.backend)
         mask = problem.mask_of(batch)
         projected, misfit = ctx.backend.kernels.modulus_projection(wave, problem.amplitude[batch], mask)
         bound = self.noise_power(problem) * mask.sum(axis=(-2, -1))
         share = xp.maximum(0, 1 - xp.sqrt(bound / xp.maximum(misfit, 1e-30))).astype("float32")[:, None, None, None]
-        return problem.propagator.backward(wave + share * (projected - wave), ctx.backend), misfit
+        return problem.propagator.backward(wave + share * (projected - wave), index, ctx.backend), misfit
 
     def noise_power(self, problem: Problem) -> float:
         """B a valid pixel."""

@@ -290,8 +290,8 @@ class JointPosterior(Engine):
     def _detect(self, state: PosteriorState, shifted: Array, problem: Problem, b: slice, ctx: Context) -> None:
         """z = F[P O]."""
         windows = ctx.backend.kernels.gather(state.object, problem.corners[b], problem.frame_shape)
-        psi = shifted[problem.shift_index[b]] * windows[:, None]
-        state.waves[b] = problem.propagator.forward(psi, ctx.backend)
+        index = problem.shift_index[b]
+        state.waves[b] = problem.propagator.forward(shifted[index] * windows[:, None], index, ctx.backend)
 
     def _classify(self, state: PosteriorState, problem: Problem, b: slice, ctx: Context) -> None:
         power = ctx.backend.kernels.abs2(state.waves[b]).sum(axis=1)

@@ -190,14 +190,12 @@ def _misfit(problem: Problem, object: Array, probe: Array, backend: Any) -> tupl
         raise PtychonError(f"the object has shape {tuple(object.shape)}; the problem has {tuple(problem.object_shape)}")
     field = move(object).astype(COMPLEX, copy=False)
     modes = move(_modes(problem, probe)).astype(COMPLEX, copy=False)
-    propagator = problem.propagator
-    if propagator.transfer is not None:
-        propagator = NearField(move(propagator.transfer))
+    propagator = problem.propagator.to(backend)
     parts = []
     for batch in _blocks(problem, len(modes)):
         shifted = kernels.shift(modes, problem.shifts[problem.shift_index[batch]])
         patches = kernels.gather(field, problem.corners[batch], problem.frame_shape)
-        wave = propagator.forward(shifted * patches[:, None], backend)
+        wave = propagator.forward(shifted * patches[:, None], problem.shift_index[batch], backend)
         model = xp.sqrt((wave.real**2 + wave.imag**2).sum(axis=1))
         y, valid = move(problem.amplitude[batch]), move(problem.mask_of(batch))
         error = xp.where(valid, model - y, 0)

@@ -20,7 +20,7 @@ from ..data.result import Result
 from ..kernels import reference
 from ..model.noise_moments import counting_noise, expected_root, subtracted_noise
 from ..model.problem import Problem
-from ..model.simulated import _blocks, _propagator, model_of
+from ..model.simulated import _blocks, model_of
 from ..types import COMPLEX, Array, FloatArray, IntArray, PtychonError
 
 #: A frame is bad from this many robust standard deviations and this factor above the median on.
@@ -135,10 +135,10 @@ def fit(problem: Problem, result: Result, backend: Any) -> Fit:
 
 def _flat_models(problem: Problem, probe: Array, backend: Any) -> FloatArray:
     """|model| with an object of 1, for each distinct sub-pixel shift, (U, P, Q)."""
-    models = []
-    for shift in np.asarray(problem.shifts):
-        wave = backend.asarray(reference.shift(probe, shift[None])[0].astype(COMPLEX))
-        wave = _propagator(problem, backend).forward(wave, backend)
+    models, propagator = [], problem.propagator.to(backend)
+    for u in range(len(problem.shifts)):
+        wave = backend.asarray(reference.shift(probe, problem.shifts[u : u + 1]).astype(COMPLEX))
+        wave = propagator.forward(wave, np.array([u]), backend)[0]
         models.append(backend.to_host((wave.real**2 + wave.imag**2).sum(axis=0) ** 0.5))
     return np.stack(models)
 

@@ -28,7 +28,6 @@ from ..types import Array, IntArray
 Step = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
 #: Frames of a batch whose changes are held at a time, 8 bytes a pixel each.
 CHUNK = 32
-_NO_TRANSFER = np.zeros((1, 1), np.complex64)
 
 
 class Kept:
@@ -97,8 +96,7 @@ def _order(batches: Any) -> tuple[IntArray, IntArray]:
 
 
 def _transfer(problem: Any) -> tuple[Array, bool]:
-    transfer = problem.propagator.transfer
-    return (_NO_TRANSFER, False) if transfer is None else (transfer, True)
+    return _numba.transfer_table(problem.propagator.transfer, len(problem.shifts))
 
 
 def _iterative(
