@@ -90,8 +90,8 @@ def normal(rng: np.random.Generator, shape: Any) -> np.ndarray:
 
 
 def forward64(psi: np.ndarray, transfer: np.ndarray | None, shift: Any = (0, 0)) -> np.ndarray:
-    """Far field: orthonormal FFT. Near field: the exit wave, which the probe's `shift` has moved in its window, is put back where
-    the detector is; then multiplication by the transfer function of free space (P, Q) in Fourier space."""
+    """Far field: orthonormal FFT. Near field: the exit wave, which the probe's `shift` has moved in its window, is put back;
+    then it is multiplied by the transfer function of free space (P, Q) in Fourier space."""
     if transfer is None:
         return np.fft.fft2(psi.astype(np.complex128), norm="ortho")
     wave = np.fft.fft2(shift64(psi, shift, -1), norm="ortho")

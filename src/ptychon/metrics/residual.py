@@ -26,7 +26,6 @@ import numpy as np
 
 from ..kernels import reference
 from ..model.problem import Problem
-from ..model.propagators import NearField
 from ..types import COMPLEX, Array, BoolArray, ComplexArray, FloatArray, PtychonError
 from .alignment import Alignment, Region, align, inside_region, phase_align, pmse
 from .frc import RingCorrelation, frc

@@ -7,7 +7,7 @@ The information of unknowns x (real and imaginary parts of the object, and of th
 (see `noise` for i(m)), and no estimate is better, on average over the prior, than I^-1 says (Van Trees, Detection,
 Estimation, and Modulation Theory, part I (1968); for ptychography Wei, Urbach & Coene, Phys. Rev. A 102, 043516 (2020)). It is
 taken at one object, where the posterior is narrow against what changes I. What the data cannot tell is projected out, as in
-`gauge`. Dense linear algebra in float64; it shares nothing with `curvature` but the noise model and the gauge.
+`metrics.ambiguities`. Dense linear algebra in float64; it shares nothing with `curvature` but the noise model and the gauge.
 """
 
 from __future__ import annotations

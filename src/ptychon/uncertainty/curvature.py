@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import Backend
-from ..forward import NearField
 from ..kernels.reference import TINY, shift_ramps
 from ..model.noise import Noise
 from ..model.problem import Problem
+from ..model.propagators import NearField
 from ..types import COMPLEX, REAL, Array, ComplexArray, FloatArray
 
 #: Bytes of waves computed at a time.
@@ -160,7 +160,7 @@ class Curvature:
         self.diagonal = xp.maximum(xp.concatenate(parts), 0) + self.prior
 
     def _spots(self, b: slice) -> Array | None:
-        """Spectra of |F delta|^2, (1 or B, P, Q), where each frame of a block sees a point of its window; None in the far field."""
+        """Spectra of |F delta|^2, (1 or B, P, Q): how each frame of a block sees a point of its window. None in the far field."""
         propagator = self.problem.propagator
         if not isinstance(propagator, NearField):
             return None

@@ -321,7 +321,8 @@ class Plan(Geometry):
             return
         self.launcher.fft(a, out, False)
         order, at, _, index = scan
-        self.launch("multiply", len(out) * self.modes, out, self.transfer, order, at, index, self.modes, self.pixels, backward)
+        size = self.modes, self.pixels
+        self.launch("multiply", len(out) * self.modes, out, self.transfer, order, at, index, *size, backward)
         self.launcher.fft(out, out, True)
 
     def modulus(self, wave: Array, first: int, misfit: Array) -> None:
