@@ -315,6 +315,33 @@ def test_difference_map_options(backend, inertia, passes, bound):
     assert distance(state.probe, P) < 5 * TIGHT
 
 
+def test_a_near_field_difference_map_that_drifts_asks_for_less():
+    """Mean square misfits 4, 2, 2.3, 3 times the noise: at 3 it has drifted from 2, and asks for 0.6 of the least from then on."""
+    ctx, noise = context(), 1e-4
+    for near in (True, False):
+        case = make_case(near=near, subpixel=True, masks="shared")
+        problem = replace(case.problem, noise_variance=noise)
+        pixels = float(problem.mask.sum() * len(problem))
+        engine = make("dm", power_bound=2.0)
+        state, bounds = engine.init(problem, case.object, case.probe, ctx), []
+        for misfit in (4, 2, 2.3, 3, 1.8, 0.5):
+            state, _ = engine.finish(state, np.float64(misfit * noise * pixels), problem, ctx)
+            bounds.append(float(engine.noise_power(problem, state)) / noise)
+        # twice, for that is the power bound asked for; not less than the noise
+        assert bounds == pytest.approx([2, 2, 2, 2.4, 2.16, 2] if near else 6 * [2])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_bound_of_a_drifting_difference_map_is_obeyed(backend):
+    """A bound beyond every misfit leaves the waves where the estimate is."""
+    case, ctx = make_case(near=True, subpixel=True), context(backend)
+    engine = make("dm", probe_start=0)
+    state = engine.init(case.problem, case.object, case.probe, ctx)
+    state.bound = np.asarray(1e9)
+    state, _ = one_step(engine, state, case.problem, [slice(0, len(case.problem))], ctx)
+    assert distance(state.waves, dm_estimate64(case, state.object, state.probe)) < TIGHT
+
+
 @pytest.mark.parametrize("beta", [0.7, -0.5])
 @pytest.mark.parametrize("settings", [{}, {"subpixel": True, "near": True, "masks": "each"}])
 def test_difference_map_with_any_beta(beta, settings):

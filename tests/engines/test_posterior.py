@@ -168,6 +168,15 @@ def test_ambiguities_are_what_alignment_would_take_out():
     assert np.allclose(without_unseen(left, O, weight, unseen(False, True), backend), left, atol=1e-5)
 
 
+def test_translations_are_kept_in_the_near_field():
+    """There the data tell where object and probe are (tests/model/test_near_field.py), so a draw of the error keeps it."""
+    O = phantoms.texture((40, 36), 3).astype(np.complex64) * np.exp(1j * phantoms.texture((40, 36), 4)).astype(np.complex64)
+    moved, weight = 1e-3 * (np.roll(O, -1, 0) - np.roll(O, 1, 0)), np.ones(O.shape, np.float32)
+    left = [without_unseen(moved, O, weight, unseen(near, True), get_backend("numpy")) for near in (False, True)]
+    assert np.linalg.norm(left[0]) < 1e-3 * np.linalg.norm(moved)
+    assert np.linalg.norm(left[1]) > 0.5 * np.linalg.norm(moved)
+
+
 def test_spectrum_is_learned_and_goes_on_as_a_power_law():
     """Rings 3..40 are measured, the others are not: the true law is found on both sides."""
     shape = (128, 128)

@@ -14,8 +14,8 @@ CN(m, H^-1) with H = A* W A + C^-1 (see `linear`), and each detector pixel sends
 Classes are rings of the detector times octaves of |z|^2 (and of the noise, where each frame has its own): see `classes`.
 
 From pass `settle` on, draws are made afresh with the precision along each wave and across it kept apart (what is measured is
-the modulus), and kept: object_std^2 is their mean |x|^2 after removing what no measurement can know (see `ambiguities`). It is taken
-as a smooth factor times the variance that white data of the same dose would leave, so that few draws suffice.
+the modulus), and kept: object_std^2 is their mean |x|^2 after removing what no measurement can know (see `ambiguities`). It is
+taken as a smooth factor times the variance that white data of the same dose would leave, so that few draws suffice.
 
 Perturb and optimise: Papandreou & Yuille, NIPS (2010). Messages by moment matching: Minka, UAI (2001).
 """

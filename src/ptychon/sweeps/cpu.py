@@ -276,11 +276,11 @@ def _difference_map(
                 state.probe = state.probe + force / np.maximum((1 - share) * total + share * total.max(), f4(1e-30))
             probes = kept.shifted(state, problem, ctx)
         data = problem.amplitude, problem.mask
-        rest = engine.noise_power(problem), *_transfer(problem), measure
+        rest = float(engine.noise_power(problem, state)), *_transfer(problem), measure
         jobs = [(state.waves, state.object, probes, *scan, *data, part, *rest) for part in parts]
         misfit = _each(pool, _numba_dm.reflect, jobs)
-    state.epoch += 1
-    return state, Report(ctx.comm.sum(sum(misfit)) if measure else None)
+    done: tuple[Any, Any] = engine.finish(state, sum(misfit) if measure else None, problem, ctx)
+    return done
 
 
 def _shifted(state: Any, problem: Any, ctx: Any) -> Array:

@@ -40,8 +40,11 @@ class DifferenceMap(Plan):
         """One pass on the arrays of `state`; returns the misfit where it was measured."""
         measure, moves = state.epoch % engine.residual_every == 0, engine.probe_moves_at(state.epoch)
         self.bind(state, *self.names)
-        settings = engine.object_inertia, engine.probe_inertia, engine.noise_power(problem), engine.beta
+        bound = engine.noise_power(problem, state)
+        settings = engine.object_inertia, engine.probe_inertia, 0.0 if problem.near_field else bound, engine.beta
         self.launcher.write(self.array("settings", (4,), "float32"), np.array(settings, np.float32))
+        if problem.near_field:  # it is on the device
+            self.kept["settings"][2:3] = bound
         self.twice = engine.beta != 1
         key = measure, moves, engine.overlap_passes
         if self.far is None:

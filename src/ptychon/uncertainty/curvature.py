@@ -160,7 +160,7 @@ class Curvature:
         self.diagonal = xp.maximum(xp.concatenate(parts), 0) + self.prior
 
     def _spots(self, b: slice) -> Array | None:
-        """Spectra of |F delta|^2, (1 or B, P, Q): how each frame of a block sees a point of its window. None in the far field."""
+        """Spectra of |F delta|^2, (1 or B, P, Q): how frames of a block see a point of their window. None in the far field."""
         propagator = self.problem.propagator
         if not isinstance(propagator, NearField):
             return None
