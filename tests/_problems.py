@@ -58,7 +58,7 @@ def make_case(
     amplitude = np.empty((len(corners), p, q))
     for j, (r, c) in enumerate(corners):
         psi = shift64(true_probe, shifts[index[j]]) * true_object[r : r + p, c : c + q]
-        amplitude[j] = np.sqrt((np.abs(forward64(psi, transfer)) ** 2).sum(axis=0))
+        amplitude[j] = np.sqrt((np.abs(forward64(psi, transfer, shifts[index[j]])) ** 2).sum(axis=0))
     amplitude = np.abs(amplitude + 0.01 * np.sqrt((amplitude**2).mean()) * rng.standard_normal(amplitude.shape))
     mask = np.ones((1, p, q), bool)
     if masks != "none":
@@ -89,17 +89,25 @@ def normal(rng: np.random.Generator, shape: Any) -> np.ndarray:
     return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)) / np.sqrt(2)
 
 
-def forward64(psi: np.ndarray, transfer: np.ndarray | None) -> np.ndarray:
-    """Far field: orthonormal FFT; near field: multiplication by the transfer function in Fourier space."""
-    wave = np.fft.fft2(psi.astype(np.complex128), norm="ortho")
-    return wave if transfer is None else np.fft.ifft2(wave * transfer, norm="ortho")
+def forward64(psi: np.ndarray, transfer: np.ndarray | None, shift: Any = (0, 0)) -> np.ndarray:
+    """Far field: orthonormal FFT. Near field: the exit wave, which the probe's `shift` has moved in its window, is put back;
+    then it is multiplied by the transfer function of free space (P, Q) in Fourier space."""
+    if transfer is None:
+        return np.fft.fft2(psi.astype(np.complex128), norm="ortho")
+    wave = np.fft.fft2(shift64(psi, shift, -1), norm="ortho")
+    return np.fft.ifft2(wave * transfer, norm="ortho")
 
 
-def backward64(wave: np.ndarray, transfer: np.ndarray | None) -> np.ndarray:
+def backward64(wave: np.ndarray, transfer: np.ndarray | None, shift: Any = (0, 0)) -> np.ndarray:
     """Inverse of `forward64`."""
     if transfer is None:
         return np.fft.ifft2(wave, norm="ortho")
-    return np.fft.ifft2(np.fft.fft2(wave, norm="ortho") * np.conj(transfer), norm="ortho")
+    return shift64(np.fft.ifft2(np.fft.fft2(wave, norm="ortho") * np.conj(transfer), norm="ortho"), shift)
+
+
+def free_space(problem: Problem) -> np.ndarray | None:
+    """The transfer function of free space (P, Q), as `forward64` takes it; None in the far field."""
+    return problem.propagator.free if isinstance(problem.propagator, NearField) else None
 
 
 def shift64(probe: np.ndarray, shift: Any, sign: int = 1) -> np.ndarray:

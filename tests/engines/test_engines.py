@@ -17,6 +17,7 @@ from _problems import (
     forward64,
     frame_mask,
     frame_shift,
+    free_space,
     make_case,
     normal,
     shift64,
@@ -59,11 +60,12 @@ def single_frame(j):
 
 def change64(case, j, psi):
     """F^-1[y F psi/|F psi|] - psi of frame j, masked pixels kept; and the sum of (|F psi| - y)^2 over valid pixels."""
-    transfer, y, valid = case.problem.propagator.transfer, case.problem.amplitude[j].astype(float), frame_mask(case, j)
-    wave = forward64(psi, transfer)
+    way = free_space(case.problem), frame_shift(case, j)
+    y, valid = case.problem.amplitude[j].astype(float), frame_mask(case, j)
+    wave = forward64(psi, *way)
     modulus = np.sqrt((np.abs(wave) ** 2).sum(axis=0))
     projected = np.where(valid, wave * y / modulus, wave)
-    return backward64(projected, transfer) - psi, (np.where(valid, modulus - y, 0) ** 2).sum()
+    return backward64(projected, *way) - psi, (np.where(valid, modulus - y, 0) ** 2).sum()
 
 
 def literal(name, case, j, O, P0, o):
@@ -313,6 +315,33 @@ def test_difference_map_options(backend, inertia, passes, bound):
     assert distance(state.probe, P) < 5 * TIGHT
 
 
+def test_a_near_field_difference_map_that_drifts_asks_for_less():
+    """Mean square misfits 4, 2, 2.3, 3 times the noise: 3 has drifted from 2 and asks for 0.6 of the least from there."""
+    ctx, noise = context(), 1e-4
+    for near in (True, False):
+        case = make_case(near=near, subpixel=True, masks="shared")
+        problem = replace(case.problem, noise_variance=noise)
+        pixels = float(problem.mask.sum() * len(problem))
+        engine = make("dm", power_bound=2.0)
+        state, bounds = engine.init(problem, case.object, case.probe, ctx), []
+        for misfit in (4, 2, 2.3, 3, 1.8, 0.5):
+            state, _ = engine.finish(state, np.float64(misfit * noise * pixels), problem, ctx)
+            bounds.append(float(engine.noise_power(problem, state)) / noise)
+        # twice, for that is the power bound asked for; not less than the noise
+        assert bounds == pytest.approx([2, 2, 2, 2.4, 2.16, 2] if near else 6 * [2])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_bound_of_a_drifting_difference_map_is_obeyed(backend):
+    """A bound beyond every misfit leaves the waves where the estimate is."""
+    case, ctx = make_case(near=True, subpixel=True), context(backend)
+    engine = make("dm", probe_start=0)
+    state = engine.init(case.problem, case.object, case.probe, ctx)
+    state.bound = np.asarray(1e9)
+    state, _ = one_step(engine, state, case.problem, [slice(0, len(case.problem))], ctx)
+    assert distance(state.waves, dm_estimate64(case, state.object, state.probe)) < TIGHT
+
+
 @pytest.mark.parametrize("beta", [0.7, -0.5])
 @pytest.mark.parametrize("settings", [{}, {"subpixel": True, "near": True, "masks": "each"}])
 def test_difference_map_with_any_beta(beta, settings):
@@ -424,14 +453,14 @@ class EP64:
 
     def visit(self, j):
         """One factor update; returns the noise moment, and the misfit at the belief."""
-        box, P, transfer = window(self.case, j), self.P[j], self.case.problem.propagator.transfer
+        box, P, way = window(self.case, j), self.P[j], (free_space(self.case.problem), frame_shift(self.case, j))
         L, valid = self.Lambda[box].copy(), frame_mask(self.case, j)
         psi = P * self.eta[box] / L
-        misfit = (np.where(valid, np.abs(forward64(psi, transfer)) - self.case.problem.amplitude[j], 0) ** 2).sum()
+        misfit = (np.where(valid, np.abs(forward64(psi, *way)) - self.case.problem.amplitude[j], 0) ** 2).sum()
         g_b = 1 / (np.abs(P) ** 2 / L).mean()
         g_c = g_b - self.g[j]
         psi_c = (g_b * psi - self.g[j] * self.phi[j]) / g_c
-        z_c = forward64(psi_c, transfer)
+        z_c = forward64(psi_c, *way)
         z, v_hat, noise = self.output(z_c, 1 / g_c, self.y[j], self.v)
         z, v_hat, noise = np.where(valid, z, z_c), np.where(valid, v_hat, 1 / g_c), np.where(valid, noise, 0)
         g_hat = 1 / v_hat.mean()
@@ -439,7 +468,7 @@ class EP64:
             self.skipped += 1
             return noise.sum(), misfit
         g_n = g_hat - g_c
-        phi_n = (g_hat * backward64(z, transfer) - g_c * psi_c) / g_n
+        phi_n = (g_hat * backward64(z, *way) - g_c * psi_c) / g_n
         g = (self.d * g_n**-0.5 + (1 - self.d) * self.g[j] ** -0.5) ** -2
         phi = self.d * phi_n + (1 - self.d) * self.phi[j]
         self.Lambda[box] += (g - self.g[j]) * np.abs(P) ** 2

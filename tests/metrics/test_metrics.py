@@ -278,7 +278,8 @@ def problem(geometry: str = "far", modes: int = 2) -> tuple[Problem, np.ndarray,
     for j in range(n):
         y, x = empty.corners[j]
         moved = reference.shift(probe.astype(complex), empty.shifts[empty.shift_index[j]][None])[0]
-        wave = empty.propagator.forward(moved * obj[y : y + p, x : x + q], numpy_backend())
+        exit_wave, index = (moved * obj[y : y + p, x : x + q])[None], empty.shift_index[j : j + 1]
+        wave = empty.propagator.forward(exit_wave, index, numpy_backend())[0]
         amplitude[j] = np.sqrt((np.abs(wave) ** 2).sum(axis=0)) * empty.mask[0]
     from dataclasses import replace
 

@@ -79,7 +79,7 @@ def test_near_field_probe_is_the_mean_image_propagated_back():
     setting = {"wavelength": 1e-10, "distance": 8e-4, "pixel_size": 1e-7}
     problem = Problem.from_dataset(scanned(4.0, "near", **setting).dataset)
     probe = initial_probe(problem, CPU)
-    image = problem.propagator.forward(probe, CPU)[0]
+    image = problem.propagator.forward(probe, None, CPU)[0]
     root = np.sqrt((problem.amplitude**2).mean(axis=0))
     assert np.allclose(image, root, atol=1e-3 * root.max())
 

@@ -48,7 +48,7 @@ def test_defocus_is_propagation_downstream() -> None:
     wavelength, pixel, distance = 1e-10, 1e-7, 2e-3
     start = probes.defocused_aperture((64, 64), 14.0, 0.0)
     near = NearField(angular_spectrum((64, 64), (pixel, pixel), wavelength, distance))
-    there = near.forward(start, FFT)
+    there = near.forward(start[None], None, FFT)[0]
     probe = probes.defocused_aperture((64, 64), 14.0, wavelength * distance / pixel**2)
     np.testing.assert_allclose(probe, there / np.abs(there).max(), atol=1e-5)
 
@@ -103,7 +103,7 @@ def test_electron_defocus_is_propagation_downstream_of_the_focus() -> None:
     pixel, lam = 2e-11, probes.electron_wavelength(3e5)
     focus = probes.electron((64, 64), pixel, voltage=3e5, semi_angle=0.015)
     near = NearField(angular_spectrum((64, 64), (pixel, pixel), lam, 15e-9))
-    there = near.forward(focus, FFT)
+    there = near.forward(focus[None], None, FFT)[0]
     probe = probes.electron((64, 64), pixel, wavelength=lam, semi_angle=0.015, defocus=15e-9)
     np.testing.assert_allclose(probe, there / np.abs(there).max(), atol=5e-3)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ptychon.model.problem import Problem
+from ptychon.model.propagators import NearField
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation import simulate as module
 from ptychon.simulation.simulate import Simulation, bad_pixels, beam_stop, simulate
@@ -32,8 +33,10 @@ def model(simulation: Simulation, problem: Problem) -> FloatArray:
         for mode in simulation.probe.astype(complex):
             shifted = np.fft.ifft2(np.fft.fft2(mode) * np.exp(-2j * np.pi * (fy * sy + fx * sx)))
             wave = np.fft.fft2(shifted * simulation.object[y : y + p, x : x + q], norm="ortho")
-            if problem.propagator.transfer is not None:
-                wave = np.fft.ifft2(wave * problem.propagator.transfer, norm="ortho")
+            if isinstance(problem.propagator, NearField):
+                # the probe was shifted, the detector was not
+                back = np.exp(2j * np.pi * (fy * sy + fx * sx))
+                wave = np.fft.ifft2(wave * back * problem.propagator.free, norm="ortho")
             out[j] += np.abs(wave) ** 2
     return np.sqrt(out)
 

@@ -70,13 +70,13 @@ def sweep(plan, engine, state, problem, batches, ctx):
     """One pass with a plan: state, misfit, other numbers."""
     extra = {}
     if engine.name == "dm":
-        misfit = plan.step(engine, state, problem)
-    elif engine.name == "ep":
+        state, report = engine.finish(state, plan.step(engine, state, problem), problem, ctx)
+        return state, report.misfit, extra
+    if engine.name == "ep":
         engine.update_prior(state, ctx)
         state, report = engine.finish(state, problem, ctx, *plan.step(engine, state, problem, batches))
         return state, report.misfit, report.extra
-    else:
-        misfit = plan.step(engine, state, batches)
+    misfit = plan.step(engine, state, batches)
     state.epoch += 1
     return state, misfit, extra
 

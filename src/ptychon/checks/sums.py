@@ -24,7 +24,6 @@ from ..data.result import Result
 from ..metrics.residual import illumination
 from ..model.noise_moments import ANSCOMBE, amplitude_cumulants, cumulants, misfit, square
 from ..model.problem import Problem
-from ..model.propagators import NearField
 from ..types import FloatArray, PtychonError
 
 #: Bytes of waves computed at a time.
@@ -109,15 +108,15 @@ def gather(problem: Problem, result: Result, variance: FloatArray | None, backen
     slopes = [(np.roll(result.object, -1, axis) - np.roll(result.object, 1, axis)) / 2 for axis in (0, 1)]
     fields = [move(np.ascontiguousarray(f)) for f in (result.object, *slopes, *(() if draws is None else draws))]
     probe = move(np.ascontiguousarray(result.probe))
-    transfer = problem.propagator.transfer
-    propagator = problem.propagator if transfer is None else NearField(move(transfer))
+    propagator = problem.propagator.to(backend)
     size = max(1, BLOCK_BYTES // (8 * modes * p * q))
     for first in range(0, len(problem), size):
         b = slice(first, min(first + size, len(problem)))
-        shifted = k.shift(probe, problem.shifts[problem.shift_index[b]])
+        index = problem.shift_index[b]
+        shifted = k.shift(probe, problem.shifts[index])
 
-        def wave(field: Any, corners: Any = problem.corners[b], shifted: Any = shifted, frame: tuple[int, int] = (p, q)) -> Any:
-            return propagator.forward(shifted * k.gather(field, corners, frame)[:, None], backend)
+        def wave(field: Any, b: slice = b, index: Any = index, shifted: Any = shifted) -> Any:
+            return propagator.forward(shifted * k.gather(field, problem.corners[b], (p, q))[:, None], index, backend)
 
         z = wave(fields[0])
         power = backend.to_host(k.abs2(z).sum(axis=1)).astype(np.float64)

@@ -10,6 +10,9 @@ Two constraints on the stack of exit waves psi_j:
 
 Noise makes the exact modulus y_j unreachable, so the modulus constraint is a ball around it, of squared radius B = power_bound
 times the noise expected in a frame (Giewekemeyer et al., PNAS 107, 529 (2010)); B = 0 is the textbook projection, f = 1.
+A model that is wrong by more than its noise cannot reach that ball. In the near field, where the data hold object and probe
+less firmly, the waves then drift away from the best they found. So there, once the misfit of P O has grown by a fifth above the
+least yet, 0.6 of that least stands for the noise, where this is more.
 With beta = 1, f_F = psi and one overlap projection serves both terms. The solution is Pi_O psi near the fixed point. Each
 sum_j runs over all frames of all processes: it is the only communication. Floors of the two denominators are relative to
 their maxima, and a pixel no frame reaches keeps its value.
@@ -24,12 +27,25 @@ from ..model.problem import Problem
 from ..types import Array
 from .base import Context, Engine, Keeps, Report, State, blocks, check_range
 
+#: In the near field: how many times the least misfit yet is a drift, and the share of the least that the bound is then.
+DRIFT, SHARE = 1.2, 0.6
+
 
 @dataclass(slots=True)
 class DMState(State):
-    """waves : (N, K, P, Q) complex64, psi; 8 K bytes a pixel and position, beside the 4 of the amplitude."""
+    """State of the difference map.
+
+    Attributes
+    ----------
+    waves : (N, K, P, Q) complex64
+        psi; 8 K bytes a pixel and position, beside the 4 of the amplitude.
+    bound, least : 0-d float64
+        B a valid pixel, and the least mean square misfit of P O_j a valid pixel yet. Used in the near field.
+    """
 
     waves: Array = None
+    bound: Array = None
+    least: Array = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +65,7 @@ class DifferenceMap(Engine):
         The same for the probe.
     power_bound : float
         Radius of the modulus constraint: B in units of the noise of a frame, `Problem.noise_level` a valid pixel (no bound
-        where the noise is not known).
+        where the noise is not known). In the near field also in units of 0.6 of the least misfit, once the misfit grows again.
     residual_every : int
         Passes between two measurements of the residual, which costs an FFT a frame.
     """
@@ -79,9 +95,10 @@ class DifferenceMap(Engine):
         xp = ctx.backend.xp
         O, P = xp.array(object, "complex64", order="C"), xp.array(probe, "complex64", order="C")
         waves = ctx.backend.beside(problem.amplitude, (len(problem), *P.shape), "complex64")
-        state = DMState(O, P, waves=waves)
+        known = self.power_bound * problem.noise_level
+        state = DMState(O, P, waves=waves, bound=xp.asarray(known, "float64"), least=xp.asarray(float("inf"), "float64"))
         for batch in blocks(len(problem)):
-            psi, _ = self._modulus(self._estimate(state, problem, batch, ctx), problem, batch, ctx)
+            psi, _ = self._modulus(self._estimate(state, problem, batch, ctx), problem, batch, state, ctx)
             waves[batch] = psi
         return state
 
@@ -92,20 +109,33 @@ class DifferenceMap(Engine):
         if self.beta != 1:
             reflected = ctx.backend.xp.empty_like(state.waves)
             for batch in batches:
-                projected, _ = self._modulus(state.waves[batch], problem, batch, ctx)
+                projected, _ = self._modulus(state.waves[batch], problem, batch, state, ctx)
                 reflected[batch] = (1 - 1 / self.beta) * projected + state.waves[batch] / self.beta
             other = DMState(state.object, state.probe, state.epoch, reflected)
             self._overlap(other, problem, batches, ctx)
         self._overlap(state, problem, batches, ctx)
         for batch in batches:
             psi, estimate = state.waves[batch], self._estimate(state, problem, batch, ctx)
-            projected, _ = self._modulus((1 + 1 / self.beta) * estimate - psi / self.beta, problem, batch, ctx)
+            projected, _ = self._modulus((1 + 1 / self.beta) * estimate - psi / self.beta, problem, batch, state, ctx)
             back = estimate if reflected is None else self._estimate(other, problem, batch, ctx)
             state.waves[batch] = psi + self.beta * (projected - back)
             if measure:
-                total += self._modulus(estimate, problem, batch, ctx)[1].sum()
+                total += self._modulus(estimate, problem, batch, state, ctx)[1].sum()
+        return self.finish(state, total if measure else None, problem, ctx)
+
+    def finish(self, state: DMState, misfit: Array | None, problem: Problem, ctx: Context) -> tuple[DMState, Report]:
+        """What follows a pass: the report, and the bound of the next where this one was measured."""
         state.epoch += 1
-        return state, Report(ctx.comm.sum(total) if measure else None)
+        if misfit is None:
+            return state, Report(None)
+        misfit, known = ctx.comm.sum(misfit), self.power_bound * problem.noise_level
+        if problem.near_field and known > 0:
+            xp, pixels = ctx.backend.xp, problem.mask.sum() * (len(problem) // len(problem.mask))
+            level = misfit / ctx.comm.sum(xp.asarray(pixels, "float64"))
+            drifts = (level > DRIFT * state.least) | (state.bound > known)
+            state.least = xp.minimum(state.least, level)
+            state.bound = xp.where(drifts, xp.maximum(known, self.power_bound * SHARE * state.least), state.bound)
+        return state, Report(misfit)
 
     def probe_moves_at(self, epoch: int) -> bool:
         return epoch >= self.probe_start
@@ -121,18 +151,19 @@ class DifferenceMap(Engine):
         probe = k.shift(state.probe, problem.shifts[problem.shift_index[batch]])
         return probe * k.gather(state.object, problem.corners[batch], problem.frame_shape)[:, None]
 
-    def _modulus(self, psi: Array, problem: Problem, batch: Any, ctx: Context) -> tuple[Array, Array]:
+    def _modulus(self, psi: Array, problem: Problem, batch: Any, state: DMState, ctx: Context) -> tuple[Array, Array]:
         """Pi_F psi and the misfit of psi."""
-        xp, wave = ctx.backend.xp, problem.propagator.forward(psi, ctx.backend)
+        xp, index = ctx.backend.xp, problem.shift_index[batch]
+        wave = problem.propagator.forward(psi, index, ctx.backend)
         mask = problem.mask_of(batch)
         projected, misfit = ctx.backend.kernels.modulus_projection(wave, problem.amplitude[batch], mask)
-        bound = self.noise_power(problem) * mask.sum(axis=(-2, -1))
+        bound = self.noise_power(problem, state) * mask.sum(axis=(-2, -1))
         share = xp.maximum(0, 1 - xp.sqrt(bound / xp.maximum(misfit, 1e-30))).astype("float32")[:, None, None, None]
-        return problem.propagator.backward(wave + share * (projected - wave), ctx.backend), misfit
+        return problem.propagator.backward(wave + share * (projected - wave), index, ctx.backend), misfit
 
-    def noise_power(self, problem: Problem) -> float:
-        """B a valid pixel."""
-        return self.power_bound * problem.noise_level
+    def noise_power(self, problem: Problem, state: DMState) -> Any:
+        """B a valid pixel: a number, or in the near field 0-d on the device."""
+        return state.bound if problem.near_field else self.power_bound * problem.noise_level
 
     def _overlap(self, state: DMState, problem: Problem, batches: list[Any], ctx: Context) -> None:
         """Least-squares object, then probe, for the current exit waves; both in place of the old ones."""

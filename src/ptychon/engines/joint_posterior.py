@@ -14,8 +14,8 @@ CN(m, H^-1) with H = A* W A + C^-1 (see `linear`), and each detector pixel sends
 Classes are rings of the detector times octaves of |z|^2 (and of the noise, where each frame has its own): see `classes`.
 
 From pass `settle` on, draws are made afresh with the precision along each wave and across it kept apart (what is measured is
-the modulus), and kept: object_std^2 is their mean |x|^2 after removing what no measurement can know (see `gauge`). It is taken
-as a smooth factor times the variance that white data of the same dose would leave, so that few draws suffice.
+the modulus), and kept: object_std^2 is their mean |x|^2 after removing what no measurement can know (see `ambiguities`). It is
+taken as a smooth factor times the variance that white data of the same dose would leave, so that few draws suffice.
 
 Perturb and optimise: Papandreou & Yuille, NIPS (2010). Messages by moment matching: Minka, UAI (2001).
 """
@@ -25,6 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ..metrics.ambiguities import unseen, without_unseen
 from ..model.noise_moments import COUNT_VARIANCE
 from ..model.problem import Problem
 from ..types import Array, PtychonError
@@ -32,7 +33,6 @@ from . import frame_noise as levels
 from . import pixel_classes as classes
 from . import spectral_prior as stationary
 from .base import Context, Engine, Estimate, Keeps, Report, State, blocks, check_range
-from .gauge import without_gauge
 from .linear import Change, Linear
 
 #: Least precision of a message relative to the cavity's.
@@ -74,6 +74,8 @@ class PosteriorState(State):
         v, of all frames or of each.
     level, damping, change : 0-d float32
         The first mean of v, the damping d in force, and the last relative change of the object.
+    near_field : bool, on the host
+        Whether the data tell where object and probe are.
     """
 
     natural: Array = None
@@ -92,6 +94,7 @@ class PosteriorState(State):
     level: Array = None
     damping: Array = None
     change: Array = None
+    near_field: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +180,7 @@ class JointPosterior(Engine):
         O, P = xp.array(object, "complex64"), xp.array(probe, "complex64")
         n, shape = len(problem), problem.object_shape
         waves = xp.empty((n, *P.shape), "complex64")
-        state = PosteriorState(O, P, waves=waves, natural=xp.empty_like(waves))
+        state = PosteriorState(O, P, waves=waves, natural=xp.empty_like(waves), near_field=problem.near_field)
         state.classes = xp.empty((n, *P.shape[-2:]), "uint16" if self.noise_per_frame else "uint8")
         state.rings, state.ring_size = stationary.rings_of(shape, xp)
         state.light = xp.zeros(shape, "float32")
@@ -290,8 +293,8 @@ class JointPosterior(Engine):
     def _detect(self, state: PosteriorState, shifted: Array, problem: Problem, b: slice, ctx: Context) -> None:
         """z = F[P O]."""
         windows = ctx.backend.kernels.gather(state.object, problem.corners[b], problem.frame_shape)
-        psi = shifted[problem.shift_index[b]] * windows[:, None]
-        state.waves[b] = problem.propagator.forward(psi, ctx.backend)
+        index = problem.shift_index[b]
+        state.waves[b] = problem.propagator.forward(shifted[index] * windows[:, None], index, ctx.backend)
 
     def _classify(self, state: PosteriorState, problem: Problem, b: slice, ctx: Context) -> None:
         power = ctx.backend.kernels.abs2(state.waves[b]).sum(axis=1)
@@ -360,7 +363,8 @@ class JointPosterior(Engine):
 
     def _free(self, state: PosteriorState, ctx: Context) -> Array:
         """The last draw without what no measurement can know."""
-        return without_gauge(state.draw, state.object, state.taper, not self.learn_probe, ctx.backend)
+        names = unseen(state.near_field, self.learn_probe)
+        return without_unseen(state.draw, state.object, state.taper, names, ctx.backend)
 
     def _improve(self, state: PosteriorState, shifted: Array, problem: Problem, ctx: Context) -> Array:
         """Mean of object and probe for the new messages; returns the relative change of the object."""
@@ -372,7 +376,8 @@ class JointPosterior(Engine):
         pull = model.filtered(state.object, model.inverse_spectrum)
         if self.learn_probe:
             # the prior alone must not drive what the data cannot hold
-            pull = without_gauge(pull, state.object, xp.ones_like(state.taper), False, ctx.backend)
+            names = unseen(problem.near_field, True)
+            pull = without_unseen(pull, state.object, xp.ones_like(state.taper), names, ctx.backend)
         O = ctx.comm.sum(right[0]) - pull
         right = O, None if right[1] is None else ctx.comm.sum(right[1])
         dO, dP = model.solve(right, None, self.iterations)

@@ -67,13 +67,13 @@ class Linear:
         if x[1] is not None and self.object is not None:
             moved = k.shift(x[1], problem.shifts[which])
             psi = psi + moved * k.gather(self.object, corners, shape)[:, None]
-        return problem.propagator.forward(psi, self.ctx.backend)
+        return problem.propagator.forward(psi, which, self.ctx.backend)
 
     def pull(self, b: slice, wave: Array, out: Change) -> None:
         """out += A* wave, for the frames of a block."""
         k, problem = self.ctx.backend.kernels, self.problem
         corners, which = problem.corners[b], problem.shift_index[b]
-        psi = problem.propagator.backward(wave, self.ctx.backend)
+        psi = problem.propagator.backward(wave, which, self.ctx.backend)
         k.scatter_add(out[0], corners, (self.probes[which].conj() * psi).sum(axis=1))
         if out[1] is not None and self.object is not None:
             pulled = k.gather(self.object, corners, problem.frame_shape).conj()[:, None] * psi

@@ -46,13 +46,14 @@ class Iterative(Engine):
         k, propagate = ctx.backend.kernels, problem.propagator
         total, cooling = ctx.backend.xp.zeros((), "float64"), self.cooling(state.epoch)
         for batch in batches:
-            corners, shifts = problem.corners[batch], problem.shifts[problem.shift_index[batch]]
+            corners, index = problem.corners[batch], problem.shift_index[batch]
+            shifts = problem.shifts[index]
             P = k.shift(state.probe, shifts)
             O = k.gather(state.object, corners, problem.frame_shape)
             psi = P * O[:, None]
-            wave = propagate.forward(psi, ctx.backend)
+            wave = propagate.forward(psi, index, ctx.backend)
             wave, misfit = k.modulus_projection(wave, problem.amplitude[batch], problem.mask_of(batch))
-            change = propagate.backward(wave, ctx.backend) - psi
+            change = propagate.backward(wave, index, ctx.backend) - psi
             weight = cooling * self.object_weight(k.abs2(P).sum(axis=1), corners, k)
             k.scatter_add(state.object, corners, weight * (P.conj() * change).sum(axis=1))
             if self.probe_moves_at(state.epoch):

@@ -217,14 +217,15 @@ class PtychoEP(Engine):
         self.update_prior(state, ctx)
         for b in batches:
             corners, shape, mask = problem.corners[b], problem.frame_shape, problem.mask_of(b)
-            phi, g, P = state.messages[b], state.message_precision[b], state.probes[problem.shift_index[b]]
+            index = problem.shift_index[b]
+            phi, g, P = state.messages[b], state.message_precision[b], state.probes[index]
             y, p2 = xp.sqrt(problem.amplitude[b] ** 2 + offset), k.abs2(P)
             Lambda, eta = k.gather(state.precision, corners, shape), k.gather(state.natural, corners, shape)
             psi = P * (eta / Lambda)
             psi_c, g_c = k.cavity(psi, (p2 / Lambda).mean(axis=(-2, -1)), phi, g)
-            wave = propagate.forward(psi_c, ctx.backend)
+            wave = propagate.forward(psi_c, index, ctx.backend)
             wave, variance, moment = posterior(wave, 1 / g_c, y, mask, v[b])
-            back = propagate.backward(wave, ctx.backend)
+            back = propagate.backward(wave, index, ctx.backend)
             phi_new, g_new, skipped = k.damped_message(back, variance, psi_c, g_c, phi, g, self.weight)
             gain, loss = g_new[:, None, None], g[:, None, None]
             k.scatter_add(state.precision, corners, (gain - loss) * p2)
@@ -233,7 +234,7 @@ class PtychoEP(Engine):
             noise[b] = moment
             skips += skipped.sum()
             if measure:
-                belief = propagate.forward(psi, ctx.backend)[:, None]
+                belief = propagate.forward(psi, index, ctx.backend)[:, None]
                 misfit += k.modulus_projection(belief, problem.amplitude[b], mask)[1].sum()
                 chi2[b] = k.modulus_projection(belief, y, mask)[1]
         if not self.noise_per_frame:

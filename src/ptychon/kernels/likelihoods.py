@@ -140,8 +140,8 @@ def curvature(
     weights : (2, C) float32
     waves : (N, K, P, Q) complex64 or None
         Directions; None where the two rows of `weights` are the same.
-    transfer : (P, Q) complex64 or None
-        Of the near field.
+    transfer : (U, P, Q) complex64 or None
+        Of the near field, at each distinct shift.
     threads : int
         The sum is taken in as many parts.
 
@@ -160,8 +160,9 @@ def curvature(
         if probe_change is not None and object is not None:
             O = gather(object, corners[b], shape)[:, None]
             psi = psi + shift(probe_change, shifts[index[b]]) * O
-        z = weigh(_propagate(xp, psi, transfer, True), classes[b], weights, None if waves is None else waves[b])
-        psi = _propagate(xp, z, transfer, False)
+        factor = None if transfer is None else transfer[index[b]][:, None]
+        z = weigh(_propagate(xp, psi, factor, True), classes[b], weights, None if waves is None else waves[b])
+        psi = _propagate(xp, z, factor, False)
         scatter_add(out, corners[b], (P.conj() * psi).sum(axis=1))
         if out_probe is not None:
             out_probe += shift(O.conj() * psi, shifts[index[b]], -1).sum(axis=0)
@@ -178,11 +179,12 @@ def weigh(wave: Array, classes: Array, weights: Array, directions: Array | None)
     return across * wave + ((weights[0] - weights[1])[classes][:, None] * along) * directions
 
 
-def _propagate(xp: Any, wave: Array, transfer: Array | None, forward: bool) -> Array:
-    if transfer is None:
+def _propagate(xp: Any, wave: Array, factor: Array | None, forward: bool) -> Array:
+    """To the detector or back; `factor` (B, 1, P, Q) is the transfer function of each frame in the near field."""
+    if factor is None:
         move = xp.fft.fft2 if forward else xp.fft.ifft2
         return move(wave, norm="ortho").astype(wave.dtype, copy=False)
-    factor = transfer if forward else transfer.conj()
+    factor = factor if forward else factor.conj()
     return xp.fft.ifft2(factor * xp.fft.fft2(wave)).astype(wave.dtype, copy=False)
 
 

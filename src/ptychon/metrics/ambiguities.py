@@ -6,9 +6,10 @@ With the probe known there is one, the global phase: dO = i O. With the probe fr
     phases              dO = i O                    dP = i P, each for itself
     scale               dO = O                      dP = -P
     ramps along y, x    dO = i r O                  dP = -i r P
-    translations        dO = -grad O                dP = -grad P        (far field; in the near field the data tell)
+    translations        dO = -grad O                dP = -grad P        (far field only)
 
-Translations are exact for waves that vanish at the rim of their windows, the others always.
+Translations are exact for waves that vanish at the rim of their windows, the others always. In the near field object and probe
+cannot be translated together: the images would move on the detector. `unseen` is where this is decided for all.
 
 An error e is stated after the best of these was taken off: e - G c with c least squares on the region compared. That is to
 first order what `metrics.phase_align` does with a known probe and `metrics.align` with an unknown one.
@@ -22,12 +23,21 @@ from typing import Any
 import numpy as np
 
 from ..model.problem import Problem
-from ..types import BoolArray, ComplexArray, FloatArray
+from ..types import Array, BoolArray, ComplexArray, FloatArray
 from .registration import translate
 
 #: Half the distance (px) over which a translation is differentiated.
 STEP = 0.25
-PROBE_PHASE = "phase of the probe"
+PHASE, PROBE_PHASE, SCALE = "global phase", "phase of the probe", "scale"
+RAMPS = "ramp along y", "ramp along x"
+TRANSLATIONS = "translation along y", "translation along x"
+
+
+def unseen(near_field: bool, free_probe: bool) -> tuple[str, ...]:
+    """Names of the directions that the data of a scan do not tell."""
+    if not free_probe:
+        return (PHASE,)
+    return (PHASE, PROBE_PHASE, SCALE, *RAMPS, *(() if near_field else TRANSLATIONS))
 
 
 @dataclass(frozen=True)
@@ -90,21 +100,50 @@ def gauge_of(problem: Problem, object: Any, probe: Any, free_probe: bool, region
     """The directions at an object (H, W) and a probe (K, P, Q), inside the pixels `touched` by light (H, W)."""
     O = np.where(touched, object, 0).astype(np.complex128)
     P = np.asarray(probe, np.complex128)
+    names = unseen(problem.near_field, free_probe)
     if not free_probe:
-        return Gauge(("global phase",), 1j * O[None], np.zeros((1, *P.shape), complex), np.array([True]), region)
+        return Gauge(names, 1j * O[None], np.zeros((1, *P.shape), complex), np.array([True]), region)
     (yo, xo), (yp, xp) = (np.meshgrid(*(np.arange(n) - n // 2 for n in s), indexing="ij") for s in (O.shape, P.shape[-2:]))
     scale = float(max(O.shape))  # coordinates of order 1, for the sake of the numbers alone
-    names = ["global phase", PROBE_PHASE, "scale", "ramp along y", "ramp along x"]
     objects = [1j * O, 0 * O, O, 1j * yo * O / scale, 1j * xo * O / scale]
     probes = [0 * P, 1j * P, -P, -1j * yp * P / scale, -1j * xp * P / scale]
-    if problem.propagator.transfer is None:
-        names += ["translation along y", "translation along x"]
+    if TRANSLATIONS[0] in names:
         for axis in ((STEP, 0.0), (0.0, STEP)):
             back = -axis[0], -axis[1]
             objects.append(np.where(touched, (translate(O, axis) - translate(O, back)) / (2 * STEP), 0))
             probes.append(np.stack([(translate(p, axis) - translate(p, back)) / (2 * STEP) for p in P]))
-    exact = np.array([not name.startswith("translation") for name in names])
-    return Gauge(tuple(names), np.array(objects), np.array(probes), exact, region)
+    exact = np.array([name not in TRANSLATIONS for name in names])
+    return Gauge(names, np.array(objects), np.array(probes), exact, region)
+
+
+def without_unseen(change: Array, object: Array, weight: Array, names: tuple[str, ...], backend: Any) -> Array:
+    """A small change of the object without its share in directions that the data do not tell: the same as `Gauge.remove`, on a
+    device, in single precision and without a look at any number.
+
+    Parameters
+    ----------
+    change, object : (H, W) complex64
+    weight : (H, W) float32
+        Where the object is lit.
+    names : tuple of str
+        As from `unseen`.
+    """
+    xp = backend.xp
+    tangents = [1j * object]
+    if SCALE in names:
+        h, w = object.shape
+        y, x = (xp.arange(h) - h / 2)[:, None] / h, (xp.arange(w) - w / 2)[None] / w
+        tangents += [object, 1j * y * object, 1j * x * object]
+    if TRANSLATIONS[0] in names:
+        tangents += [(xp.roll(object, -1, axis) - xp.roll(object, 1, axis)) / 2 for axis in (0, 1)]
+    basis = xp.stack([t.astype("complex64").reshape(-1) for t in tangents])
+    lit = weight.reshape(-1)
+    products = ((basis * lit) @ basis.conj().T).real.astype("float64")
+    found = ((basis.conj() * lit) @ change.reshape(-1)).real.astype("float64")
+    scale = xp.sqrt(xp.maximum(xp.diagonal(products), 1e-30))
+    matrix = products / (scale[:, None] * scale[None]) + 1e-9 * xp.eye(len(tangents))
+    factors = xp.linalg.solve(matrix, found / scale) / scale
+    return (change.reshape(-1) - factors.astype("float32") @ basis).reshape(change.shape).astype("complex64")
 
 
 def _real(a: ComplexArray, b: ComplexArray) -> float:

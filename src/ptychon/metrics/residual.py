@@ -26,7 +26,6 @@ import numpy as np
 
 from ..kernels import reference
 from ..model.problem import Problem
-from ..model.propagators import NearField
 from ..types import COMPLEX, Array, BoolArray, ComplexArray, FloatArray, PtychonError
 from .alignment import Alignment, Region, align, inside_region, phase_align, pmse
 from .frc import RingCorrelation, frc
@@ -122,11 +121,9 @@ def model_without_object(problem: Problem, probe: Array, u: int, backend: Any = 
         from ..backends import get_backend
 
         backend = get_backend("numpy")
-    propagator, modes = problem.propagator, _modes(problem, probe)
-    if propagator.transfer is not None:
-        propagator = NearField(backend.asarray(propagator.transfer))
-    wave = backend.asarray(reference.shift(modes, np.asarray(problem.shifts)[u][None])[0].astype(COMPLEX))
-    wave = propagator.forward(wave, backend)
+    modes = _modes(problem, probe)
+    wave = backend.asarray(reference.shift(modes, np.asarray(problem.shifts)[u][None]).astype(COMPLEX))
+    wave = problem.propagator.to(backend).forward(wave, np.array([u]), backend)[0]
     model: FloatArray = backend.to_host((wave.real**2 + wave.imag**2).sum(axis=0) ** 0.5)
     return model
 
@@ -230,14 +227,12 @@ def _misfit(problem: Problem, object: Array, probe: Array, backend: Any) -> tupl
         raise PtychonError(f"the object has shape {tuple(object.shape)}; the problem has {tuple(problem.object_shape)}")
     field = move(object).astype(COMPLEX, copy=False)
     modes = move(_modes(problem, probe)).astype(COMPLEX, copy=False)
-    propagator = problem.propagator
-    if propagator.transfer is not None:
-        propagator = NearField(move(propagator.transfer))
+    propagator = problem.propagator.to(backend)
     parts = []
     for batch in _blocks(problem, len(modes)):
         shifted = kernels.shift(modes, problem.shifts[problem.shift_index[batch]])
         patches = kernels.gather(field, problem.corners[batch], problem.frame_shape)
-        wave = propagator.forward(shifted * patches[:, None], backend)
+        wave = propagator.forward(shifted * patches[:, None], problem.shift_index[batch], backend)
         model = xp.sqrt((wave.real**2 + wave.imag**2).sum(axis=1))
         y, valid = move(problem.amplitude[batch]), move(problem.mask_of(batch))
         error = xp.where(valid, model - y, 0)

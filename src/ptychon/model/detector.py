@@ -20,7 +20,7 @@ import numpy as np
 from ..kernels.reference import abs2
 from ..types import Array, FloatArray, PtychonError
 from .illumination import position_pull, slopes
-from .propagators import FarField, NearField, Propagator
+from .propagators import FarField, Propagator
 from .unknowns import Unknowns
 from .view import View
 
@@ -141,10 +141,7 @@ class Detector:
 
     def to(self, backend: Any) -> Detector:
         """The same on a backend's device."""
-        move, propagator = backend.asarray, self.propagator
-        free = _free_space(propagator)
-        if free is not None:
-            propagator = NearField(move(free))
+        move, propagator = backend.asarray, self.propagator.to(backend)
         spread = None if self.spread is None else self.spread.to(backend)
         background, mask = (None if a is None else move(a) for a in (self.background, self.mask))
         return replace(self, propagator=propagator, spread=spread, background=background, mask=mask)
@@ -165,7 +162,7 @@ class Detector:
     def tangent(self, view: View, d: Unknowns, change: Array) -> Array:
         """How they change with the exit wave and, in the near field, with the positions: the image stays where it is."""
         total = self._onward(view, change)
-        if d.positions is not None and _free_space(self.propagator) is not None:
+        if d.positions is not None and self.propagator.free is not None:
             slope = slopes(view, d.positions[view.frames])
             total = total + view.backend.ifft2(slope * view.backend.fft2(view.waves))
         return total
@@ -186,7 +183,7 @@ class Detector:
 
     def _transfer(self, view: View, wave: Array) -> Array | None:
         """H_f, (1 or B, 1, P, Q); None in the far field."""
-        transfer = _free_space(self.propagator)
+        transfer = self.propagator.free
         if transfer is None:
             return None
         transfer = transfer[None, None].astype(wave.dtype, copy=False)
@@ -225,11 +222,6 @@ class Detector:
             out.background += change.sum(axis=0)
         light = change if self.spread is None else self.spread.transpose(change)
         return 2 * view.waves * light[:, None]
-
-
-def _free_space(propagator: Any) -> Array | None:
-    """H (P, Q) of a wave that stands in the middle of its window; None in the far field."""
-    return propagator.free if hasattr(propagator, "free") else propagator.transfer
 
 
 def _gaussian(n: int, width: float) -> FloatArray:

@@ -37,6 +37,7 @@ class Problem:
         The distinct sub-pixel shifts (y, x) in [-1/2, 1/2] and which one each position has.
     object_shape : (H, W)
     propagator : Propagator
+        Of this scan: it is given `shifts`.
     counting : bool
         Whether `amplitude` is the square root of Poisson counts.
     noise_variance : float or None
@@ -69,6 +70,9 @@ class Problem:
     origin: tuple[float, float] = (0.0, 0.0)
     pixel_size: tuple[float, float] | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "propagator", self.propagator.at(self.shifts))
+
     def __len__(self) -> int:
         return len(self.corners)
 
@@ -81,6 +85,11 @@ class Problem:
     def subpixel(self) -> bool:
         """Whether any position lies between pixels."""
         return bool(np.any(self.shifts))
+
+    @property
+    def near_field(self) -> bool:
+        """Whether frames are images, each with a transfer function of its fraction; else they are one FFT away."""
+        return not isinstance(self.propagator, FarField)
 
     @cached_property
     def noise_level(self) -> float:
@@ -118,12 +127,9 @@ class Problem:
     def to(self, backend: Any, frames: Any = None) -> Problem:
         """A copy whose large arrays live on the backend's device; with `frames` in place of amplitudes that stay elsewhere."""
         move = backend.asarray
-        propagator = self.propagator
-        if propagator.transfer is not None:
-            propagator = NearField(move(propagator.transfer))
         amplitude = move(self.amplitude) if frames is None else frames
         moved = {} if self.counts is None else {"counts": move(self.counts), "background": move(self.background)}
-        return replace(self, amplitude=amplitude, mask=move(self.mask), propagator=propagator, **moved)
+        return replace(self, amplitude=amplitude, mask=move(self.mask), propagator=self.propagator.to(backend), **moved)
 
     def subtracted(self) -> Problem:
         """The same for engines that know amplitudes only, with the mean of their variance, which is not that of counts."""

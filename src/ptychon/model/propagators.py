@@ -4,51 +4,124 @@ Far field   z = F psi, the orthonormal discrete Fourier transform with kernel ex
 Near field  z = F^-1[ H F psi ], H = exp(2 pi i d (sqrt(1/lambda^2 - f^2) - 1/lambda)), the angular spectrum without its
             constant phase (Goodman, Introduction to Fourier Optics, section 3.10). A cone beam from a focus at distance f1
             before the sample is a parallel beam with d = distance/M and pixels smaller by M (Fresnel scaling theorem).
+
+Windows of the object lie on whole pixels, and the probe takes the fraction f of a position. The exit wave in its window is then
+that of the unshifted probe, moved by f. In the far field this is a phase ramp that no detector sees. In the near field the
+pattern would move with it, but the detector stays where it is: a frame with the fraction f has
+
+    H_f(q) = H(q) exp(2 pi i q.f),   q in cycles a pixel
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 
-from ..types import Array, ComplexArray
+from ..kernels.reference import namespace, shift_ramps
+from ..types import COMPLEX, REAL, Array, ComplexArray, FloatArray, IntArray
 
 
 class Propagator(Protocol):
-    """From exit waves (..., P, Q) to detector waves and back; `transfer` is None where one FFT is all there is."""
+    """From the exit waves of frames, (B, P, Q) or (B, K, P, Q), to their detector waves and back.
+
+    `index` (B,), on the host, is the `shift_index` of these frames.
+    """
 
     @property
-    def transfer(self) -> Array | None: ...
-    def forward(self, wave: Array, backend: Any) -> Array: ...
-    def backward(self, wave: Array, backend: Any) -> Array: ...
+    def free(self) -> Array | None:
+        """H of a wave that stands in the middle of its window, (P, Q); None in the far field."""
+        ...
+
+    @property
+    def transfer(self) -> Array | None:
+        """H_f of every distinct shift, (U, P, Q) complex64; None where one FFT is all there is."""
+        ...
+
+    def at(self, shifts: FloatArray) -> Propagator:
+        """The same for a scan with these distinct shifts (U, 2)."""
+        ...
+
+    def to(self, backend: Any) -> Propagator:
+        """The same on the device of a backend."""
+        ...
+
+    def forward(self, wave: Array, index: IntArray | None, backend: Any) -> Array: ...
+    def backward(self, wave: Array, index: IntArray | None, backend: Any) -> Array: ...
 
 
 @dataclass(frozen=True)
 class FarField:
-    """One orthonormal FFT; detector pixel [0, 0] is zero frequency."""
+    """One orthonormal FFT; detector pixel [0, 0] is zero frequency. Shifts do not matter."""
 
+    free: None = None
     transfer: None = None
 
-    def forward(self, wave: Array, backend: Any) -> Array:
+    def at(self, shifts: FloatArray) -> FarField:
+        return self
+
+    def to(self, backend: Any) -> FarField:
+        return self
+
+    def forward(self, wave: Array, index: IntArray | None, backend: Any) -> Array:
         return backend.fft2(wave)
 
-    def backward(self, wave: Array, backend: Any) -> Array:
+    def backward(self, wave: Array, index: IntArray | None, backend: Any) -> Array:
         return backend.ifft2(wave)
 
 
 @dataclass(frozen=True)
 class NearField:
-    """Angular spectrum; `transfer` (P, Q) complex64 is H with zero frequency at [0, 0]."""
+    """Angular spectrum.
 
-    transfer: Array
+    Attributes
+    ----------
+    free : (P, Q) complex64
+        H, zero frequency at [0, 0].
+    shifts : (U, 2) float32, on the host
+        The distinct shifts of the probe. A `Problem` puts its own here.
+    """
 
-    def forward(self, wave: Array, backend: Any) -> Array:
-        return backend.ifft2(self.transfer * backend.fft2(wave))
+    free: Array
+    shifts: FloatArray = field(default_factory=lambda: np.zeros((1, 2), REAL))
 
-    def backward(self, wave: Array, backend: Any) -> Array:
-        return backend.ifft2(self.transfer.conj() * backend.fft2(wave))
+    @cached_property
+    def transfer(self) -> Array:
+        """H_f of every distinct shift, (U, P, Q) complex64."""
+        if not np.any(self.shifts):
+            return self.free[None]
+        xp, shape = namespace(self.free), self.free.shape
+        table = xp.empty((len(self.shifts), *shape), COMPLEX)
+        for u in range(len(table)):
+            # minus: back to where the detector is
+            table[u] = self.free * xp.asarray(shift_ramps(self.shifts[u : u + 1], shape, -1)[0])
+        return table
+
+    def at(self, shifts: FloatArray) -> NearField:
+        return self if np.array_equal(shifts, self.shifts) else NearField(self.free, shifts)
+
+    def to(self, backend: Any) -> NearField:
+        free = backend.asarray(self.free)
+        return self if free is self.free else NearField(free, self.shifts)
+
+    def rows(self, index: IntArray | None) -> Array:
+        """H_f of frames, (1 or B, P, Q); of waves that no fraction has moved where `index` is None."""
+        if index is None:
+            return self.free[None]
+        return self.transfer if len(self.transfer) == 1 else self.transfer[index]
+
+    def forward(self, wave: Array, index: IntArray | None, backend: Any) -> Array:
+        return backend.ifft2(self._of(wave, index) * backend.fft2(wave))
+
+    def backward(self, wave: Array, index: IntArray | None, backend: Any) -> Array:
+        return backend.ifft2(self._of(wave, index).conj() * backend.fft2(wave))
+
+    def _of(self, wave: Array, index: IntArray | None) -> Array:
+        """`rows`, for waves with or without an axis of modes."""
+        rows = self.rows(index)
+        return rows[:, None] if wave.ndim == 4 else rows
 
 
 def angular_spectrum(

@@ -8,7 +8,6 @@ import numpy as np
 
 from ..types import COMPLEX, Array, FloatArray
 from .problem import Problem
-from .propagators import NearField
 
 #: Bytes of waves computed at a time.
 BLOCK_BYTES = 32 * 2**20
@@ -24,11 +23,6 @@ def model_of(problem: Problem, object: Array, probe: Array, part: slice, backend
     move, k = backend.asarray, backend.kernels
     shifted = k.shift(move(np.ascontiguousarray(probe)), problem.shifts[problem.shift_index[part]])
     patches = k.gather(move(np.ascontiguousarray(object)), problem.corners[part], problem.frame_shape)
-    wave = _propagator(problem, backend).forward(shifted * patches[:, None], backend)
+    wave = problem.propagator.to(backend).forward(shifted * patches[:, None], problem.shift_index[part], backend)
     model: FloatArray = backend.to_host((wave.real**2 + wave.imag**2).sum(axis=1) ** 0.5)
     return model.astype(np.float64)
-
-
-def _propagator(problem: Problem, backend: Any) -> Any:
-    transfer = problem.propagator.transfer
-    return problem.propagator if transfer is None else NearField(backend.asarray(transfer))

@@ -53,7 +53,7 @@ def initial_probe(problem: Problem, backend: Backend) -> ComplexArray:
     if problem.propagator.transfer is None:
         return focused(problem)
     local, root = problem.to(backend), _root(problem)
-    wave = backend.to_host(local.propagator.backward(backend.asarray(root[None]), backend))
+    wave = backend.to_host(local.propagator.backward(backend.asarray(root[None]), None, backend))
     return scaled_probe(wave, wave_power(problem))
 
 

@@ -233,7 +233,7 @@ def _intensities(truth: ComplexArray, modes: ComplexArray, data: Dataset) -> tup
         problem = Problem.from_dataset(block)
         shifted = shift(wide, problem.shifts)[problem.shift_index]
         windows = gather(truth, problem.corners, problem.frame_shape)
-        waves = problem.propagator.forward(shifted * windows[:, None], _FFT)
+        waves = problem.propagator.forward(shifted * windows[:, None], problem.shift_index, _FFT)
         intensity = abs2(waves).sum(axis=1)
         total += float(intensity.sum())
         patterns[part] = np.fft.fftshift(intensity, axes=(1, 2)) if data.geometry == "far" else intensity

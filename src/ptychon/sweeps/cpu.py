@@ -28,7 +28,6 @@ from ..types import Array, IntArray
 Step = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
 #: Frames of a batch whose changes are held at a time, 8 bytes a pixel each.
 CHUNK = 32
-_NO_TRANSFER = np.zeros((1, 1), np.complex64)
 
 
 class Kept:
@@ -97,8 +96,7 @@ def _order(batches: Any) -> tuple[IntArray, IntArray]:
 
 
 def _transfer(problem: Any) -> tuple[Array, bool]:
-    transfer = problem.propagator.transfer
-    return (_NO_TRANSFER, False) if transfer is None else (transfer, True)
+    return _numba.transfer_table(problem.propagator.transfer, len(problem.shifts))
 
 
 def _iterative(
@@ -278,11 +276,11 @@ def _difference_map(
                 state.probe = state.probe + force / np.maximum((1 - share) * total + share * total.max(), f4(1e-30))
             probes = kept.shifted(state, problem, ctx)
         data = problem.amplitude, problem.mask
-        rest = engine.noise_power(problem), *_transfer(problem), measure
+        rest = float(engine.noise_power(problem, state)), *_transfer(problem), measure
         jobs = [(state.waves, state.object, probes, *scan, *data, part, *rest) for part in parts]
         misfit = _each(pool, _numba_dm.reflect, jobs)
-    state.epoch += 1
-    return state, Report(ctx.comm.sum(sum(misfit)) if measure else None)
+    done: tuple[Any, Any] = engine.finish(state, sum(misfit) if measure else None, problem, ctx)
+    return done
 
 
 def _shifted(state: Any, problem: Any, ctx: Any) -> Array:

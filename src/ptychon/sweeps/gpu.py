@@ -73,8 +73,8 @@ class Plans:
             done: tuple[Any, Any] = engine.step(state, problem, batches, ctx)
             return done
         misfit: Array | None = self._plan(DifferenceMap, engine, state, problem).step(engine, state, problem)
-        state.epoch += 1
-        return state, Report(None if misfit is None else ctx.comm.sum(misfit))
+        done = engine.finish(state, misfit, problem, ctx)
+        return done
 
     def _plan(self, kind: type[Any], engine: Any, state: Any, problem: Any) -> Any:
         """The plan that works on the arrays of `state`, made now if there is none."""

@@ -40,8 +40,11 @@ class DifferenceMap(Plan):
         """One pass on the arrays of `state`; returns the misfit where it was measured."""
         measure, moves = state.epoch % engine.residual_every == 0, engine.probe_moves_at(state.epoch)
         self.bind(state, *self.names)
-        settings = engine.object_inertia, engine.probe_inertia, engine.noise_power(problem), engine.beta
+        bound = engine.noise_power(problem, state)
+        settings = engine.object_inertia, engine.probe_inertia, 0.0 if problem.near_field else bound, engine.beta
         self.launcher.write(self.array("settings", (4,), "float32"), np.array(settings, np.float32))
+        if problem.near_field:  # it is on the device
+            self.kept["settings"][2:3] = bound
         self.twice = engine.beta != 1
         key = measure, moves, engine.overlap_passes
         if self.far is None:
@@ -142,7 +145,7 @@ class DifferenceMap(Plan):
         scan, size = self.scan(first, self.iota), (self.modes, *self.frame)
         if measure:
             self.launch("exit_wave", len(wave), O, self.shape[1], probes, BY_SHIFT, *scan, *size, wave, None, None)
-            self.propagate(wave, wave, False)
+            self.propagate(wave, wave, False, scan)
             data = self.each("frames"), 0.0, self.each("mask"), len(self.mask), *scan[:2], self.modes, self.pixels, self.norm
             sums = (self.here(self.parts(name)) for name in ("misfit", "unused"))
             self.launch("misfits", len(wave), wave, *data, *sums)
@@ -235,14 +238,14 @@ class Expectation(Plan):
         self.launch("belief_variance", count, seen[0], W, probes, *scan, *self.frame, parts)
         if measure:
             self.launch("belief_wave", count, *seen, W, probes, *scan, *self.frame, psi)
-            self.propagate(psi, wave, False)
+            self.propagate(psi, wave, False, scan)
             sums = (self.here(self.parts(name)) for name in ("misfit", "stabilised"))
             self.launch("misfits", count, wave, self.each("frames"), offset, *data, 1, self.pixels, self.norm, *sums)
         self.launch("cavity_wave", count, *seen, W, probes, messages, g, *scan, *self.frame, parts, cavities, psi)
-        self.propagate(psi, wave, False)
+        self.propagate(psi, wave, False, scan)
         output = cavities, self.each("noise_variance"), laplace, self.norm, self.norm, variances, self.here(self.parts("noise"))
         self.launch("posterior", count, wave, self.each("frames"), offset, *data, self.pixels, *output)
-        self.propagate(wave, wave, True)
+        self.propagate(wave, wave, True, scan)
         beliefs = self.bound["precision"], self.bound["natural"]
         head = *beliefs, W, probes, messages, g, wave, psi, *scan, *self.frame, cavities, variances, self.kept["damping"]
         skips = self.array("skips", (self.count,), "float64")

@@ -17,8 +17,8 @@ RESERVE = 256 * 2**20
 
 @dataclass(frozen=True)
 class Shapes:
-    """What memory depends on: N frames of P x Q, object H x W, probe modes, distinct shifts, masks (1 or N), and whether counts
-    are kept beside the amplitudes, for a background."""
+    """What memory depends on: N frames of P x Q, object H x W, probe modes, distinct shifts, masks (1 or N), whether counts
+    are kept beside the amplitudes, for a background, and whether the detector is near."""
 
     frames: int
     frame: tuple[int, int]
@@ -27,12 +27,13 @@ class Shapes:
     shifts: int = 1
     masks: int = 1
     counts: bool = False
+    near_field: bool = False
 
     @classmethod
     def of(cls, problem: Any, modes: int) -> Shapes:
         """Those of a `Problem`."""
         return cls(len(problem), problem.frame_shape, problem.object_shape, modes, len(problem.shifts), len(problem.mask),
-                   getattr(problem, "counts", None) is not None)  # fmt: skip
+                   getattr(problem, "counts", None) is not None, problem.near_field)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ def needed(engine: Engine, shapes: Shapes, *, far: bool = False, block: int = 1,
         + 24 * k * pixels
         + keeps.shift_bytes * pixels * shapes.shifts,
         "masks": shapes.masks * pixels,
+        **({"transfer functions": 8 * pixels * shapes.shifts} if shapes.near_field else {}),
         **({} if far else kept),
         "groups": groups,
         "work": work(engine, shapes, block, far),

@@ -7,7 +7,7 @@ The information of unknowns x (real and imaginary parts of the object, and of th
 (see `noise` for i(m)), and no estimate is better, on average over the prior, than I^-1 says (Van Trees, Detection,
 Estimation, and Modulation Theory, part I (1968); for ptychography Wei, Urbach & Coene, Phys. Rev. A 102, 043516 (2020)). It is
 taken at one object, where the posterior is narrow against what changes I. What the data cannot tell is projected out, as in
-`gauge`. Dense linear algebra in float64; it shares nothing with `curvature` but the noise model and the gauge.
+`metrics.ambiguities`. Dense linear algebra in float64; it shares nothing with `curvature` but the noise model and the gauge.
 """
 
 from __future__ import annotations
@@ -98,11 +98,15 @@ def information(
     if 2 * (n + extra) > MOST:
         raise PtychonError(f"{2 * (n + extra)} real unknowns are too many for the exact information (at most {MOST}); crop")
     total = np.zeros((2 * (n + extra),) * 2)
-    F = _matrix(problem)
+    propagators: dict[int, ComplexArray] = {}
     grid = np.arange(object.size).reshape(object.shape)
     moved: dict[int, ComplexArray] = {}
     for j, (y, x) in enumerate(problem.corners.tolist()):
         u = int(problem.shift_index[j])
+        kind = u if problem.near_field else 0
+        if kind not in propagators:
+            propagators[kind] = _matrix(problem, kind)
+        F = propagators[kind]
         P = shift(probe, problem.shifts[u : u + 1])[0].reshape(len(probe), -1)
         O = np.asarray(object[y : y + p, x : x + q], np.complex128).ravel()
         z = (P * O) @ F.T
@@ -206,14 +210,14 @@ def _aligned(C: FloatArray, gauge: Gauge, pixels: IntArray) -> FloatArray:
     return np.asarray(C - (C @ fit.T) @ G.T)
 
 
-def _matrix(problem: Problem) -> ComplexArray:
-    """The propagator as a matrix (P Q, P Q) complex128."""
+def _matrix(problem: Problem, u: int) -> ComplexArray:
+    """The propagator of frames with distinct shift u as a matrix (P Q, P Q) complex128."""
     p, q = problem.frame_shape
     points = np.eye(p * q).reshape(-1, p, q)
     waves = np.fft.fft2(points, norm="ortho")
     transfer = problem.propagator.transfer
     if transfer is not None:
-        waves = np.fft.ifft2(np.asarray(transfer, np.complex128) * np.fft.fft2(points))
+        waves = np.fft.ifft2(np.asarray(transfer[u], np.complex128) * np.fft.fft2(points))
     return np.asarray(waves.reshape(p * q, p * q).T)
 
 

@@ -23,6 +23,7 @@ from ..backends.base import Backend
 from ..kernels.reference import TINY, shift_ramps
 from ..model.noise import Noise
 from ..model.problem import Problem
+from ..model.propagators import NearField
 from ..types import COMPLEX, REAL, Array, ComplexArray, FloatArray
 
 #: Bytes of waves computed at a time.
@@ -114,7 +115,7 @@ class Curvature:
         k = self.backend.kernels
         patches = k.gather(self.object if object is None else object, self.corners[b], self.problem.frame_shape)
         P = (self.probes if probes is None else probes)[self.index[b]]
-        return self.problem.propagator.forward(P * patches[:, None], self.backend)
+        return self.problem.propagator.forward(P * patches[:, None], self.index[b], self.backend)
 
     def modulus(self, wave: Array) -> Array:
         """m (B, P, Q)."""
@@ -145,27 +146,35 @@ class Curvature:
         modes = range(len(self.probe))
         for b in self.blocks():
             P, O = self.probes[self.index[b]], k.gather(self.object, self.corners[b], problem.frame_shape)
+            spots = self._spots(b)
             for s in modes:
                 for t in modes:
                     weight = 0.5 * self.radial[b, s].conj() * self.radial[b, t]
                     if s == t and self.share is not None:
                         weight = weight + self.share[b]
-                    weight = self._smeared(weight)
+                    weight = self._smeared(weight, spots)
                     k.scatter_add(light, self.corners[b], (P[:, s] * P[:, t].conj() * weight).real.astype(REAL))
                     if s == t and self.free_probe:
                         seen[s] += ((O.real**2 + O.imag**2) * weight.real).sum(axis=0)
         parts = [light.reshape(-1)] + ([seen.reshape(-1)] if self.free_probe else [])
         self.diagonal = xp.maximum(xp.concatenate(parts), 0) + self.prior
 
-    def _smeared(self, weight: Array) -> Array:
+    def _spots(self, b: slice) -> Array | None:
+        """Spectra of |F delta|^2, (1 or B, P, Q): how frames of a block see a point of their window. None in the far field."""
+        propagator = self.problem.propagator
+        if not isinstance(propagator, NearField):
+            return None
+        point = self.backend.ifft2(propagator.rows(self.index[b]))
+        spot = (point.real**2 + point.imag**2).astype(COMPLEX)
+        return self.backend.fft2(spot / spot.sum(axis=(-2, -1), keepdims=True))
+
+    def _smeared(self, weight: Array, spots: Array | None) -> Array:
         """sum_p |F delta_r|^2(p) weight(p): in the far field the mean of a frame, in the near field a correlation."""
         xp = self.backend.xp
-        if self.transfer is None:
+        if spots is None:
             return xp.broadcast_to(weight.mean(axis=(-2, -1), keepdims=True), weight.shape)
-        point = self.backend.ifft2(self.transfer)
-        spot = (point.real**2 + point.imag**2).astype(COMPLEX)
-        spot = self.backend.fft2(spot / spot.sum())
-        return self.backend.ifft2(self.backend.fft2(weight.astype(COMPLEX)) * spot.conj() * REAL.type(spot.size**0.5))
+        pixels = weight[0].size
+        return self.backend.ifft2(self.backend.fft2(weight.astype(COMPLEX)) * spots.conj() * REAL.type(pixels**0.5))
 
     def hold(self, gauge: Any) -> None:
         """Give directions (m, n), orthonormal in real and imaginary parts, a stiffness like that of what the data tell."""
@@ -211,12 +220,12 @@ class Curvature:
         wave = self.probes[self.index[b]] * k.gather(dO, self.corners[b], shape)[:, None]
         if dP is not None:
             wave = wave + dP[self.index[b]] * k.gather(self.object, self.corners[b], shape)[:, None]
-        return self.problem.propagator.forward(wave, self.backend)
+        return self.problem.propagator.forward(wave, self.index[b], self.backend)
 
     def _back(self, b: slice, wave: Array, out_O: Array, out_P: Array) -> None:
         """Adds M^H of detector waves (B, K, P, Q)."""
         k, shape = self.backend.kernels, self.problem.frame_shape
-        back = self.problem.propagator.backward(wave, self.backend).astype(COMPLEX, copy=False)
+        back = self.problem.propagator.backward(wave, self.index[b], self.backend).astype(COMPLEX, copy=False)
         k.scatter_add(out_O, self.corners[b], (self.probes[self.index[b]].conj() * back).sum(axis=1))
         if self.free_probe:
             pull = k.gather(self.object, self.corners[b], shape).conj()[:, None] * back

@@ -7,7 +7,7 @@ with the curvature H of `curvature`. Samples are exact and cost one linear syste
 
 and their average is sharpened by what is known of the diagonal D of H without any sample (Siden et al., J. Comput. Graph.
 Stat. 27, 898 (2018)): for each unknown Var x = 1/D + E (x - t/D)^2, where the second term alone is left to chance.
-What the data cannot tell is removed from every sample (see `gauge`).
+What the data cannot tell is removed from every sample (see `metrics.ambiguities`).
 """
 
 from __future__ import annotations

@@ -109,7 +109,8 @@ class Potential:
         for first in range(0, len(problem), BLOCK):
             b = slice(first, min(first + BLOCK, len(problem)))
             windows = backend.kernels.gather(object, problem.corners[b], problem.frame_shape)[:, None]
-            wave = problem.propagator.forward(probes[problem.shift_index[b]] * windows, backend)
+            index = problem.shift_index[b]
+            wave = problem.propagator.forward(probes[index] * windows, index, backend)
             m = backend.to_host(backend.xp.sqrt((wave.real**2 + wave.imag**2).sum(axis=1)))
             seen = backend.to_host(problem.mask_of(b))
             found += float(np.where(seen, self.noise.surprise(m, backend.to_host(self.noise.root(problem, b))), 0).sum())
@@ -121,9 +122,10 @@ class Potential:
 
     def _compiled(self, object: Array, probes: Array, out_O: Array, out_P: Array) -> float:
         from ..kernels.cpu.energy import energy_gradient
+        from ..kernels.cpu.rows import transfer_table
 
-        problem, near = self.problem, self.problem.propagator.transfer is not None
-        transfer = problem.propagator.transfer if near else np.zeros((1, 1), COMPLEX)
+        problem = self.problem
+        transfer, near = transfer_table(problem.propagator.transfer, len(problem.shifts))
         counting = self.noise.kind == "poisson"
         soft = self.soft if counting else np.zeros((1, 1, 1), REAL)
         energy = np.zeros(len(problem))
@@ -142,7 +144,7 @@ class Potential:
             b = slice(first, min(first + BLOCK, len(problem)))
             index, corners = problem.shift_index[b], problem.corners[b]
             windows = k.gather(object, corners, shape)[:, None]
-            wave = problem.propagator.forward(probes[index] * windows, self.backend)
+            wave = problem.propagator.forward(probes[index] * windows, index, self.backend)
             power, d, seen = (wave.real**2 + wave.imag**2).sum(axis=1), self.data[b], problem.mask_of(b)
             if self.noise.kind == "poisson":
                 mean = (power + soft).astype("float64")
@@ -154,7 +156,7 @@ class Potential:
                 pull = xp.where(m > 1e-20, 1 - d / xp.maximum(m, REAL.type(1e-20)), 0) / self.noise.variance
             total += float(xp.where(seen, each, 0).sum())
             wave = wave * xp.where(seen, pull, 0).astype(REAL)[:, None]
-            back = problem.propagator.backward(wave, self.backend).astype(COMPLEX, copy=False)
+            back = problem.propagator.backward(wave, index, self.backend).astype(COMPLEX, copy=False)
             k.scatter_add(out_O, corners, (probes[index].conj() * back).sum(axis=1))
             if self.free_probe:
                 pulled = windows.conj() * back

@@ -63,7 +63,7 @@ def batch_changes(
         j = frames[i]
         P, y0, x0 = probes[which[i]], corners[j, 0], corners[j, 1]
         exit_wave(O, y0, x0, P, wave, 0, p_)
-        misfit[j] = modulus_return(wave, amplitude[j], mask[j % len(mask)], transfer, near, 0, p_, -ONE, NOTHING)
+        misfit[j] = modulus_return(wave, amplitude[j], mask[j % len(mask)], transfer[index[j]], near, 0, p_, -ONE, NOTHING)
         top[:] = ZERO
         for r in range(p_):
             total = light[y0 + r, x0 : x0 + q]

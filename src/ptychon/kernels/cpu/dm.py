@@ -95,12 +95,12 @@ def reflect(
         u, y0, x0 = index[j], corners[j, 0], corners[j, 1]
         if measure:
             _affine(ONE, O, y0, x0, probes[u], lit[u], ZERO, wave, wave)
-            propagate(wave, wave, transfer, near, True)
+            propagate(wave, wave, transfer[u], near, True)
             total += modulus_change(wave, amplitude[j], mask[j % len(mask)])
         _affine(ONE + ONE, O, y0, x0, probes[u], lit[u], -ONE, waves[j], wave)
         later = waves[order[min(i + 1, len(order) - 1)]]
         least = bounds[j % len(mask)]
-        misfit = modulus_return(wave, amplitude[j], mask[j % len(mask)], transfer, near, 0, wave.shape[1], least, later)
+        misfit = modulus_return(wave, amplitude[j], mask[j % len(mask)], transfer[u], near, 0, wave.shape[1], least, later)
         share = np.float32(1.0 - np.sqrt(least / misfit)) if misfit > least else ZERO
         # Pi_F f = f + share change, so psi + (f + share change) - P O = P O + share change
         _affine(ONE, O, y0, x0, probes[u], lit[u], share, wave, waves[j])

@@ -31,7 +31,7 @@ def energy_gradient(
                 o, p, w = O[y0 + r, x0 : x0 + q], probes[u, k, r], wave[k, r]
                 for c in range(q):
                     w[c] = p[c] * o[c]
-        propagate(wave, wave, transfer, near, True)
+        propagate(wave, wave, transfer[u], near, True)
         total = 0.0
         for r in range(p_):
             factor[:] = np.float32(0)
@@ -60,7 +60,7 @@ def energy_gradient(
                 for c in range(q):
                     w[c] = w[c] * factor[c]
         energy[j] += total
-        propagate(wave, wave, transfer, near, False)
+        propagate(wave, wave, transfer[u], near, False)
         for k in range(modes):
             for r in range(p_):
                 t, p, w = out_O[y0 + r, x0 : x0 + q], probes[u, k, r], wave[k, r]

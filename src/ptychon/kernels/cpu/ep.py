@@ -122,7 +122,7 @@ def ep_visits(
         later = messages[order[min(i + 1, len(order) - 1)]]
         new = ep_message(
             j, precision, natural, messages[j], g[j], P, y0, x0, amplitude[j], mask[j % len(mask)], offset, v[j], laplace,
-            damping, transfer, near, measure, learn, psi, wave, root, sums[j], later,
+            damping, transfer[index[j]], near, measure, learn, psi, wave, root, sums[j], later,
         )  # fmt: skip
         if new[3] > 0:
             message_update(precision, natural, y0, x0, P, wave[0], psi[0], messages[j], new)
@@ -147,7 +147,7 @@ def ep_changes(
         later = messages[order[min(i + 1, len(order) - 1)]]
         a, b, e, g_new, g_old = ep_message(
             j, precision, natural, phi, g[j], P, corners[j, 0], corners[j, 1], amplitude[j], mask[j % len(mask)],
-            offset, v[j], laplace, damping, transfer, near, measure, learn, psi, wave, root, sums[j], later,
+            offset, v[j], laplace, damping, transfer[index[j]], near, measure, learn, psi, wave, root, sums[j], later,
         )  # fmt: skip
         out = change[first + i]
         gain[first + i] = ZERO

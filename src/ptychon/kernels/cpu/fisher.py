@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...types import Array
-from .rows import ZERO, jit, propagate
+from .rows import ZERO, jit, propagate, transfer_table
 
 
 @jit
@@ -33,7 +33,7 @@ def information_product(
                 else:
                     for c in range(q):
                         w[c] = p[c] * d[c]
-        propagate(wave, wave, transfer, near, True)
+        propagate(wave, wave, transfer[u], near, True)
         for r in range(p_):
             along[:] = ZERO
             for k in range(modes):
@@ -49,7 +49,7 @@ def information_product(
                 else:
                     for c in range(q):
                         w[c] = a[c] * along[c]
-        propagate(wave, wave, transfer, near, False)
+        propagate(wave, wave, transfer[u], near, False)
         for k in range(modes):
             for r in range(p_):
                 t, p, w = out_O[y0 + r, x0 : x0 + q], probes[u, k, r], wave[k, r]
@@ -64,12 +64,13 @@ def information_product(
 def product(dO: Array, dP: Array | None, curvature: Any) -> tuple[Array, Array]:
     """M^H A M of a direction: object (H, W), and probe at every distinct shift (U, K, P, Q), if it is free."""
     c = curvature
-    moves, spread, near = dP is not None, c.share is not None, c.transfer is not None
+    moves, spread = dP is not None, c.share is not None
+    transfer, near = transfer_table(c.transfer, len(c.probes))
     none4, none3 = np.zeros((0, 1, 1, 1), np.complex64), np.zeros((0, 1, 1), np.float32)
     out_O = np.zeros_like(dO)
     out_P = np.zeros_like(c.probes) if moves else none4
     information_product(
         dO, dP if moves else none4, c.object, c.probes, c.index, c.corners, c.radial, c.share if spread else none3, spread,
-        moves, c.transfer if near else np.zeros((1, 1), np.complex64), near, out_O, out_P,
+        moves, transfer, near, out_O, out_P,
     )  # fmt: skip
     return out_O, out_P

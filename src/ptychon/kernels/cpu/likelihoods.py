@@ -12,7 +12,7 @@ import numpy as np
 from ...types import Array
 from ..likelihoods import CAVITY_SHARE
 from .pixel import counts, normal, rician, shifted
-from .rows import ZERO, fft, inner, jit, propagate, separable_ramps, shift_rows, unshift_add
+from .rows import ZERO, fft, inner, jit, propagate, separable_ramps, shift_rows, transfer_table, unshift_add
 
 __all__ = ["curvature", "site_moments"]
 
@@ -122,9 +122,9 @@ def _curvature(
                     d, o2 = moved[k, r], object[y0 + r, x0 : x0 + q]
                     for c in range(q):
                         s[c] += d[c] * o2[c]
-        propagate(psi, wave, transfer, near, True)
+        propagate(psi, wave, transfer[index[j]], near, True)
         _weigh(wave, classes[j], weights, waves[j], directed)
-        propagate(wave, psi, transfer, near, False)
+        propagate(wave, psi, transfer[index[j]], near, False)
         for k in range(K):
             for r in range(p):
                 s, a, o = psi[k, r], P[k, r], out[y0 + r, x0 : x0 + q]
@@ -161,7 +161,7 @@ def curvature(
         *(np.ascontiguousarray(change), spectrum, joint, probes, change if object is None else object, *ramps),
         *(index, corners, classes, np.ascontiguousarray(weights, np.float32)),
         *(probes if waves is None else waves, waves is not None),
-        *(np.zeros((1, 1), np.complex64) if transfer is None else transfer, transfer is not None),
+        *transfer_table(transfer, len(shifts)),
     )
     if len(parts) == 1:
         _curvature(parts[0], *common, out[0], back[0])

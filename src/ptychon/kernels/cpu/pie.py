@@ -57,7 +57,7 @@ def fixed_probe_sweep(
         wave[:, :top] = 0
         wave[:, bottom:] = 0
         exit_wave(O, y0, x0, probes[u], wave, top, bottom)
-        total += modulus_return(wave, amplitude[j], mask[j % len(mask)], transfer, near, top, bottom, -ONE, NOTHING)
+        total += modulus_return(wave, amplitude[j], mask[j % len(mask)], transfer[u], near, top, bottom, -ONE, NOTHING)
         for r in range(top, bottom):
             o, w = O[y0 + r, x0 : x0 + q], weights[u, r]
             for k in range(probes.shape[1]):
@@ -154,7 +154,7 @@ def moving_probe_sweep(
             p_peak = peak_power(moved)
         here = moved if subpixel else P
         o_peak = exit_wave_peak(O, y0, x0, here, wave, top)
-        total += modulus_return(wave, amplitude[j], mask[j % len(mask)], transfer, near, 0, wave.shape[1], -ONE, NOTHING)
+        total += modulus_return(wave, amplitude[j], mask[j % len(mask)], transfer[u], near, 0, wave.shape[1], -ONE, NOTHING)
         _both_rows(O, y0, x0, here, wave, step, ONE - reg, reg * p_peak, p_step, ONE - p_reg, p_reg * o_peak)
         if subpixel:
             fft(wave, wave, True)

@@ -227,6 +227,11 @@ def separable_ramps(shifts: Array, shape: tuple[int, ...]) -> tuple[Array, Array
     return y.astype(np.complex64), x.astype(np.complex64)
 
 
+def transfer_table(transfer: Array | None, shifts: int) -> tuple[Array, bool]:
+    """Transfer functions by shift (U, P, Q), and whether they are of the near field; in the far field a place holder."""
+    return (np.zeros((shifts, 1, 1), np.complex64), False) if transfer is None else (transfer, True)
+
+
 def scan_box(corners: Array, shape: tuple[int, ...]) -> tuple[Array, tuple[int, int]]:
     """First pixel (2,) and size of the smallest box of the object that holds every window."""
     low = corners.min(axis=0)

@@ -87,11 +87,14 @@ KERNEL unramp_add(
     }
 }
 
-// wave (B K, n) *= transfer (n), or its conjugate: the middle of near-field propagation. blockIdx.y: wave.
-KERNEL multiply(float2* wave, const float2* transfer, int n, int conjugate)
+// wave (B K, n) *= transfer (U, n) at the shift of each frame, or its conjugate: the middle of near-field propagation.
+// blockIdx.y: wave.
+KERNEL multiply(
+    float2* wave, const float2* transfer, const int* order, int first, const int* index, int K, int n, int conjugate)
 {
     float2* w = wave + (size_t)blockIdx.y * n;
-    for PIXELS(i, n) w[i] = conjugate ? conj_mul(transfer[i], w[i]) : mul(transfer[i], w[i]);
+    const float2* h = transfer + (size_t)index[order[first + blockIdx.y / K]] * n;
+    for PIXELS(i, n) w[i] = conjugate ? conj_mul(h[i], w[i]) : mul(h[i], w[i]);
 }
 
 // psi = P O; parts of max |O|^2 and of max sum_k |P_k|^2 over each window, where arrays for them are given.

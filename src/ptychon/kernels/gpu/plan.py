@@ -314,26 +314,28 @@ class Plan(Geometry):
         """A copy of sums[i], 0-d, that the next sweep leaves alone."""
         return self.sums[i : i + 1].copy().reshape(())
 
-    def propagate(self, a: Array, out: Array, backward: bool) -> None:
-        """To the detector or back, short of a factor `norm`."""
+    def propagate(self, a: Array, out: Array, backward: bool, scan: tuple[Any, ...]) -> None:
+        """To the detector or back, short of a factor `norm`; `scan` says which frames."""
         if self.transfer is None:
             self.launcher.fft(a, out, backward)
             return
         self.launcher.fft(a, out, False)
-        self.launch("multiply", len(out) * self.modes, out, self.transfer, self.pixels, backward)
+        order, at, _, index = scan
+        size = self.modes, self.pixels
+        self.launch("multiply", len(out) * self.modes, out, self.transfer, order, at, index, *size, backward)
         self.launcher.fft(out, out, True)
 
     def modulus(self, wave: Array, first: int, misfit: Array) -> None:
         """wave <- Pi_F wave - wave, propagated there and back."""
-        self.propagate(wave, wave, False)
-        order, at = self.scan(first)[:2]
+        scan = self.scan(first)
+        self.propagate(wave, wave, False, scan)
         frames, by_slot = self.each("frames"), False
         if self.far is not None and self.local is None:
             frames, by_slot = self.group_frames[first - self.group_first :], True
         data = frames, by_slot, self.each("mask"), len(self.mask)
-        tail = order, at, self.modes, self.pixels, self.norm, self.norm, self.here(misfit)
+        tail = *scan[:2], self.modes, self.pixels, self.norm, self.norm, self.here(misfit)
         self.launch("modulus_change", len(wave), wave, *data, *tail)
-        self.propagate(wave, wave, True)
+        self.propagate(wave, wave, True, scan)
 
     def visit_all(
         self, key: Hashable, order: IntArray, visits: Callable[[], Iterator[Visit]], streams: tuple[Stream, ...] = ()
