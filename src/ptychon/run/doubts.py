@@ -10,8 +10,8 @@ r"""What speaks against a reconstruction and R does not show: a sentence for eac
 The grid is found with the structure factor of the positions, S(q) = |sum_j exp(-2 pi i q r_j)|^2/N^2: where it is large beside
 q = 0, positions are periodic, and the power of the object there is compared with that of other frequencies of the same
 length. Regular scans leave such a product of a periodic error of the probe and its inverse in the object undetermined (Thibault
-et al., Ultramicroscopy 109, 338 (2009)); a specimen has such a lattice only by accident. Ten good reconstructions, simulated
-and measured, gave 0.6 to 1.4 times the power beside it, lattices of spots 10 to 30.
+et al., Ultramicroscopy 109, 338 (2009)); a specimen has such a lattice only by accident. Twelve good reconstructions, simulated
+and measured, gave 0.5 to 2 times the power beside it, lattices of spots 10 to 30.
 """
 
 from __future__ import annotations
