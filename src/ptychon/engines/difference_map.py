@@ -27,7 +27,6 @@ from ..model.problem import Problem
 from ..types import Array
 from .base import Context, Engine, Keeps, Report, State, blocks, check_range
 
-
 #: In the near field: how many times the least misfit yet is a drift, and the share of the least that the bound is then.
 DRIFT, SHARE = 1.2, 0.6
 
