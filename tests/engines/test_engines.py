@@ -316,7 +316,7 @@ def test_difference_map_options(backend, inertia, passes, bound):
 
 
 def test_a_near_field_difference_map_that_drifts_asks_for_less():
-    """Mean square misfits 4, 2, 2.3, 3 times the noise: 3 has drifted from 2 and asks for 0.6 of the least from there."""
+    """Mean square misfits in units of the noise: at 3 it has drifted from 2, and asks for 0.6 of the least from then on."""
     ctx, noise = context(), 1e-4
     for near in (True, False):
         case = make_case(near=near, subpixel=True, masks="shared")
