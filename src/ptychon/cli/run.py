@@ -99,6 +99,8 @@ def execute(
 
     chosen = get_backend(backend)
     data = open_data(settings)
+    if "mask" in settings.data and (said := data.notes.get("given", {}).get("mask")):
+        voice.say(f"mask: {said}")
     if voice.wants_details:
         _tell_sources(data)
     if settings.orient == "auto":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from .export import convert, write_result, write_scan
 from .fields import number_or_field, with_dose
 from .found import PREPARATION, assemble, check_given
 from .hdf5 import PathLike
+from .mask_file import noted, replacing, with_mask
 from .recognise import find, load_result
 from .saved import save_result
 
@@ -43,6 +45,8 @@ def load(path: PathLike, **given: Any) -> Dataset:
         voltages and angles may be text with a unit, ``"12.66keV"``. None means not given. And how the scan is to be
         prepared: the fields of `ptychon.data.prepare.Preparation`, where ``dark``, ``flat`` and ``background`` may be paths,
         ``crop`` ``"128x128"``, ``centre`` ``"auto"`` or ``"60,64.5"``, ``frames`` ``"0:500"``, ``scan_sign`` ``"+-"``.
+        ``mask`` is an array that is True where a pixel is valid, or a path, ``"mask.h5:entry/mask"``; ``mask_ones``, "valid"
+        or "bad", says what ones are in it where nothing else does. ``pedestal`` is another name of ``dark``.
 
     Returns
     -------
@@ -60,9 +64,11 @@ def load(path: PathLike, **given: Any) -> Dataset:
     >>> load("scan.cxi", geometry="near", focus_distance="3.65mm")  # doctest: +SKIP
     """
     values = check_given(given)
-    stated = {name: value for name, value in values.items() if name not in PREPARATION}
+    stated, said = with_mask({name: value for name, value in values.items() if name not in PREPARATION})
     guard.check(path, lambda: assemble(find(path, stated), stated, Path(path).name).patterns)
-    return with_dose(prepared(assemble(find(path, stated), stated, Path(path).name), values))
+    found = find(path, stated)
+    said = replacing(said, stated.get("mask"), found.fields.get("mask"))
+    return noted(with_dose(prepared(assemble(found, stated, Path(path).name), values)), said)
 
 
 def prepared(data: Dataset, given: Mapping[str, Any]) -> Dataset:
@@ -84,4 +90,5 @@ def prepared(data: Dataset, given: Mapping[str, Any]) -> Dataset:
             PtychonWarning,
             stacklevel=3,
         )
-    return ready
+    # a gain makes counts, unless the caller knows better
+    return replace(ready, counting=False) if given.get("counting") is False and ready.counting else ready

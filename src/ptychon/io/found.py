@@ -37,7 +37,9 @@ DIMENSIONS: dict[str, Dimension] = {
 }  # fmt: skip
 PAIRS = ("pixel_size", "detector_pixel_size", "step")
 PATHS = ("data_path", "positions_path")
-EXTRA = ("energy", "voltage", "semi_angle", "defocus", "scan_shape", "step", "rotation", "position_units", *PATHS)
+EXTRA = (
+    "energy", "voltage", "semi_angle", "defocus", "scan_shape", "step", "rotation", "position_units", "mask_ones", *PATHS,
+)  # fmt: skip
 #: How frames and positions are prepared; see `ptychon.data.prepare.Preparation`.
 PREPARATION = tuple(f.name for f in fields(Preparation))
 KNOWN = (*(f.name for f in fields(Dataset) if f.name != "patterns"), *EXTRA, *PREPARATION)
@@ -83,7 +85,10 @@ def check_given(given: Mapping[str, Any]) -> dict[str, Any]:
         Unknown names (with the nearest), impossible values, two statements of the same thing.
     """
     out = {}
+    if given.get("pedestal") is not None and given.get("dark") is not None:
+        raise PtychonError("pedestal and dark state the same thing; give one of them")
     for name, value in given.items():
+        name = "dark" if name == "pedestal" else name
         if name not in KNOWN:
             near = get_close_matches(name, KNOWN, n=1)
             raise PtychonError(f"{name!r} is not something a scan has" + (f"; did you mean {near[0]!r}?" if near else ""))
@@ -104,6 +109,10 @@ def _in_si(name: str, value: Any) -> Any:
         return str(value)
     if name in PATHS or name in ("geometry", "name"):
         return str(value)
+    if name == "mask_ones":
+        if value not in ("valid", "bad"):
+            raise PtychonError(f"mask_ones is {value!r}; say what ones in the mask are: valid or bad")
+        return value
     if name in PREPARATION and name not in DIMENSIONS:
         return _preparation(name, value)
     if name in PAIRS:

@@ -28,7 +28,7 @@ SUFFIXES = (".yaml", ".yml")
 #: Files larger than this are not hashed: reading them again would cost more than it tells.
 HASHED_BYTES = 2**31
 _PATHS = ("input", "output", "picture", "probe", "start")
-_DATA_PATHS = ("positions_path", "dark", "flat", "background")
+_DATA_PATHS = ("positions_path", "dark", "pedestal", "flat", "background", "mask")
 
 
 def _orientation(value: str | None) -> str | None:
@@ -210,8 +210,17 @@ def read_settings(path: PathLike) -> dict[str, Any]:
 
 def with_paths(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """What is known of a scan, with the files named in it that exist in a folder by their full paths."""
-    found = {name: folder / data[name] for name in _DATA_PATHS if isinstance(data.get(name), str) and data[name]}
-    return {**data, **{name: str(path.resolve()) for name, path in found.items() if path.is_file()}}
+    found = {}
+    for name in _DATA_PATHS:
+        text = data.get(name)
+        if not isinstance(text, str) or not text:
+            continue
+        file, colon, inner = text, "", ""
+        if not (folder / file).is_file():  # perhaps with the name of a dataset behind a colon
+            file, colon, inner = text.rpartition(":")
+        if file and (folder / file).is_file():
+            found[name] = f"{(folder / file).resolve()}{colon}{inner}"
+    return {**data, **found}
 
 
 def open_data(settings: Settings, path: PathLike | None = None) -> Dataset:
