@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import ive
 
-from ptychon import Dataset, Problem, PtychonError, load, reconstruct
+from ptychon import Dataset, Problem, PtychonError, PtychonWarning, load, reconstruct
 from ptychon.__main__ import main
 from ptychon.backends import get_backend
 from ptychon.checks.predictive import check
@@ -70,13 +70,15 @@ def test_impossible_values_are_refused(how, said):
         dataset(np.ones((4, 8, 8)), **how)
 
 
-def test_negative_values_need_read_noise():
-    frames = np.ones((4, 8, 8))
-    frames[1, 2, 3] = -2
-    with pytest.raises(PtychonError, match="state the read noise"):
-        Problem.from_dataset(dataset(frames))
+def test_noise_below_zero_is_kept_with_read_noise_and_told_of_without():
+    frames = 1 + RNG.normal(0, 1, (12, 8, 8))
+    with pytest.warns(PtychonWarning, match="--read-noise"):
+        plain = Problem.from_dataset(dataset(frames))
+    assert plain.mask.all()
     problem = Problem.from_dataset(dataset(frames, read_noise=1.0))
-    assert problem.counts.min() == -1
+    assert problem.mask.all()
+    assert problem.counts.min() == pytest.approx(frames.min() + 1, rel=1e-5)
+    assert np.array_equal(problem.amplitude, plain.amplitude)
     assert problem.amplitude.min() == 0
 
 
@@ -327,7 +329,8 @@ def test_stated_read_noise_keeps_what_the_dark_makes_negative():
     data = prepare(dataset(frames), Preparation(dark=100.0, gain=2.0, read_noise=1.5, background=0.2))
     assert np.asarray(data.patterns).min() < 0
     assert (data.background, data.read_noise) == (pytest.approx(0.2), 1.5)
-    assert np.asarray(prepare(dataset(frames), Preparation(dark=100.0)).patterns).min() == 0
+    # without it the mean stays what it is, too
+    assert np.allclose(np.asarray(prepare(dataset(frames), Preparation(dark=100.0)).patterns), frames - 100, atol=1e-4)
 
 
 def test_turned_with_the_frames():

@@ -233,9 +233,13 @@ def test_values_that_are_not_finite():
     bad = patterns(dtype=float)
     bad[3, 2, 5] = np.nan
     bad[4, 0, 0] = np.inf
-    refusal(
-        lambda: Problem.from_dataset(dataset(patterns=bad)), "2 valid", "not finite", "frame 3", "row 2", "column 5", "mask"
-    )
+    with pytest.warns(PtychonWarning, match=r"2 in 2 of 6 frames \(2 values\) are bad and masked there: .* not finite"):
+        problem = Problem.from_dataset(dataset(patterns=bad))
+    expected = np.ones((N, P, Q), bool)
+    expected[3, 2, 5] = expected[4, 0, 0] = False
+    assert np.array_equal(problem.mask, np.fft.ifftshift(expected, axes=(1, 2)))
+    assert np.isfinite(problem.amplitude).all()
+    refusal(lambda: Problem.from_dataset(dataset(patterns=np.full((N, P, Q), np.nan))), "no valid pixel", "not finite")
     where = POSITIONS.copy()
     where[2, 0] = np.nan
     refusal(lambda: dataset(positions=where), "1 of 6 positions", "frame 2")
@@ -245,14 +249,21 @@ def test_values_that_are_not_finite():
 def test_negative_counts():
     bad = patterns(dtype=np.int32)
     bad[5, 1, 2] = -7
-    refusal(lambda: Problem.from_dataset(dataset(patterns=bad)), "1 valid", "negative", "frame 5", "row 1", "column 2", "-7")
+    with pytest.warns(PtychonWarning, match=r"1 in 1 of 6 frames \(1 values\).*negative values \(-7\)"):
+        problem = Problem.from_dataset(dataset(patterns=bad))
+    assert np.argwhere(~np.fft.fftshift(problem.mask, axes=(1, 2))).tolist() == [[5, 1, 2]]
 
 
-def test_block_by_block_the_frame_is_named_right(monkeypatch):
-    monkeypatch.setattr("ptychon.model.problem.BLOCK_BYTES", 2 * P * Q * 4)
+@pytest.mark.filterwarnings("ignore::ptychon.PtychonWarning")
+def test_block_by_block_the_same_is_masked(monkeypatch):
     bad = patterns(dtype=np.int32)
-    bad[5, 1, 2] = -7
-    refusal(lambda: Problem.from_dataset(dataset(patterns=bad)), "frame 5")
+    bad[5, 1, 2], bad[:, 3, 3] = -7, -1
+    whole = Problem.from_dataset(dataset(patterns=bad))
+    monkeypatch.setattr("ptychon.model.problem.BLOCK_BYTES", 2 * P * Q * 4)
+    parts = Problem.from_dataset(dataset(patterns=bad))
+    assert np.array_equal(whole.mask, parts.mask)
+    assert np.array_equal(whole.amplitude, parts.amplitude)
+    assert (~whole.mask).sum() == N + 1
 
 
 def test_empty_frames():

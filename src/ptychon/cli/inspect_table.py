@@ -70,7 +70,7 @@ def _frames(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("looked at", f"{facts['looked_at']} of them"),
         ("counts a frame", f"{facts['counts_mean']:.4g}" + _spread(facts["counts_spread"])),
         ("brightest pixel", "none" if facts["brightest"] is None else f"{facts['brightest']:.6g}"),
-        ("bad pixels", f"{facts['hot']} hot, {facts['dead']} dead, {facts['saturated']} saturated (not in the mask)"),
+        ("bad pixels", ", ".join(f"{facts[n]} {n}" for n in ("hot", "dead", "saturated", "marked")) + " (not in the mask)"),
     ]
     if "centre" in facts:
         (row, column), drift = facts["centre"], facts["drift"]

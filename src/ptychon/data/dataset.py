@@ -23,6 +23,8 @@ class Dataset:
     patterns : (N, P, Q) array of any real dtype
         Intensities. Zero frequency at ``[P//2, Q//2]`` in the far field; plain images in the near field. Anything with
         ``shape``, ``dtype`` and slicing along the first axis will do (an open HDF5 dataset, say): it is read in blocks.
+        Of a NumPy masked array the mask is taken along. Values that are no measurement (NaN, -1 in a gap, the end of the
+        range of an integer type: see `ptychon.data.bad_values`) are left out frame by frame when the scan is put on a grid.
     positions : (N, 2) float array
         Centre of the probe on the object, (y, x): metres where `pixel_size` is known, else object pixels. They are
         relative to the centre pixel ``[H//2, W//2]`` of the object if `object_shape` is given, else up to an offset.
@@ -37,7 +39,7 @@ class Dataset:
         M = (focus_distance + distance)/focus_distance; None is a parallel beam (M = 1).
     geometry : {"far", "near"}
     mask : (P, Q) or (N, P, Q) bool array, optional
-        True where a detector pixel is valid.
+        True where a detector pixel is valid, in all frames or frame by frame.
     counting : bool
         True if the patterns are counts (Poisson statistics).
     noise_variance : float, optional
@@ -47,6 +49,8 @@ class Dataset:
     read_noise : float, optional
         Standard deviation (counts) of Gaussian noise that the detector's electronics add to each pixel; values may then be
         negative and not whole.
+    saturation : float, optional
+        Largest value that is a measurement, in the units of the patterns; larger ones are bad.
     object_shape : (H, W), optional
         Size of the object grid (pixels). Without it the smallest grid that holds every window is used.
     probe : (P, Q) or (K, P, Q) complex array, optional
@@ -74,12 +78,14 @@ class Dataset:
     noise_variance: float | None = None
     background: FloatArray | float | None = None
     read_noise: float | None = None
+    saturation: float | None = None
     object_shape: tuple[int, int] | None = None
     probe: ComplexArray | None = None
     name: str = ""
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._take_masked_array()
         shape = tuple(self.patterns.shape)
         if len(shape) != 3 or min(shape) < 1:
             raise PtychonError(f"patterns have shape {shape}; they must be (frames, rows, columns)")
@@ -105,7 +111,7 @@ class Dataset:
         self._set("positions", positions)
         if self.geometry not in ("far", "near"):
             raise PtychonError(f"geometry is {self.geometry!r}; it must be 'far' or 'near'")
-        for name in ("wavelength", "distance", "focus_distance", "noise_variance"):
+        for name in ("wavelength", "distance", "focus_distance", "noise_variance", "saturation"):
             self._check_positive(name, getattr(self, name))
         for name in ("pixel_size", "detector_pixel_size"):
             value = getattr(self, name)
@@ -155,6 +161,20 @@ class Dataset:
         P, Q = self.frame_shape
         return self.wavelength * self.distance / (P * d[0]), self.wavelength * self.distance / (Q * d[1])
 
+    def _take_masked_array(self) -> None:
+        """Patterns and mask from a NumPy masked array; without it the values behind its mask would be taken for data."""
+        if not isinstance(self.patterns, np.ma.MaskedArray):
+            return
+        valid, given = ~np.ma.getmaskarray(self.patterns), self.mask
+        if len(valid) and (valid == valid[0]).all():
+            valid = valid[0]
+        if given is not None and np.shape(given) in (self.patterns.shape, self.patterns.shape[1:]):
+            valid = valid & np.asarray(given).astype(bool)
+        elif given is not None:
+            valid = given  # its shape is told below
+        self._set("mask", None if np.all(valid) else valid)
+        self._set("patterns", np.ma.getdata(self.patterns))
+
     def _check_mask(self, shape: tuple[int, ...]) -> None:
         if self.mask is None:
             return
@@ -201,37 +221,6 @@ class Dataset:
         if not np.isfinite(probe).all() or not np.any(probe):
             raise PtychonError("the probe has values that are not finite, or is zero everywhere")
         self._set("probe", probe.astype(np.complex64))
-
-
-def check_patterns(block: FloatArray, first: int, mask: BoolArray | None, negative: bool = False) -> None:
-    """Refuse NaN, infinities and (unless read noise makes them) negative counts in the valid pixels of a block of frames.
-
-    Parameters
-    ----------
-    block : (B, P, Q) array
-    first : int
-        Index of the first frame of the block, for the message.
-    mask : (P, Q) or (B, P, Q) bool array or None
-    negative : bool
-        Whether negative values are possible.
-    """
-    valid = np.ones((), bool) if mask is None else mask
-    for wrong, what, remedy in (
-        (~np.isfinite(block), "not finite", "mask these pixels or drop the frames"),
-        (
-            (block < 0) & (not negative),
-            "negative",
-            "state the read noise, if that made them; if a background was subtracted, give the data as they were and state the "
-            "background; or mask them",
-        ),
-    ):
-        wrong = wrong & valid
-        if wrong.any():
-            frame, row, col = (int(i[0]) for i in np.nonzero(wrong))
-            raise PtychonError(
-                f"{int(wrong.sum())} valid detector pixels are {what} (first: frame {first + frame}, "
-                f"row {row}, column {col}, value {block[frame, row, col]}); {remedy}"
-            )
 
 
 def check_totals(totals: FloatArray) -> None:

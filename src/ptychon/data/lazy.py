@@ -28,6 +28,8 @@ class Frames:
         self.source = source
 
     ndim = 3
+    #: Whether something was subtracted, so that values below zero are noise and no marks (`ptychon.data.bad_values`).
+    subtracted = False
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -83,6 +85,7 @@ class Selected(Frames):
     def __init__(self, frames: Array, index: IntArray) -> None:
         self._frames, self._index = frames, np.asarray(index, np.intp)
         super().__init__((len(self._index), *frames.shape[1:]), frames.dtype, getattr(frames, "source", "memory"))
+        self.subtracted = getattr(frames, "subtracted", False)
 
     def _read(self, first: int, last: int) -> Any:
         return np.asarray(self._frames[self._index[first:last]])
@@ -99,6 +102,7 @@ class Stacked(Frames):
         self._ends = np.cumsum([len(stack) for stack in stacks])
         dtype = np.result_type(*(stack.dtype for stack in stacks))
         super().__init__((int(self._ends[-1]), *stacks[0].shape[1:]), dtype, getattr(stacks[0], "source", "memory"))
+        self.subtracted = any(getattr(stack, "subtracted", False) for stack in stacks)
 
     def _read(self, first: int, last: int) -> Any:
         out = np.empty((last - first, *self.shape[1:]), self.dtype)
@@ -125,6 +129,7 @@ class Derived(Frames):
     def __init__(self, frames: Array, function: Callable[[Any, int], Any], shape: tuple[int, int], dtype: Any) -> None:
         self._frames, self._function = frames, function
         super().__init__((len(frames), *shape), dtype, getattr(frames, "source", "memory"))
+        self.subtracted = getattr(frames, "subtracted", False)
 
     def _read(self, first: int, last: int) -> Any:
         out = np.empty((last - first, *self.shape[1:]), self.dtype)

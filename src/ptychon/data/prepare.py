@@ -3,13 +3,15 @@ r"""Preparing frames: corrections, bad pixels, crop, bin; block by block, so tha
 In this order, everything in the orientation of the file:
 
     frames      some of the scan
-    correct     y -> max((y - dark)/(flat gain), 0), not cut off at 0 where there is read noise; dark and flat/<flat> frames or
-                numbers, gain the detector's units per photon or electron
+    correct     y -> (y - dark)/(flat gain); dark and flat/<flat> frames or numbers, gain the detector's units per photon or
+                electron. Noise about the dark level stays, below zero too: cut off there it would brighten dark pixels.
+                What is divided by a gain is counts
     background  of what is counted after that: stated in the data set, for engines that know the noise of counts. Where the
                 patterns are no counts it is subtracted
-    bad pixels  hot, dead and saturated ones leave the mask
+    bad pixels  hot, dead and saturated ones leave the mask. Values that are no measurement (`ptychon.data.bad_values`) stay so
+                through all of this, as NaN or the end of the range of the type
     crop        a window around the centre; what hangs over the edge is masked
-    bin         counts of b x b pixels summed; valid where all of them are
+    bin         counts of b x b pixels summed; valid where all of them are, in every frame
 
 The pixel of the object follows, whether it was derived or given: what a data set states belongs to its frames as they are
 stored. In the far field it is wavelength distance/(width of the detector): a crop enlarges it, binning does not (the field
@@ -27,9 +29,10 @@ import numpy as np
 
 from ..types import Array, FloatArray, PtychonError
 from ..units import pretty
+from .bad_values import BadValues
 from .dataset import Dataset
 from .lazy import Derived, Frames, Selected, blocks
-from .survey import BadPixels, centre_of_mass, find_bad_pixels, saturation_of, survey
+from .survey import BadPixels, Sums, centre_of_mass, saturation_of, survey
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +51,13 @@ class Preparation:
         Standard deviation, in counts (after `gain`), of the noise of the detector's electronics.
     flat : (P, Q) array, optional
         Relative sensitivity; its mean does not matter, and pixels where it is 0 become invalid.
-    gain : float
-        Units of the detector per photon or electron.
+    gain : float, optional
+        Units of the detector per photon or electron. With it the patterns are counts, 1 too.
     bad_pixels : bool
-        Find hot and dead pixels, and saturated ones (those that reach `saturation` or the end of the range of an integer
-        type), in all frames, and mask them.
+        Find hot and dead pixels, saturated ones (those that reach `saturation` or the end of the range of an integer type
+        in any frame) and those without a measurement in any frame, and mask them in all frames.
     saturation : float, optional
-        Value in the file from which a pixel is saturated.
+        Value in the file from which a pixel is saturated; a pixel that reaches it in any frame is masked in all.
     crop : (P', Q'), optional
         Pixels of the window, before binning.
     centre : (row, column) or "auto", optional
@@ -72,7 +75,7 @@ class Preparation:
     background: Any = None
     read_noise: float | None = None
     flat: Any = None
-    gain: float = 1.0
+    gain: float | None = None
     bad_pixels: bool = False
     saturation: float | None = None
     crop: tuple[int, int] | None = None
@@ -82,7 +85,7 @@ class Preparation:
     scan_sign: tuple[int, int] = (1, 1)
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.gain) and self.gain > 0):
+        if self.gain is not None and not (math.isfinite(self.gain) and self.gain > 0):
             raise PtychonError(f"the gain is {self.gain}; it must be a positive number")
         if self.bin < 1:
             raise PtychonError(f"bin is {self.bin}; it must be at least 1")
@@ -92,7 +95,7 @@ class Preparation:
     @property
     def corrects(self) -> bool:
         """Whether values of counts change."""
-        return any(part is not None for part in (self.dark, self.flat)) or self.gain != 1
+        return any(part is not None for part in (self.dark, self.flat)) or self.gain not in (None, 1)
 
 
 def prepare(data: Dataset, preparation: Preparation) -> Dataset:
@@ -113,13 +116,16 @@ def prepare(data: Dataset, preparation: Preparation) -> Dataset:
     p = preparation
     if p.frames is not None:
         data = _some_frames(data, p.frames, done)
-    raw = data.patterns
+    raw, saturation = data.patterns, data.saturation
+    if p.gain is not None and not data.counting and data.noise_variance is None:
+        data = replace(data, counting=True)
+        done["counting"] = "by the gain"
     if p.corrects or (p.background is not None and not _counted(data)):
         data = _corrected(data, p, done)
     if p.read_noise is not None or p.background is not None:
         data = _stated(data, p, done)
     if p.bad_pixels or p.saturation is not None:
-        data = _without_bad_pixels(data, raw, p, done)
+        data = _without_bad_pixels(data, raw, saturation, p, done)
     if p.crop is not None or p.centre is not None or p.bin > 1:
         data = _cut(data, p, done)
     if p.scan_rotation or p.scan_sign != (1, 1):
@@ -173,7 +179,8 @@ def _corrected(data: Dataset, p: Preparation, done: dict[str, Any]) -> Dataset:
     shape = data.frame_shape
     given = [("dark", p.dark), ("flat", p.flat), ("background", None if _counted(data) else p.background)]
     fields = {name: _field(name, value, shape, done) for name, value in given if value is not None}
-    if p.gain != 1:
+    gain = 1.0 if p.gain is None else p.gain
+    if p.gain is not None:
         done["gain"] = p.gain
     mask: Any = data.mask
     if "flat" in fields:
@@ -186,36 +193,50 @@ def _corrected(data: Dataset, p: Preparation, done: dict[str, Any]) -> Dataset:
     # what the file states of background and read noise is corrected as the frames are
     known: dict[str, Any] = {}
     if data.background is not None:
-        known["background"] = (data.background - fields.get("dark", 0)) / (fields.get("flat", 1) * np.float32(p.gain))
+        known["background"] = (data.background - fields.get("dark", 0)) / (fields.get("flat", 1) * np.float32(gain))
     if data.read_noise is not None:
-        known["read_noise"] = data.read_noise / p.gain
-    cut = not (p.read_noise or data.read_noise)
-    correct = partial(_correct, fields.get("dark"), fields.get("flat"), fields.get("background"), p.gain, cut)
-    return replace(data, patterns=Derived(data.patterns, correct, shape, np.float32), mask=mask, **known)
+        known["read_noise"] = data.read_noise / gain
+    rule = BadValues.of(data.patterns, saturation=data.saturation, mask=data.mask)
+    patterns = corrected(data.patterns, rule, fields.get("dark"), fields.get("flat"), fields.get("background"), gain)
+    return replace(data, patterns=patterns, mask=mask, saturation=None, **known)
 
 
-def _correct(dark: Any, flat: Any, background: Any, gain: float, cut: bool, block: Any, first: int = 0) -> Any:
+def corrected(
+    frames: Array, rule: BadValues, dark: Any = None, flat: Any = None, background: Any = None, gain: float = 1.0
+) -> Derived:
+    """Frames (y - dark)/(flat gain) - background, float32, computed when they are read; bad values by `rule` become NaN.
+
+    Pixels where `flat` is not above 0 become 0.
+    """
+    shape = int(frames.shape[1]), int(frames.shape[2])
+    values = Derived(frames, partial(_correct, rule, dark, flat, background, gain), shape, np.float32)
+    values.subtracted = values.subtracted or dark is not None or background is not None
+    return values
+
+
+def _correct(rule: BadValues, dark: Any, flat: Any, background: Any, gain: float, block: Any, first: int = 0) -> Any:
+    bad = rule.bad(block)
     values = np.asarray(block, np.float32)
     values = values if dark is None else values - dark
-    values = values if flat is None else values / flat
+    if flat is not None:
+        values = np.divide(values, flat, out=np.zeros_like(values), where=flat > 0, casting="unsafe")
     values = values if gain == 1 else values / np.float32(gain)
     values = values if background is None else values - background
-    return np.maximum(values, 0) if cut else values
+    return values if bad is None else np.where(bad, np.float32(np.nan), values)
 
 
-def _without_bad_pixels(data: Dataset, raw: Array, p: Preparation, done: dict[str, Any]) -> Dataset:
+def _without_bad_pixels(data: Dataset, raw: Array, largest: float | None, p: Preparation, done: dict[str, Any]) -> Dataset:
+    """The data set without the bad pixels of the `raw` frames, in which `largest` is the largest measurement."""
     saturation = p.saturation if p.saturation is not None else saturation_of(raw.dtype)
-    total = np.zeros(data.frame_shape)
-    largest = np.full(data.frame_shape, -np.inf)
+    look = Sums.new(BadValues.of(raw, saturation=largest, mask=data.mask), data.frame_shape)
     for part in blocks(raw):
-        block = np.asarray(raw[part])
-        total += block.sum(axis=0, dtype=np.float64)
-        largest = np.maximum(largest, block.max(axis=0))
+        look.add(np.asarray(raw[part]))
     valid = None if data.mask is None else np.asarray(data.mask if data.mask.ndim == 2 else data.mask.all(axis=0))
-    bad = find_bad_pixels(total, largest, saturation, valid, far=data.geometry == "far")
+    bad = look.bad_pixels(saturation, valid, far=data.geometry == "far")
     if not p.bad_pixels:
-        bad = BadPixels(np.zeros_like(bad.hot), np.zeros_like(bad.dead), bad.saturated)
-    done["bad_pixels"] = {name: int(getattr(bad, name).sum()) for name in ("hot", "dead", "saturated")}
+        none = np.zeros_like(bad.hot)
+        bad = BadPixels(none, none, bad.saturated, none)
+    done["bad_pixels"] = {name: int(getattr(bad, name).sum()) for name in ("hot", "dead", "saturated", "marked")}
     if saturation is not None:
         done["saturation"] = saturation
     if not bad.any.any():
@@ -260,6 +281,10 @@ def _cut(data: Dataset, p: Preparation, done: dict[str, Any]) -> Dataset:
         if after is not None and after != before:
             done[name] = f"{_lengths(before)}, now {_lengths(after)}"
     patterns = Derived(data.patterns, cut, out, _summed(data.patterns.dtype, p.bin))
+    if p.bin > 1:
+        rule = BadValues.of(data.patterns, saturation=data.saturation, mask=data.mask)
+        patterns = Derived(data.patterns, partial(_binned, rule, cut), out, patterns.dtype)
+        changes["saturation"] = None
     if data.background is not None:
         changes["background"] = cut(np.broadcast_to(np.asarray(data.background, np.float32), shape))
     if data.read_noise is not None:
@@ -295,6 +320,16 @@ def _window(corner: tuple[int, int], size: tuple[int, int], factor: int, block: 
     p, q = size[0] // factor, size[1] // factor
     dtype = _summed(block.dtype, factor)
     return part.reshape(*part.shape[:-2], p, factor, q, factor).sum(axis=(-3, -1), dtype=dtype)
+
+
+def _binned(rule: BadValues, cut: Any, block: Any, first: int = 0) -> Any:
+    """Blocks (B, P, Q) binned; a bad value makes the sum bad that it would be in."""
+    bad = rule.bad(block)
+    if bad is None:
+        return cut(block)
+    sums = cut(np.where(bad, block.dtype.type(0), block))
+    sums[cut(bad) > 0] = np.nan if sums.dtype.kind == "f" else np.iinfo(sums.dtype).max
+    return sums
 
 
 def _geometry(data: Dataset, size: tuple[int, int], factor: int, out: tuple[int, int]) -> dict[str, Any]:

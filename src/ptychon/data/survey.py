@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ..types import BoolArray, FloatArray, PtychonError
+from ..types import BoolArray, FloatArray, IntArray, PtychonError
+from .bad_values import BadValues, Tally
 from .dataset import Dataset
 
 #: Frames, and bytes of frames in float32, that `survey` looks at.
@@ -28,11 +29,12 @@ class BadPixels:
     hot: BoolArray
     dead: BoolArray
     saturated: BoolArray
+    marked: BoolArray
 
     @property
     def any(self) -> BoolArray:
         """All of them together."""
-        return self.hot | self.dead | self.saturated
+        return self.hot | self.dead | self.saturated | self.marked
 
 
 def find_bad_pixels(
@@ -66,7 +68,52 @@ def find_bad_pixels(
         hot &= np.hypot(rows - row, columns - column) > max(4.0, BEAM * max(p, q))
     dead = known & (largest <= 0) & (around[1] > EXPECTED)
     saturated = known & (largest >= saturation) if saturation is not None else np.zeros(total.shape, bool)
-    return BadPixels(hot, dead, saturated)
+    return BadPixels(hot, dead, saturated, np.zeros(total.shape, bool))
+
+
+@dataclass
+class Sums:
+    """Sums over frames, without values that are no measurement, and what these are.
+
+    Attributes
+    ----------
+    tally : Tally
+    total, largest : (P, Q) float64
+        Sum of measurements, and the largest finite value; -inf where there is none.
+    seen : (P, Q) int
+        Frames with a measurement.
+    """
+
+    tally: Tally
+    total: FloatArray
+    largest: FloatArray
+    seen: IntArray
+
+    @classmethod
+    def new(cls, rule: BadValues, shape: tuple[int, int]) -> Sums:
+        return cls(Tally.new(rule, shape), np.zeros(shape), np.full(shape, -np.inf), np.zeros(shape, np.int64))
+
+    def add(self, block: Any, valid: BoolArray | None = None) -> Any:
+        """The measurements of a block (B, P, Q), 0 where there is none; bad values are counted where `valid`."""
+        bad, finite = self.tally.rule.bad(block), block
+        if block.dtype.kind == "f":
+            finite = np.where(np.isfinite(block), block, block.dtype.type(-np.inf))
+        self.tally.add(block, valid)
+        self.largest = np.maximum(self.largest, finite.max(axis=0))
+        self.seen += len(block) if bad is None else (~bad).sum(axis=0)
+        good = block if bad is None else np.where(bad, block.dtype.type(0), block)
+        self.total += good.sum(axis=0, dtype=np.float64)
+        return good
+
+    def bad_pixels(self, saturation: float | None, valid: BoolArray | None = None, far: bool = True) -> BadPixels:
+        """Bad pixels of the frames that were added; see `find_bad_pixels`. Marked: without a measurement in any of them."""
+        known = np.ones(self.total.shape, bool) if valid is None else valid
+        marked = known & (self.seen == 0)
+        limit = self.tally.rule.saturation
+        found = find_bad_pixels(self.total, self.largest, saturation, known & ~marked, far=far)
+        saturated = known & (self.largest >= saturation) if saturation is not None else found.saturated
+        saturated = saturated if limit is None else saturated | (known & (self.largest > limit))
+        return replace(found, saturated=saturated, marked=marked & ~saturated)
 
 
 def saturation_of(dtype: Any) -> float | None:
@@ -89,8 +136,10 @@ class Survey:
         Sums of those frames over valid pixels.
     centres : (S, 2) float64
         Their centres of mass (row, column), px; NaN where a frame is empty.
-    invalid : int
-        Values that are negative or not finite in valid pixels.
+    tally : Tally
+        Of values in valid pixels that are no measurement; they are in none of the above but `largest`.
+    bad : BadPixels
+        Of valid pixels.
     """
 
     index: Any
@@ -99,7 +148,8 @@ class Survey:
     largest: FloatArray
     counts: FloatArray
     centres: FloatArray
-    invalid: int
+    tally: Tally
+    bad: BadPixels
 
 
 def survey(data: Dataset, frames: int = SURVEY_FRAMES) -> Survey:
@@ -114,23 +164,21 @@ def survey(data: Dataset, frames: int = SURVEY_FRAMES) -> Survey:
     p, q = data.frame_shape
     count = max(1, min(frames, len(data), SURVEY_BYTES // (4 * p * q)))
     index = np.unique(np.linspace(0, len(data) - 1, count).round().astype(int))
-    total, largest = np.zeros((p, q)), np.full((p, q), -np.inf)
+    sums = Sums.new(BadValues.of(data.patterns, saturation=data.saturation, mask=data.mask), (p, q))
     counts, centres = np.zeros(len(index)), np.full((len(index), 2), np.nan)
     rows, columns = np.arange(p), np.arange(q)
-    invalid = 0
     for k, j in enumerate(index):
-        frame = np.asarray(data.patterns[int(j)], np.float64)
+        frame = np.asarray(data.patterns[int(j)])
         valid = data.mask if data.mask is None or data.mask.ndim == 2 else data.mask[j]
-        wrong = ~np.isfinite(frame) | ((frame < 0) & (not data.read_noise))
-        invalid += int((wrong if valid is None else wrong & valid).sum())
-        frame = np.where(np.isfinite(frame), frame, 0.0)
-        largest = np.maximum(largest, frame)
-        total += frame
-        seen = frame if valid is None else np.where(valid, frame, 0.0)
+        good = sums.add(frame[None], valid)[0].astype(np.float64)
+        seen = good if valid is None else np.where(valid, good, 0.0)
         counts[k] = seen.sum()
         if counts[k] > 0:
             centres[k] = seen.sum(axis=1) @ rows / counts[k], seen.sum(axis=0) @ columns / counts[k]
-    return Survey(index, total / len(index), total, largest, counts, centres, invalid)
+    mean = sums.total / np.maximum(sums.seen, 1)
+    known: Any = None if data.mask is None else data.mask if data.mask.ndim == 2 else data.mask.any(axis=0)
+    bad = sums.bad_pixels(saturation_of(data.patterns.dtype), known, far=data.geometry == "far")
+    return Survey(index, mean, sums.total, sums.largest, counts, centres, sums.tally, bad)
 
 
 def centre_of_mass(mean: FloatArray, mask: BoolArray | None = None) -> tuple[float, float]:

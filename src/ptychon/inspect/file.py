@@ -7,26 +7,34 @@ import os
 import time
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..data.bad_values import BadValues
 from ..data.dataset import Dataset
 from ..data.position_table import step_of
-from ..data.survey import Survey, electron_dose, find_bad_pixels, saturation_of, survey
+from ..data.survey import Survey, electron_dose, survey
 from ..engines import registry
 from ..io import load_result, prepared
 from ..io.found import DIMENSIONS, EXTRA, PREPARATION, Found, assemble, check_given, doubt_of_scan, flag
+from ..io.mask_file import replacing, with_mask
 from ..io.recognise import find, holds_result
 from ..types import FloatArray, PtychonError, PtychonWarning
 from ..units import Dimension, energy_of_photons, pretty
+from .gain import find_levels
 from .orientation import UNSTATED, stated_orientation
 
 #: Pixels of an object that nobody has.
 _LARGEST_OBJECT = 2**31
 #: Counts a pixel below which full steps follow the noise (a measured scan with 5 wants a tenth of them, one with 28 does not).
 _FEW_COUNTS = 10
+#: Frames, and bytes of them in double precision, from which dark level and gain are estimated.
+_LEVEL_FRAMES, _LEVEL_BYTES = 64, 2**26
+#: Wavelength below which they are electrons.
+_ELECTRONS = 1.3e-11
 #: A window of the far field should be this many steps wide, for windows (and probes of half their width) to overlap.
 _STEPS_PER_WINDOW = 4.0
 
@@ -52,7 +60,7 @@ def inspect(path: str | os.PathLike[str], **given: Any) -> dict[str, Any]:
     PtychonError
         If the file is missing, damaged or of an unknown kind.
     """
-    values = check_given(given)
+    values, said = with_mask(check_given(given))
     about: dict[str, Any] = {"file": str(path), "bytes": os.path.getsize(path) if Path(path).is_file() else 0}
     if values.get("data_path") is None and holds_result(path):
         return about | _reconstruction(path)
@@ -60,6 +68,7 @@ def inspect(path: str | os.PathLike[str], **given: Any) -> dict[str, Any]:
     with warnings.catch_warnings(record=True) as doubts:  # what is doubted is said once, among the advice
         warnings.simplefilter("always")
         found = find(path, {k: v for k, v in values.items() if k in EXTRA})
+        said = replacing(said, values.get("mask"), found.fields.get("mask"))
         try:
             stated = {k: v for k, v in values.items() if k not in PREPARATION}
             data = prepared(assemble(found, stated, Path(path).name), values)
@@ -70,9 +79,10 @@ def inspect(path: str | os.PathLike[str], **given: Any) -> dict[str, Any]:
             data = _unplaced(found, values, error)
     told = [str(doubt.message) for doubt in doubts if issubclass(doubt.category, PtychonWarning)]
     about |= {"kind": "scan", "format": found.kind, "ready": not missing, "missing": missing}
-    about["found"] = _table(found, values, data, placed)
+    about["found"] = _table(found, values, data, placed, said)
     look = survey(data)
     about["frames"], advice = _frames(data, look)
+    advice += _levels(data, values, about["frames"]) + _dose(data, look)
     about["scan"] = _scan(data, look) if placed else {}
     sane = placed and math.prod(about["scan"]["object_shape"]) <= _LARGEST_OBJECT
     about["engines"] = _engines(data, about["scan"]["object_shape"] if sane else None)
@@ -89,7 +99,7 @@ def inspect(path: str | os.PathLike[str], **given: Any) -> dict[str, Any]:
 def _unplaced(found: Found, values: Mapping[str, Any], error: PtychonError) -> Dataset:
     """Frames without positions, to be looked at."""
     patterns = found.fields["patterns"]
-    mask = found.fields.get("mask")
+    mask = values.get("mask", found.fields.get("mask"))
     places = np.arange(2.0 * patterns.shape[0]).reshape(-1, 2)
     try:
         return prepared(Dataset(patterns=patterns, positions=places, mask=mask), values)
@@ -115,7 +125,7 @@ def _reconstruction(path: str | os.PathLike[str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _table(found: Found, values: Mapping[str, Any], data: Dataset, placed: bool) -> list[dict[str, Any]]:
+def _table(found: Found, values: Mapping[str, Any], data: Dataset, placed: bool, mask: str) -> list[dict[str, Any]]:
     """One row a quantity: name, value for people, where it stood; if it is not there, the flag that supplies it."""
     rows: list[dict[str, Any]] = []
 
@@ -147,6 +157,7 @@ def _table(found: Found, values: Mapping[str, Any], data: Dataset, placed: bool)
     row("positions", f"{len(data)} in {unit}" if placed else None, "--positions-path", "--scan-shape with --step")
     row("geometry", f"{data.geometry} field" if placed else None, "--near-field")
     row("mask", "none: all pixels are taken to be good" if data.mask is None else f"{int((~data.mask).sum())} pixels invalid")
+    rows[-1]["where"] = mask or rows[-1]["where"]
     if data.background is not None:
         row("background", f"{float(np.mean(data.background)):.4g} counts a pixel")
     if data.read_noise is not None:
@@ -174,8 +185,7 @@ def _frames(data: Dataset, look: Survey) -> tuple[dict[str, Any], list[str]]:
     dtype = np.dtype(data.patterns.dtype)
     valid: Any = np.ones((p, q), bool) if data.mask is None else data.mask
     valid = valid if valid.ndim == 2 else valid.any(axis=0)
-    top = saturation_of(dtype)
-    bad = find_bad_pixels(look.total, look.largest, top, valid, far=data.geometry == "far")
+    bad, tally = look.bad, look.tally
     whole = bool(np.all(look.total == np.rint(look.total)))
     centres = look.centres[np.isfinite(look.centres).all(axis=1)]
     facts: dict[str, Any] = {
@@ -183,8 +193,9 @@ def _frames(data: Dataset, look: Survey) -> tuple[dict[str, Any], list[str]]:
         "looked_at": len(look.index), "counts_mean": float(look.counts.mean()),
         "counts_spread": float(look.counts.std() / look.counts.mean()) if look.counts.mean() > 0 else None,
         "brightest": float(look.largest[valid].max()) if valid.any() else None, "whole_numbers": whole,
-        "empty": int((look.counts <= 0).sum()), "invalid": look.invalid, "hot": int(bad.hot.sum()),
-        "dead": int(bad.dead.sum()), "saturated": int((bad.saturated & valid).sum()),
+        "empty": int((look.counts <= 0).sum()), "hot": int(bad.hot.sum()), "dead": int(bad.dead.sum()),
+        "saturated": int(bad.saturated.sum()), "marked": int(bad.marked.sum()), "bad_values": tally.sentence,
+        "below_zero": tally.rule.share, "noise_below_zero": tally.rule.noise,
     }  # fmt: skip
     if len(centres) > 1:
         facts["centre"] = [float(c) for c in centres.mean(axis=0)]
@@ -194,18 +205,10 @@ def _frames(data: Dataset, look: Survey) -> tuple[dict[str, Any], list[str]]:
     advice = []
     if facts["empty"]:
         advice.append(f"{facts['empty']} of {len(look.index)} frames looked at are empty: leave them out, say with --frames")
-    if look.invalid:
-        advice.append(
-            f"{look.invalid} values are negative or not finite in valid pixels: correct or mask them, or give --read-noise if "
-            f"that made them"
-        )
-    if facts["hot"] or facts["dead"] or facts["saturated"]:
-        advice.append(
-            f"{facts['hot']} hot, {facts['dead']} dead and {facts['saturated']} saturated pixels are not in the mask: "
-            f"add --bad-pixels"
-        )
-    if not whole and data.counting and dtype.kind == "f" and not data.read_noise:
-        advice.append("the frames are not whole numbers: if they are not counts, give --gain, the units per photon or electron")
+    if look.tally.sentence:
+        advice.append(f"{look.tally.sentence}; reconstruct does so by itself")
+    if facts["hot"] or facts["dead"]:
+        advice.append(f"{facts['hot']} hot and {facts['dead']} dead pixels are not in the mask: add --bad-pixels")
     if data.geometry == "far" and "centre" in facts:
         off = math.hypot(facts["centre"][0] - p // 2, facts["centre"][1] - q // 2)
         if off > 0.06 * max(p, q):
@@ -216,6 +219,54 @@ def _frames(data: Dataset, look: Survey) -> tuple[dict[str, Any], list[str]]:
         if math.hypot(*facts["drift"]) > max(3.0, 0.05 * max(p, q)):
             advice.append(f"the beam drifts by {math.hypot(*facts['drift']):.1f} px from the first frame to the last")
     return facts, advice
+
+
+def _levels(data: Dataset, values: Mapping[str, Any], facts: dict[str, Any]) -> list[str]:
+    """Dark level, gain and read noise that the frames show and nobody has stated, with the flags that state them."""
+    told = all(name in values for name in ("gain", "read_noise")) or (data.read_noise is not None and data.counting)
+    if data.noise_variance is not None or told:
+        return []
+    plain = np.dtype(data.patterns.dtype).kind == "f" and not facts["whole_numbers"]
+    found = None
+    if data.geometry == "far":
+        count = max(1, min(_LEVEL_FRAMES, len(data), _LEVEL_BYTES // (8 * math.prod(data.frame_shape))))
+        first = (len(data) - count) // 2
+        block = np.asarray(data.patterns[first : first + count])
+        bad = BadValues.of(data.patterns, saturation=data.saturation, mask=data.mask).bad(block)
+        mask = data.mask if data.mask is None or data.mask.ndim == 2 else data.mask[first : first + count]
+        valid = np.ones(block.shape, bool) if mask is None else np.broadcast_to(mask, block.shape)
+        found = find_levels(block, valid if bad is None else valid & ~bad)
+    if found is None:
+        if plain and data.counting and "gain" not in values:
+            return ["the frames are not whole numbers: if they are not counts, give --gain, the units per photon or electron"]
+        return []
+    facts["levels"] = asdict(found)
+    gain, done = found.gain, float(values.get("gain") or 1)
+    one = "electron" if data.wavelength is not None and data.wavelength < _ELECTRONS else "photon or electron"
+    flags = []
+    said = f"dark pixels stand at {found.dark:.4g} with a noise of {found.noise:.3g}"
+    if abs(found.dark) > 0.1 * found.noise and "dark" not in values:
+        flags.append(f"--pedestal {found.dark:.4g}")
+    if "gain" in values or gain is None:
+        unit = "" if "gain" in values else " and --gain, the units of one, which the frames do not show"
+        flags += [f"--read-noise {found.noise:.2g}"] if "gain" in values else []
+        return [f"{said}: add {' '.join(flags)}{unit}"] if flags else [f"{said}; give --gain, the units of one {one}"]
+    how = "by the peaks of single ones" if found.peaks else "by variance over mean, roughly"
+    flags += [f"--gain {gain / done:.4g}", f"--read-noise {found.noise / gain:.2g}"]
+    return [f"{said}, and one {one} gives {gain:.4g} ({how}): for counts add {' '.join(flags)}"]
+
+
+def _dose(data: Dataset, look: Survey) -> list[str]:
+    """What few counts call for."""
+    mean, pixels = float(look.counts.mean()), math.prod(data.frame_shape)
+    if not data.counting or not 0 < mean < _FEW_COUNTS * pixels:
+        return []
+    if mean < 200:
+        return [f"frames hold {mean:.0f} counts on average: many passes would fit noise; try --engine ep, and stop early"]
+    return [
+        f"a pixel counts {mean / pixels:.2g} on average: full steps would follow the noise; try --set object_step=0.1 "
+        f"--set probe_step=0.1"
+    ]
 
 
 def _scan(data: Dataset, look: Survey) -> dict[str, Any]:
@@ -313,14 +364,6 @@ def _advice(data: Dataset, about: Mapping[str, Any], look: Survey, told: list[st
         advice.append(
             f"the beam is {1 / scan['oversampling']:.0%} of the window: the detector pixels are too coarse for it, and binning "
             f"would make it worse"
-        )
-    mean = float(look.counts.mean())
-    if data.counting and 0 < mean < 200:
-        advice.append(f"frames hold {mean:.0f} counts on average: many passes would fit noise; try --engine ep, and stop early")
-    elif data.counting and 0 < mean < _FEW_COUNTS * math.prod(data.frame_shape):
-        advice.append(
-            f"a pixel counts {mean / math.prod(data.frame_shape):.2g} on average: full steps would follow the noise; try "
-            f"--set object_step=0.1 --set probe_step=0.1"
         )
     memory = min(engine["memory"] for engine in about["engines"].values())
     if memory > 8e9:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.bad_values import BadValues, without_bad
 from ..data.dataset import Dataset
 from ..types import BoolArray, FloatArray, IntArray, PtychonError
 
@@ -36,6 +37,8 @@ def subset(data: Dataset, frames: int = FRAMES, seed: int = 0) -> tuple[Dataset,
     index: IntArray = np.sort(np.argsort(distance, kind="stable")[: min(frames, n)])
     patterns = np.asarray(data.patterns[index])
     mask = data.mask if data.mask is None or data.mask.ndim == 2 else data.mask[index]
+    rule = BadValues.of(data.patterns, saturation=data.saturation, mask=data.mask)
+    patterns, mask = without_bad(patterns, rule, mask, signed=bool(data.read_noise))
     part = replace(data, patterns=patterns, positions=positions[index], mask=mask, object_shape=None)
     if data.geometry == "far":
         part = _cropped(part)

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..data.lazy import Derived
+from ..data.bad_values import BadValues
+from ..data.prepare import corrected
 from ..types import FloatArray, PtychonError
 from ..units import in_si, wavelength_of_photons
 from .found import Found
@@ -29,11 +29,12 @@ from .links import broken, missing_target
 from .masks import valid_from
 from .nodes import dataset, decimal, group, number, plain, table, text, units
 
+_CUTOFF = "countrate_correction_count_cutoff"
 DEFAULT_BASIS = np.array([[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])
 #: Fields of `Dataset` that our own files keep exactly in a group of their own; the arrays live in the CXI tree.
 SCALARS = (
     "pixel_size", "detector_pixel_size", "wavelength", "distance", "focus_distance", "geometry", "counting",
-    "noise_variance", "background", "read_noise", "object_shape", "name", "notes",
+    "noise_variance", "background", "read_noise", "saturation", "object_shape", "name", "notes",
 )  # fmt: skip
 #: Where frames are, in the order tried; the last is Diamond's.
 _FRAMES = ("data_1/data", "instrument_1/detector_1/data", "data/data")
@@ -93,10 +94,7 @@ def read(path: PathLike, given: Mapping[str, Any] | None = None) -> Found:
         dark, flat = _field(detector, ("data_dark", "darkfield"), "dark", shape, found), None
         if not ours:
             flat = _field(detector, ("data_white", "flatfield"), "flat", shape, found)
-        frames: Any = Hdf5Frames(path, patterns.name, dark)
-        if flat is not None:
-            frames = Derived(frames, partial(_divide, flat), frames.shape[1:], np.float32)
-        found.add("patterns", frames, patterns.name)
+        found.add("patterns", Hdf5Frames(path, patterns.name), patterns.name)
         if len(patterns.shape) == 4:
             found.add("scan_shape", tuple(patterns.shape[:2]), patterns.name)
         basis = _basis(detector, found)
@@ -109,7 +107,10 @@ def read(path: PathLike, given: Mapping[str, Any] | None = None) -> Found:
             _read_monitor(instrument, found)
         _read_positions(entry, basis, len(found.fields["patterns"]), found)
         _read_mask(detector, found)
+        read_limit(detector, found)
         _read_probe(instrument, shape, found)
+        if dark is not None or flat is not None:
+            _correct(found, dark, flat)
     if ours:
         found.where.clear()  # how the scan was first read is in its notes
     return found
@@ -130,8 +131,27 @@ def _detector(instrument: Any) -> Any:
     return instrument[names[0]] if names else None
 
 
-def _divide(flat: FloatArray, block: Any, first: int = 0) -> Any:
-    return np.divide(block, flat, out=np.zeros(block.shape, np.float32), where=flat > 0, casting="unsafe")
+def _correct(found: Found, dark: FloatArray | None, flat: FloatArray | None) -> None:
+    """Frames without dark and flat field; values that are no measurement stay so."""
+    frames = found.fields["patterns"]
+    rule = BadValues.of(frames, saturation=found.fields.pop("saturation", None), mask=_fitting(found, frames))
+    found.fields["patterns"] = corrected(frames, rule, dark, flat)
+
+
+def _fitting(found: Found, frames: Any) -> Any:
+    mask = found.fields.get("mask")
+    return mask if mask is not None and mask.shape in (frames.shape, frames.shape[1:]) else None
+
+
+def read_limit(detector: Any, found: Found) -> None:
+    """The largest value that is a measurement, which NeXus calls saturation_value and Dectris the cutoff of its counters."""
+    for name in ("saturation_value", "count_cutoff", f"detectorSpecific/{_CUTOFF}", _CUTOFF):
+        node = dataset(detector, name)
+        if node is None or node.dtype.kind not in "uif" or node.size != 1:
+            continue
+        limit = float(np.asarray(node[()]).reshape(-1)[0])
+        if np.isfinite(limit) and limit > 0:
+            found.add("saturation", limit, f"{node.name} (larger values are bad)")
 
 
 def _check_frames(node: Any, path: PathLike) -> None:
@@ -297,7 +317,7 @@ def _field(
         found.where[what] = f"{node.name} of shape {node.shape} does not fit the frames: not used"
         return None
     field: FloatArray = np.asarray(table(node), np.float64).reshape(-1, *shape).mean(axis=0)
-    done = "subtracted; negative values set to 0" if what == "dark" else "frames were divided by it; 0 where it is 0"
+    done = "subtracted" if what == "dark" else "frames were divided by it; 0 where it is 0"
     if what == "flat":
         positive = field > 0
         if not positive.any() or np.allclose(field, field.reshape(-1)[0]):

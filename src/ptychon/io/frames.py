@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..data.lazy import Frames, blocks
-from ..types import FloatArray, PtychonError
+from ..types import PtychonError
 from .hdf5 import PathLike, opened, write_aside
 
 
@@ -23,19 +23,17 @@ class Hdf5Frames(Frames):
     path : path of the file
     dataset : str
         Name of the dataset in it.
-    dark : (P, Q) float array, optional
-        Subtracted from every frame; negative values become 0.
     """
 
-    def __init__(self, path: PathLike, dataset: str, dark: FloatArray | None = None) -> None:
-        self._path, self._dataset, self._dark = path, dataset, dark
+    def __init__(self, path: PathLike, dataset: str) -> None:
+        self._path, self._dataset = path, dataset
         with opened(path) as file:
             node = file[dataset]
             self._full = tuple(int(n) for n in node.shape)
             self._plugin = _needs_plugin(node)
             if self._plugin:
                 _load_plugin(path, dataset)
-            dtype = np.float32 if dark is not None else node.dtype
+            dtype = node.dtype
         super().__init__(self._full, dtype, f"{dataset} of {path}")
 
     def _read(self, first: int, last: int) -> Any:
@@ -49,8 +47,7 @@ class Hdf5Frames(Frames):
                 block = self._slice(node, first, last)
         except MemoryError:
             raise PtychonError(f"not enough memory for frames {first} to {last - 1} of {self.source}") from None
-        block = block.astype(self.dtype, copy=False) if self._dark is None else block
-        return block if self._dark is None else np.maximum(block - self._dark, 0).astype(np.float32)
+        return block.astype(self.dtype, copy=False)
 
     def walk(self) -> int:
         """Go through the index of all chunks, and return their number; it is damaged where this fails."""

@@ -15,6 +15,7 @@ from ..data.lazy import Stacked
 from ..types import PtychonError
 from ..units import ELEMENTARY_CHARGE, wavelength_of_electrons, wavelength_of_photons
 from .arrays import hdf5_box
+from .cxi import read_limit
 from .found import Found
 from .frames import Hdf5Frames
 from .hdf5 import PathLike, opened
@@ -69,6 +70,7 @@ def read(path: PathLike, given: Mapping[str, Any]) -> Found:
         detector = group(instrument, "detector")
         _geometry(detector, group(instrument, "beam"), found)
         _mask(detector, found)
+        read_limit(detector, found)
         _scan(detector, found)
     add_positions(found, given, hdf5_box(path, given))
     return found

@@ -21,6 +21,7 @@ from .positions import add_positions
 #: A frame of an EMPAD: 128x128 float32 followed by 1024 bytes that are none.
 _EMPAD = (130, 128)
 _EMPAD_BYTES = 130 * 128 * 4
+_INTEGRATES = "no: an EMPAD integrates; --pedestal (its dark level) and --gain (units per electron) make counts"
 #: Readers of RosettaSciIO that are used: the formats of detectors and microscopes, none of which unpickles anything.
 _MICROSCOPES = (
     "Blockfile", "DigitalMicrograph", "EMD", "FEI", "HSPY", "QuantumDetector", "Quantum Detector", "TVIPS", "EMPAD",
@@ -41,7 +42,7 @@ def read_empad(path: PathLike, given: Mapping[str, Any]) -> Found:
     found.add("patterns", frames, "the file")
     _raster_of(path, count, found)
     found.fields["counting"] = False
-    found.where["counting"] = "no: an EMPAD integrates; divide by the gain of one electron for counts"
+    found.where["counting"] = _INTEGRATES
     add_positions(found, given)
     return found
 
@@ -220,6 +221,8 @@ def _signal(path: PathLike, kind: str, signal: Any, data: Any, axes: list[dict[s
     found = Found(f"{kind} (RosettaSciIO)")
     turned = tuple(data.shape) != tuple(signal["data"].shape)
     found.add("patterns", _Dask(data, path), f"data, axes in the order {data.shape}" if turned else "data")
+    if kind == "EMPAD":
+        found.fields["counting"], found.where["counting"] = False, _INTEGRATES
     if data.ndim == 4:
         found.add("scan_shape", tuple(int(n) for n in data.shape[:2]), "the shape of the data")
     steps, pixels = axes[:-2], axes[-2:]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from ..data.dataset import Dataset, check_patterns, check_totals
-from ..types import REAL, Array, BoolArray, FloatArray, IntArray, PtychonError
+from ..data.bad_values import ROUNDING, BadValues, Tally
+from ..data.dataset import Dataset, check_totals
+from ..types import REAL, Array, BoolArray, FloatArray, IntArray, PtychonError, PtychonWarning
 from .noise_moments import COUNT_VARIANCE, subtracted_noise
 from .propagators import FarField, NearField, Propagator, angular_spectrum
 
@@ -30,7 +32,8 @@ class Problem:
     amplitude : (N, P, Q) float32
         sqrt(pattern); in the far field zero frequency is at [0, 0]. Masked pixels are 0.
     mask : (1 or N, P, Q) bool
-        True where a pixel is valid, ordered as `amplitude`.
+        True where a pixel is valid, ordered as `amplitude`: the mask of the data set without the values that
+        `ptychon.data.bad_values` finds.
     corners : (N, 2) int32, always on the host
         Top-left object pixel of each window: round(centre) - (P//2, Q//2).
     shifts : (U, 2) float32 and shift_index : (N,) int32, on the host
@@ -190,7 +193,7 @@ class Problem:
         Raises
         ------
         PtychonError
-            Windows outside the object, a probe larger than the object, NaN or negative counts, all frames empty.
+            Windows outside the object, a probe larger than the object, no valid pixel, all frames empty.
         """
         shape = object_shape or data.object_shape
         centres, shape, origin = _place(data, shape)
@@ -278,25 +281,69 @@ def _amplitude(data: Dataset) -> tuple[FloatArray, BoolArray, FloatArray | None,
     dark = np.zeros((), REAL) if data.background is None else np.asarray(data.background, REAL)
     shifted = r > 0 or bool(dark.any())
     counts = np.empty((n, p, q), REAL) if shifted else None
+    rule = BadValues.of(data.patterns, saturation=data.saturation, mask=data.mask)
+    tally, below = Tally.new(rule, (p, q)), 0.0
     step = max(1, BLOCK_BYTES // (p * q * 4))
     for first in range(0, n, step):
         block = np.asarray(data.patterns[first : first + step])
         mask = data.mask if data.mask is None or data.mask.ndim == 2 else data.mask[first : first + step]
-        check_patterns(block, first, mask, negative=r > 0)
-        if mask is not None:
-            block = np.where(mask, block, 0)
+        bad = tally.add(block, mask)
+        valid: Any = mask if bad is None else ~bad if mask is None else mask & ~bad
+        if valid is not None:
+            block = np.where(valid, block, 0)
         if counts is not None:
             wide = block.astype(np.float64)
-            valid = True if mask is None else mask
+            valid = True if valid is None else valid
             counts[first : first + step] = order(np.where(valid, wide + r * r, 0))
             block = np.where(valid, np.maximum(wide - dark, 0), 0).astype(REAL)
+        elif rule.noise:
+            below += float(np.minimum(block, 0).sum(dtype=np.float64))
+            block = np.maximum(block, 0)
         totals[first : first + step] = block.sum(axis=(1, 2), dtype=np.float64)
         amplitude[first : first + step] = order(np.sqrt(block, dtype=REAL if block.dtype.kind != "f" else None))
+        if bad is not None:
+            amplitude[first : first + step][order(bad)] = np.nan
+    valid = np.ones((1, p, q), bool) if data.mask is None else np.ascontiguousarray(order(data.mask)).reshape(-1, p, q)
+    valid = _told(tally, amplitude, valid, order(~tally.ever))
     check_totals(totals)
-    mask = np.ones((1, p, q), bool) if data.mask is None else np.ascontiguousarray(order(data.mask)).reshape(-1, p, q)
+    if -below > ROUNDING * totals.sum():
+        _tell_noise(rule, data)
     if counts is None:
-        return amplitude, mask, None, None
-    return amplitude, mask, counts, np.ascontiguousarray(order(np.broadcast_to(dark + REAL.type(r * r), (1, p, q))))
+        return amplitude, valid, None, None
+    return amplitude, valid, counts, np.ascontiguousarray(order(np.broadcast_to(dark + REAL.type(r * r), (1, p, q))))
+
+
+def _told(tally: Tally, amplitude: FloatArray, mask: BoolArray, good: BoolArray) -> BoolArray:
+    """The mask without bad values, which are NaN in `amplitude` and become 0; they are told of.
+
+    A frame has a mask of its own only where the bad pixels are not the same in all of them.
+    """
+    if not tally.ever.any():
+        return mask
+    whole = mask & good if tally.still else np.array(np.broadcast_to(mask, amplitude.shape))
+    for part in range(0, len(amplitude), 64):
+        block = amplitude[part : part + 64]
+        bad = np.isnan(block)
+        block[bad] = 0
+        if not tally.still:
+            whole[part : part + 64] &= ~bad
+    if not whole.any():
+        raise PtychonError(f"no valid pixel is left, as {tally.sentence}: wrong dataset, or a mask inverted?")
+    warnings.warn(tally.sentence, PtychonWarning, stacklevel=5)
+    return np.ascontiguousarray(whole)
+
+
+def _tell_noise(rule: BadValues, data: Dataset) -> None:
+    if data.counting and data.noise_variance is None:
+        remedy, unit = f"give --read-noise {rule.noise:.2g} (which engine ep uses)", " counts"
+    else:
+        remedy, unit = "give --gain, the units per photon or electron, and --read-noise", ""
+    warnings.warn(
+        f"{rule.share:.2g} of the values are negative by noise of {rule.noise:.3g}{unit} (rms) and are taken as 0, which makes "
+        f"dark pixels too bright; to keep them {remedy}",
+        PtychonWarning,
+        stacklevel=5,
+    )
 
 
 def _propagator(data: Dataset) -> Propagator:
