@@ -23,6 +23,7 @@ class Dataset:
     patterns : (N, P, Q) array of any real dtype
         Intensities. Zero frequency at ``[P//2, Q//2]`` in the far field; plain images in the near field. Anything with
         ``shape``, ``dtype`` and slicing along the first axis will do (an open HDF5 dataset, say): it is read in blocks.
+        A list or a generator of frames is put into one array.
     positions : (N, 2) float array
         Centre of the probe on the object, (y, x): metres where `pixel_size` is known, else object pixels. They are
         relative to the centre pixel ``[H//2, W//2]`` of the object if `object_shape` is given, else up to an offset.
@@ -80,6 +81,8 @@ class Dataset:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not (hasattr(self.patterns, "shape") and hasattr(self.patterns, "dtype")):
+            self._set("patterns", _stacked(self.patterns))
         shape = tuple(self.patterns.shape)
         if len(shape) != 3 or min(shape) < 1:
             raise PtychonError(f"patterns have shape {shape}; they must be (frames, rows, columns)")
@@ -201,6 +204,20 @@ class Dataset:
         if not np.isfinite(probe).all() or not np.any(probe):
             raise PtychonError("the probe has values that are not finite, or is zero everywhere")
         self._set("probe", probe.astype(np.complex64))
+
+
+def _stacked(frames: Any) -> Array:
+    """Frames that came one by one, (N, P, Q)."""
+    try:
+        parts = [np.asarray(frame) for frame in frames]
+    except TypeError:
+        what = f"the patterns are of type {type(frames).__name__}"
+        raise PtychonError(f"{what}; give an array (frames, rows, columns) or a list of frames") from None
+    shapes = list(dict.fromkeys(part.shape for part in parts))
+    if len(shapes) != 1:
+        what = f"{shapes[0]} and {shapes[1]}" if shapes else "none at all"
+        raise PtychonError(f"frames of one scan must have one shape; the list has {what}")
+    return np.stack(parts)
 
 
 def check_patterns(block: FloatArray, first: int, mask: BoolArray | None, negative: bool = False) -> None:

@@ -19,14 +19,13 @@ from ..engines import registry
 from ..io import load_result, prepared
 from ..io.found import DIMENSIONS, EXTRA, PREPARATION, Found, assemble, check_given, doubt_of_scan, flag
 from ..io.recognise import find, holds_result
+from ..run.steps import reason, share_of
 from ..types import FloatArray, PtychonError, PtychonWarning
 from ..units import Dimension, energy_of_photons, pretty
 from .orientation import UNSTATED, stated_orientation
 
 #: Pixels of an object that nobody has.
 _LARGEST_OBJECT = 2**31
-#: Counts a pixel below which full steps follow the noise (a measured scan with 5 wants a tenth of them, one with 28 does not).
-_FEW_COUNTS = 10
 #: A window of the far field should be this many steps wide, for windows (and probes of half their width) to overlap.
 _STEPS_PER_WINDOW = 4.0
 
@@ -317,11 +316,9 @@ def _advice(data: Dataset, about: Mapping[str, Any], look: Survey, told: list[st
     mean = float(look.counts.mean())
     if data.counting and 0 < mean < 200:
         advice.append(f"frames hold {mean:.0f} counts on average: many passes would fit noise; try --engine ep, and stop early")
-    elif data.counting and 0 < mean < _FEW_COUNTS * math.prod(data.frame_shape):
-        advice.append(
-            f"a pixel counts {mean / math.prod(data.frame_shape):.2g} on average: full steps would follow the noise; try "
-            f"--set object_step=0.1 --set probe_step=0.1"
-        )
+    valid = math.prod(data.frame_shape) * (1.0 if data.mask is None else float(data.mask.mean()))
+    if data.counting and mean > 0 and share_of(mean / valid) < 1:
+        advice.append(f"epie and rpie choose small steps by themselves, {reason(mean / valid)}")
     memory = min(engine["memory"] for engine in about["engines"].values())
     if memory > 8e9:
         advice.append(f"{memory / 1e9:.0f} GB are needed at least: --crop, --bin 2 or --frames ::2 make it less")
