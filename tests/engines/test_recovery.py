@@ -22,7 +22,7 @@ from ptychon.simulation.simulate import bad_pixels, simulate
 
 N, L = 32, 64
 NOISE = {"none": {}, "gaussian": {"snr_db": 30}, "poisson": {"mean_counts": 1e5}}
-ENGINES = {"pie": {}, "epie": {}, "rpie": {}, "dm": {}, "ep-known": {"probe_updates": 0}, "ep": {}}
+ENGINES = {"pie": {}, "epie": {}, "rpie": {}, "dm": {"finish": 0}, "ep-known": {"probe_updates": 0}, "ep": {}}
 
 
 @functools.cache
@@ -142,7 +142,7 @@ def test_bad_pixels_cost_little(name):
     whole = simulation.dataset
     masked, zeros = replace(whole, mask=mask), replace(whole, patterns=whole.patterns * mask)
     found = [
-        error(reconstruct(data, name, probe=simulation.probe, epochs=60, backend="numpy"), simulation, True)
+        error(reconstruct(data, name, probe=simulation.probe, epochs=60, backend="numpy", **ENGINES[name]), simulation, True)
         for data in (whole, masked, zeros)
     ]
     assert found[1] > found[0] - 2
@@ -156,7 +156,7 @@ def test_two_modes(name, least):
     power = (np.abs(simulation.probe) ** 2).sum(axis=(1, 2))
     assert power[1] / power.sum() == pytest.approx(0.23, abs=0.01)
     both, one = (
-        reconstruct(simulation.dataset, name, probe=probe, epochs=60, backend="numpy")
+        reconstruct(simulation.dataset, name, probe=probe, epochs=60, backend="numpy", **ENGINES[name])
         for probe in (simulation.probe, simulation.probe[:1] * np.sqrt(power.sum() / power[0]))
     )
     assert both.probe.shape == (2, N, N)
@@ -173,8 +173,8 @@ def test_starting_from_an_earlier_result(name):
     """The count of passes and the history go on, and so does the object."""
     simulation = world("gaussian")
     probe = probes.structured((N, N), 22, 4, 1.0, seed=4)
-    first = reconstruct(simulation.dataset, name, probe=probe, epochs=15, backend="numpy")
-    again = reconstruct(simulation.dataset, name, start=first, epochs=25, backend="numpy")
+    first = reconstruct(simulation.dataset, name, probe=probe, epochs=15, backend="numpy", **ENGINES[name])
+    again = reconstruct(simulation.dataset, name, start=first, epochs=25, backend="numpy", **ENGINES[name])
     assert (first.epochs, again.epochs, len(again.errors)) == (15, 40, 40)
     assert np.array_equal(again.errors[:15], first.errors, equal_nan=True)
     assert error(again, simulation, True) > max(error(first, simulation, True) - 0.5, 28)

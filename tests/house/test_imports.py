@@ -32,7 +32,6 @@ ROWS = (
 )
 #: Still upwards or in a circle, until they are moved.
 ALLOWED = {
-    ("report.write", "cli.run"),
     ("run.recipe", "run.reconstruct"),
 }
 #: The root holds names, no code: it knows everybody, and all may ask it for the version.

@@ -272,8 +272,10 @@ def test_posterior_told_of_the_background_is_nearer_and_its_bars_are_true(backgr
 def test_other_engines_get_the_subtracted_amplitude():
     made = simulated(side=4)
     problem = Problem.from_dataset(made.dataset)
-    for engine in ("pie", "rpie", "dm"):
-        run = {"epochs": 3, "object": 0.7 * np.ones(problem.object_shape), "probe": made.probe, "backend": "numpy", "say": None}
+    # without their counts nobody can choose steps by them
+    for engine, steps in (("pie", {}), ("rpie", {"object_step": 0.8, "probe_step": 0.4}), ("dm", {"finish": 0})):
+        first = 0.7 * np.ones(problem.object_shape)
+        run = {"epochs": 3, "object": first, "probe": made.probe, "backend": "numpy", "say": None, **steps}
         one, other = (reconstruct(p, engine, **run) for p in (problem, problem.subtracted()))
         assert np.array_equal(one.object, other.object)
         assert one.final_error == other.final_error

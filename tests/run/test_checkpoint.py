@@ -120,3 +120,28 @@ def test_refusals(scan, tmp_path):
     save_checkpoint(path, replace(lacking, state=checkpoint.state))
     with pytest.raises(PtychonError, match="lacks 'probe'"):
         reconstruct(scan, "rpie", epochs=9, backend="reference", resume=lacking)
+
+
+@pytest.mark.parametrize("stopped", [3, 6, 7])
+def test_a_finished_difference_map_goes_on_bit_for_bit(scan, tmp_path, stopped):
+    """Six of eight passes are its own, two of rPIE: stopped in the middle, at the seam, and between the last two."""
+    path, way = tmp_path / "c.h5", {"epochs": 8, "backend": "reference", "probe": np.ones((16, 16), complex), "say": None}
+    whole = reconstruct(scan, "dm", **way)
+    assert whole.settings["ran"] == [["dm", 6], ["rpie", 2]]
+    seen = []
+
+    def watched(progress):
+        seen.append((progress.epoch, progress.epochs, progress.engine.name))
+        return progress.epoch == stopped
+
+    short = reconstruct(scan, "dm", callbacks=[Checkpointer(path, stopped), watched], **way)
+    assert seen == [(n, 8, "dm" if n <= 6 else "rpie") for n in range(1, stopped + 1)]
+    assert short.epochs == sum(number for _, number in short.settings["ran"]) == stopped
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.engine == ("dm" if stopped <= 6 else "rpie")
+    again = reconstruct(scan, "dm", resume=checkpoint, callbacks=[watched], **way)
+    assert [epoch for epoch, _, _ in seen[stopped:]] == list(range(stopped + 1, 9))
+    for name in ("object", "probe", "errors"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(whole, name), err_msg=name)
+    assert again.settings["ran"] == whole.settings["ran"]
+    assert again.seconds > checkpoint.seconds > 0

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ptychon.engines import registry
+from ptychon.engines import make
 from ptychon.kernels.cpu import cache as _numba_cache
+from ptychon.run.compile import announcement
 
 SCRIPT = """
 import sys
@@ -53,13 +54,14 @@ def test_compilation_is_announced_once(tmp_path):
     script = SCRIPT.format(tests=str(Path(__file__).parents[1]))
     out, told = run(script, tmp_path, tmp_path / "cache")
     assert out == ""
-    assert told.splitlines() == [f"Compiling kernels, once: about {registry['pie'].keeps.compile_seconds} s"]
+    assert told.splitlines() == [announcement(make("pie"))]
     assert run(script, tmp_path, tmp_path / "cache") == ("", "")
 
 
 def test_a_change_in_another_file_is_noticed(tmp_path):
     """`entry` stays as it is, what is compiled into it changes: Numba alone would answer from the old cache."""
-    (tmp_path / "cached.py").write_text(Path(_numba_cache.__file__).read_text("utf-8"))
+    source = Path(_numba_cache.__file__).read_text("utf-8").replace("from ...types", "from ptychon.types")
+    (tmp_path / "cached.py").write_text(source)
     (tmp_path / "entry.py").write_text(ENTRY)
     for n, expected in ((1, "compiling 11"), (1, "11"), (5, "compiling 15"), (5, "15"), (1, "compiling 11")):
         (tmp_path / "inner.py").write_text(INNER.format(n=n))
@@ -85,3 +87,91 @@ def test_who_is_asked(inside):
             assert [kernel(1) for kernel in kernels] == [2, 3]
     assert [kernel(1.0) for kernel in kernels] == [2.0, 3.0]
     assert len(heard) == inside
+
+
+#: One kernel with a warning shown as the command line shows it.
+ALONE = """
+import warnings
+warnings.showwarning = lambda message, *rest: print(message)
+from cached import announcing
+from entry import entry
+with announcing(lambda: print("compiling")):
+    print(entry(10))
+"""
+
+
+@pytest.fixture
+def package(tmp_path):
+    """The two files, and our own cache beside them."""
+    source = Path(_numba_cache.__file__).read_text("utf-8").replace("from ...types", "from ptychon.types")
+    (tmp_path / "cached.py").write_text(source)
+    (tmp_path / "entry.py").write_text(ENTRY)
+    (tmp_path / "inner.py").write_text(INNER.format(n=1))
+    return tmp_path
+
+
+def without_places(folder, temporary):
+    """Run where neither package, home nor NUMBA_CACHE_DIR can be written (a file stands where a folder is needed)."""
+    for name in ("__pycache__", "home", "cache"):
+        (folder / name).write_text("")
+    env = os.environ | {"NUMBA_CACHE_DIR": str(folder / "cache"), "HOME": str(folder / "home"), "TMPDIR": str(temporary)}
+    env |= {"XDG_CACHE_HOME": str(folder / "home"), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE], cwd=folder, env=env, capture_output=True, text=True, check=True, timeout=300
+    )
+    for name in ("__pycache__", "home", "cache"):
+        (folder / name).unlink()
+    return done.stdout.splitlines()
+
+
+def test_nowhere_to_write(package, tmp_path):
+    """Kernels go to a private folder among the temporary files, and the second run finds them there."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    told, *rest = without_places(package, temporary)
+    (folder,) = temporary.glob("ptychon-kernels-*")
+    assert folder.stat().st_mode & 0o077 == 0
+    assert str(folder) in told
+    assert "NUMBA_CACHE_DIR" in told
+    assert rest == ["compiling", "11"]
+    assert without_places(package, temporary)[1:] == ["11"]
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="permissions of folders are POSIX")
+def test_a_folder_others_can_write_is_not_used(package, tmp_path):
+    """What is in the cache is executed: a folder that somebody else may fill is left alone, and nothing is kept."""
+    temporary = tmp_path / "tmp"
+    place = temporary / f"ptychon-kernels-{os.getuid()}"
+    place.mkdir(parents=True)
+    place.chmod(0o777)
+    for _ in range(2):
+        told, *rest = without_places(package, temporary)
+        assert "every run compiles again" in told
+        assert "NUMBA_CACHE_DIR" in told
+        assert rest == ["compiling", "11"]
+    assert list(place.iterdir()) == []
+
+
+def test_damaged_entries_are_compiled_again(package, tmp_path):
+    """Truncated files of the cache, the index or the code, cost a compilation and nothing else."""
+    cache = tmp_path / "cache"
+    assert run(CALL, package, cache)[0].split() == ["compiling", "11"]
+    for kind in ("*.nbi", "*.nbc"):
+        (path,) = cache.rglob("entry" + kind)
+        path.write_bytes(path.read_bytes()[:100])
+        assert run(CALL, package, cache)[0].split() == ["compiling", "11"]
+        assert run(CALL, package, cache)[0].split() == ["11"]
+
+
+def test_a_cache_that_cannot_be_written_is_told_once(tmp_path, recwarn):
+    """A full disk: the kernel runs all the same."""
+
+    def fresh(x):
+        return x + 3
+
+    kernel = _numba_cache.cached(fresh)
+    kernel._cache._cache_file._cache_path = str(tmp_path / "gone")
+    kernel._cache._cache_file._index_path = str(tmp_path / "gone" / "index")
+    assert [kernel(1), kernel(1.0)] == [4, 4.0]
+    told = [str(w.message) for w in recwarn if "NUMBA_CACHE_DIR" in str(w.message)]
+    assert len(told) == 1

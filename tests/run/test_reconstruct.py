@@ -20,11 +20,12 @@ from ptychon.engines import Context, make, registry
 from ptychon.engines.base import Remedy, Report
 from ptychon.metrics import residual as metrics
 from ptychon.metrics.residual import pmse, residual, sampling_ratio
+from ptychon.run.attempts import passes
 from ptychon.run.iterate import iterate
 from ptychon.run.observers import Interrupt
 from ptychon.run.progress import Progress
 from ptychon.run.recipe import Settled, WarmStart, warm_start
-from ptychon.run.reconstruct import _run, reconstruct
+from ptychon.run.reconstruct import reconstruct
 from ptychon.run.schedule import Schedule
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import beam_stop, simulate
@@ -130,7 +131,7 @@ def test_blind_ep_begins_with_the_difference_map():
     r = run("ep", 3)
     passes = r.settings["warm_start"]
     assert 10 < passes <= 60
-    first = run("dm", passes)
+    first = run("dm", passes, finish=0)
     by_hand = run("ep", 3, object=first.object, probe=first.probe)
     for other in (r, run("ep", 3, warm_start=passes)):
         assert np.array_equal(other.object, by_hand.object)
@@ -308,13 +309,13 @@ class Clumsy:
 def test_failed_runs_start_again_twice(good, warned):
     """Each restart is a warning; the third failure is an error, not a result."""
     case, ctx = make_case(), cpu()
-    call = functools.partial(_run, case.problem, Clumsy(good=good), case.object, case.probe, ctx, Schedule(), 4, [], None, 0)
+    call = functools.partial(passes, case.problem, Clumsy(good=good), case.object, case.probe, ctx, Schedule(), 4, [], None, 0)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if good <= 2:
-            rows, _, _, engine = call()
-            assert len(rows) == 4
-            assert engine.attempt == good
+            found = call()
+            assert len(found.rows) == 4
+            assert found.engine.attempt == good
         else:
             with pytest.raises(PtychonError, match=r"'clumsy' failed 3 times \(the last one is clumsy\)"):
                 call()

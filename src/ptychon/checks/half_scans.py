@@ -86,6 +86,7 @@ def half_scans(
     schedule: Schedule | None = None,
     seed: int = 0,
     callbacks: Sequence[Callback] = (),
+    finish: int | None = None,
 ) -> tuple[Result, Result]:
     """Reconstruct two halves of a scan independently, on the same object grid.
 
@@ -103,13 +104,18 @@ def half_scans(
     seed : int
         Of the split.
     callbacks : sequence of callables
+    finish : int, optional
+        Passes of rPIE that end those of the difference map, as `reconstruct` takes it.
 
     Returns
     -------
     (Result, Result)
     """
     first = split(len(problem), seed)
-    way = {"epochs": epochs, "backend": backend, "probe": probe, "modes": modes, "schedule": schedule, "callbacks": callbacks}
+    way: dict[str, Any] = {
+        "epochs": epochs, "backend": backend, "probe": probe, "modes": modes, "schedule": schedule, "callbacks": callbacks,
+        "finish": finish,
+    }  # fmt: skip
     one, two = (reconstruct(problem.select(half), engine, judge=False, **way) for half in (first, ~first))
     return one, two
 

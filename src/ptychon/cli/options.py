@@ -128,7 +128,7 @@ def engine_options(engine: str, settings: Sequence[str]) -> tuple[dict[str, Any]
     PtychonError
         Unknown engine or option (with the nearest name), a value of the wrong type, a name set twice.
     """
-    from ..engines import make, nearest, options, registry
+    from ..engines import kinds, make, nearest, options, registry
 
     if engine not in registry:
         raise PtychonError(f"unknown engine {engine!r}; {nearest(engine, registry)}")
@@ -143,7 +143,7 @@ def engine_options(engine: str, settings: Sequence[str]) -> tuple[dict[str, Any]
         if name in chosen or name in run:
             raise PtychonError(f"--set {name} is given twice; give it once")
         if name in known:
-            chosen[name] = typed(name, text, type(known[name]), known[name])
+            chosen[name] = typed(name, text, kinds(registry[engine])[name], known[name])
         elif name in RUN_OPTIONS:
             kind, default, _ = RUN_OPTIONS[name]
             run[name] = typed(name, text, kind, default)

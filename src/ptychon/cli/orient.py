@@ -70,9 +70,9 @@ def orient(
 
     data = load(file, **given_data(stated))
     if probe is not None:
-        from .run import read_probe
+        from ..run.placing import probe_for
 
-        data = replace(data, probe=read_probe(probe))
+        data = replace(data, probe=probe_for(data, probe))
     shown = not (quiet or as_json) and sys.stderr.isatty()
 
     def say(text: str) -> None:

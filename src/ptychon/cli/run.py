@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..run.finish import described as described_passes
 from ..run.modes import described, shares
-from ..types import PtychonError
+from ..types import PtychonError, PtychonWarning
 from .results import Bar, check_places, refuse_same, show_rows
 
 if TYPE_CHECKING:
@@ -95,6 +97,7 @@ def execute(
     from ..run.checkpoint import Checkpointer
     from ..run.compile import on_stderr
     from ..run.observers import Interrupt, ProgressBar
+    from ..run.placing import probe_for
     from ..run.reconstruct import reconstruct
 
     chosen = get_backend(backend)
@@ -109,7 +112,8 @@ def execute(
         same = " with the same options" if settings.data else ""
         voice.say(f"ptychon: {UNSTATED}: try ptychon orient {settings.input}{same}, or say --orient as-is")
     options, run, _ = split_options(settings.engine, settings.options)
-    engine = make(settings.engine, **options) if resume is None else make(resume.engine, **resume.options)
+    goes_on = resume is not None and resume.engine == settings.engine  # not where rPIE was finishing another
+    engine = make(resume.engine, **resume.options) if resume is not None and goes_on else make(settings.engine, **options)
     request = request_for(settings)
     kept = {"request": request, "backend": chosen.name, "result": str(places.result.resolve())} | given
     kept["picture"] = str(places.picture.resolve())
@@ -124,7 +128,7 @@ def execute(
             epochs=settings.epochs,
             backend=chosen,
             callbacks=[*bar, interrupt, keeper],
-            probe=None if settings.probe is None else read_probe(settings.probe),
+            probe=None if settings.probe is None else probe_for(data, settings.probe),
             modes=settings.modes,
             start=None if settings.start is None else load_result(settings.start),
             seed=settings.seed,
@@ -136,8 +140,6 @@ def execute(
         )
     result = with_origin(result, settings, request, data, given)
     save_result(places.result, result)
-    from ..plot.result import picture as draw
-
     bars, halted = None, False
     left = f"the result without them is in {places.result}; for bars: ptychon uncertainty {places.result} -m {settings.bars}"
     if settings.bars is not None and not interrupt.pressed:
@@ -146,10 +148,10 @@ def execute(
         except KeyboardInterrupt:
             halted = True
         except PtychonError as error:
-            draw(result, places.picture)
+            drawn(result, places)
             raise PtychonError(f"error bars: {error}; {left}") from error
-    draw(result, places.picture)
-    numbers = summary(result, places) | {"stopped": interrupt.pressed or halted, "checkpoint": None, "bars": bars}
+    pictured = drawn(result, places)
+    numbers = summary(result, places, pictured) | {"stopped": interrupt.pressed or halted, "checkpoint": None, "bars": bars}
     if keeper.written is not None:
         numbers["checkpoint"] = str(places.checkpoint)
     if settings.report and not numbers["stopped"]:
@@ -168,6 +170,19 @@ def execute(
     elif halted:
         click.echo(f"ptychon: stopped while error bars were made; {left}", err=True)
     return 130 if numbers["stopped"] else 0
+
+
+def drawn(result: Result, places: Places) -> bool:
+    """Draw the picture, and say if that fails: the result is written already, and the run does not end in an error."""
+    try:
+        from ..plot.result import picture
+
+        picture(result, places.picture)
+        return True
+    except Exception as error:  # whatever a library that draws may raise
+        again = f"the result is in {places.result}; for pictures of it: ptychon report {places.result}"
+        warnings.warn(f"the picture could not be drawn ({error}); {again}", PtychonWarning, stacklevel=2)
+        return False
 
 
 def _with_bars(
@@ -206,47 +221,6 @@ def oriented(settings: Settings, data: Dataset, backend: Any, voice: Voice) -> t
     return settings.model_copy(update={"orient": str(best)}), best.apply(data)
 
 
-def read_probe(path: str) -> Any:
-    """A complex probe (P, Q) or (modes, P, Q) from .npy, .npz, a result or an HDF5 file with one called probe.
-
-    Raises
-    ------
-    PtychonError
-        If the file is damaged or holds no probe.
-    """
-    import numpy as np
-
-    from ..io.frames import npz_headers, read_npz
-    from ..io.hdf5 import check_readable, opened
-
-    check_readable(path)
-    suffix = Path(path).suffix.lower()
-    if suffix == ".npy":
-        try:
-            array = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError, SyntaxError) as error:
-            raise PtychonError(f"{path} is truncated, damaged or holds pickled objects; save a plain array") from error
-    elif suffix == ".npz":
-        names = list(npz_headers(path))
-        name = "probe" if "probe" in names else names[0] if len(names) == 1 else None
-        if name is None:
-            raise PtychonError(f"{path} has no array called probe; it has {', '.join(names) or 'none at all'}")
-        array = read_npz(path, name)
-    else:
-        places = ("ptychon/result/probe", "entry_1/instrument_1/illumination", "probe")
-        with opened(path) as file:
-            node = next((file[place] for place in places if place in file and hasattr(file[place], "dtype")), None)
-            if node is None:
-                raise PtychonError(f"{path} holds no probe: looked for {', '.join(places)}")
-            array = node[()]
-    if array.ndim not in (2, 3) or array.dtype.kind not in "cf":
-        raise PtychonError(
-            f"the probe in {path} has shape {array.shape} and type {array.dtype}; it must be complex, "
-            f"(rows, columns) or (modes, rows, columns)"
-        )
-    return array
-
-
 def with_origin(result: Result, settings: Settings, request: dict[str, Any], data: Dataset, given: dict[str, Any]) -> Result:
     """The result, with all that is needed to repeat it and to judge it: request, input and its hash, how it was read."""
     known = {name: getattr(data, name) for name in ("wavelength", "distance", "geometry", "detector_pixel_size")}
@@ -263,13 +237,15 @@ def _tell_sources(data: Dataset) -> None:
                 click.echo(f"{title}: {name} = {where}" if key == "given" else f"{title}: {name} from {where}", err=True)
 
 
-def summary(result: Result, places: Places) -> dict[str, Any]:
+def summary(result: Result, places: Places, pictured: bool = True) -> dict[str, Any]:
     """The numbers of a run; R that was never measured is None."""
     measured = result.errors[~(result.errors != result.errors)]
     return {
         "engine": result.engine,
         "backend": result.backend,
         "epochs": result.epochs,
+        "ran": result.settings["ran"],
+        "steps": result.settings["steps"] or None,
         "error_in_pass": float(measured[-1]) if len(measured) else None,
         "error_final": float(result.final_error) if math.isfinite(result.final_error) else None,
         "object_shape": list(result.object.shape),
@@ -279,7 +255,7 @@ def summary(result: Result, places: Places) -> dict[str, Any]:
         "compile_seconds": result.compile_seconds,
         "orientation": result.settings["request"]["orient"],
         "result": str(places.result),
-        "picture": str(places.picture),
+        "picture": str(places.picture) if pictured else None,
     }
 
 
@@ -294,8 +270,10 @@ def show_summary(numbers: dict[str, Any]) -> None:
     height, width = numbers["object_shape"]
     scale = "" if numbers["pixel_size"] is None else f", pixel {pretty(numbers['pixel_size'][1], 'length')}"
     compiling = f" and {numbers['compile_seconds']:.1f} s compiling" if numbers["compile_seconds"] >= 0.05 else ""
+    ran = described_passes(numbers["ran"])
     rows = [
-        ("engine", f"{numbers['engine']} on {numbers['backend']}, {numbers['epochs']} epochs"),
+        ("engine", f"{numbers['engine']} on {numbers['backend']}, {numbers['epochs']} epochs" + (f" ({ran})" if ran else "")),
+        ("steps", numbers["steps"]),
         ("time", f"{numbers['seconds']:.1f} s{compiling}"),
         ("object", f"{height} x {width} px{scale}"),
         ("modes", f"{len(powers)}, with {described(powers)} of the power" if len(powers) > 1 else None),

@@ -25,6 +25,7 @@ class Dataset:
         ``shape``, ``dtype`` and slicing along the first axis will do (an open HDF5 dataset, say): it is read in blocks.
         Of a NumPy masked array the mask is taken along. Values that are no measurement (NaN, -1 in a gap, the end of the
         range of an integer type: see `ptychon.data.bad_values`) are left out frame by frame when the scan is put on a grid.
+        A list or a generator of frames is put into one array.
     positions : (N, 2) float array
         Centre of the probe on the object, (y, x): metres where `pixel_size` is known, else object pixels. They are
         relative to the centre pixel ``[H//2, W//2]`` of the object if `object_shape` is given, else up to an offset.
@@ -85,6 +86,8 @@ class Dataset:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not (hasattr(self.patterns, "shape") and hasattr(self.patterns, "dtype")):
+            self._set("patterns", _stacked(self.patterns))
         self._take_masked_array()
         shape = tuple(self.patterns.shape)
         if len(shape) != 3 or min(shape) < 1:
@@ -221,6 +224,20 @@ class Dataset:
         if not np.isfinite(probe).all() or not np.any(probe):
             raise PtychonError("the probe has values that are not finite, or is zero everywhere")
         self._set("probe", probe.astype(np.complex64))
+
+
+def _stacked(frames: Any) -> Array:
+    """Frames that came one by one, (N, P, Q)."""
+    try:
+        parts = [np.ma.asarray(frame) if np.ma.isMaskedArray(frame) else np.asarray(frame) for frame in frames]
+    except TypeError:
+        what = f"the patterns are of type {type(frames).__name__}"
+        raise PtychonError(f"{what}; give an array (frames, rows, columns) or a list of frames") from None
+    shapes = list(dict.fromkeys(part.shape for part in parts))
+    if len(shapes) != 1:
+        what = f"{shapes[0]} and {shapes[1]}" if shapes else "none at all"
+        raise PtychonError(f"frames of one scan must have one shape; the list has {what}")
+    return np.ma.stack(parts) if any(np.ma.isMaskedArray(part) for part in parts) else np.stack(parts)
 
 
 def check_totals(totals: FloatArray) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..types import BoolArray, ComplexArray, FloatArray
+from ..types import BoolArray, ComplexArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,9 @@ class Result:
         R of the final object and probe with everything held still.
     positions : (N, 2) float64
         Probe centres used, in object pixels from pixel [0, 0].
+    corners : (N, 2) int32 or None
+        Top-left object pixel of each window used. Positions do not tell it where they lie half-way between pixels; None is of
+        older results and other packages'.
     origin : (2,) float
         Coordinates of object pixel [0, 0], m, or px if `pixel_size` is None.
     pixel_size : (dy, dx) m or None
@@ -60,6 +63,7 @@ class Result:
     positions: FloatArray
     engine: str
     epochs: int
+    corners: IntArray | None = None
     object_std: FloatArray | None = None
     draws: ComplexArray | None = None
     noise_variances: FloatArray | None = None
@@ -77,11 +81,27 @@ class Result:
     def illumination(self) -> FloatArray:
         """Sum over positions of |probe|^2 on the object grid, (H, W) float32; whole-pixel windows."""
         intensity = (np.abs(self.probe) ** 2).sum(axis=0)
-        p, q = intensity.shape
-        total = np.zeros(self.object.shape, np.float32)
-        for y, x in np.rint(self.positions).astype(int) - (p // 2, q // 2):
-            total[y : y + p, x : x + q] += intensity
+        (p, q), (h, w) = intensity.shape, self.object.shape
+        total = np.zeros((h, w), np.float32)
+        for y, x in self.windows.tolist():
+            # an object of another package may end within a window
+            top, left, bottom, right = max(y, 0), max(x, 0), min(y + p, h), min(x + q, w)
+            if top < bottom and left < right:
+                total[top:bottom, left:right] += intensity[top - y : bottom - y, left - x : right - x]
         return total
+
+    @property
+    def windows(self) -> IntArray:
+        """Top-left object pixel of each window, (N, 2) int; where they are not known, of the rounded positions."""
+        if self.corners is not None:
+            return self.corners
+        p, q = self.probe.shape[-2:]
+        found: IntArray = np.rint(self.positions).astype(np.int32) - np.array([p // 2, q // 2], np.int32)
+        # half-way between pixels either may have been used: the one whose window is inside
+        least, most = 0, np.array(self.object.shape) - (p, q)
+        between = np.abs(self.positions - np.rint(self.positions)) == 0.5
+        moved: IntArray = np.where(between & (found > most), found - 1, np.where(between & (found < least), found + 1, found))
+        return moved
 
     @property
     def illuminated(self) -> BoolArray:

@@ -116,7 +116,7 @@ registry = Registry(PIE, EPIE, RPIE, DifferenceMap, PtychoEP, JointPosterior)
 
 
 def make(name: str, **values: Any) -> Engine:
-    """An engine by name with some of its options set.
+    """An engine by name with some of its options set; scalars of NumPy are numbers too.
 
     Raises
     ------
@@ -127,17 +127,32 @@ def make(name: str, **values: Any) -> Engine:
         raise PtychonError(f"unknown engine {name!r}; {nearest(name, registry)}")
     cls = registry[name]
     known = options(cls)
+    values = {key: plain(value) for key, value in values.items()}
     for key, value in values.items():
         if key not in known:
             raise PtychonError(f"engine {name!r} has no option {key!r}; {nearest(key, known)}")
-        _check_type(key, value, known[key])
+        _check_type(key, value, known[key], kinds(cls)[key])
     engine: Engine = cls(**values)
     return engine
+
+
+def plain(value: Any) -> Any:
+    """A scalar of NumPy or CuPy, or an array of no dimensions, as the number of Python that it is; anything else as it is."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
 
 
 def options(cls: Any) -> dict[str, Any]:
     """Option names of an engine class and their defaults."""
     return {f.name: None if f.default is MISSING else f.default for f in fields(cls)}
+
+
+def kinds(cls: Any) -> dict[str, type]:
+    """Option names of an engine class and their types; of those that are None by default, what else they may be."""
+    by_name = {"bool": bool, "int": int, "float": float, "str": str}
+    return {
+        f.name: by_name.get(str(f.type).removesuffix(" | None"), type(None)) if default is None else type(default)
+        for f, default in zip(fields(cls), options(cls).values(), strict=True)
+    }
 
 
 def nearest(name: str, known: Any) -> str:
@@ -147,10 +162,10 @@ def nearest(name: str, known: Any) -> str:
     return f"{hint}It knows {', '.join(known)}"
 
 
-def _check_type(key: str, value: Any, default: Any) -> None:
-    kind = type(default)
+def _check_type(key: str, value: Any, default: Any, kind: type) -> None:
     ok = (
-        default is None
+        kind is type(None)
+        or (default is None and value is None)
         or (kind is bool and isinstance(value, bool))
         or (kind is int and isinstance(value, int) and not isinstance(value, bool))
         or (kind is float and isinstance(value, (int, float)) and not isinstance(value, bool))

@@ -27,11 +27,26 @@ from .base import Context, Engine, Keeps, Report, State, check_range
 
 #: Passes in which cooling halves the steps, roughly.
 COOLING = 1.5
+#: Full steps of object and probe, what None means where nobody has chosen by the counts.
+FULL_STEPS = (1.0, 0.5)
 
 
 def cooled(cool_from: int, epoch: int) -> float:
     """1 before pass `cool_from` (for ever where that is negative), then 1/(1 + (epoch - cool_from)/COOLING)."""
     return 1.0 if cool_from < 0 else 1 / (1 + max(0, epoch - cool_from) / COOLING)
+
+
+def full(engine: Any) -> Any:
+    """The engine with full steps where none were chosen."""
+    names = ("object_step", "probe_step")
+    missing = {n: f for n, f in zip(names, FULL_STEPS, strict=True) if hasattr(engine, n) and getattr(engine, n) is None}
+    return replace(engine, **missing) if missing else engine
+
+
+def _check_steps(engine: Any) -> None:
+    for step in ("object_step", "probe_step"):
+        if getattr(engine, step) is not None:
+            check_range(step, getattr(engine, step), 0, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +58,7 @@ class Iterative(Engine):
     root: ClassVar[bool] = False
 
     def step(self, state: State, problem: Problem, batches: list[Any], ctx: Context) -> tuple[State, Report]:
+        self = full(self)
         k, propagate = ctx.backend.kernels, problem.propagator
         total, cooling = ctx.backend.xp.zeros((), "float64"), self.cooling(state.epoch)
         for batch in batches:
@@ -112,8 +128,8 @@ class RPIE(Iterative):
 
     Parameters
     ----------
-    object_step, probe_step : float in (0, 2]
-        gamma of the paper.
+    object_step, probe_step : float in (0, 2], or None
+        gamma of the paper. None chooses them: 1 and 0.5, less where a pixel counts fewer than 3 on average.
     object_reg, probe_reg : float in (0, 1]
         alpha and beta of the paper; 1 for both is ePIE.
     probe_start : int
@@ -126,16 +142,15 @@ class RPIE(Iterative):
     name: ClassVar[str] = "rpie"
     title: ClassVar[str] = "rPIE: object and probe, regularised step; the first thing to try"
     shuffle: ClassVar[bool] = True
-    object_step: float = 1.0
-    probe_step: float = 0.5
+    object_step: float | None = None
+    probe_step: float | None = None
     object_reg: float = 0.25
     probe_reg: float = 1.0
     probe_start: int = 1
     cool_from: int = -1
 
     def __post_init__(self) -> None:
-        for step in ("object_step", "probe_step"):
-            check_range(step, getattr(self, step), 0, 2)
+        _check_steps(self)
         for reg in ("object_reg", "probe_reg"):
             check_range(reg, getattr(self, reg), 0, 1)
         check_range("probe_start", self.probe_start, 0, 1e9, open_low=False)
@@ -151,10 +166,11 @@ class RPIE(Iterative):
 
     def object_weight(self, p2: Array, corners: Array, k: Any) -> Array:
         total = k.batch_sum(p2, corners)
-        return self.object_step / ((1 - self.object_reg) * total + self.object_reg * total.max(axis=(-2, -1), keepdims=True))
+        top = total.max(axis=(-2, -1), keepdims=True)
+        return full(self).object_step / ((1 - self.object_reg) * total + self.object_reg * top)
 
     def probe_weight(self, o2: Array) -> Array:
-        return self.probe_step / ((1 - self.probe_reg) * o2 + self.probe_reg * o2.max())
+        return full(self).probe_step / ((1 - self.probe_reg) * o2 + self.probe_reg * o2.max())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,8 +179,8 @@ class EPIE(Iterative):
 
     Parameters
     ----------
-    object_step, probe_step : float in (0, 2]
-        alpha and beta of the paper.
+    object_step, probe_step : float in (0, 2], or None
+        alpha and beta of the paper. None chooses them: 1 and 0.5, less where a pixel counts fewer than 3 on average.
     probe_start : int
         First pass (from 0) that moves the probe.
     cool_from : int
@@ -176,14 +192,13 @@ class EPIE(Iterative):
     name: ClassVar[str] = "epie"
     title: ClassVar[str] = "ePIE: object and probe, the plain step"
     shuffle: ClassVar[bool] = True
-    object_step: float = 1.0
-    probe_step: float = 0.5
+    object_step: float | None = None
+    probe_step: float | None = None
     probe_start: int = 1
     cool_from: int = -1
 
     def __post_init__(self) -> None:
-        for step in ("object_step", "probe_step"):
-            check_range(step, getattr(self, step), 0, 2)
+        _check_steps(self)
         check_range("probe_start", self.probe_start, 0, 1e9, open_low=False)
 
     def probe_moves_at(self, epoch: int) -> bool:
@@ -196,10 +211,10 @@ class EPIE(Iterative):
         return cooled(self.cool_from, epoch)
 
     def object_weight(self, p2: Array, corners: Array, k: Any) -> Array:
-        return self.object_step / k.batch_sum(p2, corners).max(axis=(-2, -1), keepdims=True)
+        return full(self).object_step / k.batch_sum(p2, corners).max(axis=(-2, -1), keepdims=True)
 
     def probe_weight(self, o2: Array) -> Array:
-        return self.probe_step / o2.max()
+        return full(self).probe_step / o2.max()
 
 
 #: The members that have compiled passes.

@@ -22,6 +22,7 @@ from ..io import load_result, prepared
 from ..io.found import DIMENSIONS, EXTRA, PREPARATION, Found, assemble, check_given, doubt_of_scan, flag
 from ..io.mask_file import replacing, with_mask
 from ..io.recognise import find, holds_result
+from ..run.steps import reason, share_of
 from ..types import FloatArray, PtychonError, PtychonWarning
 from ..units import Dimension, energy_of_photons, pretty
 from .gain import find_levels
@@ -29,8 +30,6 @@ from .orientation import UNSTATED, stated_orientation
 
 #: Pixels of an object that nobody has.
 _LARGEST_OBJECT = 2**31
-#: Counts a pixel below which full steps follow the noise (a measured scan with 5 wants a tenth of them, one with 28 does not).
-_FEW_COUNTS = 10
 #: Frames, and bytes of them in double precision, from which dark level and gain are estimated.
 _LEVEL_FRAMES, _LEVEL_BYTES = 64, 2**26
 #: Wavelength below which they are electrons.
@@ -258,15 +257,15 @@ def _levels(data: Dataset, values: Mapping[str, Any], facts: dict[str, Any]) -> 
 
 def _dose(data: Dataset, look: Survey) -> list[str]:
     """What few counts call for."""
-    mean, pixels = float(look.counts.mean()), math.prod(data.frame_shape)
-    if not data.counting or not 0 < mean < _FEW_COUNTS * pixels:
+    mean, said = float(look.counts.mean()), []
+    valid = math.prod(data.frame_shape) * (1.0 if data.mask is None else float(data.mask.mean()))
+    if not data.counting or not mean > 0:
         return []
     if mean < 200:
-        return [f"frames hold {mean:.0f} counts on average: many passes would fit noise; try --engine ep, and stop early"]
-    return [
-        f"a pixel counts {mean / pixels:.2g} on average: full steps would follow the noise; try --set object_step=0.1 "
-        f"--set probe_step=0.1"
-    ]
+        said.append(f"frames hold {mean:.0f} counts on average: many passes would fit noise; try --engine ep, and stop early")
+    if share_of(mean / valid) < 1:
+        said.append(f"epie and rpie choose small steps by themselves, {reason(mean / valid)}")
+    return said
 
 
 def _scan(data: Dataset, look: Survey) -> dict[str, Any]:

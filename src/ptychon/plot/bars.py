@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Circle
 
 from ..data.result import Result
 from ..types import FloatArray
 from ..uncertainty.measure import Comparison, Profile, Spread
 from ..uncertainty.plan import Plan
 from ..uncertainty.resolution import HALF, ONE_BIT, Resolution
+from .figures import Axes, Circle, Figure
 from .result import _Frame, _unit, save, shown
 
 PathLike = str | os.PathLike[str]

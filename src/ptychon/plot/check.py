@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from ..checks.predictive import Check
 from ..data.result import Result
 from .bars import PathLike
+from .figures import Axes, Figure
 from .result import _dress, _unit, save
 
 _ACCENT = "#c04000"

@@ -15,17 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.offsetbox import AnchoredText
-from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from ..data.result import Result
 from ..metrics.registration import bounding_box
 from ..types import BoolArray, FloatArray, PtychonError
 from .display import complex_rgb, phase_cut, remove_ramp
+from .figures import AnchoredText, Axes, Figure, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, Rectangle, withStroke
 
 __all__ = ["compare", "complex_rgb", "picture", "remove_ramp", "save"]
 

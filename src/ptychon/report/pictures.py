@@ -6,12 +6,12 @@ import math
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from ..checks.half_scans import Agreement
 from ..data.result import Result
 from ..model.propagators import angular_spectrum
 from ..plot.display import complex_rgb, remove_ramp
+from ..plot.figures import Figure
 from ..plot.result import (
     MODES,
     _convergence,

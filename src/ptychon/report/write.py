@@ -214,31 +214,32 @@ def _agreement(
 def _as_before(result: Result, data: Dataset | None) -> dict[str, Any]:
     """How to run the engine as it was run for the whole scan: engine, passes, schedule, first probe."""
     from ..engines import make
+    from ..io.probe import read_probe
+    from ..run.finish import as_finished
+    from ..run.placing import probe_for
     from ..run.schedule import Schedule
 
     schedule = dict(result.settings.get("schedule") or {})
+    epochs = int(result.settings.get("epochs") or result.epochs)
     request = dict(result.settings.get("request") or {})
     probe = None
     if data is not None:
         probe = data.probe
     if request.get("probe"):
-        from ..cli.run import read_probe
-
-        probe = read_probe(request["probe"])
+        probe = read_probe(request["probe"])[0] if data is None else probe_for(data, request["probe"])
     elif request.get("start"):
-        from ..io import load_result
-
-        probe = load_result(request["start"]).probe
+        probe = read_probe(request["start"])[0] if data is None else probe_for(data, request["start"])
     elif request and data is None:
         from ..request.settings import open_data, validated
 
         probe = open_data(validated(request, "the result")).probe
     return {
         "engine": make(result.engine, **result.options),
-        "epochs": int(result.settings.get("epochs") or result.epochs),
+        "epochs": epochs,
         "schedule": Schedule(**schedule) if schedule else None,
         "probe": probe,
         "modes": result.settings.get("modes"),
+        "finish": as_finished(result, epochs),
     }
 
 

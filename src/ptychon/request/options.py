@@ -20,6 +20,7 @@ RUN_OPTIONS: dict[str, tuple[type, Any, str]] = {
     "schedule": (str, None, "sequential, levels, colours, minibatch or parallel; default what the engine asks for"),
     "batch_size": (int, 16, "frames of a batch of the schedule minibatch"),
     "shuffle": (bool, None, "visit frames in a new order every pass; default true for epie and rpie"),
+    "finish": (int, None, "passes of rpie that end a run of dm, of those asked for; default a quarter of them, 0 for none"),
     "tolerance": (float, None, "stop when the object changes by less than this for five passes (ep)"),
     "warm_start": (int, None, "passes of dm (pie with a known probe) for the first guess; default 20 to 60 for ep, else 0"),
 }
@@ -64,7 +65,7 @@ def _number_or_text(text: str) -> float | str:
 
 def split_options(engine: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """Options of a known engine, options of the run, and all that is wrong with them."""
-    from ..engines import make, nearest, options, registry
+    from ..engines import kinds, make, nearest, options, registry
     from ..run.schedule import KINDS
 
     known = options(registry[engine])
@@ -76,7 +77,7 @@ def split_options(engine: str, values: Mapping[str, Any]) -> tuple[dict[str, Any
         if name not in known and name not in RUN_OPTIONS:
             wrong.append(f"engine {engine!r} has no option {name!r}; {nearest(name, [*known, *RUN_OPTIONS])}")
             continue
-        kind, default = (type(known[name]), known[name]) if name in known else RUN_OPTIONS[name][:2]
+        kind, default = (kinds(registry[engine])[name], known[name]) if name in known else RUN_OPTIONS[name][:2]
         try:
             # numbers in YAML without a point before the exponent are text
             value = typed(name, value, kind, default) if isinstance(value, str) else value

@@ -10,9 +10,19 @@ from dataclasses import replace
 import numpy as np
 
 from ..engines import Context, Engine
+from ..metrics.residual import residual
 from ..model.problem import Problem
 from ..model.propagators import NearField
 from .schedule import Schedule
+
+#: How many times longer than stated compiling took on a slow machine.
+SLOWER = 4
+
+
+def announcement(engine: Engine) -> str:
+    """What is said before kernels are compiled."""
+    fast = engine.keeps.compile_seconds
+    return f"Compiling kernels, once: {fast} s on a fast machine, {SLOWER * fast} s on a slow one"
 
 
 def on_stderr(text: str) -> None:
@@ -71,12 +81,14 @@ def warm_up(
 
     def announce() -> None:
         if say is not None:
-            say(f"Compiling kernels, once: about {engine.keeps.compile_seconds} s")
+            say(announcement(engine))
 
     with ctx.backend.compiling(announce):
         for method, passes in ((engine, 1), (engine.eager(), 2)):
             steps = iterate(tiny, method, np.ones(tiny.object_shape, np.complex64), probe, ctx=ctx, schedule=schedule)
             for _ in range(passes):
-                next(steps)
+                last = next(steps)
+        found = method.estimate(last.state, ctx)
+        residual(tiny, ctx.backend.to_host(found.object), ctx.backend.to_host(found.probe), ctx.backend)
         ctx.backend.synchronise()
     return time.perf_counter() - start

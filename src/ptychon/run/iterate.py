@@ -9,6 +9,7 @@ import numpy as np
 
 from ..backends import Backend
 from ..engines import Context, Engine, Report, State
+from ..engines.pie import full
 from ..model.problem import Problem
 from ..sweeps.find import fast_step, placed
 from ..types import ComplexArray
@@ -45,7 +46,7 @@ def iterate(
     epochs : int, optional
         Only passed on to `Progress`.
     """
-    backend = ctx.backend
+    backend, engine = ctx.backend, full(engine)
     local = placed(problem, backend, engine, len(probe if resume is None else resume.probe))
     schedule = schedule or Schedule(kind=engine.schedule)
     power = mean_power(problem) * len(problem)

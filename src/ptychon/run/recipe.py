@@ -68,7 +68,7 @@ class WarmStart:
         interrupts = [callback for callback in callbacks if isinstance(callback, Interrupt)]
         watching: list[Callback] = [*interrupts, *([Settled()] if self.settle else [])]
         try:
-            found = reconstruct(problem, self.engine, epochs=self.epochs, callbacks=watching, **way)
+            found = reconstruct(problem, self.engine, epochs=self.epochs, callbacks=watching, finish=0, **way)
         except PtychonError as error:
             if self.engine == "pie":
                 warnings.warn(f"{error}: beginning from a constant instead", PtychonWarning, stacklevel=3)

@@ -1,12 +1,10 @@
-"""The only loop over passes, as a generator, and the one call that does everything."""
+"""The one call that does everything."""
 
 from __future__ import annotations
 
-import math
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,32 +13,28 @@ from .. import __version__
 from ..backends import Backend, get_backend
 from ..data.dataset import Dataset
 from ..data.result import Result
-from ..engines import Context, Engine, State, make
+from ..engines import Context, Engine, make, plain
 from ..metrics.residual import residual
 from ..model.problem import Problem
 from ..sweeps.find import memory as memory_of
-from ..sweeps.find import placed
 from ..types import ComplexArray, FloatArray, PtychonError, PtychonWarning
-from .checkpoint import Checkpoint, restore
+from .attempts import FailedError
+from .checkpoint import Checkpoint
 from .compile import on_stderr, warm_up
 from .doubts import all_doubts
+from .finish import BY, Plan, finishing_passes
 from .first_probe import find_probe
 from .guess import initial_object, scaled_probe, wave_power
 from .iterate import iterate
 from .modes import for_engine, orthogonal
-from .progress import Callback
+from .placing import placed, rescaling
+from .progress import Callback, Progress
 from .recipe import AGAIN_PASSES, WarmStart
 from .recipe import warm_start as start_of
 from .schedule import Schedule
+from .steps import with_steps
 
-#: Restarts of a failed run before it is given up.
-MAX_RESTARTS = 2
-#: Passes in a row below the tolerance before a run counts as converged.
-STILL_PASSES = 5
-
-
-class FailedError(PtychonError):
-    """A run that learned nothing, whatever was tried."""
+__all__ = ["Callback", "Progress", "iterate", "reconstruct"]
 
 
 def reconstruct(
@@ -61,6 +55,7 @@ def reconstruct(
     subpixel: bool = True,
     tolerance: float | None = None,
     warm_start: int | None = None,
+    finish: int | None = None,
     resume: Checkpoint | None = None,
     tell: Callable[[str], None] | None = None,
     say: Callable[[str], None] | None = on_stderr,
@@ -87,7 +82,9 @@ def reconstruct(
         Incoherent modes of the probe; default as many as the first probe has. Weak ones are added to it (see
         `ptychon.run.modes`).
     start : Result, optional
-        An earlier result to start from: its object, its probe, and its count of passes.
+        An earlier result to start from: its object, its probe, and its count of passes. One of another part, crop or binning of
+        the scan is placed by its origin and resampled to the pixel size of these data. Where counts have another unit, the
+        probe is rescaled.
     schedule : Schedule or str, optional
         How a pass is cut into batches; default what the engine asks for.
     batch_size : int
@@ -104,12 +101,16 @@ def reconstruct(
         Passes that make the first guess, beside `epochs`: of PIE with a known probe, else of the difference map (of rPIE in the
         near field). Default for Ptycho-EP where neither `object` nor `start` is given: 20 (0 with few measurements), and up to
         60 with an unknown probe; else 0. See `warm_start`.
+    finish : int, optional
+        Passes of rPIE that end a run of the difference map, of the `epochs` asked for; default a quarter of them, 0 for none.
     resume : Checkpoint, optional
         Go on bit for bit from where a run with these same arguments was stopped; `epochs` counts its passes too.
     tell : callable, optional
-        Told in one line, before anything is computed, what memory the run will hold and how much is free.
+        Told in one line each, before anything is computed, what memory the run will hold and how much is free, and which steps
+        were chosen and why.
     say : callable, optional
-        Told, in one sentence, where kernels must be compiled first; default prints it on the standard error stream.
+        Told, in one sentence each, where kernels must be compiled first and how a result to start from was placed; default
+        prints it on the standard error stream.
     judge : bool
         Warn of what speaks against the result, though R may not show it (see `ptychon.run.doubts`).
     **options
@@ -124,22 +125,36 @@ def reconstruct(
     PtychonError
         For bad input, unknown names, or a run that fails after its restarts.
     """
+    epochs, seed, finish, warm_start, tolerance = (plain(v) for v in (epochs, seed, finish, warm_start, tolerance))
     if epochs < 1:
         raise PtychonError(f"epochs is {epochs}; at least 1 pass is needed")
     chosen = make(engine, **options) if isinstance(engine, str) else engine
     if not isinstance(engine, str) and options:
         raise PtychonError(f"options {', '.join(options)} were given beside a ready engine; set them on the engine")
+    finish = finishing_passes(chosen, finish, epochs)
     chosen = chosen.for_passes(epochs)
     ctx = Context(get_backend(backend))
     problem = Problem.from_dataset(data, subpixel=subpixel) if isinstance(data, Dataset) else data
-    first_object, first_probe = _first_guess(data, problem, chosen, ctx, object, probe, modes, start)
+    chosen, steps = with_steps(chosen, problem)
+    second, second_steps = with_steps(make(BY).for_passes(finish), problem) if finish else (make(BY), "")
+    compile_seconds = 0.0
+    if probe is None and start is None and (isinstance(data, Problem) or data.probe is None):
+        # candidates are tried with rPIE on one core
+        compile_seconds += warm_up(problem, make("rpie"), Context(get_backend("numpy", threads=1)), say=say)
+    first_object, first_probe = _first_guess(data, problem, chosen, ctx, object, probe, modes, start, say)
+    shuffled = chosen.shuffle if shuffle is None else shuffle
+    second_schedule = Schedule(kind=second.schedule, size=batch_size, shuffle=shuffle is not False, seed=seed)
     if not isinstance(schedule, Schedule):
-        shuffle = chosen.shuffle if shuffle is None else shuffle
-        schedule = Schedule(kind=schedule or chosen.schedule, size=batch_size, shuffle=shuffle, seed=seed)
+        schedule = Schedule(kind=schedule or chosen.schedule, size=batch_size, shuffle=shuffled, seed=seed)
     memory = memory_of(ctx.backend, problem, chosen, len(first_probe))
     if tell is not None:
         tell(memory.line())
-    compile_seconds, guess = warm_up(problem, chosen, ctx, len(first_probe), schedule, say), None
+        if steps:
+            tell(f"steps: {steps}")
+    compile_seconds += warm_up(problem, chosen, ctx, len(first_probe), schedule, say)
+    if finish:
+        compile_seconds += warm_up(problem, second, ctx, len(first_probe), second_schedule, say)
+    guess: Result | None = None
     way: dict[str, Any] = {"object": first_object, "probe": first_probe, "backend": ctx.backend, "seed": seed, "say": say}
     light = np.linalg.norm(first_probe)
     before_it = start_of(problem, chosen, first_probe, warm_start, given=start is not None or object is not None)
@@ -147,14 +162,16 @@ def reconstruct(
         guess = before_it.run(problem, callbacks, **way)
         if guess is not None:
             first_object, first_probe = guess.object, guess.probe
+            compile_seconds += guess.compile_seconds
     before = start.epochs if start is not None else 0
-    if resume is not None and (resume.engine != chosen.name or len(resume.errors) >= epochs):
+    goes_on = resume is None or resume.engine in (chosen.name, *([BY] if finish else []))
+    if resume is not None and (not goes_on or len(resume.errors) >= epochs):
         done = f"engine {resume.engine!r} after {len(resume.errors)} passes"
         raise PtychonError(f"the checkpoint is of {done}; it cannot go on as {chosen.name!r} to {epochs} passes")
-    rest = ctx, schedule, epochs, callbacks, tolerance, before
+    plan, rest = Plan(chosen, schedule, epochs, finish, second, second_schedule), (ctx, callbacks, tolerance, before)
     try:
         try:
-            rows, state, seconds, chosen = _run(problem, chosen, first_object, first_probe, *rest, resume)
+            run, ran = plan.run(problem, first_object, first_probe, *rest, resume)
         except FailedError as error:
             if object is not None or start is not None or chosen.moves_probe:
                 raise
@@ -162,13 +179,20 @@ def reconstruct(
             guess = WarmStart("pie", AGAIN_PASSES).run(problem, callbacks, **way)
             if guess is None:
                 raise
-            rows, state, seconds, chosen = _run(problem, chosen, guess.object, first_probe, *rest)
+            run, ran = plan.run(problem, guess.object, first_probe, *rest)
     except MemoryError as error:  # CuPy's own is a MemoryError too
         raise PtychonError(
             f"out of memory ({error}). {memory.line()}; use rpie or epie, which keep no wave for each frame, crop or bin the "
             f"frames, or take fewer of them"
         ) from None
-    estimate = chosen.estimate(state, ctx)
+    finally:
+        for callback in callbacks:
+            close = getattr(callback, "close", None)
+            if close is not None:
+                close()
+    rows = run.rows
+    chosen = run.engine if len(ran) == 1 else chosen
+    estimate = run.engine.estimate(run.state, ctx)
     host = ctx.backend.to_host
     found_object, found_probe = host(estimate.object), host(estimate.probe)
     if not (np.isfinite(found_object).all() and np.isfinite(found_probe).all()):
@@ -195,17 +219,21 @@ def reconstruct(
         errors=np.concatenate([earlier, np.array([e for e, _ in rows], np.float32)]).astype(np.float32),
         final_error=residual(problem, found_object, found_probe, ctx.backend),
         positions=_centres(problem),
+        corners=np.array(problem.corners),
         origin=problem.origin,
         pixel_size=problem.pixel_size,
         engine=chosen.name,
         epochs=before + len(rows),
         backend=ctx.backend.name,
-        options=_options(chosen),
+        options=asdict(chosen),
         history={name: _column(name, rows, history, len(earlier)) for name in names},
-        settings={"epochs": epochs, "seed": seed, "subpixel": subpixel, "schedule": asdict(schedule), "warm_start": warmed}
+        settings={
+            "epochs": epochs, "seed": seed, "subpixel": subpixel, "schedule": asdict(schedule), "warm_start": warmed,
+            "finish": finish, "ran": [list(part) for part in ran], "steps": steps or (second_steps if len(ran) > 1 else ""),
+        }
         | ({} if modes is None else {"modes": modes}),
         provenance={"ptychon": __version__, "backend": ctx.backend.describe()},
-        seconds=seconds + (guess.seconds if guess is not None else 0.0),
+        seconds=run.seconds + (guess.seconds if guess is not None else 0.0),
         compile_seconds=compile_seconds,
     )
     if judge:
@@ -214,81 +242,12 @@ def reconstruct(
     return result
 
 
-def _run(
-    problem: Problem,
-    engine: Engine,
-    object: ComplexArray,
-    probe: ComplexArray,
-    ctx: Context,
-    schedule: Schedule,
-    epochs: int,
-    callbacks: Sequence[Callback],
-    tolerance: float | None,
-    before: int,
-    resume: Checkpoint | None = None,
-) -> tuple[list[tuple[float, dict[str, float]]], State, float, Engine]:
-    """The passes, with the stop rule and restarts: history, last state, seconds, and the engine that made it."""
-    began = time.perf_counter()
-    because = ""
-    try:
-        for attempt in range(MAX_RESTARTS + 1):
-            rows: list[tuple[float, dict[str, float]]] = []
-            state = None
-            if resume is not None and attempt == 0:
-                local, move = placed(problem, ctx.backend, engine, len(probe)), ctx.backend.asarray
-                first = engine.init(local, move(object), move(probe), ctx)
-                rows, state = resume.rows(), restore(resume, first, ctx.backend)
-            remedy = None
-            for progress in iterate(problem, engine, object, probe, ctx=ctx, schedule=schedule, resume=state, epochs=epochs):
-                rows.append((progress.error, progress.extra))
-                seen = replace(progress, epoch=before + progress.epoch, epochs=before + epochs)
-                asked = [bool(callback(seen)) for callback in callbacks]
-                remedy = engine.remedy(progress.extra, len(rows))
-                if remedy is not None or any(asked) or _still(rows, tolerance) >= STILL_PASSES or len(rows) >= epochs:
-                    break
-            if remedy is None:
-                earlier = resume.seconds if resume is not None and attempt == 0 else 0.0
-                return rows, progress.state, earlier + time.perf_counter() - began, engine
-            because = remedy.because
-            if attempt < MAX_RESTARTS:
-                changed = _difference(engine, remedy.engine)
-                text = f"pass {len(rows)} of engine {engine.name!r} {because}; starting again with {changed}"
-                warnings.warn(text, PtychonWarning, stacklevel=4)
-                engine = remedy.engine
-        raise FailedError(
-            f"engine {engine.name!r} failed {MAX_RESTARTS + 1} times (the last one {because}); start it from the "
-            f"result of another engine, or give a better probe"
-        )
-    finally:
-        for callback in callbacks:
-            close = getattr(callback, "close", None)
-            if close is not None:
-                close()
-
-
 def _column(
     name: str, rows: list[tuple[float, dict[str, float]]], history: Mapping[str, FloatArray], passes: int
 ) -> FloatArray:
     """One number of the history over all passes, those of earlier runs first; NaN where it was not recorded."""
     before = history.get(name, np.full(passes, np.nan))
     return np.concatenate([before, [extra.get(name, np.nan) for _, extra in rows]]).astype(np.float32)
-
-
-def _still(rows: list[tuple[float, dict[str, float]]], tolerance: float | None) -> int:
-    """Passes at the end of a run in which the object changed by less than the tolerance; at most `STILL_PASSES`."""
-    count = 0
-    while tolerance and count < min(STILL_PASSES, len(rows)) and rows[-1 - count][1].get("change", math.inf) < tolerance:
-        count += 1
-    return count
-
-
-def _options(engine: Engine) -> dict[str, Any]:
-    return asdict(engine)
-
-
-def _difference(old: Engine, new: Engine) -> str:
-    a, b = _options(old), _options(new)
-    return ", ".join(f"{k}={b[k]}" for k in b if a[k] != b[k])
 
 
 def _centres(problem: Problem) -> FloatArray:
@@ -306,12 +265,17 @@ def _first_guess(
     probe: ComplexArray | None,
     modes: int | None,
     start: Result | None,
+    say: Callable[[str], None] | None,
 ) -> tuple[ComplexArray, ComplexArray]:
     """Object (H, W) and probe (K, P, Q) to start from."""
     power = wave_power(problem)
     if start is not None:
-        object = start.object if object is None else object
-        probe = start.probe if probe is None else probe
+        moved = placed(start, problem)
+        known = probe is not None and not engine.moves_probe
+        object = moved.object if object is None else object
+        probe = moved.probe if probe is None else probe
+        if say is not None and moved.said:
+            say(moved.said)
     elif probe is None and isinstance(data, Dataset):
         probe = data.probe
     if probe is None:
@@ -332,5 +296,9 @@ def _first_guess(
         raise PtychonError(f"the first object has shape {object.shape}; the problem needs {problem.object_shape}")
     if not np.isfinite(object).all():
         raise PtychonError("the first object has values that are not finite")
+    if start is not None and (factor := rescaling(problem, object, probe)) != 1:
+        if say is not None:
+            say(f"the model of the result to start from is multiplied by {factor:.4g}: its counts had another unit")
+        object, probe = (object * factor, probe) if known else (object, probe * factor)
     # rows in memory as compiled loops run over them; files of other languages store columns
     return np.ascontiguousarray(object, np.complex64), np.ascontiguousarray(probe, np.complex64)

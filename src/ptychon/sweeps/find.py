@@ -14,7 +14,7 @@ import numpy as np
 from ..backends.base import Backend
 from ..engines import Engine
 from ..engines.difference_map import DifferenceMap
-from ..engines.pie import ITERATIVE
+from ..engines.pie import ITERATIVE, full
 from ..engines.ptycho_ep import PtychoEP
 from ..model.problem import Problem
 from . import gpu
@@ -27,6 +27,7 @@ Step = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
 
 def fast_step(backend: Backend, engine: Engine, problem: Problem, batches: Any) -> Step | None:
     """A compiled pass in place of ``engine.step``, with the same arguments and results; None where there is none."""
+    engine = full(engine)
     if backend.sweeps == "cpu":
         from . import cpu  # brings Numba
 

@@ -25,6 +25,7 @@ from ..metrics.residual import illuminated, residual
 from ..model.noise import Noise, noise_of, told
 from ..model.problem import Problem
 from ..model.simulated import model_of
+from ..run.finish import as_finished
 from ..run.reconstruct import reconstruct
 from ..run.schedule import Schedule
 from ..types import COMPLEX, BoolArray, ComplexArray, PtychonError
@@ -109,6 +110,7 @@ def bootstrap(
         "judge": False,
         "schedule": Schedule(**schedule) if schedule else None,
     }
+    run["finish"] = as_finished(result, run["epochs"])
     if start == "solution":
         run |= {"object": result.object, "probe": result.probe}
     else:

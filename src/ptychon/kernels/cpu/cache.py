@@ -2,13 +2,21 @@
 
 Numba looks only at the file of the function it compiles, not at what is compiled into it from other files: after an update an
 old kernel would go on calling what no longer exists. Here the stamp of every entry is a hash of all the kernels' source.
+
+Where neither the package nor the user's cache folder can be written (a container, a node of a cluster) kernels are kept in a
+private folder among the temporary files, or not at all. A kernel that cannot be read or written costs its compilation, never
+the run.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
+import tempfile
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +24,8 @@ from typing import Any, ClassVar
 
 import numba as nb
 from numba.core import caching
+
+from ...types import PtychonWarning
 
 _caching: Any = caching
 #: Asked once, by the first kernel that is not on disk.
@@ -41,24 +51,103 @@ def _stamped(locator: Any) -> Any:
     return Stamped
 
 
+class _Temporary(_caching.UserProvidedCacheLocator):  # type: ignore[misc]
+    """The last resort: a folder among the temporary files that nobody else can write, since what is in it is executed."""
+
+    def __init__(self, function: Any, file: str) -> None:
+        super().__init__(function, file)
+        self._cache_path = os.path.join(private_folder(), self.get_suitable_cache_subpath(file))
+
+    @classmethod
+    def from_function(cls, function: Any, file: str) -> Any:
+        try:
+            found = cls(function, file)
+            found.ensure_cache_path()
+        except OSError:
+            return None
+        say_once(f"compiled kernels are kept in {private_folder()}: {_unwritable()}")
+        return found
+
+
+def private_folder() -> str:
+    """``ptychon-kernels-USER`` among the temporary files, made if need be.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made, or is not this user's alone.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    place = os.path.join(tempfile.gettempdir(), f"ptychon-kernels-{user}")
+    os.makedirs(place, mode=0o700, exist_ok=True)
+    about = os.lstat(place)
+    mine = not hasattr(os, "getuid") or (about.st_uid == os.getuid() and not about.st_mode & 0o022)
+    if not stat.S_ISDIR(about.st_mode) or not mine:
+        raise PermissionError(f"{place} belongs to somebody else, or others can write it")
+    return place
+
+
+def _unwritable() -> str:
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    if given:
+        return f"NUMBA_CACHE_DIR is {given}, which cannot be written, nor can the package; set it to a folder that can"
+    return "neither the package nor the cache folder of the user can be written; set NUMBA_CACHE_DIR to a folder that lasts"
+
+
+@cache
+def say_once(text: str) -> None:
+    """Warn, the first time this is said."""
+    warnings.warn(text, PtychonWarning, stacklevel=2)
+
+
 class _Parts(_caching.CompileResultCacheImpl):  # type: ignore[misc]
-    _locator_classes: ClassVar[list[Any]] = [_stamped(c) for c in _caching.CompileResultCacheImpl._locator_classes]
+    _locator_classes: ClassVar[list[Any]] = [
+        *(_stamped(c) for c in _caching.CompileResultCacheImpl._locator_classes),
+        _stamped(_Temporary),
+    ]
 
 
 class _Cache(_caching.FunctionCache):  # type: ignore[misc]
     _impl_class = _Parts
 
     def load_overload(self, *args: Any) -> Any:
-        found = super().load_overload(*args)
+        try:
+            found = super().load_overload(*args)
+        except Exception:  # a damaged pickle raises anything; it is compiled again, and written over
+            found = None
+            with suppress(Exception):
+                self.flush()
         while found is None and _listeners:
             _listeners.pop()()
         return found
 
+    def save_overload(self, *args: Any) -> None:
+        try:
+            super().save_overload(*args)
+        except Exception as error:  # a full disk, or a damaged index
+            why = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+            say_once(
+                f"compiled kernels cannot be kept in {self.cache_path} ({why}), so the next run compiles again; "
+                f"make room, or set NUMBA_CACHE_DIR to another folder"
+            )
+
+
+class _None(_caching.NullCache):  # type: ignore[misc]
+    """No cache: every kernel is compiled, and heard of."""
+
+    def load_overload(self, *args: Any) -> None:
+        while _listeners:
+            _listeners.pop()()
+
 
 def cached(function: Any, **options: Any) -> Any:
-    """`numba.njit` with a cache on disk as above."""
+    """`numba.njit` with a cache on disk as above, or none where no folder can be written."""
     dispatcher: Any = nb.njit(**options)(function)
-    dispatcher._cache = _Cache(function)
+    try:
+        dispatcher._cache = _Cache(function)
+    except (RuntimeError, OSError):  # Numba's for "no locator available"
+        say_once(f"compiled kernels cannot be kept, so every run compiles again: {_unwritable()}")
+        dispatcher._cache = _None()
     return dispatcher
 
 
