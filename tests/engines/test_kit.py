@@ -111,6 +111,28 @@ def test_an_engine_that_nobody_knows_runs_from_the_front_door():
     assert np.linalg.norm(fast.object - wanted.object) < 1e-4 * np.linalg.norm(wanted.object)
 
 
+def test_what_an_engine_does_not_take_is_refused_with_those_that_do():
+    @dataclass(frozen=True, kw_only=True)
+    class Simple(EPIE):
+        name: ClassVar[str] = "simple"
+        copes: ClassVar[frozenset[str]] = frozenset()
+
+    for kind, what in (({"near_field": True}, "near-field frames"), ({"masked": True}, "masked pixels")):
+        scan = small_scan(**kind)
+        with pytest.raises(PtychonError, match=f"engine 'simple' does not take {what}; these do: .*rpie"):
+            reconstruct(scan.problem, Simple(), epochs=1, probe=scan.probe, backend="reference")
+
+
+def test_it_is_said_where_nothing_is_compiled_for_an_engine():
+    scan, told = small_scan(), []
+    way = {"epochs": 1, "probe": scan.probe, "backend": "numpy", "tell": told.append, "judge": False}
+    reconstruct(scan.problem, Mine(), **way)
+    assert any("engine 'mine' has no compiled pass" in line and "pie, epie, rpie, dm, ep" in line for line in told)
+    told.clear()
+    reconstruct(scan.problem, "epie", **way)
+    assert not any("compiled pass" in line for line in told)
+
+
 def test_engines_of_other_packages(monkeypatch):
     """Found by their entry point; what is no engine, does not load or takes a name of ours is left out, and said."""
     points = [

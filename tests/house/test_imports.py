@@ -182,3 +182,21 @@ def test_public_names_exist():
         assert getattr(ptychon, name) is not None
     with pytest.raises(AttributeError, match="teleport"):
         _ = ptychon.teleport
+
+
+def test_nobody_asks_for_an_engine_by_its_name():
+    """What must be known of an engine it declares, or its type tells. Names are for people: to choose, store and print."""
+    from ptychon.engines import registry
+
+    wrong = []
+    for name, path in MODULES.items():
+        if name.startswith(("engines", "bench.peers")):
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.Compare):
+                continue
+            words = {c.value for side in (node.left, *node.comparators) for c in ast.walk(side) if isinstance(c, ast.Constant)}
+            asked = {ast.unparse(side).rpartition(".")[2] for side in (node.left, *node.comparators)}
+            if words & set(registry) and asked & {"name", "engine"}:
+                wrong.append(f"{name}:{node.lineno} {ast.unparse(node)}")
+    assert wrong == []

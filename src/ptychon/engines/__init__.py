@@ -18,6 +18,7 @@ from .ptycho_ep import PtychoEP
 
 if TYPE_CHECKING:
     from ..data.result import Result
+    from ..model.problem import Problem
 
 __all__ = [
     "EPIE",
@@ -32,6 +33,8 @@ __all__ = [
     "Registry",
     "Report",
     "State",
+    "able",
+    "check_copes",
     "check_engine",
     "make",
     "moves_probe",
@@ -88,6 +91,27 @@ class Registry(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._all())
+
+
+def able(feature: str) -> str:
+    """Names of the engines that cope with a feature (see `Engine.copes`), for a sentence."""
+    return ", ".join(name for name, cls in registry.items() if feature in cls.copes)
+
+
+def check_copes(engine: Engine, problem: Problem) -> None:
+    """Refuse a problem that the engine would get wrong, naming the engines that can.
+
+    Raises
+    ------
+    PtychonError
+        Near-field frames or masked pixels, where the engine does not cope with them.
+    """
+    for feature, there, what in (
+        ("near field", problem.near_field, "near-field frames"),
+        ("masks", not bool(problem.mask.all()), "masked pixels"),
+    ):
+        if there and feature not in engine.copes:
+            raise PtychonError(f"engine {engine.name!r} does not take {what}; these do: {able(feature)}")
 
 
 def check_engine(cls: Any) -> None:

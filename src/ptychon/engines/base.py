@@ -127,6 +127,10 @@ class Engine:
         How a pass is cut into batches where nobody says otherwise.
     shuffle : bool
         Whether frames are visited in a new random order each pass where nobody says otherwise.
+    finished_by : str
+        Name of the engine that takes over for the last quarter of the passes where nobody says otherwise; "" for none.
+    needs_guess : bool
+        Whether it wants a first guess of object and probe by another engine, where none is given.
     fixes_scale : bool
         Whether something in it, a prior say, fixes the scale between object and probe. Where nothing does, the scale drifts
         and the result is rescaled to the power that the probe began with.
@@ -140,6 +144,8 @@ class Engine:
     copes: ClassVar[frozenset[str]] = frozenset({"modes", "near field", "masks"})
     schedule: ClassVar[str] = "sequential"
     shuffle: ClassVar[bool] = False
+    finished_by: ClassVar[str] = ""
+    needs_guess: ClassVar[bool] = False
     fixes_scale: ClassVar[bool] = False
     keeps: ClassVar[Keeps] = Keeps()
 

@@ -73,6 +73,7 @@ class DifferenceMap(Engine):
     name: ClassVar[str] = "dm"
     title: ClassVar[str] = "difference map: object and probe, all frames at once"
     schedule: ClassVar[str] = "parallel"
+    finished_by: ClassVar[str] = "rpie"
     keeps: ClassVar[Keeps] = Keeps(object_bytes=40, stack="waves", stack_bytes=8, transforms=11.0, compile_seconds=22)
     beta: float = 1.0
     probe_start: int = 2

@@ -124,6 +124,7 @@ class PtychoEP(Engine):
     name: ClassVar[str] = "ep"
     title: ClassVar[str] = "Ptycho-EP: object with an error bar on every pixel; probe known or learned"
     copes: ClassVar[frozenset[str]] = frozenset({"near field", "masks"})
+    needs_guess: ClassVar[bool] = True
     fixes_scale: ClassVar[bool] = True
     keeps: ClassVar[Keeps] = Keeps(
         object_bytes=92, stack="messages", stack_bytes=8, shift_bytes=8, sums_apart=True, transforms=5.0, compile_seconds=26

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..checks.half_scans import Agreement
 from ..data.result import Result
+from ..engines import Engine, registry
 from ..run.doubts import doubts, no_better
 from ..uncertainty.half_data import Halves
 from .numbers import Fit
@@ -140,7 +141,8 @@ def _residual(result: Result, fit: Fit) -> Reason:
             "care", sentence + f" The object explains only {gain:.0%} of the misfit: look at the halves and the picture."
         )
     if fit.noise is not None and fit.residual > 3 * fit.noise:
-        engine = "" if result.engine != "ep" else "-e rpie "
+        several = "modes" in registry.get(result.engine, Engine).copes
+        engine = "" if several else "-e rpie "
         return Reason(
             "care",
             sentence

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..data.result import Result
-from ..engines import Context, Engine, make
+from ..engines import Context, Engine, make, registry
 from ..model.problem import Problem
 from ..types import ComplexArray, PtychonError
 from .attempts import Passes, passes, restored
@@ -21,8 +21,8 @@ from .checkpoint import Checkpoint
 from .progress import Callback
 from .schedule import Schedule
 
-#: What ends which engine, and with what share of its passes.
-FINISHED, BY, SHARE = "dm", "rpie", 1 / 4
+#: Share of the passes that another engine ends, where one does.
+SHARE = 1 / 4
 
 
 def finishing_passes(engine: Engine, asked: int | None, epochs: int) -> int:
@@ -42,9 +42,10 @@ def finishing_passes(engine: Engine, asked: int | None, epochs: int) -> int:
         For a number that is negative, leaves the engine no pass, or is asked of an engine that is not finished so.
     """
     if asked is None:
-        return int(epochs * SHARE) if engine.name == FINISHED else 0
-    if asked and engine.name != FINISHED:
-        raise PtychonError(f"finish is {asked}; passes of {BY} end runs of {FINISHED} only, not of {engine.name}: leave it out")
+        return int(epochs * SHARE) if engine.finished_by else 0
+    if asked and not engine.finished_by:
+        ended = " and ".join(f"{cls.finished_by} ends {name}" for name, cls in registry.items() if cls.finished_by)
+        raise PtychonError(f"finish is {asked}; no other engine ends runs of {engine.name} ({ended}): leave it out")
     if not 0 <= asked < epochs:
         raise PtychonError(f"finish is {asked} of {epochs} passes; it must be 0 or more, and leave {engine.name} at least one")
     return asked

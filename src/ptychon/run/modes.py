@@ -17,7 +17,7 @@ from itertools import count
 
 import numpy as np
 
-from ..engines import Engine, registry
+from ..engines import Engine, able, registry
 from ..types import ComplexArray, FloatArray, PtychonError
 
 #: Share of the power that each new mode begins with.
@@ -51,8 +51,9 @@ def for_engine(probe: ComplexArray, modes: int | None, engine: Engine) -> Comple
         )
     count = len(probe) if modes is None else modes
     if count > 1 and "modes" not in engine.copes:
-        several = ", ".join(name for name, kind in registry.items() if "modes" in kind.copes)
-        raise PtychonError(f"the probe has {count} modes and engine {engine.name!r} takes one; these take several: {several}")
+        raise PtychonError(
+            f"the probe has {count} modes and engine {engine.name!r} takes one; these take several: {able('modes')}"
+        )
     return probe if modes is None else started(probe, modes)
 
 

@@ -45,11 +45,17 @@ class WarmStart:
     epochs : int
     settle : bool
         Whether fewer will do, if R settles before.
+    instead : str
+        Engine that makes it where this one runs away; "" for none.
+    dispensable : bool
+        Whether the run begins from a constant where this one fails.
     """
 
     engine: str
     epochs: int
     settle: bool = False
+    instead: str = ""
+    dispensable: bool = False
 
     def run(self, problem: Problem, callbacks: Sequence[Callback] = (), **way: Any) -> Result | None:
         """The first guess of object and probe. Where the difference map runs away, rPIE makes it; where PIE does, none does.
@@ -70,13 +76,13 @@ class WarmStart:
         try:
             found = reconstruct(problem, self.engine, epochs=self.epochs, callbacks=watching, finish=0, **way)
         except PtychonError as error:
-            if self.engine == "pie":
+            if self.dispensable:
                 warnings.warn(f"{error}: beginning from a constant instead", PtychonWarning, stacklevel=3)
                 return None
-            if self.engine != "dm":
+            if not self.instead:
                 raise
-            warnings.warn(f"{error}: beginning with rPIE instead", PtychonWarning, stacklevel=3)
-            found = reconstruct(problem, "rpie", epochs=self.epochs, callbacks=interrupts, **way)
+            warnings.warn(f"{error}: beginning with {self.instead} instead", PtychonWarning, stacklevel=3)
+            found = reconstruct(problem, self.instead, epochs=self.epochs, callbacks=interrupts, **way)
         if any(interrupt.pressed for interrupt in interrupts):
             done = f"stopped after {found.epochs} of the passes that make the first guess"
             warnings.warn(f"{done}: begin again rather than go on from it", PtychonWarning, stacklevel=3)
@@ -119,11 +125,12 @@ def warm_start(
     """
     if asked is not None and asked < 0:
         raise PtychonError(f"warm_start is {asked}; it must be 0 or more passes")
-    if asked == 0 or (asked is None and (engine.name != "ep" or given)):
+    if asked == 0 or (asked is None and (not engine.needs_guess or given)):
         return None
     if engine.moves_probe:
-        name = "dm" if problem.propagator.transfer is None else "rpie"
-        return WarmStart(name, asked or UNKNOWN_PASSES, settle=asked is None and name == "dm")
+        if problem.near_field:
+            return WarmStart("rpie", asked or UNKNOWN_PASSES)
+        return WarmStart("dm", asked or UNKNOWN_PASSES, settle=asked is None, instead="rpie")
     if asked is None and sampling_ratio(problem, probe) < NEAR_LIMIT:
         return None
-    return WarmStart("pie", asked or KNOWN_PASSES)
+    return WarmStart("pie", asked or KNOWN_PASSES, dispensable=True)

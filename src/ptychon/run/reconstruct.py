@@ -13,16 +13,17 @@ from .. import __version__
 from ..backends import Backend, get_backend
 from ..data.dataset import Dataset
 from ..data.result import Result
-from ..engines import Context, Engine, make, plain
+from ..engines import Context, Engine, check_copes, make, plain
 from ..metrics.residual import residual
 from ..model.problem import Problem
 from ..sweeps.find import memory as memory_of
+from ..sweeps.find import why_slow
 from ..types import ComplexArray, FloatArray, PtychonError, PtychonWarning
 from .attempts import FailedError
 from .checkpoint import Checkpoint
 from .compile import on_stderr, warm_up
 from .doubts import all_doubts
-from .finish import BY, Plan, finishing_passes
+from .finish import Plan, finishing_passes
 from .first_probe import find_probe
 from .guess import initial_object, scaled_probe, wave_power
 from .iterate import iterate
@@ -135,8 +136,11 @@ def reconstruct(
     chosen = chosen.for_passes(epochs)
     ctx = Context(get_backend(backend))
     problem = Problem.from_dataset(data, subpixel=subpixel) if isinstance(data, Dataset) else data
+    check_copes(chosen, problem)
     chosen, steps = with_steps(chosen, problem)
-    second, second_steps = with_steps(make(BY).for_passes(finish), problem) if finish else (make(BY), "")
+    second, second_steps = chosen, ""
+    if finish:
+        second, second_steps = with_steps(make(chosen.finished_by).for_passes(finish), problem)
     compile_seconds = 0.0
     if probe is None and start is None and (isinstance(data, Problem) or data.probe is None):
         # candidates are tried with rPIE on one core
@@ -149,6 +153,9 @@ def reconstruct(
     memory = memory_of(ctx.backend, problem, chosen, len(first_probe))
     if tell is not None:
         tell(memory.line())
+        slow = why_slow(ctx.backend, chosen)
+        if slow is not None:
+            tell(slow)
         if steps:
             tell(f"steps: {steps}")
     compile_seconds += warm_up(problem, chosen, ctx, len(first_probe), schedule, say)
@@ -164,7 +171,7 @@ def reconstruct(
             first_object, first_probe = guess.object, guess.probe
             compile_seconds += guess.compile_seconds
     before = start.epochs if start is not None else 0
-    goes_on = resume is None or resume.engine in (chosen.name, *([BY] if finish else []))
+    goes_on = resume is None or resume.engine in (chosen.name, second.name)
     if resume is not None and (not goes_on or len(resume.errors) >= epochs):
         done = f"engine {resume.engine!r} after {len(resume.errors)} passes"
         raise PtychonError(f"the checkpoint is of {done}; it cannot go on as {chosen.name!r} to {epochs} passes")
@@ -176,7 +183,7 @@ def reconstruct(
             if object is not None or start is not None or chosen.moves_probe:
                 raise
             warnings.warn(f"{error}; beginning with {AGAIN_PASSES} passes of PIE", PtychonWarning, stacklevel=2)
-            guess = WarmStart("pie", AGAIN_PASSES).run(problem, callbacks, **way)
+            guess = WarmStart("pie", AGAIN_PASSES, dispensable=True).run(problem, callbacks, **way)
             if guess is None:
                 raise
             run, ran = plan.run(problem, guess.object, first_probe, *rest)
