@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ptychon import reconstruct
 from ptychon.metrics.residual import align, coverage
-from ptychon.plot.result import picture
+from ptychon.plots.result import picture
 from ptychon.run.observers import ProgressBar
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import simulate

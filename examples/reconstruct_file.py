@@ -15,7 +15,7 @@ import numpy as np
 from ptychon import load, reconstruct
 from ptychon.io import load_result, save_result
 from ptychon.metrics.residual import phase_ramp
-from ptychon.plot.result import picture, remove_ramp
+from ptychon.plots.result import picture, remove_ramp
 from ptychon.run.progress import Progress
 
 

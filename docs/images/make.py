@@ -15,7 +15,7 @@ from PIL import Image
 
 from ptychon import Dataset, load, reconstruct
 from ptychon.cli.demo import specimen
-from ptychon.plot.result import picture
+from ptychon.plots.result import picture
 from ptychon.run.observers import ProgressBar
 
 HERE = Path(__file__).parent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .data.dataset import Dataset
@@ -10,37 +11,67 @@ from .model.problem import Problem
 from .types import PtychonError, PtychonWarning
 
 if TYPE_CHECKING:
+    from . import engines
+    from .checks.predictive import check
     from .io import load
+    from .io import save_result as save
+    from .model.forward import Model
+    from .model.unknowns import Unknowns
+    from .plots.result import picture as plot
+    from .reports.write import write_report as report
     from .run.iterate import iterate
     from .run.reconstruct import reconstruct
+    from .simulation.simulate import simulate
+    from .uncertainty.methods import error_bars
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Dataset",
+    "Model",
     "Problem",
     "PtychonError",
     "PtychonWarning",
     "Result",
+    "Unknowns",
     "__version__",
+    "check",
+    "engines",
+    "error_bars",
     "iterate",
     "load",
+    "plot",
     "reconstruct",
+    "report",
+    "save",
+    "simulate",
 ]
+
+#: Names that come when they are first used: they bring h5py, Numba or matplotlib, which take a second to import.
+_LATER = {
+    "Model": (".model.forward", "Model"),
+    "Unknowns": (".model.unknowns", "Unknowns"),
+    "check": (".checks.predictive", "check"),
+    "engines": (".engines", ""),
+    "error_bars": (".uncertainty.methods", "error_bars"),
+    "iterate": (".run.iterate", "iterate"),
+    "load": (".io", "load"),
+    "plot": (".plots.result", "picture"),
+    "reconstruct": (".run.reconstruct", "reconstruct"),
+    "report": (".reports.write", "write_report"),
+    "save": (".io", "save_result"),
+    "simulate": (".simulation.simulate", "simulate"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    """`load`, `iterate` and `reconstruct` come when first used: they bring h5py and Numba, which take a second to import."""
-    if name == "load":
-        from .io import load
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _LATER[name]
+    found: Any = import_module(module, __name__)
+    return getattr(found, attribute) if attribute else found
 
-        return load
-    if name == "iterate":
-        from .run.iterate import iterate
 
-        return iterate
-    if name == "reconstruct":
-        from .run.reconstruct import reconstruct
-
-        return reconstruct
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    """What a user needs, and nothing else."""
+    return list(__all__)

@@ -25,8 +25,8 @@ ROWS = (
     ("testing",),
     ("checks",),
     ("uncertainty", "inspect"),
-    ("plot", "request"),
-    ("report",),
+    ("plots", "request"),
+    ("reports",),
     ("bench", "cli"),
     ("__main__",),
 )
@@ -180,6 +180,9 @@ def test_public_names_exist():
     assert sorted(ptychon.__all__) == list(ptychon.__all__)
     for name in ptychon.__all__:
         assert getattr(ptychon, name) is not None
+    assert set(dir(ptychon)) == set(ptychon.__all__)
+    # no package hides a function
+    assert all(callable(getattr(ptychon, name)) for name in ("load", "plot", "report", "check", "simulate", "reconstruct"))
     with pytest.raises(AttributeError, match="teleport"):
         _ = ptychon.teleport
 

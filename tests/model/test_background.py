@@ -22,7 +22,7 @@ from ptychon.kernels.cpu import likelihoods as _numba_sites
 from ptychon.metrics.alignment import phase_align
 from ptychon.model.noise import noise_of
 from ptychon.model.simulated import model_of
-from ptychon.report.numbers import fit
+from ptychon.reports.numbers import fit
 from ptychon.run.guess import mean_power, wave_power
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import simulate

@@ -68,7 +68,7 @@ def check(
         with write_aside(output) as aside:
             aside.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     if plot is not None:
-        from ..plot.check import checks
+        from ..plots.check import checks
 
         checks(found, made, plot)
     if clean is not None:
@@ -93,7 +93,7 @@ def numbers_of(made: Check) -> dict[str, Any]:
     from dataclasses import asdict
 
     from ..checks.predictive import sentences
-    from ..report.page import plain
+    from ..reports.page import plain
 
     whole = {k: v for k, v in asdict(made).items() if not k.startswith("pixel_") or k == "pixel_limit"}
     numbers: dict[str, Any] = plain(whole | {"clean": made.clean, "fits": made.fits, "said": sentences(made)})

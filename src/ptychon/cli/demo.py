@@ -39,7 +39,7 @@ def demo(folder: str, seed: int, backend: str, quiet: bool) -> int:
     from ..backends import get_backend
     from ..io import load, save_result, write_dataset
     from ..io.hdf5 import check_writable
-    from ..plot.result import picture
+    from ..plots.result import picture
     from ..request.settings import input_hash, request_for, validated
     from ..run.observers import Interrupt, ProgressBar
     from ..run.reconstruct import reconstruct

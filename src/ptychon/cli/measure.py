@@ -86,7 +86,7 @@ def measure(
     if output is not None:
         write_table(output, table)
     if plot is not None:
-        from ..plot import bars as plot_bars
+        from ..plots import bars as plot_bars
 
         if line is not None:
             plot_bars.profile(measured, plot)
@@ -196,7 +196,7 @@ def _comparison(found: Comparison) -> Table:
 
 
 def _resolution(found: Resolution) -> Table:
-    from ..report.page import plain
+    from ..reports.page import plain
 
     names = ("half", "half_interval", "one_bit", "one_bit_interval", "nyquist_limited", "unit")
     spread = found.correlation
@@ -223,7 +223,7 @@ def _show_comparison(found: Comparison, table: Table) -> None:
 
 
 def _show_resolution(found: Resolution, table: Table) -> None:
-    from ..report.verdict import length
+    from ..reports.verdict import length
 
     rows = [("FRC 1/2", found.half, found.half_interval), ("one bit", found.one_bit, found.one_bit_interval)]
     for name, value, interval in rows:

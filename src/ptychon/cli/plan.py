@@ -57,7 +57,7 @@ def plan(
     if store is not None:
         _write_map(store, made)
     if plot is not None:
-        from ..plot.bars import plan as draw
+        from ..plots.bars import plan as draw
 
         draw(found, made, plot)
     if as_json:

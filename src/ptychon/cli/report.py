@@ -40,7 +40,7 @@ def report(
     Object, probe, error bars, convergence, resolution from two half-scans, the fit of every frame and of every detector
     pixel, settings and provenance; and a verdict in plain words with its reasons.
     """
-    from ..report.write import write_report
+    from ..reports.write import write_report
 
     def say(text: str) -> None:
         if not (quiet or as_json):

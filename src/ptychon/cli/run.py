@@ -155,7 +155,7 @@ def execute(
     if keeper.written is not None:
         numbers["checkpoint"] = str(places.checkpoint)
     if settings.report and not numbers["stopped"]:
-        from ..report.write import write_report
+        from ..reports.write import write_report
 
         numbers["report"] = str(
             write_report([places.result], half_split=settings.half_split, backend=chosen, say=voice.say).page
@@ -175,7 +175,7 @@ def execute(
 def drawn(result: Result, places: Places) -> bool:
     """Draw the picture, and say if that fails: the result is written already, and the run does not end in an error."""
     try:
-        from ..plot.result import picture
+        from ..plots.result import picture
 
         picture(result, places.picture)
         return True

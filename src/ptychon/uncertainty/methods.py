@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from ..backends import get_backend
 from ..engines import moves_probe, nearest
+from ..model.problem import Problem
 from ..types import PtychonError
 
 if TYPE_CHECKING:
+    from ..data.dataset import Dataset
     from ..data.result import Result
-    from ..model.problem import Problem
     from .posterior import Posterior
 
 
@@ -280,3 +283,65 @@ def assumed_variance(result: Result) -> float | None:
     options = result.options
     given = options.get("object_variance") if options.get("prior") == "gaussian" else None
     return float(given) if given else None
+
+
+def error_bars(
+    data: Dataset | Problem,
+    result: Result,
+    method: str = "laplace",
+    *,
+    free_probe: bool | None = None,
+    backend: Any = "auto",
+    tell: Any = None,
+    **options: Any,
+) -> Result:
+    """Give a result its error bars.
+
+    Parameters
+    ----------
+    data : Dataset or Problem
+        What the result was made from.
+    result : Result
+    method : {"laplace", "bootstrap", "ep", "sample"}
+    free_probe : bool, optional
+        Whether the probe was learned, so that its error is part of the object's; default what the engine did.
+    backend : str or Backend
+    tell : callable, optional
+        Told of the progress: what, done, total.
+    **options
+        Of the method: fields of `Laplace`, `Bootstrap`, `Joint` or `Sampling`.
+
+    Returns
+    -------
+    Result
+        With `object_std`, (H, W) float32, the standard deviation of the complex value.
+
+    Raises
+    ------
+    PtychonError
+        Unknown method or option, with the nearest name; data that the result is not of.
+    """
+    chosen = make_method(method, **options)
+    known = [f.name for f in fields(registry[method])]
+    for name in options:
+        if name not in known:
+            raise PtychonError(f"method {method!r} of error bars has no option {name!r}; {nearest(name, known)}")
+    problem = data
+    if not isinstance(data, Problem):
+        problem = Problem.from_dataset(data, subpixel=bool(result.settings.get("subpixel", True)))
+    assert isinstance(problem, Problem)
+    if problem.object_shape != result.object.shape or len(problem) != len(result.positions):
+        raise PtychonError(
+            f"the data give {len(problem)} frames on an object of {problem.object_shape}; the result has "
+            f"{len(result.positions)} on {result.object.shape}: give the data that it was made from"
+        )
+    free = moves_probe(result) if free_probe is None else free_probe
+    with TemporaryDirectory() as folder:
+        whole, posterior = with_bars(
+            problem, result, chosen, free, get_backend(backend), tell or _silent, Path(folder) / "result.h5"
+        )
+    return replace(whole, object=posterior.object, object_std=posterior.object_std)
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    return None

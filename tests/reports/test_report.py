@@ -21,10 +21,10 @@ from ptychon.io import load_result, save_result, write_dataset
 from ptychon.metrics.residual import residual, residual_per_frame
 from ptychon.model.noise_moments import counting_noise, expected_root
 from ptychon.model.problem import Problem
-from ptychon.plot.unwrap import level, unwrap
-from ptychon.report.numbers import fit, outliers, phase_error_bar, power_spectrum
-from ptychon.report.verdict import verdict
-from ptychon.report.write import write_report
+from ptychon.plots.unwrap import level, unwrap
+from ptychon.reports.numbers import fit, outliers, phase_error_bar, power_spectrum
+from ptychon.reports.verdict import verdict
+from ptychon.reports.write import write_report
 from ptychon.run.doubts import at_rim
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)

@@ -151,7 +151,7 @@ def power_spectrum(result: Result) -> tuple[FloatArray, FloatArray]:
     """Frequency (cycles/px or /m) and mean |spectrum|^2 of rings, of the illuminated object without its mean."""
     from ..metrics.frc import soft_window
     from ..metrics.registration import bounding_box
-    from ..plot.display import remove_ramp
+    from ..plots.display import remove_ramp
 
     lit = result.illuminated
     lit = lit if lit.any() else np.ones(lit.shape, bool)

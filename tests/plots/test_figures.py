@@ -12,12 +12,12 @@ import pytest
 
 from ptychon import PtychonWarning, Result
 from ptychon.cli.run import drawn
-from ptychon.plot import result as plot
+from ptychon.plots import result as plot
 
 DRAW = """
 import numpy as np
 from ptychon import Result
-from ptychon.plot.result import picture
+from ptychon.plots.result import picture
 one = Result(object=np.ones((32, 32), np.complex64), probe=np.ones((1, 16, 16), np.complex64),
              errors=np.array([0.1], np.float32), final_error=0.1,
              positions=np.array([[12.0, 12], [15, 15]]), engine="rpie", epochs=1)

@@ -10,9 +10,9 @@ import numpy as np
 from ..checks.half_scans import Agreement
 from ..data.result import Result
 from ..model.propagators import angular_spectrum
-from ..plot.display import complex_rgb, remove_ramp
-from ..plot.figures import Figure
-from ..plot.result import (
+from ..plots.display import complex_rgb, remove_ramp
+from ..plots.figures import Figure
+from ..plots.result import (
     MODES,
     _convergence,
     _dress,
@@ -26,7 +26,7 @@ from ..plot.result import (
     scale_bar,
     shown,
 )
-from ..plot.unwrap import level, unwrap
+from ..plots.unwrap import level, unwrap
 from ..types import FloatArray, PtychonError
 from ..uncertainty.half_data import PROBABILITIES, Halves
 from ..uncertainty.spectrum import PERIODS

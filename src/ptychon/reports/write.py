@@ -93,7 +93,7 @@ def write_report(
         sections.append(section(path, result, chosen, half_split, data if len(results) == 1 else None, seed, say))
     together = None
     if len(sections) > 1:
-        from ..plot.result import compare
+        from ..plots.result import compare
 
         png = png_of(compare(results, [s.name for s in sections]))
         together = Panel("comparison", "Side by side", "Phases above, amplitudes below, on common scales.", png)
@@ -249,7 +249,7 @@ def _write(written: Written, sections: list[Section], together: Panel | None) ->
     from .. import __version__
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ptychon.report"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.PackageLoader("ptychon.reports"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     now = datetime.datetime.now().astimezone()
     html = environment.get_template("report.html").render(

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptychon.data.result import Result
-from ptychon.plot import result as plot
-from ptychon.plot.display import phase_cut
+from ptychon.plots import result as plot
+from ptychon.plots.display import phase_cut
 from ptychon.types import PtychonError
 
 N, P = 72, 24

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ptychon.data.result import Result
-from ptychon.report.numbers import Fit
-from ptychon.report.verdict import HEADLINES, verdict
+from ptychon.reports.numbers import Fit
+from ptychon.reports.verdict import HEADLINES, verdict
 
 
 def fitted(residual, noise=0.04, flat=0.2):
