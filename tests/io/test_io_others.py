@@ -78,8 +78,8 @@ def test_diamond_raster_with_dark_and_flat(tmp_path):
     assert data.notes["format"] == "NeXus (Diamond)"
     assert np.allclose(data.positions, [(y * 1e-6, x * 1e-6) for y in (5, 7) for x in (1, 2, 3)])
     mean = flat.mean(axis=0)
-    expected = np.maximum(raster.reshape(6, 8, 10) - dark, 0) / (mean / mean.mean())
-    assert np.allclose(np.asarray(data.patterns), expected, rtol=1e-5)
+    expected = (raster.reshape(6, 8, 10) - dark) / (mean / mean.mean())
+    assert np.allclose(np.asarray(data.patterns), expected, rtol=1e-5, atol=1e-5)
     assert "varies" in data.notes["read"]["monitor"]
 
 
