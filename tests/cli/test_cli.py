@@ -117,7 +117,7 @@ def test_verbose_tells_where_values_came_from(scan, capsys):
     ("change", "message"),
     [
         (lambda d: {"patterns": d.patterns[:, 0]}, "no stack of diffraction patterns"),
-        (lambda d: {"patterns": d.patterns[:5]}, "16 positions for 5 frames"),
+        (lambda d: {"patterns": d.patterns[:5]}, "5 frames for 16 positions"),
         (lambda d: {"positions_px": d.positions[:, :1]}, "positions are (frames, 2)"),
         (lambda d: {"positions_px": np.where(d.positions > 5, np.nan, d.positions)}, "not finite"),
         (lambda d: {"patterns": np.where(d.patterns >= 0, np.nan, d.patterns)}, "no valid pixel is left"),
@@ -193,7 +193,7 @@ def test_bad_requests(scan, capsys, arguments, message):
 
 def test_other_bad_requests(scan, capsys):
     assert "no such file" in refused(capsys, "reconstruct", "none.cxi")
-    assert "is a folder" in refused(capsys, "reconstruct", ".")
+    assert "no files in this folder" in refused(capsys, "reconstruct", ".")
     assert "Missing argument" in refused(capsys, "reconstruct")
     assert "Did you mean 'reconstruct'" in refused(capsys, "reconstrukt")
     assert "unknown engine" in refused(capsys, "engines", "nix")
@@ -214,7 +214,8 @@ def test_a_warning_is_one_line(scan, capsys):
     patterns[3] = 0
     np.savez("scan.npz", patterns=patterns, positions_px=scan.positions)
     assert main(["reconstruct", "scan.npz", *FAST, "-q"]) == 0
-    assert capsys.readouterr().err == "ptychon: warning: 1 of 16 frames are zero in every valid pixel (first: frame 3)\n"
+    expected = "1 of 16 frames are empty (first: frame 3): they and their positions are left out"
+    assert capsys.readouterr().err == f"ptychon: warning: {expected}\n"
 
 
 def test_engines_help_and_version(capsys):

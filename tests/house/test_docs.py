@@ -177,7 +177,7 @@ def test_what_is_imported_is_declared() -> None:
     needed = {re.split(r"[<>=\[;~ ]", text)[0] for text in PROJECT["dependencies"]}
     # numba is a front of llvmlite, of which each of its versions needs one
     used = {{"yaml": "pyyaml", "pydantic-core": "pydantic", "llvmlite": "numba"}.get(name, name) for name in used}
-    optional = {"cupy", "cupyx", "mpi4py", "rsciio"}
+    optional = {"cupy", "cupyx", "mpi4py", "rsciio", "fabio"}
     assert used <= needed | optional
 
 

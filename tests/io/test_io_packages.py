@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ptychon import Dataset, Result
+from ptychon import Dataset, PtychonError, Result
 from ptychon.io import load, save_result, write_dataset, write_result, write_scan
 
 rng = np.random.default_rng(4)
@@ -148,3 +149,14 @@ def test_rosettasciio(tmp_path, name):
     data = load(path, voltage="200kV", step="2nm", pixel_size="1A")
     assert np.array_equal(np.asarray(data.patterns), stack.reshape(6, 16, 16))
     assert "RosettaSciIO" in data.notes["format"]
+
+
+def test_a_reader_that_needs_more_says_what(tmp_path, monkeypatch):
+    """The one for .blo needs scikit-image, which RosettaSciIO alone does not bring."""
+    pytest.importorskip("rsciio")
+    for name in [name for name in sys.modules if name.startswith("rsciio.blockfile")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    (tmp_path / "a.blo").write_bytes(b"IMGBLO" + bytes(500))
+    with pytest.raises(PtychonError, match=r"Blockfile of RosettaSciIO.*skimage.*'pip install ptychon\[em\]'"):
+        load(tmp_path / "a.blo")

@@ -181,7 +181,7 @@ class Lazy:
 
 
 def test_frames_are_read_in_blocks(monkeypatch):
-    monkeypatch.setattr("ptychon.model.problem.BLOCK_BYTES", 2 * P * Q * 4)
+    monkeypatch.setattr("ptychon.data.lazy.BLOCK_BYTES", 2 * P * Q * 4)
     lazy = Lazy(patterns())
     problem = Problem.from_dataset(dataset(patterns=lazy))
     assert np.array_equal(problem.amplitude, Problem.from_dataset(dataset()).amplitude)
@@ -259,7 +259,7 @@ def test_block_by_block_the_same_is_masked(monkeypatch):
     bad = patterns(dtype=np.int32)
     bad[5, 1, 2], bad[:, 3, 3] = -7, -1
     whole = Problem.from_dataset(dataset(patterns=bad))
-    monkeypatch.setattr("ptychon.model.problem.BLOCK_BYTES", 2 * P * Q * 4)
+    monkeypatch.setattr("ptychon.data.lazy.BLOCK_BYTES", 2 * P * Q * 4)
     parts = Problem.from_dataset(dataset(patterns=bad))
     assert np.array_equal(whole.mask, parts.mask)
     assert np.array_equal(whole.amplitude, parts.amplitude)
@@ -267,12 +267,14 @@ def test_block_by_block_the_same_is_masked(monkeypatch):
 
 
 def test_empty_frames():
-    """Some: a warning that counts them. All: an error."""
+    """Some: they are left out with a warning that counts them. All: an error."""
     some, masked = patterns(), np.ones((P, Q), bool)
     some[2] = some[4] = 0
-    with pytest.warns(PtychonWarning, match=r"2 of 6 frames are zero.*first: frame 2"):
+    with pytest.warns(PtychonWarning, match=r"2 of 6 frames are empty \(first: frame 2\).*left out"):
         problem = Problem.from_dataset(dataset(patterns=some))
-    assert len(problem) == N
+    kept = [0, 1, 3, 5]
+    assert np.array_equal(np.fft.fftshift(problem.amplitude, axes=(1, 2)), np.sqrt(some[kept].astype(np.float32)))
+    assert np.array_equal(problem.corners - problem.corners[0], POSITIONS[kept] - POSITIONS[0])
     refusal(lambda: Problem.from_dataset(dataset(patterns=0 * some)), "all 6 frames")
     # light only where the mask is False is no light
     only, masked[:] = np.zeros_like(some), False

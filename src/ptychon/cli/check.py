@@ -114,6 +114,7 @@ def cleaned(data: Dataset, made: Check) -> Dataset:
 
     from ..data.lazy import Selected
 
+    data = data.measured()  # frames are counted as those that were reconstructed
     keep = np.setdiff1d(np.arange(len(data)), made.worst_frames)
     if len(keep) < 2:
         raise PtychonError(f"{len(keep)} of {len(data)} frames are left; at least 2 are needed")

@@ -67,9 +67,10 @@ def convert(source: str, target: str, format_name: str | None, quiet: bool, as_j
     given = given_data(stated)
 
     from ..io.guard import in_copy
-    from ..io.hdf5 import check_readable, check_writable
+    from ..io.hdf5 import check_writable
+    from ..io.places import check_there
 
-    check_readable(source)
+    check_there(source)
     check_writable(target)
 
     def work() -> Any:

@@ -69,6 +69,7 @@ _DATA: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--data-path",), {"metavar": "NAME", "help": "Dataset in the file that holds the frames."}),
     (("--positions-path",), {"metavar": "NAME", "help": "Dataset or file with the positions; or FILE:Y,X, its columns."}),
     (("--position-units",), {"metavar": "UNIT", "help": "State the unit of the positions: px, m, mm, um or nm."}),
+    (("--amplitudes/--intensities", "amplitudes"), {"default": None, "help": "Whether frames are square roots of counts."}),
     *PREPARE,
 )
 

@@ -9,6 +9,7 @@ import click
 #: Names of the option and what it is; names are those of `ptychon.data.prepare.Preparation`.
 PREPARE: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--frames",), {"metavar": "A:B:STEP", "help": "Only these frames: 0:500, or ::4 for every fourth."}),
+    (("--drop-columns",), {"type": int, "metavar": "N", "help": "Leave out the last N frames of each row; -N: the first."}),
     (("--crop",), {"metavar": "ROWSxCOLUMNS", "help": "Pixels of the detector to keep, around --centre."}),
     (("--centre",), {"metavar": "auto|ROW,COLUMN", "help": "Middle of the pattern; auto: its centre of mass."}),
     (("--bin",), {"type": int, "metavar": "N", "help": "Sum N x N pixels of the detector into one."}),

@@ -122,9 +122,10 @@ def reconstruct(
         values["data"] = _overlaid(values.get("data") or {}, given)
     settings = validated({**values, **stated}, file)
 
+    from ..io.places import stem_of
     from .run import Places, Voice, execute
 
-    places = Places.of(settings, default.format(stem=Path(file).stem, engine=settings.engine))
+    places = Places.of(settings, default.format(stem=stem_of(file), engine=settings.engine))
     now = input_hash(settings.input)
     if sha256 is not None and now is not None and sha256 != now:
         import warnings

@@ -56,6 +56,7 @@ class Places:
     def of(cls, settings: Settings, default: str) -> Places:
         """From the settings; refused now, rather than after hours of computing."""
         from ..io.hdf5 import check_readable
+        from ..io.places import check_there
 
         result = Path(settings.output or default)
         if result.suffix.lower() not in RESULT_SUFFIXES:
@@ -63,9 +64,9 @@ class Places:
         picture = Path(settings.picture) if settings.picture else result.with_suffix(".png")
         if picture.suffix.lower() not in PICTURE_SUFFIXES:
             raise PtychonError(f"the picture {picture} must be named .png, .pdf, .svg, .jpg or .tif")
-        for needed in (settings.input, settings.start):
-            if needed is not None:
-                check_readable(needed)
+        check_there(settings.input)
+        if settings.start is not None:
+            check_readable(settings.start)
         for place in (result, picture):
             refuse_same(place, settings.input, "the file with the data: give another name with -o")
             check_places(place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from ..types import Array, IntArray, PtychonError
 
 #: Bytes of frames that are handled at a time.
 BLOCK_BYTES = 64 * 2**20
+#: What `spare_memory` says where the system does not tell.
+_SPARE = 2**30
 
 
 class Frames:
@@ -37,8 +40,25 @@ class Frames:
     def __repr__(self) -> str:
         return f"<{self.shape[0]} frames of {self.shape[1]}x{self.shape[2]} {self.dtype} in {self.source}>"
 
+    @property
+    def together(self) -> int:
+        """How many neighbouring frames, counted from the first, are stored together; 1 where each is alone."""
+        return 1
+
+    def parts(self) -> list[Any]:
+        """Slices or index arrays that go once through all frames, in blocks, in the order that is read fastest."""
+        return list(blocks(self))
+
     def _read(self, first: int, last: int) -> Any:
         raise NotImplementedError
+
+    def _gather(self, index: IntArray) -> Any:
+        """Frames of any numbers (M,), not negative, in their order, (M, P, Q)."""
+        out = np.empty((index.size, *self.shape[1:]), self.dtype)
+        for run in runs(index):  # neighbours are read together
+            first = int(index[run[0]])
+            out[run] = self._read(first, int(index[run[-1]]) + 1)[index[run] - first]
+        return out
 
     def __getitem__(self, key: Any) -> Any:
         which, rest = (key[0], key[1:]) if isinstance(key, tuple) and key else (key, ())
@@ -60,13 +80,7 @@ class Frames:
         if index.size and not (-len(self) <= index.min() and index.max() < len(self)):
             raise IndexError(f"frame {which!r} of {len(self)}")
         flat = np.where(index < 0, index + len(self), index).astype(np.intp).reshape(-1)
-        out = np.empty((flat.size, *self.shape[1:]), self.dtype)
-        order = np.argsort(flat, kind="stable")
-        runs = np.split(order, np.flatnonzero(np.diff(flat[order]) > 1) + 1) if flat.size else []
-        for run in runs:  # neighbours are read together
-            first = int(flat[run[0]])
-            out[run] = self._read(first, int(flat[run[-1]]) + 1)[flat[run] - first]
-        block = out.reshape(*index.shape, *self.shape[1:])
+        block = self._gather(flat).reshape(*index.shape, *self.shape[1:])
         return block[(*[slice(None)] * index.ndim, *rest)] if rest else block
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
@@ -87,8 +101,28 @@ class Selected(Frames):
         super().__init__((len(self._index), *frames.shape[1:]), frames.dtype, getattr(frames, "source", "memory"))
         self.subtracted = getattr(frames, "subtracted", False)
 
+    @property
+    def together(self) -> int:
+        """That of the whole stack, where neighbours there are neighbours here."""
+        shared = together(self._frames)
+        aligned = len(self._index) > 0 and self._index[0] % shared == 0 and bool((np.diff(self._index) == 1).all())
+        return shared if aligned else 1
+
+    def parts(self) -> list[Any]:
+        """Those of the whole stack, as far as they are here; blocks, where they are alike."""
+        if together(self._frames) == together(self):
+            return list(blocks(self))
+        label = np.empty(len(self._frames), np.intp)
+        for number, part in enumerate(parts(self._frames)):
+            label[part] = number
+        order = np.argsort(label[self._index], kind="stable")
+        return np.split(order, np.flatnonzero(np.diff(label[self._index][order])) + 1)
+
     def _read(self, first: int, last: int) -> Any:
         return np.asarray(self._frames[self._index[first:last]])
+
+    def _gather(self, index: IntArray) -> Any:
+        return np.asarray(self._frames[self._index[index]])
 
 
 class Stacked(Frames):
@@ -113,6 +147,24 @@ class Stacked(Frames):
                 out[low - first : high - first] = stack[low - begin : high - begin]
         return out
 
+    def parts(self) -> list[Any]:
+        """Those of one stack after the other."""
+        begins = self._ends - [len(stack) for stack in self._stacks]
+        found = []
+        for stack, begin in zip(self._stacks, begins, strict=True):
+            for part in parts(stack):
+                whole = isinstance(part, slice)
+                found.append(slice(int(begin) + part.start, int(begin) + part.stop) if whole else begin + part)
+        return found
+
+    def _gather(self, index: IntArray) -> Any:
+        out = np.empty((index.size, *self.shape[1:]), self.dtype)
+        which = np.searchsorted(self._ends, index, side="right")
+        for number in np.unique(which):
+            stack, mine = self._stacks[number], np.flatnonzero(which == number)
+            out[mine] = stack[index[mine] - (int(self._ends[number]) - len(stack))]
+        return out
+
 
 class Derived(Frames):
     """Frames computed from others, block by block.
@@ -121,22 +173,36 @@ class Derived(Frames):
     ----------
     frames : (N, P, Q) array, perhaps lazy
     function : callable
-        From a block (B, P, Q) and the index of its first frame to the derived block (B, P', Q').
+        From a block (B, P, Q) to the derived block (B, P', Q').
     shape : (P', Q')
     dtype : dtype of the derived frames
     """
 
-    def __init__(self, frames: Array, function: Callable[[Any, int], Any], shape: tuple[int, int], dtype: Any) -> None:
+    def __init__(self, frames: Array, function: Callable[[Any], Any], shape: tuple[int, int], dtype: Any) -> None:
         self._frames, self._function = frames, function
         super().__init__((len(frames), *shape), dtype, getattr(frames, "source", "memory"))
         self.subtracted = getattr(frames, "subtracted", False)
 
+    @property
+    def together(self) -> int:
+        """That of the frames they are made of."""
+        return together(self._frames)
+
+    def parts(self) -> list[Any]:
+        """Those of the frames they are made of."""
+        return list(parts(self._frames))
+
     def _read(self, first: int, last: int) -> Any:
         out = np.empty((last - first, *self.shape[1:]), self.dtype)
-        step = max(1, BLOCK_BYTES // (4 * math.prod(self._frames.shape[1:])))
-        for begin in range(first, last, step):  # the frames they are made of may be much larger
-            end = min(begin + step, last)
-            out[begin - first : end - first] = self._function(np.asarray(self._frames[begin:end]), begin)
+        for part in blocks(self._frames, first, last):  # the frames they are made of may be much larger
+            out[part.start - first : part.stop - first] = self._function(np.asarray(self._frames[part]))
+        return out
+
+    def _gather(self, index: IntArray) -> Any:
+        out = np.empty((index.size, *self.shape[1:]), self.dtype)
+        step = _most(self._frames)
+        for begin in range(0, index.size, step):
+            out[begin : begin + step] = self._function(np.asarray(self._frames[index[begin : begin + step]]))
         return out
 
 
@@ -145,8 +211,64 @@ def transposed(block: Any, first: int = 0) -> Any:
     return np.swapaxes(block, -1, -2)
 
 
-def blocks(frames: Array) -> list[slice]:
-    """Slices along the first axis that cut a stack into parts of `BLOCK_BYTES` in float32, at least one frame each."""
-    n = int(frames.shape[0])
-    step = max(1, BLOCK_BYTES // max(1, 4 * math.prod(frames.shape[1:])))
-    return [slice(first, min(first + step, n)) for first in range(0, n, step)]
+def runs(index: IntArray) -> list[IntArray]:
+    """Where in an index its runs of neighbouring (or equal) numbers stand, each in ascending order of the numbers."""
+    order = np.argsort(index, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(index[order]) > 1) + 1) if index.size else []
+
+
+def together(frames: Array) -> int:
+    """Neighbouring frames that are stored together; 1 for arrays in memory and where each is alone."""
+    return int(getattr(frames, "together", 1))
+
+
+def _bytes(frames: Array) -> int:
+    """Of a frame in float32."""
+    return max(1, 4 * int(math.prod(frames.shape[1:])))
+
+
+def _block(frames: Array) -> int:
+    """Frames of a part of `BLOCK_BYTES` in float32, at least one."""
+    return max(1, BLOCK_BYTES // _bytes(frames))
+
+
+def _most(frames: Array) -> int:
+    """Frames that a part may have: more than `_block` where fewer would have the same chunks decompressed again."""
+    if together(frames) == 1:
+        return _block(frames)
+    return max(_block(frames), spare_memory() // _bytes(frames))
+
+
+def spare_memory() -> int:
+    """Bytes that a block may take where smaller ones would have the same chunks decompressed over and over again."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as stream:
+            free = next(int(line.split()[1]) * 1024 for line in stream if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError):
+        return _SPARE
+    return max(BLOCK_BYTES, free // 4)
+
+
+def blocks(frames: Array, first: int = 0, last: int | None = None) -> list[slice]:
+    """Slices along the first axis that cut a stack into parts of `BLOCK_BYTES` in float32, at least one frame each.
+
+    Frames that are stored together are not parted, unless they need more than a quarter of the free memory.
+
+    Parameters
+    ----------
+    frames : (N, P, Q) array, perhaps lazy
+    first, last : int
+        Only these frames.
+    """
+    last = int(frames.shape[0]) if last is None else last
+    step, shared = _block(frames), together(frames)
+    if shared > 1:
+        most = _most(frames)
+        step = max(1, step // shared) * shared if shared <= most else most
+    cuts = [first, *range(first - first % step + step, last, step), last]
+    return [slice(a, b) for a, b in pairwise(cuts) if a < b]
+
+
+def parts(frames: Array) -> list[Any]:
+    """Slices or index arrays that go once through a stack, in blocks, in whatever order is read fastest."""
+    return frames.parts() if isinstance(frames, Frames) else list(blocks(frames))

@@ -30,8 +30,8 @@ import numpy as np
 from ..types import Array, FloatArray, PtychonError
 from ..units import pretty
 from .bad_values import BadValues
-from .dataset import Dataset
-from .lazy import Derived, Frames, Selected, blocks
+from .dataset import FILL, Dataset, blank_frames
+from .lazy import Derived, parts
 from .survey import BadPixels, Sums, centre_of_mass, saturation_of, survey
 
 
@@ -139,14 +139,13 @@ def prepare(data: Dataset, preparation: Preparation) -> Dataset:
 def _some_frames(data: Dataset, which: slice, done: dict[str, Any]) -> Dataset:
     index = np.arange(len(data))[which]
     if len(index) < 2:
-        raise PtychonError(f"frames {_text(which)} of {len(data)} leave {len(index)}; at least 2 are needed")
-    done["frames"] = _text(which)
-    mask = data.mask[index] if data.mask is not None and data.mask.ndim == 3 else data.mask
-    patterns = Selected(data.patterns, index) if isinstance(data.patterns, Frames) else data.patterns[index]
-    return replace(data, patterns=patterns, positions=data.positions[index], mask=mask)
+        raise PtychonError(f"frames {slice_text(which)} of {len(data)} leave {len(index)}; at least 2 are needed")
+    done["frames"] = slice_text(which)
+    return data.select(index)
 
 
-def _text(which: slice) -> str:
+def slice_text(which: slice) -> str:
+    """``0:80``, as `parse_slice` takes it."""
     return ":".join("" if part is None else str(part) for part in (which.start, which.stop, which.step))
 
 
@@ -229,8 +228,12 @@ def _without_bad_pixels(data: Dataset, raw: Array, largest: float | None, p: Pre
     """The data set without the bad pixels of the `raw` frames, in which `largest` is the largest measurement."""
     saturation = p.saturation if p.saturation is not None else saturation_of(raw.dtype)
     look = Sums.new(BadValues.of(raw, saturation=largest, mask=data.mask), data.frame_shape)
-    for part in blocks(raw):
-        look.add(np.asarray(raw[part]))
+    for part in parts(raw):
+        block = np.asarray(raw[part])
+        mask = data.mask if data.mask is None or data.mask.ndim == 2 else data.mask[part]
+        written = blank_frames(block, mask) != FILL
+        if written.any():
+            look.add(block if written.all() else block[written])
     valid = None if data.mask is None else np.asarray(data.mask if data.mask.ndim == 2 else data.mask.all(axis=0))
     bad = look.bad_pixels(saturation, valid, far=data.geometry == "far")
     if not p.bad_pixels:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..types import BoolArray, FloatArray, IntArray, PtychonError
 from .bad_values import BadValues, Tally
-from .dataset import Dataset
+from .dataset import FILL, Dataset, blank_frames, unmeasured
 
 #: Frames, and bytes of frames in float32, that `survey` looks at.
 SURVEY_FRAMES, SURVEY_BYTES = 200, 2**27
@@ -129,7 +129,7 @@ class Survey:
     Attributes
     ----------
     index : (S,) int array
-        The frames looked at, spread evenly.
+        The frames looked at, spread evenly, as far as they were measured.
     mean, total, largest : (P, Q) float64
         Mean, sum and maximum over those frames.
     counts : (S,) float64
@@ -140,6 +140,8 @@ class Survey:
         Of values in valid pixels that are no measurement; they are in none of the above but `largest`.
     bad : BadPixels
         Of valid pixels.
+    empty : int
+        Frames looked at that were never measured (see `ptychon.data.dataset.unmeasured`).
     """
 
     index: Any
@@ -150,6 +152,7 @@ class Survey:
     centres: FloatArray
     tally: Tally
     bad: BadPixels
+    empty: int
 
 
 def survey(data: Dataset, frames: int = SURVEY_FRAMES) -> Survey:
@@ -167,18 +170,26 @@ def survey(data: Dataset, frames: int = SURVEY_FRAMES) -> Survey:
     sums = Sums.new(BadValues.of(data.patterns, saturation=data.saturation, mask=data.mask), (p, q))
     counts, centres = np.zeros(len(index)), np.full((len(index), 2), np.nan)
     rows, columns = np.arange(p), np.arange(q)
-    for k, j in enumerate(index):
-        frame = np.asarray(data.patterns[int(j)])
-        valid = data.mask if data.mask is None or data.mask.ndim == 2 else data.mask[j]
-        good = sums.add(frame[None], valid)[0].astype(np.float64)
+    block = np.asarray(data.patterns[index])  # together: frames of one chunk are read once
+    masks = data.mask if data.mask is None or data.mask.ndim == 2 else data.mask[index]
+    blank = blank_frames(block, masks)
+    for k in np.flatnonzero(blank != FILL):
+        valid = masks if masks is None or masks.ndim == 2 else masks[k]
+        good = sums.add(block[k][None], valid)[0].astype(np.float64)
         seen = good if valid is None else np.where(valid, good, 0.0)
         counts[k] = seen.sum()
         if counts[k] > 0:
             centres[k] = seen.sum(axis=1) @ rows / counts[k], seen.sum(axis=0) @ columns / counts[k]
-    mean = sums.total / np.maximum(sums.seen, 1)
+    try:
+        there = ~unmeasured(blank, counts)
+    except PtychonError:
+        there = np.ones(len(index), bool)  # a sample without any: whoever reads all frames says so
+    unwritten = int((~there & (blank != FILL)).sum())
+    mean = sums.total / np.maximum(sums.seen - unwritten, 1)
     known: Any = None if data.mask is None else data.mask if data.mask.ndim == 2 else data.mask.any(axis=0)
     bad = sums.bad_pixels(saturation_of(data.patterns.dtype), known, far=data.geometry == "far")
-    return Survey(index, mean, sums.total, sums.largest, counts, centres, sums.tally, bad)
+    empty = int((~there).sum())
+    return Survey(index[there], mean, sums.total, sums.largest, counts[there], centres[there], sums.tally, bad, empty)
 
 
 def centre_of_mass(mean: FloatArray, mask: BoolArray | None = None) -> tuple[float, float]:

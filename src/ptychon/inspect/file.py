@@ -19,8 +19,9 @@ from ..data.position_table import step_of
 from ..data.survey import Survey, electron_dose, survey
 from ..engines import registry
 from ..io import load_result, prepared
-from ..io.found import DIMENSIONS, EXTRA, PREPARATION, Found, assemble, check_given, doubt_of_scan, flag
+from ..io.found import DIMENSIONS, EXTRA, PREPARATION, SELECTION, Found, assemble, check_given, doubt_of_scan, flag
 from ..io.mask_file import replacing, with_mask
+from ..io.places import size_of
 from ..io.recognise import find, holds_result
 from ..run.steps import reason, share_of
 from ..types import FloatArray, PtychonError, PtychonWarning
@@ -60,7 +61,7 @@ def inspect(path: str | os.PathLike[str], **given: Any) -> dict[str, Any]:
         If the file is missing, damaged or of an unknown kind.
     """
     values, said = with_mask(check_given(given))
-    about: dict[str, Any] = {"file": str(path), "bytes": os.path.getsize(path) if Path(path).is_file() else 0}
+    about: dict[str, Any] = {"file": str(path), "bytes": size_of(path)}
     if values.get("data_path") is None and holds_result(path):
         return about | _reconstruction(path)
     missing, placed = "", True
@@ -69,7 +70,7 @@ def inspect(path: str | os.PathLike[str], **given: Any) -> dict[str, Any]:
         found = find(path, {k: v for k, v in values.items() if k in EXTRA})
         said = replacing(said, values.get("mask"), found.fields.get("mask"))
         try:
-            stated = {k: v for k, v in values.items() if k not in PREPARATION}
+            stated = {k: v for k, v in values.items() if k not in PREPARATION or k in SELECTION}
             data = prepared(assemble(found, stated, Path(path).name), values)
         except PtychonError as error:
             if "patterns" not in found.fields:
@@ -189,10 +190,10 @@ def _frames(data: Dataset, look: Survey) -> tuple[dict[str, Any], list[str]]:
     centres = look.centres[np.isfinite(look.centres).all(axis=1)]
     facts: dict[str, Any] = {
         "count": len(data), "shape": [p, q], "dtype": str(dtype), "bytes": len(data) * p * q * dtype.itemsize,
-        "looked_at": len(look.index), "counts_mean": float(look.counts.mean()),
+        "looked_at": len(look.index) + look.empty, "counts_mean": float(look.counts.mean()),
         "counts_spread": float(look.counts.std() / look.counts.mean()) if look.counts.mean() > 0 else None,
         "brightest": float(look.largest[valid].max()) if valid.any() else None, "whole_numbers": whole,
-        "empty": int((look.counts <= 0).sum()), "hot": int(bad.hot.sum()), "dead": int(bad.dead.sum()),
+        "empty": look.empty + int((look.counts <= 0).sum()), "hot": int(bad.hot.sum()), "dead": int(bad.dead.sum()),
         "saturated": int(bad.saturated.sum()), "marked": int(bad.marked.sum()), "bad_values": tally.sentence,
         "below_zero": tally.rule.share, "noise_below_zero": tally.rule.noise,
     }  # fmt: skip
@@ -203,7 +204,10 @@ def _frames(data: Dataset, look: Survey) -> tuple[dict[str, Any], list[str]]:
         facts["wander"] = float(np.sqrt(((centres - centres.mean(axis=0)) ** 2).sum(axis=1).mean()))
     advice = []
     if facts["empty"]:
-        advice.append(f"{facts['empty']} of {len(look.index)} frames looked at are empty: leave them out, say with --frames")
+        advice.append(
+            f"{facts['empty']} of {facts['looked_at']} frames looked at are empty: "
+            + ("they and their positions are left out" if look.empty else "they are kept, since the others have few counts")
+        )
     if look.tally.sentence:
         advice.append(f"{look.tally.sentence}; reconstruct does so by itself")
     if facts["hot"] or facts["dead"]:

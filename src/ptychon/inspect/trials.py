@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.bad_values import BadValues, without_bad
-from ..data.dataset import Dataset
+from ..data.dataset import Dataset, blank_frames
 from ..types import BoolArray, FloatArray, IntArray, PtychonError
 
 if TYPE_CHECKING:
@@ -29,14 +29,15 @@ def subset(data: Dataset, frames: int = FRAMES, seed: int = 0) -> tuple[Dataset,
     In the far field they are cut to the middle of the detector where hardly any counts are lost: the pixels of the object
     become larger in proportion.
     """
-    n = len(data)
-    if n < 10:
-        raise PtychonError(f"the scan has {n} frames; at least 10 are needed to find its orientation")
+    if len(data) < 10:
+        raise PtychonError(f"the scan has {len(data)} frames; at least 10 are needed to find its orientation")
     positions = np.asarray(data.positions, float)
     distance = np.hypot(*(positions - np.median(positions, axis=0)).T)
-    index: IntArray = np.sort(np.argsort(distance, kind="stable")[: min(frames, n)])
-    patterns = np.asarray(data.patterns[index])
-    mask = data.mask if data.mask is None or data.mask.ndim == 2 else data.mask[index]
+    index: IntArray = np.sort(np.argsort(distance, kind="stable")[: min(frames, len(data))])
+    chosen = data.select(index)
+    patterns, mask = np.asarray(chosen.patterns), chosen.mask
+    if blank_frames(patterns, mask).any() and len(there := data.measured()) < len(data):
+        return subset(there, frames, seed)
     rule = BadValues.of(data.patterns, saturation=data.saturation, mask=data.mask)
     patterns, mask = without_bad(patterns, rule, mask, signed=bool(data.read_noise))
     part = replace(data, patterns=patterns, positions=positions[index], mask=mask, object_shape=None)

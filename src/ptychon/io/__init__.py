@@ -21,7 +21,7 @@ from . import guard
 from .cxi_write import write_dataset
 from .export import convert, write_result, write_scan
 from .fields import number_or_field, with_dose
-from .found import PREPARATION, assemble, check_given
+from .found import PREPARATION, SELECTION, assemble, check_given
 from .hdf5 import PathLike
 from .mask_file import noted, replacing, with_mask
 from .recognise import find, load_result
@@ -64,7 +64,8 @@ def load(path: PathLike, **given: Any) -> Dataset:
     >>> load("scan.cxi", geometry="near", focus_distance="3.65mm")  # doctest: +SKIP
     """
     values = check_given(given)
-    stated, said = with_mask({name: value for name, value in values.items() if name not in PREPARATION})
+    chosen = {name: value for name, value in values.items() if name not in PREPARATION or name in SELECTION}
+    stated, said = with_mask(chosen)
     guard.check(path, lambda: assemble(find(path, stated), stated, Path(path).name).patterns)
     found = find(path, stated)
     said = replacing(said, stated.get("mask"), found.fields.get("mask"))
@@ -72,8 +73,11 @@ def load(path: PathLike, **given: Any) -> Dataset:
 
 
 def prepared(data: Dataset, given: Mapping[str, Any]) -> Dataset:
-    """The data set prepared as `given` says: checked fields of `ptychon.data.prepare.Preparation`, some perhaps paths."""
-    wanted = {name: given[name] for name in PREPARATION if name in given}
+    """The data set as the fields of `ptychon.data.prepare.Preparation` in `given` say (checked, dark and so on perhaps paths).
+
+    Which frames are taken (`ptychon.io.found.SELECTION`) was settled before they had positions, and is not done again.
+    """
+    wanted = {name: given[name] for name in PREPARATION if name in given and name not in SELECTION}
     for name in ("dark", "flat", "background"):
         if isinstance(wanted.get(name), str | os.PathLike):
             wanted[name] = number_or_field(wanted[name], name)

@@ -38,6 +38,7 @@ from ..units import (
     wavelength_of_electrons,
     wavelength_of_photons,
 )  # fmt: skip
+from . import listing
 from .box import Box, last_name
 from .found import Found
 from .frames import Hdf5Frames, NpzFrames, npz_headers, read_npz
@@ -99,7 +100,7 @@ def read_stack(path: PathLike, given: Mapping[str, Any]) -> Found:
     shape = without_ones(np.shape(stack))
     if not isinstance(stack, np.ndarray) or len(shape) not in (3, 4) or stack.dtype.kind not in "uifb":
         kind = "" if np.size(stack) == 0 else f" and type {stack.dtype}"
-        raise PtychonError(f"{path} has shape {np.shape(stack)}{kind}; a scan is (frames, rows, columns)")
+        raise PtychonError(f"{path} has shape {np.shape(stack)}{kind}; a scan is (frames, rows, columns){listing.alone(shape)}")
     found = Found("NumPy array")
     box = Box(path, {}, np.load, np.load)
     why = frames_last(shape, points_of(box, given), given.get("scan_shape"))
@@ -231,7 +232,7 @@ def understand(box: Box, kind: str, given: Mapping[str, Any]) -> Found:
 def _frames_key(box: Box, name: str | None) -> str:
     forms = {k: without_ones(s) for k, (s, d) in box.arrays.items() if d.kind in "uifb"}
     stacks = [k for k, s in forms.items() if len(s) in (3, 4) and (min(s[-2:]) >= 4 or (len(s) == 4 and min(s[:2]) >= 4))]
-    listed = ", ".join(f"{k} {box.arrays[k][0]}" for k in stacks[:8]) or "none"
+    listed = listing.named(box.arrays, stacks) or "none"
     if name:
         key = next((k for k in box.arrays if k.strip("/") == name.strip("/")), None)
         if key is None:
@@ -250,9 +251,10 @@ def _frames_key(box: Box, name: str | None) -> str:
     if len(stacks) == 1:
         return stacks[0]
     if not stacks:
-        shapes = ", ".join(f"{k} {s}" for k, (s, _) in list(box.arrays.items())[:8]) or "nothing"
-        raise PtychonError(f"{box.path} holds no stack of diffraction patterns (3-D or 4-D real numbers), but {shapes}")
-    raise PtychonError(f"{box.path} holds several stacks: say which are the frames with --data-path; there are {listed}")
+        holds = listing.said(box.arrays)
+        raise PtychonError(f"{box.path} holds no stack of diffraction patterns (3-D or 4-D real numbers): {holds}")
+    holds = listing.said(box.arrays)
+    raise PtychonError(f"{box.path} holds several stacks, and it cannot be told which are the frames: {holds}")
 
 
 def _add_mask(found: Found, box: Box, shape: tuple[int, ...]) -> None:

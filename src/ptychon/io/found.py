@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..data.dataset import Dataset
+from ..data.lazy import Frames, Selected
 from ..data.position_table import step_of
-from ..data.prepare import Preparation, parse_slice
+from ..data.prepare import Preparation, parse_slice, slice_text
 from ..types import FloatArray, PtychonError, PtychonWarning
 from ..units import (
     Dimension,
@@ -29,6 +30,8 @@ from ..units import (
     wavelength_of_electrons,
     wavelength_of_photons,
 )
+from .amplitudes import intensities
+from .pairing import paired
 
 #: What a caller may state besides the fields of `Dataset`, all in SI or as text with a unit.
 DIMENSIONS: dict[str, Dimension] = {
@@ -38,10 +41,13 @@ DIMENSIONS: dict[str, Dimension] = {
 PAIRS = ("pixel_size", "detector_pixel_size", "step")
 PATHS = ("data_path", "positions_path")
 EXTRA = (
-    "energy", "voltage", "semi_angle", "defocus", "scan_shape", "step", "rotation", "position_units", "mask_ones", *PATHS,
+    "energy", "voltage", "semi_angle", "defocus", "scan_shape", "step", "rotation", "position_units", "mask_ones",
+    "amplitudes", *PATHS,
 )  # fmt: skip
+#: Which frames are taken: said before each has a position.
+SELECTION = ("frames", "drop_columns")
 #: How frames and positions are prepared; see `ptychon.data.prepare.Preparation`.
-PREPARATION = tuple(f.name for f in fields(Preparation))
+PREPARATION = (*(f.name for f in fields(Preparation)), "drop_columns")
 KNOWN = (*(f.name for f in fields(Dataset) if f.name != "patterns"), *EXTRA, *PREPARATION)
 
 
@@ -113,6 +119,8 @@ def _in_si(name: str, value: Any) -> Any:
         if value not in ("valid", "bad"):
             raise PtychonError(f"mask_ones is {value!r}; say what ones in the mask are: valid or bad")
         return value
+    if name == "amplitudes":
+        return _flag(name, value)
     if name in PREPARATION and name not in DIMENSIONS:
         return _preparation(name, value)
     if name in PAIRS:
@@ -134,9 +142,7 @@ def _preparation(name: str, value: Any) -> Any:
     if name == "frames":
         return value if isinstance(value, slice) else parse_slice(value)
     if name == "bad_pixels":
-        if not isinstance(value, bool):
-            raise PtychonError(f"bad_pixels is {value!r}; it must be true or false")
-        return value
+        return _flag(name, value)
     if name in ("dark", "flat", "background"):
         return value if isinstance(value, str | os.PathLike) or hasattr(value, "__array__") else _real(name, value)
     if name == "scan_sign":
@@ -153,11 +159,21 @@ def _preparation(name: str, value: Any) -> Any:
             raise PtychonError(f"centre is {value!r}; give auto, or row,column in pixels")
         return _real(name, parts[0]), _real(name, parts[1])
     number = _real(name, value)
+    if name == "drop_columns":
+        if number != int(number) or number == 0:
+            raise PtychonError(f"drop_columns is {value!r}; give a whole number: 1 for the last of each row, -1 for the first")
+        return int(number)
     if name == "bin":
         if number != int(number) or number < 1:
             raise PtychonError(f"bin is {value!r}; it must be a whole number, at least 1")
         return int(number)
     return number
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise PtychonError(f"{name} is {value!r}; it must be true or false")
+    return value
 
 
 def _real(name: str, value: Any) -> float:
@@ -220,10 +236,12 @@ def assemble(found: Found, given: Mapping[str, Any], source: str) -> Dataset:
     if "positions" not in given:
         unit = unit or found.unit
         if "positions" not in found.fields or "step" in given:
-            kwargs["positions"] = raster_positions(values, pixel_size, shape[0], source, found.problems.get("positions", ""))
+            kwargs["positions"] = raster_positions(values, pixel_size, source, found.problems.get("positions", ""))
             unit, listed = "m", False
     told = _report_implausible({**kwargs, "pixel_size": pixel_size}, found, source)
     kwargs["positions"] = _in_unit(kwargs["positions"], unit, pixel_size, found, source)
+    _select(kwargs, values, listed, source)
+    _square(kwargs, values.get("amplitudes"), found, source)
     # our own files were doubted when they were made
     doubt = "" if told or not found.where else doubt_of_scan(kwargs["positions"], pixel_size, (shape[1], shape[2]))
     if doubt:
@@ -233,6 +251,35 @@ def assemble(found: Found, given: Mapping[str, Any], source: str) -> Dataset:
     if kwargs.get("probe") is None and values.get("semi_angle") is not None:
         kwargs["probe"] = _electron_probe(values, wavelength, pixel_size, shape, found, given)
     return Dataset(**kwargs)
+
+
+def _select(kwargs: dict[str, Any], values: Mapping[str, Any], listed: bool, source: str) -> None:
+    """Frames and positions as `SELECTION` says, one for one; noted among the preparations."""
+    patterns, which, drop = kwargs["patterns"], values.get("frames"), values.get("drop_columns")
+    count = len(patterns)
+    shape = values.get("scan_shape")
+    index, kwargs["positions"] = paired(
+        patterns, kwargs["positions"], which=which, drop=drop, scan_shape=shape, listed=listed, source=source
+    )
+    if index is None:
+        return
+    kwargs["patterns"] = Selected(patterns, index) if isinstance(patterns, Frames) else patterns[index]
+    mask = kwargs.get("mask")
+    if mask is not None and np.ndim(mask) == 3 and len(mask) == count:
+        kwargs["mask"] = np.asarray(mask)[index]
+    done = {"frames": None if which is None else slice_text(which), "drop_columns": drop}
+    prepared = {name: value for name, value in done.items() if value is not None}
+    kwargs["notes"]["prepared"] = {**kwargs["notes"].get("prepared", {}), **prepared}
+
+
+def _square(kwargs: dict[str, Any], stated: bool | None, found: Found, source: str) -> None:
+    """Frames that are amplitudes become intensities."""
+    mask, where = kwargs.get("mask"), found.where.get("patterns", "")
+    usable = mask is not None and np.shape(mask) in (tuple(kwargs["patterns"].shape), tuple(kwargs["patterns"].shape[1:]))
+    valid = np.asarray(mask, bool) if usable else None
+    kwargs["patterns"], remark = intensities(kwargs["patterns"], where, stated, valid, source)
+    if remark:
+        found.where["amplitudes"] = remark
 
 
 #: What a caller may state that is too large for the notes, or is listed there as a preparation.
@@ -348,7 +395,7 @@ def _in_unit(positions: Any, unit: str, pixel_size: tuple[float, float] | None, 
 
 
 def raster_positions(
-    values: Mapping[str, Any], pixel_size: tuple[float, float] | None, frames: int, source: str, problem: str = ""
+    values: Mapping[str, Any], pixel_size: tuple[float, float] | None, source: str, problem: str = ""
 ) -> FloatArray:
     """Positions (N, 2) in m of a raster that is described but not listed.
 
@@ -363,7 +410,6 @@ def raster_positions(
     values : mapping
         ``scan_shape`` (slow, fast), ``step`` in m (one, or two for slow and fast), ``rotation`` in rad (0 if absent).
     pixel_size : (dy, dx) in m or None
-    frames : int
     source : str
     problem : str
         Why positions that the file lists cannot be used.
@@ -371,7 +417,7 @@ def raster_positions(
     Raises
     ------
     PtychonError
-        If one of them is missing, or scan_shape does not multiply to the number of frames.
+        If one of them is missing.
     """
     missing = [name for name in ("scan_shape", "step") if values.get(name) is None]
     if pixel_size is None:
@@ -385,8 +431,6 @@ def raster_positions(
             f"or name a table of positions with --positions-path"
         )
     slow, fast = values["scan_shape"]
-    if slow * fast != frames:
-        raise PtychonError(f"scan shape {slow}x{fast} is {slow * fast} points, but there are {frames} frames; correct it")
     ds, df = np.broadcast_to(np.asarray(values["step"], float), (2,))
     if not (min(abs(ds), abs(df)) > 0 and np.isfinite([ds, df]).all()):
         raise PtychonError(f"the scan step is {values['step']} m; it must not be zero")

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-import importlib
+import contextlib
 import math
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from ..data.lazy import Frames, blocks
-from ..types import PtychonError
+from ..data.lazy import BLOCK_BYTES, Frames, blocks, runs
+from ..types import IntArray, PtychonError
 from .hdf5 import PathLike, opened, write_aside
+from .sources import check_filters, check_sources
 
 
 class Hdf5Frames(Frames):
     """Frames of an HDF5 dataset (..., P, Q); leading axes, of a raster say, are taken in C order.
+
+    A chunk that holds pieces of many frames is decompressed once for all that are asked for together, not once a frame.
 
     Parameters
     ----------
     path : path of the file
     dataset : str
         Name of the dataset in it.
+
+    Raises
+    ------
+    PtychonError
+        If it is compressed with a plugin that is not there, or is made of other files of which some are missing.
     """
 
     def __init__(self, path: PathLike, dataset: str) -> None:
@@ -30,24 +38,78 @@ class Hdf5Frames(Frames):
         with opened(path) as file:
             node = file[dataset]
             self._full = tuple(int(n) for n in node.shape)
-            self._plugin = _needs_plugin(node)
-            if self._plugin:
-                _load_plugin(path, dataset)
+            self._chunks = None if node.chunks is None else tuple(int(n) for n in node.chunks)
+            check_filters(node, path)
+            check_sources(node, path)
             dtype = node.dtype
         super().__init__(self._full, dtype, f"{dataset} of {path}")
 
-    def _read(self, first: int, last: int) -> Any:
-        if self._plugin:
-            _load_plugin(self._path, self._dataset)
+    @property
+    def together(self) -> int:
+        """Frames of the rows of the scan that lie in the same chunks."""
+        scan, chunk = self._scan
+        if math.prod(chunk) == 1:
+            return 1
+        outer = next(axis for axis, size in enumerate(chunk) if size > 1)
+        whole = scan[outer] % chunk[outer] == 0 or outer == 0  # else chunks begin anew in every row
+        return (min(chunk[outer], scan[outer]) if whole else scan[outer]) * math.prod(scan[outer + 1 :])
+
+    @property
+    def _scan(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Shapes of the scan and of a chunk along its axes."""
+        scan = self._full[:-2] or (1,)
+        return scan, (1,) * len(scan) if self._chunks is None else self._chunks[:-2] or (1,)
+
+    @contextlib.contextmanager
+    def _node(self, first: int, last: int) -> Iterator[Any]:
+        """The open dataset, from which these frames are read."""
         try:
             with opened(self._path) as file:
                 node = file[self._dataset]
                 if tuple(node.shape) != self._full:
                     raise PtychonError(f"{self.source} has changed since it was opened; load it again")
-                block = self._slice(node, first, last)
+                yield node
         except MemoryError:
-            raise PtychonError(f"not enough memory for frames {first} to {last - 1} of {self.source}") from None
-        return block.astype(self.dtype, copy=False)
+            raise PtychonError(f"not enough memory for frames {first} to {last} of {self.source}") from None
+
+    def _read(self, first: int, last: int) -> Any:
+        inner = math.prod(self._full[1:-2])
+        if len(self._full) > 3 and last - first < inner:
+            return self._gather(np.arange(first, last))
+        with self._node(first, last - 1) as node:
+            if len(self._full) == 2:
+                return node[()][None][first:last].astype(self.dtype, copy=False)
+            rows = slice(first // inner, -(-last // inner))
+            block = node[rows].reshape(-1, *self.shape[1:])
+            block = block[first - rows.start * inner : last - rows.start * inner]
+            return block.astype(self.dtype, copy=False)
+
+    def _gather(self, index: IntArray) -> Any:
+        if index.size == 0 or len(self._full) == 2:
+            return super()._gather(index)
+        scan, chunk = self._scan
+        out = np.empty((index.size, *self.shape[1:]), self.dtype)
+        place = np.stack(np.unravel_index(index, scan), axis=-1)
+        # frames of the same chunks are read together; where a chunk is one frame, neighbours of a row of the scan
+        cell = np.ravel_multi_index((place // chunk).T, tuple(-(-n // c) for n, c in zip(scan, chunk, strict=True)))
+        with self._node(int(index.min()), int(index.max())) as node:
+            for group in _equal(cell) if math.prod(chunk) > 1 else _rows(index, scan[-1]):
+                self._pick(node, group, place, out)
+        return out
+
+    def _pick(self, node: Any, which: IntArray, place: IntArray, out: Any) -> None:
+        """Read the box of the scan that holds some frames, tile by tile where it is much larger than they are."""
+        low, high = place[which].min(axis=0), place[which].max(axis=0) + 1
+        box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+        local = tuple((place[which] - low).T)
+        p, q = self.shape[1:]
+        tiles = (p, q)
+        if math.prod(high - low) * p * q * node.dtype.itemsize > BLOCK_BYTES and self._chunks is not None:
+            tiles = self._chunks[-2], self._chunks[-1]
+        for top in range(0, p, tiles[0]):
+            for left in range(0, q, tiles[1]):
+                tile = slice(top, top + tiles[0]), slice(left, left + tiles[1])
+                out[(which, *tile)] = node[(*box, *tile)][local]
 
     def walk(self) -> int:
         """Go through the index of all chunks, and return their number; it is damaged where this fails."""
@@ -64,30 +126,16 @@ class Hdf5Frames(Frames):
             node.id.chunk_iter(visit)
             return count
 
-    def _slice(self, node: Any, first: int, last: int) -> Any:
-        if len(self._full) == 3:
-            return node[first:last]
-        if len(self._full) == 2:
-            return node[()][None][first:last]
-        inner = math.prod(self._full[1:-2])
-        rows = slice(first // inner, -(-last // inner))
-        block = node[rows].reshape(-1, *self.shape[1:])
-        return block[first - rows.start * inner : last - rows.start * inner]
+
+def _rows(index: IntArray, length: int) -> list[IntArray]:
+    """Where the runs of neighbours within rows of a scan stand in an index."""
+    return [row[run] for row in _equal(index // length) for run in runs(index[row])]
 
 
-def _needs_plugin(node: Any) -> bool:
-    """Whether the compression is one that the HDF5 library does not bring (bitshuffle, LZ4, Blosc, ...)."""
-    plist = node.id.get_create_plist()
-    return any(plist.get_filter(i)[0] >= 256 for i in range(plist.get_nfilters()))
-
-
-def _load_plugin(path: PathLike, dataset: str) -> None:
-    try:
-        importlib.import_module("hdf5plugin")  # registers the filters
-    except ImportError:
-        raise PtychonError(
-            f"{dataset} of {path} is compressed with a plugin: install it with 'pip install hdf5plugin'"
-        ) from None
+def _equal(labels: IntArray) -> list[IntArray]:
+    """Where equal numbers stand in an array, one array for each."""
+    order = np.argsort(labels, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
 
 
 class NpzFrames(Frames):

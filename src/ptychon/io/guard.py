@@ -21,6 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..types import PtychonError
 from .hdf5 import PathLike
 
@@ -58,8 +60,7 @@ def check(path: PathLike, open_it: Callable[[], Any]) -> None:
     def probe() -> None:
         warnings.simplefilter("ignore")  # whoever opens the file next will warn
         frames = open_it()
-        for k in (0, len(frames) - 1):
-            frames[k]
+        frames[np.array([0, len(frames) - 1])]  # together: they may lie in the same chunks
         walk = getattr(frames, "walk", None)
         if walk is not None:
             walk()

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import errno
 import glob
+import importlib
 import io
 import math
 import os
@@ -191,6 +192,9 @@ class _Disk(io.FileIO):
 def opened(path: PathLike) -> Iterator[h5py.File]:
     """An HDF5 file open for reading; whatever is wrong with it is said in one sentence.
 
+    Filters of plugins are registered first: any dataset in the file may be compressed with one, or stand for others that
+    are (a virtual dataset, a link to another file).
+
     Raises
     ------
     PtychonError
@@ -199,6 +203,8 @@ def opened(path: PathLike) -> Iterator[h5py.File]:
     import h5py
 
     check_readable(path)
+    with contextlib.suppress(ImportError):
+        importlib.import_module("hdf5plugin")
     try:
         file = h5py.File(path, "r", locking="best-effort")
     except (OSError, RuntimeError, ValueError) as error:
@@ -209,7 +215,18 @@ def opened(path: PathLike) -> Iterator[h5py.File]:
         except PtychonError:
             raise
         except (OSError, RuntimeError, LookupError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
-            raise PtychonError(f"{path} is damaged or not what it seems: {_first_line(error)}") from error
+            raise PtychonError(_unusable(path, error)) from error
+
+
+def _unusable(path: PathLike, error: BaseException) -> str:
+    text = _first_line(error)
+    if "filter" in text and ("not registered" in text or "not available" in text or "plugin" in text):
+        return f"a dataset of {path} is compressed with a plugin that is not there ({text}); {PLUGINS}"
+    return f"{path} is damaged or not what it seems: {text}"
+
+
+#: What to do where a filter is missing.
+PLUGINS = "install the usual ones with 'pip install --upgrade hdf5plugin'"
 
 
 def check_readable(path: PathLike) -> None:

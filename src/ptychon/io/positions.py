@@ -12,6 +12,7 @@ import numpy as np
 
 from ..types import FloatArray, PtychonError
 from ..units import factor_of, in_si, is_pixel
+from . import listing
 from .box import Box
 from .found import Found
 from .tables import axis_of, positions_from
@@ -36,10 +37,10 @@ def add_positions(found: Found, given: Mapping[str, Any], box: Box | None = None
             try:
                 table, unit, where = positions_from(name)
             except FileNotFoundError:
-                tables = [k for k, (s, _) in box.arrays.items() if len(s) == 2] if box is not None else []
+                tables = listing.tables_in(box.arrays) if box is not None else []
                 raise PtychonError(
                     f"{name!r} is neither a file nor a dataset of {box.path if box is not None else 'the stack'}"
-                    + (f"; tables in it: {', '.join(tables[:8])}" if tables else "")
+                    + (f"; tables in it: {listing.named(box.arrays, tables)}" if box is not None and tables else "")
                 ) from None
             found.add("positions", _two_columns(np.asarray(table), where, frames), where)
             found.unit = unit
@@ -49,10 +50,13 @@ def add_positions(found: Found, given: Mapping[str, Any], box: Box | None = None
     else:
         key = _positions_key(box)
         if key is None:
-            return _add_lists(found, box, frames)
+            _add_lists(found, box, frames)
+            if "positions" not in found.fields and (tables := listing.tables_in(box.arrays, frames)):
+                named = listing.named(box.arrays, tables, "--positions-path")
+                found.problems.setdefault("positions", f"they may be {named}")
+            return
     found.add("positions", _two_columns(np.asarray(box.table(key)), key, frames), key)
     found.unit = box.unit_of(key) or _unit_in(key) or ""
-    return None
 
 
 def _positions_key(box: Box) -> str | None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..data.lazy import Frames
-from ..types import PtychonError
+from ..types import IntArray, PtychonError
 from ..units import factor_of, in_si, is_pixel, states_nothing
 from .found import Found
 from .hdf5 import PathLike
+from .listing import alone
 from .positions import add_positions
 
 #: A frame of an EMPAD: 128x128 float32 followed by 1024 bytes that are none.
@@ -78,7 +79,8 @@ class TiffFrames(Frames):
             series = file.series[0] if file.series else None
             if series is None or len(series.shape) not in (3, 4) or series.dtype is None:
                 shape = None if series is None else series.shape
-                raise PtychonError(f"{path} has shape {shape}; a scan is a stack of pages (frames, rows, columns)")
+                hint = alone(tuple(shape or ()))
+                raise PtychonError(f"{path} has shape {shape}; a scan is a stack of pages (frames, rows, columns){hint}")
             shape, dtype = tuple(int(n) for n in series.shape), series.dtype
             if len(series.pages) not in (1, math.prod(shape[:-2])) or dtype.kind not in "uifb":
                 raise PtychonError(f"{path} holds colours or {dtype}; a scan is a stack of pages of grey values")
@@ -97,11 +99,20 @@ class TiffFrames(Frames):
             if block.size != (last - first) * size:
                 raise PtychonError(f"{self._path} is truncated: frames {first} to {last - 1} are not all there")
             return block.reshape(-1, *self.shape[1:]).astype(self.dtype, copy=False)
+        return self._pages(range(first, last))
+
+    def _gather(self, index: IntArray) -> Any:
+        if self._offset is not None:
+            return super()._gather(index)
+        return self._pages(index.tolist())
+
+    def _pages(self, numbers: Sequence[int]) -> Any:
+        """Compressed pages; the file is opened once for all of them, since finding them takes longer than reading one."""
         with _tiff(self._path) as file:
             try:
-                pages = [file.series[0].pages[k].asarray() for k in range(first, last)]
+                pages = [file.series[0].pages[k].asarray() for k in numbers]
             except Exception as error:  # whatever a damaged stream provokes in a decoder
-                raise PtychonError(f"{self._path} is damaged at frames {first} to {last - 1}: {error}") from error
+                raise PtychonError(f"{self._path} is damaged among frames {min(numbers)} to {max(numbers)}: {error}") from error
         return np.array(pages, self.dtype).reshape(-1, *self.shape[1:])
 
 
@@ -143,7 +154,12 @@ class _Dask(Frames):
         super().__init__(array.shape, array.dtype, str(path))
 
     def _read(self, first: int, last: int) -> Any:
-        block = self._array[first:last]
+        return self._now(self._array[first:last])
+
+    def _gather(self, index: IntArray) -> Any:
+        return self._now(self._array[index])
+
+    def _now(self, block: Any) -> Any:
         return np.asarray(block.compute() if hasattr(block, "compute") else block)
 
 
@@ -170,6 +186,11 @@ def read_rosetta(path: PathLike, given: Mapping[str, Any]) -> Found | None:
     for plugin in plugins:
         try:
             signals = import_module(plugin["api"]).file_reader(str(path), lazy=True)
+        except ImportError as error:
+            raise PtychonError(
+                f"{path} is read with {plugin['name']} of RosettaSciIO, which needs a package that is not there ({error}); "
+                f"install it with 'pip install ptychon[em]'"
+            ) from error
         except Exception as error:  # every reader has its own ways to fail
             reason = (str(error).splitlines() or [""])[0][:150] or type(error).__name__
             raise PtychonError(f"{path} cannot be read as {plugin['name']}: {reason}") from error

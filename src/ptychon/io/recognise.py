@@ -11,16 +11,18 @@ from typing import Any, NamedTuple
 
 from ..data.result import Result
 from ..types import PtychonError
-from . import arrays, cxi, emd, mat, nexus, plainly, ptychodus, ptylab, ptypy, raw, saved
+from . import arrays, cxi, emd, folder, mat, nexus, plainly, ptychodus, ptylab, ptypy, raw, saved
 from .found import Found
 from .frames import npz_headers
 from .hdf5 import PathLike, check_readable, opened
+from .listing import said_of_text
 from .nodes import plain
+from .places import KINDS, is_folder
 from .positions import add_positions
 
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".cxi", ".nxs", ".hdf", ".he5", ".ptyd", ".ptyr", ".emd")
 _LARGEST_OBJECT = 2**28
-_KNOWN = "CXI, NeXus and other HDF5, .ptyd, .ptyr, .mat, .npz, .npy, TIFF, EMPAD .raw"
+_KNOWN = "CXI, NeXus and other HDF5, .ptyd, .ptyr, .mat, .npz, .npy, TIFF, EMPAD .raw, folders of .tif, .npy, .cbf, .edf or .h5"
 
 
 class Format(NamedTuple):
@@ -60,6 +62,8 @@ def find(path: PathLike, given: Mapping[str, Any]) -> Found:
     PtychonError
         If the file is missing, damaged, of an unknown kind, or a reconstruction rather than a scan.
     """
+    if is_folder(path):
+        return folder.read_folder(path, given)
     head = first_bytes(path)
     suffix = Path(path).suffix.lower()
     if head.startswith(b"PK") or suffix == ".npz":
@@ -87,7 +91,11 @@ def find(path: PathLike, given: Mapping[str, Any]) -> Found:
     if raw.is_empad(path):
         return raw.read_empad(path, given)
     found = raw.read_rosetta(path, given)
+    if found is None and suffix in KINDS:
+        raise PtychonError(f"{path} is one frame of a scan; name the folder with all of them, or a pattern such as '*{suffix}'")
     if found is None:
+        if table := said_of_text(path):
+            raise PtychonError(table)
         raise PtychonError(f"{path} is of no kind that can be read; these can: {_KNOWN}; more with 'pip install ptychon[em]'")
     return found
 
@@ -233,6 +241,8 @@ def holds_result(path: PathLike) -> bool:
     PtychonError
         If the file is missing or damaged.
     """
+    if is_folder(path):
+        return False
     head = first_bytes(path)
     if head.startswith(b"PK") and zipfile.is_zipfile(path):
         headers = npz_headers(path)

@@ -10,7 +10,7 @@ import numpy as np
 from ..data.position_table import axis_of, read_table
 from ..types import PtychonError
 from .frames import npz_headers, read_npz
-from .hdf5 import PathLike, opened
+from .hdf5 import PathLike, check_readable, opened
 from .nodes import dataset, table, units
 
 __all__ = ["axis_of", "positions_from"]
@@ -41,6 +41,7 @@ def positions_from(path: PathLike) -> tuple[Any, str, str]:
         name, _, inner = name.rpartition(":")
         if not Path(name).is_file():
             raise FileNotFoundError(str(path))
+    check_readable(name)
     with open(name, "rb") as stream:
         head = stream.read(8)
     if head.startswith(b"PK"):

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..data.bad_values import ROUNDING, BadValues, Tally
-from ..data.dataset import Dataset, check_totals
+from ..data.dataset import FILL, Dataset, blank_frames, unmeasured, warn_unmeasured
+from ..data.lazy import parts
 from ..types import REAL, Array, BoolArray, FloatArray, IntArray, PtychonError, PtychonWarning
 from .noise_moments import COUNT_VARIANCE, subtracted_noise
 from .propagators import FarField, NearField, Propagator, angular_spectrum
@@ -19,8 +20,6 @@ from .propagators import FarField, NearField, Propagator, angular_spectrum
 SHIFTS_PER_PIXEL = 16
 #: Frames from which the variance of subtracted amplitudes is estimated.
 NOISE_FRAMES = 16
-#: Bytes of frames that are read from disk at a time.
-BLOCK_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +194,9 @@ class Problem:
         PtychonError
             Windows outside the object, a probe larger than the object, no valid pixel, all frames empty.
         """
+        amplitude, mask, counts, background, measured = _amplitude(data)
+        if len(measured) < len(data):
+            data = data.select(measured)
         shape = object_shape or data.object_shape
         centres, shape, origin = _place(data, shape)
         whole = np.rint(centres).astype(np.int32)
@@ -202,7 +204,6 @@ class Problem:
         shifts, index = np.unique(fraction.astype(REAL), axis=0, return_inverse=True)
         corners = whole - np.array([n // 2 for n in data.frame_shape], np.int32)
         _check_windows(corners, data.frame_shape, shape)
-        amplitude, mask, counts, background = _amplitude(data)
         return cls(
             amplitude=amplitude,
             mask=mask,
@@ -267,8 +268,11 @@ def _check_windows(corners: IntArray, frame: tuple[int, int], shape: tuple[int, 
         )
 
 
-def _amplitude(data: Dataset) -> tuple[FloatArray, BoolArray, FloatArray | None, FloatArray | None]:
-    """Amplitude in float32, mask, and N and B where there are any, all with zero frequency at [0, 0] in the far field."""
+def _amplitude(data: Dataset) -> tuple[FloatArray, BoolArray, FloatArray | None, FloatArray | None, IntArray]:
+    """Amplitude in float32, mask, N and B where there are any, all with zero frequency at [0, 0] in the far field.
+
+    Last the numbers of the frames that were measured; the others are left out.
+    """
     far = data.geometry == "far"
 
     def order(a: Any) -> Any:
@@ -276,17 +280,19 @@ def _amplitude(data: Dataset) -> tuple[FloatArray, BoolArray, FloatArray | None,
 
     n, (p, q) = len(data), data.frame_shape
     amplitude = np.empty((n, p, q), REAL)
-    totals = np.empty(n)
+    totals, blank = np.empty(n), np.empty(n, np.int8)
     r = data.read_noise or 0.0
     dark = np.zeros((), REAL) if data.background is None else np.asarray(data.background, REAL)
     shifted = r > 0 or bool(dark.any())
     counts = np.empty((n, p, q), REAL) if shifted else None
     rule = BadValues.of(data.patterns, saturation=data.saturation, mask=data.mask)
     tally, below = Tally.new(rule, (p, q)), 0.0
-    step = max(1, BLOCK_BYTES // (p * q * 4))
-    for first in range(0, n, step):
-        block = np.asarray(data.patterns[first : first + step])
-        mask = data.mask if data.mask is None or data.mask.ndim == 2 else data.mask[first : first + step]
+    for part in parts(data.patterns):
+        block = np.asarray(data.patterns[part])
+        mask = data.mask if data.mask is None or data.mask.ndim == 2 else data.mask[part]
+        blank[part] = blank_frames(block, mask)
+        if (blank[part] == FILL).any():  # left out below, and no bad values of frames that were measured
+            block = np.where((blank[part] == FILL)[:, None, None], block.dtype.type(0), block)
         bad = tally.add(block, mask)
         valid: Any = mask if bad is None else ~bad if mask is None else mask & ~bad
         if valid is not None:
@@ -294,23 +300,27 @@ def _amplitude(data: Dataset) -> tuple[FloatArray, BoolArray, FloatArray | None,
         if counts is not None:
             wide = block.astype(np.float64)
             valid = True if valid is None else valid
-            counts[first : first + step] = order(np.where(valid, wide + r * r, 0))
+            counts[part] = order(np.where(valid, wide + r * r, 0))
             block = np.where(valid, np.maximum(wide - dark, 0), 0).astype(REAL)
         elif rule.noise:
             below += float(np.minimum(block, 0).sum(dtype=np.float64))
             block = np.maximum(block, 0)
-        totals[first : first + step] = block.sum(axis=(1, 2), dtype=np.float64)
-        amplitude[first : first + step] = order(np.sqrt(block, dtype=REAL if block.dtype.kind != "f" else None))
-        if bad is not None:
-            amplitude[first : first + step][order(bad)] = np.nan
+        totals[part] = block.sum(axis=(1, 2), dtype=np.float64)
+        root = order(np.sqrt(block, dtype=REAL if block.dtype.kind != "f" else None))
+        amplitude[part] = root if bad is None else np.where(order(bad), np.nan, root)
     valid = np.ones((1, p, q), bool) if data.mask is None else np.ascontiguousarray(order(data.mask)).reshape(-1, p, q)
     valid = _told(tally, amplitude, valid, order(~tally.ever))
-    check_totals(totals)
+    left_out = unmeasured(blank, totals)
+    warn_unmeasured(left_out)
     if -below > ROUNDING * totals.sum():
         _tell_noise(rule, data)
+    measured = np.flatnonzero(~left_out)
+    if left_out.any():
+        amplitude, counts = _closed_up(amplitude, measured), None if counts is None else _closed_up(counts, measured)
+        valid = valid if len(valid) == 1 else valid[measured]
     if counts is None:
-        return amplitude, valid, None, None
-    return amplitude, valid, counts, np.ascontiguousarray(order(np.broadcast_to(dark + REAL.type(r * r), (1, p, q))))
+        return amplitude, valid, None, None, measured
+    return amplitude, valid, counts, np.ascontiguousarray(order(np.broadcast_to(dark + REAL.type(r * r), (1, p, q)))), measured
 
 
 def _told(tally: Tally, amplitude: FloatArray, mask: BoolArray, good: BoolArray) -> BoolArray:
@@ -344,6 +354,13 @@ def _tell_noise(rule: BadValues, data: Dataset) -> None:
         PtychonWarning,
         stacklevel=5,
     )
+
+
+def _closed_up(stack: FloatArray, which: IntArray) -> FloatArray:
+    """Some frames of a stack, ascending, moved to its beginning, so that no second stack is needed."""
+    for to, at in enumerate(which):
+        stack[to] = stack[at]
+    return stack[: len(which)]
 
 
 def _propagator(data: Dataset) -> Propagator:

@@ -7,7 +7,6 @@ repeated, and the data of a result can be found again by their path and their ha
 from __future__ import annotations
 
 import difflib
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import PydanticCustomError
 
 from ..io.hdf5 import PathLike, check_readable
+from ..io.places import exists, sha256_of
 from ..types import PtychonError
 from .options import split_options
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ..model.problem import Problem
 
 SUFFIXES = (".yaml", ".yml")
-#: Files larger than this are not hashed: reading them again would cost more than it tells.
-HASHED_BYTES = 2**31
 _PATHS = ("input", "output", "picture", "probe", "start")
 _DATA_PATHS = ("positions_path", "dark", "pedestal", "flat", "background", "mask")
 
@@ -251,11 +249,8 @@ def request_for(settings: Settings) -> dict[str, Any]:
 
 
 def input_hash(path: PathLike) -> str | None:
-    """SHA-256 of a file, None if it is too large to be read once more."""
-    if Path(path).stat().st_size > HASHED_BYTES:
-        return None
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """SHA-256 of a file or of a folder of frames, None if it is too large to be read once more."""
+    return sha256_of(path)
 
 
 def find_input(
@@ -270,7 +265,7 @@ def find_input(
     """
     stored = Path(str(request.get("input", "")))
     places = [stored, Path(near).parent / stored.name]
-    found = next((place for place in places if place.is_file()), None)
+    found = next((place for place in places if exists(place)), None)
     if found is None:
         raise PtychonError(f"the data of {near} are not found: neither {places[0]} nor {places[1]} exists; put them there")
     now = input_hash(found)
