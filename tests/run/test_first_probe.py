@@ -10,7 +10,7 @@ from ptychon import Problem, reconstruct
 from ptychon.backends import get_backend
 from ptychon.metrics.alignment import align
 from ptychon.metrics.residual import illuminated
-from ptychon.run.first_probe import ENOUGH, FRAMES, disc, find_probe, middle, remainder
+from ptychon.run.first_probe import COST, ENOUGH, FRAMES, Ground, disc, find_probe, middle
 from ptychon.run.guess import focused, initial_probe, mean_power, scaled_probe
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import beam_stop, simulate

@@ -95,7 +95,7 @@ def find_probe(problem: Problem, backend: Backend) -> ComplexArray:
     if share > CUT_OFF:
         p, q = problem.frame_shape
         warnings.warn(
-            f"the probe found from the data has {share:.0%} of its power in the outermost 5 % of its window of {p} x {q} px and "
+            f"the probe found from the data has {share:.0%} of its power in the outermost 5 % of its {p} x {q} px and "
             f"may be cut off: leave the detector pixels unbinned, or give a first probe (--probe)",
             PtychonWarning,
             stacklevel=2,
