@@ -1,9 +1,9 @@
 """First probes from the data alone: what a run reaches from them and from the true probe, for twelve kinds of beam.
 
-Each kind fills a small, a middle or a large part of the detector: the angles of the beam reach 0.12, 0.24 or 0.4 cycles/px, and the
-object is blurred to about the same. Frames of 64 px, a beam about 26 px across, a jittered raster of step 7. A case succeeds
-within 2 dB of what the same run reaches from the true probe. The error is that of the object where it is lit, after a complex factor, a phase ramp
-and a translation are removed.
+Each kind fills a small, a middle or a large part of the detector: the angles of the beam reach 0.12, 0.24 or 0.4 cycles/px,
+and the object is blurred to about the same. Frames of 64 px, a beam about 26 px across, a jittered raster of step 7. A case
+succeeds within 2 dB of what the same run reaches from the true probe. The error is that of the object where it is lit, after a
+complex factor, a phase ramp and a translation are removed.
 
 Cases that are in the table already are not run again, so a stopped experiment goes on where it was.
 
@@ -51,7 +51,7 @@ def _curved(cone: float, sign: int) -> ComplexArray:
 
 
 def _electrons(cone: float, sign: int, share: float = 1.0, *, cs: float = 0.0, flaws: float = 0.0) -> ComplexArray:
-    """Defocused until the rays at the edge of the aperture are a share of the radius from the axis; flaws: astigmatism, coma."""
+    """Rays at the edge of the aperture are a share of the radius from the axis; flaws are astigmatism and coma."""
     angle = cone * WAVELENGTH / PIXEL
     defocus = sign * share * RADIUS / cone * PIXEL**2 / WAVELENGTH
     return probes.electron(
@@ -90,7 +90,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if path.exists():
         with path.open() as file:
             rows = [{name: _number(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    cases = [(k, f, given.counts, given.side, given.epochs, t) for k in given.kinds for f in given.fillings for t in range(given.trials)]
+    cases = [
+        (k, f, given.counts, given.side, given.epochs, t)
+        for k in given.kinds
+        for f in given.fillings
+        for t in range(given.trials)
+    ]
     for case in cases:
         if all(tuple(row.values())[: len(case)] != case for row in rows):
             rows.append(measure(case, given))
@@ -137,7 +142,12 @@ def measure(case: tuple[str, float, float, int, int, int], given: argparse.Names
         errors.append((float("nan"), float("nan")) if near is None or result is None else (near.error_db, result.final_error))
     (true_db, true_r), (found_db, found_r) = errors
     row: Row = {"kind": kind, "filling": filling, "counts": counts, "side": side, "epochs": epochs, "trial": trial}
-    row |= {"true_db": round(true_db, 2), "found_db": round(found_db, 2), "true_R": round(true_r, 4), "found_R": round(found_r, 4)}
+    row |= {
+        "true_db": round(true_db, 2),
+        "found_db": round(found_db, 2),
+        "true_R": round(true_r, 4),
+        "found_R": round(found_r, 4),
+    }
     return row | {"rim": round(probe_at_rim(found), 3), "search_s": round(seconds, 2)}
 
 

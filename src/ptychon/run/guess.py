@@ -6,8 +6,8 @@ keeps the whole field in one phase domain; random starts nucleate many, which ta
 Probe, far field: the mean frame is about |F P|^2 behind a weakly scattering object, so its root is the pupil. Its phase is
 unknown; a focused probe would be smaller than the scan step wherever the microscope was defocused to make frames overlap,
 so a quadratic phase is added until the probe is `SPREAD` steps wide. A defocus D moves a ray of frequency f by D f pixels
-(see `ptychon.simulation.probes`): beyond |D| = n the rays at the rim of the detector leave a window of n pixels, and the
-phase, which is then sampled too coarsely, folds the probe into copies in the corners. So D stays below.
+(see `ptychon.simulation.probes`): beyond |D| = n/(2 f) it leaves a window of n pixels, and the phase, which is then sampled too
+coarsely, folds the probe into copies in the corners. So D stays below that for 95 % of the light.
 Probe, near field: the root of the mean frame, propagated back.
 """
 
@@ -76,7 +76,7 @@ def focused(problem: Problem, width: float = 1.0, sign: int = 1) -> ComplexArray
     """
     root, ratio = _root(problem), aspect(problem)
     # bisection in a bracket whose end is where the chirp wraps; the width grows with the defocus up to there
-    low, high = 0.0, float(min(root.shape))
+    low, high = 0.0, 0.5 * min(root.shape) / _extent(root)
     target = min(width * SPREAD * _median_step(problem), min(root.shape) / 3)
     if _width(defocused(root, 0.0)[0]) < target:
         for _ in range(40):
@@ -151,6 +151,14 @@ def _root(problem: Problem) -> ComplexArray:
     if power <= 0:
         raise PtychonError("all frames are zero in every valid pixel: there is nothing to start from")
     return np.asarray(np.sqrt(intensity / valid), np.complex64)
+
+
+def _extent(root: ComplexArray) -> float:
+    """Frequency within which 95 % of the light is, cycles/px, at most 0.5."""
+    f = np.hypot(*np.meshgrid(*(np.fft.fftfreq(n) for n in root.shape), indexing="ij")).ravel()
+    order = np.argsort(f, kind="stable")
+    inside = np.cumsum(np.abs(root.ravel()[order].astype(np.complex128)) ** 2)
+    return float(np.clip(f[order[np.searchsorted(inside, 0.95 * inside[-1])]], 0.5 / min(root.shape), 0.5))
 
 
 def _width(wave: ComplexArray) -> float:
