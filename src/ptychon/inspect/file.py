@@ -24,6 +24,7 @@ from ..io.mask_file import replacing, with_mask
 from ..io.places import size_of
 from ..io.recognise import find, holds_result
 from ..run.steps import reason, share_of
+from ..metrics.residual import CUT_OFF, probe_at_rim
 from ..types import FloatArray, PtychonError, PtychonWarning
 from ..units import Dimension, energy_of_photons, pretty
 from .gain import find_levels
@@ -371,6 +372,12 @@ def _advice(data: Dataset, about: Mapping[str, Any], look: Survey, told: list[st
     memory = min(engine["memory"] for engine in about["engines"].values())
     if memory > 8e9:
         advice.append(f"{memory / 1e9:.0f} GB are needed at least: --crop, --bin 2 or --frames ::2 make it less")
+    share = 0.0 if data.probe is None else probe_at_rim(data.probe)
+    if share > CUT_OFF:
+        advice.append(
+            f"{share:.0%} of the first probe's power is in the outermost 5 % of its window, so it is cut off or not in the "
+            f"middle: give another with --probe"
+        )
     if data.probe is None and data.wavelength is not None and data.wavelength < 1.3e-11:
         advice.append("give --semi-angle and --defocus: with electrons a first probe decides")
     return advice

@@ -44,6 +44,7 @@ __all__ = [
     "phase_align",
     "phase_ramp",
     "pmse",
+    "probe_at_rim",
     "residual",
     "residual_per_frame",
     "residual_without_object",
@@ -52,6 +53,10 @@ __all__ = [
 
 #: Bytes of complex waves that are computed at a time.
 BLOCK_BYTES = 32 * 2**20
+#: Width of the rim of a probe's window on each side, in sides of the window.
+RIM = 0.05
+#: A probe with more of its power than this at the rim is cut off by its window (a disc that just touches the rim has 6 %).
+CUT_OFF = 0.1
 #: Probabilities at which `coverage` looks.
 PROBABILITIES = (0.5, 0.683, 0.9, 0.95, 0.99)
 
@@ -144,6 +149,25 @@ def illuminated(problem: Problem, probe: Array, threshold: float = 0.1) -> BoolA
     """Where the illumination exceeds a share of its maximum, (H, W) bool."""
     light = illumination(problem, probe)
     return np.asarray(light > threshold * light.max())
+
+
+def probe_at_rim(probe: ComplexArray, share: float = RIM) -> float:
+    """Share of a probe's power at the rim of its window: more than a tenth means that the window cuts it off.
+
+    Parameters
+    ----------
+    probe : (K, P, Q) or (P, Q) complex
+    share : float
+        How wide the rim is on each side, in sides of the window; at least a pixel.
+
+    Returns
+    -------
+    float
+        0 to 1; 0 for a probe without power.
+    """
+    light = (np.abs(probe.reshape(-1, *probe.shape[-2:])) ** 2).sum(axis=0, dtype=np.float64)
+    p, q = (max(1, round(share * n)) for n in light.shape)
+    return max(0.0, 1 - float(light[p:-p, q:-q].sum()) / float(light.sum())) if light.any() else 0.0
 
 
 def sampling_ratio(problem: Problem, probe: Array) -> float:

@@ -26,15 +26,11 @@ from ..data.result import Result
 from ..data.survey import saturation_of
 from ..metrics.frc import soft_window
 from ..metrics.registration import bounding_box, phase_ramp
-from ..metrics.residual import residual_without_object
+from ..metrics.residual import CUT_OFF, probe_at_rim, residual_without_object
 from ..model.problem import Problem
 from ..types import FloatArray
 from .guess import mean_power
 
-#: Width of the rim of a window, as a share of it, where the probe should have died away.
-RIM = 0.05
-#: Share of the probe's power there above which it is looked at (evenly lit windows have 19 %, good probes at most 1.3 %).
-AT_RIM = 0.1
 #: Height of a second maximum of the probe's autocorrelation above the valley before it: spots 0.96, beams at most 0.01.
 REPEATS = 0.7
 #: Structure factor from which positions are periodic; and the power at those frequencies over that beside them, and its
@@ -126,10 +122,7 @@ def saturated(data: Dataset, problem: Problem) -> Doubt | None:
 
 def at_rim(probe: Any) -> tuple[float, float]:
     """Share of a probe's power (K, P, Q) in the outermost 5 % of its window on each side, and that of an even probe."""
-    light = (np.abs(probe) ** 2).sum(axis=0, dtype=np.float64)
-    p, q = (max(1, round(RIM * n)) for n in light.shape)
-    inside = light[p:-p, q:-q]
-    return 1 - float(inside.sum()) / max(float(light.sum()), 1e-300), 1 - inside.size / light.size
+    return probe_at_rim(probe), probe_at_rim(np.ones(probe.shape[-2:], np.complex64))
 
 
 def width(probe: Any) -> float:
@@ -140,7 +133,7 @@ def width(probe: Any) -> float:
 
 def _window(result: Result, far: bool) -> Doubt | None:
     share, even = at_rim(result.probe)
-    if share <= (AT_RIM if far else even):
+    if share <= (CUT_OFF if far else even):
         return None
     text = f"{share:.0%} of the probe's power lies in the outermost 5 % of its window ({even:.0%} for an even beam): "
     if far and share > even:
