@@ -118,7 +118,7 @@ def test_two_alive_at_once(name):
 
 def test_asking_for_numpy_does_not_import_cupy():
     script = (
-        "import sys, ptychon.reconstruct; from ptychon.backends import get_backend; get_backend('numpy'); "
+        "import sys, ptychon.run.reconstruct; from ptychon.backends import get_backend; get_backend('numpy'); "
         "print('cupy' in sys.modules)"
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)

@@ -91,8 +91,24 @@ def test_example_of_a_file_runs(tmp_path: Path) -> None:
     assert {"scan_rpie.png", "scan_ep.h5"} <= {p.name for p in tmp_path.iterdir()}
 
 
+def test_example_of_an_engine_runs(tmp_path: Path) -> None:
+    """As a program; the tests that it inherits are those of tests/engines/test_kit.py, run from it here too."""
+    program = ROOT / "examples" / "my_engine.py"
+    assert len(program.read_text(encoding="utf-8").splitlines()) <= 60
+    small = program.read_text(encoding="utf-8").replace("epochs=30", "epochs=2").replace("raster(9,", "raster(4,")
+    (tmp_path / "my_engine.py").write_text(small, encoding="utf-8")
+    out = run("my_engine.py", folder=tmp_path)
+    assert [line.split(":")[0] for line in out.splitlines()] == ["epie", "fading"]
+    tests = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(program), "-k", "engine or documented or falls"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert tests.returncode == 0, tests.stdout
+    assert "passed" in tests.stdout
+
+
 def test_every_example_is_run_here() -> None:
-    assert [p.name for p in EXAMPLES] == ["error_bars.py", "reconstruct_file.py"]
+    assert [p.name for p in EXAMPLES] == ["error_bars.py", "my_engine.py", "reconstruct_file.py"]
 
 
 def test_command_lines_are_understood() -> None:
@@ -176,7 +192,8 @@ def test_what_is_imported_is_declared() -> None:
     used = {name.replace("_", "-") for name in used - set(sys.stdlib_module_names) - {"ptychon"}}
     needed = {re.split(r"[<>=\[;~ ]", text)[0] for text in PROJECT["dependencies"]}
     # numba is a front of llvmlite, of which each of its versions needs one
-    used = {{"yaml": "pyyaml", "pydantic-core": "pydantic", "llvmlite": "numba"}.get(name, name) for name in used}
+    packages = {"yaml": "pyyaml", "pydantic-core": "pydantic", "llvmlite": "numba", "PIL": "pillow"}
+    used = {packages.get(name, name) for name in used}
     optional = {"cupy", "cupyx", "mpi4py", "rsciio", "fabio"}
     assert used <= needed | optional
 

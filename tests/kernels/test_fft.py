@@ -60,8 +60,8 @@ def test_which_sides_are_transformed_in_vectors():
 
 SCRIPT = """
 import numpy as np
-from ptychon.kernels import _numba_fft as f
-from ptychon.kernels._numba_modulus import modulus_return
+from ptychon.kernels.cpu import fft as f
+from ptychon.kernels.cpu.modulus import modulus_return
 rng = np.random.default_rng(0)
 worst = 0.0
 for shape in ((64, 128), (16, 32)):

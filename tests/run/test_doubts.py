@@ -12,7 +12,7 @@ from ptychon import Dataset, PtychonWarning, reconstruct
 from ptychon.data.result import Result
 from ptychon.metrics.residual import residual_without_object
 from ptychon.model.problem import Problem
-from ptychon.run.doubts import at_rim, doubts, grid_power, no_better, saturated, width
+from ptychon.run.doubts import at_rim, doubts, grid_power, no_better, width
 
 
 def disc(n, radius):
@@ -143,20 +143,3 @@ def test_no_better_than_without_an_object():
     mixed = replace(data, positions=np.random.default_rng(1).permutation(data.positions))
     with pytest.warns(PtychonWarning, match="the same probe without any object gives"):
         reconstruct(mixed, "pie", epochs=2, probe=probe, backend="reference", object_step=1e-3)
-
-
-@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.uint32, np.int32])
-def test_values_at_the_top_of_their_type(kind):
-    top = np.iinfo(kind).max
-    frames = np.full((6, 8, 8), 3, kind)
-    frames[2, 1, 1] = frames[4, 1, 1] = frames[4, 5, 6] = top
-    frames[5, 2, 2] = top - 1 if top < 2**24 else top // 2
-    mask = np.ones((8, 8), bool)
-    data = Dataset(patterns=frames, positions=np.arange(12.0).reshape(6, 2), mask=mask)
-    doubt = saturated(data, Problem.from_dataset(data))
-    assert doubt is not None
-    assert doubt.text.startswith(f"3 values in 2 of 6 frames are {top}, the largest that {np.dtype(kind)} holds")
-    mask[1, 1] = mask[5, 6] = False
-    hidden = replace(data, mask=mask)
-    assert saturated(hidden, Problem.from_dataset(hidden)) is None
-    assert saturated(replace(data, patterns=frames.astype(float)), Problem.from_dataset(data)) is None

@@ -315,7 +315,7 @@ def test_interrupted_halves_leave_nothing(folder, tmp_path):
     code = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start without it
-from ptychon.uncertainty import halves
+from ptychon.uncertainty import half_data as halves
 joint = halves.joint
 def interrupted(*arguments, **more):
     os.kill(os.getpid(), signal.SIGINT)

@@ -20,7 +20,7 @@ import numpy as np
 import scipy.fft
 
 from ..engines.difference_map import DifferenceMap
-from ..engines.pie import EPIE, PIE, RPIE
+from ..engines.pie import EPIE, PIE, RPIE, full
 from ..engines.ptycho_ep import PtychoEP
 from ..kernels.reference import BESSEL_A, BESSEL_B, BESSEL_C, BESSEL_D, CAVITY_FLOOR, EXTRINSIC_GAIN, KAPPA_MAX, VARIANCE_FLOOR
 from ..model.problem import Problem
@@ -264,6 +264,7 @@ def start(engine: Any, problem: Problem, object: ComplexArray, probe: ComplexArr
     """
     if problem.subpixel or problem.propagator.transfer is not None or not problem.mask.all():
         raise PtychonError("the textbook code knows whole-pixel far-field scans without masked pixels only")
+    engine = full(engine)
     O, P = object.astype(np.complex64), probe.astype(np.complex64)
     P = P[0] if len(P) == 1 else P
     scan = problem.corners, problem.amplitude

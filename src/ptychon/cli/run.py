@@ -109,9 +109,7 @@ def execute(
         _tell_sources(data)
     if settings.orient == "auto":
         settings, data = oriented(settings, data, chosen, voice)
-    elif settings.orient is None and settings.start is None and resume is None and not stated_orientation(data):
-        same = " with the same options" if settings.data else ""
-        voice.say(f"ptychon: {UNSTATED}: try ptychon orient {settings.input}{same}, or say --orient as-is")
+    unstated = settings.orient is None and settings.start is None and resume is None and not stated_orientation(data)
     options, run, _ = split_options(settings.engine, settings.options)
     goes_on = resume is not None and resume.engine == settings.engine  # not where rPIE was finishing another
     engine = make(resume.engine, **resume.options) if resume is not None and goes_on else make(settings.engine, **options)
@@ -165,6 +163,9 @@ def execute(
         click.echo(json.dumps(numbers))
     elif not voice.quiet:
         show_summary(numbers)
+    if unstated:
+        same = " with the same options" if settings.data else ""
+        voice.say(f"ptychon: {UNSTATED}: try ptychon orient {settings.input}{same}, or say --orient as-is")
     if interrupt.pressed:
         done = f"stopped after pass {result.epochs} of {result.epochs - len(keeper.rows) + settings.epochs}"
         click.echo(f"ptychon: {done}; go on with: ptychon resume {places.checkpoint}", err=True)

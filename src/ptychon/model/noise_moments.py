@@ -17,8 +17,6 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from scipy.special import gammaln
-from scipy.stats import norm, poisson
 
 from ..types import BoolArray, FloatArray
 
@@ -49,6 +47,8 @@ def cumulants(mean: FloatArray, read_noise: float = 0.0) -> tuple[FloatArray, Fl
 
 @cache
 def _table(read_noise: float) -> tuple[FloatArray, FloatArray]:
+    from scipy.special import gammaln
+
     mean = np.geomspace(LEAST, MOST, 321)
     k = np.arange(0, 700.0)
     w, share = np.polynomial.hermite_e.hermegauss(32) if read_noise else (np.zeros(1), np.ones(1))
@@ -72,6 +72,8 @@ def amplitude_cumulants(level: FloatArray) -> tuple[FloatArray, FloatArray, Floa
 
 @cache
 def _clipped() -> tuple[FloatArray, FloatArray]:
+    from scipy.stats import norm
+
     level = np.linspace(0, 6, 121)
     w = np.linspace(-9, 9, 7201)
     chance = norm.pdf(w) * (w[1] - w[0])
@@ -83,6 +85,8 @@ def _clipped() -> tuple[FloatArray, FloatArray]:
 
 def square(level: FloatArray) -> FloatArray:
     """E max(a + w, 0)^2 of a normal number w, for the level a."""
+    from scipy.stats import norm
+
     return np.asarray((level**2 + 1) * norm.cdf(level) + level * norm.pdf(level))
 
 
@@ -96,6 +100,8 @@ def normalised(total: FloatArray, mean: FloatArray, variance: FloatArray, third:
 
 def deviate(count: FloatArray, mean: FloatArray) -> FloatArray:
     """The normal number as improbable as at least (above the mean), or at most (below), so many Poisson counts."""
+    from scipy.stats import norm, poisson
+
     high = count > mean
     safe = np.maximum(mean, 1e-12)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -109,6 +115,7 @@ def deviate(count: FloatArray, mean: FloatArray) -> FloatArray:
 
 @cache
 def _noise_table() -> tuple[FloatArray, FloatArray]:
+
     from scipy.special import gammaln
 
     mean = np.logspace(-6, 2, 241)

@@ -21,9 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..data.dataset import Dataset
 from ..data.result import Result
-from ..data.survey import saturation_of
 from ..metrics.frc import soft_window
 from ..metrics.registration import bounding_box, phase_ramp
 from ..metrics.residual import CUT_OFF, probe_at_rim, residual_without_object
@@ -61,7 +59,7 @@ def doubts(result: Result, far: bool = True) -> list[Doubt]:
     return [found for found in (_window(result, far), _spots(result), _step(result), _grid(result)) if found is not None]
 
 
-def all_doubts(result: Result, problem: Problem, data: Dataset | None = None) -> list[Doubt]:
+def all_doubts(result: Result, problem: Problem) -> list[Doubt]:
     """What speaks against a result, seen with its data; where nothing does, this is empty.
 
     Parameters
@@ -69,8 +67,6 @@ def all_doubts(result: Result, problem: Problem, data: Dataset | None = None) ->
     result : Result
     problem : Problem
         On the host.
-    data : Dataset, optional
-        What the problem was made from.
     """
     noise = None
     if problem.counting:
@@ -79,7 +75,7 @@ def all_doubts(result: Result, problem: Problem, data: Dataset | None = None) ->
     without = residual_without_object(problem, result.probe)
     found = doubts(result, problem.propagator.transfer is None)
     found += [d for d in (no_better(result.final_error, without, noise),) if d is not None]
-    return found + [d for d in ((saturated(data, problem) if data is not None else None),) if d is not None]
+    return found
 
 
 def no_better(residual: float, without: float, noise: float | None) -> Doubt | None:
@@ -97,26 +93,6 @@ def no_better(residual: float, without: float, noise: float | None) -> Doubt | N
         "bad",
         f"R is {residual:.4f} and the same probe without any object gives {without:.4f}: the object explains nothing; check "
         f"positions and orientation (ptychon inspect, ptychon orient) and the first probe (--probe)",
-    )
-
-
-def saturated(data: Dataset, problem: Problem) -> Doubt | None:
-    """Valid pixels that hold the largest value of the integer type that the frames are stored in."""
-    top = saturation_of(data.patterns.dtype)
-    if top is None:
-        return None
-    # amplitudes in single precision: one below the top is still told apart up to 24 bits
-    values, limit = (problem.amplitude, np.float32(top**0.5)) if problem.counts is None else (problem.counts, np.float32(top))
-    found = np.zeros(len(problem), int)
-    for j in range(len(problem)):
-        if values[j].max() >= limit:
-            found[j] = int(((values[j] >= limit) & problem.mask_of(slice(j, j + 1))[0]).sum())
-    if not found.any():
-        return None
-    return Doubt(
-        "care",
-        f"{found.sum()} values in {np.count_nonzero(found)} of {len(found)} frames are {top:.0f}, the largest that "
-        f"{np.dtype(data.patterns.dtype)} holds: they are saturated or mark broken pixels; leave them out with --bad-pixels",
     )
 
 

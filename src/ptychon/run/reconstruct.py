@@ -244,7 +244,7 @@ def reconstruct(
         compile_seconds=compile_seconds,
     )
     if judge:
-        for doubt in all_doubts(result, problem, data if isinstance(data, Dataset) else None):
+        for doubt in all_doubts(result, problem):
             warnings.warn(doubt.text, PtychonWarning, stacklevel=2)
     return result
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..engines.pie import full
 from ..kernels.gpu import lists as lists
 from ..kernels.gpu.plan import BY_SHIFT, ONLY_ONE, Plan, Visit
 from ..types import Array
@@ -20,6 +21,7 @@ class Iterative(Plan):
 
     def step(self, engine: Any, state: Any, batches: Any) -> Array:
         """One sweep on the arrays of `state`; returns the misfit."""
+        engine = full(engine)
         order, bounds = self.take(batches)
         moves, root = engine.probe_moves_at(state.epoch), engine.root
         one_by_one = bool((np.diff(bounds) == 1).all())

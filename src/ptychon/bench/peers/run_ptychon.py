@@ -11,14 +11,14 @@ import numpy as np
 from _adapter import THREADS, Run, main
 from _adapter import Problem as Given
 
-from ...backends import get_backend
-from ...data.dataset import Dataset
-from ...engines import Context, make
-from ...model.problem import Problem
-from ...run.iterate import iterate
-from ...run.recipe import UNKNOWN_PASSES
-from ...run.reconstruct import warm_up
-from ...run.schedule import Schedule
+from ptychon.backends import get_backend
+from ptychon.data.dataset import Dataset
+from ptychon.engines import Context, make
+from ptychon.model.problem import Problem
+from ptychon.run.iterate import iterate
+from ptychon.run.recipe import UNKNOWN_PASSES
+from ptychon.run.reconstruct import warm_up
+from ptychon.run.schedule import Schedule
 
 #: Passes of the first engine where an algorithm is called "first, then last".
 FIRST_PASSES = 40
