@@ -1,9 +1,9 @@
 """Positions that are wrong: what rPIE makes of them, and what the joint Gauss-Newton engine ("ml") finds.
 
 One scene with 1e5 counts a frame; a probe with a wrong first defocus. The positions that are given differ from the true ones
-by nothing, at random, by a smooth drift, or by a wrong scale, rotation and shear of the scan. For each: 20 passes of rPIE, from
-there on 80 more, or steps of "ml" with positions. Errors of positions are root mean squares of a coordinate, less the mean, which
-the object takes up; errors of the object are relative to its norm, where it is lit, the ambiguities removed.
+by nothing, at random, by a smooth drift, or by a wrong scale, rotation and shear of the scan. For each: 20 passes of rPIE, and
+from there 80 more, or steps of "ml" with positions. Errors of positions are root mean squares of a coordinate, less the mean,
+which the object takes up; errors of the object are relative to its norm, where it is lit, the ambiguities removed.
 
     python experiments/positions.py
     python experiments/positions.py --points 7 --frame 32 --cases none drift --steps 10
@@ -24,8 +24,8 @@ import numpy as np
 from common import Row
 
 from ptychon import Problem, Result, reconstruct
-from ptychon.metrics.residual import illuminated
 from ptychon.metrics.alignment import align
+from ptychon.metrics.residual import illuminated
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import simulate
 from ptychon.types import ComplexArray, FloatArray
@@ -67,7 +67,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if path.exists():
         with path.open() as file:
             rows = list(csv.DictReader(file))
-    arrows = None
     for case in given.cases:
         if any(row["positions"] == CASES[case] for row in rows):
             continue
@@ -76,10 +75,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         row, refined = measure(made, case, given)
         rows.append(row)
         common.write(rows, path)
-        np.savez(given.output / f"{case.replace(' ', '_')}.npz", true=made.positions, given=made.problem.positions, found=refined)
-    shown = [c for c in given.cases if (given.output / f"{c.replace(' ', '_')}.npz").exists()]
-    arrows = {c: np.load(given.output / f"{c.replace(' ', '_')}.npz") for c in shown}
+        np.savez(file_of(given, case), true=made.positions, given=made.problem.positions, found=refined)
+    arrows = {c: np.load(file_of(given, c)) for c in given.cases if file_of(given, c).exists()}
     common.finish(given, draw(arrows), ("table.csv", rows))
+
+
+def file_of(given: argparse.Namespace, case: str) -> common.Path:
+    """Where the positions of a case are kept."""
+    return common.Path(given.output / f"{case.replace(' ', '_')}.npz")
 
 
 def scene(case: str, points: int, frame: int, seed: int = 1) -> Scene:
