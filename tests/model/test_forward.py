@@ -16,7 +16,7 @@ from ptychon.kernels import reference
 from ptychon.metrics.residual import residual
 from ptychon.model.detector import binning, blur
 from ptychon.model.forward import Model, unknowns_of
-from ptychon.model.illumination import windows
+from ptychon.model.grid import windows
 from ptychon.model.specimen import Specimen
 from ptychon.model.unknowns import Unknowns
 from ptychon.testing import scene

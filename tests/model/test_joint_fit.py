@@ -10,7 +10,7 @@ import pytest
 from ptychon.backends import get_backend
 from ptychon.model.forward import Model
 from ptychon.model.gauss_newton import GaussNewton
-from ptychon.model.illumination import windows
+from ptychon.model.grid import windows
 from ptychon.model.unknowns import Unknowns
 from ptychon.simulation import phantoms, probes
 

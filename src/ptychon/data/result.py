@@ -34,10 +34,15 @@ class Result:
     final_error : float
         R of the final object and probe with everything held still.
     positions : (N, 2) float64
-        Probe centres used, in object pixels from pixel [0, 0].
+        Probe centres used, in object pixels from pixel [0, 0]: refined ones where a run has refined them.
     corners : (N, 2) int32 or None
         Top-left object pixel of each window used. Positions do not tell it where they lie half-way between pixels; None is of
         older results and other packages'.
+    positions_given : (N, 2) float64 or None
+        Those of the data, where `positions` are refined.
+    log_scale : (N,) float32 or None
+        Logarithm of the dose of each frame, as an amplitude and relative to their mean, where a run has found it: frame j has
+        exp(2 log_scale_j) times the counts.
     origin : (2,) float
         Coordinates of object pixel [0, 0], m, or px if `pixel_size` is None.
     pixel_size : (dy, dx) m or None
@@ -67,6 +72,8 @@ class Result:
     object_std: FloatArray | None = None
     draws: ComplexArray | None = None
     noise_variances: FloatArray | None = None
+    positions_given: FloatArray | None = None
+    log_scale: FloatArray | None = None
     origin: tuple[float, float] = (0.0, 0.0)
     pixel_size: tuple[float, float] | None = None
     backend: str = ""

@@ -13,6 +13,7 @@ from ..types import PtychonError, PtychonWarning
 from .base import Context, Engine, Estimate, Report, State
 from .difference_map import DifferenceMap
 from .joint_posterior import JointPosterior
+from .ml import ML
 from .pie import EPIE, PIE, RPIE
 from .ptycho_ep import PtychoEP
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EPIE",
+    "ML",
     "PIE",
     "RPIE",
     "Context",
@@ -136,7 +138,7 @@ def check_engine(cls: Any) -> None:
         raise PtychonError(f"{name} has the name of its parent, {own!r}; declare its own")
 
 
-registry = Registry(PIE, EPIE, RPIE, DifferenceMap, PtychoEP, JointPosterior)
+registry = Registry(PIE, EPIE, RPIE, DifferenceMap, PtychoEP, JointPosterior, ML)
 
 
 def make(name: str, **values: Any) -> Engine:

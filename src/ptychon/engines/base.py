@@ -39,13 +39,16 @@ class State:
 @dataclass(frozen=True)
 class Estimate:
     """object (H, W), probe (K, P, Q) and, where the engine has them, the posterior standard deviation (H, W), draws of the
-    posterior error (S, H, W) and the noise variance of each frame (N,)."""
+    posterior error (S, H, W), the noise variance of each frame (N,), refined positions (N, 2) in object pixels, and the
+    logarithm of the dose of each frame, as an amplitude (N,)."""
 
     object: Array
     probe: Array
     object_std: Array | None = None
     draws: Array | None = None
     noise_variances: Array | None = None
+    positions: Array | None = None
+    log_scale: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,8 @@ class Engine:
     fixes_scale : bool
         Whether something in it, a prior say, fixes the scale between object and probe. Where nothing does, the scale drifts
         and the result is rescaled to the power that the probe began with.
+    begins_with : (str, int) or None
+        Engine that makes that guess, and its passes; None is the difference map, until it has settled.
     keeps : Keeps
     """
 
@@ -147,6 +152,7 @@ class Engine:
     finished_by: ClassVar[str] = ""
     needs_guess: ClassVar[bool] = False
     fixes_scale: ClassVar[bool] = False
+    begins_with: ClassVar[tuple[str, int] | None] = None
     keeps: ClassVar[Keeps] = Keeps()
 
     @property

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels import reference
+from ..model.forward import Model, unknowns_of
 from ..model.problem import Problem
 from ..types import COMPLEX, Array, BoolArray, ComplexArray, FloatArray, PtychonError
 from .alignment import Alignment, Region, align, inside_region, phase_align, pmse
@@ -246,18 +247,18 @@ def _misfit(problem: Problem, object: Array, probe: Array, backend: Any) -> tupl
         from ..backends import get_backend
 
         backend = get_backend("numpy")
-    xp, move, kernels = backend.xp, backend.asarray, backend.kernels
+    xp, move = backend.xp, backend.asarray
     if tuple(object.shape) != tuple(problem.object_shape):
         raise PtychonError(f"the object has shape {tuple(object.shape)}; the problem has {tuple(problem.object_shape)}")
     field = move(object).astype(COMPLEX, copy=False)
     modes = move(_modes(problem, probe)).astype(COMPLEX, copy=False)
-    propagator = problem.propagator.to(backend)
+    x = unknowns_of(problem, field, modes).to(backend)
+    forward = Model.of(problem, backend)
+    if not problem.subpixel:
+        x.positions = None
     parts = []
     for batch in _blocks(problem, len(modes)):
-        shifted = kernels.shift(modes, problem.shifts[problem.shift_index[batch]])
-        patches = kernels.gather(field, problem.corners[batch], problem.frame_shape)
-        wave = propagator.forward(shifted * patches[:, None], problem.shift_index[batch], backend)
-        model = xp.sqrt((wave.real**2 + wave.imag**2).sum(axis=1))
+        model = xp.sqrt(reference.abs2(forward.view(x, batch).waves).sum(axis=1))
         y, valid = move(problem.amplitude[batch]), move(problem.mask_of(batch))
         error = xp.where(valid, model - y, 0)
         signal = xp.where(valid, y, 0)

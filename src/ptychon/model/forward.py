@@ -35,7 +35,8 @@ import numpy as np
 from ..backends.base import Backend
 from ..types import Array, IntArray, PtychonError
 from .detector import Detector
-from .illumination import Illumination, fractions, ramps, windows
+from .grid import windows
+from .illumination import Illumination, fractions, ramps
 from .problem import Problem
 from .specimen import Specimen
 from .unknowns import Unknowns
@@ -99,11 +100,13 @@ class Model:
         return x.zeros(update)
 
     def follow(self, x: Unknowns) -> Model:
-        """The same model, with windows that follow positions which have left theirs; itself where none has. Reads positions."""
+        """The same model, with windows that follow positions which have left theirs, as far as the object goes; itself where
+        none has. Reads positions."""
         if x.positions is None:
             return self
         shape = tuple(int(n) for n in x.probe.shape[-2:])
-        corners = windows(self.backend.to_host(x.positions), (shape[0], shape[1]), self.corners)
+        whole = None if x.object is None else (int(x.object.shape[-2]), int(x.object.shape[-1]))
+        corners = windows(self.backend.to_host(x.positions), (shape[0], shape[1]), self.corners, whole)
         return self if np.array_equal(corners, self.corners) else replace(self, corners=corners)
 
     # ------------------------------------------------------------ forward
@@ -190,7 +193,6 @@ class Model:
 
 
 def unknowns_of(problem: Problem, object: Array, probe: Array) -> Unknowns:
-    """An estimate from an object (H, W) or (S, H, W), a probe (K, P, Q), and the positions of a problem."""
-    half = np.array([n // 2 for n in problem.frame_shape])
-    positions = problem.corners + half + problem.shifts[problem.shift_index].astype(np.float64)
-    return Unknowns(object=object[None] if object.ndim == 2 else object, probe=probe, positions=positions)
+    """An estimate from an object (H, W) or (S, H, W), a probe (K, P, Q), and the positions and doses of a problem."""
+    field = object[None] if object.ndim == 2 else object
+    return Unknowns(object=field, probe=probe, positions=problem.positions, log_scale=problem.log_scale)

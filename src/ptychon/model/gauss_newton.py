@@ -59,6 +59,8 @@ class GaussNewton:
         Precision of each real number, as arrays that broadcast to the fields; a field that is None has no prior.
     keep : bool
         Keep all waves, 2 + S times K complex frames for each frame; False computes them again for each product.
+    products : int
+        How many were computed.
     """
 
     model: Model
@@ -68,6 +70,7 @@ class GaussNewton:
     information: Image = poisson
     prior: Unknowns = field(default_factory=Unknowns)
     keep: bool = True
+    products: int = 0
     _views: list[View | None] = field(default_factory=list, repr=False)
     _out: list[Eliminated] = field(default_factory=list, repr=False)
 
@@ -85,9 +88,13 @@ class GaussNewton:
 
     def blocks(self) -> list[slice]:
         """Frames in slices of about `BLOCK_BYTES`."""
-        probe = self.x.probe
-        size = max(1, BLOCK_BYTES // (probe.dtype.itemsize * probe.size))
-        return [slice(i, min(i + size, len(self.model))) for i in range(0, len(self.model), size)]
+        return self.slices(self.x, len(self.model))
+
+    @staticmethod
+    def slices(x: Unknowns, frames: int) -> list[slice]:
+        """So many frames in slices of about `BLOCK_BYTES` of waves."""
+        size = max(1, BLOCK_BYTES // (x.probe.dtype.itemsize * x.probe.size))
+        return [slice(i, min(i + size, frames)) for i in range(0, frames, size)]
 
     def views(self) -> list[tuple[View, Eliminated]]:
         """Each block's view and what is eliminated from it."""
@@ -98,6 +105,7 @@ class GaussNewton:
 
     def __call__(self, d: Unknowns) -> Unknowns:
         """H d."""
+        self.products += 1
         out = self.model.zeros(self.x, self.update)
         for view, frames in self.views():
             self.model.intensity_adjoint(view, frames.weighed(self.model.intensity_tangent(view, d)), out)
@@ -174,21 +182,36 @@ class GaussNewton:
                 drawn[name] = move(random.astype(like.dtype)) * precision**0.5
         return out.axpy(1, Unknowns(**drawn))
 
-    def step(self, gradient: Unknowns, tolerance: float = 1e-2, iterations: int = 300) -> Unknowns:
-        """-(whole normal matrix)^-1 gradient, for the unknowns to update and for those eliminated (see `solve`)."""
+    def step(
+        self, gradient: Unknowns, tolerance: float = 1e-2, iterations: int = 300, diagonal: Unknowns | None = None
+    ) -> Unknowns:
+        """-(whole normal matrix)^-1 gradient, for the unknowns to update and for those eliminated (see `solve`).
+
+        `diagonal` is what the preconditioner divides by, default that of `diagonal()`.
+        """
         xp, names = self.model.backend.xp, self.eliminate
+        diagonal = self.diagonal() if diagonal is None else diagonal
         rhs = gradient.only(self.update).times(-1)
         if not names:
-            return solve(self, rhs, self.diagonal(), tolerance, iterations).x
+            return solve(self, rhs, diagonal, tolerance, iterations).x
         for view, frames in self.views():
             image = frames.across(frames.solved(rows(gradient, names, view.frames, xp)))
             self.model.intensity_adjoint(view, image, rhs)
-        d = solve(self, rhs, self.diagonal(), tolerance, iterations).x
+        d = solve(self, rhs, diagonal, tolerance, iterations).x
         own = self.x.zeros(names)
         for view, frames in self.views():
             moved = frames.along(frames.weight * self.model.intensity_tangent(view, d))
             put_rows(-frames.solved(rows(gradient, names, view.frames, xp) + moved), names, view.frames, own)
         return d.axpy(1, own)
+
+    def variances(self) -> Unknowns:
+        """Diagonal of G^-1: variance of each unknown that is eliminated, where all others are known."""
+        own = self.x.zeros(self.eliminate)
+        for b, frames in zip(self.blocks(), self._out, strict=True):
+            if frames.inverse is not None:
+                index = self.model.backend.xp.arange(frames.inverse.shape[1])
+                put_rows(frames.inverse[:, index, index], self.eliminate, b, own)
+        return own
 
     def _frame_prior(self, b: slice) -> Array:
         xp = self.model.backend.xp

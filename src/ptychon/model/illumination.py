@@ -16,12 +16,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..types import Array, FloatArray, IntArray
+from ..types import Array, IntArray
 from .unknowns import KINDS, Unknowns
 from .view import View, frequencies
-
-#: How far beyond half a pixel a position may drift before its window follows: a position that trembles moves no window.
-SLACK = 0.25
 
 
 @dataclass(frozen=True)
@@ -102,24 +99,6 @@ class Illumination:
 def fractions(positions: Array, corners: IntArray, shape: tuple[int, int], xp: Any) -> Array:
     """What is left of positions (B, 2) over the middles of their windows: (B, 2) float64, pixels."""
     return positions - xp.asarray(np.asarray(corners) + np.array([n // 2 for n in shape]), "float64")
-
-
-def windows(positions: FloatArray, shape: tuple[int, int], corners: IntArray | None = None) -> IntArray:
-    """Corners (N, 2) int32 of windows of `shape` about positions (N, 2), on the host; those that are near enough stay.
-
-    Parameters
-    ----------
-    positions : (N, 2) float, object pixels
-    shape : (P, Q)
-    corners : (N, 2) int, optional
-        Where they were. A window moves only if its position has left its middle by more than 1/2 + 1/4 px.
-    """
-    half = np.array([n // 2 for n in shape])
-    nearest = np.asarray(np.rint(positions) - half, np.int32)
-    if corners is None:
-        return nearest
-    stays = (np.abs(positions - half - corners) <= 0.5 + SLACK).all(axis=1, keepdims=True)
-    return np.asarray(np.where(stays, corners, nearest), np.int32)
 
 
 def ramps(fraction: Array, shape: tuple[int, int], precision: str, xp: Any) -> tuple[Array, Array]:

@@ -6,6 +6,11 @@
     score        d(-log p)/d lambda:       1 - N/lambda,            (1 - y/sqrt(lambda))/(2 v)
     information  its mean slope:           1/lambda,                1/(4 v lambda)
 
+Far from a solution the likelihood of counts is steep where few were expected and many counted. Their roots have a variance that
+does not depend on them, and pull more evenly (Anscombe, Biometrika 35, 246 (1948)); at a solution they say nearly the same:
+
+    roots        -log p = 2 (sqrt(lambda) - sqrt(N))^2
+
 These are `model.noise.Noise` as functions of lambda instead of the modulus of one wave, so that a point spread, an unknown
 background and modes make no difference. The softening of the Poisson likelihood at few counts is the same as there.
 """
@@ -34,18 +39,25 @@ class Likelihood:
         On the backend of the model.
     noise : Noise
         As `noise_of` finds it.
+    roots : bool
+        Compare roots of counts; without effect where the noise is that of the amplitude.
     """
 
     problem: Problem
     noise: Noise
+    roots: bool = False
 
     def information(self, light: Array, frames: Any) -> Array:
         """Fisher information of lambda, (B, R, C)."""
+        if self._by_roots:
+            return 1 / light.clip(TINY, None)
         scale = 1.0 if self.noise.kind == "poisson" else 1 / (4 * self.noise.variance)
         return scale / light.clip(TINY, None)
 
     def score(self, light: Array, frames: Any) -> Array:
         """Derivative of -log p by lambda, (B, R, C)."""
+        if self._by_roots:
+            return 2 * (1 - self._roots(light, frames) / light.clip(TINY, None) ** 0.5)
         if self.noise.kind == "poisson":
             counts, extra = self._counts(light, frames)
             return 1 - (counts + extra) / (light + extra).clip(TINY, None)
@@ -53,12 +65,22 @@ class Likelihood:
 
     def energy(self, light: Array, frames: Any) -> Array:
         """-log p less a constant, (B, R, C): 0 where the model says what was counted."""
+        if self._by_roots:
+            return 2 * (light.clip(0, None) ** 0.5 - self._roots(light, frames)) ** 2
         if self.noise.kind == "poisson":
             xp = namespace(light)
             counts, extra = self._counts(light, frames)
             mean, seen = (light + extra).clip(TINY, None), counts + extra
             return mean - seen - seen * xp.log(mean / seen.clip(TINY, None))
         return (light.clip(0, None) ** 0.5 - self._amplitude(light, frames)) ** 2 / (2 * self.noise.variance)
+
+    @property
+    def _by_roots(self) -> bool:
+        return self.roots and self.noise.kind == "poisson"
+
+    def _roots(self, light: Array, frames: Any) -> Array:
+        """sqrt(N); read noise makes counts below 0."""
+        return self._counts(light, frames)[0].clip(0, None) ** 0.5
 
     def _counts(self, light: Array, frames: Any) -> tuple[Array, Array]:
         """N, and the softening that data and model both get."""

@@ -13,6 +13,7 @@ from ..data.bad_values import ROUNDING, BadValues, Tally
 from ..data.dataset import FILL, Dataset, blank_frames, unmeasured, warn_unmeasured
 from ..data.lazy import parts
 from ..types import REAL, Array, BoolArray, FloatArray, IntArray, PtychonError, PtychonWarning
+from .grid import windows
 from .noise_moments import COUNT_VARIANCE, subtracted_noise
 from .propagators import FarField, NearField, Propagator, angular_spectrum
 
@@ -55,6 +56,10 @@ class Problem:
     origin : (2,) float
         Position of object pixel [0, 0], in the units of `Dataset.positions`.
     pixel_size : (dy, dx) m or None
+    measured : (N, 2) float64 or None, on the host
+        Positions as the data state them, object pixels, where `corners` and `shifts` are refined ones; else None.
+    log_scale : (N,) float32 or None, on the host
+        Logarithm of the dose of each frame, as an amplitude, where an earlier run has found it.
     """
 
     amplitude: Array
@@ -71,6 +76,8 @@ class Problem:
     read_noise: float = 0.0
     origin: tuple[float, float] = (0.0, 0.0)
     pixel_size: tuple[float, float] | None = None
+    measured: FloatArray | None = None
+    log_scale: FloatArray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "propagator", self.propagator.at(self.shifts))
@@ -82,6 +89,13 @@ class Problem:
     def frame_shape(self) -> tuple[int, int]:
         """(P, Q)."""
         return int(self.amplitude.shape[1]), int(self.amplitude.shape[2])
+
+    @property
+    def positions(self) -> FloatArray:
+        """Probe centres (N, 2) float64 in object pixels."""
+        half = np.array([n // 2 for n in self.frame_shape])
+        centres: FloatArray = self.corners + half + self.shifts[self.shift_index].astype(np.float64)
+        return centres
 
     @property
     def subpixel(self) -> bool:
@@ -120,6 +134,8 @@ class Problem:
             mask=self.mask if len(self.mask) == 1 else self.mask[index],
             corners=self.corners[index],
             shift_index=self.shift_index[index],
+            measured=None if self.measured is None else self.measured[index],
+            log_scale=None if self.log_scale is None else self.log_scale[index],
         )
 
     def shard(self, rank: int, size: int) -> Problem:
@@ -174,6 +190,42 @@ class Problem:
         known = replace(self, background=np.broadcast_to(b, (1, *self.frame_shape)).astype(REAL))
         amplitude, counts = known.counted(np.square(self.amplitude, dtype=np.float64), slice(0, len(self)))
         return replace(known, amplitude=amplitude, counts=counts)
+
+    def with_positions(
+        self, positions: FloatArray, log_scale: FloatArray | None = None, per_pixel: int | None = None
+    ) -> Problem:
+        """The same frames with refined positions; `measured` keeps what the data state.
+
+        Parameters
+        ----------
+        positions : (N, 2) float
+            Probe centres, object pixels. Where one would put its window over the rim of the object, the window stays inside
+            and the probe moves in it.
+        log_scale : (N,) float, optional
+        per_pixel : int, optional
+            Round them to so many parts of a pixel, for engines that keep a probe for each distinct shift.
+
+        Raises
+        ------
+        PtychonError
+            If there are not as many positions as frames, or one is not finite.
+        """
+        centres = np.asarray(positions, np.float64)
+        if centres.shape != (len(self), 2) or not np.isfinite(centres).all():
+            raise PtychonError(f"the refined positions have shape {centres.shape}; give ({len(self)}, 2) finite numbers")
+        if per_pixel is not None:
+            centres = np.rint(centres * per_pixel) / per_pixel
+        corners = windows(centres, self.frame_shape, object_shape=self.object_shape)
+        half = np.array([n // 2 for n in self.frame_shape])
+        shifts, index = np.unique((centres - corners - half).astype(REAL), axis=0, return_inverse=True)
+        return replace(
+            self,
+            corners=np.ascontiguousarray(corners),
+            shifts=shifts,
+            shift_index=index.reshape(-1).astype(np.int32),
+            measured=self.positions if self.measured is None else self.measured,
+            log_scale=None if log_scale is None else np.asarray(log_scale, REAL),
+        )
 
     @classmethod
     def from_dataset(

@@ -294,10 +294,14 @@ def find_data(result: Result, near: PathLike) -> tuple[Dataset, Path, bool]:
 
 
 def on_grid(data: Dataset, result: Result) -> Problem:
-    """Data as they were put on the pixel grid of a result made from them."""
+    """Data as they were put on the pixel grid of a result made from them, with the positions and doses it has found."""
     from ..model.problem import Problem
 
-    return Problem.from_dataset(data, subpixel=bool(result.settings.get("subpixel", True)))
+    problem = Problem.from_dataset(data, subpixel=bool(result.settings.get("subpixel", True)))
+    refined = result.positions_given is not None or result.log_scale is not None
+    if refined and len(result.positions) == len(problem):
+        return problem.with_positions(result.positions, result.log_scale)
+    return problem
 
 
 def request_of(settings: Mapping[str, Any], path: PathLike) -> dict[str, Any]:

@@ -76,6 +76,8 @@ def warm_up(
         shift_index=np.zeros(n, np.int32),
         object_shape=(2 * p, 2 * q),
         propagator=propagator,
+        measured=None,
+        log_scale=None,
     )
     probe = np.ones((modes, p, q), np.complex64)
 

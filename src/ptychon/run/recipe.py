@@ -127,6 +127,9 @@ def warm_start(
         raise PtychonError(f"warm_start is {asked}; it must be 0 or more passes")
     if asked == 0 or (asked is None and (not engine.needs_guess or given)):
         return None
+    if engine.begins_with is not None:
+        name, passes = engine.begins_with if engine.moves_probe else ("pie", KNOWN_PASSES)
+        return WarmStart(name, asked or passes)
     if engine.moves_probe:
         if problem.near_field:
             return WarmStart("rpie", asked or UNKNOWN_PASSES)

@@ -29,6 +29,7 @@ from .guess import initial_object, scaled_probe, wave_power
 from .iterate import iterate
 from .modes import for_engine, orthogonal
 from .placing import placed, rescaling
+from .positions import carried, with_found
 from .progress import Callback, Progress
 from .recipe import AGAIN_PASSES, WarmStart
 from .recipe import warm_start as start_of
@@ -68,7 +69,7 @@ def reconstruct(
     Parameters
     ----------
     data : Dataset or Problem
-    engine : {"pie", "epie", "rpie", "dm", "ep"} or Engine
+    engine : {"pie", "epie", "rpie", "dm", "ep", "ml"} or Engine
     epochs : int
         Passes over the data.
     backend : {"auto", "numpy", "cupy", "reference"} or Backend
@@ -83,9 +84,9 @@ def reconstruct(
         Incoherent modes of the probe; default as many as the first probe has. Weak ones are added to it (see
         `ptychon.run.modes`).
     start : Result, optional
-        An earlier result to start from: its object, its probe, and its count of passes. One of another part, crop or binning of
-        the scan is placed by its origin and resampled to the pixel size of these data. Where counts have another unit, the
-        probe is rescaled.
+        An earlier result to start from: its object, its probe, the positions it has refined, and its count of passes. One of
+        another part, crop or binning of the scan is placed by its origin and resampled to the pixel size of these data. Where
+        counts have another unit, the probe is rescaled.
     schedule : Schedule or str, optional
         How a pass is cut into batches; default what the engine asks for.
     batch_size : int
@@ -101,7 +102,7 @@ def reconstruct(
     warm_start : int, optional
         Passes that make the first guess, beside `epochs`: of PIE with a known probe, else of the difference map (of rPIE in the
         near field). Default for Ptycho-EP where neither `object` nor `start` is given: 20 (0 with few measurements), and up to
-        60 with an unknown probe; else 0. See `warm_start`.
+        60 with an unknown probe; for "ml" 20 of rPIE; else 0. See `warm_start`.
     finish : int, optional
         Passes of rPIE that end a run of the difference map, of the `epochs` asked for; default a quarter of them, 0 for none.
     resume : Checkpoint, optional
@@ -136,6 +137,8 @@ def reconstruct(
     chosen = chosen.for_passes(epochs)
     ctx = Context(get_backend(backend))
     problem = Problem.from_dataset(data, subpixel=subpixel) if isinstance(data, Dataset) else data
+    if start is not None:
+        problem = carried(problem, start, chosen)
     check_copes(chosen, problem)
     chosen, steps = with_steps(chosen, problem)
     second, second_steps = chosen, ""
@@ -213,6 +216,7 @@ def reconstruct(
         # the data do not hold the scale between the two, and noise lets it drift: the probe keeps the power it began with
         factor = np.float32(light / np.linalg.norm(found_probe))
         found_object, found_probe = found_object / factor, found_probe * factor
+    problem = with_found(problem, estimate, host)
     earlier = start.errors if start is not None else np.zeros(0, np.float32)
     history = start.history if start is not None else {}
     names = sorted({*history, *(name for _, extra in rows for name in extra)})
@@ -225,8 +229,10 @@ def reconstruct(
         noise_variances=None if estimate.noise_variances is None else host(estimate.noise_variances),
         errors=np.concatenate([earlier, np.array([e for e, _ in rows], np.float32)]).astype(np.float32),
         final_error=residual(problem, found_object, found_probe, ctx.backend),
-        positions=_centres(problem),
+        positions=problem.positions,
         corners=np.array(problem.corners),
+        positions_given=problem.measured,
+        log_scale=problem.log_scale,
         origin=problem.origin,
         pixel_size=problem.pixel_size,
         engine=chosen.name,
@@ -257,10 +263,6 @@ def _column(
     return np.concatenate([before, [extra.get(name, np.nan) for _, extra in rows]]).astype(np.float32)
 
 
-def _centres(problem: Problem) -> FloatArray:
-    p, q = problem.frame_shape
-    centres: FloatArray = problem.corners + np.array([p // 2, q // 2]) + problem.shifts[problem.shift_index].astype(float)
-    return centres
 
 
 def _first_guess(

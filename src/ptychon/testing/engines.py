@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import FrozenInstanceError, asdict, dataclass, fields
+from dataclasses import FrozenInstanceError, asdict, dataclass, fields, replace
 from functools import cache
 from typing import Any, ClassVar
 
@@ -229,6 +229,24 @@ class EngineTests:
             object, probe, _ = self.run(small_scan(**kinds[name]), 3)[-1]  # type: ignore[arg-type]
             assert np.isfinite(object).all(), f"the object is not finite with {name}"
             assert np.isfinite(probe).all(), f"the probe is not finite with {name}"
+
+    def test_positions_that_it_moves_come_right(self) -> None:
+        """Half a pixel off, from the true object: a quarter of that is left. Its option `positions` switches it on."""
+        if "positions" not in self.engine.moves:
+            return
+        scan, ctx = small_scan(), Context(self.backends()[0])
+        true, rng = scan.problem.positions, np.random.default_rng(4)
+        given = scan.problem.with_positions(true + 0.5 * rng.standard_normal(true.shape))
+        problem = replace(given, measured=None)
+        engine = self.engine(**{**self.options, "positions": True}).for_passes(self.passes)
+        steps = iterate(problem, engine, scan.object, scan.probe, ctx=ctx)
+        for _ in range(self.passes):
+            state = next(steps).state
+        found = engine.estimate(state, ctx).positions
+        assert found is not None, "positions are to be moved, and the estimate has none"
+        before, after = (e - e.mean(axis=0) for e in (given.positions - true, np.asarray(ctx.backend.to_host(found)) - true))
+        rms = [float(np.sqrt((e**2).mean())) for e in (before, after)]
+        assert rms[1] < 0.25 * rms[0], f"positions are {rms[1]:.3f} px off after {self.passes} passes, {rms[0]:.3f} px before"
 
     def test_a_probe_that_it_does_not_move_stays(self) -> None:
         if not self.make().moves_probe:

@@ -1,0 +1,179 @@
+"""Positions that are wrong: what rPIE makes of them, and what the joint Gauss-Newton engine ("ml") finds.
+
+One scene with 1e5 counts a frame; a probe with a wrong first defocus. The positions that are given differ from the true ones
+by nothing, at random, by a smooth drift, or by a wrong scale, rotation and shear of the scan. For each: 20 passes of rPIE, and
+from there 80 more, or steps of "ml" with positions. Errors of positions are root mean squares of a coordinate, less the mean,
+which the object takes up; errors of the object are relative to its norm, where it is lit, the ambiguities removed.
+
+    python experiments/positions.py
+    python experiments/positions.py --points 7 --frame 32 --cases none drift --steps 10
+
+A case that is in the table already is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import common
+import numpy as np
+from common import Row
+
+from ptychon import Problem, Result, reconstruct
+from ptychon.metrics.alignment import align
+from ptychon.metrics.residual import illuminated
+from ptychon.simulation import phantoms, probes, scan
+from ptychon.simulation.simulate import simulate
+from ptychon.types import ComplexArray, FloatArray
+
+#: What is wrong with the positions.
+CASES = {
+    "none": "nothing",
+    "random 0.5": "random, 0.5 px",
+    "random 1": "random, 1 px",
+    "random 2": "random, 2 px",
+    "drift": "drift, smooth, 1 px",
+    "affine 3": "3 % scale, 2 deg, shear 0.02",
+    "affine 6": "6 % scale, 6 deg",
+}
+#: Passes of rPIE from which both ways begin, and those that one of them goes on with.
+FIRST, MORE = 20, 80
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A scan with wrong positions, and the truth."""
+
+    problem: Problem
+    object: ComplexArray
+    positions: FloatArray
+    probe: ComplexArray
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = common.parser(__doc__ or "", "positions", trials=1, epochs=MORE)
+    options.add_argument("--points", type=int, default=11, help="frames along a side (default %(default)s)")
+    options.add_argument("--frame", type=int, default=64, help="side of a frame, px (default %(default)s)")
+    options.add_argument("--steps", type=int, default=20, help="steps of ml (default %(default)s)")
+    options.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="what is wrong (default: all)")
+    given = options.parse_args(arguments)
+    given.output.mkdir(parents=True, exist_ok=True)
+    path = given.output / "table.csv"
+    rows: list[Row] = []
+    if path.exists():
+        with path.open() as file:
+            rows = list(csv.DictReader(file))
+    for case in given.cases:
+        if any(row["positions"] == CASES[case] for row in rows):
+            continue
+        common.say(case)
+        made = scene(case, given.points, given.frame)
+        row, refined = measure(made, case, given)
+        rows.append(row)
+        common.write(rows, path)
+        np.savez(file_of(given, case), true=made.positions, given=made.problem.positions, found=refined)
+    arrows = {c: np.load(file_of(given, c)) for c in given.cases if file_of(given, c).exists()}
+    common.finish(given, draw(arrows), ("table.csv", rows))
+
+
+def file_of(given: argparse.Namespace, case: str) -> common.Path:
+    """Where the positions of a case are kept."""
+    return common.Path(given.output / f"{case.replace(' ', '_')}.npz")
+
+
+def scene(case: str, points: int, frame: int, seed: int = 1) -> Scene:
+    """A phase object under a defocused aperture, steps of a tenth of the frame and an aperture of a seventh."""
+    unit = frame / 64
+    true = scan.raster(points, step=6 * unit, jitter=1.5 * unit, whole=False, seed=seed)
+    size = int(np.ptp(true, axis=0).max()) + frame + 12
+    truth = phantoms.complex_object(np.zeros((size, size)), phantoms.texture((size, size), 2), amplitude_range=(1, 1))
+    beam = probes.defocused_aperture((frame, frame), radius=9 * unit, defocus=10 * unit)
+    made = simulate(truth, beam, true, noise="poisson", mean_counts=1e5, seed=seed)
+    problem = Problem.from_dataset(made.dataset, object_shape=truth.shape)
+    start = probes.defocused_aperture((frame, frame), radius=9 * unit, defocus=13 * unit)
+    wrong = problem.positions + errors(case, problem.positions, np.random.default_rng(seed))
+    return Scene(replace(problem.with_positions(wrong), measured=None), made.object, problem.positions, start)
+
+
+def errors(case: str, positions: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """What is added to the true positions, (N, 2) px."""
+    kind, _, size = case.partition(" ")
+    x = positions - positions.mean(axis=0)
+    if kind == "random":
+        return float(size) * rng.standard_normal(x.shape)
+    if kind == "drift":
+        t = np.linspace(0, 1, len(x))
+        drift = np.stack([np.sin(2 * np.pi * t) + t, np.cos(3 * np.pi * t) - 0.5 * t], axis=1)
+        drift -= drift.mean(axis=0)
+        return np.asarray(drift / np.sqrt((drift**2).mean()))
+    if kind == "affine":
+        scale, angle, shear = {"3": (0.03, 2.0, 0.02), "6": (0.06, 6.0, 0.0)}[size]
+        a = np.deg2rad(angle)
+        turn = np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) @ np.array([[1, shear], [0, 1]])
+        return np.asarray(x @ ((1 + scale) * turn - np.eye(2)).T)
+    return np.zeros(x.shape)
+
+
+def measure(made: Scene, case: str, given: argparse.Namespace) -> tuple[Row, FloatArray]:
+    """One row of the table, and the refined positions."""
+    way = {"backend": given.backend, "seed": 0, "say": None}
+    first = reconstruct(made.problem, "rpie", epochs=FIRST, probe=made.probe, **way)
+    plain = reconstruct(made.problem, "rpie", epochs=given.epochs, start=first, **way)
+    began = time.perf_counter()
+    joint = reconstruct(made.problem, "ml", epochs=given.steps, start=first, positions=True, **way)
+    seconds = time.perf_counter() - began
+    return {
+        "positions": CASES[case],
+        "given, px": round(off(made.problem.positions, made), 3),
+        "ml, px": round(off(joint.positions, made), 3),
+        "rPIE, object %": round(100 * wrong(plain, made), 1),
+        "ml, object %": round(100 * wrong(joint, made), 1),
+        "rPIE, R": round(plain.final_error, 4),
+        "ml, R": round(joint.final_error, 4),
+        "steps": given.steps,
+        "seconds": round(seconds, 1),
+        "products": int(joint.history["products"][-given.steps :].sum()),
+    }, joint.positions
+
+
+def off(positions: FloatArray, made: Scene) -> float:
+    """Root mean square error of a coordinate, px."""
+    error = positions - made.positions
+    return float(np.sqrt(((error - error.mean(axis=0)) ** 2).mean()))
+
+
+def wrong(result: Result, made: Scene) -> float:
+    """Relative error of the object."""
+    region = illuminated(made.problem, result.probe, 0.3)
+    found = align(result.object, made.object, region=region, subpixel=True)
+    return float(10 ** (-found.error_db / 20))
+
+
+def draw(arrows: dict[str, dict[str, FloatArray]]) -> object:
+    """Where positions were wrong and where they are after: arrows from the true ones, twice as long."""
+    picture = common.figure(4 * max(1, len(arrows)), 8)
+    axes = picture.subplots(2, max(1, len(arrows)), squeeze=False)
+    for column, (case, of) in enumerate(arrows.items()):
+        for row, (name, text) in enumerate((("given", "given"), ("found", "after ml"))):
+            error = of[name] - of["true"]
+            error = error - error.mean(axis=0)
+            axis = axes[row, column]
+            axis.plot(of["true"][:, 1], of["true"][:, 0], ".", color="0.7", markersize=3)
+            axis.quiver(
+                of["true"][:, 1], of["true"][:, 0], error[:, 1], error[:, 0], angles="xy", scale_units="xy", scale=0.5,
+                color=common.COLOURS[row], width=0.004,
+            )  # fmt: skip
+            axis.set_title(f"{CASES[case]}\n{text}: {np.sqrt((error**2).mean()):.2f} px", fontsize=10)
+            axis.set_aspect("equal")
+            axis.invert_yaxis()
+            axis.set_xticks([])
+            axis.set_yticks([])
+    return picture
+
+
+if __name__ == "__main__":
+    common.command(main)

@@ -1,0 +1,393 @@
+r"""Maximum likelihood by joint Gauss-Newton steps: object, probe modes, positions and doses at once.
+
+Let lambda_j(q) be the counts that the model expects (`model.forward`), x the object and the probe modes, and theta_j what
+frame j has of its own, its position s_j and the logarithm a_j of its dose. The cost is that of the noise, with a Gaussian prior
+on how far positions and doses may be from what the data state,
+
+    L = sum_j sum_q -log p(n_jq | lambda_jq) + 1/2 sum_j (theta_j - theta_j0)^T Sigma^-1 (theta_j - theta_j0)
+
+With J the derivative of lambda by x, a_j that by theta_j, and W the Fisher information of each pixel (1/lambda for counts), one
+pass is one step of
+
+    G_j   = a_j W a_j^T + Sigma^-1                                a matrix of 1 to 3 numbers squared for each frame
+    Pi_j  = W - W a_j^T G_j^-1 a_j W                              theta_j eliminated: the Schur complement
+    (J^T Pi J + ridge) dx = -(J^T g - J^T W a^T G^-1 h)           conjugate gradients; g, h: gradients by lambda, theta
+    dtheta_j = -G_j^-1 (h_j + a_j W J dx)                         exactly, for no more than inner products
+    x <- x + t dx,  theta <- theta + t dtheta,                    t = 1, 1/2, ... 1/32: the first that does not raise L
+
+Object and positions deform together: a scan that is stretched, or that drifts, fits a stretched object nearly as well.
+Engines that alternate between the two crawl along such directions; a joint step does not. `ridge` is Levenberg's and
+Marquardt's: a share of the largest diagonal element of each unknown, less after each full step and more after a shortened one.
+
+After a step the mean of the moves of the positions goes into the probe, and the mean dose into its strength, which changes no
+frame, and windows follow positions that have left theirs. A mixing of the modes is left as the data leave it: undetermined.
+
+Two things help from far. Until steps lower the cost by less than 1 %, roots of counts are compared (`model.likelihood`). And
+frames that fit much worse than the others are tried at places up to 3 px around, which no linear step would find.
+
+References: Thibault & Guizar-Sicairos, New J. Phys. 14, 063004 (2012) (maximum likelihood); Guizar-Sicairos & Fienup, Opt.
+Express 16, 7264 (2008) (positions); Golub & Pereyra, SIAM J. Numer. Anal. 10, 413 (1973) and Triggs et al., Vision Algorithms,
+LNCS 1883, 298 (2000) (elimination of what few data depend on: variable projection, Schur complement); Marquardt, J. SIAM 11,
+431 (1963).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from ..kernels.reference import abs2
+from ..model.forward import Model
+from ..model.gauss_newton import GaussNewton
+from ..model.grid import windows
+from ..model.illumination import ramps
+from ..model.likelihood import Likelihood
+from ..model.noise import Noise, noise_of
+from ..model.problem import Problem
+from ..model.unknowns import Unknowns
+from ..model.view import View
+from ..types import Array
+from .base import Context, Engine, Estimate, Keeps, Report, State, check_range
+
+#: First spread of positions (px) and of log doses where the spread is learned, and the least that it may become.
+FIRST, LEAST = (2.0, 0.05), (0.02, 1e-3)
+#: By how much a learned spread may shrink in a step: a prior that is narrow too soon holds soft errors, a drift say, for long.
+SHRINK = 0.7
+#: Ridge, as a share of the largest diagonal element: the first, and the least.
+RIDGE, LEAST_RIDGE = 1e-3, 1e-6
+#: Factors of the ridge after a full step, a shortened one, and one that was refused.
+FULL, SHORTENED, REFUSED = 1 / 3, 2.0, 8.0
+#: Relative fall of the cost in a step below which the likelihood of counts takes over from that of their roots.
+STILL = 0.01
+#: How often a step is halved, and the longest that is tried.
+HALVINGS, LONGEST = 5, 4.0
+#: First step (from 0) after which frames that fit badly are looked for elsewhere: those whose cost is so many times the median,
+#: on circles of these radii (px), if that lowers it by more than so much of it.
+SEARCH_FROM, OUTLIER, RADII, GAIN = 2, 1.3, (0.5, 1.0, 2.0, 3.0), 0.05
+
+
+@dataclass(slots=True)
+class MLState(State):
+    """State of the joint fit.
+
+    Attributes
+    ----------
+    positions, measured : (N, 2) float64
+        Probe centres, object pixels: as they are now, and as the data state them.
+    log_scale : (N,) float32
+    corners : (N, 2) int32
+        Of the windows; they follow positions with a delay, so they are state.
+    spread : (3,) float64
+        Standard deviation of the prior of positions along y and x, px, and of log doses.
+    ridge : (1,) float64
+        As a share of the largest diagonal element.
+    far : bool
+        Whether roots of counts are still compared, see `model.likelihood`.
+    """
+
+    positions: Array = None
+    measured: Array = None
+    log_scale: Array = None
+    corners: Array = None
+    spread: Array = None
+    ridge: Array = None
+    far: bool = True
+
+
+class Cost(NamedTuple):
+    """L, the sum of (|model| - amplitude)^2 over valid pixels, and -log p of each frame (N,) on the device."""
+
+    total: float
+    misfit: float
+    frames: Array
+
+
+@dataclass(frozen=True)
+class Fit:
+    """L of an estimate: what a line search compares."""
+
+    model: Model
+    problem: Problem
+    likelihood: Likelihood
+    prior: Unknowns
+    measured: Array
+
+    def blocks(self, x: Unknowns) -> Iterator[tuple[slice, Any]]:
+        """Frames in slices, and what they see."""
+        for b in GaussNewton.slices(x, len(self.model)):
+            yield b, self.model.view(x, b)
+
+    def pull(self, x: Unknowns) -> Unknowns:
+        """Gradient of the prior: (theta - theta_0)/variance."""
+        off = Unknowns(
+            positions=None if self.prior.positions is None else x.positions - self.measured,
+            log_scale=None if self.prior.log_scale is None else x.log_scale,
+        )
+        return off.times(self.prior)
+
+    def cost(self, x: Unknowns) -> Cost:
+        """L, and what it is made of."""
+        parts = []
+        for b, view in self.blocks(x):
+            parts.append(self._frames(view, b, self.problem.mask_of(b)))
+        frames, misfit = (self.model.backend.xp.concatenate(part) for part in zip(*parts, strict=True))
+        pull = self.pull(x)
+        own = 0.5 * pull.dot(pull.times(self.prior.map(lambda array: 1 / array)))
+        return Cost(float(frames.sum() + own), float(misfit.sum()), frames)
+
+    def _frames(self, view: View, b: Any, valid: Array) -> tuple[Array, Array]:
+        """-log p and squared misfit of the amplitude of each frame of a view, (B,) float64 each."""
+        xp = self.model.backend.xp
+        # in double precision: differences between two estimates are small beside their parts
+        light = self.model.intensity(view).astype("float64")
+        off = xp.sqrt(abs2(view.waves).sum(axis=1)) - self.problem.amplitude[b]
+        energy = xp.where(valid, self.likelihood.energy(light, b), 0)
+        return energy.sum(axis=(1, 2)), xp.where(valid, off**2, 0).sum(axis=(1, 2), dtype="float64")
+
+    def search(self, x: Unknowns, cost: Cost) -> int:
+        """Look for frames that fit much worse than the others up to 3 px around, and leave them in `x` where they fit best.
+
+        A linear step finds a position from about a pixel away; few frames that are further off would stay where they are.
+        Returns how many were moved.
+        """
+        host, move = self.model.backend.to_host, self.model.backend.asarray
+        costs = np.asarray(host(cost.frames))
+        middle = float(np.median(costs))
+        spread = 1.48 * float(np.median(np.abs(costs - middle)))
+        worst = np.argsort(-costs)[: max(1, len(costs) // 10)]
+        worst = worst[costs[worst] > max(OUTLIER * middle, middle + 5 * spread)]
+        if not len(worst):
+            return 0
+        rows, places = x.select(worst), np.asarray(host(x.positions))[worst]
+        best, least = places.copy(), (1 - GAIN) * costs[worst]
+        p, q = (int(n) for n in x.probe.shape[-2:])
+        shape = int(x.object.shape[-2]), int(x.object.shape[-1])
+        weight, given = np.asarray(host(self.prior.positions)), np.asarray(host(self.measured))[worst]
+        for radius in RADII:
+            for angle in np.arange(8) * np.pi / 4:
+                tried = places + radius * np.array([np.sin(angle), np.cos(angle)])
+                model = replace(self.model, corners=windows(tried, (p, q), object_shape=shape))
+                view = model.view(replace(rows, positions=move(tried)), slice(None))
+                found = np.asarray(host(self._frames(view, worst, self.problem.mask_of(worst))[0]))
+                # what the prior says of the move
+                found = found + 0.5 * (((tried - given) ** 2 - (places - given) ** 2) * weight).sum(axis=1)
+                better = found < least
+                best[better], least[better] = tried[better], found[better]
+        x.positions[worst] = move(best)
+        return int((best != places).any(axis=1).sum())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ML(Engine):
+    r"""(J^T Pi J + ridge) dx = -gradient by conjugate gradients, positions and doses eliminated; steps never raise the cost.
+
+    One pass is one step. It takes as long as ten to forty passes of rPIE; 10 to 20 steps from a result of another engine are
+    usual. Where no result to start from is given, 20 passes of rPIE come first.
+
+    Parameters
+    ----------
+    positions : bool
+        Refine the position of each frame.
+    dose : bool
+        Refine the dose of each frame.
+    probe : bool
+        Refine the probe; false keeps it as it is given.
+    probe_start : int
+        First step (from 0) that moves the probe.
+    position_spread : float
+        Standard deviation of the errors of positions that is expected, object pixels; 0 learns it from the data.
+    dose_spread : float
+        Relative standard deviation of the doses that is expected, as an amplitude; 0 learns it from the data.
+    iterations : int
+        Products with the Gauss-Newton matrix in a step, at most.
+    tolerance : float in (0, 1)
+        Relative residual at which the equations of a step count as solved.
+    """
+
+    name: ClassVar[str] = "ml"
+    title: ClassVar[str] = "maximum likelihood, joint Gauss-Newton steps: object, probe, positions and doses at once"
+    moves: ClassVar[frozenset[str]] = frozenset({"object", "probe", "positions", "log_scale"})
+    copes: ClassVar[frozenset[str]] = frozenset({"modes", "near field", "masks", "background"})
+    schedule: ClassVar[str] = "parallel"
+    needs_guess: ClassVar[bool] = True
+    begins_with: ClassVar[tuple[str, int] | None] = ("rpie", 20)
+    keeps: ClassVar[Keeps] = Keeps(
+        object_bytes=96, stack="waves", stack_bytes=32, frame_bytes=20, counts=True, streams=False, compile_seconds=5
+    )
+    positions: bool = False
+    dose: bool = False
+    probe: bool = True
+    probe_start: int = 0
+    position_spread: float = 0.0
+    dose_spread: float = 0.0
+    iterations: int = 40
+    tolerance: float = 1e-2
+
+    def __post_init__(self) -> None:
+        check_range("probe_start", self.probe_start, 0, 1e9, open_low=False)
+        check_range("position_spread", self.position_spread, 0, 1e6, open_low=False)
+        check_range("dose_spread", self.dose_spread, 0, 10, open_low=False)
+        check_range("iterations", self.iterations, 1, 10000, open_low=False)
+        check_range("tolerance", self.tolerance, 0, 0.999)
+
+    @property
+    def moves_probe(self) -> bool:
+        """Whether the probe is refined."""
+        return self.probe
+
+    def probe_moves_at(self, epoch: int) -> bool:
+        return self.probe and epoch >= self.probe_start
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """What is refined of each frame: eliminated from every step."""
+        return (*(("positions",) if self.positions else ()), *(("log_scale",) if self.dose else ()))
+
+    def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> MLState:
+        xp = ctx.backend.xp
+        now, given = problem.positions, problem.positions if problem.measured is None else problem.measured
+        dose = np.zeros(len(problem)) if problem.log_scale is None else problem.log_scale
+        return MLState(
+            xp.array(object, "complex64", order="C"),
+            xp.array(probe, "complex64", order="C"),
+            positions=xp.asarray(now, "float64"),
+            measured=xp.asarray(given, "float64"),
+            log_scale=xp.array(dose, "float32"),
+            corners=xp.array(problem.corners, "int32"),
+            spread=xp.array([self.position_spread or FIRST[0]] * 2 + [self.dose_spread or FIRST[1]], "float64"),
+            ridge=xp.array([RIDGE], "float64"),
+        )
+
+    def unknowns(self, state: MLState, problem: Problem) -> Unknowns:
+        """The state as an estimate; probes that all sit on pixels are not shifted."""
+        between = self.positions or problem.subpixel
+        dose = self.dose or problem.log_scale is not None
+        return Unknowns(
+            object=state.object[None],
+            probe=state.probe,
+            positions=state.positions if between else None,
+            log_scale=state.log_scale if dose else None,
+        )
+
+    def step(self, state: MLState, problem: Problem, batches: list[Any], ctx: Context) -> tuple[MLState, Report]:
+        xp, free = ctx.backend.xp, self.probe_moves_at(state.epoch)
+        x = self.unknowns(state, problem)
+        model = replace(Model.of(problem, ctx.backend), corners=np.asarray(ctx.backend.to_host(state.corners)))
+        fit = self._fit(state, problem, model, x)
+        before = fit.cost(x)
+        H, d = self._direction(fit, x, state.ridge[0], free)
+        length, new, after = line_search(fit, x, d, before)
+        factor = FULL if length >= 1 else SHORTENED if length else REFUSED
+        state.ridge = (state.ridge * factor).clip(LEAST_RIDGE, 1.0)
+        change = xp.sqrt(abs2(new.object - x.object).sum(dtype="float64") / abs2(x.object).sum(dtype="float64"))
+        state.far = bool(state.far and after.total < (1 - STILL) * before.total)
+        extra = {"change": change, "cost": after.total, "step": length, "products": H.products}
+        if self.positions and state.epoch >= SEARCH_FROM:
+            extra["searched"] = fit.search(new, after)
+        self._take(state, new, H, model, free)
+        state.epoch += 1
+        if self.positions:
+            off = state.positions - state.measured
+            extra["moved"] = xp.sqrt((off**2).sum(axis=1).mean())
+        if self.dose:
+            extra["dose_spread"] = state.log_scale.std(dtype="float64")
+        return state, Report(xp.asarray(after.misfit), {name: xp.asarray(value) for name, value in extra.items()})
+
+    def estimate(self, state: MLState, ctx: Context) -> Estimate:
+        return Estimate(
+            state.object,
+            state.probe,
+            positions=state.positions if self.positions else None,
+            log_scale=state.log_scale if self.dose else None,
+        )
+
+    # ------------------------------------------------------------ parts of a step
+
+    def _fit(self, state: MLState, problem: Problem, model: Model, x: Unknowns) -> Fit:
+        prior = Unknowns(
+            positions=state.spread[:2] ** -2 if self.positions else None,
+            log_scale=(state.spread[2] ** -2).astype("float32") if self.dose else None,
+        )
+        noise = noise_of(problem)
+        first = Likelihood(problem, noise or Noise("amplitude", 1.0), roots=True)
+        fit = Fit(model, problem, first, prior, state.measured)
+        if noise is None:
+            # nobody knows the noise: the misfit is all that says how much to trust the frames
+            valid = float(problem.mask.sum()) * (len(problem) // len(problem.mask))
+            floor = 1e-12 * float((problem.amplitude**2).mean(dtype="float64"))
+            learned = Noise("amplitude", max(fit.cost(x).misfit / valid, floor, 1e-30))
+            return replace(fit, likelihood=Likelihood(problem, learned))
+        return fit if state.far else replace(fit, likelihood=replace(first, roots=False))
+
+    def _direction(self, fit: Fit, x: Unknowns, ridge: Array, free: bool) -> tuple[GaussNewton, Unknowns]:
+        """The operator at x, and the step."""
+        update = ("object", "probe") if free else ("object",)
+        H = GaussNewton(fit.model, x, update, self.own, fit.likelihood.information, fit.prior)
+        gradient = H.gradient(fit.likelihood.score, fit.pull(x))
+        diagonal = H.diagonal()
+        floor = diagonal.map(lambda array: (ridge * array.max()).astype(array.dtype))
+        H.prior = H.prior.axpy(1, floor)
+        damped = diagonal.axpy(1, floor)
+        return H, H.step(gradient, self.tolerance, self.iterations, damped)
+
+    def _take(self, state: MLState, new: Unknowns, H: GaussNewton, model: Model, free: bool) -> None:
+        """A new estimate becomes the state: means go where they belong, windows and modes follow, spreads are learned."""
+        xp = model.backend.xp
+        state.object, state.probe = new.object[0], new.probe
+        if self.positions:
+            off = new.positions - state.measured
+            mean = off.mean(axis=0)
+            if free:
+                y, r = ramps(mean[None], state.probe.shape[-2:], new.precision, xp)
+                spectrum = model.backend.fft2(state.probe) * y[:, :, None] * r[:, None, :]
+                state.probe, off = model.backend.ifft2(spectrum), off - mean
+            state.positions = state.measured + off
+            moved = replace(new, positions=state.positions)
+            state.corners = xp.asarray(model.follow(moved).corners, "int32")
+        if self.dose:
+            strength = xp.exp(new.log_scale.mean(dtype="float64")).astype("float32")
+            if free:
+                state.probe = state.probe * strength
+            else:
+                state.object = state.object * strength
+            state.log_scale = new.log_scale - xp.log(strength)
+        self._learn(state, H, xp)
+
+    def _learn(self, state: MLState, H: GaussNewton, xp: Any) -> None:
+        """Spreads of the priors that nobody gave, by a step of EM: the mean of (theta - theta_0)^2 + Var theta."""
+        if not self.own:
+            return
+        variances, spread = H.variances(), state.spread.copy()
+        if self.positions and not self.position_spread:
+            off = state.positions - state.measured
+            spread[:2] = xp.sqrt(((off - off.mean(axis=0)) ** 2 + variances.positions).mean(axis=0)).clip(LEAST[0], None)
+        if self.dose and not self.dose_spread:
+            square = state.log_scale.astype("float64") ** 2 + variances.log_scale
+            spread[2] = xp.sqrt(square.mean()).clip(LEAST[1], None)
+        state.spread = xp.maximum(spread, SHRINK * state.spread)
+
+
+def line_search(fit: Fit, x: Unknowns, d: Unknowns, before: Cost) -> tuple[float, Unknowns, Cost]:
+    """Length of a step along d, the estimate after it and its cost, which is not above the cost before.
+
+    The first of 1, 1/2, ... that does not raise it, 0 where none does; where 1 lowers it, 2 and 4 are tried as well, since
+    steps towards positions that are far off are too short.
+    """
+    for halvings in range(HALVINGS + 1):
+        length = 0.5**halvings
+        new = x.axpy(length, d)
+        after = fit.cost(new)
+        if after.total <= before.total:
+            break
+    else:
+        return 0.0, x.copy(), before
+    while 1 <= length < LONGEST:
+        longer = x.axpy(2 * length, d)
+        cost = fit.cost(longer)
+        if not cost.total < after.total:
+            break
+        length, new, after = 2 * length, longer, cost
+    return length, new, after
