@@ -23,8 +23,8 @@ from ..io.found import DIMENSIONS, EXTRA, PREPARATION, SELECTION, Found, assembl
 from ..io.mask_file import replacing, with_mask
 from ..io.places import size_of
 from ..io.recognise import find, holds_result
-from ..run.steps import reason, share_of
 from ..metrics.residual import CUT_OFF, probe_at_rim
+from ..run.steps import reason, share_of
 from ..types import FloatArray, PtychonError, PtychonWarning
 from ..units import Dimension, energy_of_photons, pretty
 from .gain import find_levels
