@@ -56,12 +56,13 @@ class Scene:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = common.parser(__doc__ or "", "positions", trials=1, epochs=MORE)
+    options.set_defaults(size=96)
     options.add_argument("--points", type=int, default=11, help="frames along a side (default %(default)s)")
     options.add_argument("--frame", type=int, default=64, help="side of a frame, px (default %(default)s)")
     options.add_argument("--steps", type=int, default=20, help="steps of ml (default %(default)s)")
     options.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="what is wrong (default: all)")
     given = options.parse_args(arguments)
-    given.output.mkdir(parents=True, exist_ok=True)
+    common.start(given)
     path = given.output / "table.csv"
     rows: list[Row] = []
     if path.exists():

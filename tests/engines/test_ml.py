@@ -153,7 +153,7 @@ def scene(counts: float = 1e5, dose: float = 0.0):
 def start_of(problem) -> Result:
     """20 passes of rPIE from a probe with a wrong defocus."""
     first = probes.defocused_aperture((32, 32), radius=4.5, defocus=6.5)
-    return reconstruct(problem, "rpie", epochs=20, probe=first, backend="numpy", say=None)
+    return reconstruct(problem, "rpie", epochs=20, probe=first, backend="reference", say=None)
 
 
 def moved(problem, errors) -> Problem:
@@ -182,7 +182,7 @@ def test_wrong_positions_are_found(kind):
     true, _, _ = scene()
     problem = moved(true, wrong(kind, true.positions))
     first = start_of(problem)
-    found = reconstruct(problem, "ml", start=first, epochs=12, positions=True, backend="numpy", say=None)
+    found = reconstruct(problem, "ml", start=first, epochs=12, positions=True, backend="reference", say=None)
     assert off(problem.positions, true.positions) > 0.25
     assert off(found.positions, true.positions) < 0.06
     assert np.array_equal(found.positions_given, problem.positions)
@@ -192,7 +192,7 @@ def test_wrong_positions_are_found(kind):
 
 def test_exact_positions_are_left_where_they_are():
     true, _, _ = scene()
-    found = reconstruct(true, "ml", start=start_of(true), epochs=6, positions=True, dose=True, backend="numpy", say=None)
+    found = reconstruct(true, "ml", start=start_of(true), epochs=6, positions=True, dose=True, backend="reference", say=None)
     assert off(found.positions, true.positions) < 0.05
     assert found.log_scale.std() < 0.004
 
@@ -200,7 +200,7 @@ def test_exact_positions_are_left_where_they_are():
 def test_doses_are_found():
     """10 % rms as an amplitude, found to 0.5 %."""
     problem, _, factors = scene(dose=0.1)
-    found = reconstruct(problem, "ml", start=start_of(problem), epochs=8, dose=True, backend="numpy", say=None)
+    found = reconstruct(problem, "ml", start=start_of(problem), epochs=8, dose=True, backend="reference", say=None)
     error = found.log_scale - factors
     assert (error - error.mean()).std() < 0.005
     assert abs(found.log_scale.mean()) < 1e-5

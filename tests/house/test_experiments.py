@@ -21,6 +21,7 @@ SMALL = {
     "blind": ["--size", "128", "--frame", "32", "--points", "4", "--steps", "6", "8"],
     "uncertainty": ["--size", "160"],
     "cramer_rao": ["--size", "24", "--samples", "4", "--sampled", "1", "--shorter", "0.01"],
+    "positions": ["--points", "4", "--frame", "24", "--steps", "2", "--cases", "random 0.5"],
     "transition": ["--size", "48", "--frame", "16", "--steps", "5", "8", "--doses", "100"],
 }
 

@@ -184,8 +184,8 @@ class Fit:
 class ML(Engine):
     r"""(J^T Pi J + ridge) dx = -gradient by conjugate gradients, positions and doses eliminated; steps never raise the cost.
 
-    One pass is one step. It takes as long as ten to forty passes of rPIE; 10 to 20 steps from a result of another engine are
-    usual. Where no result to start from is given, 20 passes of rPIE come first.
+    One pass is one step, with as many Fourier transforms as 10 to 40 passes of rPIE; 10 to 20 steps from a result of another
+    engine are usual. Where no result to start from is given, 20 passes of rPIE come first.
 
     Parameters
     ----------
