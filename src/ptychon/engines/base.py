@@ -39,8 +39,8 @@ class State:
 @dataclass(frozen=True)
 class Estimate:
     """object (H, W), probe (K, P, Q) and, where the engine has them, the posterior standard deviation (H, W), draws of the
-    posterior error (S, H, W), the noise variance of each frame (N,), refined positions (N, 2) in object pixels, and the
-    logarithm of the dose of each frame, as an amplitude (N,)."""
+    posterior error (S, H, W), the noise variance of each frame (N,), refined positions (N, 2) in object pixels with
+    the corners of their windows (N, 2), and the logarithm of the dose of each frame, as an amplitude (N,)."""
 
     object: Array
     probe: Array
@@ -48,6 +48,7 @@ class Estimate:
     draws: Array | None = None
     noise_variances: Array | None = None
     positions: Array | None = None
+    corners: Array | None = None
     log_scale: Array | None = None
 
 

@@ -301,6 +301,7 @@ class ML(Engine):
             state.object,
             state.probe,
             positions=state.positions if self.positions else None,
+            corners=state.corners if self.positions else None,
             log_scale=state.log_scale if self.dose else None,
         )
 

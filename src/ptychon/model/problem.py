@@ -192,7 +192,12 @@ class Problem:
         return replace(known, amplitude=amplitude, counts=counts)
 
     def with_positions(
-        self, positions: FloatArray, log_scale: FloatArray | None = None, per_pixel: int | None = None
+        self,
+        positions: FloatArray,
+        log_scale: FloatArray | None = None,
+        *,
+        corners: IntArray | None = None,
+        per_pixel: int | None = None,
     ) -> Problem:
         """The same frames with refined positions; `measured` keeps what the data state.
 
@@ -202,6 +207,8 @@ class Problem:
             Probe centres, object pixels. Where one would put its window over the rim of the object, the window stays inside
             and the probe moves in it.
         log_scale : (N,) float, optional
+        corners : (N, 2) int, optional
+            Windows that were used with them, which they need not be in the middle of; default the nearest.
         per_pixel : int, optional
             Round them to so many parts of a pixel, for engines that keep a probe for each distinct shift.
 
@@ -215,7 +222,10 @@ class Problem:
             raise PtychonError(f"the refined positions have shape {centres.shape}; give ({len(self)}, 2) finite numbers")
         if per_pixel is not None:
             centres = np.rint(centres * per_pixel) / per_pixel
-        corners = windows(centres, self.frame_shape, object_shape=self.object_shape)
+        near = windows(centres, self.frame_shape, object_shape=self.object_shape)
+        if corners is None or np.shape(corners) != near.shape or np.abs(np.asarray(corners) - near).max() > 1:
+            corners = near
+        corners = np.asarray(corners, np.int32)
         half = np.array([n // 2 for n in self.frame_shape])
         shifts, index = np.unique((centres - corners - half).astype(REAL), axis=0, return_inverse=True)
         return replace(

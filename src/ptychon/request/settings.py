@@ -300,7 +300,7 @@ def on_grid(data: Dataset, result: Result) -> Problem:
     problem = Problem.from_dataset(data, subpixel=bool(result.settings.get("subpixel", True)))
     refined = result.positions_given is not None or result.log_scale is not None
     if refined and len(result.positions) == len(problem):
-        return problem.with_positions(result.positions, result.log_scale)
+        return problem.with_positions(result.positions, result.log_scale, corners=result.corners)
     return problem
 
 

@@ -44,7 +44,7 @@ def carried(problem: Problem, start: Result, engine: Engine) -> Problem:
         return problem
     many = len(problem) > MANY and "positions" not in engine.moves
     places = problem.positions if refined is None else refined
-    return problem.with_positions(places, log_scale, PER_PIXEL if many else None)
+    return problem.with_positions(places, log_scale, corners=start.corners, per_pixel=PER_PIXEL if many else None)
 
 
 def with_found(problem: Problem, estimate: Estimate, host: Callable[[Any], Any]) -> Problem:
@@ -53,4 +53,5 @@ def with_found(problem: Problem, estimate: Estimate, host: Callable[[Any], Any])
         return problem
     places = problem.positions if estimate.positions is None else host(estimate.positions)
     log_scale = problem.log_scale if estimate.log_scale is None else host(estimate.log_scale)
-    return problem.with_positions(places, log_scale)
+    corners = problem.corners if estimate.corners is None else host(estimate.corners)
+    return problem.with_positions(places, log_scale, corners=corners)
