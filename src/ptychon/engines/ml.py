@@ -284,9 +284,11 @@ class ML(Engine):
         state.ridge = (state.ridge * factor).clip(LEAST_RIDGE, 1.0)
         change = xp.sqrt(abs2(new.object - x.object).sum(dtype="float64") / abs2(x.object).sum(dtype="float64"))
         state.far = bool(state.far and after.total < (1 - STILL) * before.total)
-        extra = {"change": change, "cost": after.total, "step": length, "products": H.products}
+        extra = {"change": change, "step": length, "products": H.products}
         if self.positions and state.epoch >= SEARCH_FROM:
             extra["searched"] = fit.search(new, after)
+            after = fit.cost(new) if extra["searched"] else after
+        extra["cost"] = after.total
         self._take(state, new, H, model, free)
         state.epoch += 1
         if self.positions:
