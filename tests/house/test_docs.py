@@ -100,7 +100,7 @@ def test_example_of_an_engine_runs(tmp_path: Path) -> None:
     out = run("my_engine.py", folder=tmp_path)
     assert [line.split(":")[0] for line in out.splitlines()] == ["epie", "fading"]
     tests = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(program), "-k", "engine or documented or falls"],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(program), "-k", "engine or documented or falls"],
         cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert tests.returncode == 0, tests.stdout

@@ -151,8 +151,8 @@ def test_ep_with_a_known_probe_begins_with_pie():
     assert r.settings["warm_start"] == 20
     assert by_hand.settings["warm_start"] == 0
     problem, engine = Problem.from_dataset(star().dataset), make("ep", probe_updates=0)
-    assert warm_start(problem, engine, star().probe) == WarmStart("pie", 20)
-    assert warm_start(problem, engine, star().probe, asked=7) == WarmStart("pie", 7)
+    assert warm_start(problem, engine, star().probe) == WarmStart("pie", 20, dispensable=True)
+    assert warm_start(problem, engine, star().probe, asked=7) == WarmStart("pie", 7, dispensable=True)
     assert warm_start(problem, engine, star().probe, asked=0) is None
     few, even = problem.select(np.array([0, len(problem) - 1])), np.ones_like(star().probe)
     assert sampling_ratio(few, even) < 2.7
@@ -365,7 +365,7 @@ def test_some_empty_frames_are_a_warning():
     data = star().dataset
     counts = data.patterns.copy()
     counts[[3, 7]] = 0
-    with pytest.warns(PtychonWarning, match="2 of .* frames are zero"):
+    with pytest.warns(PtychonWarning, match="2 of .* frames are empty"):
         r = run("rpie", 3, data=replace(data, patterns=counts))
     assert np.isfinite(r.object).all()
 

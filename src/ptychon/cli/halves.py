@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..engines import moves_probe
 from ..types import PtychonError
-from ..uncertainty.half_data import halves_numbers, halves_rows
 from .options import BACKEND, at_least, output_options, seed_option
 from .results import KNOWN_PROBE, NOISE_VARIANCE, RESULT, Bar, place_for, problem_of, show_rows
 
@@ -59,7 +57,7 @@ def halves(
     Prints by how much the bars have to be widened, over all and by the size of structures, and writes it into a copy of RESULT.
     """
     from ..io import load_result
-    from ..uncertainty.half_data import KINDS
+    from ..uncertainty.half_data import KINDS, halves_numbers, halves_rows
     from ..uncertainty.half_data import halves as compare
     from ..uncertainty.saved import save_halves
 
@@ -68,6 +66,8 @@ def halves(
     found = load_result(result)
     place = place_for(output, result, "_halves.h5")
     problem = problem_of(result, found)
+    from ..engines import moves_probe
+
     free = moves_probe(found) if known_probe is None else not known_probe
     # each half finds a free probe from its own frames; several modes have no other beginning than those of the result
     first = None if free and len(found.probe) == 1 else found.probe

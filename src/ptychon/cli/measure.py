@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..engines import moves_probe
 from ..types import PtychonError
 from .options import output_options
 from .results import PLOT, RESULT, check_places, check_suffix
@@ -145,6 +144,8 @@ def _disc(result: Result, text: str) -> tuple[float, float, float]:
 
 def given(result: Result) -> list[str]:
     """What the bars take for granted, in a few words."""
+    from ..engines import moves_probe
+
     draws, free = result.draws, moves_probe(result)
     said = [f"{len(draws)} draws of the posterior" if draws is not None and len(draws) else "independent errors of the pixels"]
     said.append("after alignment of factor, phase ramp and translation" if free else "after alignment of the global phase")

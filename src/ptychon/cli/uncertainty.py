@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..engines import moves_probe
 from ..types import PtychonError
 from .options import BACKEND, at_least, output_options, seed_option
 from .results import KNOWN_PROBE, NOISE_VARIANCE, RESULT, Bar, place_for, problem_of, show_rows
@@ -88,6 +87,8 @@ def uncertainty(
     found = load_result(result)
     place = place_for(output, result, f"_{method}.h5")
     problem = problem_of(result, found)
+    from ..engines import moves_probe
+
     free = moves_probe(found) if known_probe is None else not known_probe
 
     from ..uncertainty.saved import save_posterior

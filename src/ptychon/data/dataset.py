@@ -326,7 +326,7 @@ def unmeasured(blank: IntArray, totals: FloatArray) -> BoolArray:
     measured = (blank == MEASURED) & (totals > 0)  # a dark frame taken from nothing leaves something below zero
     if not measured.any():
         what = f"all {len(blank)} frames are zero in every valid pixel"
-        if (blank == FILL).all():
+        if not (blank == ZERO).any():
             what = f"no valid pixel is left, as all {len(blank)} frames are negative, not finite or at the end of the range"
         raise PtychonError(f"{what}: wrong dataset, or a mask inverted?")
     if measured.sum() == 1:

@@ -33,22 +33,18 @@ LNCS 1883, 298 (2000) (elimination of what few data depend on: variable projecti
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
-
-import numpy as np
+from typing import Any, ClassVar
 
 from ..kernels.reference import abs2
+from ..model.fit import SEARCH_FROM, Fit, line_search
 from ..model.forward import Model
 from ..model.gauss_newton import GaussNewton
-from ..model.grid import windows
 from ..model.illumination import ramps
 from ..model.likelihood import Likelihood
 from ..model.noise import Noise, noise_of
 from ..model.problem import Problem
 from ..model.unknowns import Unknowns
-from ..model.view import View
 from ..types import Array
 from .base import Context, Engine, Estimate, Keeps, Report, State, check_range
 
@@ -62,11 +58,6 @@ RIDGE, LEAST_RIDGE = 1e-3, 1e-6
 FULL, SHORTENED, REFUSED = 1 / 3, 2.0, 8.0
 #: Relative fall of the cost in a step below which the likelihood of counts takes over from that of their roots.
 STILL = 0.01
-#: How often a step is halved, and the longest that is tried.
-HALVINGS, LONGEST = 5, 4.0
-#: First step (from 0) after which frames that fit badly are looked for elsewhere: those whose cost is so many times the median,
-#: on circles of these radii (px), if that lowers it by more than so much of it.
-SEARCH_FROM, OUTLIER, RADII, GAIN = 2, 1.3, (0.5, 1.0, 2.0, 3.0), 0.05
 
 
 @dataclass(slots=True)
@@ -95,89 +86,6 @@ class MLState(State):
     spread: Array = None
     ridge: Array = None
     far: bool = True
-
-
-class Cost(NamedTuple):
-    """L, the sum of (|model| - amplitude)^2 over valid pixels, and -log p of each frame (N,) on the device."""
-
-    total: float
-    misfit: float
-    frames: Array
-
-
-@dataclass(frozen=True)
-class Fit:
-    """L of an estimate: what a line search compares."""
-
-    model: Model
-    problem: Problem
-    likelihood: Likelihood
-    prior: Unknowns
-    measured: Array
-
-    def blocks(self, x: Unknowns) -> Iterator[tuple[slice, Any]]:
-        """Frames in slices, and what they see."""
-        for b in GaussNewton.slices(x, len(self.model)):
-            yield b, self.model.view(x, b)
-
-    def pull(self, x: Unknowns) -> Unknowns:
-        """Gradient of the prior: (theta - theta_0)/variance."""
-        off = Unknowns(
-            positions=None if self.prior.positions is None else x.positions - self.measured,
-            log_scale=None if self.prior.log_scale is None else x.log_scale,
-        )
-        return off.times(self.prior)
-
-    def cost(self, x: Unknowns) -> Cost:
-        """L, and what it is made of."""
-        parts = []
-        for b, view in self.blocks(x):
-            parts.append(self._frames(view, b, self.problem.mask_of(b)))
-        frames, misfit = (self.model.backend.xp.concatenate(part) for part in zip(*parts, strict=True))
-        pull = self.pull(x)
-        own = 0.5 * pull.dot(pull.times(self.prior.map(lambda array: 1 / array)))
-        return Cost(float(frames.sum() + own), float(misfit.sum()), frames)
-
-    def _frames(self, view: View, b: Any, valid: Array) -> tuple[Array, Array]:
-        """-log p and squared misfit of the amplitude of each frame of a view, (B,) float64 each."""
-        xp = self.model.backend.xp
-        # in double precision: differences between two estimates are small beside their parts
-        light = self.model.intensity(view).astype("float64")
-        off = xp.sqrt(abs2(view.waves).sum(axis=1)) - self.problem.amplitude[b]
-        energy = xp.where(valid, self.likelihood.energy(light, b), 0)
-        return energy.sum(axis=(1, 2)), xp.where(valid, off**2, 0).sum(axis=(1, 2), dtype="float64")
-
-    def search(self, x: Unknowns, cost: Cost) -> int:
-        """Look for frames that fit much worse than the others up to 3 px around, and leave them in `x` where they fit best.
-
-        A linear step finds a position from about a pixel away; few frames that are further off would stay where they are.
-        Returns how many were moved.
-        """
-        host, move = self.model.backend.to_host, self.model.backend.asarray
-        costs = np.asarray(host(cost.frames))
-        middle = float(np.median(costs))
-        spread = 1.48 * float(np.median(np.abs(costs - middle)))
-        worst = np.argsort(-costs)[: max(1, len(costs) // 10)]
-        worst = worst[costs[worst] > max(OUTLIER * middle, middle + 5 * spread)]
-        if not len(worst):
-            return 0
-        rows, places = x.select(worst), np.asarray(host(x.positions))[worst]
-        best, least = places.copy(), (1 - GAIN) * costs[worst]
-        p, q = (int(n) for n in x.probe.shape[-2:])
-        shape = int(x.object.shape[-2]), int(x.object.shape[-1])
-        weight, given = np.asarray(host(self.prior.positions)), np.asarray(host(self.measured))[worst]
-        for radius in RADII:
-            for angle in np.arange(8) * np.pi / 4:
-                tried = places + radius * np.array([np.sin(angle), np.cos(angle)])
-                model = replace(self.model, corners=windows(tried, (p, q), object_shape=shape))
-                view = model.view(replace(rows, positions=move(tried)), slice(None))
-                found = np.asarray(host(self._frames(view, worst, self.problem.mask_of(worst))[0]))
-                # what the prior says of the move
-                found = found + 0.5 * (((tried - given) ** 2 - (places - given) ** 2) * weight).sum(axis=1)
-                better = found < least
-                best[better], least[better] = tried[better], found[better]
-        x.positions[worst] = move(best)
-        return int((best != places).any(axis=1).sum())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,7 +157,7 @@ class ML(Engine):
     def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> MLState:
         xp = ctx.backend.xp
         now, given = problem.positions, problem.positions if problem.measured is None else problem.measured
-        dose = np.zeros(len(problem)) if problem.log_scale is None else problem.log_scale
+        dose = ctx.backend.xp.zeros(len(problem)) if problem.log_scale is None else problem.log_scale
         return MLState(
             xp.array(object, "complex64", order="C"),
             xp.array(probe, "complex64", order="C"),
@@ -275,7 +183,7 @@ class ML(Engine):
     def step(self, state: MLState, problem: Problem, batches: list[Any], ctx: Context) -> tuple[MLState, Report]:
         xp, free = ctx.backend.xp, self.probe_moves_at(state.epoch)
         x = self.unknowns(state, problem)
-        model = replace(Model.of(problem, ctx.backend), corners=np.asarray(ctx.backend.to_host(state.corners)))
+        model = replace(Model.of(problem, ctx.backend), corners=ctx.backend.to_host(state.corners))
         fit = self._fit(state, problem, model, x)
         before = fit.cost(x)
         H, d = self._direction(fit, x, state.ridge[0], free)
@@ -371,26 +279,3 @@ class ML(Engine):
             square = state.log_scale.astype("float64") ** 2 + variances.log_scale
             spread[2] = xp.sqrt(square.mean()).clip(LEAST[1], None)
         state.spread = xp.maximum(spread, SHRINK * state.spread)
-
-
-def line_search(fit: Fit, x: Unknowns, d: Unknowns, before: Cost) -> tuple[float, Unknowns, Cost]:
-    """Length of a step along d, the estimate after it and its cost, which is not above the cost before.
-
-    The first of 1, 1/2, ... that does not raise it, 0 where none does; where 1 lowers it, 2 and 4 are tried as well, since
-    steps towards positions that are far off are too short.
-    """
-    for halvings in range(HALVINGS + 1):
-        length = 0.5**halvings
-        new = x.axpy(length, d)
-        after = fit.cost(new)
-        if after.total <= before.total:
-            break
-    else:
-        return 0.0, x.copy(), before
-    while 1 <= length < LONGEST:
-        longer = x.axpy(2 * length, d)
-        cost = fit.cost(longer)
-        if not cost.total < after.total:
-            break
-        length, new, after = 2 * length, longer, cost
-    return length, new, after

@@ -262,7 +262,9 @@ def _add_mask(found: Found, box: Box, shape: tuple[int, ...]) -> None:
     masks = [
         (convention_of(key), key)
         for key, (form, dtype) in box.arrays.items()
-        if dtype.kind in "biu" and form[-2:] == shape[-2:] and len(form) in (2, 3) and key != found.where.get("patterns")
+        if dtype.kind in "biu" and len(form) in (2, 3) and key != found.where.get("patterns")
+        # one that is called mask and has another shape is refused, not passed over
+        if form[-2:] == shape[-2:] or last_name(key) == "mask"
     ]
     named = [(convention, key) for convention, key in masks if convention is not None or last_name(key) == "mask"]
     if not named:

@@ -39,6 +39,8 @@ def frames_last(shape: tuple[int, ...], points: set[int], raster: tuple[int, int
         points = {math.prod(raster)}
     if math.prod(first) in points or min(first) < 1:
         return ""
+    if raster is None and len(shape) == 3 and shape[1] == shape[2] != shape[0]:
+        return ""  # square frames along the first axis: there are too few or too many positions, which is said
     if math.prod(last) in points and min(shape[: len(shape) - len(last)]) >= 4:
         return f"frames along the last {'axis' if len(last) == 1 else 'axes'}, since there are {math.prod(last)} positions"
     if not points and len(shape) == 3 and shape[0] == shape[1] != shape[2] and shape[2] > 1:

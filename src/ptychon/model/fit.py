@@ -1,0 +1,133 @@
+"""How far an estimate is from the data and its priors, for line searches; and a search for frames that fit badly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..kernels.reference import abs2
+from ..types import Array
+from .forward import Model
+from .gauss_newton import GaussNewton
+from .grid import windows
+from .likelihood import Likelihood
+from .problem import Problem
+from .unknowns import Unknowns
+from .view import View
+
+#: First step (from 0) after which frames that fit badly are looked for elsewhere: those whose cost is so many times the median,
+#: on circles of these radii (px), if that lowers it by more than so much of it.
+SEARCH_FROM, OUTLIER, RADII, GAIN = 2, 1.3, (0.5, 1.0, 2.0, 3.0), 0.05
+
+
+class Cost(NamedTuple):
+    """L, the sum of (|model| - amplitude)^2 over valid pixels, and -log p of each frame (N,) on the device."""
+
+    total: float
+    misfit: float
+    frames: Array
+
+
+@dataclass(frozen=True)
+class Fit:
+    """L of an estimate: what a line search compares."""
+
+    model: Model
+    problem: Problem
+    likelihood: Likelihood
+    prior: Unknowns
+    measured: Array
+
+    def blocks(self, x: Unknowns) -> Iterator[tuple[slice, Any]]:
+        """Frames in slices, and what they see."""
+        for b in GaussNewton.slices(x, len(self.model)):
+            yield b, self.model.view(x, b)
+
+    def pull(self, x: Unknowns) -> Unknowns:
+        """Gradient of the prior: (theta - theta_0)/variance."""
+        off = Unknowns(
+            positions=None if self.prior.positions is None else x.positions - self.measured,
+            log_scale=None if self.prior.log_scale is None else x.log_scale,
+        )
+        return off.times(self.prior)
+
+    def cost(self, x: Unknowns) -> Cost:
+        """L, and what it is made of."""
+        parts = []
+        for b, view in self.blocks(x):
+            parts.append(self._frames(view, b, self.problem.mask_of(b)))
+        frames, misfit = (self.model.backend.xp.concatenate(part) for part in zip(*parts, strict=True))
+        pull = self.pull(x)
+        own = 0.5 * pull.dot(pull.times(self.prior.map(lambda array: 1 / array)))
+        return Cost(float(frames.sum() + own), float(misfit.sum()), frames)
+
+    def _frames(self, view: View, b: Any, valid: Array) -> tuple[Array, Array]:
+        """-log p and squared misfit of the amplitude of each frame of a view, (B,) float64 each."""
+        xp = self.model.backend.xp
+        # in double precision: differences between two estimates are small beside their parts
+        light = self.model.intensity(view).astype("float64")
+        off = xp.sqrt(abs2(view.waves).sum(axis=1)) - self.problem.amplitude[b]
+        energy = xp.where(valid, self.likelihood.energy(light, b), 0)
+        return energy.sum(axis=(1, 2)), xp.where(valid, off**2, 0).sum(axis=(1, 2), dtype="float64")
+
+    def search(self, x: Unknowns, cost: Cost) -> int:
+        """Look for frames that fit much worse than the others up to 3 px around, and leave them in `x` where they fit best.
+
+        A linear step finds a position from about a pixel away; few frames that are further off would stay where they are.
+        Returns how many were moved.
+        """
+        host, move = self.model.backend.to_host, self.model.backend.asarray
+        costs = np.asarray(host(cost.frames))
+        middle = float(np.median(costs))
+        spread = 1.48 * float(np.median(np.abs(costs - middle)))
+        worst = np.argsort(-costs)[: max(1, len(costs) // 10)]
+        worst = worst[costs[worst] > max(OUTLIER * middle, middle + 5 * spread)]
+        if not len(worst):
+            return 0
+        rows, places = x.select(worst), np.asarray(host(x.positions))[worst]
+        best, least = places.copy(), (1 - GAIN) * costs[worst]
+        p, q = (int(n) for n in x.probe.shape[-2:])
+        shape = int(x.object.shape[-2]), int(x.object.shape[-1])
+        weight, given = np.asarray(host(self.prior.positions)), np.asarray(host(self.measured))[worst]
+        for radius in RADII:
+            for angle in np.arange(8) * np.pi / 4:
+                tried = places + radius * np.array([np.sin(angle), np.cos(angle)])
+                model = replace(self.model, corners=windows(tried, (p, q), object_shape=shape))
+                view = model.view(replace(rows, positions=move(tried)), slice(None))
+                found = np.asarray(host(self._frames(view, worst, self.problem.mask_of(worst))[0]))
+                # what the prior says of the move
+                found = found + 0.5 * (((tried - given) ** 2 - (places - given) ** 2) * weight).sum(axis=1)
+                better = found < least
+                best[better], least[better] = tried[better], found[better]
+        x.positions[worst] = move(best)
+        return int((best != places).any(axis=1).sum())
+
+
+def line_search(fit: Fit, x: Unknowns, d: Unknowns, before: Cost) -> tuple[float, Unknowns, Cost]:
+    """Length of a step along d, the estimate after it and its cost, which is not above the cost before.
+
+    The first of 1, 1/2, ... that does not raise it, 0 where none does; where 1 lowers it, 2 and 4 are tried as well, since
+    steps towards positions that are far off are too short.
+    """
+    for halvings in range(HALVINGS + 1):
+        length = 0.5**halvings
+        new = x.axpy(length, d)
+        after = fit.cost(new)
+        if after.total <= before.total:
+            break
+    else:
+        return 0.0, x.copy(), before
+    while 1 <= length < LONGEST:
+        longer = x.axpy(2 * length, d)
+        cost = fit.cost(longer)
+        if not cost.total < after.total:
+            break
+        length, new, after = 2 * length, longer, cost
+    return length, new, after
+
+
+#: How often a step is halved, and the longest that is tried.
+HALVINGS, LONGEST = 5, 4.0
