@@ -11,6 +11,8 @@ from collections import Counter
 from pathlib import Path
 
 HERE = Path(__file__).parent
+#: What everybody imports, left out.
+COMMON = ("types", "units")
 SOURCE = HERE.parents[1] / "src" / "ptychon"
 
 
@@ -39,7 +41,7 @@ def imports() -> Counter[tuple[str, str]]:
             base = (*package[: len(package) - node.level + 1], *(node.module.split(".") if node.module else ()))
             for alias in node.names:
                 target = (*base, alias.name) if (*base, alias.name) in known else base
-                if room(name) and room(target) and room(name) != room(target):
+                if room(name) and room(target) and room(name) != room(target) and room(target) not in COMMON:
                     counts[room(name), room(target)] += 1
     return counts
 
