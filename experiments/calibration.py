@@ -1,21 +1,26 @@
-"""Do the error bars cover? One factor varied at a time: dose, overlap, noise, masks, kind of object, probe known or not.
+"""Do the error bars cover? One factor varied at a time: dose, overlap, noise, masks, kind of
+object, probe known or not.
 
-Every cell is simulated several times with fresh noise and reconstructed from the data alone: Ptycho-EP (the probe given, or
-learned from a first guess made of the frames), then the joint posterior and its check on a twin (`ptychon.uncertainty.joint`).
-Errors are compared on pixels with at least half of the mean illumination, after alignment: of the global phase where the
-probe is known, of scale, phase ramp and translation where it is not. Ptycho-EP takes no beam of several modes: PIE
-(modes known), or the difference map and rPIE (learned, from the same guess and a weak second mode), stand in for it. Learned
-modes come out mixed, which no data can tell and the object does not see. With u = |error|/bar true bars have
+Every cell is simulated several times with fresh noise and reconstructed from the data alone:
+Ptycho-EP (the probe given, or learned from a first guess made of the frames), then the joint
+posterior and its check on a twin (`ptychon.uncertainty.joint`). Errors are compared on pixels with
+at least half of the mean illumination, after alignment: of the global phase where the probe is
+known, of scale, phase ramp and translation where it is not. Ptycho-EP takes no beam of several
+modes: PIE (modes known), or the difference map and rPIE (learned, from the same guess and a weak
+second mode), stand in for it. Learned modes come out mixed, which no data can tell and the object
+does not see. With u = |error|/bar true bars have
 
     P(u < sqrt(-ln(1 - p))) = p,   mean u^2 = 1,
 
-and amplitude and phase errors (of pixels brighter than three bars) fall inside z bars as often as a Gaussian. "holds" is the
-share of runs of which the twin said that their bars hold: where it is not 100 % the package says so itself.
+and amplitude and phase errors (of pixels brighter than three bars) fall inside z bars as often as a
+Gaussian. "holds" is the share of runs of which the twin said that their bars hold: where it is not
+100 % the package says so itself.
 
     python experiments/calibration.py --trials 5
     python experiments/calibration.py --trials 20 --write docs/uncertainty.md
 
-Trials are kept in the output folder: a run that was stopped goes on from them. Empty the folder after a change of the code.
+Trials are kept in the output folder: a run that was stopped goes on from them. Empty the folder
+after a change of the code.
 """
 
 from __future__ import annotations
@@ -56,10 +61,11 @@ BEGIN, END = "<!-- coverage: begin -->", "<!-- coverage: end -->"
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the table; `dose` is counts a frame, or None for Gaussian amplitude noise at `snr` dB.
+    """One cell of the table; `dose` is counts a frame, or None for Gaussian amplitude noise at
+    `snr` dB.
 
-    With two `modes` the second has a fifth of the light. `background` and `read_noise` are counts a pixel; they are stated with
-    the data unless `told` is false: then what is negative is cut off.
+    With two `modes` the second has a fifth of the light. `background` and `read_noise` are counts a
+    pixel; they are stated with the data unless `told` is false: then what is negative is cut off.
     """
 
     name: str
@@ -84,7 +90,10 @@ def cells() -> list[Cell]:
     """The base case and one change at a time, with the probe known, then unknown."""
     known = [
         Cell("base: 1e5 counts a frame, overlap 80 %, dense"),
-        *(Cell(f"{dose:.0e} counts".replace("e+0", "e"), dose=dose) for dose in (1e2, 1e3, 1e4, 1e6)),
+        *(
+            Cell(f"{dose:.0e} counts".replace("e+0", "e"), dose=dose)
+            for dose in (1e2, 1e3, 1e4, 1e6)
+        ),
         *(Cell(f"overlap {100 * share:.0f} %", overlap=share) for share in (0.6, 0.7, 0.9)),
         Cell("beam stop and 2 % bad pixels", masked=True),
         Cell("sparse object", sample="sparse"),
@@ -99,7 +108,10 @@ def cells() -> list[Cell]:
     ]
     unknown = [
         Cell("base", known=False),
-        *(Cell(f"{dose:.0e} counts".replace("e+0", "e"), dose=dose, known=False) for dose in (1e3, 1e4, 1e6)),
+        *(
+            Cell(f"{dose:.0e} counts".replace("e+0", "e"), dose=dose, known=False)
+            for dose in (1e3, 1e4, 1e6)
+        ),
         *(Cell(f"overlap {100 * share:.0f} %", overlap=share, known=False) for share in (0.7, 0.9)),
         Cell("beam stop and 2 % bad pixels", masked=True, known=False),
         Cell("sparse object", sample="sparse", known=False),
@@ -112,7 +124,9 @@ def cells() -> list[Cell]:
 
 
 def simulated(cell: Cell, seed: int) -> Simulation:
-    """The data of a cell: a jittered raster of about 64 positions (fewer where they overlap less) on 128 pixels and more."""
+    """The data of a cell: a jittered raster of about 64 positions (fewer where they overlap less)
+    on 128 pixels and more.
+    """
     step = round((1 - cell.overlap) * 2 * APERTURE * FRAME)
     side = max(5, min(11, round(69 / step)))
     size = (side - 1) * step + FRAME + 10
@@ -123,7 +137,9 @@ def simulated(cell: Cell, seed: int) -> Simulation:
     else:
         make, low = (phantoms.texture, 0.1) if cell.sample == "dense" else (phantoms.blobs, 0.0)
         parts = make((size, size), 2 * seed + 1), phantoms.texture((size, size), 2 * seed + 2)
-        sample = phantoms.complex_object(*parts, amplitude_range=(low, 1.0), phase_range=(0.0, np.pi / 2))
+        sample = phantoms.complex_object(
+            *parts, amplitude_range=(low, 1.0), phase_range=(0.0, np.pi / 2)
+        )
     light = probes.circular_aperture((FRAME, FRAME), APERTURE * FRAME)[None]
     if cell.modes == 2:
         light = with_second(light, SECOND, (0.0, 1.0))
@@ -139,13 +155,15 @@ def simulated(cell: Cell, seed: int) -> Simulation:
     made = simulate(sample, light, where, mask=mask, subpixel=False, seed=seed, **noise)
     if not cell.told:
         frames = np.maximum(made.dataset.patterns, 0)
-        made = replace(made, dataset=replace(made.dataset, patterns=frames, background=None, read_noise=None))
+        made = replace(
+            made, dataset=replace(made.dataset, patterns=frames, background=None, read_noise=None)
+        )
     return made
 
 
 def with_second(beam: ComplexArray, share: float, direction: tuple[float, float]) -> ComplexArray:
-    """(2, P, Q): a beam (1, P, Q), and the same times a coordinate with that share of the light: that of a source which is
-    a little wide in this direction."""
+    """(2, P, Q): a beam (1, P, Q), and the same times a coordinate with that share of the light:
+    that of a source which is a little wide in this direction."""
     y, x = np.indices(beam.shape[1:]) - np.array(beam.shape[1:])[:, None, None] // 2
     second = beam[0] * (direction[0] * y + direction[1] * x)
     second *= np.sqrt(share / (1 - share)) * np.linalg.norm(beam) / np.linalg.norm(second)
@@ -153,16 +171,24 @@ def with_second(beam: ComplexArray, share: float, direction: tuple[float, float]
 
 
 def begun(cell: Cell, made: Simulation, problem: Problem, seed: int) -> Result:
-    """What the joint posterior starts from, made of the data (and of the probe, where it is known)."""
+    """What the joint posterior starts from, made of the data (and of the probe, where
+    it is known).
+    """
     if cell.known and cell.modes == 1:
-        return reconstruct(problem, "ep", epochs=SWEEPS_KNOWN, probe=made.probe, probe_updates=0, backend="numpy")
+        return reconstruct(
+            problem, "ep", epochs=SWEEPS_KNOWN, probe=made.probe, probe_updates=0, backend="numpy"
+        )
     if cell.known:
         return reconstruct(problem, "pie", epochs=SWEEPS_KNOWN, probe=made.probe, backend="numpy")
     if cell.modes == 1:
-        return reconstruct(made.dataset, "ep", epochs=SWEEPS_BLIND, warm_start=WARM, backend="numpy")
+        return reconstruct(
+            made.dataset, "ep", epochs=SWEEPS_BLIND, warm_start=WARM, backend="numpy"
+        )
     guess = with_second(find_probe(problem, get_backend("numpy")), GUESSED, (1.0, 1.0))
     found = reconstruct(problem, "dm", epochs=PASSES_MODES, probe=guess, backend="numpy")
-    return reconstruct(problem, "rpie", epochs=PASSES_MODES, start=found, seed=seed, backend="numpy")
+    return reconstruct(
+        problem, "rpie", epochs=PASSES_MODES, start=found, seed=seed, backend="numpy"
+    )
 
 
 def trial(task: tuple[Cell, int]) -> Row | None:
@@ -174,7 +200,9 @@ def trial(task: tuple[Cell, int]) -> Row | None:
         warnings.simplefilter("ignore", PtychonWarning)
         try:
             start = begun(cell, made, problem, seed)
-            found, posterior, twin = joint(problem, start, free_probe=not cell.known, backend="numpy", seed=seed)
+            found, posterior, twin = joint(
+                problem, start, free_probe=not cell.known, backend="numpy", seed=seed
+            )
         except PtychonError as error:
             say(f"  {cell.name}, seed {seed}: {error}")
             return None
@@ -197,8 +225,12 @@ def trial(task: tuple[Cell, int]) -> Row | None:
     row |= {f"p{p}": float(np.mean(u < np.sqrt(-np.log1p(-p)))) for p in PROBABILITIES}
     bright = size > 3 * found.object_std[inside] * scale
     for name, v in (("a", amplitude), ("f", phase)):
-        row |= {f"{name}{p}": float(np.mean(v[bright] < norm.ppf(0.5 + p / 2))) for p in (0.683, 0.95)}
-    row["dB"] = 10 * float(np.log10(np.sum(np.abs(truth[inside]) ** 2) / np.sum(np.abs(error) ** 2)))
+        row |= {
+            f"{name}{p}": float(np.mean(v[bright] < norm.ppf(0.5 + p / 2))) for p in (0.683, 0.95)
+        }
+    row["dB"] = 10 * float(
+        np.log10(np.sum(np.abs(truth[inside]) ** 2) / np.sum(np.abs(error) ** 2))
+    )
     row["seconds"] = time.perf_counter() - began
     return row
 
@@ -207,13 +239,20 @@ def table(results: Sequence[tuple[Cell, list[Row]]], trials: int) -> list[Row]:
     """Means over realisations, in percent."""
     rows = []
     for cell, found in results:
-        row: Row = {"probe": "known" if cell.known else "learned", "cell": cell.name, "runs": f"{len(found)}/{trials}"}
+        row: Row = {
+            "probe": "known" if cell.known else "learned",
+            "cell": cell.name,
+            "runs": f"{len(found)}/{trials}",
+        }
         if found:
             mean = {key: float(np.mean([r[key] for r in found])) for key in found[0]}
             row |= {"dB": round(mean["dB"], 1)}
             row |= {f"{100 * p:g} %": round(100 * mean[f"p{p}"], 1) for p in PROBABILITIES}
             row |= {"mean u2": round(mean["u2"], 2), "ampl. 68.3 %": round(100 * mean["a0.683"], 1)}
-            row |= {"phase 68.3 %": round(100 * mean["f0.683"], 1), "twin T": round(mean["temperature"], 2)}
+            row |= {
+                "phase 68.3 %": round(100 * mean["f0.683"], 1),
+                "twin T": round(mean["temperature"], 2),
+            }
             row |= {"misfit": round(mean["misfit"], 2), "assumed %": round(100 * mean["assumed"])}
             row |= {"holds %": round(100 * mean["holds"])}
         rows.append(row)
@@ -224,7 +263,9 @@ def markdown(rows: Sequence[Row]) -> str:
     """The table as it stands in the documentation."""
     names = list(max(rows, key=len))
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    return "\n".join([*lines, *("| " + " | ".join(str(row.get(n, "")) for n in names) + " |" for row in rows)])
+    return "\n".join(
+        [*lines, *("| " + " | ".join(str(row.get(n, "")) for n in names) + " |" for row in rows)]
+    )
 
 
 def picture(results: Sequence[tuple[Cell, list[Row]]]) -> Any:
@@ -238,12 +279,22 @@ def picture(results: Sequence[tuple[Cell, list[Row]]]) -> Any:
                 trusted = np.mean([r["holds"] for r in found]) > 0.5
                 y = [np.mean([r[f"p{p}"] for r in found]) for p in PROBABILITIES]
                 index = [c for c, _ in results if c.known == known].index(cell)
-                style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "linewidth": 1, "markersize": 4}
+                style: dict[str, Any] = {
+                    "color": COLOURS[index % len(COLOURS)],
+                    "linewidth": 1,
+                    "markersize": 4,
+                }
                 axes.plot(PROBABILITIES, y, "o-" if trusted else "x:", label=cell.name, **style)
-        axes.set(title=f"probe {'known' if known else 'learned'}", xlabel="stated probability", ylabel="pixels covered")
+        axes.set(
+            title=f"probe {'known' if known else 'learned'}",
+            xlabel="stated probability",
+            ylabel="pixels covered",
+        )
         axes.set(xlim=(0.45, 1), ylim=(0.3, 1.02))
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=6, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=2, frameon=False)
+            axes.legend(
+                fontsize=6, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=2, frameon=False
+            )
     return canvas
 
 
@@ -269,13 +320,26 @@ def read(journal: Path) -> dict[tuple[str, int], Row | None]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--trials", type=int, default=20, help="noise realisations a cell (default %(default)s)")
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument(
+        "--trials", type=int, default=20, help="noise realisations a cell (default %(default)s)"
+    )
     options.add_argument("--cells", help="only those whose name contains this")
-    options.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: all cores")
-    options.add_argument("--write", type=Path, metavar="PAGE", help="put the table into this page, the picture beside it")
+    options.add_argument(
+        "--processes", type=int, default=os.cpu_count() or 1, help="default: all cores"
+    )
+    options.add_argument(
+        "--write",
+        type=Path,
+        metavar="PAGE",
+        help="put the table into this page, the picture beside it",
+    )
     folder = Path("experiment_calibration")
-    options.add_argument("-o", "--output", type=Path, default=folder, help="folder (default ./%(default)s)")
+    options.add_argument(
+        "-o", "--output", type=Path, default=folder, help="folder (default ./%(default)s)"
+    )
     given = options.parse_args(arguments)
     if given.trials < 1:
         raise PtychonError(f"--trials is {given.trials}; at least 1 is needed")
@@ -286,18 +350,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     journal = given.output / "trials.jsonl"
     done = read(journal)
     # seed by seed, so that a run that is stopped has as many of every cell
-    tasks = [(cell, seed) for seed in range(given.trials) for cell in chosen if (cell.title, seed) not in done]
+    tasks = [
+        (cell, seed)
+        for seed in range(given.trials)
+        for cell in chosen
+        if (cell.title, seed) not in done
+    ]
     with pool_of(given.processes) as pool, journal.open("a", encoding="utf-8") as file:
         for (cell, seed), row in zip(tasks, pool.imap(trial, tasks), strict=True):
             done[cell.title, seed] = row
-            print(json.dumps({"cell": cell.title, "seed": seed, "row": row}, default=float), file=file, flush=True)
+            print(
+                json.dumps({"cell": cell.title, "seed": seed, "row": row}, default=float),
+                file=file,
+                flush=True,
+            )
             if row is not None:
                 say(f"{cell.title}, {seed}: {row['dB']:.1f} dB, u2 {row['u2']:.2f}")
     of_cell = {cell: [done[cell.title, seed] for seed in range(given.trials)] for cell in chosen}
     found = [(cell, [row for row in rows if row is not None]) for cell, rows in of_cell.items()]
     rows = table(found, given.trials)
     picture(found).savefig(given.output / "figure.png", dpi=150)
-    write([{n: row.get(n, "") for n in max(rows, key=len)} for row in rows], given.output / "calibration.csv")
+    write(
+        [{n: row.get(n, "") for n in max(rows, key=len)} for row in rows],
+        given.output / "calibration.csv",
+    )
     show([{n: row.get(n, "") for n in max(rows, key=len)} for row in rows])
     if given.write is not None:
         put(given.write, markdown(rows))

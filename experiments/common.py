@@ -1,8 +1,10 @@
-"""What the experiments share: objects, scans, runs that may fail, statistics over trials, tables and figures.
+"""What the experiments share: objects, scans, runs that may fail, statistics over trials, tables
+and figures.
 
-The published experiments (Ueda, Katakami & Okada, arXiv:2504.05668) use photographs and two probes that their authors
-distribute with their code; `--images FOLDER` names a folder that holds cameraman.png, eagle.png, lily.png, moon.png, probe.png
-and probe_init.png. Without it phantoms of the same kind stand in.
+The published experiments (Ueda, Katakami & Okada, arXiv:2504.05668) use photographs and two probes
+that their authors distribute with their code; `--images FOLDER` names a folder that holds
+cameraman.png, eagle.png, lily.png, moon.png, probe.png and probe_init.png. Without it phantoms of
+the same kind stand in.
 
     object = A exp(i pi/2 B),   A and B pictures divided by their own maximum
     dense  A = cameraman, B = eagle;   sparse  A = lily, B = moon (most of it nearly dark)
@@ -28,7 +30,8 @@ from ptychon.types import ComplexArray, FloatArray
 
 #: Window of the known probe (px), and radius of its aperture as a fraction of it.
 FRAME, RADIUS = 64, 0.47
-#: Variance of the amplitude noise that gives the photographs 30 dB; phantoms get 30 dB by definition.
+#: Variance of the amplitude noise that gives the photographs 30 dB; phantoms get 30 dB by
+#: definition.
 VARIANCE = {"dense": 11.9e-5, "sparse": 3.4e-5}
 PICTURES = {"dense": ("cameraman", "eagle"), "sparse": ("lily", "moon")}
 #: Okabe & Ito's colours, which the colour-blind can tell apart.
@@ -40,13 +43,38 @@ Region = tuple[slice, slice]
 
 def parser(text: str, name: str, *, trials: int, epochs: int) -> argparse.ArgumentParser:
     """Options that all experiments have."""
-    options = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--trials", type=_positive, default=trials, help="noise realisations a case (default %(default)s)")
-    options.add_argument("--epochs", type=_positive, default=epochs, help="passes over the data (default %(default)s)")
-    options.add_argument("--images", type=Path, metavar="FOLDER", help="the published photographs; without it, phantoms")
-    options.add_argument("--size", type=_positive, default=512, help="side of the phantoms, px (default %(default)s)")
+    options = argparse.ArgumentParser(
+        description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument(
+        "--trials",
+        type=_positive,
+        default=trials,
+        help="noise realisations a case (default %(default)s)",
+    )
+    options.add_argument(
+        "--epochs",
+        type=_positive,
+        default=epochs,
+        help="passes over the data (default %(default)s)",
+    )
+    options.add_argument(
+        "--images",
+        type=Path,
+        metavar="FOLDER",
+        help="the published photographs; without it, phantoms",
+    )
+    options.add_argument(
+        "--size", type=_positive, default=512, help="side of the phantoms, px (default %(default)s)"
+    )
     options.add_argument("--backend", default="auto", help="numpy, cupy or auto (default)")
-    options.add_argument("-o", "--output", type=Path, default=Path(f"experiment_{name}"), help="folder (default ./%(default)s)")
+    options.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path(f"experiment_{name}"),
+        help="folder (default ./%(default)s)",
+    )
     return options
 
 
@@ -60,13 +88,19 @@ def _positive(text: str) -> int:
 def start(given: argparse.Namespace) -> None:
     """Make the folder of the results and say what the objects are."""
     if given.images is not None and not given.images.is_dir():
-        raise PtychonError(f"{given.images} is not a folder; --images names the folder that holds the published photographs")
+        raise PtychonError(
+            f"{given.images} is not a folder; --images names the folder that holds the "
+            "published photographs"
+        )
     try:
         given.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PtychonError(f"cannot write into {given.output}: {error.strerror}") from None
     if given.images is None:
-        print(f"No --images: phantoms of {given.size}x{given.size} px stand in for the photographs; numbers will differ.")
+        print(
+            f"No --images: phantoms of {given.size}x{given.size} px stand in for the "
+            "photographs; numbers will differ."
+        )
 
 
 def say(text: str) -> None:
@@ -98,7 +132,9 @@ def sample(kind: str, images: Path | None, size: int) -> ComplexArray:
     else:
         make, low = (phantoms.texture, 0.1) if kind == "dense" else (phantoms.blobs, 0.0)
         amplitude, phase = make((size, size), 1), phantoms.texture((size, size), 2)
-    return phantoms.complex_object(amplitude, phase, amplitude_range=(low, 1.0), phase_range=(0.0, np.pi / 2))
+    return phantoms.complex_object(
+        amplitude, phase, amplitude_range=(low, 1.0), phase_range=(0.0, np.pi / 2)
+    )
 
 
 def aperture() -> ComplexArray:
@@ -112,7 +148,9 @@ def spiral(shape: tuple[int, int], step: float) -> FloatArray:
     return scan.fit(points, shape, (FRAME, FRAME))
 
 
-def at_30_db(truth: ComplexArray, kind: str, positions: FloatArray, photographs: bool, seed: int) -> Dataset:
+def at_30_db(
+    truth: ComplexArray, kind: str, positions: FloatArray, photographs: bool, seed: int
+) -> Dataset:
     """A scan of the object with the known probe and amplitude noise at about 30 dB."""
     noise: dict[str, float] = {"variance": VARIANCE[kind]} if photographs else {"snr_db": 30.0}
     return simulate(truth, aperture(), positions, noise="gaussian", seed=seed, **noise).dataset  # type: ignore[arg-type]
@@ -143,7 +181,14 @@ def run(data: Dataset, engine: str, **options: Any) -> Run:
         except PtychonError as error:
             say(f"  {engine} failed: {error}")
             result = None
-    return Run(result, sum("starting again" in str(w.message) for w in caught if issubclass(w.category, PtychonWarning)))
+    return Run(
+        result,
+        sum(
+            "starting again" in str(w.message)
+            for w in caught
+            if issubclass(w.category, PtychonWarning)
+        ),
+    )
 
 
 # ---------------------------------------------------------------- tables and figures
@@ -170,7 +215,10 @@ def show(rows: Sequence[Mapping[str, Any]]) -> None:
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     numeric = [isinstance(value, (int, float)) for value in rows[0].values()]
     for row in cells:
-        aligned = (c.rjust(w) if right else c.ljust(w) for c, w, right in zip(row, widths, numeric, strict=True))
+        aligned = (
+            c.rjust(w) if right else c.ljust(w)
+            for c, w, right in zip(row, widths, numeric, strict=True)
+        )
         print("  ".join(aligned).rstrip())
 
 
@@ -185,16 +233,24 @@ def figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def band(axes: Any, x: Iterable[float], rows: Sequence[Row], colour: str, label: str, marker: str = "o") -> None:
+def band(
+    axes: Any, x: Iterable[float], rows: Sequence[Row], colour: str, label: str, marker: str = "o"
+) -> None:
     """Median as a line, quartiles as a band, the worst trial as open marks."""
     x = list(x)
-    median, low, high, worst = ([row[name] for row in rows] for name in ("median", "q25", "q75", "worst"))
+    median, low, high, worst = (
+        [row[name] for row in rows] for name in ("median", "q25", "q75", "worst")
+    )
     axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
     axes.plot(x, median, color=colour, marker=marker, markersize=4, linewidth=1.5, label=label)
-    axes.plot(x, worst, color=colour, marker=marker, markersize=4, linestyle="none", fillstyle="none")
+    axes.plot(
+        x, worst, color=colour, marker=marker, markersize=4, linestyle="none", fillstyle="none"
+    )
 
 
-def finish(given: argparse.Namespace, picture: Any, *tables: tuple[str, Sequence[Mapping[str, Any]]]) -> None:
+def finish(
+    given: argparse.Namespace, picture: Any, *tables: tuple[str, Sequence[Mapping[str, Any]]]
+) -> None:
     """Write the figure and the tables; the first table is also printed."""
     picture.savefig(given.output / "figure.png", dpi=150)
     for name, rows in tables:

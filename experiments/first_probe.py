@@ -1,9 +1,11 @@
-"""First probes from the data alone: what a run reaches from them and from the true probe, for twelve kinds of beam.
+"""First probes from the data alone: what a run reaches from them and from the true probe, for
+twelve kinds of beam.
 
-Each kind fills a small, a middle or a large part of the detector: the angles of the beam reach 0.12, 0.24 or 0.4 cycles/px,
-and the object is blurred to about the same. Frames of 64 px, a beam about 26 px across, a jittered raster of step 7. A case
-succeeds within 2 dB of what the same run reaches from the true probe. The error is that of the object where it is lit, after a
-complex factor, a phase ramp and a translation are removed.
+Each kind fills a small, a middle or a large part of the detector: the angles of the beam reach
+0.12, 0.24 or 0.4 cycles/px, and the object is blurred to about the same. Frames of 64 px, a beam
+about 26 px across, a jittered raster of step 7. A case succeeds within 2 dB of what the same run
+reaches from the true probe. The error is that of the object where it is lit, after a complex
+factor, a phase ramp and a translation are removed.
 
 Cases that are in the table already are not run again, so a stopped experiment goes on where it was.
 
@@ -33,7 +35,8 @@ from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import Simulation, simulate
 from ptychon.types import ComplexArray
 
-#: Window and radius of the beam, px, step of the raster, and largest frequency of the beam (cycles/px) at a filling of 1.
+#: Window and radius of the beam, px, step of the raster, and largest frequency of the beam
+#: (cycles/px) at a filling of 1.
 FRAME, RADIUS, STEP, CONE = 64, 13.0, 7, 0.4
 #: Wavelength and object pixel of the electrons, m.
 WAVELENGTH, PIXEL = 2e-12, 2e-11
@@ -50,17 +53,29 @@ def _curved(cone: float, sign: int) -> ComplexArray:
     return np.asarray(probes.circular_aperture(SHAPE, RADIUS) * chirp, np.complex64)
 
 
-def _electrons(cone: float, sign: int, share: float = 1.0, *, cs: float = 0.0, flaws: float = 0.0) -> ComplexArray:
-    """Rays at the edge of the aperture are a share of the radius from the axis; flaws are astigmatism and coma."""
+def _electrons(
+    cone: float, sign: int, share: float = 1.0, *, cs: float = 0.0, flaws: float = 0.0
+) -> ComplexArray:
+    """Rays at the edge of the aperture are a share of the radius from the axis; flaws are
+    astigmatism and coma.
+    """
     angle = cone * WAVELENGTH / PIXEL
     defocus = sign * share * RADIUS / cone * PIXEL**2 / WAVELENGTH
     return probes.electron(
-        SHAPE, PIXEL, semi_angle=angle, wavelength=WAVELENGTH, defocus=defocus, cs=cs * defocus / angle**2,
-        astigmatism=flaws * abs(defocus), astigmatism_angle=0.5, coma=flaws / 2 * abs(defocus) / angle,
-    )  # fmt: skip
+        SHAPE,
+        PIXEL,
+        semi_angle=angle,
+        wavelength=WAVELENGTH,
+        defocus=defocus,
+        cs=cs * defocus / angle**2,
+        astigmatism=flaws * abs(defocus),
+        astigmatism_angle=0.5,
+        coma=flaws / 2 * abs(defocus) / angle,
+    )
 
 
-#: A probe for the largest frequency of the beam; flat ones leave it to the object to fill the detector.
+#: A probe for the largest frequency of the beam; flat ones leave it to the object to fill the
+#: detector.
 KINDS: dict[str, Callable[[float], ComplexArray]] = {
     "disc": lambda cone: probes.circular_aperture(SHAPE, RADIUS),
     "diverging disc": lambda cone: _curved(cone, 1),
@@ -79,17 +94,34 @@ KINDS: dict[str, Callable[[float], ComplexArray]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = common.parser(__doc__ or "", "first_probe", trials=1, epochs=60)
-    options.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), metavar="KIND", help="of the beam")
-    options.add_argument("--fillings", type=float, nargs="+", default=FILLINGS, help="of the detector, 0 to 1")
+    options.add_argument(
+        "--kinds",
+        nargs="+",
+        choices=list(KINDS),
+        default=list(KINDS),
+        metavar="KIND",
+        help="of the beam",
+    )
+    options.add_argument(
+        "--fillings", type=float, nargs="+", default=FILLINGS, help="of the detector, 0 to 1"
+    )
     options.add_argument("--counts", type=float, default=1e5, help="a frame (default %(default)g)")
-    options.add_argument("--side", type=int, default=10, help="points of the raster along each axis (default %(default)s)")
+    options.add_argument(
+        "--side",
+        type=int,
+        default=10,
+        help="points of the raster along each axis (default %(default)s)",
+    )
     given = options.parse_args(arguments)
     given.output.mkdir(parents=True, exist_ok=True)
     path = given.output / "table.csv"
     rows: list[Row] = []
     if path.exists():
         with path.open() as file:
-            rows = [{name: _number(value) for name, value in row.items()} for row in csv.DictReader(file)]
+            rows = [
+                {name: _number(value) for name, value in row.items()}
+                for row in csv.DictReader(file)
+            ]
     cases = [
         (k, f, given.counts, given.side, given.epochs, t)
         for k in given.kinds
@@ -104,7 +136,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [row for case in cases for row in rows if tuple(row.values())[: len(case)] == case]
     common.show(rows)
     good = sum(row["found_db"] > row["true_db"] - WITHIN for row in rows)
-    print(f"{good} of {len(rows)} within {WITHIN:g} dB of the run from the true probe; table.csv is in {given.output}")
+    print(
+        f"{good} of {len(rows)} within {WITHIN:g} dB of the run from the true probe; table.csv "
+        f"is in {given.output}"
+    )
 
 
 def _number(text: str) -> Any:
@@ -120,10 +155,14 @@ def made(kind: str, filling: float, counts: float, side: int, seed: int) -> Simu
     parts = [phantoms.texture((n, n), 2 * seed + k) for k in (1, 2)]
     sample = phantoms.complex_object(parts[0], parts[1])
     if filling < 1:
-        real, imaginary = (gaussian_filter(part, 0.35 / filling) for part in (sample.real, sample.imag))
+        real, imaginary = (
+            gaussian_filter(part, 0.35 / filling) for part in (sample.real, sample.imag)
+        )
         sample = np.asarray(real + 1j * imaginary, np.complex64)
     where = scan.raster(side, STEP, jitter=1, seed=seed)
-    return simulate(sample, KINDS[kind](CONE * filling), where, noise="poisson", mean_counts=counts, seed=seed)
+    return simulate(
+        sample, KINDS[kind](CONE * filling), where, noise="poisson", mean_counts=counts, seed=seed
+    )
 
 
 def measure(case: tuple[str, float, float, int, int, int], given: argparse.Namespace) -> Row:
@@ -138,10 +177,25 @@ def measure(case: tuple[str, float, float, int, int, int], given: argparse.Names
     for probe in (scanned.probe, found):
         done = common.run(problem, "rpie", probe=probe, epochs=epochs, backend=given.backend)  # type: ignore[arg-type]
         result = done.result
-        near = None if result is None else align(result.object, scanned.object, region=lit, max_shift=8, subpixel=True)
-        errors.append((float("nan"), float("nan")) if near is None or result is None else (near.error_db, result.final_error))
+        near = (
+            None
+            if result is None
+            else align(result.object, scanned.object, region=lit, max_shift=8, subpixel=True)
+        )
+        errors.append(
+            (float("nan"), float("nan"))
+            if near is None or result is None
+            else (near.error_db, result.final_error)
+        )
     (true_db, true_r), (found_db, found_r) = errors
-    row: Row = {"kind": kind, "filling": filling, "counts": counts, "side": side, "epochs": epochs, "trial": trial}
+    row: Row = {
+        "kind": kind,
+        "filling": filling,
+        "counts": counts,
+        "side": side,
+        "epochs": epochs,
+        "trial": trial,
+    }
     row |= {
         "true_db": round(true_db, 2),
         "found_db": round(found_db, 2),

@@ -1,9 +1,12 @@
-"""Positions that are wrong: what rPIE makes of them, and what the joint Gauss-Newton engine ("ml") finds.
+"""Positions that are wrong: what rPIE makes of them, and what the joint Gauss-Newton engine ("ml")
+finds.
 
-One scene with 1e5 counts a frame; a probe with a wrong first defocus. The positions that are given differ from the true ones
-by nothing, at random, by a smooth drift, or by a wrong scale, rotation and shear of the scan. For each: 20 passes of rPIE, and
-from there 80 more, or steps of "ml" with positions. Errors of positions are root mean squares of a coordinate, less the mean,
-which the object takes up; errors of the object are relative to its norm, where it is lit, the ambiguities removed.
+One scene with 1e5 counts a frame; a probe with a wrong first defocus. The positions that are given
+differ from the true ones by nothing, at random, by a smooth drift, or by a wrong scale, rotation
+and shear of the scan. For each: 20 passes of rPIE, and from there 80 more, or steps of "ml" with
+positions. Errors of positions are root mean squares of a coordinate, less the mean, which the
+object takes up; errors of the object are relative to its norm, where it is lit, the ambiguities
+removed.
 
     python experiments/positions.py
     python experiments/positions.py --points 7 --frame 32 --cases none drift --steps 10
@@ -57,10 +60,20 @@ class Scene:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = common.parser(__doc__ or "", "positions", trials=1, epochs=MORE)
     options.set_defaults(size=96)
-    options.add_argument("--points", type=int, default=11, help="frames along a side (default %(default)s)")
-    options.add_argument("--frame", type=int, default=64, help="side of a frame, px (default %(default)s)")
+    options.add_argument(
+        "--points", type=int, default=11, help="frames along a side (default %(default)s)"
+    )
+    options.add_argument(
+        "--frame", type=int, default=64, help="side of a frame, px (default %(default)s)"
+    )
     options.add_argument("--steps", type=int, default=20, help="steps of ml (default %(default)s)")
-    options.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="what is wrong (default: all)")
+    options.add_argument(
+        "--cases",
+        nargs="+",
+        choices=CASES,
+        default=list(CASES),
+        help="what is wrong (default: all)",
+    )
     given = options.parse_args(arguments)
     common.start(given)
     path = given.output / "table.csv"
@@ -76,7 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         row, refined = measure(made, case, given)
         rows.append(row)
         common.write(rows, path)
-        np.savez(file_of(given, case), true=made.positions, given=made.problem.positions, found=refined)
+        np.savez(
+            file_of(given, case), true=made.positions, given=made.problem.positions, found=refined
+        )
     arrows = {c: np.load(file_of(given, c)) for c in given.cases if file_of(given, c).exists()}
     common.finish(given, draw(arrows), ("table.csv", rows))
 
@@ -87,17 +102,23 @@ def file_of(given: argparse.Namespace, case: str) -> common.Path:
 
 
 def scene(case: str, points: int, frame: int, seed: int = 1) -> Scene:
-    """A phase object under a defocused aperture, steps of a tenth of the frame and an aperture of a seventh."""
+    """A phase object under a defocused aperture, steps of a tenth of the frame and an aperture of a
+    seventh.
+    """
     unit = frame / 64
     true = scan.raster(points, step=6 * unit, jitter=1.5 * unit, whole=False, seed=seed)
     size = int(np.ptp(true, axis=0).max()) + frame + 12
-    truth = phantoms.complex_object(np.zeros((size, size)), phantoms.texture((size, size), 2), amplitude_range=(1, 1))
+    truth = phantoms.complex_object(
+        np.zeros((size, size)), phantoms.texture((size, size), 2), amplitude_range=(1, 1)
+    )
     beam = probes.defocused_aperture((frame, frame), radius=9 * unit, defocus=10 * unit)
     made = simulate(truth, beam, true, noise="poisson", mean_counts=1e5, seed=seed)
     problem = Problem.from_dataset(made.dataset, object_shape=truth.shape)
     start = probes.defocused_aperture((frame, frame), radius=9 * unit, defocus=13 * unit)
     wrong = problem.positions + errors(case, problem.positions, np.random.default_rng(seed))
-    return Scene(replace(problem.with_positions(wrong), measured=None), made.object, problem.positions, start)
+    return Scene(
+        replace(problem.with_positions(wrong), measured=None), made.object, problem.positions, start
+    )
 
 
 def errors(case: str, positions: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -114,7 +135,9 @@ def errors(case: str, positions: FloatArray, rng: np.random.Generator) -> FloatA
     if kind == "affine":
         scale, angle, shear = {"3": (0.03, 2.0, 0.02), "6": (0.06, 6.0, 0.0)}[size]
         a = np.deg2rad(angle)
-        turn = np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) @ np.array([[1, shear], [0, 1]])
+        turn = np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) @ np.array(
+            [[1, shear], [0, 1]]
+        )
         return np.asarray(x @ ((1 + scale) * turn - np.eye(2)).T)
     return np.zeros(x.shape)
 
@@ -155,7 +178,9 @@ def wrong(result: Result, made: Scene) -> float:
 
 
 def draw(arrows: dict[str, dict[str, FloatArray]]) -> object:
-    """Where positions were wrong and where they are after: arrows from the true ones, twice as long."""
+    """Where positions were wrong and where they are after: arrows from the true ones, twice as
+    long.
+    """
     picture = common.figure(4 * max(1, len(arrows)), 8)
     axes = picture.subplots(2, max(1, len(arrows)), squeeze=False)
     for column, (case, of) in enumerate(arrows.items()):
@@ -165,10 +190,19 @@ def draw(arrows: dict[str, dict[str, FloatArray]]) -> object:
             axis = axes[row, column]
             axis.plot(of["true"][:, 1], of["true"][:, 0], ".", color="0.7", markersize=3)
             axis.quiver(
-                of["true"][:, 1], of["true"][:, 0], error[:, 1], error[:, 0], angles="xy", scale_units="xy", scale=0.5,
-                color=common.COLOURS[row], width=0.004,
-            )  # fmt: skip
-            axis.set_title(f"{CASES[case]}\n{text}: {np.sqrt((error**2).mean()):.2f} px", fontsize=10)
+                of["true"][:, 1],
+                of["true"][:, 0],
+                error[:, 1],
+                error[:, 0],
+                angles="xy",
+                scale_units="xy",
+                scale=0.5,
+                color=common.COLOURS[row],
+                width=0.004,
+            )
+            axis.set_title(
+                f"{CASES[case]}\n{text}: {np.sqrt((error**2).mean()):.2f} px", fontsize=10
+            )
             axis.set_aspect("equal")
             axis.invert_yaxis()
             axis.set_xticks([])

@@ -1,17 +1,21 @@
-"""Where reconstructions succeed: success rate and error of five engines against the sampling ratio and the dose.
+"""Where reconstructions succeed: success rate and error of five engines against the sampling ratio
+and the dose.
 
-The probe is known to all of them (ePIE, rPIE and the difference map do not move it): a defocused aperture on a Fermat spiral
-whose step decides the ratio of measured amplitudes to lit object pixels. Noise is Poisson's. Every trial has another object and
-another noise, and every engine starts from a constant object.
+The probe is known to all of them (ePIE, rPIE and the difference map do not move it): a defocused
+aperture on a Fermat spiral whose step decides the ratio of measured amplitudes to lit object
+pixels. Noise is Poisson's. Every trial has another object and another noise, and every engine
+starts from a constant object.
 
-The error is that of the object on its lit pixels after removing a complex factor. A run succeeds if it comes within 6 dB (twice
-the error) of what the data allow: the posterior width about the optimum that is reached from the true object
-(`ptychon.uncertainty.laplace`). Per engine and dose, the success of single runs is fitted by
+The error is that of the object on its lit pixels after removing a complex factor. A run succeeds if
+it comes within 6 dB (twice the error) of what the data allow: the posterior width about the optimum
+that is reached from the true object (`ptychon.uncertainty.laplace`). Per engine and dose, the
+success of single runs is fitted by
 
     P(success) = 1/(1 + exp(-(ratio - m)/w)),
 
-m being the transition, where half of the runs succeed. Its interval holds all m whose likelihood, with the best w for each, is
-within exp(-1.92) of the largest: 95 % (Wilks, Ann. Math. Stat. 9, 60 (1938)).
+m being the transition, where half of the runs succeed. Its interval holds all m whose likelihood,
+with the best w for each, is within exp(-1.92) of the largest: 95 % (Wilks, Ann. Math. Stat. 9, 60
+(1938)).
 
     python experiments/transition.py
 """
@@ -57,7 +61,9 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Transition:
-    """Ratio at which half of the runs succeed, with its 95 % interval; infinite where the trials do not bound it."""
+    """Ratio at which half of the runs succeed, with its 95 % interval; infinite where the trials do
+    not bound it.
+    """
 
     middle: float
     low: float
@@ -74,14 +80,30 @@ class Transition:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = common.parser(__doc__ or "", "transition", trials=4, epochs=200)
     options.set_defaults(size=128)
-    options.add_argument("--frame", type=int, default=32, help="side of a frame, px (default %(default)s)")
-    options.add_argument("--steps", type=float, nargs="+", default=STEPS, help="steps of the spiral, px of a frame of 32")
-    options.add_argument("--doses", type=float, nargs="+", default=DOSES, help="mean counts a detector pixel")
+    options.add_argument(
+        "--frame", type=int, default=32, help="side of a frame, px (default %(default)s)"
+    )
+    options.add_argument(
+        "--steps",
+        type=float,
+        nargs="+",
+        default=STEPS,
+        help="steps of the spiral, px of a frame of 32",
+    )
+    options.add_argument(
+        "--doses", type=float, nargs="+", default=DOSES, help="mean counts a detector pixel"
+    )
     given = options.parse_args(arguments)
     common.start(given)
     table, every = measure(given)
     fits = transitions(every)
-    common.finish(given, draw(table, fits), ("table.csv", table), ("transitions.csv", fits), ("trials.csv", every))
+    common.finish(
+        given,
+        draw(table, fits),
+        ("table.csv", table),
+        ("transitions.csv", fits),
+        ("trials.csv", every),
+    )
     print()
     common.show(fits)
 
@@ -90,17 +112,28 @@ def measure(given: argparse.Namespace) -> tuple[list[Row], list[Row]]:
     """Statistics of each dose, engine and ratio; and every trial."""
     table: list[Row] = []
     every: list[Row] = []
-    probe = probes.defocused_aperture((given.frame, given.frame), 0.36 * given.frame, 0.6 * given.frame)
+    probe = probes.defocused_aperture(
+        (given.frame, given.frame), 0.36 * given.frame, 0.6 * given.frame
+    )
     for dose in sorted(given.doses, reverse=True):
         for step in sorted(given.steps):
             found: dict[str, list[float]] = {name: [] for name in METHODS}
             best, ratio = [], 0.0
             for trial in range(given.trials):
-                truth = common.sample("dense", given.images, given.size) if given.images else sample(given.size, trial)
+                truth = (
+                    common.sample("dense", given.images, given.size)
+                    if given.images
+                    else sample(given.size, trial)
+                )
                 made = scanned(truth, probe, step * given.frame / 32, dose, trial)
                 problem = Problem.from_dataset(made.dataset)
                 ratio, lit = sampling_ratio(problem, made.probe), illuminated(problem, made.probe)
-                more: dict[str, Any] = {"free_probe": False, "samples": SAMPLES, "region": lit, "backend": given.backend}
+                more: dict[str, Any] = {
+                    "free_probe": False,
+                    "samples": SAMPLES,
+                    "region": lit,
+                    "backend": given.backend,
+                }
                 best.append(laplace(problem, made.object, made.probe, **more).decibel())
                 for name, (engine, settings) in METHODS.items():
                     found[name].append(error(made, lit, given, engine, settings))
@@ -108,10 +141,20 @@ def measure(given: argparse.Namespace) -> tuple[list[Row], list[Row]]:
                     row |= {"error_db": round(found[name][-1], 3), "allowed_db": round(best[-1], 3)}
                     every.append(row | {"success": int(found[name][-1] > best[-1] - WITHIN)})
             for name, errors in found.items():
-                row = {"method": name, "counts": dose, "ratio": round(ratio, 2), "trials": given.trials}
-                row |= {"success": sum(e > b - WITHIN for e, b in zip(errors, best, strict=True)), **common.spread(errors)}
+                row = {
+                    "method": name,
+                    "counts": dose,
+                    "ratio": round(ratio, 2),
+                    "trials": given.trials,
+                }
+                row |= {
+                    "success": sum(e > b - WITHIN for e, b in zip(errors, best, strict=True)),
+                    **common.spread(errors),
+                }
                 table.append(row | {"allowed": round(float(np.median(best)), 2)})
-            shares = ", ".join(f"{row['method']} {row['success']}" for row in table[-len(METHODS) :])
+            shares = ", ".join(
+                f"{row['method']} {row['success']}" for row in table[-len(METHODS) :]
+            )
             common.say(f"{dose:g} counts, ratio {ratio:.2f}: of {given.trials} succeeded {shares}")
     return table, every
 
@@ -119,20 +162,33 @@ def measure(given: argparse.Namespace) -> tuple[list[Row], list[Row]]:
 def sample(size: int, trial: int) -> ComplexArray:
     """An object of its own for each trial, (H, W) complex64."""
     pictures = [phantoms.texture((size, size), 2 * trial + i + 1) for i in range(2)]
-    return phantoms.complex_object(*pictures, amplitude_range=(0.1, 1.0), phase_range=(0.0, np.pi / 2))
+    return phantoms.complex_object(
+        *pictures, amplitude_range=(0.1, 1.0), phase_range=(0.0, np.pi / 2)
+    )
 
 
-def scanned(truth: ComplexArray, probe: ComplexArray, step: float, dose: float, trial: int) -> Simulation:
+def scanned(
+    truth: ComplexArray, probe: ComplexArray, step: float, dose: float, trial: int
+) -> Simulation:
     """The measurement, and the probe scaled to it."""
     points = scan.fermat_spiral(int((max(truth.shape) / step) ** 2) + 1, step, whole=True)
     positions = scan.fit(points, truth.shape, probe.shape)
     if len(positions) < 2:
-        raise PtychonError(f"a spiral of step {step:g} px has no two positions on {truth.shape[0]} px; make it smaller")
+        raise PtychonError(
+            f"a spiral of step {step:g} px has no two positions on {truth.shape[0]} px; make it "
+            "smaller"
+        )
     counts = dose * probe.size
     return simulate(truth, probe, positions, noise="poisson", mean_counts=counts, seed=trial)
 
 
-def error(made: Simulation, lit: BoolArray, given: argparse.Namespace, engine: str, settings: dict[str, Any]) -> float:
+def error(
+    made: Simulation,
+    lit: BoolArray,
+    given: argparse.Namespace,
+    engine: str,
+    settings: dict[str, Any],
+) -> float:
     """Of a run, dB; 0, that of an empty picture, if it fails."""
     shared: dict[str, Any] = {"probe": made.probe, "epochs": given.epochs, "backend": given.backend}
     result = common.run(made.dataset, engine, **shared, **settings).result
@@ -147,20 +203,28 @@ def transitions(every: Sequence[Row]) -> list[Row]:
     for dose in dict.fromkeys(row["counts"] for row in every):
         for name in METHODS:
             rows = [row for row in every if row["counts"] == dose and row["method"] == name]
-            found = transition([row["ratio"] for row in rows], [bool(row["success"]) for row in rows])
+            found = transition(
+                [row["ratio"] for row in rows], [bool(row["success"]) for row in rows]
+            )
             fits.append({"counts": dose, "method": name, "transition": str(found)})
-            fits[-1] |= {"middle": round(found.middle, 3), "low": round(found.low, 3), "high": round(found.high, 3)}
+            fits[-1] |= {
+                "middle": round(found.middle, 3),
+                "low": round(found.low, 3),
+                "high": round(found.high, 3),
+            }
     return fits
 
 
 def transition(ratios: Sequence[float], successes: Sequence[bool]) -> Transition:
     """Fit P = 1/(1 + exp(-(ratio - m)/w)) to single runs, w > 0, by maximum likelihood on a grid.
 
-    Where no ratio has both, the likelihood is flat between the last failure and the first success: m is its middle.
+    Where no ratio has both, the likelihood is flat between the last failure and the first success:
+    m is its middle.
     """
     x, y = np.asarray(ratios, float), np.asarray(successes, bool)
     span = max(float(np.ptp(x)), 1e-3)
-    # beyond the ratios that were tried the likelihood goes on: an interval that reaches the end of the grid is open
+    # beyond the ratios that were tried the likelihood goes on: an interval that reaches the end of
+    # the grid is open
     middles = np.linspace(x.min() - span, x.max() + span, 1201)
     widths = span * np.logspace(-3, 0, 41)
     profile = np.max([likelihood(x, y, middles, w) for w in widths], axis=0)
@@ -173,7 +237,9 @@ def transition(ratios: Sequence[float], successes: Sequence[bool]) -> Transition
 
 def likelihood(x: FloatArray, y: BoolArray, middles: FloatArray, width: float) -> FloatArray:
     """Logarithm of the likelihood of successes y at ratios x, for each middle (M,)."""
-    return np.asarray(-np.logaddexp(0, np.where(y, -1, 1) * (x - middles[:, None]) / width).sum(axis=1))
+    return np.asarray(
+        -np.logaddexp(0, np.where(y, -1, 1) * (x - middles[:, None]) / width).sum(axis=1)
+    )
 
 
 def draw(table: Sequence[Row], fits: Sequence[Row]) -> Any:
@@ -185,20 +251,38 @@ def draw(table: Sequence[Row], fits: Sequence[Row]) -> Any:
         for name, colour in zip(METHODS, common.COLOURS, strict=False):
             rows = [row for row in table if row["counts"] == dose and row["method"] == name]
             ratios = [row["ratio"] for row in rows]
-            above.plot(ratios, [row["success"] / row["trials"] for row in rows], color=colour, marker="o", label=name)
+            above.plot(
+                ratios,
+                [row["success"] / row["trials"] for row in rows],
+                color=colour,
+                marker="o",
+                label=name,
+            )
             common.band(below, ratios, rows, colour, name)
-            middle = next(fit["middle"] for fit in fits if fit["counts"] == dose and fit["method"] == name)
+            middle = next(
+                fit["middle"] for fit in fits if fit["counts"] == dose and fit["method"] == name
+            )
             if min(ratios) < middle < max(ratios):
                 above.axvline(middle, color=colour, linestyle=":")
         rows = [row for row in table if row["counts"] == dose and row["method"] == "EP"]
-        below.plot([row["ratio"] for row in rows], [row["allowed"] for row in rows], "k--", label="what the data allow")
+        below.plot(
+            [row["ratio"] for row in rows],
+            [row["allowed"] for row in rows],
+            "k--",
+            label="what the data allow",
+        )
         above.set(title=f"{dose:g} counts a pixel", ylim=(-0.05, 1.05))
         below.set(xlabel="measured amplitudes / lit object pixels")
         for axes in (above, below):
             axes.grid(alpha=0.3)
     panels[0, 0].set_ylabel("share of runs that succeed")
     panels[1, 0].set_ylabel("error of the object, dB (larger is better)")
-    picture.legend(*panels[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
+    picture.legend(
+        *panels[1, 0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=6,
+        frameon=False,
+    )
     return picture
 
 

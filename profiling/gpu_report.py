@@ -4,10 +4,11 @@ Needs this repository, Python with NumPy and SciPy, CuPy and an NVIDIA GPU, and 
 
     python profiling/gpu_report.py [--output FILE]
 
-Takes a few minutes. First what the machine can do at best (copies, FFTs, kernels in a graph), then whether the results are
-right (against the reference kernels on the CPU, and graphs against single launches bit for bit), then the times by CUDA events:
-medians over repeats, errors read after every sweep as in a real run, beside the same engines in plain CuPy, that is, with the
-reference kernels on CuPy arrays.
+Takes a few minutes. First what the machine can do at best (copies, FFTs, kernels in a graph), then
+whether the results are right (against the reference kernels on the CPU, and graphs against single
+launches bit for bit), then the times by CUDA events: medians over repeats, errors read after every
+sweep as in a real run, beside the same engines in plain CuPy, that is, with the reference kernels
+on CuPy arrays.
 """
 
 from __future__ import annotations
@@ -62,8 +63,12 @@ class Sizes:
     batched_points: int = 1000
 
 
-def spiral(points: int, frame: int, size: int, modes: int = 1, step: float = 5.0, seed: int = 0) -> tuple[Problem, Any, Any]:
-    """Whole-pixel Fermat spiral over a random object behind a defocused aperture: problem, object, probe."""
+def spiral(
+    points: int, frame: int, size: int, modes: int = 1, step: float = 5.0, seed: int = 0
+) -> tuple[Problem, Any, Any]:
+    """Whole-pixel Fermat spiral over a random object behind a defocused aperture: problem, object,
+    probe.
+    """
     rng = np.random.default_rng(seed)
     i = np.arange(points)
     angle, radius = 2.399963 * i, step * np.sqrt(i)
@@ -73,13 +78,17 @@ def spiral(points: int, frame: int, size: int, modes: int = 1, step: float = 5.0
     corners = ((size - frame) // 2 + np.clip(place, -reach, reach)).astype(np.int32)
     f = np.fft.fftfreq(size)
     smooth = np.exp(-((f[:, None] ** 2 + f[None] ** 2) / (2 * 0.05**2)))
-    noise = [np.fft.ifft2(np.fft.fft2(rng.standard_normal((size, size))) * smooth).real for _ in range(2)]
+    noise = [
+        np.fft.ifft2(np.fft.fft2(rng.standard_normal((size, size))) * smooth).real for _ in range(2)
+    ]
     truth = np.exp(1j * noise[1] / noise[1].std()) * (1 + 0.2 * noise[0] / noise[0].std())
     y = (np.arange(frame) - frame // 2) / frame
     r2 = y[:, None] ** 2 + y[None] ** 2
     spectrum = (np.sqrt(r2) < 0.16) * np.exp(-1j * 40 * np.pi * r2)
     first = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(spectrum), norm="ortho")) * 10
-    probe = np.stack([first * np.roll(1 + k * y[:, None], 3 * k, 1) / (1 + k) for k in range(modes)])
+    probe = np.stack(
+        [first * np.roll(1 + k * y[:, None], 3 * k, 1) / (1 + k) for k in range(modes)]
+    )
     amplitude = np.empty((points, frame, frame), np.float32)
     for j, (r, c) in enumerate(corners):
         wave = np.fft.fft2(probe * truth[r : r + frame, c : c + frame], norm="ortho")
@@ -95,7 +104,11 @@ def spiral(points: int, frame: int, size: int, modes: int = 1, step: float = 5.0
         noise_variance=1e-4 * float((amplitude**2).mean()),
     )
     near = truth * (1 + 0.05 * rng.standard_normal(truth.shape))
-    return problem, near.astype(np.complex64), (probe * (1 + 0.02 * rng.standard_normal(probe.shape))).astype(np.complex64)
+    return (
+        problem,
+        near.astype(np.complex64),
+        (probe * (1 + 0.02 * rng.standard_normal(probe.shape))).astype(np.complex64),
+    )
 
 
 def engine(name: str) -> Engine:
@@ -136,12 +149,16 @@ def median(backend: Backend, work: Callable[[], Any], repeats: int) -> float:
 class Run:
     """An engine on a backend, sweep by sweep, with its errors read as a real run reads them."""
 
-    def __init__(self, name: str, case: tuple[Problem, Any, Any], backend: Backend, kind: str = "") -> None:
+    def __init__(
+        self, name: str, case: tuple[Problem, Any, Any], backend: Backend, kind: str = ""
+    ) -> None:
         host, object, probe = case
         self.engine, self.ctx = engine(name), Context(backend)
         self.problem = placed(host, backend, self.engine, len(probe))
         self.batches: Batches = Schedule(kind=kind or self.engine.schedule).batches(host, 0)
-        self.state = self.engine.init(self.problem, backend.asarray(object), backend.asarray(probe), self.ctx)
+        self.state = self.engine.init(
+            self.problem, backend.asarray(object), backend.asarray(probe), self.ctx
+        )
         fused = fast_step(backend, self.engine, self.problem, self.batches)
         self.step: Callable[..., Any] = fused or self.engine.step
 
@@ -154,7 +171,11 @@ class Run:
 
     def arrays(self) -> list[Any]:
         names = ("object", "probe", "messages", "waves")
-        return [self.ctx.backend.to_host(getattr(self.state, n)) for n in names if hasattr(self.state, n)]
+        return [
+            self.ctx.backend.to_host(getattr(self.state, n))
+            for n in names
+            if hasattr(self.state, n)
+        ]
 
 
 # ---------------------------------------------------------------- the parts of the report
@@ -167,9 +188,12 @@ def machine(backend: Backend) -> list[str]:
         cupy: Any = backend.xp
         runtime, device = cupy.cuda.runtime, cupy.cuda.Device()
         lines += [
-            f"CuPy {cupy.__version__}, CUDA runtime {runtime.runtimeGetVersion()}, driver {runtime.driverGetVersion()}",
-            f"compute capability {device.compute_capability}, {device.attributes.get('MultiProcessorCount')} multiprocessors, "
-            f"L2 {device.attributes.get('L2CacheSize', 0) / 2**20:.0f} MiB, memory {facts['memory'] / 2**30:.0f} GiB",
+            f"CuPy {cupy.__version__}, CUDA runtime {runtime.runtimeGetVersion()}, driver "
+            f"{runtime.driverGetVersion()}",
+            f"compute capability {device.compute_capability}, "
+            f"{device.attributes.get('MultiProcessorCount')} multiprocessors, "
+            f"L2 {device.attributes.get('L2CacheSize', 0) / 2**20:.0f} MiB, memory "
+            f"{facts['memory'] / 2**30:.0f} GiB",
         ]
     return lines
 
@@ -179,7 +203,9 @@ def ceilings(backend: Backend, launcher: Any, sizes: Sizes) -> list[str]:
     xp = backend.xp
     a, b = xp.zeros(sizes.copy, "float32"), xp.empty(sizes.copy, "float32")
     t = median(backend, lambda: xp.copyto(b, a), sizes.repeats)
-    lines = [f"copy of {a.nbytes / 2**20:.0f} MiB: {2 * a.nbytes / t / 1e12:.2f} TB/s read and written"]
+    lines = [
+        f"copy of {a.nbytes / 2**20:.0f} MiB: {2 * a.nbytes / t / 1e12:.2f} TB/s read and written"
+    ]
     for frame in (sizes.frame, 2 * sizes.frame):
         row = []
         for batch in sizes.batches:
@@ -190,8 +216,12 @@ def ceilings(backend: Backend, launcher: Any, sizes: Sizes) -> list[str]:
                 for _ in range(reps):
                     launcher.fft(wave, wave, False)
 
-            row.append(f"{batch}: {1e6 * median(backend, transform, sizes.repeats) / (reps * batch):.3f}")
-        lines.append(f"FFT {frame}x{frame}, us a transform by batch, launched singly: " + ", ".join(row))
+            row.append(
+                f"{batch}: {1e6 * median(backend, transform, sizes.repeats) / (reps * batch):.3f}"
+            )
+        lines.append(
+            f"FFT {frame}x{frame}, us a transform by batch, launched singly: " + ", ".join(row)
+        )
     x: Any = xp.zeros(32, "float32")
     for label, blocks in (("1 block", 1), ("64 blocks", 64)):
         graphs: dict[Any, Any] = {}
@@ -205,13 +235,16 @@ def ceilings(backend: Backend, launcher: Any, sizes: Sizes) -> list[str]:
 
         go()
         lines.append(
-            f"graph of {sizes.nodes} empty kernels of {label}: {1e6 * median(backend, go, 5) / sizes.nodes:.2f} us a node"
+            f"graph of {sizes.nodes} empty kernels of {label}: "
+            f"{1e6 * median(backend, go, 5) / sizes.nodes:.2f} us a node"
         )
     return lines
 
 
 def checks(backend: Backend, eager: Backend, sizes: Sizes) -> list[str]:
-    """Against the reference kernels on the CPU, and graphs against single launches. Raises nothing: says what it found."""
+    """Against the reference kernels on the CPU, and graphs against single launches. Raises nothing:
+    says what it found.
+    """
     lines = []
     case = spiral(sizes.check_points, sizes.frame // 2, sizes.size // 2)
     for name in TARGETS:
@@ -219,7 +252,10 @@ def checks(backend: Backend, eager: Backend, sizes: Sizes) -> list[str]:
         for run, count in zip(runs, (4, 4, 4), strict=True):
             run.sweep(count)
         found, single, wanted = (run.arrays() for run in runs)
-        error = max(float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in zip(found, wanted, strict=True))
+        error = max(
+            float(np.linalg.norm(a - b) / np.linalg.norm(b))
+            for a, b in zip(found, wanted, strict=True)
+        )
         same = all(np.array_equal(a, b) for a, b in zip(found, single, strict=True))
         verdict = "right" if error < 1e-3 and same else "WRONG"
         lines.append(
@@ -230,7 +266,9 @@ def checks(backend: Backend, eager: Backend, sizes: Sizes) -> list[str]:
 
 
 def far_checks(backend: Backend, sizes: Sizes) -> list[str]:
-    """Frames, waves and messages on the host, sent in groups of a few, against all of them on the device."""
+    """Frames, waves and messages on the host, sent in groups of a few, against all of them on the
+    device.
+    """
     lines = []
     case = spiral(sizes.check_points, sizes.frame // 2, sizes.size // 2)
     launcher = backend.launcher
@@ -240,13 +278,21 @@ def far_checks(backend: Backend, sizes: Sizes) -> list[str]:
         return Far(frames, backend.asarray, backend.to_host)
 
     for name in ("rpie", "dm", "ep", "ep+em"):
-        runs = [Run(name, case, b) for b in (replace(backend, stay=stay, frames_on_host=True, kept={}), backend)]
+        runs = [
+            Run(name, case, b)
+            for b in (replace(backend, stay=stay, frames_on_host=True, kept={}), backend)
+        ]
         for run in runs:
             run.sweep(4)
         found, wanted = (run.arrays() for run in runs)
-        error = max(float(np.linalg.norm(np.asarray(a) - b) / np.linalg.norm(b)) for a, b in zip(found, wanted, strict=True))
+        error = max(
+            float(np.linalg.norm(np.asarray(a) - b) / np.linalg.norm(b))
+            for a, b in zip(found, wanted, strict=True)
+        )
         verdict = "right" if error < 1e-3 else "WRONG"
-        lines.append(f"{name}, frames on the host: {verdict}; {error:.1e} from frames on the device")
+        lines.append(
+            f"{name}, frames on the host: {verdict}; {error:.1e} from frames on the device"
+        )
     launcher.group_bytes = whole
     return lines
 
@@ -255,7 +301,8 @@ def times(backend: Backend, eager: Backend, sizes: Sizes) -> list[str]:
     """The table."""
     case = spiral(sizes.points, sizes.frame, sizes.size)
     lines = [
-        f"| engine | {sizes.sweeps} sweeps, s | us a position | target, s | single launches, us | plain CuPy, us | ratio "
+        f"| engine | {sizes.sweeps} sweeps, s | us a position | target, s | single launches, us "
+        "| plain CuPy, us | ratio "
         "| reached |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -273,10 +320,17 @@ def times(backend: Backend, eager: Backend, sizes: Sizes) -> list[str]:
         ratio = each[1] * sizes.sweeps / t
         ok = t <= target and (ratio >= RATIO or name == "dm")
         us = 1e6 / n
-        cells = f"{t:.4f} | {t / sizes.sweeps * us:.2f} | {target} | {each[0] * us:.1f} | {each[1] * us:.0f} | {ratio:.0f}"
+        cells = (
+            f"{t:.4f} | {t / sizes.sweeps * us:.2f} | {target} | {each[0] * us:.1f} | "
+            f"{each[1] * us:.0f} | {ratio:.0f}"
+        )
         lines.append(f"| {name} | {cells} | {'yes' if ok else 'no'} |")
         del run
-    lines += ["", "| batched rPIE | positions | us a position | target, us | reached |", "|---|---|---|---|---|"]
+    lines += [
+        "",
+        "| batched rPIE | positions | us a position | target, us | reached |",
+        "|---|---|---|---|---|",
+    ]
     for frame, modes, wanted in BATCHED:
         side = frame * sizes.frame // 128
         case = spiral(max(2, sizes.batched_points * 128 // frame), side, 4 * side, modes)
@@ -284,19 +338,29 @@ def times(backend: Backend, eager: Backend, sizes: Sizes) -> list[str]:
         run.sweep(3)
         t = median(backend, lambda run=run: run.sweep(5), sizes.repeats) / 5 / len(case[0])  # type: ignore[misc]
         label = f"{side}x{side}, {modes} mode{'s' if modes > 1 else ''}"
-        lines.append(f"| {label} | {len(case[0])} | {1e6 * t:.3f} | {wanted} | {'yes' if 1e6 * t <= wanted else 'no'} |")
+        lines.append(
+            f"| {label} | {len(case[0])} | {1e6 * t:.3f} | {wanted} | "
+            f"{'yes' if 1e6 * t <= wanted else 'no'} |"
+        )
         del run
     return lines
 
 
-def report(backend: Backend, eager: Backend, launcher: Any, sizes: Sizes, say: Callable[[str], None]) -> None:
-    """All parts, each said as soon as it is known, so that a run that is cut short has said something."""
+def report(
+    backend: Backend, eager: Backend, launcher: Any, sizes: Sizes, say: Callable[[str], None]
+) -> None:
+    """All parts, each said as soon as it is known, so that a run that is cut short has said
+    something.
+    """
     begin = time.perf_counter()
     parts: list[tuple[str, Callable[[], list[str]]]] = [
         ("Machine", lambda: machine(backend)),
         ("Ceilings", lambda: ceilings(backend, launcher, sizes)),
         ("Checks", lambda: [*checks(backend, eager, sizes), *far_checks(backend, sizes)]),
-        (f"Times: {sizes.points} positions of {sizes.frame}x{sizes.frame}", lambda: times(backend, eager, sizes)),
+        (
+            f"Times: {sizes.points} positions of {sizes.frame}x{sizes.frame}",
+            lambda: times(backend, eager, sizes),
+        ),
     ]
     for title, part in parts:
         say(f"\n## {title}\n")
@@ -306,7 +370,9 @@ def report(backend: Backend, eager: Backend, launcher: Any, sizes: Sizes, say: C
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--output", type=Path, help="also write the report to this file")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see whether it runs")
     args = parser.parse_args()
@@ -318,7 +384,11 @@ def main() -> int:
         if args.output:
             args.output.write_text("\n".join(lines) + "\n")
 
-    sizes = Sizes(points=20, size=256, repeats=3, sweeps=5, copy=2**24, nodes=100, batched_points=50) if args.quick else Sizes()
+    sizes = (
+        Sizes(points=20, size=256, repeats=3, sweeps=5, copy=2**24, nodes=100, batched_points=50)
+        if args.quick
+        else Sizes()
+    )
     try:
         from ptychon.kernels.gpu.launch import CupyLauncher
 

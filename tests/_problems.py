@@ -1,6 +1,8 @@
-"""Small problems the tests share, and the formulas they are compared with, written out in float64 NumPy.
+"""Small problems the tests share, and the formulas they are compared with, written out in float64
+NumPy.
 
-Nothing here calls the code under test: propagation, shifts and intensities are independent of the package.
+Nothing here calls the code under test: propagation, shifts and intensities are independent of the
+package.
 """
 
 from __future__ import annotations
@@ -33,9 +35,17 @@ class Case:
 
 
 def make_case(
-    *, subpixel: bool = False, near: bool = False, masks: str = "none", modes: int = 1, side: int = 4, seed: int = 0
+    *,
+    subpixel: bool = False,
+    near: bool = False,
+    masks: str = "none",
+    modes: int = 1,
+    side: int = 4,
+    seed: int = 0,
 ) -> Case:
-    """side x side frames of 12x9 pixels on an object of about 30x27, start 5 % from the truth, 1 % of noise."""
+    """side x side frames of 12x9 pixels on an object of about 30x27, start 5 % from the truth, 1 %
+    of noise.
+    """
     rng = np.random.default_rng(seed)
     step, (p, q) = 6, FRAME
     grid = np.stack(np.meshgrid(*2 * [np.arange(side) * step], indexing="ij"), -1).reshape(-1, 2)
@@ -45,11 +55,16 @@ def make_case(
     if not subpixel:
         shifts = shifts[:1]
     index = rng.integers(0, len(shifts), len(corners)).astype(np.int32)
-    shape = tuple((corners.max(axis=0) + FRAME + 2).tolist())  # two rows and columns that no frame reaches
+    shape = tuple(
+        (corners.max(axis=0) + FRAME + 2).tolist()
+    )  # two rows and columns that no frame reaches
     true_object = (0.6 + 0.4 * rng.random(shape)) * np.exp(1j * rng.random(shape))
     y, x = (np.arange(n) - n // 2 for n in FRAME)
     envelope = np.exp(-((y[:, None] / p) ** 2) - (x[None] / q) ** 2) * 6
-    waves = [np.exp(1j * (0.02 * (y[:, None] ** 2 - x[None] ** 2) + k * 0.7 * x[None] / (1 + k))) for k in range(modes)]
+    waves = [
+        np.exp(1j * (0.02 * (y[:, None] ** 2 - x[None] ** 2) + k * 0.7 * x[None] / (1 + k)))
+        for k in range(modes)
+    ]
     true_probe = np.stack([envelope * w / (1 + k) for k, w in enumerate(waves)])
     transfer = None
     if near:
@@ -58,8 +73,12 @@ def make_case(
     amplitude = np.empty((len(corners), p, q))
     for j, (r, c) in enumerate(corners):
         psi = shift64(true_probe, shifts[index[j]]) * true_object[r : r + p, c : c + q]
-        amplitude[j] = np.sqrt((np.abs(forward64(psi, transfer, shifts[index[j]])) ** 2).sum(axis=0))
-    amplitude = np.abs(amplitude + 0.01 * np.sqrt((amplitude**2).mean()) * rng.standard_normal(amplitude.shape))
+        amplitude[j] = np.sqrt(
+            (np.abs(forward64(psi, transfer, shifts[index[j]])) ** 2).sum(axis=0)
+        )
+    amplitude = np.abs(
+        amplitude + 0.01 * np.sqrt((amplitude**2).mean()) * rng.standard_normal(amplitude.shape)
+    )
     mask = np.ones((1, p, q), bool)
     if masks != "none":
         mask = rng.random((len(corners) if masks == "each" else 1, p, q)) > 0.1
@@ -90,8 +109,9 @@ def normal(rng: np.random.Generator, shape: Any) -> np.ndarray:
 
 
 def forward64(psi: np.ndarray, transfer: np.ndarray | None, shift: Any = (0, 0)) -> np.ndarray:
-    """Far field: orthonormal FFT. Near field: the exit wave, which the probe's `shift` has moved in its window, is put back;
-    then it is multiplied by the transfer function of free space (P, Q) in Fourier space."""
+    """Far field: orthonormal FFT. Near field: the exit wave, which the probe's `shift` has moved in
+    its window, is put back; then it is multiplied by the transfer function of free space (P, Q) in
+    Fourier space."""
     if transfer is None:
         return np.fft.fft2(psi.astype(np.complex128), norm="ortho")
     wave = np.fft.fft2(shift64(psi, shift, -1), norm="ortho")
@@ -102,11 +122,15 @@ def backward64(wave: np.ndarray, transfer: np.ndarray | None, shift: Any = (0, 0
     """Inverse of `forward64`."""
     if transfer is None:
         return np.fft.ifft2(wave, norm="ortho")
-    return shift64(np.fft.ifft2(np.fft.fft2(wave, norm="ortho") * np.conj(transfer), norm="ortho"), shift)
+    return shift64(
+        np.fft.ifft2(np.fft.fft2(wave, norm="ortho") * np.conj(transfer), norm="ortho"), shift
+    )
 
 
 def free_space(problem: Problem) -> np.ndarray | None:
-    """The transfer function of free space (P, Q), as `forward64` takes it; None in the far field."""
+    """The transfer function of free space (P, Q), as `forward64` takes it; None in
+    the far field.
+    """
     return problem.propagator.free if isinstance(problem.propagator, NearField) else None
 
 
@@ -114,7 +138,9 @@ def shift64(probe: np.ndarray, shift: Any, sign: int = 1) -> np.ndarray:
     """P(r - s) of (K, P, Q) by the Fourier shift theorem."""
     fy, fx = np.fft.fftfreq(probe.shape[-2])[:, None], np.fft.fftfreq(probe.shape[-1])[None]
     sy, sx = sign * float(shift[0]), sign * float(shift[1])
-    return np.fft.ifft2(np.fft.fft2(probe.astype(np.complex128)) * np.exp(-2j * np.pi * (fy * sy + fx * sx)))
+    return np.fft.ifft2(
+        np.fft.fft2(probe.astype(np.complex128)) * np.exp(-2j * np.pi * (fy * sy + fx * sx))
+    )
 
 
 def window(case: Case, j: int) -> tuple[slice, slice]:
@@ -140,7 +166,9 @@ def distance(a: Any, b: Any) -> float:
 
 
 def gpu_backend() -> Any:
-    """The CuPy backend; without a GPU the test is skipped, or fails where PTYCHON_REQUIRE_GPU=1 says there must be one."""
+    """The CuPy backend; without a GPU the test is skipped, or fails where PTYCHON_REQUIRE_GPU=1
+    says there must be one.
+    """
     try:
         return get_backend("cupy")
     except PtychonError as error:

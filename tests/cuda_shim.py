@@ -33,7 +33,9 @@ def program() -> str:
     """The sources, and for each kernel a function that runs it over a grid."""
     wrappers = []
     for name, arguments in signatures().items():
-        declared = ", ".join(f"{kind}{'*' if pointer else ''} a{i}" for i, (kind, pointer) in enumerate(arguments))
+        declared = ", ".join(
+            f"{kind}{'*' if pointer else ''} a{i}" for i, (kind, pointer) in enumerate(arguments)
+        )
         passed = ", ".join(f"a{i}" for i in range(len(arguments)))
         wrappers.append(
             f'extern "C" int run_{name}(unsigned gx, unsigned gy, unsigned bx, {declared})'
@@ -53,8 +55,25 @@ def library() -> ctypes.CDLL:
         with tempfile.TemporaryDirectory() as folder:
             code, made = Path(folder) / "kernels.cpp", Path(folder) / "kernels.so"
             code.write_text(text)
-            flags = ["-std=c++17", "-O2", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-Wall", "-Werror", "-Wno-unused-function"]
-            command = [compiler(), *flags, "-shared", "-fPIC", f"-I{_HEADER.parent}", "-o", str(made), str(code)]
+            flags = [
+                "-std=c++17",
+                "-O2",
+                "-ffp-contract=off",
+                "-U_FORTIFY_SOURCE",
+                "-Wall",
+                "-Werror",
+                "-Wno-unused-function",
+            ]
+            command = [
+                compiler(),
+                *flags,
+                "-shared",
+                "-fPIC",
+                f"-I{_HEADER.parent}",
+                "-o",
+                str(made),
+                str(code),
+            ]
             done = subprocess.run(command, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
             # built beside and then moved, for tests that run in several processes
@@ -64,12 +83,15 @@ def library() -> ctypes.CDLL:
     found = ctypes.CDLL(str(built))
     for name, arguments in signatures().items():
         pointer = ctypes.c_void_p
-        getattr(found, f"run_{name}").argtypes = [ctypes.c_uint] * 3 + [pointer if p else _C[kind] for kind, p in arguments]
+        getattr(found, f"run_{name}").argtypes = [ctypes.c_uint] * 3 + [
+            pointer if p else _C[kind] for kind, p in arguments
+        ]
     return found
 
 
 class HostLauncher:
-    """Runs kernels through `library`; FFTs by SciPy. Its arrays are NumPy's, with guards around them.
+    """Runs kernels through `library`; FFTs by SciPy. Its arrays are NumPy's, with guards around
+    them.
 
     Parameters
     ----------
@@ -83,7 +105,9 @@ class HostLauncher:
         Blocks and threads in reverse order: a kernel without races gives the same bits.
     """
 
-    def __init__(self, threads: int = 64, block_bytes: int = 5000, reverse: bool = False, far: bool = False) -> None:
+    def __init__(
+        self, threads: int = 64, block_bytes: int = 5000, reverse: bool = False, far: bool = False
+    ) -> None:
         self.threads, self.block_bytes, self.reverse = threads, block_bytes, reverse
         self.far, self.group_bytes = far, 2000
         self.library = library()
@@ -111,7 +135,9 @@ class HostLauncher:
         target.reshape(-1)[: host.size] = host.reshape(-1)
 
     def launch(self, name, grid, *args):
-        values = [a.ctypes.data if isinstance(a, np.ndarray) else a.item() for a in check(name, args)]
+        values = [
+            a.ctypes.data if isinstance(a, np.ndarray) else a.item() for a in check(name, args)
+        ]
         self._do(partial(self._launch, name, (*grid, self.threads, *values)))
 
     def _launch(self, name, values):
@@ -170,7 +196,9 @@ class HostLauncher:
         self._busy.remove(slot)
 
     def run(self, graphs, key, jobs):
-        """As a CUDA graph would: from the second time on the launches of the first, and nothing else, are repeated."""
+        """As a CUDA graph would: from the second time on the launches of the first, and nothing
+        else, are repeated.
+        """
         if key in graphs:
             for work in graphs[key]:
                 work()
@@ -182,4 +210,7 @@ class HostLauncher:
 
     def intact(self) -> bool:
         """Whether all guards are as they were."""
-        return all((m[:_GUARD] == _PATTERN).all() and (m[-_GUARD:] == _PATTERN).all() for m in self._guarded)
+        return all(
+            (m[:_GUARD] == _PATTERN).all() and (m[-_GUARD:] == _PATTERN).all()
+            for m in self._guarded
+        )

@@ -3,7 +3,8 @@
     python docs/images/make.py
     python docs/images/make.py siemens_star.npz
 
-The first makes demo.png, from the scan of `ptychon demo`; the second siemens_star.png, from a measured scan.
+The first makes demo.png, from the scan of `ptychon demo`; the second siemens_star.png, from a
+measured scan.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def make(data: Dataset, name: str, what: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("file", type=Path, nargs="?", help="the measured scan of a Siemens star")
     given = parser.parse_args()
     if given.file is None:

@@ -1,7 +1,8 @@
-"""Draw the packages and who imports whom, from the source: ``python docs/images/rooms.py`` writes rooms.png here.
+"""Draw the packages and who imports whom, from the source: ``python docs/images/rooms.py`` writes
+rooms.png here.
 
-A package stands above those that it needs nothing of and that need it: arrows point downwards only. Darker arrows stand for
-more imports, those inside functions included.
+A package stands above those that it needs nothing of and that need it: arrows point downwards only.
+Darker arrows stand for more imports, those inside functions included.
 """
 
 from __future__ import annotations
@@ -38,10 +39,18 @@ def imports() -> Counter[tuple[str, str]]:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if not (isinstance(node, ast.ImportFrom) and node.level):
                 continue
-            base = (*package[: len(package) - node.level + 1], *(node.module.split(".") if node.module else ()))
+            base = (
+                *package[: len(package) - node.level + 1],
+                *(node.module.split(".") if node.module else ()),
+            )
             for alias in node.names:
                 target = (*base, alias.name) if (*base, alias.name) in known else base
-                if room(name) and room(target) and room(name) != room(target) and room(target) not in COMMON:
+                if (
+                    room(name)
+                    and room(target)
+                    and room(name) != room(target)
+                    and room(target) not in COMMON
+                ):
                     counts[room(name), room(target)] += 1
     return counts
 
@@ -54,7 +63,9 @@ def floors(edges: Counter[tuple[str, str]]) -> dict[str, int]:
     while len(found) < len(names):
         ready = {name for name in names - set(found) if needs[name] <= set(found)}
         if not ready:
-            raise SystemExit(f"imports go in a circle among {', '.join(sorted(names - set(found)))}")
+            raise SystemExit(
+                f"imports go in a circle among {', '.join(sorted(names - set(found)))}"
+            )
         found |= {name: 1 + max((found[b] for b in needs[name]), default=-1) for name in ready}
     return found
 
@@ -82,7 +93,13 @@ def draw(target: Path) -> None:
         (x0, y0), (x1, y1) = place[a], place[b]
         shade = 0.82 - 0.5 * min(1.0, count / 20)
         bend = {"connectionstyle": f"arc3,rad={0.12 if abs(y0 - y1) > 1 else 0.0}"}
-        arrow = {"arrowstyle": "-|>", "color": str(shade), "lw": 0.5 + 0.06 * min(count, 20), "shrinkA": 12, "shrinkB": 12}
+        arrow = {
+            "arrowstyle": "-|>",
+            "color": str(shade),
+            "lw": 0.5 + 0.06 * min(count, 20),
+            "shrinkA": 12,
+            "shrinkB": 12,
+        }
         axes.annotate("", (x1, y1), (x0, y0), arrowprops=arrow | bend, zorder=1)
     for name, (x, y) in place.items():
         text = f"{name}  ({sizes[name]})" if sizes[name] > 1 else name

@@ -47,7 +47,8 @@ __all__ = [
     "simulate",
 ]
 
-#: Names that come when they are first used: they bring h5py, Numba or matplotlib, which take a second to import.
+#: Names that come when they are first used: they bring h5py, Numba or matplotlib, which take a
+#: second to import.
 _LATER = {
     "Model": (".model.forward", "Model"),
     "Unknowns": (".model.unknowns", "Unknowns"),

@@ -1,4 +1,6 @@
-"""``python -m ptychon`` and the command ``ptychon``: runs the command line and turns failures into one line."""
+"""``python -m ptychon`` and the command ``ptychon``: runs the command line and turns failures into
+one line.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.simplefilter("always", PtychonWarning)
         warnings.showwarning = show
         try:
-            code = cli.main(args=None if arguments is None else list(arguments), prog_name="ptychon", standalone_mode=False)
+            code = cli.main(
+                args=None if arguments is None else list(arguments),
+                prog_name="ptychon",
+                standalone_mode=False,
+            )
             sys.stdout.flush()
             return code if isinstance(code, int) else 0
         except click.UsageError as error:
@@ -57,7 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except OSError as error:
             return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         except MemoryError as error:
-            return _fail(f"not enough memory{f' ({error})' if str(error) else ''}; use fewer or smaller frames")
+            return _fail(
+                f"not enough memory{f' ({error})' if str(error) else ''}; use fewer or smaller "
+                "frames"
+            )
 
 
 def _fail(message: str, code: int = 2) -> int:

@@ -1,7 +1,7 @@
 """Array aliases, shape letters and the errors every room may raise.
 
-Shape letters used in all docstrings: N scan positions, B positions of one batch, K probe modes, (P, Q) pixels of a
-frame and of the probe, (H, W) pixels of the object, U distinct sub-pixel shifts.
+Shape letters used in all docstrings: N scan positions, B positions of one batch, K probe modes, (P,
+Q) pixels of a frame and of the probe, (H, W) pixels of the object, U distinct sub-pixel shifts.
 """
 
 from __future__ import annotations

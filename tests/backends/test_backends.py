@@ -52,9 +52,15 @@ def test_cupy_that_cannot_be_imported_is_one_sentence(monkeypatch):
 
 
 def test_unknown_names_get_the_nearest():
-    for name, nearest in (("nunpy", "numpy"), ("cuda", None), ("cuppy", "cupy"), ("referense", "reference")):
+    for name, nearest in (
+        ("nunpy", "numpy"),
+        ("cuda", None),
+        ("cuppy", "cupy"),
+        ("referense", "reference"),
+    ):
         with pytest.raises(
-            PtychonError, match=f"unknown backend '{name}'; choose one of auto, numpy, cupy, reference"
+            PtychonError,
+            match=f"unknown backend '{name}'; choose one of auto, numpy, cupy, reference",
         ) as error:
             get_backend(name)
         assert (f"did you mean {nearest!r}" in str(error.value)) == (nearest is not None)
@@ -80,7 +86,9 @@ def test_describe_names_the_kernels_without_a_fast_version():
     assert facts["reference kernels"] == list(SPECIFIED)
     fast = get_backend("numpy").describe()
     assert set(fast["reference kernels"]) < set(SPECIFIED)
-    assert {"gather", "modulus_projection", "message_sums", "curvature", "site_moments"}.isdisjoint(fast["reference kernels"])
+    assert {"gather", "modulus_projection", "message_sums", "curvature", "site_moments"}.isdisjoint(
+        fast["reference kernels"]
+    )
     assert (fast["name"], fast["device"]) == ("numpy", "CPU")
 
 
@@ -88,7 +96,9 @@ def test_describe_names_the_kernels_without_a_fast_version():
 def test_transforms_are_orthonormal_and_stay_single(name):
     backend = get_backend(name)
     rng = np.random.default_rng(0)
-    a = (rng.standard_normal((3, 2, 12, 9)) + 1j * rng.standard_normal((3, 2, 12, 9))).astype(np.complex64)
+    a = (rng.standard_normal((3, 2, 12, 9)) + 1j * rng.standard_normal((3, 2, 12, 9))).astype(
+        np.complex64
+    )
     kept = a.copy()
     wave = backend.fft2(a)
     assert wave.dtype == np.complex64
@@ -118,10 +128,13 @@ def test_two_alive_at_once(name):
 
 def test_asking_for_numpy_does_not_import_cupy():
     script = (
-        "import sys, ptychon.run.reconstruct; from ptychon.backends import get_backend; get_backend('numpy'); "
+        "import sys, ptychon.run.reconstruct; from ptychon.backends import get_backend; "
+        "get_backend('numpy'); "
         "print('cupy' in sys.modules)"
     )
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+    )
     assert found.stdout.strip() == "False"
 
 
@@ -138,9 +151,19 @@ def test_gpu_follows_the_cpu(name):
     backend = gpu_backend()
     case = make_case(subpixel=True, masks="each")
     found = [
-        reconstruct(case.problem, name, epochs=4, backend=b, object=case.object, probe=case.probe, shuffle=False)
+        reconstruct(
+            case.problem,
+            name,
+            epochs=4,
+            backend=b,
+            object=case.object,
+            probe=case.probe,
+            shuffle=False,
+        )
         for b in ("reference", backend)
     ]
-    assert np.linalg.norm(found[1].object - found[0].object) < 1e-4 * np.linalg.norm(found[0].object)
+    assert np.linalg.norm(found[1].object - found[0].object) < 1e-4 * np.linalg.norm(
+        found[0].object
+    )
     assert np.linalg.norm(found[1].probe - found[0].probe) < 1e-4 * np.linalg.norm(found[0].probe)
     assert found[1].final_error == pytest.approx(found[0].final_error, rel=1e-3)

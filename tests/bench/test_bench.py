@@ -1,4 +1,6 @@
-"""The textbook code against the engines it is compared with, and what the benchmark says of tiny problems."""
+"""The textbook code against the engines it is compared with, and what the benchmark says of tiny
+problems.
+"""
 
 from __future__ import annotations
 
@@ -32,15 +34,23 @@ def tiny() -> cases.Case:
 
 
 def near_start(case: cases.Case, engine: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The engine's own start, a few per cent away from constant so that nothing cancels by symmetry."""
+    """The engine's own start, a few per cent away from constant so that nothing cancels by
+    symmetry.
+    """
     rng = np.random.default_rng(3)
     object, probe = case.start(engine)
-    wobble = [1 + 0.05 * (rng.standard_normal(a.shape) + 1j * rng.standard_normal(a.shape)) for a in (object, probe)]
+    wobble = [
+        1 + 0.05 * (rng.standard_normal(a.shape) + 1j * rng.standard_normal(a.shape))
+        for a in (object, probe)
+    ]
     return (object * wobble[0]).astype(np.complex64), (probe * wobble[1]).astype(np.complex64)
 
 
 @pytest.mark.parametrize("backend", ["numpy", "reference"])
-@pytest.mark.parametrize(("name", "modes"), [*((name, 1) for name in cases.ENGINES), *((name, 3) for name in cases.ITERATIVE)])
+@pytest.mark.parametrize(
+    ("name", "modes"),
+    [*((name, 1) for name in cases.ENGINES), *((name, 3) for name in cases.ITERATIVE)],
+)
 def test_textbook_does_what_the_engine_does(name: str, modes: int, backend: str) -> None:
     case = cases.spiral(**TINY, noise=True, modes=modes)
     engine = cases.engine_named(name)
@@ -53,8 +63,12 @@ def test_textbook_does_what_the_engine_does(name: str, modes: int, backend: str)
         state = next(steps).state
     estimate = engine.estimate(state, ctx)
     assert estimate.object.dtype == book.object.dtype == np.complex64
-    np.testing.assert_allclose(book.object, estimate.object, atol=2e-5 * np.abs(estimate.object).max())
-    np.testing.assert_allclose(np.atleast_3d(book.probe.T).T, estimate.probe, atol=2e-5 * np.abs(estimate.probe).max())
+    np.testing.assert_allclose(
+        book.object, estimate.object, atol=2e-5 * np.abs(estimate.object).max()
+    )
+    np.testing.assert_allclose(
+        np.atleast_3d(book.probe.T).T, estimate.probe, atol=2e-5 * np.abs(estimate.probe).max()
+    )
 
 
 @pytest.mark.parametrize("name", cases.ENGINES)
@@ -140,7 +154,21 @@ def test_compare_reports_every_number(tiny: cases.Case) -> None:
     assert report["machine"]["cores"]
     for row in report["engines"].values():
         assert len(row["all_us"]) == 2
-        assert min(row[key] for key in ("us", "textbook_us", "ratio", "fft_us", "fft_share", "busy_us", "slowdown")) > 0
+        assert (
+            min(
+                row[key]
+                for key in (
+                    "us",
+                    "textbook_us",
+                    "ratio",
+                    "fft_us",
+                    "fft_share",
+                    "busy_us",
+                    "slowdown",
+                )
+            )
+            > 0
+        )
         # psi or phi at least, for the engines that keep them
         assert row["passes"] == 5
         assert row["peak_bytes"] > 0
@@ -156,7 +184,9 @@ def test_compare_refuses_reference_kernels_unless_asked(tiny: cases.Case) -> Non
     assert "gather" in fallback(engine, tiny.problem, get_backend("reference"))
     with pytest.raises(PtychonError, match="reference kernels"):
         compare(tiny, ("pie",), backend="reference")
-    report = compare(tiny, ("pie",), 1, backend="reference", passes=1, allow_reference=True, with_textbook=False)
+    report = compare(
+        tiny, ("pie",), 1, backend="reference", passes=1, allow_reference=True, with_textbook=False
+    )
     assert report["engines"]["pie"]["us"] > 0
     assert "ratio" not in report["engines"]["pie"]
 
@@ -194,7 +224,9 @@ def test_gpu_time_is_that_of_events_in_the_stream() -> None:
             log.append("wait")
 
     cuda = SimpleNamespace(Event=Event, get_elapsed_time=lambda a, b: 1500.0)
-    backend: Any = SimpleNamespace(name="cupy", xp=SimpleNamespace(cuda=cuda), synchronise=lambda: log.append("drain"))
+    backend: Any = SimpleNamespace(
+        name="cupy", xp=SimpleNamespace(cuda=cuda), synchronise=lambda: log.append("drain")
+    )
     assert clock.timed(backend, lambda: log.append("work") or 7) == (7, 1.5)
     assert log == ["drain", "record", "work", "record", "wait"]
 
@@ -219,7 +251,9 @@ def test_command_writes_table_and_json(tmp_path: Any, capsys: pytest.CaptureFixt
         (["--points", "4", "--json", "/nowhere/x.json"], "/nowhere/x.json"),
     ],
 )
-def test_bad_options_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_options_are_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(command, "bench", arguments) == 2
     error = capsys.readouterr().err
     assert message in error
@@ -227,16 +261,29 @@ def test_bad_options_are_one_line(arguments: list[str], message: str, capsys: py
 
 
 def test_the_module_runs() -> None:
-    done = subprocess.run([sys.executable, "-m", "ptychon.bench", "--help"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "ptychon.bench", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "star-subpixel" in done.stdout
 
 
 @pytest.mark.parametrize("scale", [1.0, 3e3, 1e5])
 def test_textbook_output_function_for_bright_pixels(scale):
-    """The concentration of a bright pixel exceeds what float32 polynomials take: beyond, both follow the reference."""
+    """The concentration of a bright pixel exceeds what float32 polynomials take: beyond, both
+    follow the reference.
+    """
     rng = np.random.default_rng(0)
-    wave = (scale * (rng.standard_normal((1, 16, 16)) + 1j * rng.standard_normal((1, 16, 16)))).astype(np.complex64)
-    y, v0, v = scale * rng.random((1, 16, 16), np.float32) * 2, np.full(1, 0.05, np.float32), np.float32(0.01)
+    wave = (
+        scale * (rng.standard_normal((1, 16, 16)) + 1j * rng.standard_normal((1, 16, 16)))
+    ).astype(np.complex64)
+    y, v0, v = (
+        scale * rng.random((1, 16, 16), np.float32) * 2,
+        np.full(1, 0.05, np.float32),
+        np.float32(0.01),
+    )
     mean, variance, _ = reference.rician(wave, v0, y, np.ones((1, 16, 16), bool), v)
     found, average = textbook.rician(wave[0].copy(), v0[0], y[0], v)
     assert np.allclose(found, mean[0], rtol=1e-5)

@@ -1,4 +1,6 @@
-"""The comparison with other packages, with a package that is none: an adapter script made here. Nothing is installed."""
+"""The comparison with other packages, with a package that is none: an adapter script made here.
+Nothing is installed.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from ptychon.bench.peers_table import table
 from ptychon.bench.shell import main
 from ptychon.types import PtychonError
 
-#: Comes nearer to a "truth" in its own file by a fixed factor a pass; "wrong" fails as a package would.
+#: Comes nearer to a "truth" in its own file by a fixed factor a pass; "wrong" fails as a package
+#: would.
 FAKE = """
 import sys, os
 sys.path.insert(0, {folder!r})
@@ -45,7 +48,8 @@ def start(problem, algorithm, passes):
     def state():
         return 3j * now["object"], truth["probe"] / 3j
 
-    return Run(loop, state, {{"threads": THREADS, "ours": os.environ.get("PYTHONPATH", "none")}}, ("numpy",), 1)
+    about = {{"threads": THREADS, "ours": os.environ.get("PYTHONPATH", "none")}}
+    return Run(loop, state, about, ("numpy",), 1)
 
 main(start)
 """
@@ -79,7 +83,8 @@ def test_a_peer_is_timed_and_its_error_followed(fake, bench):
     json.loads(json.dumps(report, allow_nan=False))
     assert [row["threads"] for row in report["rows"]] == [1, 2]
     for row in report["rows"]:
-        # held to its cores, with the variables set and, as its environment is ours here, with our path
+        # held to its cores, with the variables set and, as its environment is ours here, with our
+        # path
         assert row["settings"]["threads"] == row["threads"]
         assert row["versions"] == {"numpy": np.__version__}
         assert row["passes"] == 9
@@ -121,14 +126,22 @@ def answer(bench, wall, errors, passes, uncounted=0):
     objects = np.stack([bench.truth + e * noise for e in errors]).astype(np.complex64)
     facts = {"versions": {"x": "1"}, "settings": {}, "uncounted": uncounted, "warm_up_s": 0.0}
     return {
-        "facts": json.dumps(facts), "wall": np.array(wall), "cpu": 2 * np.array(wall), "passes": np.array(passes),
-        "objects": objects, "probes": np.repeat(bench.probe, len(errors), 0),
-    }  # fmt: skip
+        "facts": json.dumps(facts),
+        "wall": np.array(wall),
+        "cpu": 2 * np.array(wall),
+        "passes": np.array(passes),
+        "objects": objects,
+        "probes": np.repeat(bench.probe, len(errors), 0),
+    }
 
 
 def test_times_and_errors_of_an_answer(bench):
-    """The first pass counts as a median one, passes of another kind are left out, and targets are reached when first seen."""
-    row = measure(bench, answer(bench, [9, 9, 1.0, 3.0, 2.0], [0.3, 0.08, 0.02], [1, 3, 5], uncounted=2))
+    """The first pass counts as a median one, passes of another kind are left out, and targets are
+    reached when first seen.
+    """
+    row = measure(
+        bench, answer(bench, [9, 9, 1.0, 3.0, 2.0], [0.3, 0.08, 0.02], [1, 3, 5], uncounted=2)
+    )
     n = len(bench.problem)
     assert row["us"] == pytest.approx(2e6 / n)
     assert row["cpu_us"] == pytest.approx(4e6 / n)
@@ -147,9 +160,14 @@ def test_table_has_ratios_and_says_who_is_quicker(bench):
         {"package": "other", "algorithm": "dm", "threads": 1, **replace_times(quick, 0.5)},
     ]
     machine = {"processor": "a processor", "cores": 2, "load": [1.0]}
-    lines = table({"about": "a scan", "machine": machine, "passes": 2, "seconds": 1.0, "rows": rows}).splitlines()
+    lines = table(
+        {"about": "a scan", "machine": machine, "passes": 2, "seconds": 1.0, "rows": rows}
+    ).splitlines()
     assert lines[0] == "a scan"
-    assert any(line.startswith("| ptychon | rpie |") and "| 1.0 | 4 | 4 | - | 2 | 4.0 % |" in line for line in lines)
+    assert any(
+        line.startswith("| ptychon | rpie |") and "| 1.0 | 4 | 4 | - | 2 | 4.0 % |" in line
+        for line in lines
+    )
     assert any(line.startswith("| other | dm |") and " | 0.5 | " in line for line in lines)
     assert "versions: x 1" in lines
 
@@ -171,13 +189,18 @@ def test_names_of_peers():
 def test_every_peer_has_its_adapter_and_none_is_imported_by_the_package():
     scripts = {path.stem.removeprefix("run_") for path in peers_run.ADAPTERS.glob("run_*.py")}
     assert scripts == set(peers_run.PEERS)
-    code = "import sys, ptychon.bench.peers_run; print([m for m in sys.modules if '.peers.' in m or m in ('torch', 'jax')])"
+    code = (
+        "import sys, ptychon.bench.peers_run; print([m for m in sys.modules if '.peers.' in m "
+        "or m in ('torch', 'jax')])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_installing_never_touches_our_environment(tmp_path, monkeypatch):
-    """pip is that of the new environment, the first failure ends it, and only a whole installation is remembered."""
+    """pip is that of the new environment, the first failure ends it, and only a whole installation
+    is remembered.
+    """
     ran = []
 
     def run(command, what, threads, limit=0.0, here=None):
@@ -186,7 +209,9 @@ def test_installing_never_touches_our_environment(tmp_path, monkeypatch):
             raise PtychonError(f"{what} failed: no matching distribution")
 
     monkeypatch.setattr(peers_run, "_run", run)
-    monkeypatch.setattr(peers_run, "PEERS", {"x": Peer(("a",), (("first",), ("second",))), "own": Peer(("a",))})
+    monkeypatch.setattr(
+        peers_run, "PEERS", {"x": Peer(("a",), (("first",), ("second",))), "own": Peer(("a",))}
+    )
     said = []
     with pytest.raises(PtychonError, match="no matching distribution"):
         install("x", tmp_path, said.append)
@@ -212,14 +237,19 @@ def test_a_peer_that_does_not_install_is_a_row(fake, bench, monkeypatch):
     report = compare(["fake:right"], [1], fake, passes=3, seconds=1, bench=bench)
     assert report["rows"] == [
         {
-            "package": "fake", "algorithm": "right", "threads": 1,
+            "package": "fake",
+            "algorithm": "right",
+            "threads": 1,
             "failed": "fake: pip install failed: ERROR: No matching distribution found",
         }
-    ]  # fmt: skip
+    ]
 
 
 def test_last_error_line():
-    assert last_error("Traceback\n  File x\nValueError: bad\n\n[notice] a new pip\n") == "ValueError: bad"
+    assert (
+        last_error("Traceback\n  File x\nValueError: bad\n\n[notice] a new pip\n")
+        == "ValueError: bad"
+    )
     assert last_error("\n") == "no message"
     assert len(last_error("x" * 900)) == 200
 
@@ -236,7 +266,14 @@ def test_scan_is_what_it_says(bench):
 @pytest.mark.slow
 def test_ptychon_runs_under_the_same_clock(bench, tmp_path):
     """Its adapter, as it is run beside the others."""
-    report = compare(["ptychon:rpie", "ptychon:ep", "ptychon:dm, then rpie"], [1], tmp_path, passes=64, seconds=60, bench=bench)
+    report = compare(
+        ["ptychon:rpie", "ptychon:ep", "ptychon:dm, then rpie"],
+        [1],
+        tmp_path,
+        passes=64,
+        seconds=60,
+        bench=bench,
+    )
     for row in report["rows"]:
         assert "failed" not in row, row.get("failed")
         assert row["passes"] == 64

@@ -59,7 +59,9 @@ def test_profile_goes_to_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["--backend", "cupy", "--threads", "2"], "--threads"),
     ],
 )
-def test_bad_options_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_options_are_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main("pie", arguments) == 2
     captured = capsys.readouterr()
     assert message in captured.err

@@ -20,9 +20,18 @@ def halves():
     from ptychon.simulation.simulate import simulate
 
     shape = (120, 120)
-    truth = phantoms.complex_object(phantoms.cell(shape), phantoms.siemens_star(shape), phase_range=(0.0, 1.0))
+    truth = phantoms.complex_object(
+        phantoms.cell(shape), phantoms.siemens_star(shape), phase_range=(0.0, 1.0)
+    )
     probe = probes.defocused_aperture((32, 32), radius=7, defocus=8)
-    made = simulate(truth, probe, raster(14, 4, jitter=1, whole=False), noise="poisson", mean_counts=1e6, pixel_size=1e-8)
+    made = simulate(
+        truth,
+        probe,
+        raster(14, 4, jitter=1, whole=False),
+        noise="poisson",
+        mean_counts=1e6,
+        pixel_size=1e-8,
+    )
     problem = Problem.from_dataset(made.dataset)
     return half_scans(problem, make("rpie"), epochs=15, probe=made.probe)
 
@@ -49,15 +58,25 @@ def test_they_agree(halves):
     assert len(one.positions) + len(two.positions) == 196
     # what cannot be known is taken off: another factor and another ramp change nothing
     y, x = np.indices(two.object.shape)
-    turned = replace(two, object=(1.7j * two.object * np.exp(0.03j * y - 0.05j * x)).astype(np.complex64))
-    assert agreement(one, turned).rings.resolution == pytest.approx(found.rings.resolution, rel=0.02)
+    turned = replace(
+        two, object=(1.7j * two.object * np.exp(0.03j * y - 0.05j * x)).astype(np.complex64)
+    )
+    assert agreement(one, turned).rings.resolution == pytest.approx(
+        found.rings.resolution, rel=0.02
+    )
 
 
 def test_noise_does_not(halves):
     random = np.random.default_rng(0)
     shape = halves[0].object.shape
     noise = [
-        replace(h, object=(random.normal(size=shape) + 1j * random.normal(size=shape)).astype(np.complex64)) for h in halves
+        replace(
+            h,
+            object=(random.normal(size=shape) + 1j * random.normal(size=shape)).astype(
+                np.complex64
+            ),
+        )
+        for h in halves
     ]
     found = agreement(*noise)
     assert found.rings.resolution == np.inf or found.rings.resolution > 2e-7
@@ -66,7 +85,9 @@ def test_noise_does_not(halves):
 
 
 def test_the_interval_covers():
-    """Rings drawn from a known correlation: the 95 % interval holds the true crossing about as often."""
+    """Rings drawn from a known correlation: the 95 % interval holds the true crossing about as
+    often.
+    """
     from ptychon.metrics.frc import RingCorrelation, crossing
 
     frequency = np.arange(1, 41) / 80
@@ -77,11 +98,20 @@ def test_the_interval_covers():
     random = np.random.default_rng(3)
     inside = []
     for seed in range(60):
-        seen = np.tanh(np.arctanh(truth) + random.standard_normal(40) / np.sqrt(np.maximum(n, 4) - 3))
+        seen = np.tanh(
+            np.arctanh(truth) + random.standard_normal(40) / np.sqrt(np.maximum(n, 4) - 3)
+        )
         rings = RingCorrelation(
-            frequency=frequency, correlation=seen, samples=n, half_bit=threshold, one_bit=threshold, resolution=1.0,
-            resolution_one_bit=1.0, nyquist_limited=False, unit="px",
-        )  # fmt: skip
+            frequency=frequency,
+            correlation=seen,
+            samples=n,
+            half_bit=threshold,
+            one_bit=threshold,
+            resolution=1.0,
+            resolution_one_bit=1.0,
+            nyquist_limited=False,
+            unit="px",
+        )
         low, high = interval(rings, threshold, seed)
         inside.append(low <= right <= high)
     assert np.mean(inside) > 0.8

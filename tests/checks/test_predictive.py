@@ -1,4 +1,6 @@
-"""Do data look as the result foretells? No more false alarms than stated, and what is planted is found."""
+"""Do data look as the result foretells? No more false alarms than stated, and what is planted is
+found.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +22,27 @@ SIDE, SIZE = 24, 72
 
 
 def made(seed, level=1e5, *, noise="poisson", shuffled=False, drift=(0.0, 0.0)):
-    """A small scan; its true positions move away from the stated ones by `drift` (px) from the first frame to the last."""
+    """A small scan; its true positions move away from the stated ones by `drift` (px) from the
+    first frame to the last.
+    """
     truth = phantoms.complex_object(
-        phantoms.texture((SIZE, SIZE), seed), phantoms.cell((SIZE, SIZE), seed + 1), amplitude_range=(0.4, 1.0)
+        phantoms.texture((SIZE, SIZE), seed),
+        phantoms.cell((SIZE, SIZE), seed + 1),
+        amplitude_range=(0.4, 1.0),
     )
     stated = scan.fit(scan.fermat_spiral(400, 3.5), (SIZE - 4, SIZE - 4), (SIDE, SIDE))
     if shuffled:
         stated = np.random.default_rng(seed).permutation(stated)
     true = stated + np.linspace(-0.5, 0.5, len(stated))[:, None] * np.array(drift)
     more = {"poisson": {"mean_counts": level}, "gaussian": {"snr_db": level}, "none": {}}[noise]
-    s = simulate(truth, probes.defocused_aperture((SIDE, SIDE), 0.3 * SIDE, 8.0), true, noise=noise, seed=seed, **more)
+    s = simulate(
+        truth,
+        probes.defocused_aperture((SIDE, SIDE), 0.3 * SIDE, 8.0),
+        true,
+        noise=noise,
+        seed=seed,
+        **more,
+    )
     return replace(s, dataset=replace(s.dataset, positions=stated))
 
 
@@ -62,9 +75,13 @@ def test_cumulants_of_counts_are_those_that_are_drawn(mean):
 
 @pytest.mark.parametrize("mean", [0.01, 0.3, 3.0, 100.0, 1e5])
 def test_frames_of_any_brightness_have_the_stated_rate(mean):
-    """Sums over 1024 pixels with the truth known: the chance of 1 % is kept from 0.01 to 100 000 counts."""
+    """Sums over 1024 pixels with the truth known: the chance of 1 % is kept from 0.01 to 100 000
+    counts.
+    """
     rng, pixels, frames = np.random.default_rng(2), 1024, 6000
-    sums = np.array([misfit(rng.poisson(mean, pixels), np.full(pixels, mean)).sum() for _ in range(frames)])
+    sums = np.array(
+        [misfit(rng.poisson(mean, pixels), np.full(pixels, mean)).sum() for _ in range(frames)]
+    )
     expected = [np.full(frames, pixels * float(c)) for c in cumulants(np.array(mean))]
     w = normalised(sums, *expected)
     rate = (w > 2.326).mean()
@@ -93,15 +110,26 @@ def test_totals_have_their_exact_chance():
 
 @pytest.mark.parametrize(
     ("engine", "noise", "level", "scans"),
-    [("posterior", "poisson", 3e3, 10), ("posterior", "poisson", 1e5, 10), ("posterior", "gaussian", 30.0, 6),
-     ("ep", "poisson", 1e5, 6), ("pie", "poisson", 1e5, 8)],
-)  # fmt: skip
+    [
+        ("posterior", "poisson", 3e3, 10),
+        ("posterior", "poisson", 1e5, 10),
+        ("posterior", "gaussian", 30.0, 6),
+        ("ep", "poisson", 1e5, 6),
+        ("pie", "poisson", 1e5, 8),
+    ],
+)
 def test_clean_scans_are_clean(engine, noise, level, scans):
-    """The stated rate is 5 % a scan of each of three kinds; 10 scans with more than 3 of one kind have the chance 0.001."""
+    """The stated rate is 5 % a scan of each of three kinds; 10 scans with more than 3 of one kind
+    have the chance 0.001.
+    """
     alarms, levels, scores = np.zeros(3), [], []
     for seed in range(scans):
         found = check(*fitted(made(seed, level, noise=noise, shuffled=seed % 2 == 0), engine))
-        alarms += [len(found.bad_frames) > 0, len(found.hot) + len(found.dead) + len(found.noisy) > 0, len(found.drifts) > 0]
+        alarms += [
+            len(found.bad_frames) > 0,
+            len(found.hot) + len(found.dead) + len(found.noisy) > 0,
+            len(found.drifts) > 0,
+        ]
         levels.append(np.nan if found.level is None else found.level)
         scores.append(found.score.std())
         assert found.fits or engine == "ep"  # which has not converged everywhere
@@ -182,7 +210,9 @@ def test_a_result_that_has_not_converged_says_so():
 
 
 def in_turn(seed, foreign=()):
-    """Frames of 20 and 35 dB in turn, their noise unknown; and the result that learned it for each of them."""
+    """Frames of 20 and 35 dB in turn, their noise unknown; and the result that learned it for each
+    of them.
+    """
     s = made(seed, noise="none", shuffled=seed % 2 == 0)
     clean = s.dataset.patterns
     v = clean.mean() / 10 ** np.where(np.arange(len(clean)) % 2, 3.5, 2.0)
@@ -194,11 +224,15 @@ def in_turn(seed, foreign=()):
     quiet = {"backend": "numpy", "say": None}
     problem = Problem.from_dataset(data)
     result = reconstruct(problem, "pie", epochs=60, probe=s.probe, **quiet)
-    return problem, reconstruct(problem, "posterior", epochs=40, settle=32, start=result, noise_per_frame=True, **quiet)
+    return problem, reconstruct(
+        problem, "posterior", epochs=40, settle=32, start=result, noise_per_frame=True, **quiet
+    )
 
 
 def test_each_frame_is_judged_by_its_own_noise():
-    """Variances 32 times apart: no good frame is flagged, and the misfit of frames is 1 within its error."""
+    """Variances 32 times apart: no good frame is flagged, and the misfit of frames is 1 within its
+    error.
+    """
     by_a_common_one = 0
     for seed in (1, 2, 3, 4):
         problem, result = in_turn(seed)
@@ -206,7 +240,9 @@ def test_each_frame_is_judged_by_its_own_noise():
         assert found.clean, sentences(found)
         assert found.level is None  # the noise was learned from the misfit
         assert np.array_equal(found.noise, result.noise_variances)
-        assert found.chi2.mean() == pytest.approx(1, abs=3 * found.chi2.std() / np.sqrt(len(problem)))
+        assert found.chi2.mean() == pytest.approx(
+            1, abs=3 * found.chi2.std() / np.sqrt(len(problem))
+        )
         for group in (slice(0, None, 2), slice(1, None, 2)):
             assert found.chi2[group].mean() == pytest.approx(1, abs=0.1)
             assert found.dose[group].mean() == pytest.approx(1, abs=0.004)
@@ -242,11 +278,39 @@ def test_the_command_flags_and_cleans(tmp_path, capsys, monkeypatch):
     patterns[20] = patterns[41]
     patterns[:, 3, 20] += 9
     write_dataset("scan.cxi", replace(s.dataset, patterns=patterns, probe=s.probe))
-    assert main(["reconstruct", "scan.cxi", "-e", "pie", "-n", "60", "-q", "--backend", "numpy"]) == 0
-    more = ["-e", "posterior", "-n", "30", "--set", "settle=22", "--start", "scan_pie.h5", "-q", "--backend", "numpy"]
+    assert (
+        main(["reconstruct", "scan.cxi", "-e", "pie", "-n", "60", "-q", "--backend", "numpy"]) == 0
+    )
+    more = [
+        "-e",
+        "posterior",
+        "-n",
+        "30",
+        "--set",
+        "settle=22",
+        "--start",
+        "scan_pie.h5",
+        "-q",
+        "--backend",
+        "numpy",
+    ]
     assert main(["reconstruct", "scan.cxi", *more]) == 0
     capsys.readouterr()
-    assert main(["check", "scan_posterior.h5", "--plot", "c.png", "-o", "c.json", "--clean", "clean.cxi"]) == 1
+    assert (
+        main(
+            [
+                "check",
+                "scan_posterior.h5",
+                "--plot",
+                "c.png",
+                "-o",
+                "c.json",
+                "--clean",
+                "clean.cxi",
+            ]
+        )
+        == 1
+    )
     out = capsys.readouterr().out
     assert "1 detector pixel is hot: (3, 20)" in out
     assert "20 (" in out
@@ -260,21 +324,48 @@ def test_the_command_flags_and_cleans(tmp_path, capsys, monkeypatch):
     assert len(again) == len(s.dataset) - len(numbers["worst_frames"]) >= len(s.dataset) - 3
     assert not again.mask[3, 20]
     assert again.counting
-    assert main(["reconstruct", "clean.cxi", "-e", "pie", "-n", "60", "-q", "--backend", "numpy"]) == 0
-    again = ["-e", "posterior", "-n", "30", "--set", "settle=22", "--start", "clean_pie.h5", "-q", "--backend", "numpy"]
+    assert (
+        main(["reconstruct", "clean.cxi", "-e", "pie", "-n", "60", "-q", "--backend", "numpy"]) == 0
+    )
+    again = [
+        "-e",
+        "posterior",
+        "-n",
+        "30",
+        "--set",
+        "settle=22",
+        "--start",
+        "clean_pie.h5",
+        "-q",
+        "--backend",
+        "numpy",
+    ]
     assert main(["reconstruct", "clean.cxi", *again]) == 0
     capsys.readouterr()
     assert main(["check", "clean_posterior.h5", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["clean"]
     assert main(["check", "clean_posterior.h5", "-q"]) == 0
     assert not capsys.readouterr().out
-    bars = ["clean_posterior.h5", "--method", "ep", "--known-probe", "--no-twin", "-q", "-o", "bars.h5", "--backend", "numpy"]
+    bars = [
+        "clean_posterior.h5",
+        "--method",
+        "ep",
+        "--known-probe",
+        "--no-twin",
+        "-q",
+        "-o",
+        "bars.h5",
+        "--backend",
+        "numpy",
+    ]
     assert main(["uncertainty", *bars]) == 0
     assert main(["check", "bars.h5", "--json"]) == 0  # its data are found
     assert main(["measure", "bars.h5", "--resolution", "-q"]) == 0
     for arguments, said in (
-        (["--clean", "scan.cxi"], "file with the data"), (["-o", "x.txt"], "must be named .json"),
-        (["--false-alarm", "2"], "between 0 and 1"), (["--clean", "x.png"], "must be named .cxi"),
-    ):  # fmt: skip
+        (["--clean", "scan.cxi"], "file with the data"),
+        (["-o", "x.txt"], "must be named .json"),
+        (["--false-alarm", "2"], "between 0 and 1"),
+        (["--clean", "x.png"], "must be named .cxi"),
+    ):
         assert main(["check", "scan_posterior.h5", *arguments]) == 2
         assert said in capsys.readouterr().err

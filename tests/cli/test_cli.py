@@ -70,7 +70,10 @@ def test_from_a_file_to_a_result_and_a_picture(scan, capsys):
     assert np.isfinite(result.errors).all()
     assert result.settings["input"] == "scan.cxi"
     assert len(result.provenance["input_sha256"]) == 64
-    assert main(["reconstruct", "scan.cxi", *FAST, "--start", "scan_rpie.h5", "-o", "more.h5", "-q"]) == 0
+    assert (
+        main(["reconstruct", "scan.cxi", *FAST, "--start", "scan_rpie.h5", "-o", "more.h5", "-q"])
+        == 0
+    )
     assert load_result("more.h5").epochs == 6
     assert capsys.readouterr() == ("", "")
 
@@ -78,7 +81,15 @@ def test_from_a_file_to_a_result_and_a_picture(scan, capsys):
 def test_options_reach_the_engine(scan, capsys):
     np.savez("scan.npz", patterns=scan.patterns, positions_px=scan.positions)
     np.save("probe.npy", np.ones((16, 16), complex))
-    arguments = ["--set", "object_step=0.5", "--set", "probe_start=2", "--set", "schedule=minibatch", "--set"]
+    arguments = [
+        "--set",
+        "object_step=0.5",
+        "--set",
+        "probe_start=2",
+        "--set",
+        "schedule=minibatch",
+        "--set",
+    ]
     arguments += [
         "batch_size=4",
         "--set",
@@ -90,14 +101,22 @@ def test_options_reach_the_engine(scan, capsys):
         "probe.npy",
         "--json",
     ]
-    assert main(["reconstruct", "scan.npz", *FAST, *arguments, "-o", "a.h5", "--picture", "b.png"]) == 0
+    assert (
+        main(["reconstruct", "scan.npz", *FAST, *arguments, "-o", "a.h5", "--picture", "b.png"])
+        == 0
+    )
     numbers = json.loads(capsys.readouterr().out)
     assert numbers["result"] == "a.h5"
     assert 0 < numbers["error_final"] < 1
     result = load_result("a.h5")
     assert result.options["object_step"] == 0.5
     assert result.options["probe_start"] == 2
-    assert result.settings["schedule"] == {"kind": "minibatch", "size": 4, "shuffle": False, "seed": 7}
+    assert result.settings["schedule"] == {
+        "kind": "minibatch",
+        "size": 4,
+        "shuffle": False,
+        "seed": 7,
+    }
     assert result.settings["subpixel"] is False
     assert files() == ["a.h5", "b.png", "probe.npy", "scan.npz"]
 
@@ -120,7 +139,10 @@ def test_verbose_tells_where_values_came_from(scan, capsys):
         (lambda d: {"patterns": d.patterns[:5]}, "5 frames for 16 positions"),
         (lambda d: {"positions_px": d.positions[:, :1]}, "positions are (frames, 2)"),
         (lambda d: {"positions_px": np.where(d.positions > 5, np.nan, d.positions)}, "not finite"),
-        (lambda d: {"patterns": np.where(d.patterns >= 0, np.nan, d.patterns)}, "no valid pixel is left"),
+        (
+            lambda d: {"patterns": np.where(d.patterns >= 0, np.nan, d.patterns)},
+            "no valid pixel is left",
+        ),
         (lambda d: {"patterns": -1 - d.patterns.astype(int)}, "no valid pixel is left"),
         (lambda d: {"patterns": 0 * d.patterns}, "zero in every valid pixel"),
         (lambda d: {"patterns": d.patterns[:1], "positions_px": d.positions[:1]}, "1 position"),
@@ -199,7 +221,9 @@ def test_other_bad_requests(scan, capsys):
     assert "unknown engine" in refused(capsys, "engines", "nix")
     assert "cannot make the folder" in refused(capsys, "demo", "/proc/here")
     write_dataset("scan_rpie.h5", scan)
-    assert "the file with the data" in refused(capsys, "reconstruct", "scan_rpie.h5", *FAST, "-o", "scan_rpie.h5")
+    assert "the file with the data" in refused(
+        capsys, "reconstruct", "scan_rpie.h5", *FAST, "-o", "scan_rpie.h5"
+    )
 
 
 def test_an_existing_result_survives_a_failure(scan, capsys):
@@ -243,9 +267,12 @@ def test_start_up_is_light():
     """Help must not wait for compilers and plotting."""
     code = (
         "import sys; from ptychon.__main__ import main; main(['--help']); "
-        "print([m for m in ('numba', 'matplotlib', 'h5py', 'scipy', 'cupy', 'pydantic') if m in sys.modules])"
+        "print([m for m in ('numba', 'matplotlib', 'h5py', 'scipy', 'cupy', 'pydantic') if m in "
+        "sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.splitlines()[-1] == "[]"
 
 
@@ -263,7 +290,9 @@ def test_ctrl_c_keeps_what_was_found(scan):
         "-n",
         "100000",
     ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         for line in process.stderr:
             if "epoch" in line:
                 break
@@ -275,7 +304,10 @@ def test_ctrl_c_keeps_what_was_found(scan):
     assert "scan_rpie.h5" in out
     done = load_result("scan_rpie.h5").epochs
     assert 0 < done < 100000
-    assert f"stopped after pass {done} of 100000; go on with: ptychon resume scan_rpie.checkpoint.h5" in err
+    assert (
+        f"stopped after pass {done} of 100000; go on with: ptychon resume scan_rpie.checkpoint.h5"
+        in err
+    )
 
 
 @pytest.fixture
@@ -351,7 +383,9 @@ def test_demo(capsys):
 
 @pytest.mark.slow
 def test_results_of_the_demo_name_their_scan(capsys, monkeypatch):
-    """Of 25 frames: what works on a result finds the scan, also where the folder was moved, and the run can be repeated."""
+    """Of 25 frames: what works on a result finds the scan, also where the folder was moved, and the
+    run can be repeated.
+    """
     from ptychon.cli import demo as cli_demo
 
     monkeypatch.setattr(cli_demo, "_POINTS", 5)
@@ -363,29 +397,67 @@ def test_results_of_the_demo_name_their_scan(capsys, monkeypatch):
     Path("made").rename("moved")
     os.chdir("moved")
     assert main(["check", "ep.h5", "--json", "--backend", "numpy"]) in (0, 1)
-    assert json.loads(capsys.readouterr().out)["level"] > 0  # far above 1: too few frames for so few passes
+    assert (
+        json.loads(capsys.readouterr().out)["level"] > 0
+    )  # far above 1: too few frames for so few passes
     assert main(["uncertainty", "rpie.h5", "--samples", "2", "-q", "--backend", "numpy"]) == 0
     assert load_result("rpie_laplace.h5").object_std is not None
-    assert main(["reconstruct", "rpie.h5", "-n", "1", "-q", "-o", "again.h5", "--backend", "numpy"]) == 0
-    assert refused(capsys, "demo", "other", "--seed", "-1").endswith("--seed is -1; it must be at least 0")
+    assert (
+        main(["reconstruct", "rpie.h5", "-n", "1", "-q", "-o", "again.h5", "--backend", "numpy"])
+        == 0
+    )
+    assert refused(capsys, "demo", "other", "--seed", "-1").endswith(
+        "--seed is -1; it must be at least 0"
+    )
     assert capsys.readouterr() == ("", "")
 
 
 def test_simulate(capsys):
     from ptychon.inspect.orientation import Orientation
 
-    assert main(["simulate", "a.cxi", "--frame", "32", "--points", "5", "--modes", "3", "--counts", "1e5"]) == 0
+    assert (
+        main(
+            [
+                "simulate",
+                "a.cxi",
+                "--frame",
+                "32",
+                "--points",
+                "5",
+                "--modes",
+                "3",
+                "--counts",
+                "1e5",
+            ]
+        )
+        == 0
+    )
     assert "25 frames of 32 x 32 px" in capsys.readouterr().out
     data = load("a.cxi")
     assert data.pixel_size is None
     assert data.patterns[:].sum(axis=(1, 2)).mean() == pytest.approx(1e5, rel=0.02)
     with np.load("a.truth.npz") as truth:
         assert truth["probe"].shape == (3, 32, 32)
-    more = ["--scan", "spiral", "--points", "30", "--wavelength", "1.55A", "--distance", "1m", "--detector-pixel-size", "75um"]
-    assert main(["simulate", "b.npz", "--frame", "32", *more, "--orient", "transpose", "--json"]) == 0
+    more = [
+        "--scan",
+        "spiral",
+        "--points",
+        "30",
+        "--wavelength",
+        "1.55A",
+        "--distance",
+        "1m",
+        "--detector-pixel-size",
+        "75um",
+    ]
+    assert (
+        main(["simulate", "b.npz", "--frame", "32", *more, "--orient", "transpose", "--json"]) == 0
+    )
     assert json.loads(capsys.readouterr().out)["shape"] == [30, 32, 32]
     assert main(["simulate", "c.cxi", "--frame", "32", *more, "-q"]) == 0
-    np.testing.assert_array_equal(load("b.npz").patterns[:], Orientation(transpose=True).apply(load("c.cxi")).patterns[:])
+    np.testing.assert_array_equal(
+        load("b.npz").patterns[:], Orientation(transpose=True).apply(load("c.cxi")).patterns[:]
+    )
     assert capsys.readouterr() == ("", "")
     for arguments, message in (
         (["--amplitude", "siemens"], "did you mean 'siemens_star'"),
@@ -399,17 +471,41 @@ def test_simulate(capsys):
 
 def test_completion_and_names():
     """What shells ask for names, click answers."""
-    environment = os.environ | {"_PTYCHON_COMPLETE": "bash_complete", "COMP_WORDS": "ptychon re", "COMP_CWORD": "1"}
+    environment = os.environ | {
+        "_PTYCHON_COMPLETE": "bash_complete",
+        "COMP_WORDS": "ptychon re",
+        "COMP_CWORD": "1",
+    }
     code = "from ptychon.__main__ import main; main([])"
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
-    assert {line.split(",")[1] for line in done.stdout.splitlines()} == {"reconstruct", "resume", "report"}
+    assert {line.split(",")[1] for line in done.stdout.splitlines()} == {
+        "reconstruct",
+        "resume",
+        "report",
+    }
 
 
 @pytest.mark.parametrize(
     "command",
-    ["inspect", "orient", "reconstruct", "resume", "report", "convert", "simulate", "demo", "engines", "bench"],
+    [
+        "inspect",
+        "orient",
+        "reconstruct",
+        "resume",
+        "report",
+        "convert",
+        "simulate",
+        "demo",
+        "engines",
+        "bench",
+    ],
 )
 def test_every_command_teaches_by_example(capsys, command):
     assert main([command, "--help"]) == 0

@@ -1,4 +1,6 @@
-"""Several processes of one launcher: refused where each would do the whole work; what is one process goes on."""
+"""Several processes of one launcher: refused where each would do the whole work; what is one
+process goes on.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,13 @@ from ptychon.__main__ import main
 from ptychon.distributed.launcher import Launch, launch
 
 #: What Slurm sets in a batch script of a job of eight tasks, which runs once.
-BATCH = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_NPROCS": "8", "SLURM_PROCID": "0", "SLURM_NNODES": "1"}
+BATCH = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_NTASKS": "8",
+    "SLURM_NPROCS": "8",
+    "SLURM_PROCID": "0",
+    "SLURM_NNODES": "1",
+}
 
 
 @pytest.mark.parametrize(
@@ -21,7 +29,10 @@ BATCH = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_NPROCS": "8", "SLURM_P
         (BATCH, Launch()),
         (BATCH | {"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5"}, Launch("srun", 8, 5)),
         (BATCH | {"SLURM_STEP_NUM_TASKS": "1"}, Launch()),  # srun -n 1 in that job
-        (BATCH | {"OMPI_COMM_WORLD_SIZE": "8", "OMPI_COMM_WORLD_RANK": "2"}, Launch("mpiexec", 8, 2)),
+        (
+            BATCH | {"OMPI_COMM_WORLD_SIZE": "8", "OMPI_COMM_WORLD_RANK": "2"},
+            Launch("mpiexec", 8, 2),
+        ),
     ],
 )
 def test_what_launchers_say(environment, expected):

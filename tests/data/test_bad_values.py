@@ -1,4 +1,6 @@
-"""Values that are no measurement: found, left out, told of; and noise below zero that must not be taken for them."""
+"""Values that are no measurement: found, left out, told of; and noise below zero that must not be
+taken for them.
+"""
 
 from __future__ import annotations
 
@@ -34,19 +36,31 @@ def mask_of(data):
 
 
 MARKED = [
-    ("u4", 2**32 - 1, "4294967295"), ("u4", 2**32 - 2, "4294967294"), ("u2", 2**16 - 1, "65535"), ("u2", 2**16 - 2, "65534"),
-    ("i4", -1, "-1"), ("i4", 2**31 - 1, "2147483647"), ("i8", 2**32 - 1, "4294967295"), ("i2", -2, "-2"),
+    ("u4", 2**32 - 1, "4294967295"),
+    ("u4", 2**32 - 2, "4294967294"),
+    ("u2", 2**16 - 1, "65535"),
+    ("u2", 2**16 - 2, "65534"),
+    ("i4", -1, "-1"),
+    ("i4", 2**31 - 1, "2147483647"),
+    ("i8", 2**32 - 1, "4294967295"),
+    ("i2", -2, "-2"),
     ("f4", np.nan, "not finite"),
-    ("f4", -np.inf, "not finite"), ("f8", -1, "-1"), ("f4", -999.0, "-999"), ("f4", 2.0**32 - 1, "4294967296"),
+    ("f4", -np.inf, "not finite"),
+    ("f8", -1, "-1"),
+    ("f4", -999.0, "-999"),
+    ("f4", 2.0**32 - 1, "4294967296"),
     ("u8", 2**64 - 1, "1.844674407e+19"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("dtype", "mark", "said"), MARKED)
 def test_marks_are_masked_in_all_frames_and_told_of(dtype, mark, said):
     frames = COUNTS.astype(dtype)
     frames[:, ~GOOD] = np.array(mark).astype(dtype)
-    with pytest.warns(PtychonWarning, match=f"49 of 384 pixels are bad in all 40 frames and masked: .*{re.escape(said)}"):
+    with pytest.warns(
+        PtychonWarning,
+        match=f"49 of 384 pixels are bad in all 40 frames and masked: .*{re.escape(said)}",
+    ):
         mask = mask_of(scan(frames))
     assert np.array_equal(mask, GOOD[None])
 
@@ -57,7 +71,10 @@ def test_marks_in_some_frames_leave_the_others(dtype, mark):
     bad = RNG.random(frames.shape) < 0.0005
     frames[bad] = mark
     frames[:, ~GOOD] = mark
-    with pytest.warns(PtychonWarning, match=r"49 of 384 pixels are bad in all 40 frames, and another \d+ in some of 40 frames"):
+    with pytest.warns(
+        PtychonWarning,
+        match=r"49 of 384 pixels are bad in all 40 frames, and another \d+ in some of 40 frames",
+    ):
         mask = mask_of(scan(frames))
     assert np.array_equal(mask, GOOD & ~bad)
 
@@ -76,12 +93,16 @@ def test_noise_about_a_dark_level_is_no_mark(noise, dtype):
     with pytest.warns(PtychonWarning, match="are negative by noise of"):
         problem = Problem.from_dataset(scan(frames))
     assert problem.mask.all()
-    assert BadValues.of(frames).noise == pytest.approx(max(noise, 1 if dtype == "i4" else 0), rel=0.15)
+    assert BadValues.of(frames).noise == pytest.approx(
+        max(noise, 1 if dtype == "i4" else 0), rel=0.15
+    )
     # a gap of -1 among the noise is one still
     frames[:, ~GOOD] = -1
     with pytest.warns(PtychonWarning):
         mask = mask_of(scan(frames))
-    assert np.array_equal(mask, GOOD[None]) or (noise == 0.4 and dtype == "i4")  # there -1 is a value of the noise
+    assert np.array_equal(mask, GOOD[None]) or (
+        noise == 0.4 and dtype == "i4"
+    )  # there -1 is a value of the noise
 
 
 def test_rounding_below_zero_is_nothing_to_speak_of(recwarn):
@@ -100,9 +121,18 @@ def test_what_the_file_says_is_saturated():
     assert np.array_equal(np.isnan(np.asarray(data.patterns)), frames > 420)
 
 
-@pytest.mark.parametrize(("dtype", "mark"), [("u2", 65535), ("u4", 2**32 - 1), ("i4", -1), ("f4", np.nan), ("i8", -2)])
 @pytest.mark.parametrize(
-    "how", [{"bin": 2}, {"dark": 3.0}, {"gain": 4.0, "bin": 2}, {"crop": (12, 12), "bin": 3}, {"flat": 2.0}]
+    ("dtype", "mark"), [("u2", 65535), ("u4", 2**32 - 1), ("i4", -1), ("f4", np.nan), ("i8", -2)]
+)
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"bin": 2},
+        {"dark": 3.0},
+        {"gain": 4.0, "bin": 2},
+        {"crop": (12, 12), "bin": 3},
+        {"flat": 2.0},
+    ],
 )
 @pytest.mark.filterwarnings("ignore::ptychon.PtychonWarning")
 def test_marks_stay_marks_whatever_is_done_to_the_frames(dtype, mark, how):
@@ -120,7 +150,10 @@ def test_a_subtracted_number_makes_no_marks(recwarn):
     data = prepare(scan(COUNTS.astype("u2")), Preparation(dark=0.3))
     assert mask_of(data).all()
     assert all("negative by noise" in str(w.message) for w in recwarn.list)
-    assert BadValues.of(Selected(data.patterns, np.arange(10))).bad(np.asarray(data.patterns[:10])) is None
+    assert (
+        BadValues.of(Selected(data.patterns, np.arange(10))).bad(np.asarray(data.patterns[:10]))
+        is None
+    )
 
 
 @pytest.mark.parametrize(("dtype", "mark"), [("i4", -1), ("f4", np.nan), ("u4", 2**32 - 1)])
@@ -187,7 +220,9 @@ def test_a_mask_a_frame_goes_through_crop_bin_choice_and_turn():
 @pytest.mark.filterwarnings("ignore::ptychon.PtychonWarning")
 @pytest.mark.parametrize("engine", ["rpie", "dm", "ep"])
 def test_engines_do_as_well_without_them_as_with_a_mask(engine):
-    """Marks in a gap, values lost here and there and a frame without any: the object is that of the masked scan."""
+    """Marks in a gap, values lost here and there and a frame without any: the object is that of the
+    masked scan.
+    """
     rng = np.random.default_rng(7)
     places = np.stack(np.mgrid[:7, :7], -1).reshape(-1, 2) * 4.0
     shape = (24 + 24, 24 + 24)
@@ -196,7 +231,9 @@ def test_engines_do_as_well_without_them_as_with_a_mask(engine):
     y, x = np.indices((24, 24)) - 12
     probe = np.exp(-(y**2 + x**2) / 30 + 0.02j * (y**2 + x**2))
     waves = [probe * truth[int(r) : int(r) + 24, int(c) : int(c) + 24] for r, c in places]
-    light = np.abs(np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(waves, axes=(1, 2))), axes=(1, 2))) ** 2
+    light = (
+        np.abs(np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(waves, axes=(1, 2))), axes=(1, 2))) ** 2
+    )
     counts = rng.poisson(2e4 * light / light.sum(axis=(1, 2)).mean())
     bad = rng.random(counts.shape) < 0.01
     bad[:, 10], bad[20] = True, True

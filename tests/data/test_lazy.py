@@ -16,9 +16,15 @@ from ptychon.data.survey import survey
 from ptychon.io.frames import Hdf5Frames
 
 LAYOUTS = [
-    ((5, 6, 8, 10), (2, 3, 4, 5)), ((30, 8, 10), (7, 8, 10)), ((30, 8, 10), (1, 8, 10)), ((5, 6, 8, 10), (1, 1, 8, 10)),
-    ((5, 6, 8, 10), (1, 4, 8, 3)), ((5, 6, 8, 10), None), ((2, 3, 4, 8, 10), (2, 1, 3, 8, 10)), ((30, 8, 10), (30, 1, 1)),
-]  # fmt: skip
+    ((5, 6, 8, 10), (2, 3, 4, 5)),
+    ((30, 8, 10), (7, 8, 10)),
+    ((30, 8, 10), (1, 8, 10)),
+    ((5, 6, 8, 10), (1, 1, 8, 10)),
+    ((5, 6, 8, 10), (1, 4, 8, 3)),
+    ((5, 6, 8, 10), None),
+    ((2, 3, 4, 8, 10), (2, 1, 3, 8, 10)),
+    ((30, 8, 10), (30, 1, 1)),
+]
 
 
 def written(path, shape, chunks):
@@ -37,14 +43,23 @@ def test_any_frames_of_any_layout(tmp_path, monkeypatch, shape, chunks, small):
     flat = written(tmp_path / "a.h5", shape, chunks)
     r = np.random.default_rng(1)
     frames = Hdf5Frames(tmp_path / "a.h5", "d")
-    for key in (slice(3, 17), slice(0, len(flat)), slice(4, 5), np.array([5, 3, 3, 19]), r.permutation(len(flat)), -1):
+    for key in (
+        slice(3, 17),
+        slice(0, len(flat)),
+        slice(4, 5),
+        np.array([5, 3, 3, 19]),
+        r.permutation(len(flat)),
+        -1,
+    ):
         assert np.array_equal(frames[key], flat[key])
     shuffled = Selected(frames, r.permutation(len(flat)))
     turned = Derived(frames, transposed, shape[:-3:-1], frames.dtype)
     for stack in (frames, shuffled, turned, Stacked([frames, shuffled, flat])):
         whole, numbers = np.asarray(stack), np.arange(len(stack))
         assert np.array_equal(np.concatenate([numbers[part] for part in blocks(stack)]), numbers)
-        assert np.array_equal(np.sort(np.concatenate([numbers[part] for part in parts(stack)])), numbers)
+        assert np.array_equal(
+            np.sort(np.concatenate([numbers[part] for part in parts(stack)])), numbers
+        )
         for part in parts(stack):
             assert np.array_equal(stack[part], whole[part])
 
@@ -61,7 +76,9 @@ class Counted:
     def __getitem__(self, key):
         key = key if isinstance(key, tuple) else (key,)
         ranges = []
-        for axis, (length, chunk) in enumerate(zip(self._node.shape, self._node.chunks, strict=True)):
+        for axis, (length, chunk) in enumerate(
+            zip(self._node.shape, self._node.chunks, strict=True)
+        ):
             part = key[axis] if axis < len(key) else slice(None)
             part = slice(part, part + 1) if isinstance(part, int) else part
             start, stop, _ = part.indices(length)
@@ -87,7 +104,9 @@ def touched(monkeypatch):
 
 @pytest.mark.parametrize("chunks", [(8, 8, 4, 4), (1, 1, 16, 16), (16, 16, 2, 2), (1, 8, 16, 16)])
 def test_no_chunk_is_read_twice(tmp_path, monkeypatch, touched, chunks):
-    """Neither for a look at some frames, nor for all of them in blocks, corrected or in another order."""
+    """Neither for a look at some frames, nor for all of them in blocks, corrected or in another
+    order.
+    """
     monkeypatch.setattr("ptychon.data.lazy.BLOCK_BYTES", 4 * 16 * 16 * 10)
     flat = written(tmp_path / "a.h5", (16, 16, 16, 16), chunks)
     frames = Hdf5Frames(tmp_path / "a.h5", "d")

@@ -19,7 +19,9 @@ PLACES = rng.uniform(-20, 20, (6, 2))
 
 
 def scan(frames, **more):
-    return Dataset(patterns=frames, positions=PLACES * (1e-6 if "wavelength" in more else 1), **more)
+    return Dataset(
+        patterns=frames, positions=PLACES * (1e-6 if "wavelength" in more else 1), **more
+    )
 
 
 def test_lazy_stacks_index_like_arrays():
@@ -31,7 +33,15 @@ def test_lazy_stacks_index_like_arrays():
         (Derived(stack, transposed, (7, 5), "u2"), stack.swapaxes(1, 2)),
     ):
         assert isinstance(lazy, Frames)
-        for key in (0, -1, slice(1, 4), slice(None, None, 2), np.array([2, 0]), (slice(0, 2), 1), slice(3, 3)):
+        for key in (
+            0,
+            -1,
+            slice(1, 4),
+            slice(None, None, 2),
+            np.array([2, 0]),
+            (slice(0, 2), 1),
+            slice(3, 3),
+        ):
             assert np.array_equal(lazy[key], plain[key])
         assert np.array_equal(np.asarray(pickle.loads(pickle.dumps(lazy))), plain)
     with pytest.raises(PtychonError, match="different shapes"):
@@ -44,14 +54,21 @@ def test_bin_sums_counts_and_masks_strictly():
     mask[5, 5] = False
     data = scan(frames, mask=mask, wavelength=1e-10, distance=2.0, detector_pixel_size=(1e-4, 2e-4))
     small = prepare(data, Preparation(bin=2))
-    assert np.array_equal(np.asarray(small.patterns), frames.reshape(6, 6, 2, 8, 2).sum(axis=(2, 4)))
+    assert np.array_equal(
+        np.asarray(small.patterns), frames.reshape(6, 6, 2, 8, 2).sum(axis=(2, 4))
+    )
     assert small.patterns.dtype == np.uint32
     assert np.array_equal(np.argwhere(~small.mask), [[2, 2]])
     assert small.detector_pixel_size == (2e-4, 4e-4)
     assert small.pixel_size == pytest.approx(data.pixel_size)
     # the pixel of the object that is derived from the new detector is the same
-    again = Dataset(patterns=small.patterns, positions=small.positions, wavelength=1e-10, distance=2.0,
-                    detector_pixel_size=small.detector_pixel_size)  # fmt: skip
+    again = Dataset(
+        patterns=small.patterns,
+        positions=small.positions,
+        wavelength=1e-10,
+        distance=2.0,
+        detector_pixel_size=small.detector_pixel_size,
+    )
     assert again.pixel_size == pytest.approx(small.pixel_size)
     assert small.notes["prepared"]["bin"] == 2
 
@@ -71,7 +88,12 @@ def test_crop_changes_the_scale_and_pads_with_masked_pixels():
     assert np.allclose(pixels.positions, PLACES / 2)
     near = prepare(scan(frames, geometry="near", pixel_size=1e-6), Preparation(crop=(8, 8), bin=2))
     assert near.pixel_size == (2e-6, 2e-6)
-    for wrong in ({"crop": (99, 99)}, {"bin": 5}, {"centre": (100, 100), "crop": (4, 4)}, {"crop": (3, 3)}):
+    for wrong in (
+        {"crop": (99, 99)},
+        {"bin": 5},
+        {"centre": (100, 100), "crop": (4, 4)},
+        {"crop": (3, 3)},
+    ):
         with pytest.raises(PtychonError):
             prepare(data, Preparation(**wrong))
 
@@ -91,7 +113,11 @@ def test_the_first_probe_follows():
     rows, columns = np.indices((32, 32)) - 16
     probe = np.exp(-(rows**2 + columns**2) / 20 + 0.3j * rows).astype("c8")
     frames = np.broadcast_to((np.abs(np.fft.fftshift(np.fft.fft2(probe))) ** 2), (6, 32, 32))
-    for options, extent in (({"crop": (16, 16)}, 16), ({"bin": 2}, 16), ({"crop": (24, 24), "bin": 2}, 12)):
+    for options, extent in (
+        ({"crop": (16, 16)}, 16),
+        ({"bin": 2}, 16),
+        ({"crop": (24, 24), "bin": 2}, 12),
+    ):
         new = prepare(scan(frames, probe=probe), Preparation(**options))
         assert new.probe.shape == (1, extent, extent)
         model = np.abs(np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(new.probe[0])))) ** 2
@@ -128,11 +154,18 @@ def test_bad_pixels_are_found_and_light_is_not_taken_for_one():
     frames[7, 20, 20] = 65535
     data = Dataset(patterns=frames, positions=rng.uniform(0, 30, (60, 2)))
     found = prepare(data, Preparation(bad_pixels=True))
-    assert found.notes["prepared"]["bad_pixels"] == {"hot": 1, "dead": 1, "saturated": 1, "marked": 0}
+    assert found.notes["prepared"]["bad_pixels"] == {
+        "hot": 1,
+        "dead": 1,
+        "saturated": 1,
+        "marked": 0,
+    }
     assert np.array_equal(np.argwhere(~found.mask), [[3, 4], [12, 10], [20, 20]])
     clean = frames.copy()
     clean[:, 3, 4], clean[:, 12, 10], clean[7, 20, 20] = 2, 40, 3
-    untouched = prepare(Dataset(patterns=clean, positions=data.positions), Preparation(bad_pixels=True))
+    untouched = prepare(
+        Dataset(patterns=clean, positions=data.positions), Preparation(bad_pixels=True)
+    )
     assert untouched.mask is None
     focused = np.zeros((24, 24))
     focused[12, 12], focused[11:14, 11:14] = 900, 300
@@ -157,7 +190,12 @@ def test_dose():
     grid = np.stack(np.meshgrid(np.arange(7), np.arange(5), indexing="ij"), -1).reshape(-1, 2) * 3.0
     assert cell_area(grid) == pytest.approx(9)
     assert cell_area(grid[:5]) == 0
-    electrons = Dataset(patterns=np.ones((35, 8, 8), "u1"), positions=grid * 1e-10, wavelength=2e-12, pixel_size=1e-10)
+    electrons = Dataset(
+        patterns=np.ones((35, 8, 8), "u1"),
+        positions=grid * 1e-10,
+        wavelength=2e-12,
+        pixel_size=1e-10,
+    )
     assert electron_dose(electrons, 64.0) == pytest.approx(64 / 9)
     assert electron_dose(scan(np.ones((6, 8, 8)), wavelength=1e-10, pixel_size=1e-9), 64.0) is None
 
@@ -166,8 +204,17 @@ def test_load_prepares_and_records(tmp_path):
     frames = rng.integers(0, 200, (6, 12, 16)).astype("u2")
     write_dataset(tmp_path / "a.cxi", scan(frames, pixel_size=1e-7, wavelength=1e-10))
     np.save(tmp_path / "dark.npy", np.full((3, 12, 16), 2.0))
-    options = {"crop": "8x8", "bin": "2", "dark": str(tmp_path / "dark.npy"), "centre": "6,8", "frames": "0:4",
-               "scan_rotation": "90deg", "scan_sign": "-+", "bad_pixels": True, "saturation": "60000"}  # fmt: skip
+    options = {
+        "crop": "8x8",
+        "bin": "2",
+        "dark": str(tmp_path / "dark.npy"),
+        "centre": "6,8",
+        "frames": "0:4",
+        "scan_rotation": "90deg",
+        "scan_sign": "-+",
+        "bad_pixels": True,
+        "saturation": "60000",
+    }
     data = load(tmp_path / "a.cxi", **options)
     assert data.patterns.shape == (4, 4, 4)
     expected = (frames[:4, 2:10, 4:12] - 2.0).reshape(4, 4, 2, 4, 2).sum(axis=(2, 4))
@@ -177,7 +224,16 @@ def test_load_prepares_and_records(tmp_path):
     again = load(tmp_path / "b.cxi")
     assert again.notes == data.notes
     assert np.array_equal(np.asarray(again.patterns), np.asarray(data.patterns))
-    for wrong in ({"crop": "x"}, {"bin": 1.5}, {"centre": "1"}, {"frames": "a"}, {"scan_sign": "?"}, {"bad_pixels": 3},
-                  {"dark": "no such file"}, {"gain": -1}, {"scan_rotation": 90}):  # fmt: skip
+    for wrong in (
+        {"crop": "x"},
+        {"bin": 1.5},
+        {"centre": "1"},
+        {"frames": "a"},
+        {"scan_sign": "?"},
+        {"bad_pixels": 3},
+        {"dark": "no such file"},
+        {"gain": -1},
+        {"scan_rotation": 90},
+    ):
         with pytest.raises(PtychonError):
             load(tmp_path / "a.cxi", **wrong)

@@ -13,10 +13,14 @@ from ptychon.model.problem import Problem
 
 @pytest.fixture(scope="module")
 def half_way():
-    """Positions of which every second lies half-way between pixels once it is rounded to sixteenths, the last ones too."""
+    """Positions of which every second lies half-way between pixels once it is rounded to
+    sixteenths, the last ones too.
+    """
     y = np.arange(16) - 8
     probe = (30 * np.exp(-(y[:, None] ** 2 + y**2) / 8.0)).astype(np.complex64)
-    grid = np.stack(np.meshgrid(np.arange(5) * 3.0, np.arange(5) * 3.0, indexing="ij"), -1).reshape(-1, 2)
+    grid = np.stack(np.meshgrid(np.arange(5) * 3.0, np.arange(5) * 3.0, indexing="ij"), -1).reshape(
+        -1, 2
+    )
     grid[1::2] += 0.52
     grid[-1] += 0.52
     frames = np.random.default_rng(0).poisson(3.0, (len(grid), 16, 16)).astype(np.float32)
@@ -27,7 +31,9 @@ def half_way():
 def test_light_falls_on_the_windows_that_were_used(half_way, shift):
     frames, grid, probe = half_way
     data = Dataset(patterns=frames, positions=grid + shift)
-    found = reconstruct(data, "pie", epochs=1, probe=probe, backend="reference", judge=False, say=None)
+    found = reconstruct(
+        data, "pie", epochs=1, probe=probe, backend="reference", judge=False, say=None
+    )
     light = np.zeros(found.object.shape)
     for y, x in Problem.from_dataset(data).corners:
         light[y : y + 16, x : x + 16] += np.abs(probe) ** 2

@@ -1,4 +1,6 @@
-"""Engines: single updates against the published formulas in float64, compiled sweeps against the engines' own steps."""
+"""Engines: single updates against the published formulas in float64, compiled sweeps against the
+engines' own steps.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,10 @@ from ptychon.sweeps.find import fast_step
 TIGHT = 1e-5
 BACKENDS = ("reference", "numpy")
 SETTINGS = [
-    pytest.param({"subpixel": s, "near": n, "masks": m}, id=f"{'subpixel' if s else 'whole'}-{'near' if n else 'far'}-{m}")
+    pytest.param(
+        {"subpixel": s, "near": n, "masks": m},
+        id=f"{'subpixel' if s else 'whole'}-{'near' if n else 'far'}-{m}",
+    )
     for s, n, m in itertools.product((False, True), (False, True), MASKS)
 ]
 
@@ -59,7 +64,9 @@ def single_frame(j):
 
 
 def change64(case, j, psi):
-    """F^-1[y F psi/|F psi|] - psi of frame j, masked pixels kept; and the sum of (|F psi| - y)^2 over valid pixels."""
+    """F^-1[y F psi/|F psi|] - psi of frame j, masked pixels kept; and the sum of (|F psi| - y)^2
+    over valid pixels.
+    """
     way = free_space(case.problem), frame_shift(case, j)
     y, valid = case.problem.amplitude[j].astype(float), frame_mask(case, j)
     wave = forward64(psi, *way)
@@ -93,7 +100,13 @@ def literal(name, case, j, O, P0, o):
 OPTIONS = {
     "pie": {"object_step": 0.8, "object_reg": 0.1},
     "epie": {"object_step": 0.9, "probe_step": 0.6, "probe_start": 0},
-    "rpie": {"object_step": 0.9, "probe_step": 0.6, "object_reg": 0.2, "probe_reg": 0.4, "probe_start": 0},
+    "rpie": {
+        "object_step": 0.9,
+        "probe_step": 0.6,
+        "object_reg": 0.2,
+        "probe_reg": 0.4,
+        "probe_start": 0,
+    },
 }
 
 
@@ -102,7 +115,9 @@ OPTIONS = {
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("name", list(OPTIONS))
 def test_one_update(name, settings, modes, backend):
-    """One frame of PIE, ePIE, rPIE as published, the gain in object and probe compared and not only their sum."""
+    """One frame of PIE, ePIE, rPIE as published, the gain in object and probe compared and not only
+    their sum.
+    """
     case, ctx, j = make_case(**settings, modes=modes), context(backend), 6
     engine = make(name, **OPTIONS[name])
     problem = case.problem.to(ctx.backend)
@@ -146,7 +161,9 @@ def test_rpie_without_regularisation_to_spare_is_epie(backend):
     found = []
     for engine in (make("epie", **both), make("rpie", object_reg=1.0, probe_reg=1.0, **both)):
         state = engine.init(case.problem, case.object, case.probe, ctx)
-        found.append(one_step(engine, state, case.problem, Schedule().batches(case.problem, 0), ctx)[0])
+        found.append(
+            one_step(engine, state, case.problem, Schedule().batches(case.problem, 0), ctx)[0]
+        )
     assert distance(found[0].object, found[1].object) < 1e-6
     assert distance(found[0].probe, found[1].probe) < 1e-6
 
@@ -154,7 +171,9 @@ def test_rpie_without_regularisation_to_spare_is_epie(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("degrees", [60, 90, 180])
 def test_a_phase_of_the_probe_goes_into_the_object(backend, degrees):
-    """The maximum of a complex probe is that of its modulus: ePIE from P e^{i phi}, O e^{-i phi} gives the same waves."""
+    """The maximum of a complex probe is that of its modulus: ePIE from P e^{i phi}, O e^{-i phi}
+    gives the same waves.
+    """
     case, ctx = make_case(subpixel=True), context(backend)
     turn = np.complex64(np.exp(1j * np.deg2rad(degrees)))
     engine = make("epie", object_step=1.0, probe_step=1.0, probe_start=0)
@@ -162,7 +181,9 @@ def test_a_phase_of_the_probe_goes_into_the_object(backend, degrees):
     for factor in (np.complex64(1), turn):
         state = engine.init(case.problem, case.object / factor, case.probe * factor, ctx)
         for _ in range(3):
-            state, report = one_step(engine, state, case.problem, Schedule().batches(case.problem, 0), ctx)
+            state, report = one_step(
+                engine, state, case.problem, Schedule().batches(case.problem, 0), ctx
+            )
         found.append((state.object * factor, state.probe / factor, float(report.misfit)))
     assert distance(found[1][0], found[0][0]) < 1e-4
     assert distance(found[1][1], found[0][1]) < 1e-4
@@ -170,7 +191,9 @@ def test_a_phase_of_the_probe_goes_into_the_object(backend, degrees):
 
 
 def test_batches_that_overlap_stay_normalised():
-    """All frames at once: no weight exceeds what one frame alone would get, and the misfit falls."""
+    """All frames at once: no weight exceeds what one frame alone would get, and the
+    misfit falls.
+    """
     case, ctx = make_case(subpixel=True), context()
     for name in OPTIONS:
         engine = make(name, **OPTIONS[name])
@@ -186,9 +209,17 @@ def test_batches_that_overlap_stay_normalised():
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", ["epie", "rpie"])
 def test_steps_shrink_from_a_given_pass(name, backend):
-    """cool_from=2: passes 0 to 2 take full steps, pass 5 a third of them; -1 (in the engine) never shrinks them."""
+    """cool_from=2: passes 0 to 2 take full steps, pass 5 a third of them; -1 (in the engine) never
+    shrinks them.
+    """
     case, ctx, j = make_case(subpixel=True), context(backend), 6
-    for cool_from, epoch, factor in ((2, 0, 1), (2, 2, 1), (2, 5, 1 / 3), (0, 3, 1 / 3), (-1, 50, 1)):
+    for cool_from, epoch, factor in (
+        (2, 0, 1),
+        (2, 2, 1),
+        (2, 5, 1 / 3),
+        (0, 3, 1 / 3),
+        (-1, 50, 1),
+    ):
         engine = make(name, cool_from=cool_from, **OPTIONS[name])
         state = engine.init(case.problem, case.object, case.probe, ctx)
         state.epoch = epoch
@@ -207,7 +238,9 @@ def test_probe_waits_for_its_pass():
         state = engine.init(case.problem, case.object, case.probe, ctx)
         moved = []
         for _ in range(3):
-            state, _ = one_step(engine, state, case.problem, Schedule().batches(case.problem, 0), ctx)
+            state, _ = one_step(
+                engine, state, case.problem, Schedule().batches(case.problem, 0), ctx
+            )
             moved.append(not np.array_equal(state.probe, case.probe))
         assert moved == [False, False, True]
 
@@ -216,7 +249,9 @@ def test_probe_waits_for_its_pass():
 
 
 def dm_modulus64(case, j, psi, bound):
-    """Pi_F of frame j: the measured modulus, or only the way to a ball around it whose squared radius is `bound` a pixel."""
+    """Pi_F of frame j: the measured modulus, or only the way to a ball around it whose squared
+    radius is `bound` a pixel.
+    """
     delta, misfit = change64(case, j, psi)
     return psi + max(0.0, 1 - np.sqrt(bound * frame_mask(case, j).sum() / misfit)) * delta
 
@@ -242,11 +277,15 @@ def dm_overlap64(case, waves, O, P0, inertia, passes):
 
 
 def dm_estimate64(case, O, P0):
-    return np.stack([shift64(P0, frame_shift(case, j)) * O[window(case, j)] for j in range(len(case.problem))])
+    return np.stack(
+        [shift64(P0, frame_shift(case, j)) * O[window(case, j)] for j in range(len(case.problem))]
+    )
 
 
 def dm64(case, beta, inertia=0.0, passes=1, power_bound=0.0, steps=1):
-    """psi += beta (Pi_F[(1 + 1/beta) Pi_O psi - psi/beta] - Pi_O[(1 - 1/beta) Pi_F psi + psi/beta]), psi_0 = Pi_F[P O]."""
+    """psi += beta (Pi_F[(1 + 1/beta) Pi_O psi - psi/beta] - Pi_O[(1 - 1/beta) Pi_F psi +
+    psi/beta]), psi_0 = Pi_F[P O].
+    """
     n, bound = len(case.problem), power_bound * (case.problem.noise_variance or 0)
     O, P = case.object.astype(np.complex128), case.probe.astype(np.complex128)
 
@@ -288,23 +327,34 @@ def test_one_difference_map_step(settings, modes, backend):
 
 
 def test_the_closed_form_of_the_probe():
-    """On whole pixels the probe of the overlap projection is sum O* psi/sum |O|^2, whatever it was before."""
+    """On whole pixels the probe of the overlap projection is sum O* psi/sum |O|^2, whatever it was
+    before.
+    """
     case, ctx = make_case(), context()
     engine = make("dm", **DM)
     state = engine.init(case.problem, case.object, case.probe, ctx)
     waves = state.waves.copy()
     state, _ = engine.step(state, case.problem, [slice(0, len(case.problem))], ctx)
-    patches = np.stack([state.object[window(case, j)] for j in range(len(case.problem))]).astype(np.complex128)
+    patches = np.stack([state.object[window(case, j)] for j in range(len(case.problem))]).astype(
+        np.complex128
+    )
     closed = (patches.conj() * waves[:, 0]).sum(axis=0) / (np.abs(patches) ** 2).sum(axis=0)
     assert distance(state.probe[0], closed) < TIGHT
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(("inertia", "passes", "bound"), [(1e-2, 1, 0.0), (1e-3, 3, 1.0), (0.0, 2, 30.0)])
+@pytest.mark.parametrize(
+    ("inertia", "passes", "bound"), [(1e-2, 1, 0.0), (1e-3, 3, 1.0), (0.0, 2, 30.0)]
+)
 def test_difference_map_options(backend, inertia, passes, bound):
     """Inertia, alternations of the overlap projection, and the power bound, over two steps."""
     case, ctx = make_case(subpixel=True, masks="each"), context(backend)
-    options = {"probe_start": 0, "object_inertia": inertia, "probe_inertia": inertia, "overlap_passes": passes}
+    options = {
+        "probe_start": 0,
+        "object_inertia": inertia,
+        "probe_inertia": inertia,
+        "overlap_passes": passes,
+    }
     engine = make("dm", power_bound=bound, **options)
     state = engine.init(case.problem, case.object, case.probe, ctx)
     for _ in range(2):
@@ -316,7 +366,9 @@ def test_difference_map_options(backend, inertia, passes, bound):
 
 
 def test_a_near_field_difference_map_that_drifts_asks_for_less():
-    """Mean square misfits in units of the noise: at 3 it has drifted from 2, and asks for 0.6 of the least from then on."""
+    """Mean square misfits in units of the noise: at 3 it has drifted from 2, and asks for 0.6 of
+    the least from then on.
+    """
     ctx, noise = context(), 1e-4
     for near in (True, False):
         case = make_case(near=near, subpixel=True, masks="shared")
@@ -376,7 +428,9 @@ def test_difference_map_is_continuous_at_beta_one():
 
 @pytest.mark.parametrize("change", ["nothing", "probe", "problem"])
 def test_the_difference_map_forgets_a_probe_that_is_another(change):
-    """Shifted probes are kept between passes: a backend that has kept none must find the same bits."""
+    """Shifted probes are kept between passes: a backend that has kept none must find
+    the same bits.
+    """
     case, engine = make_case(subpixel=True), make("dm", **DM)
     ctx, batches = context("numpy"), [slice(0, len(case.problem))]
     state, problem = engine.init(case.problem, case.object, case.probe, ctx), case.problem
@@ -394,7 +448,9 @@ def test_the_difference_map_forgets_a_probe_that_is_another(change):
 
 
 def test_difference_map_threads():
-    """One, two or five threads agree to rounding; the same number gives the same bits every time."""
+    """One, two or five threads agree to rounding; the same number gives the same
+    bits every time.
+    """
     case = make_case(subpixel=True)
     found = {}
     for threads, attempt in itertools.product((1, 2, 5), (0, 1)):
@@ -453,16 +509,26 @@ class EP64:
 
     def visit(self, j):
         """One factor update; returns the noise moment, and the misfit at the belief."""
-        box, P, way = window(self.case, j), self.P[j], (free_space(self.case.problem), frame_shift(self.case, j))
+        box, P, way = (
+            window(self.case, j),
+            self.P[j],
+            (free_space(self.case.problem), frame_shift(self.case, j)),
+        )
         L, valid = self.Lambda[box].copy(), frame_mask(self.case, j)
         psi = P * self.eta[box] / L
-        misfit = (np.where(valid, np.abs(forward64(psi, *way)) - self.case.problem.amplitude[j], 0) ** 2).sum()
+        misfit = (
+            np.where(valid, np.abs(forward64(psi, *way)) - self.case.problem.amplitude[j], 0) ** 2
+        ).sum()
         g_b = 1 / (np.abs(P) ** 2 / L).mean()
         g_c = g_b - self.g[j]
         psi_c = (g_b * psi - self.g[j] * self.phi[j]) / g_c
         z_c = forward64(psi_c, *way)
         z, v_hat, noise = self.output(z_c, 1 / g_c, self.y[j], self.v)
-        z, v_hat, noise = np.where(valid, z, z_c), np.where(valid, v_hat, 1 / g_c), np.where(valid, noise, 0)
+        z, v_hat, noise = (
+            np.where(valid, z, z_c),
+            np.where(valid, v_hat, 1 / g_c),
+            np.where(valid, noise, 0),
+        )
         g_hat = 1 / v_hat.mean()
         if g_hat <= 1.0001 * g_c:  # nothing learned
             self.skipped += 1
@@ -497,7 +563,8 @@ def assert_beliefs(state, exact, tight):
     assert distance(state.natural, exact.eta) < tight
 
 
-#: Laplace is elementary; the Bessel ratios of the Rician output function are rational fits good to 1.3e-4 and 6.7e-4.
+#: Laplace is elementary; the Bessel ratios of the Rician output function are rational fits good to
+#: 1.3e-4 and 6.7e-4.
 OUTPUTS = {"laplace": (laplace64, TIGHT), "rician": (rician64, 1e-3)}
 
 
@@ -533,7 +600,13 @@ def test_one_sweep_of_factor_updates(output, backend):
     """16 frames in order, the noise variance learned and the probe moved at the end."""
     case, ctx = make_case(subpixel=True, masks="each"), context(backend)
     function, tight = OUTPUTS[output]
-    options = {"probe_updates": 2, "probe_start": 0, "noise_start": 0, "learn_noise": True, "object_variance": 2.0}
+    options = {
+        "probe_updates": 2,
+        "probe_start": 0,
+        "noise_start": 0,
+        "learn_noise": True,
+        "object_variance": 2.0,
+    }
     engine = make("ep", output=output, damping=0.5, **options)
     state = engine.init(case.problem, case.object, case.probe, ctx)
     exact = EP64(case, function, 0.5, scale=2.0)
@@ -543,7 +616,9 @@ def test_one_sweep_of_factor_updates(output, backend):
     assert exact.v / 10 < v < exact.v * 10
     P = exact.move_probe(exact.move_probe(case.probe, 1e-2), 1e-2)
     exact.rebuild()
-    assert float(report.extra["noise_variance"]) == pytest.approx(exact.v, rel=1e-6)  # the one this sweep used
+    assert float(report.extra["noise_variance"]) == pytest.approx(
+        exact.v, rel=1e-6
+    )  # the one this sweep used
     assert float(state.noise_variance) == pytest.approx(v, rel=10 * tight)
     assert_beliefs(state, exact, 3 * tight)
     assert distance(state.probe, P) < 3 * tight
@@ -553,13 +628,24 @@ def test_one_sweep_of_factor_updates(output, backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_counts_are_stabilised(backend):
-    """Poisson data: y = sqrt(n + 3/8) with variance 1/4 inside EP; the residual is still that of sqrt(n)."""
+    """Poisson data: y = sqrt(n + 3/8) with variance 1/4 inside EP; the residual is still that of
+    sqrt(n).
+    """
     case = make_case(subpixel=True)
     counts = np.random.default_rng(2).poisson(case.problem.amplitude**2)
     case = replace(
-        case, problem=replace(case.problem, amplitude=np.sqrt(counts).astype(np.float32), counting=True, noise_variance=None)
+        case,
+        problem=replace(
+            case.problem,
+            amplitude=np.sqrt(counts).astype(np.float32),
+            counting=True,
+            noise_variance=None,
+        ),
     )
-    ctx, engine = context(backend), make("ep", output="laplace", probe_updates=0, damping=0.9, residual_every=1)
+    ctx, engine = (
+        context(backend),
+        make("ep", output="laplace", probe_updates=0, damping=0.9, residual_every=1),
+    )
     state = engine.init(case.problem, case.object, case.probe, ctx)
     exact = EP64(case, laplace64, 0.9, offset=0.375)
     exact.v = 0.25
@@ -571,23 +657,32 @@ def test_counts_are_stabilised(backend):
     assert float(report.misfit) == pytest.approx(misfit, rel=1e-4)
 
 
-# ---------------------------------------------------------------- compiled sweeps against the engines' own
+# --------------------------------------------------------- compiled sweeps against the engines' own
 
 
 ENGINES = {
     "pie": ({}, ("sequential", "levels", "colours", "minibatch", "parallel")),
     "epie": ({"probe_start": 1, "cool_from": 1}, ("sequential", "minibatch", "levels")),
     "epie-fixed": ({"probe_start": 1000}, ("sequential", "minibatch")),
-    "rpie": ({"object_reg": 0.3, "probe_reg": 0.4, "probe_start": 1}, ("sequential", "minibatch", "parallel", "colours")),
+    "rpie": (
+        {"object_reg": 0.3, "probe_reg": 0.4, "probe_start": 1},
+        ("sequential", "minibatch", "parallel", "colours"),
+    ),
     "dm": ({"probe_start": 1, "overlap_passes": 2}, ("parallel", "minibatch", "sequential")),
-    "ep": ({"probe_updates": 0, "residual_every": 2}, ("sequential", "levels", "colours", "minibatch", "parallel")),
+    "ep": (
+        {"probe_updates": 0, "residual_every": 2},
+        ("sequential", "levels", "colours", "minibatch", "parallel"),
+    ),
     "ep-laplace": ({"probe_updates": 0, "output": "laplace"}, ("sequential", "parallel")),
     "ep-sparse": (
         {"probe_updates": 0, "prior": "sparse", "prior_start": 1, "sparse_density": 0.7},
         ("sequential", "minibatch"),
     ),
     "ep-counts": ({"probe_updates": 0, "residual_every": 2}, ("sequential", "minibatch")),
-    "ep-probe": ({"probe_updates": 1, "probe_start": 1, "learn_noise": True, "noise_start": 1}, ("sequential", "minibatch")),
+    "ep-probe": (
+        {"probe_updates": 1, "probe_start": 1, "learn_noise": True, "noise_start": 1},
+        ("sequential", "minibatch"),
+    ),
     "ep-frames": (
         {"probe_updates": 0, "noise_per_frame": True, "noise_start": 0, "residual_every": 2},
         ("sequential", "minibatch", "parallel", "colours"),
@@ -600,15 +695,21 @@ def arrays(state):
     """Every array of a state."""
     slots = [slot for cls in type(state).__mro__ for slot in getattr(cls, "__slots__", ())]
     values = {slot: getattr(state, slot) for slot in slots}
-    return {slot: np.asarray(value) for slot, value in values.items() if isinstance(value, (np.ndarray, np.generic))}
+    return {
+        slot: np.asarray(value)
+        for slot, value in values.items()
+        if isinstance(value, (np.ndarray, np.generic))
+    }
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize(("name", "kind"), SWEEPS)
 def test_compiled_sweeps(name, kind, settings):
-    """Three passes from a near start, compiled and with reference kernels: the same state to rounding.
+    """Three passes from a near start, compiled and with reference kernels: the same state to
+    rounding.
 
-    One pass with Laplace's output function, which amplifies rounding where a detector wave is small.
+    One pass with Laplace's output function, which amplifies rounding where a detector wave is
+    small.
     """
     passes = 1 if "laplace" in name else 3
     case = make_case(**settings, modes=2 if name in ("pie", "epie", "rpie", "dm") else 1)
@@ -632,7 +733,9 @@ def test_compiled_sweeps(name, kind, settings):
         assert compared[slot].dtype == value.dtype, slot
         # a message that says hardly more than its cavity is mostly rounding
         tight = 1e-3 if slot == "messages" and name in ("ep-laplace", "ep-sparse") else 1e-4
-        assert np.array_equal(compared[slot], value) or distance(compared[slot], value) < tight, slot
+        assert np.array_equal(compared[slot], value) or distance(compared[slot], value) < tight, (
+            slot
+        )
     assert (told_a.misfit is None) == (told_b.misfit is None)
     if told_a.misfit is not None:
         assert float(told_b.misfit) == pytest.approx(float(told_a.misfit), rel=1e-3)
@@ -643,7 +746,9 @@ def test_compiled_sweeps(name, kind, settings):
 
 @pytest.mark.parametrize("kind", ["parallel", "minibatch", "levels", "colours"])
 def test_threads_change_no_bit(kind):
-    """PIE, ePIE, rPIE and Ptycho-EP on one, two and five threads, batches longer than the workspace included: the same bits."""
+    """PIE, ePIE, rPIE and Ptycho-EP on one, two and five threads, batches longer than the workspace
+    included: the same bits.
+    """
     case, schedule = make_case(subpixel=True, masks="each", side=7), Schedule(kind=kind, size=40)
     engines = [make("ep", probe_updates=1, probe_start=0, learn_noise=True, noise_start=0)]
     engines += [make(name) for name in ("pie", "epie", "rpie")]
@@ -653,7 +758,9 @@ def test_threads_change_no_bit(kind):
             ctx = context("numpy", threads=threads)
             state = engine.init(case.problem, case.object, case.probe, ctx)
             for epoch in range(3):
-                state, _ = one_step(engine, state, case.problem, schedule.batches(case.problem, epoch), ctx)
+                state, _ = one_step(
+                    engine, state, case.problem, schedule.batches(case.problem, epoch), ctx
+                )
             found.append(arrays(state))
         for other in found[1:]:
             assert all(np.array_equal(value, other[slot]) for slot, value in found[0].items())
@@ -672,7 +779,10 @@ def test_where_there_is_no_compiled_sweep():
         ("dm", {"beta": -0.5}, "minibatch"),
     ):
         batches = Schedule(kind=kind).batches(case.problem, 0)
-        assert fast_step(backend, make(name, **options), case.problem, batches) is None, (name, kind)
+        assert fast_step(backend, make(name, **options), case.problem, batches) is None, (
+            name,
+            kind,
+        )
 
 
 # ---------------------------------------------------------------- schedules
@@ -687,7 +797,9 @@ def test_levels_are_sequential_bit_for_bit(output, subpixel):
     engine = make("pie") if output == "pie" else make("ep", output=output, probe_updates=0)
     ctx, found = context("numpy"), []
     for kind in ("sequential", "levels"):
-        steps = iterate(case.problem, engine, start, case.probe, ctx=ctx, schedule=Schedule(kind=kind))
+        steps = iterate(
+            case.problem, engine, start, case.probe, ctx=ctx, schedule=Schedule(kind=kind)
+        )
         found.append(next(itertools.islice(steps, 9, None)).state)
     a, b = (arrays(state) for state in found)
     for slot, value in a.items():
@@ -704,7 +816,9 @@ def test_disjoint_batches_of_the_reference_are_sequential_to_rounding(name, subp
     found = []
     for kind in ("sequential", "levels"):
         state = engine.init(case.problem, case.object, case.probe, ctx)
-        state, _ = engine.step(state, case.problem, Schedule(kind=kind).batches(case.problem, 0), ctx)
+        state, _ = engine.step(
+            state, case.problem, Schedule(kind=kind).batches(case.problem, 0), ctx
+        )
         found.append(state.object)
     assert distance(found[1], found[0]) < 1e-6
 
@@ -717,7 +831,15 @@ def test_disjoint_batches_of_the_reference_are_sequential_to_rounding(name, subp
 def test_arrays_of_the_caller_never_change(name, backend):
     case = make_case(subpixel=True, masks="each")
     problem = case.problem
-    mine = case.object, case.probe, problem.amplitude, problem.mask, problem.corners, problem.shifts, problem.shift_index
+    mine = (
+        case.object,
+        case.probe,
+        problem.amplitude,
+        problem.mask,
+        problem.corners,
+        problem.shifts,
+        problem.shift_index,
+    )
     kept = [a.copy() for a in mine]
     for a in mine[:2]:
         a.flags.writeable = False  # writing would raise

@@ -1,4 +1,6 @@
-"""Ptycho-EP on small simulated scans: invariance, determinism, noise, priors, error bars, failure."""
+"""Ptycho-EP on small simulated scans: invariance, determinism, noise, priors, error
+bars, failure.
+"""
 
 from __future__ import annotations
 
@@ -32,11 +34,20 @@ from ptychon.uncertainty.joint import joint
 
 @functools.cache
 def dense(seed=0):
-    """Texture behind a circular aperture on a whole-pixel spiral at 30 dB, 4.2 measurements a pixel: the published kind."""
+    """Texture behind a circular aperture on a whole-pixel spiral at 30 dB, 4.2 measurements a
+    pixel: the published kind.
+    """
     n, L = 32, 128
     truth = phantoms.complex_object(phantoms.texture((L, L), 1), phantoms.cell((L, L), 2))
     positions = scan.fit(scan.fermat_spiral(400, 7.6, whole=True), (L, L), (n, n))
-    return simulate(truth, probes.circular_aperture((n, n), 0.47 * n), positions, noise="gaussian", snr_db=30, seed=seed)
+    return simulate(
+        truth,
+        probes.circular_aperture((n, n), 0.47 * n),
+        positions,
+        noise="gaussian",
+        snr_db=30,
+        seed=seed,
+    )
 
 
 @functools.cache
@@ -46,7 +57,14 @@ def sparse():
     amplitude = phantoms.texture((L, L), 1) * (phantoms.cell((L, L), 5) > 0.35)
     truth = phantoms.complex_object(amplitude, phantoms.texture((L, L), 2), amplitude_range=(0, 1))
     positions = scan.fit(scan.fermat_spiral(400, 10.4, whole=True), (L, L), (n, n))
-    return simulate(truth, probes.circular_aperture((n, n), 0.47 * n), positions, noise="gaussian", snr_db=30, seed=1)
+    return simulate(
+        truth,
+        probes.circular_aperture((n, n), 0.47 * n),
+        positions,
+        noise="gaussian",
+        snr_db=30,
+        seed=1,
+    )
 
 
 @functools.cache
@@ -56,13 +74,22 @@ def between_pixels(noise="gaussian"):
     truth = phantoms.complex_object(phantoms.texture((L, L), 1), phantoms.cell((L, L), 2))
     positions = scan.fit(scan.fermat_spiral(400, 5.0), (L, L), (n, n))
     strength = {"snr_db": 30} if noise == "gaussian" else {"mean_counts": 2e5}
-    return simulate(truth, probes.defocused_aperture((n, n), 0.36 * n, 20.0), positions, noise=noise, seed=0, **strength)
+    return simulate(
+        truth,
+        probes.defocused_aperture((n, n), 0.36 * n, 20.0),
+        positions,
+        noise=noise,
+        seed=0,
+        **strength,
+    )
 
 
 def run(simulation, epochs=100, data=None, probe=None, **options):
     options = {"probe_updates": 0, "backend": "numpy"} | options
     probe = simulation.probe if probe is None else probe
-    return reconstruct(simulation.dataset if data is None else data, "ep", probe=probe, epochs=epochs, **options)
+    return reconstruct(
+        simulation.dataset if data is None else data, "ep", probe=probe, epochs=epochs, **options
+    )
 
 
 def region(simulation):
@@ -87,11 +114,15 @@ def start(simulation, engine):
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("factor", [0.01, 100.0])
 def test_the_unit_of_the_data_does_not_matter(factor, known):
-    """Data, probe and noise times 0.01 or 100: the same object and error bars (measured: 1e-6 after 100 sweeps)."""
+    """Data, probe and noise times 0.01 or 100: the same object and error bars (measured: 1e-6 after
+    100 sweeps).
+    """
     s, v = dense(), dense().dataset.noise_variance
     plain = replace(s.dataset, noise_variance=v if known else None)
     scaled = replace(
-        s.dataset, patterns=s.dataset.patterns * np.float32(factor**2), noise_variance=v * factor**2 if known else None
+        s.dataset,
+        patterns=s.dataset.patterns * np.float32(factor**2),
+        noise_variance=v * factor**2 if known else None,
     )
     a, b = run(s, data=plain), run(s, data=scaled, probe=s.probe * np.float32(factor))
     assert decibel(a, s) > 27
@@ -102,10 +133,14 @@ def test_the_unit_of_the_data_does_not_matter(factor, known):
 
 @pytest.mark.parametrize("prior", ["gaussian", "sparse"])
 def test_a_brighter_object_behind_a_darker_probe(prior):
-    """O -> 10 O with P -> P/10 and the prior told so: the same data, ten times the object, ten times its error bar."""
+    """O -> 10 O with P -> P/10 and the prior told so: the same data, ten times the object, ten
+    times its error bar.
+    """
     s = dense()
     a = run(s, 30, prior=prior, prior_start=10)
-    b = run(s, 30, probe=s.probe / np.float32(10), prior=prior, prior_start=10, object_variance=100.0)
+    b = run(
+        s, 30, probe=s.probe / np.float32(10), prior=prior, prior_start=10, object_variance=100.0
+    )
     assert distance(b.object / 10, a.object) < 1e-4
     assert distance(b.object_std / 10, a.object_std) < 1e-4
 
@@ -115,7 +150,10 @@ def test_masked_pixels_hold_nothing():
     s = dense()
     mask = np.random.default_rng(0).random(s.dataset.frame_shape) > 0.05
     rubbish = np.where(mask, s.dataset.patterns, np.float32(np.nan))
-    a, b = (run(s, 5, data=replace(s.dataset, patterns=p, mask=mask)) for p in (s.dataset.patterns, rubbish))
+    a, b = (
+        run(s, 5, data=replace(s.dataset, patterns=p, mask=mask))
+        for p in (s.dataset.patterns, rubbish)
+    )
     assert np.array_equal(a.object, b.object)
     assert np.array_equal(a.errors, b.errors, equal_nan=True)
 
@@ -124,11 +162,15 @@ def test_masked_pixels_hold_nothing():
 
 
 def digests():
-    """SHA-256 of object, probe and error bar of a short run of every engine, from its own first guess."""
+    """SHA-256 of object, probe and error bar of a short run of every engine, from its own first
+    guess.
+    """
     simulation, out = between_pixels("poisson"), {}
     for name in ("pie", "epie", "rpie", "dm", "ep"):
         result = reconstruct(simulation.dataset, name, epochs=6, backend="numpy", seed=3)
-        arrays = [result.object, result.probe] + ([] if result.object_std is None else [result.object_std])
+        arrays = [result.object, result.probe] + (
+            [] if result.object_std is None else [result.object_std]
+        )
         out[name] = hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()
     return out
 
@@ -139,9 +181,16 @@ def test_same_bits_every_time():
     assert len(set(here.values())) == 5
     assert digests() == here
     script = "import _problems, test_ep; print(*test_ep.digests().values())"
-    path = os.pathsep.join([*map(str, (Path(__file__).parent, Path(__file__).parents[1])), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join(
+        [
+            *map(str, (Path(__file__).parent, Path(__file__).parents[1])),
+            os.environ.get("PYTHONPATH", ""),
+        ]
+    )
     environment = os.environ | {"PYTHONPATH": path, "PYTHONHASHSEED": "1"}
-    there = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=300)
+    there = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=300
+    )
     assert there.stdout.split() == list(here.values()), there.stderr
 
 
@@ -149,7 +198,9 @@ def test_same_bits_every_time():
 
 
 def test_state_is_compact():
-    """12 bytes a pixel and position with the amplitude, beside the shifted probes and maps of the object's size."""
+    """12 bytes a pixel and position with the amplitude, beside the shifted probes and maps of the
+    object's size.
+    """
     for simulation, shifts in ((dense(), 1), (between_pixels(), None)):
         state, problem, _ = start(simulation, make("ep", probe_updates=0))
         n, (p, q), (h, w) = len(problem), problem.frame_shape, problem.object_shape
@@ -165,7 +216,9 @@ def test_state_is_compact():
 
 
 def test_sums_drift_by_rounding_only():
-    """After 49 sweeps (the 50th rebuilds them) Lambda and eta are still the sums of the messages, to 1e-5."""
+    """After 49 sweeps (the 50th rebuilds them) Lambda and eta are still the sums of the messages,
+    to 1e-5.
+    """
     engine = make("ep", probe_updates=0)
     state, problem, ctx = start(dense(), engine)
     for progress in iterate(problem, engine, None, None, ctx=ctx, resume=state):
@@ -178,7 +231,9 @@ def test_sums_drift_by_rounding_only():
 
 
 def test_probe_steps_rebuild_the_sums():
-    """Lambda and eta belong to the probe that was used; after a probe update they are those of the new one."""
+    """Lambda and eta belong to the probe that was used; after a probe update they are those of the
+    new one.
+    """
     case, ctx = make_case(subpixel=True), Context(get_backend("numpy"))
     engine = make("ep", probe_updates=2, probe_start=0)
     steps = iterate(case.problem, engine, case.object, case.probe, ctx=ctx)
@@ -195,7 +250,9 @@ def test_probe_steps_rebuild_the_sums():
 
 @pytest.mark.parametrize("factor", [10.0, 0.1])
 def test_noise_variance_is_learned(factor):
-    """From ten times too much or too little (measured: 4 % low after 100 sweeps, and no loss in the object)."""
+    """From ten times too much or too little (measured: 4 % low after 100 sweeps, and no loss in the
+    object).
+    """
     s, v = dense(), dense().dataset.noise_variance
     told = run(s)
     learned = run(s, data=replace(s.dataset, noise_variance=factor * v), learn_noise=True)
@@ -221,16 +278,21 @@ def frames_in_turn():
     clean = s.dataset.patterns
     v = clean.mean() / 10 ** np.where(np.arange(len(clean)) % 2, 3.5, 2.0)
     rng = np.random.default_rng(7)
-    noisy = np.maximum(np.sqrt(clean) + np.sqrt(v)[:, None, None] * rng.standard_normal(clean.shape), 0) ** 2
+    noisy = (
+        np.maximum(np.sqrt(clean) + np.sqrt(v)[:, None, None] * rng.standard_normal(clean.shape), 0)
+        ** 2
+    )
     data = replace(s.dataset, patterns=noisy.astype(np.float32), noise_variance=None)
     return s, data, v
 
 
 def test_each_frame_learns_its_noise():
-    """Variances 32 times apart are found, the object is nearer to the truth than with a common one, and the bars are better.
+    """Variances 32 times apart are found, the object is nearer to the truth than with a common one,
+    and the bars are better.
 
-    Those of the noisy frames are a fifth low: many amplitudes are cut off at 0, which the noise before the modulus never is.
-    The joint posterior knows of the cut (measured: 2 % low, and 5 % high in the quiet frames).
+    Those of the noisy frames are a fifth low: many amplitudes are cut off at 0, which the noise
+    before the modulus never is. The joint posterior knows of the cut (measured: 2 % low, and 5 %
+    high in the quiet frames).
     """
     s, data, v = frames_in_turn()
     own, common = (run(s, data=data, noise_per_frame=each) for each in (True, False))
@@ -240,9 +302,14 @@ def test_each_frame_learns_its_noise():
     assert np.median(ratio[::2]) == pytest.approx(0.8, abs=0.1)
     assert np.median(ratio[1::2]) == pytest.approx(1.1, abs=0.1)
     assert decibel(own, s) > decibel(common, s) + 5
-    found = [metrics.coverage(r.object, s.object, r.object_std, region(s)).mean_square for r in (own, common)]
+    found = [
+        metrics.coverage(r.object, s.object, r.object_std, region(s)).mean_square
+        for r in (own, common)
+    ]
     assert abs(found[0] - 1) < 0.05 < abs(found[1] - 1)
-    whole, posterior, twin = joint(Problem.from_dataset(data), own, free_probe=False, backend="numpy")
+    whole, posterior, twin = joint(
+        Problem.from_dataset(data), own, free_probe=False, backend="numpy"
+    )
     ratio = whole.noise_variances / v
     assert ratio[::2].mean() == pytest.approx(1, abs=0.1)
     assert ratio[1::2].mean() == pytest.approx(1, abs=0.1)
@@ -283,7 +350,9 @@ def test_a_given_variance_stays():
 
 
 def test_data_without_noise():
-    """The variance is learned down to its floor, the object to what the fits of the Bessel functions allow (76 dB)."""
+    """The variance is learned down to its floor, the object to what the fits of the Bessel
+    functions allow (76 dB).
+    """
     s = dense()
     truth = simulate(s.object, s.probe, s.dataset.positions)
     result = run(truth, 150)
@@ -306,11 +375,16 @@ def test_bright_pixels_do_not_run_away(variance):
 
 
 def test_auto_is_rician_with_enough_data_and_laplace_near_the_limit():
-    """2.7 measurements a lit pixel separate them; Laplace begins after 10 sweeps, and never where the probe moves."""
+    """2.7 measurements a lit pixel separate them; Laplace begins after 10 sweeps, and never where
+    the probe moves.
+    """
     rician, auto = run(dense(), 15, output="rician"), run(dense(), 15)
     assert np.array_equal(rician.object, auto.object)
     s = sparse()
-    few, ratio = Problem.from_dataset(s.dataset), metrics.sampling_ratio(Problem.from_dataset(s.dataset), s.probe)
+    few, ratio = (
+        Problem.from_dataset(s.dataset),
+        metrics.sampling_ratio(Problem.from_dataset(s.dataset), s.probe),
+    )
     assert 2.5 < ratio < 2.7
     engine, moving = make("ep", probe_updates=0), make("ep")
     state, _, ctx = start(s, engine)
@@ -327,7 +401,9 @@ def test_auto_is_rician_with_enough_data_and_laplace_near_the_limit():
 
 
 def test_sparse_prior_after_the_gaussian_has_converged():
-    """Measured over six noise seeds: 29.8 to 32.5 dB with the sparse prior, 20.8 to 21.4 without."""
+    """Measured over six noise seeds: 29.8 to 32.5 dB with the sparse prior, 20.8 to
+    21.4 without.
+    """
     s = sparse()
     plain, better = run(s, 200), run(s, 200, prior="sparse")
     assert 19 < decibel(plain, s) < 23
@@ -340,7 +416,9 @@ def test_sparse_prior_after_the_gaussian_has_converged():
 
 
 def test_sparse_message_is_the_matched_belief_less_what_came_in():
-    """Times the incoming message it has the mean and variance of the exact belief, or where that cannot be the mean alone."""
+    """Times the incoming message it has the mean and variance of the exact belief, or where that
+    cannot be the mean alone.
+    """
     rng = np.random.default_rng(0)
     V = (10 ** rng.uniform(-4, 4, (40, 40))).astype(np.float32)
     m = (np.sqrt(V + (rng.random(V.shape) < 0.3)) * normal(rng, V.shape)).astype(np.complex64)
@@ -356,9 +434,13 @@ def test_sparse_message_is_the_matched_belief_less_what_came_in():
 
 
 def test_sparse_prior_at_once_fails_and_starts_again():
-    """From a constant start most visits are skipped: a warning, and a second run that lets the Gaussian prior go first."""
+    """From a constant start most visits are skipped: a warning, and a second run that lets the
+    Gaussian prior go first.
+    """
     s = sparse()
-    with pytest.warns(PtychonWarning, match="learned nothing from most frames.*prior_start=60") as caught:
+    with pytest.warns(
+        PtychonWarning, match="learned nothing from most frames.*prior_start=60"
+    ) as caught:
         result = run(s, 120, prior="sparse", prior_start=0)
     assert len(caught) == 1
     assert result.options["prior_start"] == 60
@@ -370,7 +452,9 @@ def test_sparse_prior_at_once_fails_and_starts_again():
 
 
 def test_a_run_that_learns_nothing_is_never_a_result():
-    """Restarted twice with smaller damping, once more after PIE, then refused: the prior says it is 100 times darker."""
+    """Restarted twice with smaller damping, once more after PIE, then refused: the prior says it is
+    100 times darker.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with pytest.raises(PtychonError, match="'ep' failed 3 times"):
@@ -384,7 +468,9 @@ def test_a_run_that_learns_nothing_is_never_a_result():
 
 
 def test_frames_that_add_little_each_add_up():
-    """1600 frames of few counts that measure every pixel a thousand times: what one frame adds is no failure."""
+    """1600 frames of few counts that measure every pixel a thousand times: what one frame adds is
+    no failure.
+    """
     truth = phantoms.complex_object(phantoms.texture((32, 32), 1), phantoms.cell((32, 32), 2))
     positions = scan.raster((40, 40), 0.4, whole=False)
     s = simulate(truth, probes.gaussian((16, 16), 7), positions, noise="poisson", mean_counts=200)
@@ -397,7 +483,9 @@ def test_frames_that_add_little_each_add_up():
 
 
 def test_laplace_from_a_constant_start_is_replaced():
-    """Its variance diverges where the first detector waves vanish; the second run is Rician and a good one."""
+    """Its variance diverges where the first detector waves vanish; the second run is Rician and a
+    good one.
+    """
     s = sparse()
     with pytest.warns(PtychonWarning, match="output=rician"):
         result = run(s, 60, output="laplace")
@@ -405,7 +493,7 @@ def test_laplace_from_a_constant_start_is_replaced():
     assert result.history["skipped"].max() < 0.5
 
 
-# ---------------------------------------------------------------- sub-pixel positions, error bars, probe
+# ----------------------------------------------------------- sub-pixel positions, error bars, probe
 
 
 def test_fractions_of_a_pixel_are_worth_honouring():
@@ -419,7 +507,9 @@ def test_fractions_of_a_pixel_are_worth_honouring():
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_error_bars_are_honest(seed):
-    """|error|^2/object_std^2 is exponential with mean 1 (measured 1.07), and its quantiles are those of such a law."""
+    """|error|^2/object_std^2 is exponential with mean 1 (measured 1.07), and its quantiles are
+    those of such a law.
+    """
     s = dense(seed)
     assert 4.0 < metrics.sampling_ratio(Problem.from_dataset(s.dataset), s.probe) < 4.3
     result = run(s)
@@ -432,11 +522,16 @@ def test_error_bars_are_honest(seed):
 
 @pytest.mark.parametrize("updates", [1, 2])
 def test_the_probe_is_learned(updates):
-    """By EM alone, from a probe 33 % wrong: 31 dB in the object (10 dB with that probe kept) and 2 % in the probe."""
+    """By EM alone, from a probe 33 % wrong: 31 dB in the object (10 dB with that probe kept) and 2
+    % in the probe.
+    """
     s = between_pixels()
     wrong = probes.defocused_aperture((32, 32), 0.40 * 32, 12.0)
     found = [run(s, 100, probe=wrong, probe_updates=k, warm_start=0) for k in (0, updates)]
-    aligned = [metrics.align(r.object, s.object, region=region(s), max_shift=4, subpixel=True) for r in found]
+    aligned = [
+        metrics.align(r.object, s.object, region=region(s), max_shift=4, subpixel=True)
+        for r in found
+    ]
     assert aligned[0].error_db < 15
     assert aligned[1].error_db > 29
 
@@ -446,7 +541,9 @@ def test_the_probe_is_learned(updates):
 
     assert wrongness(wrong[None]) > 0.3
     assert wrongness(aligned[1].apply_probe(found[1].probe)) < 0.04
-    assert np.array_equal(found[0].probe, np.asarray(wrong[None], np.complex64))  # a known probe is returned as it was
+    assert np.array_equal(
+        found[0].probe, np.asarray(wrong[None], np.complex64)
+    )  # a known probe is returned as it was
 
 
 def test_other_schedules_reach_the_same_fixed_point():
@@ -458,13 +555,20 @@ def test_other_schedules_reach_the_same_fixed_point():
         assert decibel(found, s) > decibel(expected, s) - 0.3, kind
         inside = region(s)
         turned = metrics.phase_align(found.object, expected.object, inside)
-        assert np.abs(turned - expected.object)[inside].mean() < 0.3 * expected.object_std[inside].mean(), kind
+        assert (
+            np.abs(turned - expected.object)[inside].mean()
+            < 0.3 * expected.object_std[inside].mean()
+        ), kind
 
 
 def test_beliefs_that_go_to_and_fro_are_damped():
-    """Few measurements under uneven light: with damping 0.9 the object changes by half in every sweep, for ever."""
+    """Few measurements under uneven light: with damping 0.9 the object changes by half in every
+    sweep, for ever.
+    """
     parts = [phantoms.texture((128, 128), i) for i in (1, 2)]
-    truth = phantoms.complex_object(*parts, amplitude_range=(0.1, 1.0), phase_range=(0.0, np.pi / 2))
+    truth = phantoms.complex_object(
+        *parts, amplitude_range=(0.1, 1.0), phase_range=(0.0, np.pi / 2)
+    )
     beam = probes.defocused_aperture((32, 32), 11.5, 19.2)
     positions = scan.fit(scan.fermat_spiral(100, 13.0, whole=True), truth.shape, beam.shape)
     made = simulate(truth, beam, positions, noise="poisson", mean_counts=300 * 1024, seed=0)
@@ -473,11 +577,15 @@ def test_beliefs_that_go_to_and_fro_are_damped():
     assert metrics.sampling_ratio(problem, made.probe) < 2.7
 
     def error(epochs):
-        r = reconstruct(problem, "ep", probe=made.probe, probe_updates=0, epochs=epochs, backend="numpy")
+        r = reconstruct(
+            problem, "ep", probe=made.probe, probe_updates=0, epochs=epochs, backend="numpy"
+        )
         return r, metrics.align(r.object, made.object, region=lit, max_shift=0, ramp=False).error_db
 
     short, before = error(119)
-    with pytest.warns(PtychonWarning, match="still changes the object by .*%.*output=rician, damping=0.3"):
+    with pytest.warns(
+        PtychonWarning, match="still changes the object by .*%.*output=rician, damping=0.3"
+    ):
         r, after = error(150)
     assert short.history["change"][-1] > 0.35
     assert r.history["change"][-1] < 0.01

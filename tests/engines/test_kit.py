@@ -1,4 +1,6 @@
-"""Our own engines pass the tests that engines inherit, and the tests find what is wrong with an engine."""
+"""Our own engines pass the tests that engines inherit, and the tests find what is wrong with an
+engine.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,17 @@ import pytest
 
 import ptychon.engines as engines
 from ptychon import PtychonError, PtychonWarning, reconstruct
-from ptychon.engines import EPIE, PIE, RPIE, DifferenceMap, Engine, JointPosterior, PtychoEP, Registry, make
+from ptychon.engines import (
+    EPIE,
+    PIE,
+    RPIE,
+    DifferenceMap,
+    Engine,
+    JointPosterior,
+    PtychoEP,
+    Registry,
+    make,
+)
 from ptychon.engines.pie import Iterative
 from ptychon.testing import EngineTests
 from ptychon.testing.engines import small_scan
@@ -99,8 +111,8 @@ def test_the_kit_finds_what_is_wrong(test, what):
 
 
 def test_an_engine_that_nobody_knows_runs_from_the_front_door():
-    """A subclass of ePIE with another name: memory, compiling, schedule and result ask what it declares. It runs on the table
-    of kernels; the same bits as ePIE's own step."""
+    """A subclass of ePIE with another name: memory, compiling, schedule and result ask what it
+    declares. It runs on the table of kernels; the same bits as ePIE's own step."""
     scan = small_scan()
     way = {"epochs": 3, "object": np.ones_like(scan.object), "probe": scan.probe, "seed": 1}
     found = reconstruct(scan.problem, Mine(), backend="reference", **way)
@@ -117,24 +129,40 @@ def test_what_an_engine_does_not_take_is_refused_with_those_that_do():
         name: ClassVar[str] = "simple"
         copes: ClassVar[frozenset[str]] = frozenset()
 
-    for kind, what in (({"near_field": True}, "near-field frames"), ({"masked": True}, "masked pixels")):
+    for kind, what in (
+        ({"near_field": True}, "near-field frames"),
+        ({"masked": True}, "masked pixels"),
+    ):
         scan = small_scan(**kind)
-        with pytest.raises(PtychonError, match=f"engine 'simple' does not take {what}; these do: .*rpie"):
+        with pytest.raises(
+            PtychonError, match=f"engine 'simple' does not take {what}; these do: .*rpie"
+        ):
             reconstruct(scan.problem, Simple(), epochs=1, probe=scan.probe, backend="reference")
 
 
 def test_it_is_said_where_nothing_is_compiled_for_an_engine():
     scan, told = small_scan(), []
-    way = {"epochs": 1, "probe": scan.probe, "backend": "numpy", "tell": told.append, "judge": False}
+    way = {
+        "epochs": 1,
+        "probe": scan.probe,
+        "backend": "numpy",
+        "tell": told.append,
+        "judge": False,
+    }
     reconstruct(scan.problem, Mine(), **way)
-    assert any("engine 'mine' has no compiled pass" in line and "pie, epie, rpie, dm, ep" in line for line in told)
+    assert any(
+        "engine 'mine' has no compiled pass" in line and "pie, epie, rpie, dm, ep" in line
+        for line in told
+    )
     told.clear()
     reconstruct(scan.problem, "epie", **way)
     assert not any("compiled pass" in line for line in told)
 
 
 def test_engines_of_other_packages(monkeypatch):
-    """Found by their entry point; what is no engine, does not load or takes a name of ours is left out, and said."""
+    """Found by their entry point; what is no engine, does not load or takes a name of ours is left
+    out, and said.
+    """
     points = [
         EntryPoint("mine", f"{__name__}:Mine", engines.GROUP),
         EntryPoint("rpie", f"{__name__}:Mine", engines.GROUP),

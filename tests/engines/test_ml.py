@@ -1,4 +1,6 @@
-"""The joint Gauss-Newton engine: one step against dense algebra, costs that never rise, positions and doses that are found."""
+"""The joint Gauss-Newton engine: one step against dense algebra, costs that never rise, positions
+and doses that are found.
+"""
 
 from __future__ import annotations
 
@@ -57,32 +59,54 @@ def expected(field, probe, corners, fractions, dose):
 
 
 def test_one_step_is_the_solution_of_the_normal_equations():
-    """Nine frames of 8 x 7: J by difference quotients of a model in plain NumPy, the whole normal matrix solved at once."""
+    """Nine frames of 8 x 7: J by difference quotients of a model in plain NumPy, the whole normal
+    matrix solved at once.
+    """
     rng = np.random.default_rng(3)
     p, q, h, w = 8, 7, 13, 12
     beam = probes.defocused_aperture((8, 8), radius=2.5, defocus=2)[:, :7].astype(np.complex128)
     beam *= 30 / np.linalg.norm(beam)
     field = np.exp(0.5j * rng.standard_normal((h, w)))
-    places = np.stack(np.meshgrid([4.0, 6.2, 8.1], [3.0, 5.3, 7.9], indexing="ij"), -1).reshape(-1, 2)
+    places = np.stack(np.meshgrid([4.0, 6.2, 8.1], [3.0, 5.3, 7.9], indexing="ij"), -1).reshape(
+        -1, 2
+    )
     problem = Problem(
-        amplitude=np.zeros((9, p, q), np.float32), mask=np.ones((1, p, q), bool), corners=np.zeros((9, 2), np.int32),
-        shifts=np.zeros((1, 2), np.float32), shift_index=np.zeros(9, np.int32), object_shape=(h, w),
-    ).with_positions(places)  # fmt: skip
+        amplitude=np.zeros((9, p, q), np.float32),
+        mask=np.ones((1, p, q), bool),
+        corners=np.zeros((9, 2), np.int32),
+        shifts=np.zeros((1, 2), np.float32),
+        shift_index=np.zeros(9, np.int32),
+        object_shape=(h, w),
+    ).with_positions(places)
     middle = np.array([p // 2, q // 2])
     truth = expected(field, beam, problem.corners, places - problem.corners - middle, np.zeros(9))
-    problem = replace(problem, amplitude=np.sqrt(rng.poisson(truth)).astype(np.float32), measured=None)
+    problem = replace(
+        problem, amplitude=np.sqrt(rng.poisson(truth)).astype(np.float32), measured=None
+    )
 
     spread, dose_spread = 0.3, 0.05
-    engine = ML(positions=True, dose=True, position_spread=spread, dose_spread=dose_spread, iterations=3000, tolerance=1e-6)
+    engine = ML(
+        positions=True,
+        dose=True,
+        position_spread=spread,
+        dose_spread=dose_spread,
+        iterations=3000,
+        tolerance=1e-6,
+    )
     ctx = Context(get_backend("reference"))
-    O = (field + 0.05 * (rng.standard_normal((h, w)) + 1j * rng.standard_normal((h, w)))).astype(np.complex64)
+    O = (field + 0.05 * (rng.standard_normal((h, w)) + 1j * rng.standard_normal((h, w)))).astype(
+        np.complex64
+    )
     P = beam[None].astype(np.complex64)
     state = engine.init(problem, O, P, ctx)
     state.log_scale = (0.02 * rng.standard_normal(9)).astype(np.float32)
     before = state.positions.copy(), state.log_scale.copy()
 
     def light(v):
-        field, probe = v[: 2 * h * w].view(complex).reshape(h, w), v[2 * h * w : -27].view(complex).reshape(p, q)
+        field, probe = (
+            v[: 2 * h * w].view(complex).reshape(h, w),
+            v[2 * h * w : -27].view(complex).reshape(p, q),
+        )
         fractions = v[-27:-9].reshape(9, 2) - problem.corners - middle
         return expected(field, probe, problem.corners, fractions, v[-9:]).ravel()
 
@@ -91,13 +115,20 @@ def test_one_step_is_the_solution_of_the_normal_equations():
 
     x = np.concatenate([flat(O), flat(P[0]), before[0].ravel(), before[1].astype(float)])
     step = 1e-5
-    J = np.stack([(light(x + step * u) - light(x - step * u)) / (2 * step) for u in np.eye(len(x))], axis=1)
+    J = np.stack(
+        [(light(x + step * u) - light(x - step * u)) / (2 * step) for u in np.eye(len(x))], axis=1
+    )
     now = light(x)
-    precision = np.concatenate([np.zeros(len(x) - 27), np.full(18, spread**-2.0), np.full(9, dose_spread**-2.0)])
+    precision = np.concatenate(
+        [np.zeros(len(x) - 27), np.full(18, spread**-2.0), np.full(9, dose_spread**-2.0)]
+    )
     # far from a solution roots of counts are compared: -log p = 2 (sqrt(lambda) - sqrt(n))^2
-    g = J.T @ (2 * (1 - problem.amplitude.ravel() / np.sqrt(now))) + precision * np.concatenate([np.zeros(len(x) - 9), x[-9:]])
+    g = J.T @ (2 * (1 - problem.amplitude.ravel() / np.sqrt(now))) + precision * np.concatenate(
+        [np.zeros(len(x) - 9), x[-9:]]
+    )
     H = (J.T / now) @ J
-    # about half the trace of each complex number, as if the light were spread evenly: what the ridge is a share of
+    # about half the trace of each complex number, as if the light were spread evenly: what the
+    # ridge is a share of
     share = 2 * np.exp(2 * before[1].astype(float))
     fraction = before[0] - problem.corners - middle
     fy, fx = np.fft.fftfreq(p)[:, None], np.fft.fftfreq(q)[None, :]
@@ -106,7 +137,10 @@ def test_one_step_is_the_solution_of_the_normal_equations():
         moved = np.fft.ifft2(np.fft.fft2(P[0]) * np.exp(-2j * np.pi * (fy * sy + fx * sx)))
         on_object[y : y + p, z : z + q] += s * np.abs(moved) ** 2
         on_probe += s * np.abs(O[y : y + p, z : z + q]) ** 2
-    ridge = np.concatenate([np.full(2 * h * w, on_object.max()), np.full(2 * p * q, on_probe.max())]) * 1e-3
+    ridge = (
+        np.concatenate([np.full(2 * h * w, on_object.max()), np.full(2 * p * q, on_probe.max())])
+        * 1e-3
+    )
     H += np.diag(precision + np.concatenate([ridge, np.zeros(27)]))
     wanted = -np.linalg.solve(H, g)
 
@@ -128,15 +162,19 @@ def test_one_step_is_the_solution_of_the_normal_equations():
         near(less(found) - less(first), less(length * part))
 
 
-# ---------------------------------------------------------------- scans with wrong positions and doses
+# ------------------------------------------------------------- scans with wrong positions and doses
 
 
 @cache
 def scene(counts: float = 1e5, dose: float = 0.0):
-    """49 frames of 32 x 32 between pixels, of a phase object; its problem has the true positions."""
+    """49 frames of 32 x 32 between pixels, of a phase object; its problem has the
+    true positions.
+    """
     true = scan.raster(7, step=3, jitter=0.75, whole=False, seed=1)
     size = int(np.ptp(true, axis=0).max()) + 44
-    truth = phantoms.complex_object(np.zeros((size, size)), phantoms.texture((size, size), 2), amplitude_range=(1, 1))
+    truth = phantoms.complex_object(
+        np.zeros((size, size)), phantoms.texture((size, size), 2), amplitude_range=(1, 1)
+    )
     beam = probes.defocused_aperture((32, 32), radius=4.5, defocus=5)
     made = simulate(truth, beam, true, noise="poisson", mean_counts=counts, seed=1)
     data = made.dataset
@@ -145,8 +183,13 @@ def scene(counts: float = 1e5, dose: float = 0.0):
         rng = np.random.default_rng(2)
         factors = dose * rng.standard_normal(len(true))
         # thinned or as many times as bright: Poisson again, drawn from frames without noise
-        clean = simulate(truth, beam, true, mean_counts=counts, seed=1, noise="none").dataset.patterns
-        data = replace(data, patterns=rng.poisson(clean * np.exp(2 * factors)[:, None, None]).astype(np.float32))
+        clean = simulate(
+            truth, beam, true, mean_counts=counts, seed=1, noise="none"
+        ).dataset.patterns
+        data = replace(
+            data,
+            patterns=rng.poisson(clean * np.exp(2 * factors)[:, None, None]).astype(np.float32),
+        )
     return Problem.from_dataset(data, object_shape=truth.shape), made, factors
 
 
@@ -174,16 +217,26 @@ def wrong(kind, positions):
         t = np.linspace(0, 1, len(x))
         return np.stack([1.5 * t**2, np.sin(3 * t)], axis=1)
     turn = np.deg2rad(2)
-    return x @ (1.03 * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) - np.eye(2)).T
+    return (
+        x
+        @ (
+            1.03 * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+            - np.eye(2)
+        ).T
+    )
 
 
 @pytest.mark.parametrize(("kind", "left"), [("random", 0.06), ("drift", 0.3), ("affine", 0.06)])
 def test_wrong_positions_are_found(kind, left):
-    """In 12 steps; a drift that is nearly a stretch of so few frames is a soft error, and takes more."""
+    """In 12 steps; a drift that is nearly a stretch of so few frames is a soft error, and takes
+    more.
+    """
     true, _, _ = scene()
     problem = moved(true, wrong(kind, true.positions))
     first = start_of(problem)
-    found = reconstruct(problem, "ml", start=first, epochs=12, positions=True, backend="reference", say=None)
+    found = reconstruct(
+        problem, "ml", start=first, epochs=12, positions=True, backend="reference", say=None
+    )
     assert off(problem.positions, true.positions) > 0.2
     assert off(found.positions, true.positions) < left
     assert np.array_equal(found.positions_given, problem.positions)
@@ -193,27 +246,53 @@ def test_wrong_positions_are_found(kind, left):
 
 def test_exact_positions_are_left_where_they_are():
     true, _, _ = scene()
-    found = reconstruct(true, "ml", start=start_of(true), epochs=6, positions=True, dose=True, backend="reference", say=None)
+    found = reconstruct(
+        true,
+        "ml",
+        start=start_of(true),
+        epochs=6,
+        positions=True,
+        dose=True,
+        backend="reference",
+        say=None,
+    )
     assert off(found.positions, true.positions) < 0.05
     assert found.log_scale.std() < 0.004
 
 
 def test_doses_are_found():
-    """10 % rms as an amplitude, found to 1.5 % in 8 steps: a dose that changes slowly is nearly a change of the object."""
+    """10 % rms as an amplitude, found to 1.5 % in 8 steps: a dose that changes slowly is nearly a
+    change of the object.
+    """
     problem, _, factors = scene(dose=0.1)
-    found = reconstruct(problem, "ml", start=start_of(problem), epochs=8, dose=True, backend="reference", say=None)
+    found = reconstruct(
+        problem, "ml", start=start_of(problem), epochs=8, dose=True, backend="reference", say=None
+    )
     error = found.log_scale - factors
     assert (error - error.mean()).std() < 0.02
     assert abs(found.log_scale.mean()) < 1e-5
 
 
 def test_the_cost_never_rises():
-    """200 counts a frame, positions and doses wrong, priors held: one cost from the first step to the last."""
+    """200 counts a frame, positions and doses wrong, priors held: one cost from the first step to
+    the last.
+    """
     true, _, _ = scene(counts=200)
-    problem = replace(moved(true, wrong("random", true.positions)), counting=False, noise_variance=0.25)
+    problem = replace(
+        moved(true, wrong("random", true.positions)), counting=False, noise_variance=0.25
+    )
     engine = ML(positions=True, dose=True, position_spread=0.5, dose_spread=0.05, iterations=20)
-    first = np.full(problem.object_shape, 1, np.complex64), probes.defocused_aperture((32, 32), radius=4.5, defocus=6.5)[None]
-    steps = iterate(problem, engine, first[0], first[1].astype(np.complex64) * 14, ctx=Context(get_backend("reference")))
+    first = (
+        np.full(problem.object_shape, 1, np.complex64),
+        probes.defocused_aperture((32, 32), radius=4.5, defocus=6.5)[None],
+    )
+    steps = iterate(
+        problem,
+        engine,
+        first[0],
+        first[1].astype(np.complex64) * 14,
+        ctx=Context(get_backend("reference")),
+    )
     done = [next(steps).extra for _ in range(12)]
     costs, lengths = [d["cost"] for d in done], [d["step"] for d in done]
     assert (np.diff(costs) <= 1e-9 * costs[0]).all()
@@ -224,14 +303,26 @@ def test_the_cost_never_rises():
 def test_the_scale_between_object_and_probe_does_not_matter():
     """(c O, P/c): the same positions, doses and steps, and the object times c."""
     scan = small_scan()
-    problem = moved(scan.problem, 0.3 * np.random.default_rng(6).standard_normal((len(scan.problem), 2)))
-    engine, ctx = ML(positions=True, dose=True, iterations=8, tolerance=1e-9), Context(get_backend("reference"))
+    problem = moved(
+        scan.problem, 0.3 * np.random.default_rng(6).standard_normal((len(scan.problem), 2))
+    )
+    engine, ctx = (
+        ML(positions=True, dose=True, iterations=8, tolerance=1e-9),
+        Context(get_backend("reference")),
+    )
     found = []
     for c in (1, 1.7 * np.exp(0.4j)):
         steps = iterate(problem, engine, scan.object * c, scan.probe / c, ctx=ctx)
         for _ in range(3):
             done = next(steps)
-        found.append((done.state.object / c, done.state.probe * c, done.state.positions, done.state.log_scale))
+        found.append(
+            (
+                done.state.object / c,
+                done.state.probe * c,
+                done.state.positions,
+                done.state.log_scale,
+            )
+        )
     for one, two in zip(*found, strict=True):
         assert np.linalg.norm(one - two) < 2e-3 * np.linalg.norm(one)
     assert off(found[0][2], found[1][2]) < 1e-3
@@ -244,8 +335,16 @@ def test_the_scale_between_object_and_probe_does_not_matter():
 def refined():
     """Three steps on the small scan, positions 0.3 px off."""
     scan = small_scan()
-    problem = moved(scan.problem, 0.3 * np.random.default_rng(6).standard_normal((len(scan.problem), 2)))
-    way = {"object": scan.object, "probe": scan.probe, "backend": "reference", "positions": True, "dose": True}
+    problem = moved(
+        scan.problem, 0.3 * np.random.default_rng(6).standard_normal((len(scan.problem), 2))
+    )
+    way = {
+        "object": scan.object,
+        "probe": scan.probe,
+        "backend": "reference",
+        "positions": True,
+        "dose": True,
+    }
     return problem, reconstruct(problem, "ml", epochs=3, **way), way
 
 
@@ -256,7 +355,9 @@ def test_a_result_keeps_and_carries_positions(refined, tmp_path):
     read = load_result(tmp_path / "first.h5")
     for name in ("positions", "positions_given", "log_scale"):
         assert np.array_equal(getattr(read, name), getattr(first, name))
-    on = reconstruct(problem, "ml", start=read, epochs=1, positions=True, dose=True, backend="reference")
+    on = reconstruct(
+        problem, "ml", start=read, epochs=1, positions=True, dose=True, backend="reference"
+    )
     assert np.array_equal(on.positions_given, problem.positions)
     assert off(on.positions, first.positions) < 0.2 * off(first.positions, problem.positions)
     # engines that move no positions use the refined ones
@@ -269,7 +370,9 @@ def test_a_result_keeps_and_carries_positions(refined, tmp_path):
 def test_positions_of_another_scan_are_left_out(refined):
     problem, first, _ = refined
     other = moved(problem, np.arange(len(problem))[:, None] * np.array([[0.0, 0.02]]))
-    with pytest.warns(PtychonWarning, match="the refined positions of the result to start from are left out"):
+    with pytest.warns(
+        PtychonWarning, match="the refined positions of the result to start from are left out"
+    ):
         assert carried(other, first, make("ml")) is other
 
 
@@ -290,6 +393,8 @@ def test_a_run_goes_on_from_a_checkpoint(refined, tmp_path):
     problem, whole, way = refined
     stop = Checkpointer(tmp_path / "stop.h5", every=1)
     reconstruct(problem, "ml", epochs=2, callbacks=[stop], **way)
-    later = reconstruct(problem, "ml", epochs=3, resume=load_checkpoint(tmp_path / "stop.h5"), **way)
+    later = reconstruct(
+        problem, "ml", epochs=3, resume=load_checkpoint(tmp_path / "stop.h5"), **way
+    )
     for name in ("object", "probe", "positions", "log_scale"):
         assert np.array_equal(getattr(later, name), getattr(whole, name)), name

@@ -1,4 +1,6 @@
-"""The joint posterior: its kernels against the reference and against plain integrals, its belief, and the truth of its bars."""
+"""The joint posterior: its kernels against the reference and against plain integrals, its belief,
+and the truth of its bars.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +26,15 @@ RNG = np.random.default_rng(2)
 
 
 def complex_normal(*shape):
-    return ((RNG.standard_normal(shape) + 1j * RNG.standard_normal(shape)) / np.sqrt(2)).astype(np.complex64)
+    return ((RNG.standard_normal(shape) + 1j * RNG.standard_normal(shape)) / np.sqrt(2)).astype(
+        np.complex64
+    )
 
 
 def integrals(log_likelihood, r0, v0, K=1):
-    """E|z| along z_c and both variances by brute force over the modulus and the angle to z_c in 2K dimensions."""
+    """E|z| along z_c and both variances by brute force over the modulus and the angle to z_c in 2K
+    dimensions.
+    """
     top = r0 + 8 * np.sqrt(v0)
     r = np.linspace(0, top, 4001)[1:]
     angle = (np.arange(2000) + 0.5) * np.pi / 2000
@@ -53,10 +59,16 @@ def test_moments_of_a_count_are_its_integrals(n, r0, v0, modes):
 
 @pytest.mark.parametrize("modes", [2, 3])
 def test_moments_of_many_counts_are_nearly_its_integrals(modes):
-    """Anscombe's root, for modes with its own constant: without it the mean would be off by 0.06 and 0.12 of the error."""
+    """Anscombe's root, for modes with its own constant: without it the mean would be off by 0.06
+    and 0.12 of the error.
+    """
     n, r0, v0 = 20.0, 4.6, 0.2
-    mean, along, across = integrals(lambda r: 2 * n * np.log(r) - r**2 - gammaln(n + 1), r0, v0, modes)
-    found = [f[0] for f in sites._counts(np, np.array([r0]), np.array([n]), np.array([v0]), modes)[:3]]
+    mean, along, across = integrals(
+        lambda r: 2 * n * np.log(r) - r**2 - gammaln(n + 1), r0, v0, modes
+    )
+    found = [
+        f[0] for f in sites._counts(np, np.array([r0]), np.array([n]), np.array([v0]), modes)[:3]
+    ]
     assert abs(found[0] - mean) < 0.015 * np.sqrt(along)
     assert np.allclose(found[1:], [along, across], rtol=0.02)
 
@@ -81,7 +93,11 @@ def test_an_amplitude_of_zero_was_zero_or_below():
 @pytest.mark.parametrize("order", [1, 2, 5])
 def test_quotient_of_bessel_functions(order):
     kappa = np.logspace(-3, 6, 200)
-    assert np.allclose(sites.bessel_quotient(np, kappa, order), ive(order, kappa) / ive(order - 1, kappa), rtol=3e-6)
+    assert np.allclose(
+        sites.bessel_quotient(np, kappa, order),
+        ive(order, kappa) / ive(order - 1, kappa),
+        rtol=3e-6,
+    )
 
 
 def test_rician_variances_are_its_derivatives():
@@ -89,7 +105,9 @@ def test_rician_variances_are_its_derivatives():
     v0, v, y, h = np.array([0.4]), 0.1, np.array([1.3]), 1e-4
     for modes in (1, 3):
         for r0 in (0.2, 1.0, 5.0):
-            low, high = (sites._rician(np, np.array([r0 + s * h]), y, v0, v, modes)[0] for s in (-1, 1))
+            low, high = (
+                sites._rician(np, np.array([r0 + s * h]), y, v0, v, modes)[0] for s in (-1, 1)
+            )
             rho, along, across, _ = sites._rician(np, np.array([r0]), y, v0, v, modes)
             assert along[0] == pytest.approx(0.2 * (high - low)[0] / (2 * h), rel=2e-3)
             assert across[0] == pytest.approx(0.2 * rho[0] / r0, rel=1e-6)
@@ -98,17 +116,26 @@ def test_rician_variances_are_its_derivatives():
 @pytest.mark.parametrize("modes", [1, 2])
 @pytest.mark.parametrize("kind", ["rician", "normal", "counts"])
 def test_site_moments_in_numba(kind, modes):
-    wave = complex_normal(2, modes, 16, 12) * np.exp(2 * RNG.standard_normal((2, 1, 16, 12))).astype(np.float32)
-    natural, index = 0.3 * complex_normal(*wave.shape), RNG.integers(0, 6, (2, 16, 12)).astype(np.uint8)
+    wave = complex_normal(2, modes, 16, 12) * np.exp(
+        2 * RNG.standard_normal((2, 1, 16, 12))
+    ).astype(np.float32)
+    natural, index = (
+        0.3 * complex_normal(*wave.shape),
+        RNG.integers(0, 6, (2, 16, 12)).astype(np.uint8),
+    )
     table = np.array([[0.05, 0.2, 0.5, 1, 0.3, 1], [10, 2, 0.5, 0.3, 5, 0]], np.float32)
     amplitude = np.sqrt(RNG.poisson(np.abs(wave[:, 0]) ** 2)).astype(np.float32)
     v = np.array([0.25, 0.4])
     ratio, sums, noise = sites.site_moments(wave, natural, index, table, amplitude, v, kind)
-    fast, fast_sums, fast_noise = _numba_sites.site_moments(wave, natural, index, table, amplitude, v, kind)
+    fast, fast_sums, fast_noise = _numba_sites.site_moments(
+        wave, natural, index, table, amplitude, v, kind
+    )
     assert np.allclose(fast_noise, noise, rtol=2e-3)
     assert noise.sum() == pytest.approx(sums[3, :-1].sum())
     for j in (0, 1):
-        one = sites.site_moments(*(x[j : j + 1] for x in (wave, natural, index)), table, amplitude[j : j + 1], v[j], kind)
+        one = sites.site_moments(
+            *(x[j : j + 1] for x in (wave, natural, index)), table, amplitude[j : j + 1], v[j], kind
+        )
         assert np.array_equal(one[0][0], ratio[j])
     assert np.allclose(fast, ratio, rtol=2e-4)
     assert np.allclose(fast_sums[:, :-1], sums[:, :-1], rtol=2e-3)
@@ -118,11 +145,27 @@ def test_site_moments_in_numba(kind, modes):
 
 def linear_case(modes):
     n, U, p = 9, 4, 16
-    shifts, index = RNG.uniform(-0.5, 0.5, (U, 2)).astype(np.float32), RNG.integers(0, U, n).astype(np.int32)
+    shifts, index = (
+        RNG.uniform(-0.5, 0.5, (U, 2)).astype(np.float32),
+        RNG.integers(0, U, n).astype(np.int32),
+    )
     corners = RNG.integers(0, 20, (n, 2)).astype(np.int32)
     classes = RNG.integers(0, 5, (n, p, p)).astype(np.uint8)
-    fields = complex_normal(U, modes, p, p), complex_normal(36, 36), complex_normal(36, 36), complex_normal(modes, p, p)
-    return (*fields, shifts, index, corners, classes, RNG.random((2, 5)).astype(np.float32), complex_normal(n, modes, p, p))
+    fields = (
+        complex_normal(U, modes, p, p),
+        complex_normal(36, 36),
+        complex_normal(36, 36),
+        complex_normal(modes, p, p),
+    )
+    return (
+        *fields,
+        shifts,
+        index,
+        corners,
+        classes,
+        RNG.random((2, 5)).astype(np.float32),
+        complex_normal(n, modes, p, p),
+    )
 
 
 @pytest.mark.parametrize("modes", [1, 2])
@@ -134,7 +177,17 @@ def test_curvature_in_numba(modes, joint_probe, directed, near):
     transfer = np.exp(1j * RNG.random((len(shifts), 16, 16))).astype(np.complex64) if near else None
     if not directed:
         weights, waves = np.stack([weights[1], weights[1]]), None
-    arguments = (x, dp if joint_probe else None, P, O if joint_probe else None, shifts, index, corners, classes, weights)
+    arguments = (
+        x,
+        dp if joint_probe else None,
+        P,
+        O if joint_probe else None,
+        shifts,
+        index,
+        corners,
+        classes,
+        weights,
+    )
     expected = sites.curvature(*arguments, waves, transfer, 1)
     for threads in (1, 2):
         found = _numba_sites.curvature(*arguments, waves, transfer, threads)
@@ -156,7 +209,9 @@ def test_curvature_is_symmetric_and_positive():
 
 
 def test_ambiguities_are_what_alignment_would_take_out():
-    O = phantoms.texture((40, 36), 3).astype(np.complex64) * np.exp(1j * phantoms.texture((40, 36), 4)).astype(np.complex64)
+    O = phantoms.texture((40, 36), 3).astype(np.complex64) * np.exp(
+        1j * phantoms.texture((40, 36), 4)
+    ).astype(np.complex64)
     weight, backend = np.ones(O.shape, np.float32), get_backend("numpy")
     assert np.abs(without_unseen(0.01j * O, O, weight, unseen(False, False), backend)).max() < 1e-6
     y = (np.arange(40)[:, None] - 20) / 40
@@ -165,14 +220,23 @@ def test_ambiguities_are_what_alignment_would_take_out():
     other = complex_normal(*O.shape)
     left = without_unseen(other, O, weight, unseen(False, True), backend)
     assert np.linalg.norm(left) == pytest.approx(np.linalg.norm(other), rel=0.02)
-    assert np.allclose(without_unseen(left, O, weight, unseen(False, True), backend), left, atol=1e-5)
+    assert np.allclose(
+        without_unseen(left, O, weight, unseen(False, True), backend), left, atol=1e-5
+    )
 
 
 def test_translations_are_kept_in_the_near_field():
-    """There the data tell where object and probe are (tests/model/test_near_field.py), so a draw of the error keeps it."""
-    O = phantoms.texture((40, 36), 3).astype(np.complex64) * np.exp(1j * phantoms.texture((40, 36), 4)).astype(np.complex64)
+    """There the data tell where object and probe are (tests/model/test_near_field.py), so a draw of
+    the error keeps it.
+    """
+    O = phantoms.texture((40, 36), 3).astype(np.complex64) * np.exp(
+        1j * phantoms.texture((40, 36), 4)
+    ).astype(np.complex64)
     moved, weight = 1e-3 * (np.roll(O, -1, 0) - np.roll(O, 1, 0)), np.ones(O.shape, np.float32)
-    left = [without_unseen(moved, O, weight, unseen(near, True), get_backend("numpy")) for near in (False, True)]
+    left = [
+        without_unseen(moved, O, weight, unseen(near, True), get_backend("numpy"))
+        for near in (False, True)
+    ]
     assert np.linalg.norm(left[0]) < 1e-3 * np.linalg.norm(moved)
     assert np.linalg.norm(left[1]) > 0.5 * np.linalg.norm(moved)
 
@@ -182,7 +246,10 @@ def test_spectrum_is_learned_and_goes_on_as_a_power_law():
     shape = (128, 128)
     _, size = stationary.rings_of(shape, np)
     k = np.maximum(np.arange(len(size)), 1)
-    truth, noise = (50.0 * k**-2.0).astype(np.float32), np.where(np.arange(len(size)) < 40, 1e-3, 10.0)
+    truth, noise = (
+        (50.0 * k**-2.0).astype(np.float32),
+        np.where(np.arange(len(size)) < 40, 1e-3, 10.0),
+    )
     S = np.full(len(size), 1.0, np.float32)
     for _ in range(60):
         V = 1 / (1 / S + 1 / noise)
@@ -193,7 +260,10 @@ def test_spectrum_is_learned_and_goes_on_as_a_power_law():
 
 def a_scan(counts, step=9.0, size=128, seed=0, frame=32, **more):
     O = phantoms.complex_object(
-        phantoms.texture((size, size), 1), phantoms.texture((size, size), 2), amplitude_range=(0.1, 1), phase_range=(0, 1.5)
+        phantoms.texture((size, size), 1),
+        phantoms.texture((size, size), 2),
+        amplitude_range=(0.1, 1),
+        phase_range=(0, 1.5),
     )
     P = probes.circular_aperture((frame, frame), 0.45 * frame)
     where = scan.fit(scan.fermat_spiral(400, step, whole=True), (size, size), (frame, frame))
@@ -218,8 +288,17 @@ def test_a_pass_on_the_reference_backend_is_the_same():
 def test_nothing_of_the_callers_changes_and_the_seed_decides():
     made = a_scan(20)
     kept = made.object.copy(), made.probe.copy()
-    options = {"epochs": 4, "settle": 2, "draws": 2, "object": made.object, "probe": made.probe, "backend": "numpy"}
-    one, two, other = (reconstruct(made.dataset, "posterior", seed=0, **options, **s) for s in ({}, {}, {}))
+    options = {
+        "epochs": 4,
+        "settle": 2,
+        "draws": 2,
+        "object": made.object,
+        "probe": made.probe,
+        "backend": "numpy",
+    }
+    one, two, other = (
+        reconstruct(made.dataset, "posterior", seed=0, **options, **s) for s in ({}, {}, {})
+    )
     assert np.array_equal(one.object, two.object)
     assert np.array_equal(one.draws, other.draws)
     assert np.array_equal(made.object, kept[0])
@@ -234,12 +313,21 @@ def test_options_out_of_range():
 
 
 def test_masked_pixels_carry_nothing():
-    """With the middle of the detector masked the bars are wider, and what stands under the mask does not matter."""
+    """With the middle of the detector masked the bars are wider, and what stands under the mask
+    does not matter.
+    """
     made, n = a_scan(60), 32
     mask = np.ones((n, n), bool)
     mask[n // 2 - 3 : n // 2 + 3, n // 2 - 3 : n // 2 + 3] = False
     hidden = a_scan(60, mask=mask)
-    options = {"epochs": 12, "settle": 8, "draws": 4, "object": made.object, "probe": made.probe, "backend": "numpy"}
+    options = {
+        "epochs": 12,
+        "settle": 8,
+        "draws": 4,
+        "object": made.object,
+        "probe": made.probe,
+        "backend": "numpy",
+    }
     full, part = (reconstruct(m.dataset, "posterior", **options) for m in (made, hidden))
     lit = lit_region(Problem.from_dataset(made.dataset), full)
     assert np.median(part.object_std[lit] / full.object_std[lit]) > 1.05
@@ -247,10 +335,14 @@ def test_masked_pixels_carry_nothing():
 
 @pytest.mark.parametrize("counts", [3.0, 100.0])
 def test_bars_cover_with_a_known_probe(counts):
-    """Within 7 points at each probability on one small scan (12 at 3 counts a pixel, where Ptycho-EP's own are far off)."""
+    """Within 7 points at each probability on one small scan (12 at 3 counts a pixel, where
+    Ptycho-EP's own are far off).
+    """
     made = a_scan(counts)
     problem = Problem.from_dataset(made.dataset)
-    start = reconstruct(made.dataset, "ep", epochs=80, probe=made.probe, probe_updates=0, backend="numpy")
+    start = reconstruct(
+        made.dataset, "ep", epochs=80, probe=made.probe, probe_updates=0, backend="numpy"
+    )
     found, posterior, twin = joint(problem, start, free_probe=False, backend="numpy")
     lit = lit_region(problem, found)
     cover = coverage(found.object, made.object, found.object_std, lit)

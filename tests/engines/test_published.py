@@ -1,8 +1,10 @@
-"""The published experiment on its own images, one trial a cell: reconstruction error against the sampling ratio.
+"""The published experiment on its own images, one trial a cell: reconstruction error against the
+sampling ratio.
 
-Set-up of Ueda, Katakami & Okada, arXiv:2504.05668: object A exp(i pi/2 B) of 512x512 pixels, circular aperture of radius
-0.47 n on n = 64 pixels, Fermat spiral truncated to whole pixels, Gaussian noise on the amplitudes at 30 dB with its variance
-given, 400 sweeps from the default start. Error in dB on rows and columns 128..383 after the global phase is removed.
+Set-up of Ueda, Katakami & Okada, arXiv:2504.05668: object A exp(i pi/2 B) of 512x512 pixels,
+circular aperture of radius 0.47 n on n = 64 pixels, Fermat spiral truncated to whole pixels,
+Gaussian noise on the amplitudes at 30 dB with its variance given, 400 sweeps from the default
+start. Error in dB on rows and columns 128..383 after the global phase is removed.
 """
 
 from __future__ import annotations
@@ -78,10 +80,14 @@ def measurement(folder, name, ratio, trial):
     ],
 )
 def test_error_against_sampling_ratio(measured, name, ratio, prior, least):
-    """With the default options, the probe known; 2.4 measurements for an unknown are near the limit of what is possible."""
+    """With the default options, the probe known; 2.4 measurements for an unknown are near the limit
+    of what is possible.
+    """
     folder = measured / "table1_images"
     data = measurement(folder, name, ratio, trial=0)
-    assert metrics.sampling_ratio(Problem.from_dataset(data), data.probe) == pytest.approx(ratio, abs=0.02)
+    assert metrics.sampling_ratio(Problem.from_dataset(data), data.probe) == pytest.approx(
+        ratio, abs=0.02
+    )
     result = reconstruct(data, "ep", epochs=400, backend="numpy", probe_updates=0, prior=prior)
     found = metrics.pmse(result.object, truth(folder, name), CENTRE)
     assert found >= least

@@ -1,8 +1,10 @@
-"""Every engine finds a simulated object again: from near, from a constant and from random starts, at known noise.
+"""Every engine finds a simulated object again: from near, from a constant and from random starts,
+at known noise.
 
-Object 64x64, 30 frames of 32x32 at fractions of a pixel, 16 measurements a pixel; errors in dB after translation, ramp and
-factor are removed (`metrics.align`), on the well-lit pixels. Single runs from a random start depend on every last bit, so that
-what is stated of them is the median of three. All thresholds are about 2 dB below what was measured.
+Object 64x64, 30 frames of 32x32 at fractions of a pixel, 16 measurements a pixel; errors in dB
+after translation, ramp and factor are removed (`metrics.align`), on the well-lit pixels. Single
+runs from a random start depend on every last bit, so that what is stated of them is the median of
+three. All thresholds are about 2 dB below what was measured.
 """
 
 from __future__ import annotations
@@ -22,7 +24,14 @@ from ptychon.simulation.simulate import bad_pixels, simulate
 
 N, L = 32, 64
 NOISE = {"none": {}, "gaussian": {"snr_db": 30}, "poisson": {"mean_counts": 1e5}}
-ENGINES = {"pie": {}, "epie": {}, "rpie": {}, "dm": {"finish": 0}, "ep-known": {"probe_updates": 0}, "ep": {}}
+ENGINES = {
+    "pie": {},
+    "epie": {},
+    "rpie": {},
+    "dm": {"finish": 0},
+    "ep-known": {"probe_updates": 0},
+    "ep": {},
+}
 
 
 @functools.cache
@@ -41,11 +50,15 @@ def lit(simulation):
 
 
 def error(result, simulation, moves):
-    return metrics.align(result.object, simulation.object, region=lit(simulation), max_shift=4, subpixel=moves).error_db
+    return metrics.align(
+        result.object, simulation.object, region=lit(simulation), max_shift=4, subpixel=moves
+    ).error_db
 
 
 def recover(name, noise, start, seed=0, epochs=60):
-    """dB of a run of an engine from a start: near, a constant object with a wrong probe if it may move, or a random object."""
+    """dB of a run of an engine from a start: near, a constant object with a wrong probe if it may
+    move, or a random object.
+    """
     simulation, options, rng = world(noise), ENGINES[name], np.random.default_rng(seed)
     moves = name != "pie" and options.get("probe_updates", 1) > 0
     probe, first = simulation.probe[0], None
@@ -55,9 +68,17 @@ def recover(name, noise, start, seed=0, epochs=60):
         probe = probe * (np.linalg.norm(simulation.probe) / np.linalg.norm(probe))
     if start != "constant":
         noise_like = normal(rng, (L, L))
-        first = (simulation.object + 0.05 * noise_like if start == "near" else 0.7 * noise_like).astype(np.complex64)
+        first = (
+            simulation.object + 0.05 * noise_like if start == "near" else 0.7 * noise_like
+        ).astype(np.complex64)
     result = reconstruct(
-        simulation.dataset, name.split("-")[0], probe=probe, object=first, epochs=epochs, backend="numpy", **options
+        simulation.dataset,
+        name.split("-")[0],
+        probe=probe,
+        object=first,
+        epochs=epochs,
+        backend="numpy",
+        **options,
     )
     return error(result, simulation, moves)
 
@@ -117,46 +138,70 @@ def test_from_random_objects(noise, name, median):
 @functools.cache
 def near_field():
     """A speckled beam that fills the frame; |defocus| lambda z/pixel^2 = 8."""
-    truth = phantoms.complex_object(phantoms.texture((L, L), 1), phantoms.cell((L, L), 2), amplitude_range=(0.8, 1))
+    truth = phantoms.complex_object(
+        phantoms.texture((L, L), 1), phantoms.cell((L, L), 2), amplitude_range=(0.8, 1)
+    )
     probe = probes.structured((N, N), 40, 3, 1.5, seed=4, contrast=0.4)
     positions = scan.fit(scan.fermat_spiral(400, 3.0), (L, L), (N, N))
     setting = {"wavelength": 1e-10, "distance": 8e-4, "pixel_size": 1e-7}
-    return simulate(truth, probe, positions, geometry="near", noise="gaussian", snr_db=30, **setting)
+    return simulate(
+        truth, probe, positions, geometry="near", noise="gaussian", snr_db=30, **setting
+    )
 
 
 @pytest.mark.parametrize(
-    ("name", "least"), [("pie", 32), ("epie", 30.5), ("rpie", 33), ("dm", 28.5), ("ep-known", 34.5), ("ep", 28)]
+    ("name", "least"),
+    [("pie", 32), ("epie", 30.5), ("rpie", 33), ("dm", 28.5), ("ep-known", 34.5), ("ep", 28)],
 )
 def test_near_field(name, least):
     """From the true probe and a constant object."""
     simulation, options = near_field(), ENGINES[name]
     moves = name != "pie" and options.get("probe_updates", 1) > 0
-    result = reconstruct(simulation.dataset, name.split("-")[0], probe=simulation.probe, epochs=60, backend="numpy", **options)
+    result = reconstruct(
+        simulation.dataset,
+        name.split("-")[0],
+        probe=simulation.probe,
+        epochs=60,
+        backend="numpy",
+        **options,
+    )
     assert error(result, simulation, moves) > least
 
 
 @pytest.mark.parametrize("name", ["rpie", "dm", "ep"])
 def test_bad_pixels_cost_little(name):
-    """A tenth of the detector dead, in the middle of everything: nothing lost where masked, 15 dB where taken for zeros."""
+    """A tenth of the detector dead, in the middle of everything: nothing lost where masked, 15 dB
+    where taken for zeros.
+    """
     simulation, mask = world("gaussian"), bad_pixels((N, N), 0.1, 1)
     whole = simulation.dataset
     masked, zeros = replace(whole, mask=mask), replace(whole, patterns=whole.patterns * mask)
     found = [
-        error(reconstruct(data, name, probe=simulation.probe, epochs=60, backend="numpy", **ENGINES[name]), simulation, True)
+        error(
+            reconstruct(
+                data, name, probe=simulation.probe, epochs=60, backend="numpy", **ENGINES[name]
+            ),
+            simulation,
+            True,
+        )
         for data in (whole, masked, zeros)
     ]
     assert found[1] > found[0] - 2
     assert found[2] < found[0] - 10
 
 
-@pytest.mark.parametrize(("name", "least"), [("pie", 31.5), ("epie", 30), ("rpie", 30), ("dm", 27.5)])
+@pytest.mark.parametrize(
+    ("name", "least"), [("pie", 31.5), ("epie", 30), ("rpie", 30), ("dm", 27.5)]
+)
 def test_two_modes(name, least):
     """A partially coherent beam, 23 % of it in a second mode: both are needed."""
     simulation = world("gaussian", modes=2)
     power = (np.abs(simulation.probe) ** 2).sum(axis=(1, 2))
     assert power[1] / power.sum() == pytest.approx(0.23, abs=0.01)
     both, one = (
-        reconstruct(simulation.dataset, name, probe=probe, epochs=60, backend="numpy", **ENGINES[name])
+        reconstruct(
+            simulation.dataset, name, probe=probe, epochs=60, backend="numpy", **ENGINES[name]
+        )
         for probe in (simulation.probe, simulation.probe[:1] * np.sqrt(power.sum() / power[0]))
     )
     assert both.probe.shape == (2, N, N)
@@ -173,8 +218,12 @@ def test_starting_from_an_earlier_result(name):
     """The count of passes and the history go on, and so does the object."""
     simulation = world("gaussian")
     probe = probes.structured((N, N), 22, 4, 1.0, seed=4)
-    first = reconstruct(simulation.dataset, name, probe=probe, epochs=15, backend="numpy", **ENGINES[name])
-    again = reconstruct(simulation.dataset, name, start=first, epochs=25, backend="numpy", **ENGINES[name])
+    first = reconstruct(
+        simulation.dataset, name, probe=probe, epochs=15, backend="numpy", **ENGINES[name]
+    )
+    again = reconstruct(
+        simulation.dataset, name, start=first, epochs=25, backend="numpy", **ENGINES[name]
+    )
     assert (first.epochs, again.epochs, len(again.errors)) == (15, 40, 40)
     assert np.array_equal(again.errors[:15], first.errors, equal_nan=True)
     assert error(again, simulation, True) > max(error(first, simulation, True) - 0.5, 28)
@@ -187,7 +236,11 @@ def test_another_engine_goes_on():
     """From rPIE to EP with the probe that was found; the result is untouched by it."""
     simulation = world("poisson")
     first = reconstruct(
-        simulation.dataset, "rpie", epochs=20, backend="numpy", probe=probes.structured((N, N), 22, 4, 1.0, seed=4)
+        simulation.dataset,
+        "rpie",
+        epochs=20,
+        backend="numpy",
+        probe=probes.structured((N, N), 22, 4, 1.0, seed=4),
     )
     kept = first.object.copy(), first.probe.copy()
     second = reconstruct(simulation.dataset, "ep", start=first, epochs=40, backend="numpy")
@@ -207,10 +260,14 @@ def test_a_start_that_does_not_fit():
 
 
 def test_the_seed_is_of_the_order():
-    """The same seed gives the same bits, another one another order of frames and another result within the noise."""
+    """The same seed gives the same bits, another one another order of frames and another result
+    within the noise.
+    """
     simulation = world("gaussian")
     a, b, c = (
-        reconstruct(simulation.dataset, "rpie", probe=simulation.probe, epochs=5, backend="numpy", seed=seed)
+        reconstruct(
+            simulation.dataset, "rpie", probe=simulation.probe, epochs=5, backend="numpy", seed=seed
+        )
         for seed in (1, 1, 2)
     )
     assert np.array_equal(a.object, b.object)

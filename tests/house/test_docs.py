@@ -21,7 +21,12 @@ from ptychon.engines import options, registry
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -44,16 +49,28 @@ def run(*arguments: str, folder: Path) -> str:
     """Standard output of a Python program, which must succeed."""
     environment = os.environ | {"MPLBACKEND": "Agg"}
     command = [sys.executable, *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_readmes_two_commands_are_one_line_each_and_ci_runs_the_second() -> None:
-    lines = [line for block in blocks("sh") for line in block.splitlines() if "python3 -m venv" in line]
+    lines = [
+        line for block in blocks("sh") for line in block.splitlines() if "python3 -m venv" in line
+    ]
     assert len(lines) == 2
     assert lines[0].endswith("&& .venv/bin/ptychon demo")
-    assert lines[1] in [line.strip() for line in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()]
+    assert lines[1] in [
+        line.strip() for line in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def test_readmes_python_runs(tmp_path: Path) -> None:
@@ -68,7 +85,13 @@ def test_readmes_python_runs(tmp_path: Path) -> None:
 
 def test_example_of_error_bars_runs(tmp_path: Path) -> None:
     for more in ([], ["--known-probe"]):
-        out = run(str(ROOT / "examples" / "error_bars.py"), "--points=4", "--epochs=3", *more, folder=tmp_path)
+        out = run(
+            str(ROOT / "examples" / "error_bars.py"),
+            "--points=4",
+            "--epochs=3",
+            *more,
+            folder=tmp_path,
+        )
         assert "68.3%" in out
     assert (tmp_path / "error_bars.png").exists()
 
@@ -86,23 +109,44 @@ def test_example_of_a_file_runs(tmp_path: Path) -> None:
     write_dataset(tmp_path / "scan.cxi", scan)
     program = str(ROOT / "examples" / "reconstruct_file.py")
     assert "R 0." in run(program, "scan.cxi", "--epochs=2", folder=tmp_path)
-    out = run(program, "scan.cxi", "--epochs=2", "--engine=ep", "--start=scan_rpie.h5", folder=tmp_path)
+    out = run(
+        program, "scan.cxi", "--epochs=2", "--engine=ep", "--start=scan_rpie.h5", folder=tmp_path
+    )
     assert "median standard deviation" in out
     assert {"scan_rpie.png", "scan_ep.h5"} <= {p.name for p in tmp_path.iterdir()}
 
 
 def test_example_of_an_engine_runs(tmp_path: Path) -> None:
-    """As a program; the tests that it inherits are those of tests/engines/test_kit.py, run from it here too."""
+    """As a program; the tests that it inherits are those of tests/engines/test_kit.py, run from it
+    here too.
+    """
     program = ROOT / "examples" / "my_engine.py"
     assert len(program.read_text(encoding="utf-8").splitlines()) <= 60
-    small = program.read_text(encoding="utf-8").replace("epochs=30", "epochs=2").replace("raster(9,", "raster(4,")
+    small = (
+        program.read_text(encoding="utf-8")
+        .replace("epochs=30", "epochs=2")
+        .replace("raster(9,", "raster(4,")
+    )
     (tmp_path / "my_engine.py").write_text(small, encoding="utf-8")
     out = run("my_engine.py", folder=tmp_path)
     assert [line.split(":")[0] for line in out.splitlines()] == ["epie", "fading"]
     tests = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(program), "-k", "engine or documented or falls"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            str(program),
+            "-k",
+            "engine or documented or falls",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert tests.returncode == 0, tests.stdout
     assert "passed" in tests.stdout
 
@@ -123,7 +167,9 @@ def test_command_lines_are_understood() -> None:
                 engine_options(context.params["engine"], context.params["settings"])
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if p.name != "CONTRIBUTING.md"], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if p.name != "CONTRIBUTING.md"], ids=lambda p: p.name
+)
 def test_every_flag_exists(page: Path) -> None:
     known = {"--version", "--help"} | {
         flag
@@ -154,21 +200,38 @@ def test_readmes_table_has_every_engine() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
     for target in targets:
-        assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
+        assert target.startswith("https://") or (page.parent / target).exists(), (
+            f"{page.name}: {target}"
+        )
 
 
 def tracked() -> list[Path]:
-    """Files under version control; where there is none (a source archive), those of the package and around it."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    """Files under version control; where there is none (a source archive), those of the package and
+    around it.
+    """
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     if listed.returncode == 0 and listed.stdout:
-        return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
-    return [p for part in ("src", "tests", "docs", "examples", "profiling") for p in (ROOT / part).rglob("*") if p.is_file()]
+        return [
+            ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()
+        ]
+    return [
+        p
+        for part in ("src", "tests", "docs", "examples", "profiling")
+        for p in (ROOT / part).rglob("*")
+        if p.is_file()
+    ]
 
 
 def test_no_file_names_a_machines_folders() -> None:
     places = re.compile(rb"(?:^|[^A-Za-z0-9_.])/(?:work|tmp|farm|root|home)/", re.MULTILINE)
     binary = {".png", ".npz", ".h5", ".cxi"}
-    found = [str(p.relative_to(ROOT)) for p in tracked() if p.suffix not in binary and places.search(p.read_bytes())]
+    found = [
+        str(p.relative_to(ROOT))
+        for p in tracked()
+        if p.suffix not in binary and places.search(p.read_bytes())
+    ]
     assert found == []
 
 

@@ -39,8 +39,19 @@ def table(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("experiment", SMALL, indirect=True)
-def test_writes_table_and_figure(experiment: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    common = ["--trials", "2", "--epochs", "4", "--backend", "numpy", "-o", str(tmp_path / "new" / "folder")]
+def test_writes_table_and_figure(
+    experiment: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = [
+        "--trials",
+        "2",
+        "--epochs",
+        "4",
+        "--backend",
+        "numpy",
+        "-o",
+        str(tmp_path / "new" / "folder"),
+    ]
     experiment.main([*SMALL[experiment.__name__], *common])
     out = capsys.readouterr().out
     assert "No --images: phantoms" in out
@@ -53,16 +64,24 @@ def test_writes_table_and_figure(experiment: ModuleType, tmp_path: Path, capsys:
     if experiment.__name__ == "sampling_ratio":
         assert len(rows) == 5 * 2
         assert float(rows[0]["ratio"]) > float(rows[1]["ratio"]) > 1
-        trials = [float(r["error_db"]) for r in table(tmp_path / "new/folder/trials.csv") if r["method"] == "EP"]
+        trials = [
+            float(r["error_db"])
+            for r in table(tmp_path / "new/folder/trials.csv")
+            if r["method"] == "EP"
+        ]
         ours = [row for row in rows if row["method"] == "EP"]
-        assert [float(row["worst"]) for row in ours] == pytest.approx([min(trials[i : i + 2]) for i in (0, 2, 4, 6)], abs=0.01)
+        assert [float(row["worst"]) for row in ours] == pytest.approx(
+            [min(trials[i : i + 2]) for i in (0, 2, 4, 6)], abs=0.01
+        )
     if experiment.__name__ == "blind":
         assert len(rows) == 2 * 2 * 4
         assert {row["method"] for row in rows} == {"ePIE", "rPIE", "DM", "EP + EM"}
         assert all(0 < float(row["R of truth"]) < 1 for row in rows)
     if experiment.__name__ == "cramer_rao":
         assert len(rows) == len(experiment.CASES)
-        assert all(float(row["EP/bound"]) > 0.7 and float(row["Laplace bar/actual"]) > 0.3 for row in rows)
+        assert all(
+            float(row["EP/bound"]) > 0.7 and float(row["Laplace bar/actual"]) > 0.3 for row in rows
+        )
         assert all(float(row["R^"]) >= 1 and float(row["sample bar/actual"]) > 0.2 for row in rows)
     if experiment.__name__ == "transition":
         assert len(rows) == 2 * 5
@@ -71,7 +90,9 @@ def test_writes_table_and_figure(experiment: ModuleType, tmp_path: Path, capsys:
         for trial in trials:
             near = float(trial["error_db"]) > float(trial["allowed_db"]) - experiment.WITHIN
             assert near == (trial["success"] == "1")
-        assert sum(int(row["success"]) for row in rows) == sum(int(trial["success"]) for trial in trials)
+        assert sum(int(row["success"]) for row in rows) == sum(
+            int(trial["success"]) for trial in trials
+        )
         assert len(table(tmp_path / "new/folder/transitions.csv")) == 5
     if experiment.__name__ == "uncertainty":
         assert len(rows) == len(experiment.CASES) + 1
@@ -82,7 +103,21 @@ def test_writes_table_and_figure(experiment: ModuleType, tmp_path: Path, capsys:
 
 @pytest.mark.parametrize("experiment", ["halves"], indirect=True)
 def test_halves_of_a_simulated_scan(experiment: ModuleType, tmp_path: Path) -> None:
-    experiment.main(["--modes", "1", "2", "--kinds", "counts", "--epochs", "10", "--backend", "numpy", "-o", str(tmp_path)])
+    experiment.main(
+        [
+            "--modes",
+            "1",
+            "2",
+            "--kinds",
+            "counts",
+            "--epochs",
+            "10",
+            "--backend",
+            "numpy",
+            "-o",
+            str(tmp_path),
+        ]
+    )
     one, two = table(tmp_path / "table.csv")
     assert (one["modes"], two["modes"]) == ("1", "2")
     assert 0.5 < float(one["mean square"]) < 2
@@ -98,7 +133,9 @@ def test_transition_is_found_where_it_is(experiment: ModuleType) -> None:
     rng, ratios = np.random.default_rng(0), np.repeat(np.linspace(2, 5, 7), 10)
     inside = []
     for _ in range(40):
-        found = experiment.transition(ratios, rng.random(len(ratios)) < 1 / (1 + np.exp(-(ratios - 3.3) / 0.3)))
+        found = experiment.transition(
+            ratios, rng.random(len(ratios)) < 1 / (1 + np.exp(-(ratios - 3.3) / 0.3))
+        )
         inside.append(found.low <= 3.3 <= found.high)
         assert found.low < found.middle < found.high < found.low + 1.5
     assert np.mean(inside) >= 0.85
@@ -112,14 +149,30 @@ def test_transition_is_found_where_it_is(experiment: ModuleType) -> None:
 @pytest.mark.parametrize("experiment", ["blind"], indirect=True)
 def test_photographs_are_divided_by_their_maximum(experiment: ModuleType, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    pictures = {name: rng.integers(1, 200, (96, 96)).astype(np.uint8) for name in ("cameraman", "eagle")}
-    pictures |= {name: rng.integers(1, 200, (16, 16)).astype(np.uint8) for name in ("probe", "probe_init")}
+    pictures = {
+        name: rng.integers(1, 200, (96, 96)).astype(np.uint8) for name in ("cameraman", "eagle")
+    }
+    pictures |= {
+        name: rng.integers(1, 200, (16, 16)).astype(np.uint8) for name in ("probe", "probe_init")
+    }
     for name, picture in pictures.items():
         imsave(tmp_path / f"{name}.png", np.repeat(picture[..., None], 3, axis=-1))
     found = experiment.common.sample("dense", tmp_path, 512)
     amplitude, phase = (pictures[name] / pictures[name].max() for name in ("cameraman", "eagle"))
     np.testing.assert_allclose(found, amplitude * np.exp(0.5j * np.pi * phase), atol=1e-6)
-    few = ["--steps", "6", "--points", "3", "--noise", "poisson", "--trials", "1", "--epochs", "3", "--textbook"]
+    few = [
+        "--steps",
+        "6",
+        "--points",
+        "3",
+        "--noise",
+        "poisson",
+        "--trials",
+        "1",
+        "--epochs",
+        "3",
+        "--textbook",
+    ]
     experiment.main([*few, "--backend", "numpy", "--images", str(tmp_path), "-o", str(tmp_path)])
     assert len(table(tmp_path / "table.csv")) == 4
 
@@ -134,7 +187,11 @@ def test_photographs_are_divided_by_their_maximum(experiment: ModuleType, tmp_pa
     ],
 )
 def test_bad_input_is_one_sentence(
-    experiment: ModuleType, arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    experiment: ModuleType,
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PtychonError, match=message):
@@ -146,15 +203,24 @@ def test_bad_input_is_one_sentence(
 
 @pytest.mark.parametrize("experiment", ["calibration"], indirect=True)
 def test_calibration_of_a_cell_goes_into_a_page(
-    experiment: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    experiment: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One bright cell with the probe known: bars that cover, in the table of a page between its marks."""
+    """One bright cell with the probe known: bars that cover, in the table of a page between its
+    marks.
+    """
     assert len(experiment.cells()) <= 40
     page = tmp_path / "page.md"
     page.write_text(f"before\n{experiment.BEGIN}\nstale\n{experiment.END}\nafter\n")
-    monkeypatch.setattr(experiment, "cells", lambda: [experiment.Cell("bright", dose=1e6, overlap=0.6)])
+    monkeypatch.setattr(
+        experiment, "cells", lambda: [experiment.Cell("bright", dose=1e6, overlap=0.6)]
+    )
     monkeypatch.setattr(experiment, "pool_of", lambda processes: experiment.ThreadPool(processes))
-    experiment.main(["--trials", "1", "--processes", "1", "--write", str(page), "-o", str(tmp_path / "out")])
+    experiment.main(
+        ["--trials", "1", "--processes", "1", "--write", str(page), "-o", str(tmp_path / "out")]
+    )
     text = page.read_text()
     assert "stale" not in text
     assert text.startswith("before")
@@ -163,7 +229,9 @@ def test_calibration_of_a_cell_goes_into_a_page(
     assert abs(float(row["68.3 %"]) - 68.3) < 5
     assert row["holds %"] == "100"
     assert (tmp_path / "images" / "coverage.png").is_file()
-    monkeypatch.setattr(experiment, "trial", lambda task: pytest.fail("a trial that was there was made again"))
+    monkeypatch.setattr(
+        experiment, "trial", lambda task: pytest.fail("a trial that was there was made again")
+    )
     experiment.main(["--trials", "1", "--processes", "1", "-o", str(tmp_path / "out")])
     assert table(tmp_path / "out" / "calibration.csv") == [row]
     with pytest.raises(PtychonError, match="contains 'nothing'"):

@@ -1,4 +1,6 @@
-"""Who may know whom: the rows of the house, read from the imports; and what a plain `import ptychon` does not bring in."""
+"""Who may know whom: the rows of the house, read from the imports; and what a plain
+`import ptychon` does not bring in.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "src" / "ptychon"
 
-#: A module imports from rows above its own or, without circles, from its own row. Imports inside functions count too.
+#: A module imports from rows above its own or, without circles, from its own row. Imports inside
+#: functions count too.
 ROWS = (
     ("types", "units"),
     ("data", "kernels", "distributed"),
@@ -31,9 +34,7 @@ ROWS = (
     ("__main__",),
 )
 #: Still upwards or in a circle, until they are moved.
-ALLOWED = {
-    ("run.recipe", "run.reconstruct"),
-}
+ALLOWED = {("run.recipe", "run.reconstruct")}
 #: The root holds names, no code: it knows everybody, and all may ask it for the version.
 PUBLIC = "__init__"
 
@@ -80,7 +81,9 @@ def imports_of(name):
                     add(whole if whole in MODULES else ".".join(base) or PUBLIC, True, lazy, typing)
             else:
                 inner = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-                only_types = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+                only_types = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(
+                    child.test
+                )
                 walk(child, lazy or inner, typing or only_types)
 
     walk(ast.parse(path.read_text("utf-8")), False, False)
@@ -95,7 +98,11 @@ def row(name):
     best, number = -1, None
     for n, entries in enumerate(ROWS, 1):
         for entry in entries:
-            fits = name.startswith(entry[:-1]) if entry.endswith("*") else name == entry or name.startswith(entry + ".")
+            fits = (
+                name.startswith(entry[:-1])
+                if entry.endswith("*")
+                else name == entry or name.startswith(entry + ".")
+            )
             if fits and len(entry) > best:
                 best, number = len(entry), n
     return number
@@ -107,7 +114,8 @@ def test_every_module_has_a_row():
         entry
         for entries in ROWS
         for entry in entries
-        if not entry.endswith("*") and not any(name == entry or name.startswith(entry + ".") for name in MODULES)
+        if not entry.endswith("*")
+        and not any(name == entry or name.startswith(entry + ".") for name in MODULES)
     ] == []
 
 
@@ -115,7 +123,10 @@ def test_no_module_imports_from_a_row_below_its_own():
     wrong = [
         f"{i.source} (row {row(i.source)}) imports {i.target} (row {row(i.target)})"
         for i in IMPORTS
-        if i.own and not i.typing and PUBLIC not in (i.source, i.target) and (row(i.target) or 0) > (row(i.source) or 99)
+        if i.own
+        and not i.typing
+        and PUBLIC not in (i.source, i.target)
+        and (row(i.target) or 0) > (row(i.source) or 99)
         if (i.source, i.target) not in ALLOWED
     ]
     assert wrong == []
@@ -132,7 +143,12 @@ def test_there_are_no_circles():
     for i in IMPORTS:
         # a package is loaded before its members: `from . import x` inside it is no circle
         inside = i.source == i.target or i.source.startswith(i.target + ".")
-        if i.own and not (i.typing or inside) and (i.source, i.target) not in ALLOWED and i.target != PUBLIC:
+        if (
+            i.own
+            and not (i.typing or inside)
+            and (i.source, i.target) not in ALLOWED
+            and i.target != PUBLIC
+        ):
             edges[i.source].add(i.target)
     done, path = set(), []
 
@@ -151,26 +167,53 @@ def test_there_are_no_circles():
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("engines.")])
 def test_engines_are_mathematics_alone(name):
     """No numpy, cupy, numba, files, logging or progress bars: everything arrives as an argument."""
-    assert {i.target for i in imports_of(name) if not i.own} <= {"__future__", "dataclasses", "typing"}
+    assert {i.target for i in imports_of(name) if not i.own} <= {
+        "__future__",
+        "dataclasses",
+        "typing",
+    }
 
 
 def test_cupy_is_imported_only_where_a_gpu_was_asked_for():
-    users = [i for i in IMPORTS if not i.own and i.target.split(".")[0] in ("cupy", "cupyx", "cupy_backends")]
+    users = [
+        i
+        for i in IMPORTS
+        if not i.own and i.target.split(".")[0] in ("cupy", "cupyx", "cupy_backends")
+    ]
     assert users
     assert all(i.lazy or i.typing for i in users)
-    assert {i.source for i in users} <= {name for name in MODULES if name == "backends.gpu" or name.startswith("kernels.gpu.")}
+    assert {i.source for i in users} <= {
+        name for name in MODULES if name == "backends.gpu" or name.startswith("kernels.gpu.")
+    }
 
 
 def test_numba_stays_in_its_files():
-    users = {i.source for i in IMPORTS if not i.own and i.target.split(".")[0] in ("numba", "rocket_fft") and not i.lazy}
+    users = {
+        i.source
+        for i in IMPORTS
+        if not i.own and i.target.split(".")[0] in ("numba", "rocket_fft") and not i.lazy
+    }
     assert all(name.startswith(("kernels.cpu.", "bench.")) for name in users)
 
 
 def test_importing_the_package_is_light():
     """Data set, problem and errors need neither compiler, GPU, HDF5 nor a plotting library."""
-    heavy = ("cupy", "numba", "llvmlite", "matplotlib", "h5py", "hdf5plugin", "click", "rich", "pydantic", "tifffile")
+    heavy = (
+        "cupy",
+        "numba",
+        "llvmlite",
+        "matplotlib",
+        "h5py",
+        "hdf5plugin",
+        "click",
+        "rich",
+        "pydantic",
+        "tifffile",
+    )
     script = f"import ptychon, sys; print(*[m for m in {heavy!r} if m in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
     assert found.stdout.split() == []
 
 
@@ -182,13 +225,18 @@ def test_public_names_exist():
         assert getattr(ptychon, name) is not None
     assert set(dir(ptychon)) == set(ptychon.__all__)
     # no package hides a function
-    assert all(callable(getattr(ptychon, name)) for name in ("load", "plot", "report", "check", "simulate", "reconstruct"))
+    assert all(
+        callable(getattr(ptychon, name))
+        for name in ("load", "plot", "report", "check", "simulate", "reconstruct")
+    )
     with pytest.raises(AttributeError, match="teleport"):
         _ = ptychon.teleport
 
 
 def test_nobody_asks_for_an_engine_by_its_name():
-    """What must be known of an engine it declares, or its type tells. Names are for people: to choose, store and print."""
+    """What must be known of an engine it declares, or its type tells. Names are for people: to
+    choose, store and print.
+    """
     from ptychon.engines import registry
 
     wrong = []
@@ -198,8 +246,15 @@ def test_nobody_asks_for_an_engine_by_its_name():
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if not isinstance(node, ast.Compare):
                 continue
-            words = {c.value for side in (node.left, *node.comparators) for c in ast.walk(side) if isinstance(c, ast.Constant)}
-            asked = {ast.unparse(side).rpartition(".")[2] for side in (node.left, *node.comparators)}
+            words = {
+                c.value
+                for side in (node.left, *node.comparators)
+                for c in ast.walk(side)
+                if isinstance(c, ast.Constant)
+            }
+            asked = {
+                ast.unparse(side).rpartition(".")[2] for side in (node.left, *node.comparators)
+            }
             if words & set(registry) and asked & {"name", "engine"}:
                 wrong.append(f"{name}:{node.lineno} {ast.unparse(node)}")
     assert wrong == []

@@ -1,4 +1,6 @@
-"""Dark level, noise and gain of integrating detectors: estimated, suggested, and counts that come of them."""
+"""Dark level, noise and gain of integrating detectors: estimated, suggested, and counts that come
+of them.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,10 @@ def measured(counts, dark, noise, gain, seed=1):
 @pytest.mark.parametrize("dose", [2e3, 2e4])
 @pytest.mark.parametrize(("dark", "noise", "gain"), [(40, 15, 151), (0, 6, 580), (1000, 4, 50)])
 def test_peaks_of_single_electrons(dose, dark, noise, gain):
-    for frames in (measured(electrons(dose), dark, noise, gain), np.rint(measured(electrons(dose), dark, noise, gain))):
+    for frames in (
+        measured(electrons(dose), dark, noise, gain),
+        np.rint(measured(electrons(dose), dark, noise, gain)),
+    ):
         found = find_levels(frames)
         assert found.peaks
         assert found.gain == pytest.approx(gain, rel=0.01)
@@ -67,7 +72,9 @@ def empad(tmp_path, monkeypatch):
 
 def test_inspect_suggests_flags_that_make_counts(empad, capsys):
     assert main(["inspect", "frames.raw", *KNOWN, "--json"]) == 0
-    advice = next(line for line in json.loads(capsys.readouterr().out)["advice"] if "for counts add" in line)
+    advice = next(
+        line for line in json.loads(capsys.readouterr().out)["advice"] if "for counts add" in line
+    )
     flags = advice.rsplit("for counts add ", 1)[1].split()
     assert flags[::2] == ["--pedestal", "--gain", "--read-noise"]
     assert [float(f) for f in flags[1::2]] == pytest.approx([40, 151, 0.0993], rel=0.02)
@@ -78,7 +85,13 @@ def test_inspect_suggests_flags_that_make_counts(empad, capsys):
 
 
 def test_a_gain_makes_counts_and_no_bias(empad):
-    known = {"scan_shape": "8x8", "step": "80pm", "pixel_size": "20pm", "pedestal": 40.0, "gain": 151.0}
+    known = {
+        "scan_shape": "8x8",
+        "step": "80pm",
+        "pixel_size": "20pm",
+        "pedestal": 40.0,
+        "gain": 151.0,
+    }
     plain = load("frames.raw", scan_shape="8x8", step="80pm", pixel_size="20pm")
     assert not plain.counting
     for more in ({}, {"read_noise": 0.1}):

@@ -25,11 +25,15 @@ def here(tmp_path, monkeypatch):
 def scan(n=64, size=32, step=2.0, **more):
     """A well-behaved scan in px: a disc-shaped probe, blobs of light in the middle."""
     side = int(np.sqrt(n))
-    places = np.stack(np.mgrid[:side, :side], -1).reshape(-1, 2) * step + rng.uniform(-0.3, 0.3, (n, 2))
+    places = np.stack(np.mgrid[:side, :side], -1).reshape(-1, 2) * step + rng.uniform(
+        -0.3, 0.3, (n, 2)
+    )
     rows, columns = np.indices((size, size)) - size // 2
     probe = (np.hypot(rows, columns) < size / 5).astype("c8")
     light = np.abs(np.fft.fftshift(np.fft.fft2(probe))) ** 2
-    frames = rng.poisson(np.broadcast_to(light / light.sum() * 2e4, (n, size, size))).astype(np.uint16)
+    frames = rng.poisson(np.broadcast_to(light / light.sum() * 2e4, (n, size, size))).astype(
+        np.uint16
+    )
     return Dataset(**{"patterns": frames, "positions": places, "probe": probe} | more)
 
 
@@ -55,9 +59,18 @@ def test_what_is_wrong_is_said():
     frames = np.roll(frames, 5, axis=2)
     write_dataset("a.cxi", scan(step=12.0, patterns=frames))
     advice = " ".join(inspect("a.cxi")["advice"])
-    for words in ("1 hot", "--bad-pixels", "--centre auto", "1 of 64 frames looked at are", "hardly overlap", "only; 60 %"):
+    for words in (
+        "1 hot",
+        "--bad-pixels",
+        "--centre auto",
+        "1 of 64 frames looked at are",
+        "hardly overlap",
+        "only; 60 %",
+    ):
         assert words in advice
-    drifting = np.array([np.roll(frame, k // 8, axis=0) for k, frame in enumerate(np.array(scan().patterns))])
+    drifting = np.array(
+        [np.roll(frame, k // 8, axis=0) for k, frame in enumerate(np.array(scan().patterns))]
+    )
     write_dataset("b.cxi", scan(patterns=drifting))
     about = inspect("b.cxi")
     assert about["frames"]["drift"][0] == pytest.approx(8, abs=1)
@@ -69,7 +82,9 @@ def foreign(**more):
         detector = file.create_group("entry_1/instrument_1/detector_1")
         detector["data"] = np.asarray(scan().patterns)
         detector["distance"], detector["x_pixel_size"], detector["y_pixel_size"] = 1.0, 5e-5, 5e-5
-        places = np.column_stack([rng.uniform(0, 2e-5, (64, 2)), np.zeros(64)]) * more.get("scale", 1)
+        places = np.column_stack([rng.uniform(0, 2e-5, (64, 2)), np.zeros(64)]) * more.get(
+            "scale", 1
+        )
         file["entry_1/sample_1/geometry_1/translation"] = places
         if "energy" in more:
             file["entry_1/instrument_1/source_1/energy"] = more["energy"]
@@ -105,8 +120,15 @@ def test_near_field_read_as_far_field_is_suspected():
 
 
 def test_a_reconstruction(capsys):
-    result = Result(object=np.ones((40, 50), "c8"), probe=np.ones((2, 16, 16), "c8"), errors=np.full(3, 0.5, "f4"),
-                    final_error=0.1, positions=rng.uniform(8, 30, (6, 2)), engine="ep", epochs=3)  # fmt: skip
+    result = Result(
+        object=np.ones((40, 50), "c8"),
+        probe=np.ones((2, 16, 16), "c8"),
+        errors=np.full(3, 0.5, "f4"),
+        final_error=0.1,
+        positions=rng.uniform(8, 30, (6, 2)),
+        engine="ep",
+        epochs=3,
+    )
     save_result("r.h5", result)
     assert main(["inspect", "r.h5"]) == 0
     assert "40 x 50" in capsys.readouterr().out
@@ -121,14 +143,30 @@ def test_a_reconstruction(capsys):
 
 def test_preparation_on_the_command_line(capsys):
     write_dataset("a.cxi", scan())
-    arguments = ["--crop", "16x16", "--bin", "2", "--frames", "::2", "--bad-pixels", "--scan-sign", "-+"]
+    arguments = [
+        "--crop",
+        "16x16",
+        "--bin",
+        "2",
+        "--frames",
+        "::2",
+        "--bad-pixels",
+        "--scan-sign",
+        "-+",
+    ]
     assert main(["convert", "a.cxi", "b.cxi", *arguments, "-q"]) == 0
     assert capsys.readouterr() == ("", "")
     data = load("b.cxi")
     assert data.patterns.shape == (32, 8, 8)
     assert data.notes["prepared"]["bin"] == 2
     assert inspect("b.cxi")["preparation"]["crop"] == [16, 16]
-    for wrong in (["--crop", "x"], ["--bin", "0"], ["--frames", "q"], ["--dark", "none.npy"], ["--scan-rotation", "90"]):
+    for wrong in (
+        ["--crop", "x"],
+        ["--bin", "0"],
+        ["--frames", "q"],
+        ["--dark", "none.npy"],
+        ["--scan-rotation", "90"],
+    ):
         assert main(["convert", "a.cxi", "c.cxi", *wrong]) == 2
         err = capsys.readouterr().err
         assert err.startswith("ptychon: ")
@@ -140,6 +178,11 @@ def test_preparation_on_the_command_line(capsys):
 def test_files_that_cannot_be_read_are_refused_in_one_line(capsys):
     with open("a.cxi", "wb") as stream:
         stream.write(b"\x89HDF\r\n\x1a\n" + b"\0" * 50)
-    for arguments in (["inspect", "a.cxi"], ["inspect", "none.cxi"], ["convert", "a.cxi", "b.cxi"], ["inspect", "."]):
+    for arguments in (
+        ["inspect", "a.cxi"],
+        ["inspect", "none.cxi"],
+        ["convert", "a.cxi", "b.cxi"],
+        ["inspect", "."],
+    ):
         assert main(arguments) == 2
         assert capsys.readouterr().err.count("\n") == 1

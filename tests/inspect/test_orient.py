@@ -18,7 +18,8 @@ from ptychon.inspect.trials import subset
 from ptychon.io import write_dataset
 
 ALL = [
-    Orientation(transpose=t, flip_rows=r, flip_columns=c, negate=n) for t, r, c, n in itertools.product((False, True), repeat=4)
+    Orientation(transpose=t, flip_rows=r, flip_columns=c, negate=n)
+    for t, r, c, n in itertools.product((False, True), repeat=4)
 ]
 
 
@@ -29,7 +30,12 @@ def scrambled(data, way):
         return None if a is None else np.ascontiguousarray(way.frames(np.asarray(a), far=False))
 
     sign = -1 if way.negate else 1
-    return replace(data, patterns=turned(data.patterns), mask=turned(data.mask), positions=sign * data.positions)
+    return replace(
+        data,
+        patterns=turned(data.patterns),
+        mask=turned(data.mask),
+        positions=sign * data.positions,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +45,13 @@ def scan():
     from ptychon.simulation.simulate import simulate
 
     shape = (96, 96)
-    truth = phantoms.complex_object(phantoms.cell(shape), phantoms.siemens_star(shape), phase_range=(0.0, 1.0))
+    truth = phantoms.complex_object(
+        phantoms.cell(shape), phantoms.siemens_star(shape), phase_range=(0.0, 1.0)
+    )
     probe = probes.defocused_aperture((32, 32), radius=7, defocus=8)
-    made = simulate(truth, probe, raster(11, 4, jitter=1, whole=False), noise="poisson", mean_counts=1e6)
+    made = simulate(
+        truth, probe, raster(11, 4, jitter=1, whole=False), noise="poisson", mean_counts=1e6
+    )
     return replace(made.dataset, probe=made.probe)
 
 
@@ -58,7 +68,9 @@ def test_they_form_a_group():
     frame = np.arange(35.0).reshape(1, 5, 7)
     for first, second in itertools.product(ALL, ALL):
         both = first.then(second)
-        np.testing.assert_array_equal(both.frames(frame, False), second.frames(first.frames(frame, False), False))
+        np.testing.assert_array_equal(
+            both.frames(frame, False), second.frames(first.frames(frame, False), False)
+        )
         assert both.negate == (first.negate != second.negate)
 
 
@@ -79,9 +91,12 @@ def test_zero_frequency_stays(scan):
 
 def test_turned_data_sets(scan):
     wide = replace(
-        scan, patterns=scan.patterns[:, :, :24], probe=scan.probe[:, :, :24], pixel_size=(1.0, 2.0),
+        scan,
+        patterns=scan.patterns[:, :, :24],
+        probe=scan.probe[:, :, :24],
+        pixel_size=(1.0, 2.0),
         mask=np.eye(32, 24, dtype=bool),
-    )  # fmt: skip
+    )
     way = Orientation(transpose=True, flip_rows=True, negate=True)
     turned = way.apply(wide)
     assert turned.patterns.shape == (len(scan), 24, 32)
@@ -106,7 +121,9 @@ def test_the_part_that_is_tried(scan):
     frames[:, 200:300, 200:300] = 1
     probe = np.exp(-((np.arange(P) - P / 2) ** 2) / 800)
     probe = np.outer(probe, probe).astype(np.complex64)
-    big = replace(scan, patterns=frames, positions=40.0 * scan.positions[:12], probe=probe, object_shape=None)
+    big = replace(
+        scan, patterns=frames, positions=40.0 * scan.positions[:12], probe=probe, object_shape=None
+    )
     part, _ = subset(big)
     assert part.frame_shape == (128, 128)
     np.testing.assert_allclose(part.positions, 10 * scan.positions[:12])
@@ -129,7 +146,9 @@ def test_scrambled_scans_are_put_right(scan, way):
 def test_data_that_cannot_decide(scan):
     from ptychon.simulation.simulate import simulate
 
-    flat = simulate(np.ones((80, 80)), scan.probe, scan.positions, noise="poisson", mean_counts=1e5).dataset
+    flat = simulate(
+        np.ones((80, 80)), scan.probe, scan.positions, noise="poisson", mean_counts=1e5
+    ).dataset
     assert not find(flat, frames=40).decided
 
 
@@ -137,29 +156,77 @@ def test_the_command_that_follows_has_all_that_was_said(monkeypatch, capsys, tmp
     from ptychon.cli.orient import carried, orient, show
 
     typed = [
-        "my scan.h5", "--data-path", "dp", "--step=31.25A", "--scan-shape", "4x5", "--near-field", "--rotation", "-126deg",
-        "--bad-pixels", "--seed", "3", "--sample=40", "-q", "--probe", "a b.npy", "--backend", "numpy", "--json",
-        "--crop", "8x8",
-    ]  # fmt: skip
+        "my scan.h5",
+        "--data-path",
+        "dp",
+        "--step=31.25A",
+        "--scan-shape",
+        "4x5",
+        "--near-field",
+        "--rotation",
+        "-126deg",
+        "--bad-pixels",
+        "--seed",
+        "3",
+        "--sample=40",
+        "-q",
+        "--probe",
+        "a b.npy",
+        "--backend",
+        "numpy",
+        "--json",
+        "--crop",
+        "8x8",
+    ]
     kept = [
-        "--data-path", "dp", "--step=31.25A", "--scan-shape", "4x5", "--near-field", "--rotation", "-126deg", "--bad-pixels",
-        "--probe", "a b.npy", "--crop", "8x8",
-    ]  # fmt: skip
+        "--data-path",
+        "dp",
+        "--step=31.25A",
+        "--scan-shape",
+        "4x5",
+        "--near-field",
+        "--rotation",
+        "-126deg",
+        "--bad-pixels",
+        "--probe",
+        "a b.npy",
+        "--crop",
+        "8x8",
+    ]
     assert carried(typed, orient) == kept
     trials = tuple(
-        Trial(orientation=Orientation(transpose=t), equivalents=(), probe="given", explained=0.2, behind=behind, passes=5)
+        Trial(
+            orientation=Orientation(transpose=t),
+            equivalents=(),
+            probe="given",
+            explained=0.2,
+            behind=behind,
+            passes=5,
+        )
         for t, behind in ((True, 0.0), (False, 9.0))
     )
 
     def last(*, behind=9.0, best=0, frames=100):
         ordered = (trials[best], replace(trials[1 - best], behind=behind))
-        show(Ranking(trials=ordered, geometry="far", frames=40, held_out=10, seconds=1.0), "my scan.h5", kept, frames)
+        show(
+            Ranking(trials=ordered, geometry="far", frames=40, held_out=10, seconds=1.0),
+            "my scan.h5",
+            kept,
+            frames,
+        )
         return shlex.split(capsys.readouterr().out.splitlines()[-1])
 
     assert last() == ["ptychon", "reconstruct", "my scan.h5", *kept, "--orient", "transpose"]
     assert last(best=1) == ["ptychon", "reconstruct", "my scan.h5", *kept, "--orient", "as-is"]
     assert last(behind=1.0) == ["ptychon", "orient", "my scan.h5", *kept, "--sample", "80"]
-    assert last(behind=1.0, frames=40) == ["ptychon", "reconstruct", "my scan.h5", *kept, "--orient", "transpose"]
+    assert last(behind=1.0, frames=40) == [
+        "ptychon",
+        "reconstruct",
+        "my scan.h5",
+        *kept,
+        "--orient",
+        "transpose",
+    ]
 
 
 def test_a_first_probe_of_another_file(scan, tmp_path, monkeypatch, capsys):
@@ -177,7 +244,9 @@ def test_a_first_probe_of_another_file(scan, tmp_path, monkeypatch, capsys):
 
 
 def test_nobody_said_which_way_round(scan, tmp_path, monkeypatch, capsys):
-    """Said by inspect and reconstruct, with what finds it; not where the file or the user states it."""
+    """Said by inspect and reconstruct, with what finds it; not where the file or the user states
+    it.
+    """
     from ptychon.inspect.file import inspect
 
     monkeypatch.chdir(tmp_path)
@@ -185,10 +254,17 @@ def test_nobody_said_which_way_round(scan, tmp_path, monkeypatch, capsys):
     few = replace(few, notes={})  # it was simulated, which says it too
     write_dataset("pixels.cxi", few)
     scaled = replace(
-        few, positions=few.positions * 1e-8, pixel_size=None, wavelength=1e-10, distance=1.0, detector_pixel_size=1e-10 / 32e-8
+        few,
+        positions=few.positions * 1e-8,
+        pixel_size=None,
+        wavelength=1e-10,
+        distance=1.0,
+        detector_pixel_size=1e-10 / 32e-8,
     )
     write_dataset("scaled.cxi", scaled)
-    assert "does not say how its detector was mounted" in inspect("scaled.cxi")["advice"][-1]  # still nobody has
+    assert (
+        "does not say how its detector was mounted" in inspect("scaled.cxi")["advice"][-1]
+    )  # still nobody has
     with h5py.File("scaled.cxi", "a") as file:  # as others write it, with basis vectors
         del file["ptychon"], file.attrs["ptychon"]
     advice = inspect("pixels.cxi")["advice"]
@@ -198,8 +274,10 @@ def test_nobody_said_which_way_round(scan, tmp_path, monkeypatch, capsys):
     assert (row["value"], row["where"]) == ("as the file states", "basis_vectors")
     assert not any("mounted" in line for line in inspect("scaled.cxi")["advice"])
     for file, more, said in (
-        ("pixels.cxi", [], True), ("pixels.cxi", ["--orient", "as-is"], False), ("scaled.cxi", [], False)
-    ):  # fmt: skip
+        ("pixels.cxi", [], True),
+        ("pixels.cxi", ["--orient", "as-is"], False),
+        ("scaled.cxi", [], False),
+    ):
         assert main(["reconstruct", file, "-n", "1", "--json", "-o", "r.h5", *more]) == 0
         assert "mounted" not in capsys.readouterr().err  # --json is for machines
         assert main(["reconstruct", file, "-n", "1", "-o", "r.h5", *more]) == 0
@@ -240,13 +318,22 @@ def test_measured_sets(measured, name):
     data = {
         "xray": lambda: load(measured / "siemens_star_xray/siemens_star.npz"),
         "near": lambda: load(
-            measured / "siemens_star_nearfield/PETRAIII_P25_Near_Field_Ptycho.cxi", geometry="near", focus_distance="3.65mm"
+            measured / "siemens_star_nearfield/PETRAIII_P25_Near_Field_Ptycho.cxi",
+            geometry="near",
+            focus_distance="3.65mm",
         ),
         "electron": lambda: load(
-            measured / "rotavirus_electron/rotavirus_40x40x128x128.h5", data_path="dp", scan_shape="40x40", step="31.25A",
-            pixel_size="9.3A", rotation="-126deg", voltage="300kV", semi_angle="1.03mrad", defocus="13.5um",
+            measured / "rotavirus_electron/rotavirus_40x40x128x128.h5",
+            data_path="dp",
+            scan_shape="40x40",
+            step="31.25A",
+            pixel_size="9.3A",
+            rotation="-126deg",
+            voltage="300kV",
+            semi_angle="1.03mrad",
+            defocus="13.5um",
         ),
-    }[name]()  # fmt: skip
+    }[name]()
     way = ALL[np.random.default_rng(len(name)).integers(16)]
     ranking = find(scrambled(data, way))
     assert ranking.decided

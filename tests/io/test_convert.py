@@ -10,14 +10,27 @@ import pytest
 from test_io_formats import COUNTS, PLACES, assert_same, result
 
 from ptychon import Dataset, PtychonError
-from ptychon.io import convert, load, load_result, save_result, write_dataset, write_result, write_scan
+from ptychon.io import (
+    convert,
+    load,
+    load_result,
+    save_result,
+    write_dataset,
+    write_result,
+    write_scan,
+)
 
 rng = np.random.default_rng(1)
 SQUARE = rng.poisson(3.0, (6, 8, 8)).astype(np.uint16)
 
 
 def scan(**more):
-    known = {"wavelength": 1e-10, "distance": 2.0, "detector_pixel_size": 1e-4, "mask": SQUARE[0] < 6} | more
+    known = {
+        "wavelength": 1e-10,
+        "distance": 2.0,
+        "detector_pixel_size": 1e-4,
+        "mask": SQUARE[0] < 6,
+    } | more
     return Dataset(patterns=SQUARE, positions=PLACES * 1e-6, **known)
 
 
@@ -30,7 +43,12 @@ def test_scans_survive(tmp_path, suffix):
     assert done.files[0].endswith(suffix)
     given = {}
     if suffix in ("npy", "tif"):
-        given = {"positions_path": done.files[1], "wavelength": 1e-10, "distance": 2.0, "detector_pixel_size": 1e-4}
+        given = {
+            "positions_path": done.files[1],
+            "wavelength": 1e-10,
+            "distance": 2.0,
+            "detector_pixel_size": 1e-4,
+        }
     back = load(tmp_path / f"b.{suffix}", **given)
     assert np.array_equal(np.asarray(back.patterns), SQUARE)
     assert back.patterns.dtype == np.uint16
@@ -53,7 +71,9 @@ def test_a_scan_in_pixels_and_near_field_survive(tmp_path):
             back = load(path)
             assert np.allclose(back.positions, data.positions)
             for name in ("geometry", "object_shape", "counting", "pixel_size", "focus_distance"):
-                assert getattr(back, name) == pytest.approx(getattr(data, name)) or getattr(back, name) == getattr(data, name)
+                assert getattr(back, name) == pytest.approx(getattr(data, name)) or getattr(
+                    back, name
+                ) == getattr(data, name)
     with pytest.raises(PtychonError, match="PtyLab needs wavelength"):
         write_scan(tmp_path / "a.hdf5", pixels)
     with pytest.raises(PtychonError, match="a reconstruction, and this is a scan"):
@@ -62,7 +82,14 @@ def test_a_scan_in_pixels_and_near_field_survive(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "format"),
-    [("b.ptyr", None), ("b.hdf5", "ptylab"), ("b.h5", "ptychodus"), ("b.npz", "ptychodus"), ("b.npz", None), ("b.mat", None)],
+    [
+        ("b.ptyr", None),
+        ("b.hdf5", "ptylab"),
+        ("b.h5", "ptychodus"),
+        ("b.npz", "ptychodus"),
+        ("b.npz", None),
+        ("b.mat", None),
+    ],
 )
 def test_results_survive(tmp_path, name, format):
     known = {"wavelength": 1e-10, "distance": 2.0, "name": "x"}
@@ -82,7 +109,9 @@ def test_results_survive(tmp_path, name, format):
         assert back.settings["wavelength"] == pytest.approx(1e-10)
     convert(tmp_path / name, tmp_path / "c.h5")
     again = load_result(tmp_path / "c.h5")
-    assert_same(dataclasses.replace(again, final_error=0.0), dataclasses.replace(back, final_error=0.0))
+    assert_same(
+        dataclasses.replace(again, final_error=0.0), dataclasses.replace(back, final_error=0.0)
+    )
     with pytest.raises(PtychonError, match=r"reconstruction|product|no frames"):
         load(tmp_path / name)
 
@@ -106,7 +135,11 @@ def test_pictures(tmp_path):
 
 
 def test_products_and_their_frames_are_joined_on_the_index(tmp_path):
-    one = result(positions=PLACES + 40, pixel_size=(1e-9, 1e-9), settings={"wavelength": 1e-10, "distance": 1.0})
+    one = result(
+        positions=PLACES + 40,
+        pixel_size=(1e-9, 1e-9),
+        settings={"wavelength": 1e-10, "distance": 1.0},
+    )
     order = np.array([4, 2, 9, 0, 3])
     for suffix in ("h5", "npz"):
         product, frames = tmp_path / f"product.{suffix}", tmp_path / f"frames.{suffix}"
@@ -122,8 +155,13 @@ def test_products_and_their_frames_are_joined_on_the_index(tmp_path):
             load(product)
         with pytest.raises(PtychonError, match="--positions-path"):
             load(frames)
-        for data in (load(product, data_path=str(frames)), load(frames, positions_path=str(product))):
-            assert np.array_equal(np.asarray(data.patterns), COUNTS[[3, 1, 4, 0]])  # of the indexes 0, 2, 3, 4
+        for data in (
+            load(product, data_path=str(frames)),
+            load(frames, positions_path=str(product)),
+        ):
+            assert np.array_equal(
+                np.asarray(data.patterns), COUNTS[[3, 1, 4, 0]]
+            )  # of the indexes 0, 2, 3, 4
             whole = (PLACES + 40) * 1e-9 + one.origin
             assert np.allclose(data.positions, whole[[0, 2, 3, 4]])
             assert np.array_equal(~data.mask, bad)

@@ -1,6 +1,7 @@
 """Damaged files, huge files, and processes that are killed while they save.
 
-A thousand mutants at once: ``python tests/_mutants.py 1000``; fifty killed saves: ``PTYCHON_KILLS=50``.
+A thousand mutants at once: ``python tests/_mutants.py 1000``; fifty killed saves:
+``PTYCHON_KILLS=50``.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ def test_damaged_files_give_one_sentence(tmp_path):
 def interruptible():
     """A shell that starts the tests in the background has them ignore this signal."""
     if not guard.possible():
-        pytest.skip("a library used by an earlier test (dask, say) left a thread: no copy of this process can be made")
+        pytest.skip(
+            "a library used by an earlier test (dask, say) left a thread: no copy of this "
+            "process can be made"
+        )
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -72,7 +76,9 @@ def test_a_file_that_crashes_the_library_does_not_take_us_with_it(tmp_path, monk
             os.kill(os.getpid(), signal.SIGSEGV)
 
     monkeypatch.setattr("ptychon.io.frames.Hdf5Frames.walk", crash)
-    with pytest.raises(PtychonError, match=r"a.cxi is damaged: the library that reads it crashed \(SIGSEGV\)"):
+    with pytest.raises(
+        PtychonError, match=r"a.cxi is damaged: the library that reads it crashed \(SIGSEGV\)"
+    ):
         load(path)
 
 
@@ -81,24 +87,37 @@ def test_twenty_gigabytes_are_inspected_in_seconds(tmp_path):
     with h5py.File(path, "w") as file:
         file["cxi_version"] = 160
         detector = file.create_group("entry_1/instrument_1/detector_1")
-        frames = detector.create_dataset("data", (10_000, 1024, 1024), np.uint16, chunks=(1, 1024, 1024))
+        frames = detector.create_dataset(
+            "data", (10_000, 1024, 1024), np.uint16, chunks=(1, 1024, 1024)
+        )
         frames[17] = 3
         frames[9000, 512, 512] = 9
         detector["distance"], detector["x_pixel_size"], detector["y_pixel_size"] = 2.0, 75e-6, 75e-6
         file["entry_1/data_1/data"] = h5py.SoftLink("/entry_1/instrument_1/detector_1/data")
-        places = np.stack(np.meshgrid(np.arange(100), np.arange(100), [0.0]), -1).reshape(-1, 3) * 1e-7
+        places = (
+            np.stack(np.meshgrid(np.arange(100), np.arange(100), [0.0]), -1).reshape(-1, 3) * 1e-7
+        )
         file["entry_1/data_1/translation"] = places
         file["entry_1/instrument_1/source_1/energy"] = 1.6e-15
     code = (
-        "import sys, resource; from ptychon.__main__ import main; main(['inspect', sys.argv[1], '--json'])\n"
+        "import sys, resource; from ptychon.__main__ import main; main(['inspect', sys.argv[1], "
+        "'--json'])\n"
         "peaks = [resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]\n"
-        # Linux counts the memory of the process that started this one into RUSAGE_SELF; VmHWM begins at exec
-        "try: peaks += [int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM')]\n"
+        # Linux counts the memory of the process that started this one into RUSAGE_SELF; VmHWM
+        # begins at exec
+        "try: peaks += [int(line.split()[1]) for line in open('/proc/self/status') if "
+        "line.startswith('VmHWM')]\n"
         "except OSError: peaks += [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]\n"
         "print(max(peaks))"
     )
     start = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
     seconds = time.monotonic() - start
     about, peak = done.stdout.splitlines()
     assert json.loads(about)["frames"]["bytes"] == 10_000 * 2**21
@@ -116,8 +135,9 @@ k = int(sys.argv[2])
 start = time.monotonic()
 while True:
     k += 1
-    save_result(sys.argv[1], Result(object=noise + k, probe=noise[None, :64, :64] + k, errors=np.full(3, k, "f4"),
-                final_error=float(k), positions=np.full((9, 2), float(k)), engine="ep", epochs=k))
+    save_result(sys.argv[1], Result(object=noise + k, probe=noise[None, :64, :64] + k,
+                errors=np.full(3, k, "f4"), final_error=float(k),
+                positions=np.full((9, 2), float(k)), engine="ep", epochs=k))
     if start is not None:
         print(time.monotonic() - start, flush=True)
         start = None
@@ -128,7 +148,9 @@ def test_a_process_that_is_killed_leaves_a_whole_result(tmp_path):
     path = tmp_path / "r.h5"
     dice, last = random.Random(0), 0
     for _ in range(int(os.environ.get("PTYCHON_KILLS", "6"))):
-        process = subprocess.Popen([sys.executable, "-c", SAVE, str(path), str(last)], stdout=subprocess.PIPE)
+        process = subprocess.Popen(
+            [sys.executable, "-c", SAVE, str(path), str(last)], stdout=subprocess.PIPE
+        )
         assert process.stdout is not None
         one = float(process.stdout.readline())  # seconds of a save
         time.sleep(dice.uniform(0, 2 * one))

@@ -41,7 +41,10 @@ def test_a_virtual_dataset_over_compressed_files(tmp_path):
     """In a process of its own: in this one the plugin may be loaded already."""
     hdf5plugin = pytest.importorskip("hdf5plugin")
     path = parts_of_a_scan(tmp_path, **hdf5plugin.Bitshuffle(cname="lz4"))
-    code = f"import ptychon, numpy; print(int(numpy.asarray(ptychon.load({str(path)!r}).patterns).sum()))"
+    code = (
+        "import ptychon, numpy; "
+        f"print(int(numpy.asarray(ptychon.load({str(path)!r}).patterns).sum()))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == str(FRAMES.sum()), done.stderr
 
@@ -50,7 +53,9 @@ def test_files_that_a_virtual_dataset_is_made_of(tmp_path, monkeypatch):
     path = parts_of_a_scan(tmp_path)
     assert np.array_equal(np.asarray(load(path).patterns), FRAMES)
     moved = (tmp_path / "d2.h5").rename(tmp_path / "other.h5")
-    with pytest.raises(PtychonError, match=r"1 of 2 files \(first: d2.h5\).*missing; put it.*beside"):
+    with pytest.raises(
+        PtychonError, match=r"1 of 2 files \(first: d2.h5\).*missing; put it.*beside"
+    ):
         load(path)
     (tmp_path / "d1.h5").unlink()
     with pytest.raises(PtychonError, match=r"2 of 2 files \(first: d1.h5\).*are missing; put them"):
@@ -64,7 +69,8 @@ def test_files_that_a_virtual_dataset_is_made_of(tmp_path, monkeypatch):
         file["positions_px"] = PLACES[:6]
     with pytest.raises(PtychonError, match=r"made of gone of .*other.h5, which is not there"):
         load(path)
-    # an absolute name whose folder has moved: the file is looked for beside, as the HDF5 library does
+    # an absolute name whose folder has moved: the file is looked for beside, as the HDF5 library
+    # does
     layout = h5py.VirtualLayout((6, 16, 18), "i4")
     layout[:] = h5py.VirtualSource("/somewhere/else/other.h5", "entry/data/data", (6, 16, 18))
     with h5py.File(path, "r+") as file:
@@ -79,7 +85,9 @@ def test_a_filter_that_nobody_has(tmp_path):
         plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         plist.set_chunk((1, 16, 18))
         plist.set_filter(60000, h5py.h5z.FLAG_OPTIONAL, ())
-        h5py.h5d.create(file.id, b"frames", h5py.h5t.STD_I32LE, h5py.h5s.create_simple((12, 16, 18)), plist)
+        h5py.h5d.create(
+            file.id, b"frames", h5py.h5t.STD_I32LE, h5py.h5s.create_simple((12, 16, 18)), plist
+        )
         file["positions_px"] = PLACES
     with pytest.raises(PtychonError, match=r"plugin that is not there \(filter 60000.*hdf5plugin"):
         load(tmp_path / "a.h5")
@@ -87,7 +95,9 @@ def test_a_filter_that_nobody_has(tmp_path):
 
 def test_raw_files_that_are_missing(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file.create_dataset("frames", (12, 16, 18), "i4", external=[("raw.bin", 0, h5py.h5f.UNLIMITED)])
+        file.create_dataset(
+            "frames", (12, 16, 18), "i4", external=[("raw.bin", 0, h5py.h5f.UNLIMITED)]
+        )
         file["positions_px"] = PLACES
     with pytest.raises(PtychonError, match=r"the file raw.bin that .* is missing"):
         load(tmp_path / "a.h5")
@@ -100,12 +110,18 @@ def hdf5(path, frame):
 
 def fabio_image(kind, path, frame):
     fabio = pytest.importorskip("fabio")
-    getattr(getattr(fabio, f"{kind}image"), f"{kind.capitalize()}Image")(data=frame).write(str(path))
+    getattr(getattr(fabio, f"{kind}image"), f"{kind.capitalize()}Image")(data=frame).write(
+        str(path)
+    )
 
 
 WRITERS = {
-    "tif": tifffile.imwrite, "npy": np.save, "h5": hdf5, "cbf": partial(fabio_image, "cbf"), "edf": partial(fabio_image, "edf"),
-}  # fmt: skip
+    "tif": tifffile.imwrite,
+    "npy": np.save,
+    "h5": hdf5,
+    "cbf": partial(fabio_image, "cbf"),
+    "edf": partial(fabio_image, "edf"),
+}
 
 
 def folder_of(path, kind, table=True):
@@ -127,7 +143,9 @@ def test_a_folder_with_a_file_for_each_frame(tmp_path, kind):
     assert np.array_equal(data.positions, PLACES)
     assert np.array_equal(data.patterns[[7, 2]], FRAMES[[7, 2]])
     assert f"dark.{kind}" in data.notes["read"]["patterns"]
-    picked = load(folder / f"frame_?.{kind}", positions_path=str(folder / "positions.csv"), frames="0:10")
+    picked = load(
+        folder / f"frame_?.{kind}", positions_path=str(folder / "positions.csv"), frames="0:10"
+    )
     assert np.array_equal(np.asarray(picked.patterns), FRAMES[:10])
     WRITERS[kind](folder / f"frame_3.{kind}", FRAMES[0, :9])
     with pytest.raises(PtychonError, match=r"frame_3.*shape \(9, 18\)"):
@@ -190,8 +208,17 @@ def test_names_are_sorted_as_people_count():
 def test_what_is_not_recognised_is_listed_with_flags(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with h5py.File("a.h5", "w") as file:
-        file["ref"], file["raw"], file["xy"], file["cal"], file["obj"] = FRAMES[:5], FRAMES, PLACES, PLACES[:5], FRAMES[0] + 0j
-    expected = r"--data-path raw \(12, 16, 18\) int32, --data-path ref .*--positions-path xy \(12, 2\) float64, .*cal.*obj"
+        file["ref"], file["raw"], file["xy"], file["cal"], file["obj"] = (
+            FRAMES[:5],
+            FRAMES,
+            PLACES,
+            PLACES[:5],
+            FRAMES[0] + 0j,
+        )
+    expected = (
+        r"--data-path raw \(12, 16, 18\) int32, --data-path ref .*--positions-path xy \(12, 2\) "
+        r"float64, .*cal.*obj"
+    )
     with pytest.raises(PtychonError, match=expected):
         load("a.h5")
     assert len(load("a.h5", data_path="raw", positions_path="xy")) == 12
@@ -209,8 +236,11 @@ def test_what_is_not_recognised_is_listed_with_flags(tmp_path, capsys, monkeypat
     (tmp_path / "g.txt").write_text("hello\nyou\nthere\n")
     tifffile.imwrite("h.tif", FRAMES[0])
     for name, part in {
-        "d.npy": "--positions-path", "e.npy": "name their folder", "f.csv": "13 lines and 2 columns.*--positions-path",
-        "g.txt": "of no kind that can be read", "h.tif": "name their folder",
-    }.items():  # fmt: skip
+        "d.npy": "--positions-path",
+        "e.npy": "name their folder",
+        "f.csv": "13 lines and 2 columns.*--positions-path",
+        "g.txt": "of no kind that can be read",
+        "h.tif": "name their folder",
+    }.items():
         with pytest.raises(PtychonError, match=part):
             load(name)

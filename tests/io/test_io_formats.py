@@ -27,7 +27,9 @@ def assert_same(a, b):
         x, y = getattr(a, field.name), getattr(b, field.name)
         if hasattr(x, "__array__"):
             assert np.asarray(x).dtype == np.asarray(y).dtype, field.name
-            assert np.array_equal(np.asarray(x), np.asarray(y), equal_nan=np.asarray(x).dtype.kind in "fc"), field.name
+            assert np.array_equal(
+                np.asarray(x), np.asarray(y), equal_nan=np.asarray(x).dtype.kind in "fc"
+            ), field.name
         elif field.name == "history":
             assert {k: v.tolist() for k, v in x.items()} == {k: v.tolist() for k, v in y.items()}
         else:
@@ -38,7 +40,9 @@ def assert_same(a, b):
 sizes = st.floats(1e-9, 1e-3)
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     known=st.fixed_dictionaries(
         {},
@@ -53,9 +57,13 @@ sizes = st.floats(1e-9, 1e-3)
             "noise_variance": sizes,
             "object_shape": st.tuples(st.integers(60, 99), st.integers(60, 99)),
             "name": st.text(st.characters(codec="utf-8"), max_size=5),
-            "notes": st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=3), st.none() | sizes, max_size=2),
+            "notes": st.dictionaries(
+                st.text(st.characters(codec="utf-8"), max_size=3), st.none() | sizes, max_size=2
+            ),
             "mask": st.sampled_from([COUNTS[0] < 5, COUNTS < 5]),
-            "probe": st.sampled_from([np.ones((8, 10), "c8"), np.arange(160).reshape(2, 8, 10) * 1j]),
+            "probe": st.sampled_from(
+                [np.ones((8, 10), "c8"), np.arange(160).reshape(2, 8, 10) * 1j]
+            ),
         },
     ),
     dtype=st.sampled_from(["u1", "u2", "i4", "f4", "f8"]),
@@ -77,9 +85,19 @@ def test_frames_stay_on_disk_and_index_like_an_array(tmp_path):
         assert frames.shape == (20, 6, 7)
         assert frames.dtype == np.dtype("u2")
         keys = [
-            3, -1, slice(3, 17), slice(0, 20, 7), slice(9, 2), np.array([5, 3, 3, 19]), np.arange(20) % 3 == 0,
-            (slice(2, 9), slice(1, 3)), (4, slice(0, 3)), np.array([], int), np.array([[1, 2], [3, -4]]), (..., 3),
-        ]  # fmt: skip
+            3,
+            -1,
+            slice(3, 17),
+            slice(0, 20, 7),
+            slice(9, 2),
+            np.array([5, 3, 3, 19]),
+            np.arange(20) % 3 == 0,
+            (slice(2, 9), slice(1, 3)),
+            (4, slice(0, 3)),
+            np.array([], int),
+            np.array([[1, 2], [3, -4]]),
+            (..., 3),
+        ]
         for key in keys:
             assert np.array_equal(frames[key], flat[key])
             assert frames[key].shape == flat[key].shape
@@ -127,7 +145,9 @@ def foreign_cxi(path, basis=None, mask=None, **numbers):
     ],
 )
 @pytest.mark.parametrize("layout", ["2x3", "3x2", "frames"])
-def test_the_probe_moves_against_the_sample_on_the_axes_of_the_detector(tmp_path, rows, columns, expected, layout):
+def test_the_probe_moves_against_the_sample_on_the_axes_of_the_detector(
+    tmp_path, rows, columns, expected, layout
+):
     basis = 5e-5 * np.array([rows, columns], float)
     stored = {"2x3": basis, "3x2": basis.T, "frames": np.repeat(basis[None], 6, axis=0)}[layout]
     t = foreign_cxi(tmp_path / "a.cxi", stored)
@@ -145,7 +165,9 @@ def test_a_foreign_cxi_file(tmp_path):
     assert np.array_equal(data.positions, t[:, 1::-1])  # rows along -y, columns along -x
     assert data.detector_pixel_size == (75e-6, 55e-6)
     assert data.wavelength == pytest.approx(wavelength_of_photons(1.6e-15))
-    assert data.pixel_size == pytest.approx((data.wavelength * 1.5 / (8 * 75e-6), data.wavelength * 1.5 / (10 * 55e-6)))
+    assert data.pixel_size == pytest.approx(
+        (data.wavelength * 1.5 / (8 * 75e-6), data.wavelength * 1.5 / (10 * 55e-6))
+    )
     assert "translation" in data.notes["read"]["positions"]
     given = load(tmp_path / "a.cxi", distance="3m", energy="10keV")
     assert given.distance == 3
@@ -189,7 +211,9 @@ def test_what_is_missing_is_named_with_its_flag(tmp_path):
 
 def test_archives(tmp_path):
     probe = (rng.standard_normal((8, 10)) + 1j).astype("c8")
-    np.savez_compressed(tmp_path / "a.npz", dp=COUNTS, positions_px=PLACES, probe=probe, mask=COUNTS[0] < 9)
+    np.savez_compressed(
+        tmp_path / "a.npz", dp=COUNTS, positions_px=PLACES, probe=probe, mask=COUNTS[0] < 9
+    )
     data = load(tmp_path / "a.npz")
     assert data.pixel_size is None
     assert np.array_equal(data.positions, PLACES)
@@ -197,8 +221,14 @@ def test_archives(tmp_path):
     assert np.array_equal(np.asarray(data.patterns), COUNTS)
     metres = load(tmp_path / "a.npz", pixel_size="2nm,3nm")
     assert np.allclose(metres.positions, PLACES * [2e-9, 3e-9])
-    np.savez(tmp_path / "b.npz", data=COUNTS, positions=PLACES * 1e-9, wavelength_A=1.24, distance=2.0,
-             detector_pixel_size_um=np.array([75.0, 55.0]))  # fmt: skip
+    np.savez(
+        tmp_path / "b.npz",
+        data=COUNTS,
+        positions=PLACES * 1e-9,
+        wavelength_A=1.24,
+        distance=2.0,
+        detector_pixel_size_um=np.array([75.0, 55.0]),
+    )
     data = load(tmp_path / "b.npz")
     assert data.wavelength == pytest.approx(1.24e-10)
     assert data.detector_pixel_size == pytest.approx((75e-6, 55e-6))
@@ -212,7 +242,9 @@ def test_archives(tmp_path):
     data = load(tmp_path / "c.npz", data_path="more", positions_path=str(tmp_path / "places.csv"))
     assert np.allclose(data.positions, PLACES)
     np.save(tmp_path / "d.npy", COUNTS)
-    assert np.allclose(load(tmp_path / "d.npy", positions_path=str(tmp_path / "places.csv")).positions, PLACES)
+    assert np.allclose(
+        load(tmp_path / "d.npy", positions_path=str(tmp_path / "places.csv")).positions, PLACES
+    )
 
 
 def test_nothing_is_unpickled(tmp_path):
@@ -244,18 +276,25 @@ def test_a_raster_that_is_described_but_not_listed(tmp_path):
 def test_attributes_with_units_and_an_electron_probe(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["dp"] = rng.poisson(2.0, (2, 3, 16, 16)).astype("u1")
-        file["dp"].attrs.update(voltage_kV=300, scan_step_A=40.0, semiangle_mrad=1.0, defocus_nm=-900.0)
+        file["dp"].attrs.update(
+            voltage_kV=300, scan_step_A=40.0, semiangle_mrad=1.0, defocus_nm=-900.0
+        )
         file["dp"].attrs["detector_pixel_mrad"] = 0.2
         file.attrs["something"] = "else"
     data = load(tmp_path / "a.h5")
     assert data.wavelength == pytest.approx(1.96875e-12, rel=1e-5)
     assert data.pixel_size == pytest.approx((data.wavelength / (16 * 2e-4),) * 2)
-    # the probe in the convention of the file: C1 = -900 nm, chi = pi alpha^2 C1/wavelength, P = F^-1[A exp(-i chi)]
+    # the probe in the convention of the file: C1 = -900 nm, chi = pi alpha^2 C1/wavelength, P =
+    # F^-1[A exp(-i chi)]
     k = np.fft.fftfreq(16, data.pixel_size[0]) * data.wavelength
     alpha2 = k[:, None] ** 2 + k[None, :] ** 2
     aperture = (alpha2 <= 1e-6) * np.exp(-1j * np.pi * alpha2 * -900e-9 / data.wavelength)
     expected = np.fft.fftshift(np.fft.ifft2(aperture))
-    overlap = abs(np.vdot(expected, data.probe[0])) / np.linalg.norm(expected) / np.linalg.norm(data.probe[0])
+    overlap = (
+        abs(np.vdot(expected, data.probe[0]))
+        / np.linalg.norm(expected)
+        / np.linalg.norm(data.probe[0])
+    )
     assert overlap > 0.95
     wrong = abs(np.vdot(expected, load(tmp_path / "a.h5", defocus=-900e-9).probe[0]))
     assert overlap > 1.2 * wrong / np.linalg.norm(expected) / np.linalg.norm(data.probe[0])
@@ -319,7 +358,7 @@ def result(**changes):
         "settings": {"schedule": {"kind": "sequential"}, "input": "a.cxi"},
         "provenance": {"ptychon": "0"},
         "seconds": 1.5,
-    }  # fmt: skip
+    }
     return Result(**values | changes)
 
 

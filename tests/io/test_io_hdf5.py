@@ -33,7 +33,9 @@ plain = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(plain)
 def test_any_plain_value_round_trips(tmp_path, value):
     with create(tmp_path / "a.h5") as file:
@@ -79,7 +81,10 @@ def test_dataclasses_become_mappings_and_strange_things_text(tmp_path):
 def test_foreign_nodes_are_refused(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"] = 1
-    with opened(tmp_path / "a.h5") as file, pytest.raises(PtychonError, match="not written by this package"):
+    with (
+        opened(tmp_path / "a.h5") as file,
+        pytest.raises(PtychonError, match="not written by this package"),
+    ):
         get(file["x"])
 
 
@@ -114,7 +119,10 @@ def test_absurd_shapes_are_refused_before_they_are_read(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         node = file.create_dataset("x", (2**34,), "f8", chunks=(1024,))
         node.attrs["type"] = "array"
-    with pytest.raises(PtychonError, match="only 0 bytes are stored"), opened(tmp_path / "a.h5") as file:
+    with (
+        pytest.raises(PtychonError, match="only 0 bytes are stored"),
+        opened(tmp_path / "a.h5") as file,
+    ):
         get(file["x"])
 
 
@@ -149,7 +157,9 @@ def test_places_that_cannot_be_written(tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits")
 @pytest.mark.parametrize("limit", [100, 5000, 600_000])
 def test_a_full_disk(tmp_path, limit):
-    """A limit on the size of files stands for the disk that is full; nothing but our own sentence may be said."""
+    """A limit on the size of files stands for the disk that is full; nothing but our own sentence
+    may be said.
+    """
     path = tmp_path / "a.h5"
     path.write_bytes(b"precious")
     code = f"""
@@ -192,7 +202,9 @@ def test_unreadable_files_are_named_with_the_reason(tmp_path):
 def test_damaged_data_are_reported_not_raised_through(tmp_path):
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
-        node = file.create_dataset("x", data=np.random.default_rng(0).random((50, 50)), compression="gzip", fletcher32=True)
+        node = file.create_dataset(
+            "x", data=np.random.default_rng(0).random((50, 50)), compression="gzip", fletcher32=True
+        )
         offset = node.id.get_chunk_info(0).byte_offset
     content = bytearray(path.read_bytes())
     content[offset + 100 : offset + 110] = b"\0" * 10

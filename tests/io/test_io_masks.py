@@ -16,7 +16,11 @@ from ptychon.types import PtychonError
         ([[0, 1, 2]], "bad", [[True, False, False]]),
         (np.array([[0, 0x1000, 0x1001, 0x2]], np.uint32), "cxi", [[True, True, False, False]]),
         (np.array([[0, 255, 1]], np.uint8), "cxi", [[True, False, False]]),
-        (np.array([[0, 1 << 31, 1 << 8, 0x1000]], np.uint32), "nexus", [[True, False, False, False]]),
+        (
+            np.array([[0, 1 << 31, 1 << 8, 0x1000]], np.uint32),
+            "nexus",
+            [[True, False, False, False]],
+        ),
         (np.array([[True, False]]), "bad", [[False, True]]),
         (np.array([[0.0, 0.5, np.nan, -1.0]]), "valid", [[False, True, False, False]]),
         (np.array([[0.0, 0.5, np.nan, -1.0]]), "bad", [[True, False, False, False]]),
@@ -29,11 +33,18 @@ def test_what_values_mean(values, convention, valid):
 @pytest.mark.parametrize(
     ("name", "convention"),
     [
-        ("entry/instrument/detector/detectorSpecific/pixel_mask", "nexus"), ("bad_pixels", "bad"), ("badpixels", "bad"),
-        ("deadPixels", "bad"), ("invalid", "bad"), ("valid", "valid"), ("good_pixels", "valid"), ("weights", "valid"),
-        ("mask", None), ("shot", None),
+        ("entry/instrument/detector/detectorSpecific/pixel_mask", "nexus"),
+        ("bad_pixels", "bad"),
+        ("badpixels", "bad"),
+        ("deadPixels", "bad"),
+        ("invalid", "bad"),
+        ("valid", "valid"),
+        ("good_pixels", "valid"),
+        ("weights", "valid"),
+        ("mask", None),
+        ("shot", None),
     ],
-)  # fmt: skip
+)
 def test_names_say_what_values_mean(name, convention):
     assert convention_of(name) == convention
 

@@ -62,12 +62,19 @@ def test_electrons():
         assert data.wavelength == pytest.approx(1.96875e-12, rel=1e-5)
         t, step = np.deg2rad(-126), 31.25e-10
         for j, (s, f) in ((1, (0, 1)), (40, (1, 0)), (1599, (39, 39))):
-            row, col = step * (s * np.cos(t) - f * np.sin(t)), step * (s * np.sin(t) + f * np.cos(t))
+            row, col = (
+                step * (s * np.cos(t) - f * np.sin(t)),
+                step * (s * np.sin(t) + f * np.cos(t)),
+            )
             assert np.allclose(data.positions[j], (row, col), atol=1e-18)
         # first probe: aperture(k) exp(-i pi |k|^2 C1/wavelength), C1 = -13.5 um, k in radians
         k = (np.arange(128) - 64) * 1.96875e-12 / (128 * 9.3e-10)
         k2 = k[:, None] ** 2 + k[None, :] ** 2
         pupil = (k2 <= 1.03e-3**2) * np.exp(1j * np.pi * k2 * 13.5e-6 / 1.96875e-12)
         probe = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(pupil)))
-        overlap = abs(np.vdot(probe, data.probe[0])) / np.linalg.norm(probe) / np.linalg.norm(data.probe[0])
+        overlap = (
+            abs(np.vdot(probe, data.probe[0]))
+            / np.linalg.norm(probe)
+            / np.linalg.norm(data.probe[0])
+        )
         assert overlap > 0.95

@@ -23,10 +23,13 @@ def same(data, frames=FRAMES):
 def nexus(path, units=True, **where):
     """NXcxi_ptycho; returns nothing. `where` overrides values (None leaves them out)."""
     values = {
-        "instrument_1/beam_1/energy": (9.0, "keV"), "instrument_1/source_1/energy": (3.0, "GeV"),
-        "instrument_1/detector_1/distance": (1500.0, "mm"), "instrument_1/detector_1/x_pixel_size": (55.0, "um"),
-        "instrument_1/detector_1/y_pixel_size": (75.0, "um"), "data_1/translation": (np.c_[PLACES * 1e6, PLACES[:, 0]], "um"),
-    } | where  # fmt: skip
+        "instrument_1/beam_1/energy": (9.0, "keV"),
+        "instrument_1/source_1/energy": (3.0, "GeV"),
+        "instrument_1/detector_1/distance": (1500.0, "mm"),
+        "instrument_1/detector_1/x_pixel_size": (55.0, "um"),
+        "instrument_1/detector_1/y_pixel_size": (75.0, "um"),
+        "data_1/translation": (np.c_[PLACES * 1e6, PLACES[:, 0]], "um"),
+    } | where
     with h5py.File(path, "w") as file:
         entry = file.create_group("entry_1")
         entry["definition"] = "NXptycho"
@@ -55,7 +58,9 @@ def test_nxcxi_ptycho_honours_units_and_ignores_the_machine_energy(tmp_path):
         load(tmp_path / "c.nxs")
     assert load(tmp_path / "c.nxs", distance=3).distance == 3
     nexus(tmp_path / "d.nxs", **{"instrument_1/detector_1/distance": (1.5e9, "mm")})
-    with pytest.warns(PtychonWarning, match=r"distance is 1.5e\+06 m \(detector_1/distance\).*--distance"):
+    with pytest.warns(
+        PtychonWarning, match=r"distance is 1.5e\+06 m \(detector_1/distance\).*--distance"
+    ):
         load(tmp_path / "d.nxs")
 
 
@@ -84,15 +89,28 @@ def test_diamond_raster_with_dark_and_flat(tmp_path):
 
 
 def ptyd(path, chunks=((0, 4), (4, 6)), meta=None, link=False):
-    meta = {"energy": 8.0, "distance": 2.0, "psize": np.array([1e-4, 2e-4]), "propagation": "farfield", **(meta or {})}
+    meta = {
+        "energy": 8.0,
+        "distance": 2.0,
+        "psize": np.array([1e-4, 2e-4]),
+        "propagation": "farfield",
+        **(meta or {}),
+    }
     with h5py.File(path, "w") as file:
         for name, value in meta.items():
             file[f"meta/{name}"] = np.zeros(1) if value is None else value
-            file[f"meta/{name}"].attrs["type"] = "None" if value is None else "pickle" if isinstance(value, bytes) else "scalar"
+            file[f"meta/{name}"].attrs["type"] = (
+                "None" if value is None else "pickle" if isinstance(value, bytes) else "scalar"
+            )
         for k, (first, last) in enumerate(chunks):
             home = h5py.File(f"{path}.part{k:03d}", "w") if link else file
             chunk = home.create_group(f"chunks/{k}")
-            for name, value in (("data", FRAMES), ("positions", PLACES), ("weights", FRAMES != 3), ("indices", np.arange(6))):
+            for name, value in (
+                ("data", FRAMES),
+                ("positions", PLACES),
+                ("weights", FRAMES != 3),
+                ("indices", np.arange(6)),
+            ):
                 chunk[name] = value[first:last]
                 chunk[name].attrs["type"] = "array"
             if link:
@@ -140,10 +158,17 @@ def test_fold_slice(tmp_path):
         file["dp"] = FRAMES
     with h5py.File(tmp_path / "data_roi0_para.hdf5", "w") as file:
         file["ppX"], file["ppY"] = PLACES[:, 1][None], PLACES[:, 0][None]
-    data = load(tmp_path / "data_roi0_dp.hdf5", positions_path=str(tmp_path / "data_roi0_para.hdf5"), pixel_size="1nm")
+    data = load(
+        tmp_path / "data_roi0_dp.hdf5",
+        positions_path=str(tmp_path / "data_roi0_para.hdf5"),
+        pixel_size="1nm",
+    )
     assert same(data)
     assert np.allclose(data.positions, PLACES)
-    scipy.io.savemat(tmp_path / "dp.mat", {"dp": np.moveaxis(FRAMES, 0, -1), "positions_m": PLACES, "pixel_size_nm": 2.0})
+    scipy.io.savemat(
+        tmp_path / "dp.mat",
+        {"dp": np.moveaxis(FRAMES, 0, -1), "positions_m": PLACES, "pixel_size_nm": 2.0},
+    )
     data = load(tmp_path / "dp.mat")
     assert same(data)
     assert data.pixel_size == (2e-9, 2e-9)
@@ -152,7 +177,11 @@ def test_fold_slice(tmp_path):
     assert same(load(tmp_path / "raster.mat", step="3nm", pixel_size="1nm"))
     # version 7.3: HDF5 with the axes of every array reversed
     with h5py.File(tmp_path / "v73.mat", "w", userblock_size=512) as file:
-        file["dp"], file["positions_m"], file["pixel_size"] = FRAMES.swapaxes(1, 2), PLACES.T, [[1e-9]]
+        file["dp"], file["positions_m"], file["pixel_size"] = (
+            FRAMES.swapaxes(1, 2),
+            PLACES.T,
+            [[1e-9]],
+        )
         file["cube"] = raster.T
         probe = rng.standard_normal((8, 10)) + 1j
         compound = np.zeros((10, 8), [("real", "f8"), ("imag", "f8")])
@@ -176,7 +205,12 @@ def test_emd(tmp_path):
         cube.attrs["python_class"] = "DataCube"
         cube["data"] = FRAMES.reshape(2, 3, 8, 10)
         calibration = file.create_group("root/metadatabundle/calibration")
-        for name, value in (("R_pixel_size", 2.0), ("R_pixel_units", "A"), ("Q_pixel_size", 0.05), ("Q_pixel_units", "A^-1")):
+        for name, value in (
+            ("R_pixel_size", 2.0),
+            ("R_pixel_units", "A"),
+            ("Q_pixel_size", 0.05),
+            ("Q_pixel_units", "A^-1"),
+        ):
             calibration[name] = value
         calibration["QR_flip"] = False
     data = load(tmp_path / "a.h5", voltage="300kV")
@@ -184,16 +218,23 @@ def test_emd(tmp_path):
     assert data.wavelength == pytest.approx(wavelength_of_electrons(300e3))
     assert data.pixel_size == pytest.approx((1e-10 / (0.05 * 8), 1e-10 / (0.05 * 10)))
     assert np.allclose(data.positions, [(s * 2e-10, f * 2e-10) for s in range(2) for f in range(3)])
-    assert data.notes["dose_e_per_A2"] == pytest.approx(FRAMES.sum(axis=(1, 2)).mean() / 4, rel=1e-3)
+    assert data.notes["dose_e_per_A2"] == pytest.approx(
+        FRAMES.sum(axis=(1, 2)).mean() / 4, rel=1e-3
+    )
     with h5py.File(tmp_path / "a.h5", "r+") as file:
         calibration = file["root/metadatabundle/calibration"]
-        for name, value in (("Q_pixel_units", "mrad"), ("QR_flip", True), ("QR_rotation", np.pi / 2)):
+        for name, value in (
+            ("Q_pixel_units", "mrad"),
+            ("QR_flip", True),
+            ("QR_rotation", np.pi / 2),
+        ):
             calibration.pop(name, None)
             calibration[name] = value
     data = load(tmp_path / "a.h5", voltage="300kV")
     assert same(data, FRAMES.swapaxes(1, 2))
     assert data.pixel_size == pytest.approx([data.wavelength / (n * 5e-5) for n in (10, 8)])
-    # py4DSTEM: a vector (x, y) = (row, column) of the scan lies at (x cos + y sin, -x sin + y cos) on the detector
+    # py4DSTEM: a vector (x, y) = (row, column) of the scan lies at (x cos + y sin, -x sin + y cos)
+    # on the detector
     assert np.allclose(data.positions[1], (2e-10, 0), atol=1e-20)
     assert np.allclose(data.positions[3], (0, -2e-10), atol=1e-20)
     with h5py.File(tmp_path / "a.h5", "r+") as file:
@@ -216,7 +257,11 @@ def test_empad(tmp_path):
 def test_tiff(tmp_path):
     tifffile = pytest.importorskip("tifffile")
     np.savetxt(tmp_path / "places.txt", PLACES * 1e6, header="y x")
-    for name, options in (("a.tif", {}), ("b.tif", {"compression": "zlib"}), ("c.tif", {"bigtiff": True, "byteorder": ">"})):
+    for name, options in (
+        ("a.tif", {}),
+        ("b.tif", {"compression": "zlib"}),
+        ("c.tif", {"bigtiff": True, "byteorder": ">"}),
+    ):
         tifffile.imwrite(tmp_path / name, FRAMES, photometric="minisblack", **options)
         data = load(tmp_path / name, positions_path=str(tmp_path / "places.txt"))
         assert same(data)
@@ -229,7 +274,9 @@ def test_tiff(tmp_path):
 def test_compressed_frames_as_an_eiger_writes_them(tmp_path):
     hdf5plugin = pytest.importorskip("hdf5plugin")
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file.create_dataset("data", data=FRAMES, chunks=(1, 8, 10), **hdf5plugin.Bitshuffle(cname="lz4"))
+        file.create_dataset(
+            "data", data=FRAMES, chunks=(1, 8, 10), **hdf5plugin.Bitshuffle(cname="lz4")
+        )
     np.save(tmp_path / "p.npy", PLACES)
     assert same(load(tmp_path / "a.h5", positions_path=str(tmp_path / "p.npy"), pixel_size="1nm"))
 
@@ -259,7 +306,9 @@ def test_samples_of_other_programs_open_or_are_refused_with_the_reason(measured)
     product = load_result(folder / "ptychi_metadata_250_truePos.hdf5")
     corners = np.rint(product.positions).astype(int) - 128
     assert corners.min() >= 0
-    assert (corners.max(axis=0) + 256 <= np.array(product.object.shape)).all()  # in the file windows hang over the edge
+    assert (
+        corners.max(axis=0) + 256 <= np.array(product.object.shape)
+    ).all()  # in the file windows hang over the edge
     assert product.probe.shape == (2, 256, 256)
 
 
@@ -270,15 +319,32 @@ def test_our_ptyr_is_made_like_one_of_ptypy(measured, tmp_path):
     theirs = load_result(path)
     write_result(tmp_path / "a.ptyr", theirs)
     with h5py.File(tmp_path / "a.ptyr") as ours, h5py.File(path) as file:
-        for name in ("header", "header/kind", "content", "content/obj", "content/probe", "content/positions", "content/pars",
-                     "content/runtime", "content/runtime/iter_info"):  # fmt: skip
+        for name in (
+            "header",
+            "header/kind",
+            "content",
+            "content/obj",
+            "content/probe",
+            "content/positions",
+            "content/pars",
+            "content/runtime",
+            "content/runtime/iter_info",
+        ):
             assert ours[name].attrs["type"] == file[name].attrs["type"], name
         for kind in ("obj", "probe"):
             for name, node in ours[f"content/{kind}/SMFG00"].items():
                 other = file[f"content/{kind}/SMFG00/{name}"]
                 assert name == "shape" or node.attrs["type"] == other.attrs["type"], name
-                if hasattr(node, "shape") and hasattr(other, "shape") and name not in ("fill_value", "padding"):
-                    assert np.allclose(node[()], other[()]) if node.dtype.kind in "ifc" else node[()] == other[()], name
+                if (
+                    hasattr(node, "shape")
+                    and hasattr(other, "shape")
+                    and name not in ("fill_value", "padding")
+                ):
+                    assert (
+                        np.allclose(node[()], other[()])
+                        if node.dtype.kind in "ifc"
+                        else node[()] == other[()]
+                    ), name
     back = load_result(tmp_path / "a.ptyr")
     assert np.array_equal(back.object, theirs.object)
     assert np.allclose(back.positions, theirs.positions)

@@ -1,4 +1,6 @@
-"""Our files read by the readers of other packages, and theirs by ours; each test needs its package, which we never require."""
+"""Our files read by the readers of other packages, and theirs by ours; each test needs its package,
+which we never require.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +18,28 @@ FRAMES = rng.poisson(4.0, (6, 16, 16)).astype(np.uint16)
 
 
 def scan(**more):
-    known = {"wavelength": 1e-9, "distance": 0.5, "detector_pixel_size": 1e-5, "mask": FRAMES[0] < 9} | more
+    known = {
+        "wavelength": 1e-9,
+        "distance": 0.5,
+        "detector_pixel_size": 1e-5,
+        "mask": FRAMES[0] < 9,
+    } | more
     return Dataset(patterns=FRAMES, positions=rng.uniform(-1e-5, 1e-5, (6, 2)), **known)
 
 
 def result():
     return Result(
-        object=(rng.standard_normal((60, 60)) + 1j).astype("c8"), probe=(rng.standard_normal((2, 16, 16)) + 1j).astype("c8"),
-        errors=np.array([0.5, 0.4], "f4"), final_error=0.3, positions=rng.uniform(10, 40, (6, 2)), engine="rpie", epochs=2,
-        pixel_size=(2e-9, 2e-9), origin=(-6e-8, -6e-8), settings={"wavelength": 1e-9, "distance": 0.5, "name": "test"},
-    )  # fmt: skip
+        object=(rng.standard_normal((60, 60)) + 1j).astype("c8"),
+        probe=(rng.standard_normal((2, 16, 16)) + 1j).astype("c8"),
+        errors=np.array([0.5, 0.4], "f4"),
+        final_error=0.3,
+        positions=rng.uniform(10, 40, (6, 2)),
+        engine="rpie",
+        epochs=2,
+        pixel_size=(2e-9, 2e-9),
+        origin=(-6e-8, -6e-8),
+        settings={"wavelength": 1e-9, "distance": 0.5, "name": "test"},
+    )
 
 
 def test_ptylab_reads_our_scan_and_our_result(tmp_path):
@@ -135,15 +149,39 @@ def test_rosettasciio(tmp_path, name):
         suffix, dtype = "hspy", np.uint16
     stack = FRAMES.reshape(2, 3, 16, 16).astype(dtype)
     axes = [
-        {"name": n, "size": s, "scale": k, "offset": 0.0, "units": u, "navigate": v, "index_in_array": i,
-         "_type": "UniformDataAxis", "is_binned": False}
-        for i, (n, s, k, u, v) in enumerate((("y", 2, 2.0, "nm", True), ("x", 3, 2.0, "nm", True),
-                                             ("dy", 16, 0.1, "1/nm", False), ("dx", 16, 0.1, "1/nm", False)))
-    ]  # fmt: skip
-    signal = {"data": stack, "axes": axes, "metadata": {"General": {"title": ""}, "Signal": {"signal_type": ""}},
-              "original_metadata": {}, "package": "x", "package_version": "1", "attributes": {"_lazy": False, "ragged": False},
-              "learning_results": {}, "models": {}, "tmp_parameters": {},
-              "package_info": {"package": "x", "package_version": "1"}}  # fmt: skip
+        {
+            "name": n,
+            "size": s,
+            "scale": k,
+            "offset": 0.0,
+            "units": u,
+            "navigate": v,
+            "index_in_array": i,
+            "_type": "UniformDataAxis",
+            "is_binned": False,
+        }
+        for i, (n, s, k, u, v) in enumerate(
+            (
+                ("y", 2, 2.0, "nm", True),
+                ("x", 3, 2.0, "nm", True),
+                ("dy", 16, 0.1, "1/nm", False),
+                ("dx", 16, 0.1, "1/nm", False),
+            )
+        )
+    ]
+    signal = {
+        "data": stack,
+        "axes": axes,
+        "metadata": {"General": {"title": ""}, "Signal": {"signal_type": ""}},
+        "original_metadata": {},
+        "package": "x",
+        "package_version": "1",
+        "attributes": {"_lazy": False, "ragged": False},
+        "learning_results": {},
+        "models": {},
+        "tmp_parameters": {},
+        "package_info": {"package": "x", "package_version": "1"},
+    }
     path = Path(tmp_path / f"a.{suffix}")
     file_writer(str(path), signal)
     data = load(path, voltage="200kV", step="2nm", pixel_size="1A")
@@ -158,5 +196,7 @@ def test_a_reader_that_needs_more_says_what(tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "skimage", None)
     (tmp_path / "a.blo").write_bytes(b"IMGBLO" + bytes(500))
-    with pytest.raises(PtychonError, match=r"Blockfile of RosettaSciIO.*skimage.*'pip install ptychon\[em\]'"):
+    with pytest.raises(
+        PtychonError, match=r"Blockfile of RosettaSciIO.*skimage.*'pip install ptychon\[em\]'"
+    ):
         load(tmp_path / "a.blo")

@@ -72,9 +72,14 @@ def test_parse_refuses(text, dimension, part):
         parse(text, dimension)
 
 
-@given(st.floats(allow_nan=False, allow_infinity=False, width=32), st.sampled_from(sorted(UNITS["length"])))
+@given(
+    st.floats(allow_nan=False, allow_infinity=False, width=32),
+    st.sampled_from(sorted(UNITS["length"])),
+)
 def test_any_number_with_any_unit(number, unit):
-    assert parse(f"{number!r}{unit}", "length") == pytest.approx(number * UNITS["length"][unit], rel=1e-12, abs=1e-300)
+    assert parse(f"{number!r}{unit}", "length") == pytest.approx(
+        number * UNITS["length"][unit], rel=1e-12, abs=1e-300
+    )
 
 
 @given(st.text(max_size=12), st.sampled_from(sorted(UNITS)))
@@ -106,7 +111,8 @@ def test_wavelengths():
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(1.7866e-7, "178.7 nm"), (1.12, "1.12 m"), (1e-3, "1 mm"), (2e-13, "0.2 pm"), (0, "0 m")]
+    ("value", "text"),
+    [(1.7866e-7, "178.7 nm"), (1.12, "1.12 m"), (1e-3, "1 mm"), (2e-13, "0.2 pm"), (0, "0 m")],
 )
 def test_pretty(value, text):
     assert pretty(value, "length") == text
@@ -115,25 +121,72 @@ def test_pretty(value, text):
 #: Units as files spell them, and what they are in SI, written out here once more.
 SPELLED = {
     "length": {
-        "m": 1.0, "meter": 1.0, "metres": 1.0, "mm": 1e-3, "Millimeter": 1e-3, "um": 1e-6, "UM": 1e-6, "µm": 1e-6, "μm": 1e-6,
-        "micron": 1e-6, "Microns": 1e-6, "micro meters": 1e-6, "[um]": 1e-6, "(nm)": 1e-9, "nanometers": 1e-9, "NM": 1e-9,
-        "A": 1e-10, "Å": 1e-10, "\u212b": 1e-10, "A\u030a": 1e-10, "Angstrom": 1e-10, "ANGSTROMS": 1e-10, "pm": 1e-12,
+        "m": 1.0,
+        "meter": 1.0,
+        "metres": 1.0,
+        "mm": 1e-3,
+        "Millimeter": 1e-3,
+        "um": 1e-6,
+        "UM": 1e-6,
+        "µm": 1e-6,
+        "μm": 1e-6,
+        "micron": 1e-6,
+        "Microns": 1e-6,
+        "micro meters": 1e-6,
+        "[um]": 1e-6,
+        "(nm)": 1e-9,
+        "nanometers": 1e-9,
+        "NM": 1e-9,
+        "A": 1e-10,
+        "Å": 1e-10,
+        "\u212b": 1e-10,
+        "A\u030a": 1e-10,
+        "Angstrom": 1e-10,
+        "ANGSTROMS": 1e-10,
+        "pm": 1e-12,
     },
     "energy": {
-        "J": 1.0, "joule": 1.0, "eV": 1.602176634e-19, "ev": 1.602176634e-19, "keV": 1.602176634e-16, "KEV": 1.602176634e-16,
-        "kiloelectronvolts": 1.602176634e-16, "electron volt": 1.602176634e-19, "MeV": 1.602176634e-13,
+        "J": 1.0,
+        "joule": 1.0,
+        "eV": 1.602176634e-19,
+        "ev": 1.602176634e-19,
+        "keV": 1.602176634e-16,
+        "KEV": 1.602176634e-16,
+        "kiloelectronvolts": 1.602176634e-16,
+        "electron volt": 1.602176634e-19,
+        "MeV": 1.602176634e-13,
     },
     "voltage": {"V": 1.0, "volts": 1.0, "kV": 1e3, "KV": 1e3, "kilovolt": 1e3},
     "angle": {
-        "rad": 1.0, "radians": 1.0, "mrad": 1e-3, "milliradians": 1e-3, "MRAD": 1e-3, "deg": math.pi / 180, "°": math.pi / 180,
+        "rad": 1.0,
+        "radians": 1.0,
+        "mrad": 1e-3,
+        "milliradians": 1e-3,
+        "MRAD": 1e-3,
+        "deg": math.pi / 180,
+        "°": math.pi / 180,
         "Degrees": math.pi / 180,
     },
     "wavenumber": {
-        "1/nm": 1e9, "nm^-1": 1e9, "nm-1": 1e9, "nm⁻¹": 1e9, "1 / nm": 1e9, "1/A": 1e10, "A^-1": 1e10, "1/Å": 1e10,
-        "Angstrom^-1": 1e10, "A^{-1}": 1e10, "1/m": 1.0, "/um": 1e6,
+        "1/nm": 1e9,
+        "nm^-1": 1e9,
+        "nm-1": 1e9,
+        "nm⁻¹": 1e9,
+        "1 / nm": 1e9,
+        "1/A": 1e10,
+        "A^-1": 1e10,
+        "1/Å": 1e10,
+        "Angstrom^-1": 1e10,
+        "A^{-1}": 1e10,
+        "1/m": 1.0,
+        "/um": 1e6,
     },
-}  # fmt: skip
-_SPELLINGS = [(dimension, unit, factor) for dimension, units in SPELLED.items() for unit, factor in units.items()]
+}
+_SPELLINGS = [
+    (dimension, unit, factor)
+    for dimension, units in SPELLED.items()
+    for unit, factor in units.items()
+]
 
 
 @given(
@@ -145,11 +198,16 @@ _SPELLINGS = [(dimension, unit, factor) for dimension, units in SPELLED.items() 
 def test_any_unit_as_files_spell_it_gives_si(spelling, number, shape, blank):
     dimension, unit, factor = spelling
     value = {
-        "number": number, "float32": np.float32(number), "list": [number, 2 * number], "array": np.full((2, 3), number),
-    }[shape]  # fmt: skip
+        "number": number,
+        "float32": np.float32(number),
+        "list": [number, 2 * number],
+        "array": np.full((2, 3), number),
+    }[shape]
     result = in_si(value, f"{blank}{unit}{blank}", dimension)
     assert np.shape(result) == np.shape(value)
-    np.testing.assert_allclose(result, np.asarray(value, np.float64) * factor, rtol=1e-6 if shape == "float32" else 1e-12)
+    np.testing.assert_allclose(
+        result, np.asarray(value, np.float64) * factor, rtol=1e-6 if shape == "float32" else 1e-12
+    )
 
 
 @given(st.text(max_size=10), st.sampled_from(sorted(UNITS)))
@@ -171,7 +229,9 @@ def test_numbers_of_files_keep_their_decimals():
     assert in_si(31.25, "Å", "length") == 31.25e-10
     assert in_si(np.array([0.3, 31.25]), "um", "length").tolist() == [0.3e-6, 31.25e-6]
     assert in_si(75.0, "None", "length") == 75.0
-    with pytest.raises(PtychonError, match=r"detector/distance is in 'mrad', which is not a unit of length"):
+    with pytest.raises(
+        PtychonError, match=r"detector/distance is in 'mrad', which is not a unit of length"
+    ):
         in_si(1.0, "mrad", "length", "detector/distance")
     with pytest.raises(PtychonError, match="complex128"):
         in_si(1j, "m", "length")

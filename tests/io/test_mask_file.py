@@ -1,4 +1,6 @@
-"""Masks in files of their own: what their values mean, what is said of them, and what is refused."""
+"""Masks in files of their own: what their values mean, what is said of them, and
+what is refused.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def written(name, array):
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "tif", "mat", "txt", "png"])
-@pytest.mark.parametrize(("stem", "means"), [("bad_pixels", ~GOOD), ("hot", ~GOOD), ("valid", GOOD), ("good-mask", GOOD)])
+@pytest.mark.parametrize(
+    ("stem", "means"), [("bad_pixels", ~GOOD), ("hot", ~GOOD), ("valid", GOOD), ("good-mask", GOOD)]
+)
 def test_the_name_of_the_file_says_what_ones_are(kind, stem, means):
     mask, said = read_mask(written(f"{stem}.{kind}", means))
     assert np.array_equal(mask, GOOD)
@@ -64,7 +68,10 @@ def test_the_name_of_the_file_says_what_ones_are(kind, stem, means):
 @pytest.mark.parametrize("kind", ["npy", "npz", "tif", "png"])
 def test_where_nothing_says_it_it_is_asked(kind):
     name = written(f"mask.{kind}", GOOD)
-    with pytest.raises(PtychonError, match=r"valid \(then 49 of 384 pixels are taken out\) or bad \(then 335\).*--mask-ones"):
+    with pytest.raises(
+        PtychonError,
+        match=r"valid \(then 49 of 384 pixels are taken out\) or bad \(then 335\).*--mask-ones",
+    ):
         read_mask(name)
     assert np.array_equal(read_mask(name, "valid")[0], GOOD)
     assert np.array_equal(read_mask(name, "bad")[0], ~GOOD)
@@ -91,7 +98,9 @@ def test_hdf5_says_it_in_many_ways():
     assert np.array_equal(read_mask("scan.h5")[0], GOOD)
     with h5py.File("one.cxi", "w") as file:
         file["cxi_version"] = 150
-        file["entry_1/instrument_1/detector_1/mask"] = (~GOOD).astype("u4") | np.where(GOOD, 0x1000, 0).astype("u4")
+        file["entry_1/instrument_1/detector_1/mask"] = (~GOOD).astype("u4") | np.where(
+            GOOD, 0x1000, 0
+        ).astype("u4")
     assert np.array_equal(read_mask("one.cxi")[0], GOOD)
 
 
@@ -124,7 +133,12 @@ def test_load_takes_paths_and_arrays():
     np.save("bad_pixels.npy", ~GOOD)
     np.save("mask.npy", ~GOOD)
     named = ({"mask": "bad_pixels.npy"}, {"mask": "mask.npy", "mask_ones": "bad"})
-    for how in (*named, {"mask": GOOD}, {"mask": GOOD.astype(int)}, {"mask": ~GOOD, "mask_ones": "bad"}):
+    for how in (
+        *named,
+        {"mask": GOOD},
+        {"mask": GOOD.astype(int)},
+        {"mask": ~GOOD, "mask_ones": "bad"},
+    ):
         assert np.array_equal(load("scan.npz", **how).mask, GOOD)
     assert "takes out 49 of 384" in load("scan.npz", mask="bad_pixels.npy").notes["given"]["mask"]
     np.savez("own.npz", patterns=FRAMES, positions_px=PLACES, mask=~GOOD)
@@ -142,7 +156,9 @@ def test_load_takes_paths_and_arrays():
 def test_settings_find_what_is_named_with_a_dataset(tmp_path):
     (tmp_path / "sub").mkdir()
     hdf5("q", ~GOOD)
-    (tmp_path / "s.yaml").write_text("input: scan.npz\ndata: {mask: 'm.h5:q', mask_ones: bad, pedestal: 1.5}\n")
+    (tmp_path / "s.yaml").write_text(
+        "input: scan.npz\ndata: {mask: 'm.h5:q', mask_ones: bad, pedestal: 1.5}\n"
+    )
     settings = validated(read_settings(tmp_path / "s.yaml"), "s.yaml")
     assert settings.data["mask"] == f"{tmp_path.resolve() / 'm.h5'}:q"
     assert with_paths({"mask": "none.npy", "dark": 3}, tmp_path) == {"mask": "none.npy", "dark": 3}
@@ -154,7 +170,10 @@ def test_settings_find_what_is_named_with_a_dataset(tmp_path):
 def test_the_command_line_says_what_is_taken_out(capsys):
     np.save("bad_pixels.npy", ~GOOD)
     assert main(["inspect", "scan.npz", "--mask", "bad_pixels.npy", "--json"]) == 0
-    assert "takes out 49 of 384 pixels; nonzero is bad, by the name of the file" in capsys.readouterr().out
+    assert (
+        "takes out 49 of 384 pixels; nonzero is bad, by the name of the file"
+        in capsys.readouterr().out
+    )
     assert main(["convert", "scan.npz", "b.npz", "--mask", "bad_pixels.npy", "-q"]) == 0
     assert np.array_equal(load("b.npz").mask, GOOD)
     np.save("mask.npy", GOOD)
@@ -169,12 +188,16 @@ def cxi(name, **detector):
         for key, value in detector.items():
             group[key] = value
         file["entry_1/instrument_1/source_1/wavelength"] = 1e-10
-        file["entry_1/sample_1/geometry_1/translation"] = np.column_stack([PLACES * 1e-7, 0 * PLACES[:, 0]])
+        file["entry_1/sample_1/geometry_1/translation"] = np.column_stack(
+            [PLACES * 1e-7, 0 * PLACES[:, 0]]
+        )
     return load(name)
 
 
 @pytest.mark.filterwarnings("ignore::ptychon.PtychonWarning")
-@pytest.mark.parametrize("place", ["saturation_value", "detectorSpecific/countrate_correction_count_cutoff"])
+@pytest.mark.parametrize(
+    "place", ["saturation_value", "detectorSpecific/countrate_correction_count_cutoff"]
+)
 def test_what_a_cxi_or_nexus_file_says_is_saturated(place, tmp_path):
     data = cxi("a.cxi", data=FRAMES, **{place: 390})
     assert data.saturation == 390
@@ -189,7 +212,9 @@ def test_what_a_cxi_or_nexus_file_says_is_saturated(place, tmp_path):
 
 @pytest.mark.filterwarnings("ignore::ptychon.PtychonWarning")
 def test_the_dark_field_of_a_file_is_subtracted_without_bias_and_keeps_marks():
-    frames = np.where(GOOD, FRAMES + RNG.normal(100, 4, FRAMES.shape).round(), 2**32 - 1).astype("u4")
+    frames = np.where(GOOD, FRAMES + RNG.normal(100, 4, FRAMES.shape).round(), 2**32 - 1).astype(
+        "u4"
+    )
     data = cxi("a.cxi", data=frames, data_dark=np.full((3, *GOOD.shape), 100.0))
     assert np.array_equal(Problem.from_dataset(data).mask, np.fft.ifftshift(GOOD)[None])
     seen = np.asarray(data.patterns)[:, GOOD]

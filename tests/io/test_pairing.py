@@ -1,4 +1,6 @@
-"""Frames and positions that are not equally many, amplitudes, and frames that were never measured."""
+"""Frames and positions that are not equally many, amplitudes, and frames that were
+never measured.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,12 @@ FRAMES = r.poisson(5.0, (30, 16, 16)).astype(np.uint16)
 
 
 def saved(tmp_path, frames, places=PLACES, **more):
-    np.savez(tmp_path / "a.npz", frames=frames, **({} if places is None else {"positions_px": places}), **more)
+    np.savez(
+        tmp_path / "a.npz",
+        frames=frames,
+        **({} if places is None else {"positions_px": places}),
+        **more,
+    )
     return tmp_path / "a.npz"
 
 
@@ -33,7 +40,9 @@ def test_frames_are_chosen_before_they_are_counted(tmp_path):
     assert np.array_equal(data.positions, PLACES[:20])
     assert np.array_equal(load(stopped, frames="5:9").positions, PLACES[5:9])
     dark = saved(tmp_path, np.concatenate([FRAMES[:1] * 0, FRAMES]))
-    with pytest.raises(PtychonError, match=r"31 frames for 30 positions; the first frame is dark.*--frames 1:"):
+    with pytest.raises(
+        PtychonError, match=r"31 frames for 30 positions; the first frame is dark.*--frames 1:"
+    ):
         load(dark)
     data = load(dark, frames="1:")
     assert np.array_equal(np.asarray(data.patterns), FRAMES)
@@ -59,10 +68,14 @@ def test_a_mask_a_frame_follows(tmp_path):
 @pytest.mark.parametrize("end", [True, False])
 def test_frames_while_the_beam_flies_back(tmp_path, more, end):
     rows = FRAMES.reshape(ROWS, COLUMNS, 16, 16)
-    wide = np.concatenate([rows, rows[:, :more] // 2] if end else [rows[:, :more] // 2, rows], axis=1)
+    wide = np.concatenate(
+        [rows, rows[:, :more] // 2] if end else [rows[:, :more] // 2, rows], axis=1
+    )
     drop = more if end else -more
     listed = saved(tmp_path, wide.reshape(-1, 16, 16))
-    with pytest.raises(PtychonError, match=rf"each of the 5 rows.*--drop-columns {more}.*--drop-columns -{more}"):
+    with pytest.raises(
+        PtychonError, match=rf"each of the 5 rows.*--drop-columns {more}.*--drop-columns -{more}"
+    ):
         load(listed)
     data = load(listed, drop_columns=drop)
     assert np.array_equal(np.asarray(data.patterns), FRAMES)
@@ -86,21 +99,32 @@ def test_amplitudes(tmp_path):
         with pytest.warns(PtychonWarning, match="squares are.*--intensities"):
             data = load(path)
         assert np.array_equal(np.asarray(data.patterns), FRAMES)
-    assert np.array_equal(np.asarray(load(path, amplitudes=False).patterns), np.sqrt(FRAMES).astype(dtype))
+    assert np.array_equal(
+        np.asarray(load(path, amplitudes=False).patterns), np.sqrt(FRAMES).astype(dtype)
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert np.array_equal(np.asarray(load(path, amplitudes=True).patterns), FRAMES)
-        for counts in (FRAMES, FRAMES.astype("f4"), FRAMES * 0.7, FRAMES + r.normal(0, 0.1, FRAMES.shape)):  # none of them
+        for counts in (
+            FRAMES,
+            FRAMES.astype("f4"),
+            FRAMES * 0.7,
+            FRAMES + r.normal(0, 0.1, FRAMES.shape),
+        ):  # none of them
             assert np.array_equal(np.asarray(load(saved(tmp_path, counts)).patterns), counts)
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["scan/magnitude"], file["positions_px"] = np.sqrt(FRAMES) * 0.7, PLACES
     with pytest.warns(PtychonWarning, match="called magnitude.*--amplitudes"):
         load(tmp_path / "a.h5")
-    assert np.allclose(np.asarray(load(tmp_path / "a.h5", amplitudes=True).patterns), FRAMES * 0.49, rtol=1e-6)
+    assert np.allclose(
+        np.asarray(load(tmp_path / "a.h5", amplitudes=True).patterns), FRAMES * 0.49, rtol=1e-6
+    )
 
 
 def test_which_frames_are_blank():
-    block = np.stack([np.full((4, 4), value) for value in (0, 3.0, -1, np.nan, np.inf)] + [np.eye(4)])
+    block = np.stack(
+        [np.full((4, 4), value) for value in (0, 3.0, -1, np.nan, np.inf)] + [np.eye(4)]
+    )
     assert blank_frames(block).tolist() == [ZERO, MEASURED, FILL, FILL, FILL, MEASURED]
     counts = np.full((2, 4, 4), 2**32 - 1, np.uint32)
     counts[1, 2, 2] = 7
@@ -117,7 +141,9 @@ def test_a_scan_in_progress_is_what_there_is(tmp_path, fill, done):
     frames = FRAMES.copy()
     frames[done:] = fill
     data = load(saved(tmp_path, frames))
-    with pytest.warns(PtychonWarning, match=rf"{30 - done} of 30 frames are empty \(first: frame {done}\)"):
+    with pytest.warns(
+        PtychonWarning, match=rf"{30 - done} of 30 frames are empty \(first: frame {done}\)"
+    ):
         problem = Problem.from_dataset(data)
     alone = Problem.from_dataset(Dataset(patterns=FRAMES[:done], positions=PLACES[:done]))
     assert np.array_equal(problem.amplitude, alone.amplitude)

@@ -1,4 +1,6 @@
-"""Every kernel of the reference table: in float32 as in float64, on every backend as in the reference, and what it means."""
+"""Every kernel of the reference table: in float32 as in float64, on every backend as in the
+reference, and what it means.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,16 @@ def _beliefs(rng):
     index = np.array([2, 0, 1, 1, 0, 2, 1], np.int32)
     probes = np.stack([shift64(_patches(rng, 1), s)[0] for s in shifts])
     precision, natural = 1 + 5 * rng.random((25, 23)), 4 * normal(rng, (25, 23))
-    return precision, natural, probes, shifts, index, _corners(rng, n), 0.5 + rng.random(n), _patches(rng, n)
+    return (
+        precision,
+        natural,
+        probes,
+        shifts,
+        index,
+        _corners(rng, n),
+        0.5 + rng.random(n),
+        _patches(rng, n),
+    )
 
 
 def _table():
@@ -57,7 +68,11 @@ def _table():
         table["batch_sum"] += [(rng.random((len(corners), P, Q)), corners)]
     some, none = rng.uniform(-0.5, 0.5, (B, 2)).astype(np.float32), np.zeros((B, 2), np.float32)
     for sign in (1, -1):
-        table["shift"] += [(_patches(rng, K), some, sign), (_patches(rng, B, K), some, sign), (_patches(rng, K), none, sign)]
+        table["shift"] += [
+            (_patches(rng, K), some, sign),
+            (_patches(rng, B, K), some, sign),
+            (_patches(rng, K), none, sign),
+        ]
     v0, v = 0.02 + rng.random(B), np.asarray(0.05)
     for mask in _masks(rng, B):
         for modes in (1, K):
@@ -79,18 +94,27 @@ def _table():
     variance, g_c, precision = 0.1 + 0.2 * rng.random(B), 1 + rng.random(B), 1 + rng.random(B)
     variance[2] = 1 / g_c[2]  # nothing learned
     variance[3] = 0  # the floor
-    table["damped_message"] = [(_patches(rng, B), variance, belief, g_c, message, precision, d) for d in (0.9, 1.0, 0.3)]
+    table["damped_message"] = [
+        (_patches(rng, B), variance, belief, g_c, message, precision, d) for d in (0.9, 1.0, 0.3)
+    ]
     precision, natural, probes, shifts, index, *rest = _beliefs(rng)
     table["message_sums"] = [(precision, natural, probes, index, *rest)]
     table["probe_force"] = [(precision, natural, probes, shifts, index, *rest)]
-    table["quotient"] = [(natural, precision, field), (natural, precision, 1.01 * natural / precision)]
+    table["quotient"] = [
+        (natural, precision, field),
+        (natural, precision, 1.01 * natural / precision),
+    ]
     mean, variance = 2 * normal(rng, (25, 23)), 10 ** rng.uniform(-3, 2, (25, 23))
     table["bernoulli_gauss"] = [(mean, variance, 0.1, 1.0), (1e3 * mean, 1e6 * variance, 0.6, 1e6)]
     return table
 
 
 TABLE = _table()
-CASES = [pytest.param(name, args, id=f"{name}-{i}") for name, calls in TABLE.items() for i, args in enumerate(calls)]
+CASES = [
+    pytest.param(name, args, id=f"{name}-{i}")
+    for name, calls in TABLE.items()
+    for i, args in enumerate(calls)
+]
 
 
 def _single(x):
@@ -144,7 +168,9 @@ def test_numpy_backend(name, args):
 @pytest.mark.gpu
 @pytest.mark.parametrize(("name", "args"), CASES)
 def test_gpu_backend(name, args):
-    """Corners, shifts and indices are host arrays on every backend; all else lives on the device."""
+    """Corners, shifts and indices are host arrays on every backend; all else lives
+    on the device.
+    """
     backend = gpu_backend()
     single = [_single(a) for a in args]
     on_host = {
@@ -156,7 +182,8 @@ def test_gpu_backend(name, args):
         "probe_force": {3, 4, 5},
     }
     device = [
-        backend.asarray(a) if isinstance(a, np.ndarray) and i not in on_host.get(name, ()) else a for i, a in enumerate(single)
+        backend.asarray(a) if isinstance(a, np.ndarray) and i not in on_host.get(name, ()) else a
+        for i, a in enumerate(single)
     ]
     found = [backend.to_host(a) for a in _call(getattr(backend.kernels, name), device, name)]
     _compare(found, _call(getattr(reference, name), single, name), 2e-5)
@@ -180,7 +207,9 @@ def test_scatter_is_the_adjoint_of_gather():
     field, corners, patches = normal(rng, (25, 23)), _corners(rng), _patches(rng, B)
     back = np.zeros_like(field)
     reference.scatter_add(back, corners, patches)
-    assert np.vdot(patches, reference.gather(field, corners, FRAME)) == pytest.approx(np.vdot(back, field), rel=1e-12)
+    assert np.vdot(patches, reference.gather(field, corners, FRAME)) == pytest.approx(
+        np.vdot(back, field), rel=1e-12
+    )
 
 
 def test_batch_sum_by_hand():
@@ -199,17 +228,23 @@ def test_shift_is_unitary(shape):
     a, b = normal(rng, (K, *shape)), normal(rng, (B, K, *shape))
     moved = reference.shift(a, shifts)
     assert moved.shape == (B, K, *shape)
-    assert np.linalg.norm(moved, axis=(2, 3)) == pytest.approx(np.broadcast_to(np.linalg.norm(a, axis=(1, 2)), (B, K)))
+    assert np.linalg.norm(moved, axis=(2, 3)) == pytest.approx(
+        np.broadcast_to(np.linalg.norm(a, axis=(1, 2)), (B, K))
+    )
     assert np.allclose(reference.shift(moved, shifts, -1), a)
     # <b, S a> = <S^-1 b, a>
-    assert np.vdot(b, moved) == pytest.approx(np.vdot(reference.shift(b, shifts, -1), np.broadcast_to(a, b.shape)))
+    assert np.vdot(b, moved) == pytest.approx(
+        np.vdot(reference.shift(b, shifts, -1), np.broadcast_to(a, b.shape))
+    )
 
 
 def test_shift_moves_towards_larger_coordinates():
     """By whole pixels it is np.roll; by nothing it is the identity, bit for bit."""
     rng = np.random.default_rng(2)
     a = normal(rng, (1, P, Q)).astype(np.complex64)
-    assert np.allclose(reference.shift(a, np.array([[2, -3]]))[0], np.roll(a, (2, -3), (1, 2)), atol=1e-5)
+    assert np.allclose(
+        reference.shift(a, np.array([[2, -3]]))[0], np.roll(a, (2, -3), (1, 2)), atol=1e-5
+    )
     assert np.array_equal(reference.shift(a, np.zeros((3, 2)))[1], a)
     y = np.arange(64) - 32
     bump = np.exp(-(y[:, None] ** 2 + y[None] ** 2) / 50)[None].astype(complex)
@@ -245,7 +280,9 @@ def test_modulus_projection_is_a_projection(backend, modes):
     along = once * np.exp(-1j * np.angle(wave))
     assert np.all(np.abs(along.imag) <= rounding[:, None])  # the phase is kept
     assert np.all(along.real >= -rounding[:, None])
-    expected = (np.where(mask, np.sqrt((np.abs(wave.astype(complex)) ** 2).sum(axis=1)) - y, 0) ** 2).sum(axis=(1, 2))
+    expected = (
+        np.where(mask, np.sqrt((np.abs(wave.astype(complex)) ** 2).sum(axis=1)) - y, 0) ** 2
+    ).sum(axis=(1, 2))
     assert misfit == pytest.approx(expected, rel=1e-5)
 
 
@@ -255,7 +292,13 @@ def test_modulus_projection_is_a_projection(backend, modes):
 def _at(kernel, z, v0, y, v, mask=True):
     """An output function at one pixel: mean, variance, noise, as floats in double precision."""
     shape = (1, 1, 1)
-    args = np.full(shape, z, complex), np.array([v0]), np.full(shape, y, float), np.full(shape, mask), np.asarray(v)
+    args = (
+        np.full(shape, z, complex),
+        np.array([v0]),
+        np.full(shape, y, float),
+        np.full(shape, mask),
+        np.asarray(v),
+    )
     mean, variance, noise = kernel(*args)
     return complex(mean.item()), float(variance.item()), float(noise.item())
 
@@ -272,7 +315,9 @@ CAVITIES = [
 
 @pytest.mark.parametrize(("z_c", "v0", "y", "v"), CAVITIES)
 def test_rician_moments_by_quadrature(z_c, v0, y, v):
-    """Mean, variance and noise moment of CN(z; z_c, v0) p(y | z), p(y | z) the Rice density, summed on a fine grid."""
+    """Mean, variance and noise moment of CN(z; z_c, v0) p(y | z), p(y | z) the Rice density, summed
+    on a fine grid.
+    """
     width = 8 * np.sqrt(v0)
     t = np.linspace(-width, width, 1201)
     z = z_c + t[:, None] + 1j * t[None]
@@ -288,9 +333,13 @@ def test_rician_moments_by_quadrature(z_c, v0, y, v):
     assert found[2] == pytest.approx(noise, rel=3e-3)
 
 
-@pytest.mark.parametrize(("z_c", "v0", "y", "v"), [*CAVITIES, *((s, 0.5, 1.01 * s, 0.25) for s in (1e2, 3e3, 1e4, 1e6))])
+@pytest.mark.parametrize(
+    ("z_c", "v0", "y", "v"), [*CAVITIES, *((s, 0.5, 1.01 * s, 0.25) for s in (1e2, 3e3, 1e4, 1e6))]
+)
 def test_rician_closed_form(z_c, v0, y, v):
-    """The same with the Bessel functions of SciPy, also for pixels so bright that the fits no longer cover them."""
+    """The same with the Bessel functions of SciPy, also for pixels so bright that the fits no
+    longer cover them.
+    """
     s, r0 = v0 + 2 * v, abs(z_c)
     kappa = 2 * y * r0 / s
     R = i1e(kappa) / i0e(kappa)
@@ -298,7 +347,9 @@ def test_rician_closed_form(z_c, v0, y, v):
     spread = (1 - R) * (1 + R) if kappa < 1e6 else 1 / kappa
     variance = 2 * v0 * v / s + (v0 * y / s) ** 2 * spread
     # E|y e^{i theta} - z|^2/2 in a form without large terms that cancel
-    noise = ((2 * v / s) ** 2 * ((y - r0) ** 2 + 2 * y * r0 * spread / (1 + R)) + 2 * v0 * v / s) / 2
+    noise = (
+        (2 * v / s) ** 2 * ((y - r0) ** 2 + 2 * y * r0 * spread / (1 + R)) + 2 * v0 * v / s
+    ) / 2
     found = _at(reference.rician, z_c, v0, y, v)
     assert found[0] == pytest.approx(rho * z_c / r0, rel=1.3e-4)
     assert found[1] == pytest.approx(variance, rel=6.75e-4)
@@ -313,8 +364,12 @@ def test_rational_bessel_ratios_are_as_good_as_stated():
         over = np.where(kappa > 0, R / kappa, 0.5)
     for dtype, slack in ((np.float64, 1.0), (np.float32, 1.01)):
         k = kappa.astype(dtype)
-        ratio = reference._polynomial(reference.BESSEL_A, k) / reference._polynomial(reference.BESSEL_B, k)
-        rest = reference._polynomial(reference.BESSEL_C, k) / reference._polynomial(reference.BESSEL_D, k)
+        ratio = reference._polynomial(reference.BESSEL_A, k) / reference._polynomial(
+            reference.BESSEL_B, k
+        )
+        rest = reference._polynomial(reference.BESSEL_C, k) / reference._polynomial(
+            reference.BESSEL_D, k
+        )
         assert ratio.dtype == rest.dtype == dtype
         assert np.abs(ratio / over - 1).max() < 1.31e-4 * slack
         # 1 - R^2 by subtraction keeps 9 digits in double precision at the largest kappa
@@ -347,7 +402,11 @@ def test_rician_is_finite_at_zero():
     assert np.isfinite(tiny)
     single = np.zeros((1, 2, 2), np.complex64)
     wave = reference.rician(
-        single, np.ones(1, np.float32), np.ones((1, 2, 2), np.float32), np.ones((1, 2, 2), bool), np.float32(1)
+        single,
+        np.ones(1, np.float32),
+        np.ones((1, 2, 2), np.float32),
+        np.ones((1, 2, 2), bool),
+        np.float32(1),
     )
     assert all(np.isfinite(x).all() for x in wave)
 
@@ -357,9 +416,14 @@ def test_negative_amplitudes_count_as_zero():
         assert _at(kernel, 0.3, 0.1, -0.5, 0.01) == _at(kernel, 0.3, 0.1, 0.0, 0.01)
 
 
-@pytest.mark.parametrize(("z_c", "v0", "y", "v"), [(0.5 + 0.2j, 0.1, 0.9, 0.02), (1.0j, 0.02, 0.7, 0.1), (2.0, 0.5, 1.0, 1e-3)])
+@pytest.mark.parametrize(
+    ("z_c", "v0", "y", "v"),
+    [(0.5 + 0.2j, 0.1, 0.9, 0.02), (1.0j, 0.02, 0.7, 0.1), (2.0, 0.5, 1.0, 1e-3)],
+)
 def test_laplace_is_the_minimum_and_its_hessian(z_c, v0, y, v):
-    """Mean: the minimum of |z - z_c|^2/v0 + (|z| - y)^2/2v. Variance: trace of the inverse Hessian by finite differences."""
+    """Mean: the minimum of |z - z_c|^2/v0 + (|z| - y)^2/2v. Variance: trace of the inverse Hessian
+    by finite differences.
+    """
 
     def cost(a, b):
         z = complex(a, b)
@@ -367,8 +431,13 @@ def test_laplace_is_the_minimum_and_its_hessian(z_c, v0, y, v):
 
     mean, variance, noise = _at(reference.laplace, z_c, v0, y, v)
     a, b, h = mean.real, mean.imag, 1e-4
-    gradient = [(cost(a + h, b) - cost(a - h, b)) / (2 * h), (cost(a, b + h) - cost(a, b - h)) / (2 * h)]
-    mixed = (cost(a + h, b + h) - cost(a + h, b - h) - cost(a - h, b + h) + cost(a - h, b - h)) / (4 * h * h)
+    gradient = [
+        (cost(a + h, b) - cost(a - h, b)) / (2 * h),
+        (cost(a, b + h) - cost(a, b - h)) / (2 * h),
+    ]
+    mixed = (cost(a + h, b + h) - cost(a + h, b - h) - cost(a - h, b + h) + cost(a - h, b - h)) / (
+        4 * h * h
+    )
     aa = (cost(a + h, b) - 2 * cost(a, b) + cost(a - h, b)) / h**2
     bb = (cost(a, b + h) - 2 * cost(a, b) + cost(a, b - h)) / h**2
     inverse = np.linalg.inv([[aa, mixed], [mixed, bb]])
@@ -397,9 +466,13 @@ def test_masked_pixels_keep_the_cavity(kernel):
     assert np.array_equal(mean[mask], everything[0][mask])
     for b in range(B):
         valid, at = mask[b], np.s_[b : b + 1]
-        rest = function(wave[b][valid][None, None], v0[at], y[b][valid][None, None], np.ones((1, 1, 1), bool), v)
+        rest = function(
+            wave[b][valid][None, None], v0[at], y[b][valid][None, None], np.ones((1, 1, 1), bool), v
+        )
         n = int(valid.sum())
-        assert variance[b] == pytest.approx((n * rest[1][0] + (P * Q - n) * v0[b]) / (P * Q), rel=1e-5)
+        assert variance[b] == pytest.approx(
+            (n * rest[1][0] + (P * Q - n) * v0[b]) / (P * Q), rel=1e-5
+        )
         assert noise[b] == pytest.approx(rest[2][0], rel=1e-5)
 
 
@@ -412,7 +485,9 @@ def test_cavity_times_message_is_the_belief():
     variance, precision = 0.1 + rng.random(B), 0.5 * rng.random(B)
     mean, g_c = reference.cavity(belief, variance, message, precision)
     assert g_c + precision == pytest.approx(1 / variance)
-    joint = (g_c[:, None, None] * mean + precision[:, None, None] * message) * variance[:, None, None]
+    joint = (g_c[:, None, None] * mean + precision[:, None, None] * message) * variance[
+        :, None, None
+    ]
     assert np.allclose(joint, belief)
 
 
@@ -425,13 +500,17 @@ def test_cavity_floor_is_relative():
 
 
 def test_damped_message():
-    """Undamped it is posterior/cavity; damped the mean and the standard deviation mix linearly; 1e-4 gained is too little."""
+    """Undamped it is posterior/cavity; damped the mean and the standard deviation mix linearly;
+    1e-4 gained is too little.
+    """
     rng = np.random.default_rng(7)
     posterior, centre, old = (_patches(rng, 3) for _ in range(3))
     g_c, precision = np.array([1.0, 2.0, 3.0]), np.array([1.5, 0.7, 0.9])
     variance = 1 / (g_c * [1.5, 1.00009, 1.02])
     column = np.s_[:, None, None]
-    phi, g, skipped = reference.damped_message(posterior, variance, centre, g_c, old, precision, 1.0)
+    phi, g, skipped = reference.damped_message(
+        posterior, variance, centre, g_c, old, precision, 1.0
+    )
     assert skipped.tolist() == [False, True, False]
     assert g == pytest.approx([0.5, 0.7, 0.06])
     exact = (posterior / variance[column] - centre * g_c[column]) / (1 / variance - g_c)[column]
@@ -446,10 +525,14 @@ def test_damped_message():
 
 
 def test_variance_floor_is_relative():
-    """A posterior without variance counts as 1e-6 of the cavity's, so its message is 1e6 times as precise."""
+    """A posterior without variance counts as 1e-6 of the cavity's, so its message is 1e6 times as
+    precise.
+    """
     one = np.ones((1, 2, 2), complex)
     for scale in (1e-6, 1.0, 1e6):
-        _, g, _ = reference.damped_message(one, np.zeros(1), one, np.array([scale]), one, np.array([scale]), 1.0)
+        _, g, _ = reference.damped_message(
+            one, np.zeros(1), one, np.array([scale]), one, np.array([scale]), 1.0
+        )
         assert g[0] == pytest.approx(1e6 * scale, rel=1e-4)
 
 
@@ -488,13 +571,22 @@ def test_quotient_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("m", "V", "density", "S"), [(0.5, 0.2, 0.1, 1.0), (1.5j, 0.3, 0.1, 2.0), (0.1, 0.02, 0.5, 0.5), (2 + 1j, 3.0, 0.7, 1.0)]
+    ("m", "V", "density", "S"),
+    [(0.5, 0.2, 0.1, 1.0), (1.5j, 0.3, 0.1, 2.0), (0.1, 0.02, 0.5, 0.5), (2 + 1j, 3.0, 0.7, 1.0)],
 )
 def test_bernoulli_gauss_by_quadrature(m, V, density, S):
-    """(1 - rho) delta_0 + rho CN(0, S) times CN(m, V): the spike by hand, the slab summed on a grid."""
+    """(1 - rho) delta_0 + rho CN(0, S) times CN(m, V): the spike by hand, the slab summed on a
+    grid.
+    """
     t = np.linspace(-9, 9, 1801)
     x = t[:, None] + 1j * t[None]
-    slab = density * np.exp(-(np.abs(x) ** 2) / S - np.abs(x - m) ** 2 / V) / (np.pi * S) / (np.pi * V) * (t[1] - t[0]) ** 2
+    slab = (
+        density
+        * np.exp(-(np.abs(x) ** 2) / S - np.abs(x - m) ** 2 / V)
+        / (np.pi * S)
+        / (np.pi * V)
+        * (t[1] - t[0]) ** 2
+    )
     spike = (1 - density) * np.exp(-(abs(m) ** 2) / V) / (np.pi * V)
     total = slab.sum() + spike
     mean = (slab * x).sum() / total

@@ -1,4 +1,6 @@
-"""Errors modulo the ambiguities, ring correlation, coverage, residual: each against a case whose answer is known."""
+"""Errors modulo the ambiguities, ring correlation, coverage, residual: each against a case whose
+answer is known.
+"""
 
 from __future__ import annotations
 
@@ -54,19 +56,23 @@ def noise(seed: int, size: float) -> np.ndarray:
     return size * (rng.normal(size=(N, N)) + 1j * rng.normal(size=(N, N))) / math.sqrt(2)
 
 
-def disguised(truth: np.ndarray, shift: tuple[int, int], ramp: tuple[float, float], scale: complex) -> np.ndarray:
+def disguised(
+    truth: np.ndarray, shift: tuple[int, int], ramp: tuple[float, float], scale: complex
+) -> np.ndarray:
     plane = np.exp(1j * (ramp[0] * (Y - shift[0]) + ramp[1] * (X - shift[1])))
     return scale * plane * np.roll(truth, shift, (0, 1))
 
 
-# ---------------------------------------------------------------------------------------------------------------- pmse
+# --------------------------------------------------------------------------------------------- pmse
 
 
 @given(st.floats(-10, 10))
 def test_pmse_does_not_see_a_global_phase(phi: float) -> None:
     truth = complex_object("both")
     estimate = truth + noise(5, 0.1)
-    assert metrics.pmse(estimate * np.exp(1j * phi), truth, CROP) == pytest.approx(metrics.pmse(estimate, truth, CROP))
+    assert metrics.pmse(estimate * np.exp(1j * phi), truth, CROP) == pytest.approx(
+        metrics.pmse(estimate, truth, CROP)
+    )
 
 
 def test_pmse_is_the_published_formula() -> None:
@@ -88,7 +94,7 @@ def test_phase_align_removes_the_phase_only() -> None:
     np.testing.assert_allclose(metrics.phase_align(2j * truth, truth, CROP), 2 * truth, atol=1e-12)
 
 
-# --------------------------------------------------------------------------------------------------------------- align
+# -------------------------------------------------------------------------------------------- align
 
 
 @pytest.mark.parametrize("kind", ["both", "phase", "strong phase", "amplitude", "binary"])
@@ -166,7 +172,9 @@ def test_a_transformed_probe_goes_with_its_object() -> None:
     for y, x in ((30, 34), (41, 28)):
         window = (slice(y, y + p), slice(x, x + p))
         before = np.abs(np.fft.fft2(probe * estimate[window]))
-        np.testing.assert_allclose(np.abs(np.fft.fft2(new * found.estimate[window])), before, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(
+            np.abs(np.fft.fft2(new * found.estimate[window])), before, rtol=1e-6, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize(
@@ -180,12 +188,14 @@ def test_a_transformed_probe_goes_with_its_object() -> None:
         (np.zeros((4, 4)), np.ones((4, 4)), None, "nothing in common"),
     ],
 )
-def test_align_refuses(estimate: np.ndarray, truth: np.ndarray, region: np.ndarray | None, message: str) -> None:
+def test_align_refuses(
+    estimate: np.ndarray, truth: np.ndarray, region: np.ndarray | None, message: str
+) -> None:
     with pytest.raises(PtychonError, match=message):
         metrics.align(estimate, truth, region=region)
 
 
-# ----------------------------------------------------------------------------------------------------------------- frc
+# ---------------------------------------------------------------------------------------------- frc
 
 
 def test_ring_correlation_finds_where_the_signal_ends() -> None:
@@ -194,7 +204,9 @@ def test_ring_correlation_finds_where_the_signal_ends() -> None:
     rng = np.random.default_rng(0)
     white = np.fft.fft2(rng.normal(size=(n, n)) + 1j * rng.normal(size=(n, n)))
     signal = np.fft.ifft2(np.where(f < limit, white, 0))
-    halves = [signal + 0.5 * (rng.normal(size=(n, n)) + 1j * rng.normal(size=(n, n))) for _ in range(2)]
+    halves = [
+        signal + 0.5 * (rng.normal(size=(n, n)) + 1j * rng.normal(size=(n, n))) for _ in range(2)
+    ]
     found = metrics.frc(*halves)
     assert found.resolution == pytest.approx(1 / limit, rel=0.04)
     assert found.resolution <= found.resolution_one_bit
@@ -223,13 +235,17 @@ def test_ring_correlation_of_equal_and_of_unrelated_pictures() -> None:
 def test_ring_thresholds_are_those_of_van_heel_and_schatz() -> None:
     found = metrics.frc(texture(0), texture(1), taper=0)
     n = found.samples[10]
-    assert found.half_bit[10] == pytest.approx((0.2071 + 1.9102 / math.sqrt(n)) / (1.2071 + 0.9102 / math.sqrt(n)))
+    assert found.half_bit[10] == pytest.approx(
+        (0.2071 + 1.9102 / math.sqrt(n)) / (1.2071 + 0.9102 / math.sqrt(n))
+    )
     assert n == pytest.approx(2 * math.pi * 11, rel=0.1)
     assert found.half_bit[-1] == pytest.approx(0.2071 / 1.2071, abs=0.12)
     assert (found.one_bit > found.half_bit).all()
 
 
-@pytest.mark.parametrize("bad", [{"taper": 0.7}, {"pixel_size": -1.0}, {"region": (slice(0, 4), slice(0, 9))}])
+@pytest.mark.parametrize(
+    "bad", [{"taper": 0.7}, {"pixel_size": -1.0}, {"region": (slice(0, 4), slice(0, 9))}]
+)
 def test_ring_correlation_refuses(bad: dict) -> None:
     with pytest.raises(PtychonError):
         metrics.frc(texture(0), texture(1), **bad)
@@ -237,7 +253,7 @@ def test_ring_correlation_refuses(bad: dict) -> None:
         metrics.frc(np.ones((16, 16)), np.ones((16, 16)))
 
 
-# ------------------------------------------------------------------------------------------------------------ coverage
+# ----------------------------------------------------------------------------------------- coverage
 
 
 def test_coverage_of_right_and_of_small_error_bars() -> None:
@@ -256,7 +272,7 @@ def test_coverage_of_right_and_of_small_error_bars() -> None:
         metrics.coverage(estimate, truth, 0 * sigma)
 
 
-# ------------------------------------------------------------------------------------------------------------ residual
+# ----------------------------------------------------------------------------------------- residual
 
 
 def problem(geometry: str = "far", modes: int = 2) -> tuple[Problem, np.ndarray, np.ndarray]:
@@ -265,14 +281,22 @@ def problem(geometry: str = "far", modes: int = 2) -> tuple[Problem, np.ndarray,
     p, q, n = 20, 16, 12
     obj = complex_object("both")[:48, :44].astype(np.complex64)
     window = np.exp(-((np.arange(p)[:, None] - p / 2) ** 2 + (np.arange(q) - q / 2) ** 2) / 18)
-    probe = np.stack([(1 + k) * window * np.exp(1j * k * np.arange(q)) for k in range(modes)]).astype(np.complex64)
+    probe = np.stack(
+        [(1 + k) * window * np.exp(1j * k * np.arange(q)) for k in range(modes)]
+    ).astype(np.complex64)
     positions = np.round(rng.uniform(-12, 12, (n, 2)) * 16) / 16
-    extra = {"wavelength": 1e-10, "distance": 1e-3, "pixel_size": 1e-8} if geometry == "near" else {}
+    extra = (
+        {"wavelength": 1e-10, "distance": 1e-3, "pixel_size": 1e-8} if geometry == "near" else {}
+    )
     scale = 1e-8 if geometry == "near" else 1.0
     data = Dataset(
-        patterns=np.ones((n, p, q), np.float32), positions=positions * scale, object_shape=(48, 44),
-        geometry=geometry, mask=rng.uniform(size=(p, q)) < 0.9, **extra,
-    )  # fmt: skip
+        patterns=np.ones((n, p, q), np.float32),
+        positions=positions * scale,
+        object_shape=(48, 44),
+        geometry=geometry,
+        mask=rng.uniform(size=(p, q)) < 0.9,
+        **extra,
+    )
     empty = Problem.from_dataset(data)
     amplitude = np.empty((n, p, q), np.float32)
     for j in range(n):
@@ -287,7 +311,9 @@ def problem(geometry: str = "far", modes: int = 2) -> tuple[Problem, np.ndarray,
 
 
 @pytest.mark.parametrize("geometry", ["far", "near"])
-def test_residual_of_the_truth_is_zero_and_of_nothing_one(geometry: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_residual_of_the_truth_is_zero_and_of_nothing_one(
+    geometry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     exact, obj, probe = problem(geometry)
     assert exact.subpixel
     monkeypatch.setattr(metrics, "BLOCK_BYTES", 5 * 20 * 16 * 8 * 2)
@@ -320,7 +346,11 @@ def test_residual_refuses_what_does_not_fit() -> None:
 
 
 def test_sampling_ratio_counts_lit_pixels() -> None:
-    data = Dataset(patterns=np.ones((2, 8, 8), np.float32), positions=np.array([[0, 0], [0, 6]]), object_shape=(20, 30))
+    data = Dataset(
+        patterns=np.ones((2, 8, 8), np.float32),
+        positions=np.array([[0, 0], [0, 6]]),
+        object_shape=(20, 30),
+    )
     two = Problem.from_dataset(data)
     probe = np.zeros((1, 8, 8), complex)
     probe[0, 2:6, 2:6] = 2

@@ -1,4 +1,6 @@
-"""A stand-in for a device on NumPy: its arrays refuse to be mixed with those of the host, as CuPy's do."""
+"""A stand-in for a device on NumPy: its arrays refuse to be mixed with those of the host, as CuPy's
+do.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,18 @@ class DeviceArray(np.ndarray):
     """An array on the device."""
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
-        return _on_device(lambda *args, **kw: getattr(ufunc, method)(*args, **kw), inputs, options, out)
+        return _on_device(
+            lambda *args, **kw: getattr(ufunc, method)(*args, **kw), inputs, options, out
+        )
 
     def __array_function__(self, function, types, args, options):
         return _on_device(function, args, options, None)
 
 
 def _on_device(function, args, options, out):
-    """Run on plain arrays and put the result on the device; TypeError where one comes from the host."""
+    """Run on plain arrays and put the result on the device; TypeError where one comes from the
+    host.
+    """
 
     def plain(a):
         if isinstance(a, DeviceArray):
@@ -32,7 +38,9 @@ def _on_device(function, args, options, out):
         return type(a)(plain(b) for b in a) if isinstance(a, (list, tuple)) else a
 
     extra = {} if out is None else {"out": plain(out)}
-    result = function(*plain(args), **{name: plain(value) for name, value in options.items()}, **extra)
+    result = function(
+        *plain(args), **{name: plain(value) for name, value in options.items()}, **extra
+    )
     if out is not None:
         return out[0]
     return result.view(DeviceArray) if isinstance(result, np.ndarray) else result
@@ -69,7 +77,10 @@ def _transform(function):
 def device_backend() -> Backend:
     """Reference kernels on arrays that are not those of the host."""
     xp = SimpleNamespace(
-        **{name: getattr(np, name) for name in ("broadcast_to", "concatenate", "exp", "maximum", "sqrt", "stack")}
+        **{
+            name: getattr(np, name)
+            for name in ("broadcast_to", "concatenate", "exp", "maximum", "sqrt", "stack")
+        }
     )
     for name in ("zeros", "ones", "empty", "arange"):
         setattr(xp, name, _made(name))

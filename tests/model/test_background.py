@@ -1,4 +1,6 @@
-"""Background and read noise: in the data set, the problem, the likelihood of counts, files and simulations."""
+"""Background and read noise: in the data set, the problem, the likelihood of counts, files and
+simulations.
+"""
 
 from __future__ import annotations
 
@@ -144,7 +146,10 @@ def brute(r0, N, v0, B, K):
         r = r[r > 0]
         p = log_density(r, r0, N, v0, B, K)
         seen = np.flatnonzero(p > p.max() - 45)
-        low, high = (0.0 if seen[0] == 0 and low == 0 else r[max(seen[0] - 1, 0)]), r[min(seen[-1] + 1, len(r) - 1)]
+        low, high = (
+            (0.0 if seen[0] == 0 and low == 0 else r[max(seen[0] - 1, 0)]),
+            r[min(seen[-1] + 1, len(r) - 1)],
+        )
     r = low + (high - low) * (np.arange(20001) + 0.5) / 20001
     p = log_density(r, r0, N, v0, B, K)
     p = np.exp(p - p.max())
@@ -153,12 +158,18 @@ def brute(r0, N, v0, B, K):
     q = np.where(x > 1e-8, ive(K, x) / np.maximum(ive(K - 1, x) * x, 1e-300), 1 / (2 * K))
     across = (p * r * r * q).sum()
     rho, mean = 2 * r0 * across / v0, (p * r).sum()
-    return rho, (p * (r - mean) ** 2).sum() + (mean - rho) * (mean + rho) - (2 * K - 1) * across, across
+    return (
+        rho,
+        (p * (r - mean) ** 2).sum() + (mean - rho) * (mean + rho) - (2 * K - 1) * across,
+        across,
+    )
 
 
 def log_density(r, r0, N, v0, B, K):
     x = 2 * r0 * r / v0
-    angles = K * np.log(r) + np.log(np.maximum(ive(K - 1, x), 1e-300)) if r0 else (2 * K - 1) * np.log(r)
+    angles = (
+        K * np.log(r) + np.log(np.maximum(ive(K - 1, x), 1e-300)) if r0 else (2 * K - 1) * np.log(r)
+    )
     return angles - (r - r0) ** 2 / v0 - r * r + N * np.log(r * r + B)
 
 
@@ -174,10 +185,14 @@ def plausible():
 
 @pytest.mark.parametrize("modes", [1, 2, 3])
 def test_moments_of_counts_with_a_background(modes):
-    """Against dense sums, where data and prior agree to ten standard deviations: from no count to a million."""
+    """Against dense sums, where data and prior agree to ten standard deviations: from no count to a
+    million.
+    """
     cases = list(plausible())
     assert len(cases) > 150
-    found = np.array(sites._shifted(np, *(np.array(c) for c in zip(*cases, strict=True)), modes)[:3]).T
+    found = np.array(
+        sites._shifted(np, *(np.array(c) for c in zip(*cases, strict=True)), modes)[:3]
+    ).T
     expected = np.array([brute(*case, modes) for case in cases])
     deviation = np.sqrt(expected[:, 1] + expected[:, 2])
     assert (np.abs(found[:, 0] - expected[:, 0]) / deviation).max() < 2e-3
@@ -211,14 +226,19 @@ def test_site_moments_in_numba(modes, maps):
     shape = (2, modes, 16, 12)
     wave = RNG.standard_normal((*shape, 2)).astype(np.float32).view(np.complex64)[..., 0]
     wave *= np.exp(2 * RNG.standard_normal((2, 1, 16, 12))).astype(np.float32)
-    natural, index = np.asarray(0.3 * wave, np.complex64), RNG.integers(0, 6, (2, 16, 12)).astype(np.uint8)
+    natural, index = (
+        np.asarray(0.3 * wave, np.complex64),
+        RNG.integers(0, 6, (2, 16, 12)).astype(np.uint8),
+    )
     table = np.array([[0.05, 0.2, 0.5, 1, 0.3, 1], [10, 2, 0.5, 0.3, 2, 0]], np.float32)
     B = RNG.uniform(0.2, 9, (maps, 16, 12)).astype(np.float32)
     mean = (np.abs(wave) ** 2).sum(axis=1) + B
     N = (RNG.poisson(mean) + 1.5 * RNG.standard_normal(mean.shape) - 1).astype(np.float32)
     assert (N < 0).any()
     ratio, sums, noise = sites.site_moments(wave, natural, index, table, N, 0.25, "shifted", B)
-    fast, fast_sums, fast_noise = _numba_sites.site_moments(wave, natural, index, table, N, 0.25, "shifted", B)
+    fast, fast_sums, fast_noise = _numba_sites.site_moments(
+        wave, natural, index, table, N, 0.25, "shifted", B
+    )
     assert np.allclose(fast, ratio, rtol=1e-5)
     assert np.allclose(fast_sums[:, :-1], sums[:, :-1], rtol=1e-6)
     assert np.allclose(fast_noise, noise)
@@ -247,8 +267,13 @@ def db(found, made, lit):
     return 10 * np.log10((np.abs(made.object[lit]) ** 2).sum() / (np.abs(error) ** 2).sum()), error
 
 
-@pytest.mark.parametrize(("background", "read_noise", "modes"), [(2.0, 1.5, 1), (2.0, None, 1), (None, 1.5, 1), (2.0, 1.5, 2)])
-def test_posterior_told_of_the_background_is_nearer_and_its_bars_are_true(background, read_noise, modes):
+@pytest.mark.parametrize(
+    ("background", "read_noise", "modes"),
+    [(2.0, 1.5, 1), (2.0, None, 1), (None, 1.5, 1), (2.0, 1.5, 2)],
+)
+def test_posterior_told_of_the_background_is_nearer_and_its_bars_are_true(
+    background, read_noise, modes
+):
     made = simulated(background=background, read_noise=read_noise, side=6)
     problem = Problem.from_dataset(made.dataset)
     probe = made.probe
@@ -258,9 +283,13 @@ def test_posterior_told_of_the_background_is_nearer_and_its_bars_are_true(backgr
     run = {"epochs": 32, "settle": 24, "start": start, "backend": "numpy", "say": None}
     as_counts = replace(problem.subtracted(), counting=True, noise_variance=None)
     told, subtracted = (reconstruct(p, "posterior", **run) for p in (problem, as_counts))
-    untold = reconstruct(Problem.from_dataset(replace(made.dataset, background=None)), "posterior", **run)
+    untold = reconstruct(
+        Problem.from_dataset(replace(made.dataset, background=None)), "posterior", **run
+    )
     lit = told.illumination > 0.5 * told.illumination.max()
-    (near, error), (far, other), (_, worst) = (db(r.object, made, lit) for r in (told, subtracted, untold))
+    (near, error), (far, other), (_, worst) = (
+        db(r.object, made, lit) for r in (told, subtracted, untold)
+    )
     assert near > far + 0.5
     square = np.mean(np.abs(error) ** 2 / told.object_std[lit] ** 2)
     assert 0.6 < square < 1.4
@@ -273,9 +302,20 @@ def test_other_engines_get_the_subtracted_amplitude():
     made = simulated(side=4)
     problem = Problem.from_dataset(made.dataset)
     # without their counts nobody can choose steps by them
-    for engine, steps in (("pie", {}), ("rpie", {"object_step": 0.8, "probe_step": 0.4}), ("dm", {"finish": 0})):
+    for engine, steps in (
+        ("pie", {}),
+        ("rpie", {"object_step": 0.8, "probe_step": 0.4}),
+        ("dm", {"finish": 0}),
+    ):
         first = 0.7 * np.ones(problem.object_shape)
-        run = {"epochs": 3, "object": first, "probe": made.probe, "backend": "numpy", "say": None, **steps}
+        run = {
+            "epochs": 3,
+            "object": first,
+            "probe": made.probe,
+            "backend": "numpy",
+            "say": None,
+            **steps,
+        }
         one, other = (reconstruct(p, engine, **run) for p in (problem, problem.subtracted()))
         assert np.array_equal(one.object, other.object)
         assert one.final_error == other.final_error
@@ -293,12 +333,16 @@ def test_subtracted_amplitudes_state_their_mean_variance(background, read_noise)
 
 
 def test_ptycho_ep_starts_where_most_pixels_are_dark():
-    """With the variance 1/4 of counts every frame is a surprise, and it learns nothing (1 dB worse, or a failed run)."""
+    """With the variance 1/4 of counts every frame is a surprise, and it learns nothing (1 dB worse,
+    or a failed run).
+    """
     made = simulated(dose=5e3, side=6)
     problem = Problem.from_dataset(made.dataset)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = reconstruct(problem, "ep", epochs=60, probe=made.probe, probe_updates=0, backend="numpy", say=None)
+        found = reconstruct(
+            problem, "ep", epochs=60, probe=made.probe, probe_updates=0, backend="numpy", say=None
+        )
     lit = found.illumination > 0.5 * found.illumination.max()
     assert db(found.object, made, lit)[0] > 10
 
@@ -319,7 +363,9 @@ def test_crop_and_bin_take_background_and_read_noise_along():
     dark = RNG.uniform(0, 2, (16, 16)).astype(np.float32)
     data = dataset(frames, background=dark, read_noise=1.5)
     binned = prepare(data, Preparation(bin=2, crop=(8, 12)))
-    assert np.allclose(binned.background, dark[4:12, 2:14].reshape(4, 2, 6, 2).sum(axis=(1, 3)), rtol=1e-5)
+    assert np.allclose(
+        binned.background, dark[4:12, 2:14].reshape(4, 2, 6, 2).sum(axis=(1, 3)), rtol=1e-5
+    )
     assert binned.read_noise == 3.0
     scaled = prepare(data, Preparation(dark=0.0, gain=2.0))
     assert np.allclose(scaled.background, dark / 2)
@@ -328,18 +374,26 @@ def test_crop_and_bin_take_background_and_read_noise_along():
 
 def test_stated_read_noise_keeps_what_the_dark_makes_negative():
     frames = RNG.normal(100, 3, (4, 8, 8))
-    data = prepare(dataset(frames), Preparation(dark=100.0, gain=2.0, read_noise=1.5, background=0.2))
+    data = prepare(
+        dataset(frames), Preparation(dark=100.0, gain=2.0, read_noise=1.5, background=0.2)
+    )
     assert np.asarray(data.patterns).min() < 0
     assert (data.background, data.read_noise) == (pytest.approx(0.2), 1.5)
     # without it the mean stays what it is, too
-    assert np.allclose(np.asarray(prepare(dataset(frames), Preparation(dark=100.0)).patterns), frames - 100, atol=1e-4)
+    assert np.allclose(
+        np.asarray(prepare(dataset(frames), Preparation(dark=100.0)).patterns),
+        frames - 100,
+        atol=1e-4,
+    )
 
 
 def test_turned_with_the_frames():
     dark = RNG.uniform(0, 2, (8, 6))
     data = dataset(RNG.poisson(5, (4, 8, 6)), background=dark)
     turned = Orientation.parse("transpose+flip-rows").apply(data)
-    assert np.array_equal(turned.background, Orientation.parse("transpose+flip-rows").frames(data.background, True))
+    assert np.array_equal(
+        turned.background, Orientation.parse("transpose+flip-rows").frames(data.background, True)
+    )
 
 
 @pytest.mark.parametrize("name", ["scan.cxi", "scan.npz", "scan.mat"])
@@ -365,7 +419,9 @@ def test_scores_have_the_mean_0_at_the_truth_and_the_information_as_variance():
     problem = Problem.from_dataset(made.dataset)
     noise = noise_of(problem)
     draws = [simulated_data(problem, made, noise, seed) for seed in range(6)]
-    m = model_of(problem, made.object, made.probe, slice(0, len(problem)), get_backend("numpy")).astype(float)
+    m = model_of(
+        problem, made.object, made.probe, slice(0, len(problem)), get_backend("numpy")
+    ).astype(float)
     pulls = np.array([noise.pull(m, noise.root(p, slice(0, len(p))), None) for p in draws])
     known = noise.information(m)
     assert np.mean([p.counts.min() for p in draws]) < 0
@@ -378,9 +434,14 @@ def test_scores_have_the_mean_0_at_the_truth_and_the_information_as_variance():
 
 def simulated_data(problem, made, noise, seed):
     truth = Result(
-        object=made.object, probe=made.probe, errors=np.zeros(0), final_error=0.0, positions=np.zeros((0, 2)), engine="pie",
+        object=made.object,
+        probe=made.probe,
+        errors=np.zeros(0),
+        final_error=0.0,
+        positions=np.zeros((0, 2)),
+        engine="pie",
         epochs=0,
-    )  # fmt: skip
+    )
     return bootstrapped(problem, truth, noise, get_backend("numpy"), np.random.default_rng(seed))
 
 
@@ -388,11 +449,15 @@ def test_data_simulated_from_a_result_have_background_and_read_noise():
     made = simulated(dose=1e4, background=3.0, read_noise=2.0, side=4)
     problem = Problem.from_dataset(made.dataset)
     again = simulated_data(problem, made, noise_of(problem), 1)
-    m = model_of(problem, made.object, made.probe, slice(0, len(problem)), get_backend("numpy")).astype(float)
+    m = model_of(
+        problem, made.object, made.probe, slice(0, len(problem)), get_backend("numpy")
+    ).astype(float)
     off = again.counts - 4 - (m**2 + 3)
     assert np.mean(off**2 / (m**2 + 7)) == pytest.approx(1, abs=0.05)
     assert off.mean() == pytest.approx(0, abs=0.15)
-    assert np.allclose(again.amplitude, np.sqrt(np.maximum(again.counts - again.background, 0)), atol=1e-3)
+    assert np.allclose(
+        again.amplitude, np.sqrt(np.maximum(again.counts - again.background, 0)), atol=1e-3
+    )
 
 
 def test_halves_by_counts_share_the_background_and_refuse_read_noise():
@@ -411,7 +476,10 @@ def test_laplace_takes_the_background_from_the_problem():
     start = reconstruct(problem, "pie", epochs=40, probe=made.probe, backend="numpy", say=None)
     found = laplace(problem, start.object, made.probe, free_probe=False, samples=8, backend="numpy")
     assert "background of 2 counts a pixel and a read noise of 1.5 counts" in found.conditional[0]
-    error = phase_align(found.object, made.object, found.region)[found.region] - made.object[found.region]
+    error = (
+        phase_align(found.object, made.object, found.region)[found.region]
+        - made.object[found.region]
+    )
     assert 0.5 < np.mean(np.abs(error) ** 2 / found.object_std[found.region] ** 2) < 1.3
     assert found.chi2 == pytest.approx(1, abs=0.1)
     with pytest.raises(PtychonError, match="state their background already"):
@@ -419,7 +487,9 @@ def test_laplace_takes_the_background_from_the_problem():
 
 
 def test_check_and_report_know_of_it():
-    """The predictive check finds the misfit it foretells, and with the background untold it does not."""
+    """The predictive check finds the misfit it foretells, and with the background untold it does
+    not.
+    """
     made = simulated(side=6)
     problem = Problem.from_dataset(made.dataset)
     start = reconstruct(problem, "pie", epochs=40, probe=made.probe, backend="numpy", say=None)
@@ -431,7 +501,9 @@ def test_check_and_report_know_of_it():
     assert seen.clean
     assert np.median(seen.dose) == pytest.approx(1, abs=0.01)
     frames = np.maximum(made.dataset.patterns, 0)
-    plain = Problem.from_dataset(replace(made.dataset, background=None, read_noise=None, patterns=frames))
+    plain = Problem.from_dataset(
+        replace(made.dataset, background=None, read_noise=None, patterns=frames)
+    )
     untold = check(plain, reconstruct(plain, "posterior", **run))
     assert not untold.fits
     about = fit(problem, found, get_backend("numpy"))
@@ -443,26 +515,51 @@ def test_check_and_report_know_of_it():
 
 
 def test_command_line_states_both(tmp_path, monkeypatch, capsys):
-    """Simulated, converted without, stated by flags: the result keeps what it was told, and its posterior uses it."""
+    """Simulated, converted without, stated by flags: the result keeps what it was told, and its
+    posterior uses it.
+    """
     monkeypatch.chdir(tmp_path)
-    how = ["--frame", "16", "--points", "4", "--counts", "2e3", "--background", "2", "--read-noise", "1.5", "-q"]
+    how = [
+        "--frame",
+        "16",
+        "--points",
+        "4",
+        "--counts",
+        "2e3",
+        "--background",
+        "2",
+        "--read-noise",
+        "1.5",
+        "-q",
+    ]
     assert main(["simulate", "scan.cxi", *how]) == 0
     data = load("scan.cxi")
     assert (data.background, data.read_noise) == (2.0, 1.5)
-    write_dataset("plain.cxi", replace(data, background=None, read_noise=None, patterns=np.asarray(data.patterns)))
+    write_dataset(
+        "plain.cxi",
+        replace(data, background=None, read_noise=None, patterns=np.asarray(data.patterns)),
+    )
     run = ["-q", "--backend", "reference", "--epochs", "2", "-o", "out.h5"]
     assert main(["reconstruct", "plain.cxi", *run]) == 0
     assert "to keep them give --read-noise" in capsys.readouterr().err
     np.save("dark.npy", np.full((16, 16), 2.0))
-    assert main(["reconstruct", "plain.cxi", "--background", "dark.npy", "--read-noise", "1.5", *run]) == 0
+    assert (
+        main(["reconstruct", "plain.cxi", "--background", "dark.npy", "--read-noise", "1.5", *run])
+        == 0
+    )
     stored = load_result("out.h5").settings["request"]["data"]
     assert stored["read_noise"] == 1.5
     assert stored["background"].endswith("dark.npy")
-    assert main(["uncertainty", "out.h5", "--samples", "2", "--backend", "reference", "--known-probe"]) == 0
+    assert (
+        main(["uncertainty", "out.h5", "--samples", "2", "--backend", "reference", "--known-probe"])
+        == 0
+    )
     assert "background of 2 counts a pixel and a read noise of 1.5" in capsys.readouterr().out
     assert main(["inspect", "plain.cxi", "--background", "2", "--read-noise", "1.5"]) == 0
     assert "2 counts a pixel" in capsys.readouterr().out
-    assert main(["reconstruct", "plain.cxi", "--background", "-1", "--read-noise", "1.5", *run]) == 2
+    assert (
+        main(["reconstruct", "plain.cxi", "--background", "-1", "--read-noise", "1.5", *run]) == 2
+    )
     assert "background is -1" in capsys.readouterr().err
     assert main(["simulate", "none.cxi", "--noise", "none", "--background", "2"]) == 2
     assert "belong to Poisson noise" in capsys.readouterr().err

@@ -1,4 +1,6 @@
-"""The forward model against what stands elsewhere: engines and metrics of the package, whole-pixel windows, formulas."""
+"""The forward model against what stands elsewhere: engines and metrics of the package, whole-pixel
+windows, formulas.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,10 @@ def test_waves_of_a_thin_object_are_the_formula(modes, backend):
     view = model.view(x, frames)
     for i, j in enumerate(frames):
         r, c = problem.corners[j]
-        psi = shift64(case.probe, problem.shifts[problem.shift_index[j]]) * case.object[r : r + 12, c : c + 9]
+        psi = (
+            shift64(case.probe, problem.shifts[problem.shift_index[j]])
+            * case.object[r : r + 12, c : c + 9]
+        )
         assert distance(model.waves(view)[i], forward64(psi, None)) < 1e-6
     assert model.waves(view).dtype == np.complex64
     assert model.intensity(view).dtype == np.float32
@@ -58,19 +63,25 @@ def test_the_residual_is_that_of_the_metrics(masks, backend):
         modulus = np.sqrt(model.intensity(model.view(x, b)))
         error += (np.where(valid, modulus - y, 0) ** 2).sum()
         signal += (np.where(valid, y, 0) ** 2).sum()
-    assert np.sqrt(error / signal) == pytest.approx(residual(case.problem, case.object, case.probe), rel=1e-6)
+    assert np.sqrt(error / signal) == pytest.approx(
+        residual(case.problem, case.object, case.probe), rel=1e-6
+    )
 
 
 def rpie_by_the_model(model, x, problem, batch, engine):
     """One batch of rPIE, in the words of the model: the update of object and probe."""
     view, k = model.view(x, batch), reference
-    wave, _ = k.modulus_projection(model.waves(view), problem.amplitude[batch], model.detector.valid(batch))
+    wave, _ = k.modulus_projection(
+        model.waves(view), problem.amplitude[batch], model.detector.valid(batch)
+    )
     change = model.backend.ifft2(wave - model.waves(view))
     step = x.copy()
     for s in view.slices_back():
         to_object, to_wave = model.pull(view, s, change)
         p2, o2 = k.abs2(view.incident[s]).sum(axis=1), k.abs2(view.windows[s]).sum(axis=0)
-        k.scatter_add(step.object[s], view.corners, engine.object_weight(p2, view.corners, k) * to_object)
+        k.scatter_add(
+            step.object[s], view.corners, engine.object_weight(p2, view.corners, k) * to_object
+        )
         change = model.up(view, s, to_wave)
     model.illumination.adjoint(view, engine.probe_weight(o2) * change, probe := x.zeros(["probe"]))
     return step.axpy(1, probe)
@@ -81,13 +92,20 @@ def test_an_update_of_rpie_is_that_of_the_engine(modes, backend):
     case = make_case(subpixel=True, modes=modes, masks="each")
     engine, batch = make("rpie", probe_start=0), np.array([0, 5, 6])
     wide = backend.name == "reference"
-    problem = replace(case.problem, amplitude=case.problem.amplitude.astype(float)) if wide else case.problem
+    problem = (
+        replace(case.problem, amplitude=case.problem.amplitude.astype(float))
+        if wide
+        else case.problem
+    )
     types = (complex, complex) if wide else (np.complex64, np.complex64)
     start = State(case.object.astype(types[0]), case.probe.astype(types[1]))
     x = unknowns_of(problem, start.object.copy(), start.probe.copy())
     state, _ = engine.step(start, problem, [batch], Context(backend))
     mine = rpie_by_the_model(Model.of(problem, backend), x, problem, batch, engine)
-    for ours, theirs, before in ((mine.object[0], state.object, x.object[0]), (mine.probe, state.probe, x.probe)):
+    for ours, theirs, before in (
+        (mine.object[0], state.object, x.object[0]),
+        (mine.probe, state.probe, x.probe),
+    ):
         assert distance(theirs, before) > 1e-3
         assert distance(ours, theirs) < 1e-6
         assert distance(ours - before, theirs - before) < (1e-12 if wide else 1e-5)
@@ -95,13 +113,19 @@ def test_an_update_of_rpie_is_that_of_the_engine(modes, backend):
 
 @pytest.mark.parametrize("near", [False, True])
 def test_a_whole_pixel_of_fraction_is_a_window_one_further(near):
-    """A probe one pixel off the middle of its window sees what it sees in the middle of the next: no shift theorem in that."""
+    """A probe one pixel off the middle of its window sees what it sees in the middle of the next:
+    no shift theorem in that.
+    """
     s = scene(2, 2, near=near)
     p, q = s.x.probe.shape[-2:]
     probe = np.zeros_like(s.x.probe)
     probe[:, 2 : p - 2, 2 : q - 2] = s.x.probe[:, 2 : p - 2, 2 : q - 2]
     corners = np.array([[3, 5], [8, 2]])
-    x = Unknowns(object=s.x.object, probe=probe, positions=corners + np.array([p // 2, q // 2]) + np.array([[1, -1], [0, 1]]))
+    x = Unknowns(
+        object=s.x.object,
+        probe=probe,
+        positions=corners + np.array([p // 2, q // 2]) + np.array([[1, -1], [0, 1]]),
+    )
     off = replace(s.model, corners=corners, specimen=Specimen(np.ones((1, p, q))))
     at = off.follow(x)
     assert (at.corners - corners).tolist() == [[1, -1], [0, 1]]
@@ -109,7 +133,9 @@ def test_a_whole_pixel_of_fraction_is_a_window_one_further(near):
     assert distance(one, other) < 1e-12
     if near:
         # the wave itself, too: the image stands where the detector is
-        assert distance(off.waves(off.view(x, slice(None))), at.waves(at.view(x, slice(None)))) < 1e-12
+        assert (
+            distance(off.waves(off.view(x, slice(None))), at.waves(at.view(x, slice(None)))) < 1e-12
+        )
 
 
 def test_slices_one_after_the_other():
@@ -144,11 +170,15 @@ def test_dose_and_variations_of_each_frame():
 
 def test_the_background_of_a_problem_is_in_the_model():
     case = make_case(side=3)
-    problem = replace(case.problem, counting=True, amplitude=np.round(case.problem.amplitude)).with_background(0.7)
+    problem = replace(
+        case.problem, counting=True, amplitude=np.round(case.problem.amplitude)
+    ).with_background(0.7)
     x = unknowns_of(problem, case.object, case.probe)
     model = Model.of(problem, get_backend("reference"))
     view = model.view(x, slice(0, 4))
-    assert np.allclose(model.intensity(view), reference.abs2(view.waves).sum(axis=1) + 0.7, rtol=1e-6)
+    assert np.allclose(
+        model.intensity(view), reference.abs2(view.waves).sum(axis=1) + 0.7, rtol=1e-6
+    )
 
 
 def test_windows_follow_only_positions_that_left_them():
@@ -157,7 +187,11 @@ def test_windows_follow_only_positions_that_left_them():
     assert (windows(positions, shape, corners) - corners).tolist() == [[0, 0], [1, 0], [0, -1]]
     assert (windows(positions, shape) - corners).tolist() == [[1, -1], [1, 0], [0, -1]]
     model = Model(corners=corners, backend=get_backend("reference"))
-    x = Unknowns(object=np.ones((1, 20, 20), complex), probe=np.ones((1, *shape), complex), positions=positions)
+    x = Unknowns(
+        object=np.ones((1, 20, 20), complex),
+        probe=np.ones((1, *shape), complex),
+        positions=positions,
+    )
     moved = model.follow(x)
     assert moved.follow(x) is moved
     assert model.follow(replace(x, positions=None)) is model
@@ -168,13 +202,18 @@ def test_windows_follow_only_positions_that_left_them():
 def test_a_window_beyond_the_object_is_refused():
     s = scene()
     model = replace(s.model, corners=s.model.corners + np.array([13, 0], np.int32))
-    with pytest.raises(PtychonError, match=r"window of frame [142] covers pixels \[\d+, \d+\] to .* object of \(20, 19\)"):
+    with pytest.raises(
+        PtychonError,
+        match=r"window of frame [142] covers pixels \[\d+, \d+\] to .* object of \(20, 19\)",
+    ):
         model.view(s.x, s.frames)
 
 
 def test_gaps_and_slices_must_fit():
     s = scene(3)
-    with pytest.raises(PtychonError, match="3 slices, but the specimen 0 gaps between them; give 2"):
+    with pytest.raises(
+        PtychonError, match="3 slices, but the specimen 0 gaps between them; give 2"
+    ):
         replace(s.model, specimen=Specimen()).view(s.x, s.frames)
     with pytest.raises(PtychonError, match=r"a gap is \(7, 8\) pixels, but a frame \(8, 7\)"):
         replace(s.model, specimen=Specimen(np.ones((2, 7, 8)))).view(s.x, s.frames)
@@ -188,7 +227,9 @@ def test_an_estimate_that_does_not_fit_the_model_is_refused():
         s.model.view(replace(s.x, weights=None), s.frames)
     with pytest.raises(PtychonError, match="the same frame twice"):
         s.model.view(s.x, np.array([1, 4, 1]))
-    with pytest.raises(PtychonError, match=r"the background is \(3, 7\) pixels, but a frame \(8, 7\)"):
+    with pytest.raises(
+        PtychonError, match=r"the background is \(3, 7\) pixels, but a frame \(8, 7\)"
+    ):
         s.model.intensity(s.model.view(replace(s.x, background=s.x.background[:3]), s.frames))
     with pytest.raises(PtychonError, match="variations has P = 7, but probe has P = 8"):
         s.model.view(replace(s.x, variations=s.x.variations[:, 1:]), s.frames)
@@ -211,7 +252,9 @@ def test_updates_do_not_change_the_estimate():
     out = s.model.zeros(s.x, s.x.names)
     s.model.intensity_adjoint(view, s.normal(s.model.intensity(view).shape, "real"), out)
     s.model.intensity_tangent(view, s.direction(s.x.names))
-    assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(before.each(), s.x.each(), strict=True))
+    assert all(
+        np.array_equal(a, b) for (_, a), (_, b) in zip(before.each(), s.x.each(), strict=True)
+    )
     assert not any(np.shares_memory(a, b) for _, a in out.each() for _, b in s.x.each())
 
 
@@ -240,7 +283,9 @@ def test_binning_sums_cells():
     pattern = binning((12, 6), 3).forward(fine)
     assert pattern[0, 0, 0] == pytest.approx(fine[0][np.ix_([-1, 0, 1], [-1, 0, 1])].sum())
     both = binning((12, 6), 3).after(blur((12, 6), 1.0))
-    assert np.allclose(both.forward(fine), binning((12, 6), 3).forward(blur((12, 6), 1.0).forward(fine)))
+    assert np.allclose(
+        both.forward(fine), binning((12, 6), 3).forward(blur((12, 6), 1.0).forward(fine))
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Unknowns of single frames eliminated exactly, and the Gauss-Newton operator, against dense matrices of a tiny scan."""
+"""Unknowns of single frames eliminated exactly, and the Gauss-Newton operator, against dense
+matrices of a tiny scan.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,14 @@ from ptychon.uncertainty.curvature import Curvature
 
 OWN = ("positions", "log_scale", "weights")
 PRIOR = Unknowns(
-    object=np.array(2.0), probe=np.array(0.5), variations=np.array(0.7), background=np.array(0.1),
-    positions=np.array([[4.0, 9.0]]), log_scale=np.array([25.0]), weights=np.array([[1.0, 2.0]]),
-)  # fmt: skip
+    object=np.array(2.0),
+    probe=np.array(0.5),
+    variations=np.array(0.7),
+    background=np.array(0.1),
+    positions=np.array([[4.0, 9.0]]),
+    log_scale=np.array([25.0]),
+    weights=np.array([[1.0, 2.0]]),
+)
 
 
 def tiny(slices=1, near=False, masked=True):
@@ -40,12 +47,16 @@ def jacobian(s, names):
     """d lambda/d x, a column for each real number of the unknowns named."""
     view, zero = s.model.view(s.x, s.frames), s.x.zeros(names)
     unit = np.eye(zero.vector().size)
-    return np.stack([s.model.intensity_tangent(view, zero.from_vector(u)).ravel() for u in unit], axis=1)
+    return np.stack(
+        [s.model.intensity_tangent(view, zero.from_vector(u)).ravel() for u in unit], axis=1
+    )
 
 
 def prior_of(s, names):
     """Its precision for each real number."""
-    ones = s.x.only(names).map(lambda a: np.ones_like(a) * (1 + 1j) if np.iscomplexobj(a) else np.ones_like(a))
+    ones = s.x.only(names).map(
+        lambda a: np.ones_like(a) * (1 + 1j) if np.iscomplexobj(a) else np.ones_like(a)
+    )
     return ones.times(PRIOR).vector()
 
 
@@ -53,13 +64,19 @@ def normal_matrix(s, update, own):
     """The whole normal matrix, and how many of its rows belong to `update`."""
     light = s.model.intensity(s.model.view(s.x, s.frames))
     W = (poisson(light) * s.model.detector.valid(s.frames)).ravel()
-    J = np.concatenate([jacobian(s, update), jacobian(s, own)], axis=1) if own else jacobian(s, update)
+    J = (
+        np.concatenate([jacobian(s, update), jacobian(s, own)], axis=1)
+        if own
+        else jacobian(s, update)
+    )
     n = s.x.only(update).vector().size
     prior = np.concatenate([prior_of(s, update), prior_of(s, own)]) if own else prior_of(s, update)
     return (J.T * W) @ J + np.diag(prior), n
 
 
-@pytest.mark.parametrize(("own", "near"), [(("positions",), True), (("log_scale",), False), (OWN, True)])
+@pytest.mark.parametrize(
+    ("own", "near"), [(("positions",), True), (("log_scale",), False), (OWN, True)]
+)
 def test_what_is_left_is_the_schur_complement(own, near):
     s, update = tiny(1, near), ("object", "probe", "variations", "background")
     whole, n = normal_matrix(s, update, own)
@@ -80,7 +97,9 @@ def test_a_step_solves_for_everything_that_is_free(monkeypatch):
         assert len(H.blocks()) == 2
         g = s.direction((*update, *OWN))
         step = H.step(g, tolerance=1e-12, iterations=2000)
-        expected = -np.linalg.solve(whole, np.concatenate([g.only(update).vector(), g.only(OWN).vector()]))
+        expected = -np.linalg.solve(
+            whole, np.concatenate([g.only(update).vector(), g.only(OWN).vector()])
+        )
         assert distance(step.only(update).vector(), expected[:n]) < 1e-8
         assert distance(step.only(OWN).vector(), expected[n:]) < 1e-8
 
@@ -91,18 +110,29 @@ def test_unknowns_of_frames_may_also_be_left_in():
     g = s.direction((*update, "positions", "log_scale"))
     out = GaussNewton(s.model, s.x, update, ("positions", "log_scale"), prior=PRIOR)
     one = out.step(g, 1e-12, 2000)
-    other = GaussNewton(s.model, s.x, (*update, "positions", "log_scale"), prior=PRIOR).step(g, 1e-12, 2000)
+    other = GaussNewton(s.model, s.x, (*update, "positions", "log_scale"), prior=PRIOR).step(
+        g, 1e-12, 2000
+    )
     assert distance(one.vector(), other.vector()) < 1e-8
 
 
 def test_noise_has_the_covariance_of_the_normal_matrix():
-    """Variance along random directions and along single unknowns, 600 draws: within five of its standard deviations."""
+    """Variance along random directions and along single unknowns, 600 draws: within five of its
+    standard deviations.
+    """
     s, update = tiny(), ("object", "probe")
     whole, _ = normal_matrix(s, update, OWN)
     H, rng = GaussNewton(s.model, s.x, update, OWN, prior=PRIOR), np.random.default_rng(1)
     order = [*update, *OWN]
-    draws = np.stack([np.concatenate([g.only([n]).vector() for n in order]) for g in (H.noise(rng) for _ in range(600))])
-    directions = np.concatenate([rng.standard_normal((4, whole.shape[0])), np.eye(whole.shape[0])[[-1, -14, -20, 3]]])
+    draws = np.stack(
+        [
+            np.concatenate([g.only([n]).vector() for n in order])
+            for g in (H.noise(rng) for _ in range(600))
+        ]
+    )
+    directions = np.concatenate(
+        [rng.standard_normal((4, whole.shape[0])), np.eye(whole.shape[0])[[-1, -14, -20, 3]]]
+    )
     for v in directions:
         ratio = ((draws @ v) ** 2).mean() / (v @ whole @ v)
         assert abs(ratio - 1) < 5 * np.sqrt(2 / 600), ratio
@@ -128,7 +158,10 @@ def test_the_gradient_is_that_of_the_likelihood():
 
 def test_the_diagonal_is_exact_for_one_mode_of_a_thin_object_in_the_far_field():
     """Windows on whole pixels; half the trace of the two rows of a complex number."""
-    s, names = scene(1, 1, 2, between=False), ("object", "probe", "variations", "background", "log_scale", "weights")
+    s, names = (
+        scene(1, 1, 2, between=False),
+        ("object", "probe", "variations", "background", "log_scale", "weights"),
+    )
     s = replace(s, frames=slice(0, 6))
     diagonal = GaussNewton(s.model, s.x, names, prior=PRIOR).diagonal()
     for name in names:
@@ -140,11 +173,16 @@ def test_the_diagonal_is_exact_for_one_mode_of_a_thin_object_in_the_far_field():
 
 
 def test_it_helps_to_precondition():
-    """After 30 iterations on a scan with many counts the error, in the norm of H, is smaller: 0.38 against 0.62."""
+    """After 30 iterations on a scan with many counts the error, in the norm of H, is smaller: 0.38
+    against 0.62.
+    """
     case, update = make_case(subpixel=True, modes=2), ("object", "probe")
     x = unknowns_of(case.problem, case.true_object, 30 * case.true_probe)
     prior = Unknowns(object=np.array(2.0), probe=np.array(2e-4))
-    H, rng = GaussNewton(Model.of(case.problem, get_backend("reference")), x, update, prior=prior), np.random.default_rng(0)
+    H, rng = (
+        GaussNewton(Model.of(case.problem, get_backend("reference")), x, update, prior=prior),
+        np.random.default_rng(0),
+    )
     b = H.noise(rng)
     truth = solve(H, b, H.diagonal(), 1e-6, 1000).x
 
@@ -158,19 +196,35 @@ def test_it_helps_to_precondition():
 @pytest.mark.parametrize("modes", [1, 2])
 @pytest.mark.parametrize("background", [0.0, 2.0])
 def test_products_are_those_of_the_error_bars(modes, background):
-    """The curvature that the bars are made of, known and unknown probe, masks, with counts and a background."""
+    """The curvature that the bars are made of, known and unknown probe, masks, with counts and a
+    background.
+    """
     case = make_case(subpixel=True, modes=modes, masks="each")
-    problem = replace(case.problem, counting=True, noise_variance=None, amplitude=np.sqrt(np.round(case.problem.amplitude**2)))
+    problem = replace(
+        case.problem,
+        counting=True,
+        noise_variance=None,
+        amplitude=np.sqrt(np.round(case.problem.amplitude**2)),
+    )
     if background:
         problem = problem.with_background(background)
     backend, rng = get_backend("reference"), np.random.default_rng(0)
     model, x = Model.of(problem, backend), unknowns_of(problem, case.object, case.probe)
     for update in (("object",), ("object", "probe")):
         H = GaussNewton(model, x, update)
-        d = x.only(update).map(lambda a: (rng.standard_normal(a.shape) + 1j * rng.standard_normal(a.shape)).astype(a.dtype))
-        noise, free = Noise("poisson", background=problem.background if background else 0.0), "probe" in update
+        d = x.only(update).map(
+            lambda a: (rng.standard_normal(a.shape) + 1j * rng.standard_normal(a.shape)).astype(
+                a.dtype
+            )
+        )
+        noise, free = (
+            Noise("poisson", background=problem.background if background else 0.0),
+            "probe" in update,
+        )
         size = case.object.size + (case.probe.size if free else 0)
-        old = Curvature(problem, case.object, case.probe, noise, backend, free, np.zeros(size, np.float32))
+        old = Curvature(
+            problem, case.object, case.probe, noise, backend, free, np.zeros(size, np.float32)
+        )
         expected = old.product(old.pack(d.object[0], d.probe))
         ours = H(d)
         assert distance(old.pack(ours.object[0], ours.probe), expected) < 1e-5
@@ -178,7 +232,13 @@ def test_products_are_those_of_the_error_bars(modes, background):
 
 def test_rows_of_frames_go_there_and_back():
     s = tiny()
-    assert components(s.x, OWN) == [("positions", 0), ("positions", 1), ("log_scale", 0), ("weights", 0), ("weights", 1)]
+    assert components(s.x, OWN) == [
+        ("positions", 0),
+        ("positions", 1),
+        ("log_scale", 0),
+        ("weights", 0),
+        ("weights", 1),
+    ]
     frames = np.array([4, 0])
     numbers = rows(s.x, OWN, frames, np)
     assert np.array_equal(numbers[1], [*s.x.positions[0], s.x.log_scale[0], *s.x.weights[0]])
@@ -190,7 +250,10 @@ def test_rows_of_frames_go_there_and_back():
 
 def test_what_all_frames_share_cannot_be_eliminated():
     s = tiny()
-    with pytest.raises(PtychonError, match=r"'probe' is not an unknown of each frame.*those are positions, log_scale, weights"):
+    with pytest.raises(
+        PtychonError,
+        match=r"'probe' is not an unknown of each frame.*those are positions, log_scale, weights",
+    ):
         GaussNewton(s.model, s.x, ("object",), ("probe",))
 
 
@@ -203,7 +266,10 @@ def test_on_a_device_and_in_single_precision():
     device = device_backend()
     model, x = s.model.to(device), s.x.astype("single").to(device)
     H = GaussNewton(model, x, update, OWN, prior=PRIOR.to(device))
-    assert distance(H(d.astype("single").to(device)).on_host(device).vector(), truth(d).vector()) < 1e-5
+    assert (
+        distance(H(d.astype("single").to(device)).on_host(device).vector(), truth(d).vector())
+        < 1e-5
+    )
     step = H.step(g.astype("single").to(device), 1e-5, 1000).on_host(device)
     assert distance(step.vector(), expected.vector()) < 1e-3
     H.noise(np.random.default_rng(0))

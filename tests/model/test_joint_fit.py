@@ -1,4 +1,6 @@
-"""Object, positions and doses found together from simulated counts: where they are, and how well they are known."""
+"""Object, positions and doses found together from simulated counts: where they are, and how well
+they are known.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ class Fit:
     def energy(self, x):
         light = self.model.intensity(self.model.view(x, slice(None)))
         off = x.axpy(-1, self.start.only(OWN))
-        return (light - self.counts * np.log(light)).sum() + 0.5 * float(off.dot(off.times(self.prior)))
+        return (light - self.counts * np.log(light)).sum() + 0.5 * float(
+            off.dot(off.times(self.prior))
+        )
 
     def operator(self, x):
         return GaussNewton(self.model, x, ("object",), OWN, prior=self.prior)
@@ -38,7 +42,9 @@ class Fit:
     def step(self, x):
         pull = x.axpy(-1, self.start.only(OWN)).times(self.prior)
         H, before = self.operator(x), self.energy(x)
-        d = H.step(H.gradient(lambda light, frames: 1 - self.counts[frames] / light, pull), 1e-2, 60)
+        d = H.step(
+            H.gradient(lambda light, frames: 1 - self.counts[frames] / light, pull), 1e-2, 60
+        )
         while self.energy(x.axpy(1, d)) > before:
             d = d.times(0.5)
         self.model = self.model.follow(x.axpy(1, d))
@@ -52,14 +58,22 @@ def spread_of(errors):
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_positions_and_doses_are_found_with_bars_that_hold(seed):
-    """49 frames of 1e5 counts, positions wrong by 0.3 px and doses by 5 %; the bars are the spread of 8 draws.
+    """49 frames of 1e5 counts, positions wrong by 0.3 px and doses by 5 %; the bars are the spread
+    of 8 draws.
 
-    The mean of (error/bar)^2 over 98 positions and 49 doses has itself a standard deviation of about 0.2.
+    The mean of (error/bar)^2 over 98 positions and 49 doses has itself a standard deviation of
+    about 0.2.
     """
     rng = np.random.default_rng(seed)
     grid = np.stack(np.meshgrid(*[3.5 * np.arange(7)] * 2, indexing="ij"), -1).reshape(-1, 2)
-    field = phantoms.complex_object(phantoms.texture(SHAPE, 1), phantoms.texture(SHAPE, 2)).astype(complex)
-    probe = np.atleast_3d(probes.defocused_aperture(FRAME, radius=4.5, defocus=6)).astype(complex).reshape(1, *FRAME)
+    field = phantoms.complex_object(phantoms.texture(SHAPE, 1), phantoms.texture(SHAPE, 2)).astype(
+        complex
+    )
+    probe = (
+        np.atleast_3d(probes.defocused_aperture(FRAME, radius=4.5, defocus=6))
+        .astype(complex)
+        .reshape(1, *FRAME)
+    )
     truth = Unknowns(
         object=field[None],
         probe=probe * np.sqrt(1e5 / (np.abs(probe) ** 2).sum()),
@@ -74,8 +88,12 @@ def test_positions_and_doses_are_found_with_bars_that_hold(seed):
         positions=truth.positions + SPREAD["positions"] * rng.standard_normal(grid.shape),
         log_scale=np.zeros(len(grid)),
     )
-    prior = Unknowns(object=np.array(2.0), **{name: np.array(1 / SPREAD[name] ** 2) for name in OWN})
-    fit = Fit(counts, start, prior, Model(corners=windows(start.positions, FRAME), backend=model.backend))
+    prior = Unknowns(
+        object=np.array(2.0), **{name: np.array(1 / SPREAD[name] ** 2) for name in OWN}
+    )
+    fit = Fit(
+        counts, start, prior, Model(corners=windows(start.positions, FRAME), backend=model.backend)
+    )
     x, energies = start, [fit.energy(start)]
     for _ in range(12):
         x = fit.step(x)

@@ -1,4 +1,6 @@
-"""Information, score and energy as functions of the expected counts: against the noise model of one wave, and derivatives."""
+"""Information, score and energy as functions of the expected counts: against the noise model of one
+wave, and derivatives.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def test_gradient_energy_and_products_are_those_of_the_error_bars(kind):
     case, backend = make_case(subpixel=True, modes=2, masks="each"), get_backend("reference")
     problem, noise = problem_and_noise(kind, case)
     size = case.object.size + case.probe.size
-    old = Curvature(problem, case.object, case.probe, noise, backend, True, np.zeros(size, np.float32))
+    old = Curvature(
+        problem, case.object, case.probe, noise, backend, True, np.zeros(size, np.float32)
+    )
     likelihood = Likelihood(problem, noise)
     model, x = Model.of(problem, backend), unknowns_of(problem, case.object, case.probe)
     H = GaussNewton(model, x, ("object", "probe"), information=likelihood.information)
@@ -41,11 +45,18 @@ def test_gradient_energy_and_products_are_those_of_the_error_bars(kind):
     assert distance(old.pack(g.object[0], g.probe), old.gradient()) < 1e-4
     d = x.only(("object", "probe"))
     product = H(d)
-    assert distance(old.pack(product.object[0], product.probe), old.product(old.pack(d.object[0], d.probe))) < 1e-5
+    assert (
+        distance(
+            old.pack(product.object[0], product.probe), old.product(old.pack(d.object[0], d.probe))
+        )
+        < 1e-5
+    )
     every = slice(None)
     light = model.intensity(model.view(x, every))
     valid = np.broadcast_to(model.detector.valid(every), light.shape)
-    assert likelihood.energy(light, every)[valid].sum(dtype=float) == pytest.approx(old.energy(), rel=1e-4)
+    assert likelihood.energy(light, every)[valid].sum(dtype=float) == pytest.approx(
+        old.energy(), rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -53,12 +64,19 @@ def test_the_score_is_the_slope_of_the_energy_and_the_information_its_mean_slope
     case = make_case(side=3)
     problem, noise = problem_and_noise(kind, case)
     likelihood, b, rng = Likelihood(problem, noise), slice(0, 9), np.random.default_rng(0)
-    light = problem.amplitude.astype(float) ** 2 * rng.uniform(0.7, 1.3, problem.amplitude.shape) + 2
+    light = (
+        problem.amplitude.astype(float) ** 2 * rng.uniform(0.7, 1.3, problem.amplitude.shape) + 2
+    )
     up, down = likelihood.energy(light + 1e-4, b), likelihood.energy(light - 1e-4, b)
     assert np.allclose((up - down) / 2e-4, likelihood.score(light, b), rtol=1e-5, atol=1e-6)
     # where the data are what is expected, the score falls to 0 with the slope of the information
     noise = replace(noise, offset=0.0)
-    exact = Likelihood(replace(problem, amplitude=np.sqrt(light), counts=None if problem.counts is None else light), noise)
+    exact = Likelihood(
+        replace(
+            problem, amplitude=np.sqrt(light), counts=None if problem.counts is None else light
+        ),
+        noise,
+    )
     assert np.abs(exact.score(light, b)).max() < 1e-9
     slope = (exact.score(light + 1e-4, b) - exact.score(light - 1e-4, b)) / 2e-4
     soft = light / (light + noise.extra) if noise.kind == "poisson" else 1.0

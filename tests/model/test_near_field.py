@@ -1,8 +1,9 @@
-"""Near-field frames between pixels, against a simulation on a grid four times finer where every position is a whole pixel.
+"""Near-field frames between pixels, against a simulation on a grid four times finer where every
+position is a whole pixel.
 
-There nothing is ever shifted by a fraction: what is tested is on which side of the propagator a fraction belongs. What a
-detector pixel sees is the field without its frequencies beyond the coarse grid; the light that has some is the floor that no
-model on the coarse grid can pass.
+There nothing is ever shifted by a fraction: what is tested is on which side of the propagator a
+fraction belongs. What a detector pixel sees is the field without its frequencies beyond the coarse
+grid; the light that has some is the floor that no model on the coarse grid can pass.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ SETTING = {"geometry": "near", "wavelength": WAVELENGTH, "distance": DISTANCE, "
 
 @dataclass(frozen=True)
 class Scan:
-    """What was measured (N, P, Q), where (px of the coarse grid), of what, and how much of it the coarse grid cannot hold."""
+    """What was measured (N, P, Q), where (px of the coarse grid), of what, and how much of it the
+    coarse grid cannot hold.
+    """
 
     amplitude: np.ndarray
     positions: np.ndarray
@@ -40,9 +43,13 @@ class Scan:
 
 
 def smooth(rng, side, width):
-    """A periodic random field with spatial frequencies up to a few `width` (cycles a coarse pixel), of variance 1."""
+    """A periodic random field with spatial frequencies up to a few `width` (cycles a coarse pixel),
+    of variance 1.
+    """
     f2 = np.add.outer(*2 * [np.fft.fftfreq(side, 1 / FINE) ** 2])
-    field = np.fft.ifft2(np.exp(-f2 / (2 * width**2)) * np.fft.fft2(rng.standard_normal((side, side)))).real
+    field = np.fft.ifft2(
+        np.exp(-f2 / (2 * width**2)) * np.fft.fft2(rng.standard_normal((side, side)))
+    ).real
     return field / field.std()
 
 
@@ -67,23 +74,41 @@ def scanned(whole: bool) -> Scan:
         amplitude.append(np.abs(np.fft.ifft2(coarse)) / FINE**2)
         light += float((np.abs(spectrum) ** 2).sum())
         lost += float((np.abs(spectrum) ** 2).sum() - (np.abs(coarse) ** 2).sum())
-    return Scan(np.array(amplitude), at / FINE, field[::FINE, ::FINE], probe[::FINE, ::FINE], np.sqrt(lost / light))
+    return Scan(
+        np.array(amplitude),
+        at / FINE,
+        field[::FINE, ::FINE],
+        probe[::FINE, ::FINE],
+        np.sqrt(lost / light),
+    )
 
 
 def problem_of(found: Scan) -> Problem:
     patterns = (found.amplitude**2).astype(np.float32)
     return Problem.from_dataset(
-        Dataset(patterns=patterns, positions=found.positions * PIXEL, object_shape=(OBJECT, OBJECT), **SETTING)
+        Dataset(
+            patterns=patterns,
+            positions=found.positions * PIXEL,
+            object_shape=(OBJECT, OBJECT),
+            **SETTING,
+        )
     )
 
 
 def test_the_truth_fits_between_pixels_as_well_as_on_them():
-    """R of the true object and probe: 0.0007 both; where the pattern moves with the fraction it is 0.067."""
+    """R of the true object and probe: 0.0007 both; where the pattern moves with the fraction it is
+    0.067.
+    """
     whole, between = scanned(True), scanned(False)
     problems = [problem_of(s) for s in (whole, between)]
     assert [len(p.shifts) for p in problems] == [1, 13]
-    found = [residual(p, s.object, s.probe) for p, s in zip(problems, (whole, between), strict=True)]
-    print(f"R on pixels {found[0]:.5f}, between pixels {found[1]:.5f}; the coarse grid cannot hold {between.floor:.5f}")
+    found = [
+        residual(p, s.object, s.probe) for p, s in zip(problems, (whole, between), strict=True)
+    ]
+    print(
+        f"R on pixels {found[0]:.5f}, between pixels {found[1]:.5f}; the coarse grid cannot "
+        f"hold {between.floor:.5f}"
+    )
     assert found[0] < whole.floor
     assert found[1] < between.floor
     assert found[1] < 1.2 * found[0]
@@ -93,14 +118,18 @@ def test_simulated_frames_are_those_of_the_finer_grid():
     """The simulator of the package, given the coarse arrays."""
     found = scanned(False)
     frames = simulate(found.object, found.probe, found.positions, **SETTING).dataset.patterns
-    difference = np.sqrt(((np.sqrt(frames) - found.amplitude) ** 2).sum() / (found.amplitude**2).sum())
+    difference = np.sqrt(
+        ((np.sqrt(frames) - found.amplitude) ** 2).sum() / (found.amplitude**2).sum()
+    )
     assert difference < found.floor
 
 
 def test_a_translation_of_object_and_probe_is_data_in_the_near_field_only():
-    """Information of moving both by a pixel, from amplitudes by formula in double precision (variance 1/4): 25 frames fix it.
+    """Information of moving both by a pixel, from amplitudes by formula in double precision
+    (variance 1/4): 25 frames fix it.
 
-    In the far field it is one of the directions that nothing tells; bars leave it out there, and keep it here.
+    In the far field it is one of the directions that nothing tells; bars leave it out there, and
+    keep it here.
     """
     found = scanned(True)
     f2 = np.add.outer(*2 * [np.fft.fftfreq(FRAME, PIXEL) ** 2])
@@ -129,7 +158,10 @@ def test_back_is_the_adjoint_of_forth(modes):
     assert len(set(index.tolist())) > 1
     shape = (len(index), *((modes,) if modes else ()), *problem.frame_shape)
     a, b = (normal(rng, shape).astype(np.complex64) for _ in range(2))
-    there, back = problem.propagator.forward(a, index, backend), problem.propagator.backward(b, index, backend)
+    there, back = (
+        problem.propagator.forward(a, index, backend),
+        problem.propagator.backward(b, index, backend),
+    )
     assert np.vdot(b, there) == pytest.approx(np.vdot(back, a), rel=1e-5)
     assert np.allclose(problem.propagator.backward(there, index, backend), a, atol=1e-5)
 
@@ -138,7 +170,9 @@ def test_a_problem_gives_the_propagator_its_shifts():
     problem = make_case(near=True, subpixel=True).problem
     assert problem.propagator.transfer.shape == (len(problem.shifts), *problem.frame_shape)
     assert problem.select([3, 1]).propagator is problem.propagator
-    alone = replace(problem, shifts=np.zeros((1, 2), np.float32), shift_index=0 * problem.shift_index)
+    alone = replace(
+        problem, shifts=np.zeros((1, 2), np.float32), shift_index=0 * problem.shift_index
+    )
     # one table for all frames where none lies between pixels, and no copy of it
     assert np.shares_memory(alone.propagator.transfer, problem.propagator.free)
     assert FarField().at(problem.shifts).transfer is None

@@ -1,4 +1,6 @@
-"""docs/model.md: its table is that of the code, its programs run, and its new part passes the tests it inherits."""
+"""docs/model.md: its table is that of the code, its programs run, and its new part passes the tests
+it inherits.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ USE, PART = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE
 
 def test_the_table_has_every_unknown_with_its_shape():
     rows = re.findall(r"^\| `(\w+)` \| \((.*?)\) \| (yes|no) \|", PAGE, re.MULTILINE)
-    assert rows == [(n, ", ".join(of.letters), "yes" if of.per_frame else "no") for n, of in declared().items()]
+    assert rows == [
+        (n, ", ".join(of.letters), "yes" if of.per_frame else "no") for n, of in declared().items()
+    ]
 
 
 def test_its_lines_run():

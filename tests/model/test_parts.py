@@ -1,4 +1,6 @@
-"""Every part of the forward model, and all of them together, through the tests that new parts inherit."""
+"""Every part of the forward model, and all of them together, through the tests that new parts
+inherit.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,15 @@ from _problems import gpu_backend
 from ptychon.model.detector import Detector, Separable, binning, blur
 from ptychon.model.illumination import Illumination
 from ptychon.model.specimen import Specimen
-from ptychon.testing import FRAME, DetectorTests, IlluminationTests, ModelTests, SpecimenTests, scene, scenes
+from ptychon.testing import (
+    FRAME,
+    DetectorTests,
+    IlluminationTests,
+    ModelTests,
+    SpecimenTests,
+    scene,
+    scenes,
+)
 
 
 class TestIllumination(IlluminationTests):
@@ -31,7 +41,11 @@ class TestBlurredDetector(DetectorTests):
     """A point spread of one pixel, and a background that is known beside the one that is not."""
 
     def part(self, scene):
-        return Detector(scene.model.detector.propagator, spread=blur(FRAME, (1.0, 0.7)), background=np.ones(FRAME))
+        return Detector(
+            scene.model.detector.propagator,
+            spread=blur(FRAME, (1.0, 0.7)),
+            background=np.ones(FRAME),
+        )
 
 
 class TestBinnedDetector(DetectorTests):
@@ -39,7 +53,11 @@ class TestBinnedDetector(DetectorTests):
 
     def scenes(self):
         for s in super().scenes():
-            yield s if s.x.background is None else replace(s, x=replace(s.x, background=s.x.background[::2].copy()))
+            yield (
+                s
+                if s.x.background is None
+                else replace(s, x=replace(s.x, background=s.x.background[::2].copy()))
+            )
 
     def part(self, scene):
         spread = Separable(binning((FRAME[0], FRAME[0]), 2).rows, np.eye(FRAME[1]))

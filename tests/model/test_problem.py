@@ -1,4 +1,6 @@
-"""Data sets and problems: where windows lie, what amplitudes are, and one sentence for every bad input."""
+"""Data sets and problems: where windows lie, what amplitudes are, and one sentence for every bad
+input.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,14 @@ def dataset(**changes):
 
 @pytest.mark.parametrize("shape", [(8, 10), (9, 7), (8, 8)])
 def test_corner_is_the_rounded_centre_less_half_a_frame(shape):
-    """On a given grid positions count from its centre pixel [H//2, W//2]; odd and even sizes alike."""
-    data = Dataset(patterns=np.ones((N, *shape)), positions=POSITIONS + np.array([0.3, -0.2]), object_shape=(41, 40))
+    """On a given grid positions count from its centre pixel [H//2, W//2]; odd and even
+    sizes alike.
+    """
+    data = Dataset(
+        patterns=np.ones((N, *shape)),
+        positions=POSITIONS + np.array([0.3, -0.2]),
+        object_shape=(41, 40),
+    )
     problem = Problem.from_dataset(data)
     expected = np.rint(POSITIONS + np.array([0.3, -0.2])) + 20 - np.array(shape) // 2
     assert np.array_equal(problem.corners, expected)
@@ -79,19 +87,31 @@ def test_positions_in_metres():
 
 
 def test_pixel_size_of_the_object_is_derived():
-    """Far field: wavelength times distance over the width of the detector. Near field: detector pixel over magnification."""
+    """Far field: wavelength times distance over the width of the detector. Near field: detector
+    pixel over magnification.
+    """
     far = dataset(wavelength=1e-10, distance=2.0, detector_pixel_size=(50e-6, 75e-6))
     assert far.pixel_size == pytest.approx((1e-10 * 2 / (P * 50e-6), 1e-10 * 2 / (Q * 75e-6)))
-    near = dataset(wavelength=1e-10, distance=1.12, detector_pixel_size=55e-6, geometry="near", focus_distance=3.65e-3)
+    near = dataset(
+        wavelength=1e-10,
+        distance=1.12,
+        detector_pixel_size=55e-6,
+        geometry="near",
+        focus_distance=3.65e-3,
+    )
     assert near.magnification == pytest.approx(307.849, rel=1e-5)
     assert near.pixel_size == pytest.approx((178.66e-9,) * 2, rel=1e-4)
     assert dataset(wavelength=1e-10).pixel_size is None
-    assert dataset(pixel_size=1e-9, wavelength=1e-10, distance=2.0, detector_pixel_size=5e-5).pixel_size == (1e-9, 1e-9)
+    assert dataset(
+        pixel_size=1e-9, wavelength=1e-10, distance=2.0, detector_pixel_size=5e-5
+    ).pixel_size == (1e-9, 1e-9)
 
 
 @pytest.mark.parametrize("subpixel", [False, True])
 def test_the_model_is_the_simulated_one(subpixel):
-    """Data without noise fit the truth to rounding: windows, fractions, propagator and order of the amplitudes all agree."""
+    """Data without noise fit the truth to rounding: windows, fractions, propagator and order of the
+    amplitudes all agree.
+    """
     truth = phantoms.complex_object(phantoms.texture((48, 44), 1), phantoms.cell((48, 44), 2))
     probe = probes.structured((16, 14), 10, 3, seed=2)
     positions = np.random.default_rng(0).uniform(-12, 12, (20, 2))
@@ -111,8 +131,14 @@ def test_amplitudes_are_roots_with_zero_frequency_first(dtype):
     data = dataset(patterns=patterns(dtype=dtype))
     problem = Problem.from_dataset(data)
     assert problem.amplitude.dtype == np.float32
-    assert np.allclose(problem.amplitude, np.fft.ifftshift(np.sqrt(data.patterns.astype(float)), axes=(1, 2)), rtol=1e-6)
-    assert problem.amplitude[2, 0, 0] == np.float32(np.sqrt(float(data.patterns[2, P // 2, Q // 2])))
+    assert np.allclose(
+        problem.amplitude,
+        np.fft.ifftshift(np.sqrt(data.patterns.astype(float)), axes=(1, 2)),
+        rtol=1e-6,
+    )
+    assert problem.amplitude[2, 0, 0] == np.float32(
+        np.sqrt(float(data.patterns[2, P // 2, Q // 2]))
+    )
 
 
 def test_zero_frequency_of_odd_frames():
@@ -135,11 +161,15 @@ def test_near_field_frames_are_images_and_stay():
 
 
 def test_masks_follow_the_frames():
-    """Shared or one a frame, shifted with the amplitudes; what they hide is zero, NaN and negative counts included."""
+    """Shared or one a frame, shifted with the amplitudes; what they hide is zero, NaN and negative
+    counts included.
+    """
     rng = np.random.default_rng(3)
     for mask in (rng.random((P, Q)) > 0.3, rng.random((N, P, Q)) > 0.3):
         rubbish = np.where(
-            np.broadcast_to(mask, (N, P, Q)), patterns().astype(float), rng.choice([np.nan, -5, np.inf], (N, P, Q))
+            np.broadcast_to(mask, (N, P, Q)),
+            patterns().astype(float),
+            rng.choice([np.nan, -5, np.inf], (N, P, Q)),
         )
         problem = Problem.from_dataset(dataset(patterns=rubbish, mask=mask))
         shifted = np.fft.ifftshift(mask, axes=(-2, -1)).reshape(-1, P, Q)
@@ -147,7 +177,10 @@ def test_masks_follow_the_frames():
         assert not problem.amplitude[np.broadcast_to(~shifted, (N, P, Q))].any()
         expected = np.fft.ifftshift(np.sqrt(patterns()), axes=(1, 2))
         assert np.allclose(np.where(shifted, problem.amplitude - expected, 0), 0, atol=1e-5)
-        assert np.array_equal(np.broadcast_to(problem.mask_of([1, 4]), (2, P, Q)), np.broadcast_to(shifted, (N, P, Q))[[1, 4]])
+        assert np.array_equal(
+            np.broadcast_to(problem.mask_of([1, 4]), (2, P, Q)),
+            np.broadcast_to(shifted, (N, P, Q))[[1, 4]],
+        )
 
 
 def test_noise_that_is_known():
@@ -159,7 +192,9 @@ def test_noise_that_is_known():
 
 
 def test_noise_level():
-    """1/4 for a pixel that counted something, 0 for one that did not or is masked; or the known variance; or 0."""
+    """1/4 for a pixel that counted something, 0 for one that did not or is masked; or the known
+    variance; or 0.
+    """
     counts, mask = np.zeros((2, 4, 4), np.uint16), np.ones((4, 4), bool)
     counts[:, 0, :3], counts[1, 3, 3] = 7, 9
     mask[0, 0] = False
@@ -192,18 +227,22 @@ def test_frames_are_read_in_blocks(monkeypatch):
 def test_parts_of_a_problem():
     """Shards are contiguous, together everything, and carry their own masks and shifts."""
     mask = np.random.default_rng(4).random((N, P, Q)) > 0.2
-    whole = Problem.from_dataset(dataset(mask=mask, positions=POSITIONS + np.random.default_rng(5).random((N, 2))))
+    whole = Problem.from_dataset(
+        dataset(mask=mask, positions=POSITIONS + np.random.default_rng(5).random((N, 2)))
+    )
     parts = [whole.shard(rank, 4) for rank in range(4)]
     assert [len(p) for p in parts] == [2, 2, 1, 1]
     for name in ("amplitude", "mask", "corners", "shift_index"):
-        assert np.array_equal(np.concatenate([getattr(p, name) for p in parts]), getattr(whole, name))
+        assert np.array_equal(
+            np.concatenate([getattr(p, name) for p in parts]), getattr(whole, name)
+        )
     assert all(p.object_shape == whole.object_shape and p.shifts is whole.shifts for p in parts)
     chosen = whole.select([4, 0])
     assert np.array_equal(chosen.corners, whole.corners[[4, 0]])
     assert np.array_equal(chosen.mask[1], whole.mask[0])
 
 
-# ---------------------------------------------------------------- bad input: one sentence, with the numbers
+# -------------------------------------------------------- bad input: one sentence, with the numbers
 
 
 def refusal(make, *words):
@@ -226,20 +265,31 @@ def test_shapes_that_disagree():
 
 
 def test_fewer_than_two_positions():
-    refusal(lambda: dataset(patterns=patterns()[:1], positions=POSITIONS[:1]), "1 position", "at least 2")
+    refusal(
+        lambda: dataset(patterns=patterns()[:1], positions=POSITIONS[:1]),
+        "1 position",
+        "at least 2",
+    )
 
 
 def test_values_that_are_not_finite():
     bad = patterns(dtype=float)
     bad[3, 2, 5] = np.nan
     bad[4, 0, 0] = np.inf
-    with pytest.warns(PtychonWarning, match=r"2 in 2 of 6 frames \(2 values\) are bad and masked there: .* not finite"):
+    with pytest.warns(
+        PtychonWarning,
+        match=r"2 in 2 of 6 frames \(2 values\) are bad and masked there: .* not finite",
+    ):
         problem = Problem.from_dataset(dataset(patterns=bad))
     expected = np.ones((N, P, Q), bool)
     expected[3, 2, 5] = expected[4, 0, 0] = False
     assert np.array_equal(problem.mask, np.fft.ifftshift(expected, axes=(1, 2)))
     assert np.isfinite(problem.amplitude).all()
-    refusal(lambda: Problem.from_dataset(dataset(patterns=np.full((N, P, Q), np.nan))), "no valid pixel", "not finite")
+    refusal(
+        lambda: Problem.from_dataset(dataset(patterns=np.full((N, P, Q), np.nan))),
+        "no valid pixel",
+        "not finite",
+    )
     where = POSITIONS.copy()
     where[2, 0] = np.nan
     refusal(lambda: dataset(positions=where), "1 of 6 positions", "frame 2")
@@ -249,7 +299,9 @@ def test_values_that_are_not_finite():
 def test_negative_counts():
     bad = patterns(dtype=np.int32)
     bad[5, 1, 2] = -7
-    with pytest.warns(PtychonWarning, match=r"1 in 1 of 6 frames \(1 values\).*negative values \(-7\)"):
+    with pytest.warns(
+        PtychonWarning, match=r"1 in 1 of 6 frames \(1 values\).*negative values \(-7\)"
+    ):
         problem = Problem.from_dataset(dataset(patterns=bad))
     assert np.argwhere(~np.fft.fftshift(problem.mask, axes=(1, 2))).tolist() == [[5, 1, 2]]
 
@@ -270,17 +322,23 @@ def test_empty_frames():
     """Some: they are left out with a warning that counts them. All: an error."""
     some, masked = patterns(), np.ones((P, Q), bool)
     some[2] = some[4] = 0
-    with pytest.warns(PtychonWarning, match=r"2 of 6 frames are empty \(first: frame 2\).*left out"):
+    with pytest.warns(
+        PtychonWarning, match=r"2 of 6 frames are empty \(first: frame 2\).*left out"
+    ):
         problem = Problem.from_dataset(dataset(patterns=some))
     kept = [0, 1, 3, 5]
-    assert np.array_equal(np.fft.fftshift(problem.amplitude, axes=(1, 2)), np.sqrt(some[kept].astype(np.float32)))
+    assert np.array_equal(
+        np.fft.fftshift(problem.amplitude, axes=(1, 2)), np.sqrt(some[kept].astype(np.float32))
+    )
     assert np.array_equal(problem.corners - problem.corners[0], POSITIONS[kept] - POSITIONS[0])
     refusal(lambda: Problem.from_dataset(dataset(patterns=0 * some)), "all 6 frames")
     # light only where the mask is False is no light
     only, masked[:] = np.zeros_like(some), False
     masked[0, 0] = True
     only[:, 5, 5] = 9
-    refusal(lambda: Problem.from_dataset(dataset(patterns=only, mask=masked)), "all 6 frames", "mask")
+    refusal(
+        lambda: Problem.from_dataset(dataset(patterns=only, mask=masked)), "all 6 frames", "mask"
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Problem.from_dataset(dataset())
@@ -288,14 +346,24 @@ def test_empty_frames():
 
 def test_windows_off_the_object():
     small = dataset(object_shape=(18, 18))
-    refusal(lambda: Problem.from_dataset(small), "of 6", "8x10", "18x18", "position ", "rows ", "columns ")
+    refusal(
+        lambda: Problem.from_dataset(small),
+        "of 6",
+        "8x10",
+        "18x18",
+        "position ",
+        "rows ",
+        "columns ",
+    )
     refusal(lambda: Problem.from_dataset(dataset(object_shape=(7, 40))), "8x10", "7x40", "larger")
     refusal(lambda: Problem.from_dataset(dataset(), object_shape=(40, 9)), "8x10", "40x9")
 
 
 def test_positions_in_the_wrong_unit():
     """Pixels taken for metres would need an object of astronomical size."""
-    refusal(lambda: Problem.from_dataset(dataset(pixel_size=1e-9)), "object pixels", "m", "pixel size")
+    refusal(
+        lambda: Problem.from_dataset(dataset(pixel_size=1e-9)), "object pixels", "m", "pixel size"
+    )
 
 
 def test_impossible_numbers():
@@ -310,8 +378,18 @@ def test_impossible_numbers():
 
 
 def test_near_field_needs_its_geometry():
-    refusal(lambda: Problem.from_dataset(dataset(geometry="near")), "wavelength", "distance", "pixel_size", "--wavelength")
-    refusal(lambda: Problem.from_dataset(dataset(geometry="near", wavelength=1e-10, pixel_size=1.0)), "distance", "--distance")
+    refusal(
+        lambda: Problem.from_dataset(dataset(geometry="near")),
+        "wavelength",
+        "distance",
+        "pixel_size",
+        "--wavelength",
+    )
+    refusal(
+        lambda: Problem.from_dataset(dataset(geometry="near", wavelength=1e-10, pixel_size=1.0)),
+        "distance",
+        "--distance",
+    )
 
 
 def test_a_dataset_cannot_be_changed():

@@ -1,4 +1,6 @@
-"""One record for estimates, gradients, steps, draws: its algebra, its rows, and what its declarations say."""
+"""One record for estimates, gradients, steps, draws: its algebra, its rows, and what its
+declarations say.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,31 @@ def test_every_field_declares_its_shape_and_whose_it_is():
     assert [f.name for f in fields(Unknowns)] == list(declared())
     for name, of in declared().items():
         assert of.per_frame == (of.letters[0] == "N"), name
-    assert X.sizes() == {"S": 2, "H": 20, "W": 19, "K": 2, "P": 8, "Q": 7, "N": 6, "M": 3, "R": 8, "C": 7}
+    assert X.sizes() == {
+        "S": 2,
+        "H": 20,
+        "W": 19,
+        "K": 2,
+        "P": 8,
+        "Q": 7,
+        "N": 6,
+        "M": 3,
+        "R": 8,
+        "C": 7,
+    }
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"weights": np.zeros((6, 2))}, "weights has M = 2, but variations has M = 3; make them agree"),
-        ({"log_scale": np.zeros(5)}, "weights has N = 6|log_scale has N = 5, but positions has N = 6"),
+        (
+            {"weights": np.zeros((6, 2))},
+            "weights has M = 2, but variations has M = 3; make them agree",
+        ),
+        (
+            {"log_scale": np.zeros(5)},
+            "weights has N = 6|log_scale has N = 5, but positions has N = 6",
+        ),
         ({"positions": np.zeros((6, 3))}, r"positions has shape \(6, 3\); it must be \(N, 2\)"),
         ({"object": np.zeros((20, 19))}, r"object has shape \(20, 19\); it must be \(S, H, W\)"),
     ],
@@ -65,7 +84,13 @@ def test_precision_stays(precision):
     assert x.precision == precision
     assert x.positions.dtype == np.float64
     assert x.dot(x).dtype == np.float64
-    for other in (x.axpy(np.float64(0.1), x), x.times(np.float64(3.0)), x.zeros(), x.from_vector(x.vector()), x.copy()):
+    for other in (
+        x.axpy(np.float64(0.1), x),
+        x.times(np.float64(3.0)),
+        x.zeros(),
+        x.from_vector(x.vector()),
+        x.copy(),
+    ):
         assert [a.dtype for _, a in other.each()] == [a.dtype for _, a in x.each()]
 
 
@@ -73,7 +98,9 @@ def test_zeros_are_of_the_unknowns_asked_for_and_nothing_else():
     zeros = replace(X, object=np.full_like(X.object, np.nan)).zeros(["object", "positions"])
     assert zeros.names == ("object", "positions")
     assert not zeros.vector().any()
-    with pytest.raises(PtychonError, match="no unknown 'tilt' in this estimate, which has object, probe"):
+    with pytest.raises(
+        PtychonError, match="no unknown 'tilt' in this estimate, which has object, probe"
+    ):
         X.zeros(["tilt"])
 
 

@@ -1,4 +1,6 @@
-"""Pictures: what they show is tested where it is a number; they are saved as a whole or not at all."""
+"""Pictures: what they show is tested where it is a number; they are saved as a whole
+or not at all.
+"""
 
 from __future__ import annotations
 
@@ -23,19 +25,30 @@ Y, X = np.mgrid[:N, :N] - N // 2
 R = np.hypot(Y - 6, X + 5)
 
 
-def result(modes: int = 1, std: bool = True, pixel_size: float | None = 5e-9, phase: float = 0.8) -> Result:
+def result(
+    modes: int = 1, std: bool = True, pixel_size: float | None = 5e-9, phase: float = 0.8
+) -> Result:
     rng = np.random.default_rng(0)
     grain = (1 - 0.2 * (R < 11)) * np.exp(1j * phase * (R < 11))
     obj = grain * np.exp(1j * (0.3 * Y - 0.11 * X + 2)) + 0.01 * rng.normal(size=(N, N))
     v, u = np.mgrid[:P, :P] - P // 2
-    probe = np.stack([(np.hypot(v, u) < 9) * np.exp(0.02j * (u**2 + v**2)) * (u + 1) ** k for k in range(modes)])
+    probe = np.stack(
+        [(np.hypot(v, u) < 9) * np.exp(0.02j * (u**2 + v**2)) * (u + 1) ** k for k in range(modes)]
+    )
     errors = np.array([0.9, 0.5, np.nan, 0.2, 0.12], np.float32)
     return Result(
-        object=obj.astype(np.complex64), probe=probe.astype(np.complex64), errors=errors, final_error=0.11,
-        positions=N // 2 + rng.uniform(-22, 22, (60, 2)), engine="rpie", backend="numpy", epochs=5, seconds=1.5,
+        object=obj.astype(np.complex64),
+        probe=probe.astype(np.complex64),
+        errors=errors,
+        final_error=0.11,
+        positions=N // 2 + rng.uniform(-22, 22, (60, 2)),
+        engine="rpie",
+        backend="numpy",
+        epochs=5,
+        seconds=1.5,
         object_std=np.full((N, N), 0.1, np.float32) if std else None,
         pixel_size=None if pixel_size is None else (pixel_size, pixel_size),
-    )  # fmt: skip
+    )
 
 
 def axes_of(figure: plot.Figure) -> dict[str, object]:
@@ -48,7 +61,12 @@ def test_picture_shows_everything(tmp_path: Path) -> None:
     shown = axes_of(figure)
     assert path.read_bytes()[:4] == b"\x89PNG"
     assert os.listdir(tmp_path) == ["a.png"]
-    for name in ("object amplitude", "object phase", "standard deviation of the object", "convergence"):
+    for name in (
+        "object amplitude",
+        "object phase",
+        "standard deviation of the object",
+        "convergence",
+    ):
         assert name in shown
     assert sum(name.startswith(("mode", "complex probe")) for name in shown) == 3
     assert shown["object phase"].get_xlabel() == "x (nm)"
@@ -68,7 +86,9 @@ def test_phase_is_shown_without_ramp_and_offset_on_the_lit_region() -> None:
     assert np.array_equal(np.isfinite(phase), res.illuminated)
     inside = R < 10
     outside = res.illuminated & (R > 12)
-    assert np.nanmedian(phase[inside]) - np.nanmedian(phase[outside]) == pytest.approx(0.8, abs=0.02)
+    assert np.nanmedian(phase[inside]) - np.nanmedian(phase[outside]) == pytest.approx(
+        0.8, abs=0.02
+    )
     assert np.nanstd(phase[outside]) < 0.03
     image = axes_of(plot.picture(res))["object phase"].images[0]
     assert image.get_cmap().name == "gray"
@@ -88,7 +108,9 @@ def test_a_phase_that_wraps_gets_a_cyclic_map() -> None:
 def test_remove_ramp_removes_any_ramp(ky: float, kx: float, phi: float) -> None:
     grain = 1 + 0.3 * np.exp(1j * X) * (np.hypot(X, Y) < 20)
     flat = plot.remove_ramp(grain)
-    np.testing.assert_allclose(plot.remove_ramp(grain * np.exp(1j * (ky * Y + kx * X + phi))), flat, atol=1e-3)
+    np.testing.assert_allclose(
+        plot.remove_ramp(grain * np.exp(1j * (ky * Y + kx * X + phi))), flat, atol=1e-3
+    )
 
 
 @given(st.floats(-3.1, 3.1))
@@ -139,7 +161,9 @@ def test_coordinates_are_those_of_the_result() -> None:
 
 
 def test_compare_puts_results_on_one_scale(tmp_path: Path) -> None:
-    figure = plot.compare([result(), replace(result(phase=0.4), engine="dm")], path=tmp_path / "c.pdf")
+    figure = plot.compare(
+        [result(), replace(result(phase=0.4), engine="dm")], path=tmp_path / "c.pdf"
+    )
     images = [ax.images[0] for ax in figure.axes if ax.images]
     assert images[0].get_clim() == images[1].get_clim()
     assert (tmp_path / "c.pdf").stat().st_size > 1000
@@ -160,7 +184,9 @@ def test_a_picture_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> Non
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_an_interrupted_save_leaves_the_old_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_save_leaves_the_old_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     figure, path = plot.picture(result(std=False)), tmp_path / "a.png"
     path.write_bytes(b"old")
 

@@ -27,11 +27,28 @@ from ptychon.reports.verdict import verdict
 from ptychon.reports.write import write_report
 from ptychon.run.doubts import at_rim
 
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+CHROMIUM = next(
+    (
+        found
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (found := shutil.which(name))
+    ),
+    None,
+)
 PANELS = (
-    "object", "object_colours", "object_unwrapped", "deviation", "probe", "propagation", "convergence", "ring_correlation",
-    "spectrum", "positions", "frames", "detector",
-)  # fmt: skip
+    "object",
+    "object_colours",
+    "object_unwrapped",
+    "deviation",
+    "probe",
+    "propagation",
+    "convergence",
+    "ring_correlation",
+    "spectrum",
+    "positions",
+    "frames",
+    "detector",
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +58,24 @@ def simulation():
     from ptychon.simulation.simulate import simulate
 
     shape = (96, 96)
-    truth = phantoms.complex_object(phantoms.cell(shape), phantoms.siemens_star(shape), phase_range=(0.0, 1.0))
+    truth = phantoms.complex_object(
+        phantoms.cell(shape), phantoms.siemens_star(shape), phase_range=(0.0, 1.0)
+    )
     probe = probes.defocused_aperture((32, 32), radius=7, defocus=8)
     mask = np.ones((32, 32), bool)
     mask[3, 4] = False
     return simulate(
-        truth, probe, raster(11, 4, jitter=1, whole=False), noise="poisson", mean_counts=1e6, mask=mask, wavelength=1.5e-10,
-        distance=1.0, detector_pixel_size=5e-4, name="<b>&name",
-    )  # fmt: skip
+        truth,
+        probe,
+        raster(11, 4, jitter=1, whole=False),
+        noise="poisson",
+        mean_counts=1e6,
+        mask=mask,
+        wavelength=1.5e-10,
+        distance=1.0,
+        detector_pixel_size=5e-4,
+        name="<b>&name",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -71,15 +98,25 @@ def test_noise_of_counts():
         n = random.poisson(mean, 400_000)
         seen = ((np.sqrt(n) - math.sqrt(mean)) ** 2).mean()
         assert counting_noise(np.array([mean]))[0] == pytest.approx(seen, rel=0.02, abs=3e-6)
-        assert expected_root(np.array([math.sqrt(mean)]))[0] == pytest.approx(np.sqrt(n).mean(), rel=0.01, abs=2e-4)
+        assert expected_root(np.array([math.sqrt(mean)]))[0] == pytest.approx(
+            np.sqrt(n).mean(), rel=0.01, abs=2e-4
+        )
 
 
 def test_the_fit_of_the_truth(simulation):
     problem = Problem.from_dataset(simulation.dataset)
     result = reconstruct(problem, "rpie", epochs=2, backend="reference", probe=simulation.probe)
-    found = fit(problem, replace(result, object=simulation.object, probe=simulation.probe), get_backend("reference"))
-    assert found.residual == pytest.approx(residual(problem, simulation.object, simulation.probe), rel=1e-6)
-    np.testing.assert_allclose(found.per_frame, residual_per_frame(problem, simulation.object, simulation.probe), rtol=1e-5)
+    found = fit(
+        problem,
+        replace(result, object=simulation.object, probe=simulation.probe),
+        get_backend("reference"),
+    )
+    assert found.residual == pytest.approx(
+        residual(problem, simulation.object, simulation.probe), rel=1e-6
+    )
+    np.testing.assert_allclose(
+        found.per_frame, residual_per_frame(problem, simulation.object, simulation.probe), rtol=1e-5
+    )
     assert found.residual == pytest.approx(found.noise, rel=0.02)  # nothing but noise is left
     assert found.flat > 3 * found.residual
     assert found.bad.size == 0
@@ -136,22 +173,40 @@ def test_verdicts(folder):
     falling = replace(result, errors=np.geomspace(1, 0.1, 20).astype(np.float32))
     assert any("run it longer" in reason.text for reason in verdict(falling, None, None).reasons)
     rising = replace(result, errors=np.linspace(0.1, 0.5, 20).astype(np.float32))
-    assert any("steps may be too large" in reason.text for reason in verdict(rising, None, None).reasons)
+    assert any(
+        "steps may be too large" in reason.text for reason in verdict(rising, None, None).reasons
+    )
 
 
 def test_everything_is_there(folder):
     assert sorted(p.name for p in folder.iterdir()) == [
-        "scan.cxi", "scan_ep.h5", "scan_ep.half1.h5", "scan_ep.half2.h5", "scan_ep.png", "scan_ep_report",
-        "scan_ep_report.html", "scan_ep_report.json",
-    ]  # fmt: skip
+        "scan.cxi",
+        "scan_ep.h5",
+        "scan_ep.half1.h5",
+        "scan_ep.half2.h5",
+        "scan_ep.png",
+        "scan_ep_report",
+        "scan_ep_report.html",
+        "scan_ep_report.json",
+    ]
     assert sorted(p.stem for p in (folder / "scan_ep_report").iterdir()) == sorted(PANELS)
-    numbers = next(iter(json.loads((folder / "scan_ep_report.json").read_text())["results"].values()))
+    numbers = next(
+        iter(json.loads((folder / "scan_ep_report.json").read_text())["results"].values())
+    )
     assert numbers["fit"]["bad"][0] == 17
     assert 0 < numbers["fit"]["noise"] < numbers["fit"]["residual"] < numbers["fit"]["flat"] < 1
     halves = numbers["halves"]
     assert halves["interval"][0] <= halves["resolution"] <= halves["interval"][1]
-    assert len(halves["frequency"]) == len(halves["correlation"]) == len(halves["half_bit"]) == len(halves["one_bit"])
-    assert numbers["propagation"]["rms_radius_at_focus"] <= numbers["propagation"]["rms_radius_at_object"]
+    assert (
+        len(halves["frequency"])
+        == len(halves["correlation"])
+        == len(halves["half_bit"])
+        == len(halves["one_bit"])
+    )
+    assert (
+        numbers["propagation"]["rms_radius_at_focus"]
+        <= numbers["propagation"]["rms_radius_at_object"]
+    )
     assert numbers["deviation"]["median_phase_std"] > 0
     assert any("17" in reason["text"] for reason in numbers["verdict"]["reasons"])
 
@@ -167,7 +222,9 @@ def test_the_page_stands_for_itself(folder):
     Parser().feed(page)
     images = [attrs for tag, attrs in seen if tag == "img"]
     assert len(images) == len(PANELS)
-    assert all(attrs["src"].startswith("data:image/png;base64,") and attrs["alt"] for attrs in images)
+    assert all(
+        attrs["src"].startswith("data:image/png;base64,") and attrs["alt"] for attrs in images
+    )
     assert not any(tag in ("script", "link", "iframe") for tag, _ in seen)
     text = re.sub(r"data:image/png;base64,[^\"]*", "", page)
     assert "http" not in text
@@ -178,21 +235,37 @@ def test_the_page_stands_for_itself(folder):
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 def test_in_a_browser(folder, tmp_path):
-    """At a laptop's width nothing sticks out, every picture is drawn, and the colour wheel can be chosen."""
+    """At a laptop's width nothing sticks out, every picture is drawn, and the colour wheel can be
+    chosen.
+    """
     page = (folder / "scan_ep_report.html").read_text(encoding="utf-8")
     probe = """<script>addEventListener("load", () => {
       const wide = document.documentElement.scrollWidth - innerWidth, images = [...document.images];
       const before = document.getElementById("object_colours").offsetHeight;
       document.querySelector("label[for=colour1]").click();
       const after = document.getElementById("object_colours").offsetHeight;
-      document.title = JSON.stringify({wide, drawn: images.filter(i => i.naturalWidth > 0).length, before, after,
+      const drawn = images.filter(i => i.naturalWidth > 0).length;
+      document.title = JSON.stringify({wide, drawn, before, after,
         grey: document.getElementById("object").offsetHeight});
     });</script>"""
-    (tmp_path / "probed.html").write_text(page.replace("</body>", probe + "</body>"), encoding="utf-8")
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={tmp_path}"]
+    (tmp_path / "probed.html").write_text(
+        page.replace("</body>", probe + "</body>"), encoding="utf-8"
+    )
+    command = [
+        CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        f"--user-data-dir={tmp_path}",
+    ]
     address = f"file://{tmp_path}/probed.html"
     done = subprocess.run(
-        [*command, "--window-size=1280,800", "--dump-dom", address], capture_output=True, text=True, timeout=90, check=True
+        [*command, "--window-size=1280,800", "--dump-dom", address],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=True,
     )
     found = json.loads(html.unescape(re.search(r"<title>(\{.*?\})</title>", done.stdout).group(1)))
     assert found["wide"] <= 0
@@ -203,23 +276,29 @@ def test_in_a_browser(folder, tmp_path):
 
 def test_what_cannot_be_shown_is_said(folder, tmp_path, capsys):
     result = load_result(folder / "scan_ep.h5")
-    plain = replace(result, object_std=None, pixel_size=None, settings={"epochs": 20}, provenance={})
+    plain = replace(
+        result, object_std=None, pixel_size=None, settings={"epochs": 20}, provenance={}
+    )
     save_result(tmp_path / "api.h5", plain)
     assert main(["report", str(tmp_path / "api.h5")]) == 0
     out = capsys.readouterr().out
     assert "Use this reconstruction with care." in out
     page = (tmp_path / "api_report.html").read_text()
     for words in (
-        "gives no error bars", "wavelength and pixel size are not both known", "does not say from which file",
+        "gives no error bars",
+        "wavelength and pixel size are not both known",
+        "does not say from which file",
         "two half-scans are needed",
-    ):  # fmt: skip
+    ):
         assert words in page
     assert page.count("Not shown") == 5
 
 
 def test_moved_and_changed_data(folder, simulation, tmp_path):
     shutil.copy(folder / "scan_ep.h5", tmp_path / "r.h5")
-    written = write_report([tmp_path / "r.h5"], half_split=False, data=replace(simulation.dataset, probe=None))
+    written = write_report(
+        [tmp_path / "r.h5"], half_split=False, data=replace(simulation.dataset, probe=None)
+    )
     numbers = next(iter(json.loads(written.numbers.read_text())["results"].values()))
     assert "fit" in numbers
     assert "halves" not in numbers
@@ -232,22 +311,38 @@ def test_moved_and_changed_data(folder, simulation, tmp_path):
 
 @pytest.mark.parametrize("right", [True, False])
 def test_what_two_halves_say_of_the_bars(folder, tmp_path, right):
-    """A file of `ptychon halves`: its verdict, T and what is covered stand on the page, and among the numbers."""
+    """A file of `ptychon halves`: its verdict, T and what is covered stand on the page, and among
+    the numbers.
+    """
     from ptychon.uncertainty.half_data import Halves
     from ptychon.uncertainty.saved import save_halves
 
     covered = (0.4, 0.6, 0.85, 0.92)
     said = Halves(
-        kind="counts", mean_square=1.44, covered=covered, covered_after=(0.5, 0.69, 0.9, 0.95), mean_square_after=1.02,
-        by_period=(math.nan, 1.4 if right else 14.0, 1.5, 1.3, 1.4), independent=0.9, difference_db=20.0, chi2=(1.0, 1.1),
-        pixels=900, modes=1, free_probe=True,
-    )  # fmt: skip
+        kind="counts",
+        mean_square=1.44,
+        covered=covered,
+        covered_after=(0.5, 0.69, 0.9, 0.95),
+        mean_square_after=1.02,
+        by_period=(math.nan, 1.4 if right else 14.0, 1.5, 1.3, 1.4),
+        independent=0.9,
+        difference_db=20.0,
+        chi2=(1.0, 1.1),
+        pixels=900,
+        modes=1,
+        free_probe=True,
+    )
     save_halves(tmp_path / "judged.h5", folder / "scan_ep.h5", said)
     written = write_report([tmp_path / "judged.h5"], half_split=False)
     page = re.sub(r"data:image/png;base64,[^\"]*", "", written.page.read_text(encoding="utf-8"))
     numbers = next(iter(json.loads(written.numbers.read_text())["results"].values()))
     assert (written.pictures / "halves.png").stat().st_size > 10_000
-    for words in ("T = 1.44: bars times 1.20", "40% for 50%, 60% for 68%", f"above 16 px {1.4 if right else 14}", "misfit"):
+    for words in (
+        "T = 1.44: bars times 1.20",
+        "40% for 50%, 60% for 68%",
+        f"above 16 px {1.4 if right else 14}",
+        "misfit",
+    ):
         assert words in page
     assert page.index("Error bars against two halves of the data") < page.index("<h3>Probe</h3>")
     told = [r for r in numbers["verdict"]["reasons"] if r["text"].startswith("The model")]
@@ -263,7 +358,12 @@ def test_several_results(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     result = load_result(folder / "scan_ep.h5")
     save_result("a.h5", replace(result, settings={}))
-    save_result("b.h5", replace(result, settings={}, probe=np.concatenate([result.probe, 0.3 * result.probe[:, ::-1]])))
+    save_result(
+        "b.h5",
+        replace(
+            result, settings={}, probe=np.concatenate([result.probe, 0.3 * result.probe[:, ::-1]])
+        ),
+    )
     assert main(["report", "a.h5", "b.h5", "-o", "both.html", "--json"]) == 0
     assert sorted(json.loads(capsys.readouterr().out)["results"]) == ["a.h5", "b.h5"]
     assert Path("both/comparison.png").is_file()
@@ -295,6 +395,8 @@ def test_convergence_counts_passes_not_measurements(folder):
     seldom[:20] = np.geomspace(1, 0.3, 20)
     seldom[20::5] = 0.2, 0.101, 0.1005, 0.1
     reasons = verdict(replace(result, errors=seldom), None, None).reasons
-    assert any("settled: it changed by 0.5% over the last 6 passes" in reason.text for reason in reasons)
+    assert any(
+        "settled: it changed by 0.5% over the last 6 passes" in reason.text for reason in reasons
+    )
     few = verdict(replace(result, errors=seldom[-12:-3]), None, None).reasons
     assert any("too few" in reason.text for reason in few)

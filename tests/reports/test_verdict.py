@@ -12,31 +12,50 @@ from ptychon.reports.verdict import HEADLINES, verdict
 
 def fitted(residual, noise=0.04, flat=0.2):
     return Fit(
-        residual=residual, per_frame=np.full(81, residual), bad=np.zeros(0, int), per_pixel=np.zeros((64, 64)),
-        bias=np.zeros((64, 64)), noise=noise, flat=flat, sampling_ratio=30.0, counts=1e6,
-    )  # fmt: skip
+        residual=residual,
+        per_frame=np.full(81, residual),
+        bad=np.zeros(0, int),
+        per_pixel=np.zeros((64, 64)),
+        bias=np.zeros((64, 64)),
+        noise=noise,
+        flat=flat,
+        sampling_ratio=30.0,
+        counts=1e6,
+    )
 
 
 def result(comb=0.0, spots=False, rim=False, final=0.04, engine="rpie", scan=None):
     """A smooth object and a disc, on a raster of 6 px, with an R that has settled."""
     y, x = np.indices((112, 112))
     r = np.hypot(y - 56, x - 50)
-    object = np.exp(1j * np.cos(r / 5)) * (1 + comb * np.cos(2 * np.pi * y / 6) + comb * np.cos(2 * np.pi * x / 6))
+    object = np.exp(1j * np.cos(r / 5)) * (
+        1 + comb * np.cos(2 * np.pi * y / 6) + comb * np.cos(2 * np.pi * x / 6)
+    )
     v = np.arange(64) - 32
     probe = (np.hypot(v[:, None], v) < 14).astype(complex)
     if spots:
         line = np.exp(-(((v + 4) % 8 - 4) ** 2) / 3)
         probe = np.outer(line, line) * (np.hypot(v[:, None], v) < 26)
-    positions = np.stack(np.meshgrid(np.arange(9) * 6, np.arange(9) * 6, indexing="ij"), -1).reshape(-1, 2) + 32.0
+    positions = (
+        np.stack(np.meshgrid(np.arange(9) * 6, np.arange(9) * 6, indexing="ij"), -1).reshape(-1, 2)
+        + 32.0
+    )
     return Result(
-        object=object.astype(np.complex64), probe=(np.fft.fftshift(probe) if rim else probe)[None].astype(np.complex64),
-        errors=np.full(40, final, np.float32), final_error=final, positions=positions, engine=engine, epochs=40,
+        object=object.astype(np.complex64),
+        probe=(np.fft.fftshift(probe) if rim else probe)[None].astype(np.complex64),
+        errors=np.full(40, final, np.float32),
+        final_error=final,
+        positions=positions,
+        engine=engine,
+        epochs=40,
         settings={} if scan is None else {"scan": {"geometry": scan}},
-    )  # fmt: skip
+    )
 
 
 def test_a_very_good_result_is_good():
-    """Also where no half-scans were compared: that its resolution is unknown speaks against nothing."""
+    """Also where no half-scans were compared: that its resolution is unknown speaks against
+    nothing.
+    """
     said = verdict(result(), fitted(0.0395), None)
     assert said.level == "good"
     assert said.headline == HEADLINES["good"] == "Nothing speaks against this reconstruction."

@@ -1,4 +1,6 @@
-"""Settings files: read, validated as a whole, merged with the command line, stored, and run again."""
+"""Settings files: read, validated as a whole, merged with the command line, stored,
+and run again.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,13 @@ def test_all_mistakes_at_once():
         "epochs": 0,
         "backend": "cupi",
         "seed": "many",
-        "options": {"object_stp": 1, "probe_step": 9, "probe_start": 1.5, "shuffle": "perhaps", "schedule": "zigzag"},
+        "options": {
+            "object_stp": 1,
+            "probe_step": 9,
+            "probe_start": 1.5,
+            "shuffle": "perhaps",
+            "schedule": "zigzag",
+        },
         "data": {"energi": 1, "wavelength": "1parsec", "rotation": "-126"},
         "orient": "sideways",
     }
@@ -46,26 +54,44 @@ def test_all_mistakes_at_once():
         validated(wrong, "settings.yaml")
     text = str(caught.value)
     for words in (
-        "settings.yaml has 8 mistakes: (1)", "'input' is missing", "unknown setting 'inputt', did you mean 'input'?",
-        "epochs: it should be greater than or equal to 1", "did you mean 'cupy'", "seed: it should be a valid integer",
-        "did you mean 'object_step'", "probe_step is 9", "'probe_start' is 1.5", "true or false", "choose one of",
-        "did you mean 'energy'", "parsec", "more than a turn", "'sideways' is none of as-is",
-    ):  # fmt: skip
+        "settings.yaml has 8 mistakes: (1)",
+        "'input' is missing",
+        "unknown setting 'inputt', did you mean 'input'?",
+        "epochs: it should be greater than or equal to 1",
+        "did you mean 'cupy'",
+        "seed: it should be a valid integer",
+        "did you mean 'object_step'",
+        "probe_step is 9",
+        "'probe_start' is 1.5",
+        "true or false",
+        "choose one of",
+        "did you mean 'energy'",
+        "parsec",
+        "more than a turn",
+        "'sideways' is none of as-is",
+    ):
         assert words in text, words
     assert "\n" not in text
 
 
 def test_one_mistake():
-    with pytest.raises(PtychonError, match=r"^s\.yaml: engine: unknown engine 'rpei'; did you mean 'rpie'"):
+    with pytest.raises(
+        PtychonError, match=r"^s\.yaml: engine: unknown engine 'rpei'; did you mean 'rpie'"
+    ):
         validated({"input": "a.cxi", "engine": "rpei"}, "s.yaml")
     with pytest.raises(PtychonError, match="state the same thing"):
         validated({"input": "a.cxi", "data": {"energy": "1keV", "wavelength": "1A"}}, "s.yaml")
 
 
 def test_what_yaml_makes_of_numbers():
-    settings = validated({"input": "a", "options": {"object_reg": "1e-3", "probe-start": 2, "tolerance": 1}}, "s")
+    settings = validated(
+        {"input": "a", "options": {"object_reg": "1e-3", "probe-start": 2, "tolerance": 1}}, "s"
+    )
     assert settings.options == {"object_reg": 1e-3, "probe_start": 2, "tolerance": 1}
-    assert validated({"input": "a", "orient": "flip-columns+transpose"}, "s").orient == "transpose+flip-columns"
+    assert (
+        validated({"input": "a", "orient": "flip-columns+transpose"}, "s").orient
+        == "transpose+flip-columns"
+    )
 
 
 @pytest.mark.parametrize(
@@ -91,13 +117,33 @@ def test_a_file_of_settings(here, scan, capsys):
         "input: scan.npz\noutput: found.h5\nepochs: 3\nbackend: reference\nseed: 5\nsubpixel: no\n"
         "options: {object_step: 0.7, shuffle: off}\ndata: {pixel_size: 5nm}\n"
     )
-    assert main(["reconstruct", "sub/s.yaml", "--epochs", "2", "--set", "probe_step=0.3", "--energy", "8keV", "--json"]) == 0
+    assert (
+        main(
+            [
+                "reconstruct",
+                "sub/s.yaml",
+                "--epochs",
+                "2",
+                "--set",
+                "probe_step=0.3",
+                "--energy",
+                "8keV",
+                "--json",
+            ]
+        )
+        == 0
+    )
     numbers = json.loads(capsys.readouterr().out)
     assert (numbers["epochs"], Path(numbers["result"])) == (2, Path("sub/found.h5"))
     result = load_result("sub/found.h5")
     assert result.pixel_size == (5e-9, 5e-9)
     assert (result.options["object_step"], result.options["probe_step"]) == (0.7, 0.3)
-    assert result.settings["schedule"] == {"kind": "sequential", "size": 16, "shuffle": False, "seed": 5}
+    assert result.settings["schedule"] == {
+        "kind": "sequential",
+        "size": 16,
+        "shuffle": False,
+        "seed": 5,
+    }
     request = request_of(result.settings, "found.h5")
     assert request["data"]["pixel_size"] == "5nm"
     assert Path(request["input"]) == (here / "sub" / "scan.npz").resolve()
@@ -112,7 +158,22 @@ def test_a_file_of_settings(here, scan, capsys):
 def test_a_result_is_repeated(here, scan, capsys):
     write_dataset("scan.cxi", scan)
     arguments = ["--backend", "reference", "-q"]
-    assert main(["reconstruct", "scan.cxi", "-n", "3", "--seed", "3", "--set", "object_step=0.4", *arguments]) == 0
+    assert (
+        main(
+            [
+                "reconstruct",
+                "scan.cxi",
+                "-n",
+                "3",
+                "--seed",
+                "3",
+                "--set",
+                "object_step=0.4",
+                *arguments,
+            ]
+        )
+        == 0
+    )
     assert main(["reconstruct", "scan_rpie.h5", "-q"]) == 0
     first, again = load_result("scan_rpie.h5"), load_result("scan_rpie_again.h5")
     np.testing.assert_array_equal(again.object, first.object)
@@ -122,10 +183,15 @@ def test_a_result_is_repeated(here, scan, capsys):
     Path("moved").mkdir()
     for name in ("scan.cxi", "scan_rpie.h5"):
         Path(name).rename(Path("moved") / name)
-    assert main(["reconstruct", "moved/scan_rpie.h5", "--engine", "dm", "-o", "dm.h5", *arguments]) == 0
+    assert (
+        main(["reconstruct", "moved/scan_rpie.h5", "--engine", "dm", "-o", "dm.h5", *arguments])
+        == 0
+    )
     assert load_result("dm.h5").engine == "dm"
     assert capsys.readouterr() == ("", "")
-    write_dataset("moved/scan.cxi", type(scan)(patterns=scan.patterns + 1, positions=scan.positions))
+    write_dataset(
+        "moved/scan.cxi", type(scan)(patterns=scan.patterns + 1, positions=scan.positions)
+    )
     assert main(["reconstruct", "moved/scan_rpie.h5", "-q", "-o", "c.h5"]) == 0
     assert "has changed since" in capsys.readouterr().err
     Path("moved/scan.cxi").unlink()

@@ -15,7 +15,11 @@ from ptychon.run.observers import Interrupt, ProgressBar, StopWhen
 
 def at(epoch, error, epochs=40, seconds=None):
     return SimpleNamespace(
-        epoch=epoch, epochs=epochs, error=error, seconds=float(epoch) if seconds is None else seconds, extra={}
+        epoch=epoch,
+        epochs=epochs,
+        error=error,
+        seconds=float(epoch) if seconds is None else seconds,
+        extra={},
     )
 
 

@@ -45,12 +45,24 @@ def test_bit_for_bit(scan, tmp_path, engine, options, backend):
     path = tmp_path / "c.h5"
     whole = reconstruct(scan, engine, epochs=7, backend=backend, **options)
     keeper = Checkpointer(path, 4)
-    reconstruct(scan, engine, epochs=7, backend=backend, callbacks=[keeper, lambda p: p.epoch == 4], **options)
+    reconstruct(
+        scan,
+        engine,
+        epochs=7,
+        backend=backend,
+        callbacks=[keeper, lambda p: p.epoch == 4],
+        **options,
+    )
     checkpoint = load_checkpoint(path)
     assert (checkpoint.epoch, checkpoint.epochs, len(checkpoint.errors)) == (4, 7, 4)
     run = {k: v for k, v in options.items() if k in ("schedule", "batch_size", "shuffle")}
     again = reconstruct(
-        scan, make(checkpoint.engine, **checkpoint.options), epochs=7, backend=backend, resume=checkpoint, **run
+        scan,
+        make(checkpoint.engine, **checkpoint.options),
+        epochs=7,
+        backend=backend,
+        resume=checkpoint,
+        **run,
     )
     for name in ("object", "probe", "errors", "object_std"):
         np.testing.assert_array_equal(getattr(again, name), getattr(whole, name), err_msg=name)
@@ -71,7 +83,15 @@ def test_after_an_earlier_run(scan, tmp_path):
     checkpoint = load_checkpoint(tmp_path / "c.h5")
     assert (checkpoint.epoch, checkpoint.epochs, len(checkpoint.errors)) == (4, 6, 2)
     keeper = Checkpointer(tmp_path / "d.h5", 1, resumed=checkpoint)
-    again = reconstruct(scan, "rpie", epochs=4, backend="reference", start=first, resume=checkpoint, callbacks=[keeper])
+    again = reconstruct(
+        scan,
+        "rpie",
+        epochs=4,
+        backend="reference",
+        start=first,
+        resume=checkpoint,
+        callbacks=[keeper],
+    )
     np.testing.assert_array_equal(again.object, whole.object)
     np.testing.assert_array_equal(again.errors, whole.errors)
     last = load_checkpoint(tmp_path / "d.h5")
@@ -83,7 +103,13 @@ def test_written_when_due(scan, tmp_path):
     path = tmp_path / "c.h5"
     asked: list[bool] = []
     keeper = Checkpointer(path, due=lambda: len(asked) == 2, settings={"input": "scan.cxi"})
-    reconstruct(scan, "rpie", epochs=3, backend="reference", callbacks=[lambda p: asked.append(True), keeper])
+    reconstruct(
+        scan,
+        "rpie",
+        epochs=3,
+        backend="reference",
+        callbacks=[lambda p: asked.append(True), keeper],
+    )
     assert keeper.written == 2
     checkpoint = load_checkpoint(path)
     assert checkpoint.epoch == 2
@@ -100,11 +126,17 @@ def test_a_restart_forgets(scan, tmp_path):
 
 def test_refusals(scan, tmp_path):
     path = tmp_path / "c.h5"
-    result = reconstruct(scan, "rpie", epochs=2, backend="reference", callbacks=[Checkpointer(path, 1)])
+    result = reconstruct(
+        scan, "rpie", epochs=2, backend="reference", callbacks=[Checkpointer(path, 1)]
+    )
     checkpoint = load_checkpoint(path)
     save_result(tmp_path / "r.h5", result)
     Path(tmp_path / "junk.h5").write_text("junk")
-    for wrong, message in (("r.h5", "is a result"), ("junk.h5", "not an HDF5 file"), ("none.h5", "no such file")):
+    for wrong, message in (
+        ("r.h5", "is a result"),
+        ("junk.h5", "not an HDF5 file"),
+        ("none.h5", "no such file"),
+    ):
         with pytest.raises(PtychonError, match=message):
             load_checkpoint(tmp_path / wrong)
     with pytest.raises(PtychonError, match="must be at least 1"):
@@ -124,8 +156,13 @@ def test_refusals(scan, tmp_path):
 
 @pytest.mark.parametrize("stopped", [3, 6, 7])
 def test_a_finished_difference_map_goes_on_bit_for_bit(scan, tmp_path, stopped):
-    """Six of eight passes are its own, two of rPIE: stopped in the middle, at the seam, and between the last two."""
-    path, way = tmp_path / "c.h5", {"epochs": 8, "backend": "reference", "probe": np.ones((16, 16), complex), "say": None}
+    """Six of eight passes are its own, two of rPIE: stopped in the middle, at the seam, and between
+    the last two.
+    """
+    path, way = (
+        tmp_path / "c.h5",
+        {"epochs": 8, "backend": "reference", "probe": np.ones((16, 16), complex), "say": None},
+    )
     whole = reconstruct(scan, "dm", **way)
     assert whole.settings["ran"] == [["dm", 6], ["rpie", 2]]
     seen = []

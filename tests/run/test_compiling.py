@@ -1,4 +1,6 @@
-"""Compiled kernels on disk: announced when missing, silent when there, made anew when any kernel's source has changed."""
+"""Compiled kernels on disk: announced when missing, silent when there, made anew when any kernel's
+source has changed.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ sys.path.insert(0, {tests!r})
 from _problems import make_case
 from ptychon import reconstruct
 case = make_case()
-reconstruct(case.problem, "pie", epochs=1, backend="numpy", object=case.object, probe=case.probe, judge=False)
+start = dict(object=case.object, probe=case.probe)
+reconstruct(case.problem, "pie", epochs=1, backend="numpy", judge=False, **start)
 """
 
 #: A package of two files: `entry` is cached, and has `inner` of the other file compiled in.
@@ -44,13 +47,21 @@ with announcing(lambda: print("compiling", end=" ")):
 def run(script, folder, cache):
     env = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, env=env, capture_output=True, text=True, check=True, timeout=300
+        [sys.executable, "-c", script],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
     )
     return done.stdout, done.stderr
 
 
 def test_compilation_is_announced_once(tmp_path):
-    """One sentence on the error stream while there is nothing on disk; a second process says nothing."""
+    """One sentence on the error stream while there is nothing on disk; a second process says
+    nothing.
+    """
     script = SCRIPT.format(tests=str(Path(__file__).parents[1]))
     out, told = run(script, tmp_path, tmp_path / "cache")
     assert out == ""
@@ -59,11 +70,23 @@ def test_compilation_is_announced_once(tmp_path):
 
 
 def test_a_change_in_another_file_is_noticed(tmp_path):
-    """`entry` stays as it is, what is compiled into it changes: Numba alone would answer from the old cache."""
-    source = Path(_numba_cache.__file__).read_text("utf-8").replace("from ...types", "from ptychon.types")
+    """`entry` stays as it is, what is compiled into it changes: Numba alone would answer from the
+    old cache.
+    """
+    source = (
+        Path(_numba_cache.__file__)
+        .read_text("utf-8")
+        .replace("from ...types", "from ptychon.types")
+    )
     (tmp_path / "cached.py").write_text(source)
     (tmp_path / "entry.py").write_text(ENTRY)
-    for n, expected in ((1, "compiling 11"), (1, "11"), (5, "compiling 15"), (5, "15"), (1, "compiling 11")):
+    for n, expected in (
+        (1, "compiling 11"),
+        (1, "11"),
+        (5, "compiling 15"),
+        (5, "15"),
+        (1, "compiling 11"),
+    ):
         (tmp_path / "inner.py").write_text(INNER.format(n=n))
         assert run(CALL, tmp_path, tmp_path / "cache")[0].split("\n")[0] == expected
 
@@ -103,7 +126,11 @@ with announcing(lambda: print("compiling")):
 @pytest.fixture
 def package(tmp_path):
     """The two files, and our own cache beside them."""
-    source = Path(_numba_cache.__file__).read_text("utf-8").replace("from ...types", "from ptychon.types")
+    source = (
+        Path(_numba_cache.__file__)
+        .read_text("utf-8")
+        .replace("from ...types", "from ptychon.types")
+    )
     (tmp_path / "cached.py").write_text(source)
     (tmp_path / "entry.py").write_text(ENTRY)
     (tmp_path / "inner.py").write_text(INNER.format(n=1))
@@ -111,13 +138,25 @@ def package(tmp_path):
 
 
 def without_places(folder, temporary):
-    """Run where neither package, home nor NUMBA_CACHE_DIR can be written (a file stands where a folder is needed)."""
+    """Run where neither package, home nor NUMBA_CACHE_DIR can be written (a file stands where a
+    folder is needed).
+    """
     for name in ("__pycache__", "home", "cache"):
         (folder / name).write_text("")
-    env = os.environ | {"NUMBA_CACHE_DIR": str(folder / "cache"), "HOME": str(folder / "home"), "TMPDIR": str(temporary)}
+    env = os.environ | {
+        "NUMBA_CACHE_DIR": str(folder / "cache"),
+        "HOME": str(folder / "home"),
+        "TMPDIR": str(temporary),
+    }
     env |= {"XDG_CACHE_HOME": str(folder / "home"), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", ALONE], cwd=folder, env=env, capture_output=True, text=True, check=True, timeout=300
+        [sys.executable, "-c", ALONE],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
     )
     for name in ("__pycache__", "home", "cache"):
         (folder / name).unlink()
@@ -125,7 +164,9 @@ def without_places(folder, temporary):
 
 
 def test_nowhere_to_write(package, tmp_path):
-    """Kernels go to a private folder among the temporary files, and the second run finds them there."""
+    """Kernels go to a private folder among the temporary files, and the second run finds them
+    there.
+    """
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     told, *rest = without_places(package, temporary)
@@ -139,7 +180,9 @@ def test_nowhere_to_write(package, tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="permissions of folders are POSIX")
 def test_a_folder_others_can_write_is_not_used(package, tmp_path):
-    """What is in the cache is executed: a folder that somebody else may fill is left alone, and nothing is kept."""
+    """What is in the cache is executed: a folder that somebody else may fill is left alone, and
+    nothing is kept.
+    """
     temporary = tmp_path / "tmp"
     place = temporary / f"ptychon-kernels-{os.getuid()}"
     place.mkdir(parents=True)

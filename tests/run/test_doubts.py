@@ -1,4 +1,6 @@
-"""What is said of a reconstruction though R does not show it: of failures that were made, and never of good ones."""
+"""What is said of a reconstruction though R does not show it: of failures that were made, and never
+of good ones.
+"""
 
 from __future__ import annotations
 
@@ -21,19 +23,27 @@ def disc(n, radius):
 
 
 def scan(step=5, jitter=1, rows=9, n=64, radius=12, counts=1e6, seed=0, objects=None):
-    """Frames, positions, object and probe from NumPy alone: a smooth disc over an object of two random patterns."""
+    """Frames, positions, object and probe from NumPy alone: a smooth disc over an object of two
+    random patterns.
+    """
     random = np.random.default_rng(seed)
     grid = np.stack(np.meshgrid(*[np.arange(rows) * step] * 2, indexing="ij"), -1).reshape(-1, 2)
     places = grid + random.integers(-jitter, jitter + 1, grid.shape)
     places -= places.min(0)
     height, breadth = places.max(0) + n
     f = np.hypot(*np.meshgrid(np.fft.fftfreq(height), np.fft.fftfreq(breadth), indexing="ij"))
-    a, b = (np.fft.ifft2(np.fft.fft2(random.standard_normal(f.shape)) * np.exp(-((f * s) ** 2))).real for s in (8, 10))
+    a, b = (
+        np.fft.ifft2(np.fft.fft2(random.standard_normal(f.shape)) * np.exp(-((f * s) ** 2))).real
+        for s in (8, 10)
+    )
     field = (0.8 + 0.2 * np.sign(a)) * np.exp(1j * b / np.abs(b).max())
     field = field if objects is None else objects(*np.indices(f.shape))
     probe = disc(n, radius)
     probe *= np.sqrt(counts / (np.abs(probe) ** 2).sum())
-    waves = [np.fft.fft2(np.fft.ifftshift(probe * field[y : y + n, x : x + n]), norm="ortho") for y, x in places]
+    waves = [
+        np.fft.fft2(np.fft.ifftshift(probe * field[y : y + n, x : x + n]), norm="ortho")
+        for y, x in places
+    ]
     frames = random.poisson(np.fft.fftshift(np.abs(waves) ** 2, axes=(-2, -1)))
     return Dataset(patterns=frames, positions=places.astype(float)), field, probe
 
@@ -46,15 +56,25 @@ def result_of(object, probe, positions):
     """What a run that ended with these would hand back."""
     probe = np.asarray(probe, np.complex64)
     return Result(
-        object=np.asarray(object, np.complex64), probe=probe[None], errors=np.zeros(1, np.float32), final_error=0.1,
-        positions=np.asarray(positions, float) + probe.shape[-1] // 2, engine="rpie", epochs=1,
-    )  # fmt: skip
+        object=np.asarray(object, np.complex64),
+        probe=probe[None],
+        errors=np.zeros(1, np.float32),
+        final_error=0.1,
+        positions=np.asarray(positions, float) + probe.shape[-1] // 2,
+        engine="rpie",
+        epochs=1,
+    )
 
 
 @pytest.mark.parametrize("way", ["jittered", "raster", "crystal", "few counts", "focused"])
 def test_nothing_is_said_of_good_ones(way):
-    """Reconstructions from the right probe: uneven and even steps, an object that is a lattice itself, noise, a small beam."""
-    lattice = lambda y, x: np.exp(0.6j * (np.cos(2 * np.pi * y / 7.3) + np.cos(2 * np.pi * x / 7.3)))  # noqa: E731
+    """Reconstructions from the right probe: uneven and even steps, an object that is a lattice
+    itself, noise, a small beam.
+    """
+
+    def lattice(y, x):
+        return np.exp(0.6j * (np.cos(2 * np.pi * y / 7.3) + np.cos(2 * np.pi * x / 7.3)))
+
     data, _, probe = {
         "jittered": lambda: scan(),
         "raster": lambda: scan(step=6, jitter=0),
@@ -73,7 +93,10 @@ def test_a_probe_at_the_rim_of_its_window():
     moved = result_of(field, np.fft.fftshift(probe), data.positions)
     (doubt,) = doubts(moved)
     assert doubt.level == "bad"
-    assert "of the probe's power lies in the outermost 5 % of its window (18% for an even beam)" in doubt.text
+    assert (
+        "of the probe's power lies in the outermost 5 % of its window (18% for an even beam)"
+        in doubt.text
+    )
     # a beam that fills the window evenly is cut off in the far field, and usual in the near field
     even = result_of(field, np.ones((64, 64)), data.positions)
     assert at_rim(even.probe) == pytest.approx((0.179, 0.179), abs=1e-3)  # 1 - (58/64)^2
@@ -85,7 +108,11 @@ def test_a_probe_that_is_a_lattice_of_spots():
     data, field, _ = scan()
     y = np.arange(64) - 32
     spots = np.exp(-(((y + 4) % 8 - 4) ** 2) / 3)
-    (text,) = texts(result_of(field, np.where(np.hypot(y[:, None], y) < 26, np.outer(spots, spots), 0), data.positions))
+    (text,) = texts(
+        result_of(
+            field, np.where(np.hypot(y[:, None], y) < 26, np.outer(spots, spots), 0), data.positions
+        )
+    )
     assert "repeats itself every 8 px" in text or "window" in text
     # rings and speckle repeat nothing
     r = np.hypot(y[:, None], y)
@@ -118,7 +145,9 @@ def test_the_grid_of_the_scan_in_the_object():
 
 
 def test_a_far_too_small_first_probe_ends_in_a_lattice():
-    """A raster, blind, from a disc of a third of the beam: R falls, and the object is a lattice of spots."""
+    """A raster, blind, from a disc of a third of the beam: R falls, and the object is a lattice of
+    spots.
+    """
     data, _, _ = scan(step=10, jitter=0, rows=7)
     with pytest.warns(PtychonWarning, match="the scan's own grid") as caught:
         result = reconstruct(data, "rpie", epochs=25, probe=disc(64, 3.5), backend="reference")
@@ -137,9 +166,14 @@ def test_no_better_than_without_an_object():
     assert residual_without_object(problem, probe) == pytest.approx(expected, rel=1e-5)
     doubt = no_better(expected, expected, 0.05)
     assert doubt is not None
-    assert f"R is {expected:.4f} and the same probe without any object gives {expected:.4f}" in doubt.text
+    assert (
+        f"R is {expected:.4f} and the same probe without any object gives {expected:.4f}"
+        in doubt.text
+    )
     assert no_better(0.9 * expected, expected, 0.05) is None
-    assert no_better(expected, expected, expected) is None  # nothing but noise is there to be explained
+    assert (
+        no_better(expected, expected, expected) is None
+    )  # nothing but noise is there to be explained
     mixed = replace(data, positions=np.random.default_rng(1).permutation(data.positions))
     with pytest.warns(PtychonWarning, match="the same probe without any object gives"):
         reconstruct(mixed, "pie", epochs=2, probe=probe, backend="reference", object_step=1e-3)

@@ -16,7 +16,16 @@ from ptychon.inspect.orientation import Orientation
 from ptychon.metrics.alignment import align
 from ptychon.metrics.residual import CUT_OFF, illuminated, probe_at_rim
 from ptychon.run import first_probe
-from ptychon.run.first_probe import COST, ENOUGH, FRAMES, Ground, candidates, disc, find_probe, middle
+from ptychon.run.first_probe import (
+    COST,
+    ENOUGH,
+    FRAMES,
+    Ground,
+    candidates,
+    disc,
+    find_probe,
+    middle,
+)
 from ptychon.run.guess import centred, initial_probe, mean_power, scaled_probe
 from ptychon.run.shadow import shadow_defocus, shadow_motion
 from ptychon.simulation import phantoms, probes, scan
@@ -29,25 +38,46 @@ def scanned(overlap=0.7, side=5, mask=None, light=None, seed=0, size=None, **opt
     """A jittered raster with a disc of 43 px, the frames being 48 px."""
     step = round((1 - overlap) * 43.2)
     size = size or (side - 1) * step + 58
-    parts = phantoms.texture((size, size), 2 * seed + 1), phantoms.texture((size, size), 2 * seed + 2)
-    sample = phantoms.complex_object(*parts, amplitude_range=(0.1, 1.0), phase_range=(0.0, np.pi / 2))
+    parts = (
+        phantoms.texture((size, size), 2 * seed + 1),
+        phantoms.texture((size, size), 2 * seed + 2),
+    )
+    sample = phantoms.complex_object(
+        *parts, amplitude_range=(0.1, 1.0), phase_range=(0.0, np.pi / 2)
+    )
     light = probes.circular_aperture((48, 48), 21.6) if light is None else light
     where = scan.raster(side, step, jitter=2, seed=seed)
-    return simulate(sample, light, where, mask=mask, subpixel=False, seed=seed, noise="poisson", mean_counts=1e5, **options)
+    return simulate(
+        sample,
+        light,
+        where,
+        mask=mask,
+        subpixel=False,
+        seed=seed,
+        noise="poisson",
+        mean_counts=1e5,
+        **options,
+    )
 
 
 def decibels(made, problem, result):
     lit = illuminated(problem, made.probe)
     estimate = align(result.object, made.object, region=lit, max_shift=8, subpixel=True).estimate
-    return -20 * np.log10(np.linalg.norm((estimate - made.object)[lit]) / np.linalg.norm(made.object[lit]))
+    return -20 * np.log10(
+        np.linalg.norm((estimate - made.object)[lit]) / np.linalg.norm(made.object[lit])
+    )
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_little_overlap_from_the_data_alone(seed):
-    """70 % overlap and an unknown probe: lost from the root of the mean frame, found by the search."""
+    """70 % overlap and an unknown probe: lost from the root of the mean frame, found
+    by the search.
+    """
     made = scanned(seed=seed)
     problem = Problem.from_dataset(made.dataset)
-    plain = reconstruct(problem, "rpie", epochs=60, probe=initial_probe(problem, CPU), backend="numpy")
+    plain = reconstruct(
+        problem, "rpie", epochs=60, probe=initial_probe(problem, CPU), backend="numpy"
+    )
     assert decibels(made, problem, plain) < 11
     assert decibels(made, problem, reconstruct(problem, "rpie", epochs=60, backend="numpy")) > 17
 
@@ -55,17 +85,26 @@ def test_little_overlap_from_the_data_alone(seed):
 def test_behind_a_beam_stop_from_the_data_alone():
     made = scanned(0.8, 8, mask=beam_stop((48, 48), 3.0, 1.0))
     problem = Problem.from_dataset(made.dataset)
-    plain = reconstruct(problem, "dm", epochs=100, finish=0, probe=initial_probe(problem, CPU), backend="numpy")
+    plain = reconstruct(
+        problem, "dm", epochs=100, finish=0, probe=initial_probe(problem, CPU), backend="numpy"
+    )
     assert decibels(made, problem, plain) < 10
-    assert decibels(made, problem, reconstruct(problem, "dm", epochs=100, finish=0, backend="numpy")) > 17
+    assert (
+        decibels(made, problem, reconstruct(problem, "dm", epochs=100, finish=0, backend="numpy"))
+        > 17
+    )
 
 
 def test_size_of_a_disc_is_found():
-    """Half the power inside and outside: the diameter within 4 % of 43 px, with the power of a frame."""
+    """Half the power inside and outside: the diameter within 4 % of 43 px, with the power of a
+    frame.
+    """
     problem = Problem.from_dataset(scanned().dataset)
     found = find_probe(problem, CPU)
     light = np.abs(found[0]) ** 2
-    assert 2 * np.sqrt((light > np.median(light[light > light.mean()]) / 2).sum() / np.pi) == pytest.approx(43.2, rel=0.04)
+    assert 2 * np.sqrt(
+        (light > np.median(light[light > light.mean()]) / 2).sum() / np.pi
+    ) == pytest.approx(43.2, rel=0.04)
     assert light.sum() == pytest.approx(mean_power(problem), rel=1e-5)
     assert found.shape == (1, 48, 48)
     assert found.dtype == np.complex64
@@ -74,10 +113,14 @@ def test_size_of_a_disc_is_found():
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_defocus_from_the_motion_of_frames(sign):
-    """A disc of 12 px whose wavefront is curved by D = 40 px: its value within a tenth, and which side of the focus."""
+    """A disc of 12 px whose wavefront is curved by D = 40 px: its value within a tenth, and which
+    side of the focus.
+    """
     y = np.arange(64) - 32
     radius2 = y[:, None] ** 2 + y**2
-    light = (probes.circular_aperture((64, 64), 12) * np.exp(sign * 1j * np.pi / 40 * radius2)).astype(np.complex64)
+    light = (
+        probes.circular_aperture((64, 64), 12) * np.exp(sign * 1j * np.pi / 40 * radius2)
+    ).astype(np.complex64)
     problem = Problem.from_dataset(scanned(0.88, 7, light=light, size=110).dataset)
     found = shadow_defocus(problem)
     assert found[0] == pytest.approx(sign * 40, rel=0.1)
@@ -91,32 +134,51 @@ def test_a_flat_wave_casts_no_shadow_image():
 
 
 def test_a_curved_beam_whose_frames_fill_the_detector():
-    """Its chirp wrapped beyond D = n, and probe and object stayed in the corners of the window, at 8 dB."""
+    """Its chirp wrapped beyond D = n, and probe and object stayed in the corners of the window, at
+    8 dB.
+    """
     y = np.arange(64) - 32
     light = np.exp(0.05j * (y[:, None] ** 2 + y**2)) * probes.circular_aperture((64, 64), 10)
     made = scanned(0.9, 9, light=light.astype(np.complex64), size=104)
     problem = Problem.from_dataset(made.dataset)
     found = find_probe(problem, CPU)
     assert (np.abs(found[0, 16:48, 16:48]) ** 2).sum() > 0.95 * (np.abs(found) ** 2).sum()
-    known = decibels(made, problem, reconstruct(problem, "rpie", epochs=40, probe=made.probe, backend="numpy"))
-    assert decibels(made, problem, reconstruct(problem, "rpie", epochs=40, probe=found, backend="numpy")) > known - 2
+    known = decibels(
+        made, problem, reconstruct(problem, "rpie", epochs=40, probe=made.probe, backend="numpy")
+    )
+    assert (
+        decibels(
+            made, problem, reconstruct(problem, "rpie", epochs=40, probe=found, backend="numpy")
+        )
+        > known - 2
+    )
 
 
 def test_no_candidate_is_folded_into_the_corners():
-    """Wide targets and frames full of light: whatever the defocus, the light stays about the middle."""
+    """Wide targets and frames full of light: whatever the defocus, the light stays about the
+    middle.
+    """
     made = scanned(0.5, 5, light=probes.zone_plate((48, 48), 0.45, 0.2, 30.0))
     problem = Problem.from_dataset(made.dataset)
     for probe, _ in candidates(problem, initial_probe(problem, CPU)):
         light = np.abs(probe[0]) ** 2
-        corners = sum(float(light[a, b].sum()) for a in (slice(6), slice(-6, None)) for b in (slice(6), slice(-6, None)))
+        corners = sum(
+            float(light[a, b].sum())
+            for a in (slice(6), slice(-6, None))
+            for b in (slice(6), slice(-6, None))
+        )
         assert corners < 0.1 * light.sum()
 
 
 def test_the_cost_is_bounded(monkeypatch):
-    """Passes of all trials, looks at held-out pixels included: no more than stated, half of 60 passes over 169 frames."""
+    """Passes of all trials, looks at held-out pixels included: no more than stated, half of 60
+    passes over 169 frames.
+    """
     passes = []
     run = first_probe.Trial.run
-    monkeypatch.setattr(first_probe.Trial, "run", lambda trial, n: passes.append(n + 0.5) or run(trial, n))
+    monkeypatch.setattr(
+        first_probe.Trial, "run", lambda trial, n: passes.append(n + 0.5) or run(trial, n)
+    )
     find_probe(Problem.from_dataset(scanned(0.8, 8).dataset), CPU)
     assert sum(passes) <= COST
     assert COST * FRAMES < 0.6 * 60 * 169
@@ -125,7 +187,9 @@ def test_the_cost_is_bounded(monkeypatch):
 def test_held_out_pixels_are_not_learned_from():
     problem = middle(Problem.from_dataset(scanned(mask=beam_stop((48, 48), 3.0, 1.0)).dataset))
     ground = Ground(problem)
-    seen, unseen = (np.broadcast_to(part.mask, problem.amplitude.shape) for part in (ground.seen, ground.unseen))
+    seen, unseen = (
+        np.broadcast_to(part.mask, problem.amplitude.shape) for part in (ground.seen, ground.unseen)
+    )
     assert not (seen & unseen).any()
     assert ((seen | unseen) == problem.mask).all()
     assert unseen.sum() == pytest.approx(0.1 * (seen.sum() + unseen.sum()), rel=0.05)
@@ -141,7 +205,9 @@ def test_a_probe_in_the_corners_is_moved_to_the_middle(shift):
 
 
 def test_power_at_the_rim():
-    """A full window has what its rim has of the area; a disc that touches the rim is not cut off, one in the corners is."""
+    """A full window has what its rim has of the area; a disc that touches the rim is not cut off,
+    one in the corners is.
+    """
     assert probe_at_rim(np.ones((2, 40, 40), np.complex64)) == pytest.approx(1 - 36**2 / 40**2)
     assert probe_at_rim(np.ones((40, 40)), 0.25) == pytest.approx(0.75)
     assert probe_at_rim(disc((64, 64), 64.0)) < CUT_OFF
@@ -172,8 +238,9 @@ def test_dark_frames_are_left_out():
 
 
 def test_tungsten_pattern_from_the_data_alone(measured):
-    """20 frames of a ring-shaped beam 115 um out of focus: R 0.103 after 120 passes (0.112 from a disc with that defocus, a
-    lattice of spots at 0.149 before). By wavelength, defocus and pixel D is 253."""
+    """20 frames of a ring-shaped beam 115 um out of focus: R 0.103 after 120 passes (0.112 from a
+    disc with that defocus, a lattice of spots at 0.149 before). By wavelength, defocus and pixel D
+    is 253."""
     with np.load(measured / "aps_w_20frames" / "test235_truncated.npz") as file:
         patterns, places = file["reciprocal"][:, 128:384, 128:384], file["position"]
     data = Dataset(patterns=patterns, positions=places, mask=patterns <= 20000, pixel_size=8e-9)
@@ -183,14 +250,29 @@ def test_tungsten_pattern_from_the_data_alone(measured):
 
 
 def test_the_experiment_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
-    """A small part of it: two kinds of beam within 2 dB of what the true probe gives, and nothing measured twice."""
+    """A small part of it: two kinds of beam within 2 dB of what the true probe gives, and nothing
+    measured twice.
+    """
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "experiments")
     experiment = importlib.import_module("first_probe")
-    small = ["--fillings", "0.6", "--side", "8", "--epochs", "40", "--backend", "numpy", "-o", str(tmp_path)]
+    small = [
+        "--fillings",
+        "0.6",
+        "--side",
+        "8",
+        "--epochs",
+        "40",
+        "--backend",
+        "numpy",
+        "-o",
+        str(tmp_path),
+    ]
     experiment.main(["--kinds", "zone plate, behind", *small])
     assert "1 of 1 within 2 dB" in capsys.readouterr().out
     measure, kinds = experiment.measure, []
-    monkeypatch.setattr(experiment, "measure", lambda case, given: kinds.append(case[0]) or measure(case, given))
+    monkeypatch.setattr(
+        experiment, "measure", lambda case, given: kinds.append(case[0]) or measure(case, given)
+    )
     experiment.main(["--kinds", "zone plate, behind", "converging disc", *small])
     assert kinds == ["converging disc"]
     assert "2 of 2 within 2 dB" in capsys.readouterr().out
@@ -207,14 +289,18 @@ def test_few_frames_and_the_near_field_keep_the_plain_probe():
 
 
 def test_middle_of_a_large_scan():
-    """Neighbouring frames only, on an object that their windows just fill; the frames themselves are the same."""
+    """Neighbouring frames only, on an object that their windows just fill; the frames themselves
+    are the same.
+    """
     problem = Problem.from_dataset(scanned(0.8, 12).dataset)
     part = middle(problem)
     assert len(part) == FRAMES < len(problem)
     assert (part.corners.min(axis=0) == 0).all()
     assert tuple((part.corners.max(axis=0) + 48).tolist()) == part.object_shape
     shift = np.median(problem.corners, axis=0) - np.median(part.corners, axis=0)
-    chosen = [np.flatnonzero((problem.amplitude == frame).all(axis=(1, 2)))[0] for frame in part.amplitude]
+    chosen = [
+        np.flatnonzero((problem.amplitude == frame).all(axis=(1, 2)))[0] for frame in part.amplitude
+    ]
     moved = problem.corners[chosen] - part.corners
     assert (moved == moved[0]).all()
     assert np.abs(moved[0] - shift).max() < 6

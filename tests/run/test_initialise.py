@@ -26,7 +26,9 @@ def width(wave):
 
 
 def scanned(step, geometry="far", **options):
-    truth = phantoms.complex_object(phantoms.texture((96, 96), 1), phantoms.cell((96, 96), 2), amplitude_range=(0.9, 1))
+    truth = phantoms.complex_object(
+        phantoms.texture((96, 96), 1), phantoms.cell((96, 96), 2), amplitude_range=(0.9, 1)
+    )
     probe = probes.defocused_aperture((48, 48), 12, 30.0)
     positions = scan.fit(scan.fermat_spiral(300, step), (96, 96), (48, 48))
     return simulate(truth, probe, positions, geometry=geometry, **options)
@@ -58,12 +60,16 @@ def test_constant_object_predicts_the_total_intensity():
         assert first.shape == problem.object_shape
         assert first.dtype == np.complex64
         assert np.ptp(first.real) == 0
-        assert np.abs(first[0, 0]) ** 2 * (np.abs(probe) ** 2).sum() == pytest.approx(power, rel=1e-5)
+        assert np.abs(first[0, 0]) ** 2 * (np.abs(probe) ** 2).sum() == pytest.approx(
+            power, rel=1e-5
+        )
 
 
 @pytest.mark.parametrize("step", [1.0, 2.0, 3.0])
 def test_far_field_probe_has_the_mean_pattern_and_overlaps(step):
-    """Its far field is the root of the mean frame; it is defocused until it is three scan steps wide."""
+    """Its far field is the root of the mean frame; it is defocused until it is three scan steps
+    wide.
+    """
     problem = Problem.from_dataset(scanned(step).dataset)
     probe = initial_probe(problem, CPU)
     assert probe.shape == (1, 48, 48)

@@ -1,8 +1,9 @@
-"""Measured data, where PTYCHON_TEST_DATA names their folder: the residual R and what must be seen in the picture.
+"""Measured data, where PTYCHON_TEST_DATA names their folder: the residual R and what must be seen
+in the picture.
 
-R = sqrt(sum (|model| - sqrt(I))^2 / sum I), during the last pass and with everything held still. It proves little alone (a
-featureless object reaches 0.127 in the near field and 0.237 with the electrons), so spokes are counted and half-scans compared.
-Default options unless stated.
+R = sqrt(sum (|model| - sqrt(I))^2 / sum I), during the last pass and with everything held still. It
+proves little alone (a featureless object reaches 0.127 in the near field and 0.237 with the
+electrons), so spokes are counted and half-scans compared. Default options unless stated.
 """
 
 from __future__ import annotations
@@ -23,13 +24,17 @@ def both_residuals(result):
 
 
 def spokes(picture, centre, radii):
-    """The commonest period of a picture's phase around a centre, and its share of all variation but the slowest."""
+    """The commonest period of a picture's phase around a centre, and its share of all variation but
+    the slowest.
+    """
     inner = picture[tuple(slice(n // 4, -(n // 4)) for n in picture.shape)]
     phase = np.angle(picture * np.exp(-1j * np.angle(inner.mean())))
     t = np.linspace(0, 2 * np.pi, 512, endpoint=False)
     power = np.zeros(257)
     for r in radii:
-        line = map_coordinates(phase, [centre[0] + r * np.sin(t), centre[1] + r * np.cos(t)], order=1)
+        line = map_coordinates(
+            phase, [centre[0] + r * np.sin(t), centre[1] + r * np.cos(t)], order=1
+        )
         power += np.abs(np.fft.rfft(line)) ** 2
     power[:4] = 0
     count = int(np.argmax(power))
@@ -47,7 +52,8 @@ def star(measured):
 @pytest.mark.parametrize(
     ("engine", "least"),
     [
-        # measured, during the pass and final: 0.1095 0.1076 (object_reg 0.25), 0.1080 0.1068, 0.1204 0.1188, 0.1066 0.1066
+        # measured, during the pass and final: 0.1095 0.1076 (object_reg 0.25), 0.1080 0.1068,
+        # 0.1204 0.1188, 0.1066 0.1066
         ("rpie", 0.115),
         ("epie", 0.115),
         ("dm", 0.125),
@@ -55,7 +61,9 @@ def star(measured):
     ],
 )
 def test_star(star, engine, least):
-    """40 passes; 30 spokes, sharp down to the hub (measured share of the variation: 0.76 to 0.78)."""
+    """40 passes; 30 spokes, sharp down to the hub (measured share of the variation:
+    0.76 to 0.78).
+    """
     result = reconstruct(star, engine, epochs=40, backend="numpy")
     assert result.options.get("object_reg", 0) < 1  # at 1 rPIE is ePIE
     assert max(both_residuals(result)) <= least
@@ -69,7 +77,9 @@ def test_star(star, engine, least):
 
 def test_star_between_pixels(star):
     """25 passes: R 0.1087 with sub-pixel positions, 0.1099 rounded."""
-    exact, rounded = (reconstruct(star, "rpie", epochs=25, backend="numpy", subpixel=s) for s in (True, False))
+    exact, rounded = (
+        reconstruct(star, "rpie", epochs=25, backend="numpy", subpixel=s) for s in (True, False)
+    )
     for a, b in zip(both_residuals(exact), both_residuals(rounded), strict=True):
         assert a < b - 0.0006
 
@@ -80,8 +90,8 @@ def test_star_between_pixels(star):
 @pytest.mark.parametrize(
     ("engine", "during", "final"),
     [
-        # measured: 0.0585 0.0574, 0.0578 0.0572, 0.0568 0.0568, 0.0726 0.0724 (before its last passes were those of rPIE);
-        # with the fractions left in the images rPIE ended at 0.0906
+        # measured: 0.0585 0.0574, 0.0578 0.0572, 0.0568 0.0568, 0.0726 0.0724 (before its last
+        # passes were those of rPIE); with the fractions left in the images rPIE ended at 0.0906
         ("rpie", 0.060, 0.058),
         ("epie", 0.060, 0.058),
         ("ep", 0.058, 0.058),
@@ -107,10 +117,14 @@ def test_near_field_star(measured, engine, during, final):
 
 @pytest.mark.parametrize("engine", ["rpie", "ep"])
 def test_halves_of_the_electron_scan(measured, engine):
-    """15 passes over two random halves: their Fourier ring correlation stays above half a bit to 6.7 and 6.6 nm."""
+    """15 passes over two random halves: their Fourier ring correlation stays above half a bit to
+    6.7 and 6.6 nm.
+    """
     (path,) = (measured / "rotavirus_electron").glob("*.h5")
     data = load(path)
-    one, two = half_scans(Problem.from_dataset(data), make(engine), epochs=15, backend="numpy", probe=data.probe)
+    one, two = half_scans(
+        Problem.from_dataset(data), make(engine), epochs=15, backend="numpy", probe=data.probe
+    )
     found = agreement(one, two)
     assert found.rings.unit == "m"
     assert found.rings.resolution < 8e-9

@@ -1,4 +1,6 @@
-"""Probe modes: what is added to a probe, the basis they are stated in, and that known mixtures are found."""
+"""Probe modes: what is added to a probe, the basis they are stated in, and that known mixtures are
+found.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ POWERS = (0.7, 0.2, 0.1)
 
 @pytest.fixture(scope="module")
 def truth():
-    """Three orthonormal waves through one aperture, each with aberrations of its own, (3, 64, 64)."""
+    """Three orthonormal waves through one aperture, each with aberrations of its own,
+    (3, 64, 64).
+    """
     beam = probes.defocused_aperture((64, 64), radius=12, defocus=30)
     y, x = (np.arange(64) - 32)[:, None] / 12, (np.arange(64) - 32) / 12
     waves = np.stack([beam, beam * np.exp(1.5j * x) * (1 + y), beam * np.exp(-1j * y) * (x - 0.5)])
@@ -35,8 +39,12 @@ def truth():
 @pytest.fixture(scope="module")
 def scan(truth):
     size = (160, 160)
-    specimen = phantoms.complex_object(phantoms.cell(size), phantoms.siemens_star(size), phase_range=(0.0, 1.2))
-    return simulate(specimen, truth, raster(11, 6, jitter=1, whole=False), noise="poisson", mean_counts=1e5)
+    specimen = phantoms.complex_object(
+        phantoms.cell(size), phantoms.siemens_star(size), phase_range=(0.0, 1.2)
+    )
+    return simulate(
+        specimen, truth, raster(11, 6, jitter=1, whole=False), noise="poisson", mean_counts=1e5
+    )
 
 
 def intensity(probe):
@@ -59,7 +67,9 @@ def test_weak_modes_are_orthogonal_and_keep_the_power(truth):
     y, x = np.indices(light.shape)
     for mode, axis in ((made[1], x), (made[2], y)):
         wave = (axis - (axis * light).sum() / light.sum()) * first[0]
-        assert abs(np.vdot(mode, wave)) == pytest.approx(np.linalg.norm(mode) * np.linalg.norm(wave), rel=0.05)
+        assert abs(np.vdot(mode, wave)) == pytest.approx(
+            np.linalg.norm(mode) * np.linalg.norm(wave), rel=0.05
+        )
 
 
 def test_modes_are_taken_from_what_there_is(truth):
@@ -79,7 +89,9 @@ def test_a_unitary_mixture_is_the_same_beam(truth):
     mixing = np.linalg.qr(random.standard_normal((3, 3)) + 1j * random.standard_normal((3, 3)))[0]
     mixed = np.tensordot(mixing, truth, 1)
     found = orthogonal(mixed)
-    np.testing.assert_allclose(intensity(found), intensity(truth), rtol=0, atol=1e-6 * intensity(truth).max())
+    np.testing.assert_allclose(
+        intensity(found), intensity(truth), rtol=0, atol=1e-6 * intensity(truth).max()
+    )
     np.testing.assert_allclose(shares(found), POWERS, rtol=1e-5)
     for mode, wave in zip(found, truth, strict=True):  # the same waves but for a phase
         assert abs(np.vdot(mode, wave)) == pytest.approx(np.vdot(wave, wave).real, rel=1e-5)
@@ -88,12 +100,16 @@ def test_a_unitary_mixture_is_the_same_beam(truth):
 
 
 def test_three_modes_are_found(scan, truth):
-    """Powers within a point, the space of the modes, and R at the noise, from the first of them alone."""
+    """Powers within a point, the space of the modes, and R at the noise, from the first of them
+    alone.
+    """
     problem = Problem.from_dataset(scan.dataset)
     result = reconstruct(problem, "rpie", epochs=60, probe=truth[0], modes=3, backend="numpy")
     one = reconstruct(problem, "rpie", epochs=60, probe=truth[0], backend="numpy")
     noise = residual(problem, scan.object, scan.probe)
-    assert 0.9 * noise < result.final_error < noise < 0.85 * one.final_error  # measured: 0.108, 0.116, 0.149
+    assert (
+        0.9 * noise < result.final_error < noise < 0.85 * one.final_error
+    )  # measured: 0.108, 0.116, 0.149
     np.testing.assert_allclose(shares(result.probe), POWERS, atol=0.01)
     flat = result.probe.reshape(3, -1)
     gram = flat.conj() @ flat.T
@@ -105,29 +121,61 @@ def test_three_modes_are_found(scan, truth):
 
 
 def test_modes_that_are_not_there_stay_empty(scan, truth):
-    coherent = simulate(scan.object, truth[0], raster(9, 6, jitter=1, whole=False), noise="poisson", mean_counts=1e5)
-    result = reconstruct(coherent.dataset, "rpie", epochs=40, probe=truth[0], modes=3, backend="numpy")
+    coherent = simulate(
+        scan.object, truth[0], raster(9, 6, jitter=1, whole=False), noise="poisson", mean_counts=1e5
+    )
+    result = reconstruct(
+        coherent.dataset, "rpie", epochs=40, probe=truth[0], modes=3, backend="numpy"
+    )
     assert shares(result.probe)[1:].sum() < 0.01  # measured: 2e-4
 
 
 def test_engines_that_cannot_have_them_say_so(scan, truth):
-    with pytest.raises(PtychonError, match=r"probe has 2 modes and engine .ep. takes one; .*dm, posterior, ml$"):
+    with pytest.raises(
+        PtychonError, match=r"probe has 2 modes and engine .ep. takes one; .*dm, posterior, ml$"
+    ):
         reconstruct(scan.dataset, "ep", probe=truth[0], modes=2)
-    with pytest.raises(PtychonError, match=r"engine 'pie' does not move it, .*: choose epie, rpie, dm"):
+    with pytest.raises(
+        PtychonError, match=r"engine 'pie' does not move it, .*: choose epie, rpie, dm"
+    ):
         reconstruct(scan.dataset, "pie", probe=truth[0], modes=2)
 
 
 def test_on_the_command_line(scan, truth, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    few = replace(scan.dataset, patterns=scan.dataset.patterns[:40], positions=scan.dataset.positions[:40])
+    few = replace(
+        scan.dataset, patterns=scan.dataset.patterns[:40], positions=scan.dataset.positions[:40]
+    )
     write_dataset("scan.cxi", replace(few, probe=truth[:1].astype(np.complex64)))
-    assert main(["reconstruct", "scan.cxi", "-n", "6", "--modes", "3", "--checkpoint-every", "3", "-q"]) == 0
+    assert (
+        main(
+            ["reconstruct", "scan.cxi", "-n", "6", "--modes", "3", "--checkpoint-every", "3", "-q"]
+        )
+        == 0
+    )
     result = load_result("scan_rpie.h5")
     assert result.probe.shape == (3, 64, 64)
     assert main(["reconstruct", "scan_rpie.h5"]) == 0  # again, with what it was asked for
     assert "3, with " + described(shares(result.probe)) in capsys.readouterr().out
     np.testing.assert_array_equal(load_result("scan_rpie_again.h5").probe, result.probe)
-    assert main(["reconstruct", "scan.cxi", "-n", "2", "--start", "scan_rpie.h5", "--modes", "1", "-q", "-o", "one.h5"]) == 0
+    assert (
+        main(
+            [
+                "reconstruct",
+                "scan.cxi",
+                "-n",
+                "2",
+                "--start",
+                "scan_rpie.h5",
+                "--modes",
+                "1",
+                "-q",
+                "-o",
+                "one.h5",
+            ]
+        )
+        == 0
+    )
     assert load_result("one.h5").probe.shape == (1, 64, 64)
     assert main(["reconstruct", "scan.cxi", "--modes", "0"]) == 2
     assert "--modes is 0; at least 1 is needed" in capsys.readouterr().err
@@ -137,7 +185,9 @@ def test_on_the_command_line(scan, truth, tmp_path, monkeypatch, capsys):
 
 def test_a_run_that_was_stopped_goes_on_with_its_modes(scan, truth, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    few = replace(scan.dataset, patterns=scan.dataset.patterns[:40], positions=scan.dataset.positions[:40])
+    few = replace(
+        scan.dataset, patterns=scan.dataset.patterns[:40], positions=scan.dataset.positions[:40]
+    )
     write_dataset("scan.cxi", replace(few, probe=truth[:1].astype(np.complex64)))
     way = ["--modes", "2", "-s", "cool_from=-2", "-q", "--checkpoint-every", "2"]
     assert main(["reconstruct", "scan.cxi", "-n", "6", "-o", "whole.h5", *way]) == 0

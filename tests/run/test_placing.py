@@ -1,4 +1,6 @@
-"""Results on the grid of other data: another part, crop or binning of a scan, another unit of its counts."""
+"""Results on the grid of other data: another part, crop or binning of a scan, another unit of its
+counts.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ N, PIXEL = 32, 20e-9
 
 def smooth(shape):
     y, x = np.meshgrid(*(np.arange(n, dtype=float) for n in shape), indexing="ij")
-    return ((0.8 + 0.1 * np.sin(y / 7) * np.cos(x / 9)) * np.exp(0.6j * np.sin(x / 8 + y / 11))).astype(np.complex64)
+    return (
+        (0.8 + 0.1 * np.sin(y / 7) * np.cos(x / 9)) * np.exp(0.6j * np.sin(x / 8 + y / 11))
+    ).astype(np.complex64)
 
 
 def beam(n=N, radius=4.0):
@@ -30,7 +34,9 @@ def beam(n=N, radius=4.0):
 
 
 def frames(positions, obj, probe, corner):
-    """Intensities of windows whose centre is at pixel `corner` + position of the object; zero frequency in the middle."""
+    """Intensities of windows whose centre is at pixel `corner` + position of the object; zero
+    frequency in the middle.
+    """
     out = []
     for y, x in positions:
         a, b = int(y + corner[0]) - N // 2, int(x + corner[1]) - N // 2
@@ -41,7 +47,9 @@ def frames(positions, obj, probe, corner):
 
 @pytest.fixture(scope="module")
 def truth():
-    grid = np.stack(np.meshgrid(np.arange(0, 30, 5.0), np.arange(0, 40, 5.0), indexing="ij"), -1).reshape(-1, 2)
+    grid = np.stack(
+        np.meshgrid(np.arange(0, 30, 5.0), np.arange(0, 40, 5.0), indexing="ij"), -1
+    ).reshape(-1, 2)
     obj = smooth((30 + N, 40 + N))
     return grid, obj, beam(), frames(grid, obj, beam(), (N // 2, N // 2))
 
@@ -49,7 +57,13 @@ def truth():
 def data(truth, some=slice(None), scale=PIXEL, **more):
     grid, _, _, patterns = truth
     step = 1 if scale is None else scale
-    return Dataset(patterns=patterns[some], positions=grid[some] * step, pixel_size=scale, counting=False, **more)
+    return Dataset(
+        patterns=patterns[some],
+        positions=grid[some] * step,
+        pixel_size=scale,
+        counting=False,
+        **more,
+    )
 
 
 def result(truth, some=slice(None), scale=PIXEL):
@@ -59,9 +73,17 @@ def result(truth, some=slice(None), scale=PIXEL):
     low = np.rint(np.array(problem.origin) / (1 if scale is None else scale)).astype(int) + N // 2
     part = obj[low[0] : low[0] + problem.object_shape[0], low[1] : low[1] + problem.object_shape[1]]
     return Result(
-        object=part, probe=probe, errors=np.array([0.1], np.float32), final_error=0.1, engine="rpie", epochs=1,
-        positions=problem.corners + N // 2.0, corners=problem.corners, origin=problem.origin, pixel_size=problem.pixel_size,
-    )  # fmt: skip
+        object=part,
+        probe=probe,
+        errors=np.array([0.1], np.float32),
+        final_error=0.1,
+        engine="rpie",
+        epochs=1,
+        positions=problem.corners + N // 2.0,
+        corners=problem.corners,
+        origin=problem.origin,
+        pixel_size=problem.pixel_size,
+    )
 
 
 def first_residual(dataset, start, **options):
@@ -99,9 +121,13 @@ def test_another_part_of_the_scan_by_its_origin(truth, scale):
     assert first_residual(data(truth, known & two, scale), start) < 0.05
 
 
-@pytest.mark.parametrize("how", [{"crop": (24, 24)}, {"crop": (48, 48)}, {"bin": 2}, {"crop": (24, 24), "bin": 2}])
+@pytest.mark.parametrize(
+    "how", [{"crop": (24, 24)}, {"crop": (48, 48)}, {"bin": 2}, {"crop": (24, 24), "bin": 2}]
+)
 def test_another_crop_or_binning_of_the_detector(truth, how):
-    """The model of the truth explains frames that are cut, padded and binned: better by far than without an object."""
+    """The model of the truth explains frames that are cut, padded and binned: better by far than
+    without an object.
+    """
     then = prepare(data(truth), Preparation(**how))
     assert then.frame_shape != (N, N)
     start = result(truth)
@@ -114,11 +140,16 @@ def test_another_crop_or_binning_of_the_detector(truth, how):
         there = placed(start, problem)
         back = placed(
             replace(
-                start, object=there.object, probe=there.probe, origin=problem.origin, pixel_size=problem.pixel_size,
-                corners=problem.corners, positions=problem.corners + np.array(problem.frame_shape) // 2.0,
+                start,
+                object=there.object,
+                probe=there.probe,
+                origin=problem.origin,
+                pixel_size=problem.pixel_size,
+                corners=problem.corners,
+                positions=problem.corners + np.array(problem.frame_shape) // 2.0,
             ),
             Problem.from_dataset(data(truth)),
-        )  # fmt: skip
+        )
         assert np.abs(back.object - start.object)[20:40, 20:50].max() < 0.05
 
 
@@ -127,10 +158,21 @@ def test_counts_in_another_unit(truth):
     problem = Problem.from_dataset(then)
     assert rescaling(problem, start.object, start.probe) == 1
     scaled = replace(then, patterns=then.patterns * 1e-3)
-    assert rescaling(Problem.from_dataset(scaled), start.object, start.probe) == pytest.approx(np.sqrt(1e-3), rel=1e-4)
+    assert rescaling(Problem.from_dataset(scaled), start.object, start.probe) == pytest.approx(
+        np.sqrt(1e-3), rel=1e-4
+    )
     assert first_residual(scaled, start) < 1e-3
     # a probe that is known is not changed: the object is
-    kept = reconstruct(scaled, "pie", epochs=1, start=start, probe=start.probe, backend="reference", judge=False, say=None)
+    kept = reconstruct(
+        scaled,
+        "pie",
+        epochs=1,
+        start=start,
+        probe=start.probe,
+        backend="reference",
+        judge=False,
+        say=None,
+    )
     np.testing.assert_array_equal(kept.probe, start.probe)
     assert kept.final_error < 1e-3
 
@@ -138,14 +180,25 @@ def test_counts_in_another_unit(truth):
 def test_what_cannot_be_placed(truth):
     """One sentence each, with both numbers."""
     far = replace(result(truth), origin=(1e-3, 1e-3))
-    with pytest.raises(PtychonError, match=r"lies elsewhere: rows 1000 to 1001 um .* these data rows -0\.32 to"):
+    with pytest.raises(
+        PtychonError, match=r"lies elsewhere: rows 1000 to 1001 um .* these data rows -0\.32 to"
+    ):
         placed(far, Problem.from_dataset(data(truth)))
     unknown = Problem.from_dataset(prepare(data(truth, scale=None), Preparation(crop=(24, 24))))
-    with pytest.raises(PtychonError, match=r"probe of 32 x 32 px and these frames are 24 x 24, and neither pixel size"):
+    with pytest.raises(
+        PtychonError,
+        match=r"probe of 32 x 32 px and these frames are 24 x 24, and neither pixel size",
+    ):
         placed(result(truth, scale=None), unknown)
     some = truth[0][:, 0] <= 15
-    with pytest.raises(PtychonError, match=r"object of 62 x 72 px .* only one pixel size is known: give --pixel-size"):
-        placed(replace(result(truth), object=smooth((62, 72))), Problem.from_dataset(data(truth, some, None)))
+    with pytest.raises(
+        PtychonError,
+        match=r"object of 62 x 72 px .* only one pixel size is known: give --pixel-size",
+    ):
+        placed(
+            replace(result(truth), object=smooth((62, 72))),
+            Problem.from_dataset(data(truth, some, None)),
+        )
 
 
 def test_a_package_that_forgets_the_origin_is_placed_by_its_positions(truth):
@@ -156,12 +209,18 @@ def test_a_package_that_forgets_the_origin_is_placed_by_its_positions(truth):
 
 
 def test_probes_on_other_windows():
-    """Cropping the detector is cutting the spectrum; a smaller window of the same pixels is a cut of the probe."""
+    """Cropping the detector is cutting the spectrum; a smaller window of the same pixels is a cut
+    of the probe.
+    """
     probe = beam()
     spectrum = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(probe[0]), norm="ortho"))[4:28, 4:28]
     exact = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(spectrum), norm="ortho"))
-    np.testing.assert_allclose(fitted_probe(probe, np.full(2, 32 / 24), (24, 24))[0], exact, atol=1e-4)
-    np.testing.assert_array_equal(fitted_probe(probe, np.ones(2), (16, 20))[0], probe[0, 8:24, 6:26])
+    np.testing.assert_allclose(
+        fitted_probe(probe, np.full(2, 32 / 24), (24, 24))[0], exact, atol=1e-4
+    )
+    np.testing.assert_array_equal(
+        fitted_probe(probe, np.ones(2), (16, 20))[0], probe[0, 8:24, 6:26]
+    )
     wide = fitted_probe(probe, np.ones(2), (48, 48))
     np.testing.assert_array_equal(wide[0, 8:40, 8:40], probe[0])
     assert np.abs(wide).sum() == pytest.approx(np.abs(probe).sum())
@@ -173,7 +232,12 @@ def test_probes_on_other_windows():
 @pytest.mark.parametrize(
     ("name", "format"),
     [
-        ("r.h5", None), ("r.ptyr", None), ("r.hdf5", None), ("p.h5", "ptychodus"), ("p.npz", "ptychodus"), ("r.mat", None),
+        ("r.h5", None),
+        ("r.ptyr", None),
+        ("r.hdf5", None),
+        ("p.h5", "ptychodus"),
+        ("p.npz", "ptychodus"),
+        ("r.mat", None),
         ("r.npz", None),
     ],
 )
@@ -181,7 +245,9 @@ def test_one_reader_for_probes(truth, tmp_path, name, format):
     """Whatever a run can start from can also give its probe."""
     start = replace(result(truth), settings={"scan": {"wavelength": 1e-10, "distance": 1.0}})
     path = tmp_path / name
-    save_result(path, start) if name == "r.h5" else write_result(path, start, **({} if format is None else {"format": format}))
+    save_result(path, start) if name == "r.h5" else write_result(
+        path, start, **({} if format is None else {"format": format})
+    )
     probe, _ = read_probe(path)
     np.testing.assert_allclose(probe, start.probe, atol=1e-4)
     assert probe_for(data(truth), path).shape == (1, N, N)
@@ -190,6 +256,10 @@ def test_one_reader_for_probes(truth, tmp_path, name, format):
 def test_probes_that_are_not_there(tmp_path):
     np.savez(tmp_path / "two.npz", a=np.ones(3), b=np.ones(3))
     np.save(tmp_path / "flat.npy", np.ones(5))
-    for name, words in (("two.npz", "no array called probe; it has a, b"), ("flat.npy", r"shape \(5,\)"), ("no.h5", "no.h5")):
+    for name, words in (
+        ("two.npz", "no array called probe; it has a, b"),
+        ("flat.npy", r"shape \(5,\)"),
+        ("no.h5", "no.h5"),
+    ):
         with pytest.raises(PtychonError, match=words):
             read_probe(tmp_path / name)

@@ -37,11 +37,19 @@ ENGINES = list(registry)
 def star():
     truth = phantoms.complex_object(phantoms.texture((48, 48), 1), phantoms.cell((48, 48), 2))
     positions = scan.fit(scan.fermat_spiral(200, 3.0), (48, 48), (24, 24))
-    return simulate(truth, probes.structured((24, 24), 14, 3, seed=1), positions, noise="poisson", mean_counts=1e5)
+    return simulate(
+        truth,
+        probes.structured((24, 24), 14, 3, seed=1),
+        positions,
+        noise="poisson",
+        mean_counts=1e5,
+    )
 
 
 def run(engine="rpie", epochs=3, data=None, **options):
-    return reconstruct(star().dataset if data is None else data, engine, epochs=epochs, backend="numpy", **options)
+    return reconstruct(
+        star().dataset if data is None else data, engine, epochs=epochs, backend="numpy", **options
+    )
 
 
 def cpu():
@@ -58,7 +66,9 @@ def test_a_result_says_everything(name):
     assert (r.object.dtype, r.probe.dtype) == (np.complex64, np.complex64)
     assert r.probe.shape == (1, 24, 24)
     assert (r.engine, r.backend, r.epochs, len(r.errors)) == (name, "numpy", 6, 6)
-    assert np.isfinite(r.errors[[0, 5]]).all()  # engines that measure now and then do so in passes 1 and 6
+    assert np.isfinite(
+        r.errors[[0, 5]]
+    ).all()  # engines that measure now and then do so in passes 1 and 6
     assert (r.object_std is not None) == (name in ("ep", "posterior"))
     assert r.settings["seed"] == 4
     assert set(r.options) == {f.name for f in fields(registry[name])}
@@ -74,22 +84,31 @@ def test_a_result_says_everything(name):
 @pytest.mark.parametrize("modes", [1, 2])
 @pytest.mark.parametrize("name", ["pie", "epie", "rpie"])
 def test_error_of_a_pass_is_r_before_the_updates(name, modes):
-    """With steps too small to move anything it is R of the start: sqrt(sum (|model| - y)^2/sum y^2) over valid pixels."""
+    """With steps too small to move anything it is R of the start: sqrt(sum (|model| - y)^2/sum y^2)
+    over valid pixels.
+    """
     case = make_case(subpixel=True, masks="each", modes=modes)
     misfit = power = 0.0
     for j in range(len(case.problem)):
         psi = shift64(case.probe, frame_shift(case, j)) * case.object[window(case, j)]
-        model, y = np.sqrt((np.abs(forward64(psi, None)) ** 2).sum(axis=0)), case.problem.amplitude[j].astype(float)
+        model, y = (
+            np.sqrt((np.abs(forward64(psi, None)) ** 2).sum(axis=0)),
+            case.problem.amplitude[j].astype(float),
+        )
         misfit += (np.where(case.problem.mask[j], model - y, 0) ** 2).sum()
         power += (np.where(case.problem.mask[j], y, 0) ** 2).sum()
     steps = {"object_step": 1e-12} | ({} if name == "pie" else {"probe_step": 1e-12})
-    result = reconstruct(case.problem, name, epochs=1, backend="numpy", object=case.object, probe=case.probe, **steps)
+    result = reconstruct(
+        case.problem, name, epochs=1, backend="numpy", object=case.object, probe=case.probe, **steps
+    )
     assert result.errors[0] == pytest.approx(np.sqrt(misfit / power), rel=1e-5)
     assert result.final_error == pytest.approx(np.sqrt(misfit / power), rel=1e-5)
 
 
 def test_history_of_a_continued_run():
-    """Errors and whatever else the engine records cover all passes, those of the first run included."""
+    """Errors and whatever else the engine records cover all passes, those of the first run
+    included.
+    """
     first = run("ep", 4)
     second = run("ep", 3, start=first)
     assert len(second.errors) == 7
@@ -115,7 +134,9 @@ def test_ready_engines_problems_and_schedules():
 
 
 def test_the_probe_of_the_data_set_is_the_first_guess():
-    """Scaled to the counts where the engine moves it, taken as it is where not; the caller's beats it."""
+    """Scaled to the counts where the engine moves it, taken as it is where not; the caller's beats
+    it.
+    """
     data = replace(star().dataset, probe=star().probe / 50)
     assert np.array_equal(run("pie", 1, data=data).probe, star().probe / 50)
     moving = run("rpie", 1, data=data, probe_start=5)
@@ -126,7 +147,9 @@ def test_the_probe_of_the_data_set_is_the_first_guess():
 
 
 def test_blind_ep_begins_with_the_difference_map():
-    """Passes of it, beside its own, until its R has settled, unless it is given an object, a result or other orders."""
+    """Passes of it, beside its own, until its R has settled, unless it is given an object, a result
+    or other orders.
+    """
     r = run("ep", 3)
     passes = r.settings["warm_start"]
     assert 10 < passes <= 60
@@ -143,7 +166,9 @@ def test_blind_ep_begins_with_the_difference_map():
 
 
 def test_ep_with_a_known_probe_begins_with_pie():
-    """20 passes of it, or as many as are asked for; none near the sampling limit, or from an object."""
+    """20 passes of it, or as many as are asked for; none near the sampling limit, or from an
+    object.
+    """
     first = run("pie", 20)
     by_hand = run("ep", 3, object=first.object, probe_updates=0)
     r = run("ep", 3, probe_updates=0)
@@ -152,7 +177,9 @@ def test_ep_with_a_known_probe_begins_with_pie():
     assert by_hand.settings["warm_start"] == 0
     problem, engine = Problem.from_dataset(star().dataset), make("ep", probe_updates=0)
     assert warm_start(problem, engine, star().probe) == WarmStart("pie", 20, dispensable=True)
-    assert warm_start(problem, engine, star().probe, asked=7) == WarmStart("pie", 7, dispensable=True)
+    assert warm_start(problem, engine, star().probe, asked=7) == WarmStart(
+        "pie", 7, dispensable=True
+    )
     assert warm_start(problem, engine, star().probe, asked=0) is None
     few, even = problem.select(np.array([0, len(problem) - 1])), np.ones_like(star().probe)
     assert sampling_ratio(few, even) < 2.7
@@ -169,7 +196,9 @@ def test_ctrl_c_ends_the_first_guess_too(monkeypatch):
         return self.pressed
 
     monkeypatch.setattr(Interrupt, "__call__", pressed)
-    with pytest.warns(PtychonWarning, match="stopped after 3 of the passes that make the first guess"):
+    with pytest.warns(
+        PtychonWarning, match="stopped after 3 of the passes that make the first guess"
+    ):
         r = run("ep", 9, callbacks=[Interrupt()])
     assert seen == ["dm"] * 3 + ["ep"]
     assert r.epochs == 1
@@ -199,22 +228,47 @@ def test_where_pie_runs_away_the_start_is_a_constant(monkeypatch):
 
 
 def test_the_difference_map_has_settled_when_its_residual_stays():
-    """A fall or a rise by more than half a percent goes on; passes that measured nothing do not count."""
+    """A fall or a rise by more than half a percent goes on; passes that measured nothing do not
+    count.
+    """
     settled = Settled()
 
     def ends(error: float) -> bool:
         return settled(Progress(1, None, error, None, 0.0))
 
-    assert [ends(e) for e in (0.5, np.nan, 0.4, np.nan, 0.41, 0.409)] == [False, False, False, False, False, True]
+    assert [ends(e) for e in (0.5, np.nan, 0.4, np.nan, 0.41, 0.409)] == [
+        False,
+        False,
+        False,
+        False,
+        False,
+        True,
+    ]
 
 
 def test_iterate_goes_on_from_a_state():
-    """Two passes and three more are five, bit for bit: order and schedules are functions of the pass."""
+    """Two passes and three more are five, bit for bit: order and schedules are functions of the
+    pass.
+    """
     case, engine, ctx = make_case(subpixel=True), make("rpie"), cpu()
     schedule = Schedule(shuffle=True, seed=9)
-    whole = next(itertools.islice(iterate(case.problem, engine, case.object, case.probe, ctx=ctx, schedule=schedule), 4, None))
-    half = next(itertools.islice(iterate(case.problem, engine, case.object, case.probe, ctx=ctx, schedule=schedule), 1, None))
-    steps = iterate(case.problem, engine, case.object, case.probe, ctx=ctx, schedule=schedule, resume=half.state)
+    whole = next(
+        itertools.islice(
+            iterate(case.problem, engine, case.object, case.probe, ctx=ctx, schedule=schedule),
+            4,
+            None,
+        )
+    )
+    half = next(
+        itertools.islice(
+            iterate(case.problem, engine, case.object, case.probe, ctx=ctx, schedule=schedule),
+            1,
+            None,
+        )
+    )
+    steps = iterate(
+        case.problem, engine, case.object, case.probe, ctx=ctx, schedule=schedule, resume=half.state
+    )
     rest = next(itertools.islice(steps, 2, None))
     assert (whole.epoch, rest.epoch) == (5, 5)
     assert np.array_equal(whole.state.object, rest.state.object)
@@ -268,7 +322,9 @@ def test_epochs_count_on_from_an_earlier_result():
 
 
 def test_tolerance_stops_after_five_quiet_passes():
-    """EP reports the relative change of its object; five in a row below the tolerance are enough, four are not."""
+    """EP reports the relative change of its object; five in a row below the tolerance are enough,
+    four are not.
+    """
     options = {"probe": star().probe, "probe_updates": 0}
     full = run("ep", 80, **options).history["change"]
     assert full[-1] < 1e-4 < full[2]
@@ -297,17 +353,35 @@ class Clumsy(Engine):
 
     def step(self, state, problem, batches, ctx):
         state.epoch += 1
-        return state, Report(np.float64(1.0), {"skipped": 0.0 if self.attempt >= self.good else 0.9})
+        return state, Report(
+            np.float64(1.0), {"skipped": 0.0 if self.attempt >= self.good else 0.9}
+        )
 
     def remedy(self, extra, epoch):
-        return Remedy(replace(self, attempt=self.attempt + 1), "is clumsy") if extra["skipped"] > 0.5 else None
+        return (
+            Remedy(replace(self, attempt=self.attempt + 1), "is clumsy")
+            if extra["skipped"] > 0.5
+            else None
+        )
 
 
 @pytest.mark.parametrize(("good", "warned"), [(0, 0), (1, 1), (2, 2), (3, 2)])
 def test_failed_runs_start_again_twice(good, warned):
     """Each restart is a warning; the third failure is an error, not a result."""
     case, ctx = make_case(), cpu()
-    call = functools.partial(passes, case.problem, Clumsy(good=good), case.object, case.probe, ctx, Schedule(), 4, [], None, 0)
+    call = functools.partial(
+        passes,
+        case.problem,
+        Clumsy(good=good),
+        case.object,
+        case.probe,
+        ctx,
+        Schedule(),
+        4,
+        [],
+        None,
+        0,
+    )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if good <= 2:
@@ -315,7 +389,9 @@ def test_failed_runs_start_again_twice(good, warned):
             assert len(found.rows) == 4
             assert found.engine.attempt == good
         else:
-            with pytest.raises(PtychonError, match=r"'clumsy' failed 3 times \(the last one is clumsy\)"):
+            with pytest.raises(
+                PtychonError, match=r"'clumsy' failed 3 times \(the last one is clumsy\)"
+            ):
                 call()
     messages = [str(w.message) for w in caught if issubclass(w.category, PtychonWarning)]
     assert len(messages) == warned
@@ -357,7 +433,10 @@ def test_divergence_is_an_error():
     """A first object at the end of float32: the waves overflow, and nothing is returned."""
     problem = Problem.from_dataset(star().dataset)
     first = np.full(problem.object_shape, 1e37, np.complex64)
-    with np.errstate(all="ignore"), pytest.raises(PtychonError, match=r"'pie' diverged.*smaller steps"):
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(PtychonError, match=r"'pie' diverged.*smaller steps"),
+    ):
         reconstruct(problem, "pie", epochs=4, backend="numpy", probe=star().probe, object=first)
 
 
@@ -372,7 +451,9 @@ def test_some_empty_frames_are_a_warning():
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_dark_and_an_overexposed_frame_leave_numbers(name):
-    """One empty frame and one a million times too bright: finite arrays, whatever they are worth."""
+    """One empty frame and one a million times too bright: finite arrays, whatever
+    they are worth.
+    """
     data = star().dataset
     counts = data.patterns.astype(np.float32)
     counts[3] = 0
@@ -385,14 +466,24 @@ def test_a_dark_and_an_overexposed_frame_leave_numbers(name):
 
 
 def test_known_probe_behind_a_beam_stop_begins_with_pie():
-    """A constant object lights only what the stop hides: Ptycho-EP learns nothing from there, and says what it does instead.
-    With its warm start there is nothing to say."""
+    """A constant object lights only what the stop hides: Ptycho-EP learns nothing from there, and
+    says what it does instead. With its warm start there is nothing to say."""
     mask = beam_stop((32, 32), 2.5)
     sample = phantoms.complex_object(
-        phantoms.texture((96, 96), 1), phantoms.texture((96, 96), 2), amplitude_range=(0.1, 1), phase_range=(0, 1.5)
+        phantoms.texture((96, 96), 1),
+        phantoms.texture((96, 96), 2),
+        amplitude_range=(0.1, 1),
+        phase_range=(0, 1.5),
     )
     where = scan.raster(9, 6, jitter=1, seed=3)
-    made = simulate(sample, probes.circular_aperture((32, 32), 14), where, mask=mask, noise="poisson", mean_counts=1e5)
+    made = simulate(
+        sample,
+        probes.circular_aperture((32, 32), 14),
+        where,
+        mask=mask,
+        noise="poisson",
+        mean_counts=1e5,
+    )
     way = {"probe": made.probe, "probe_updates": 0, "epochs": 60, "backend": "numpy"}
     with pytest.warns(PtychonWarning, match="beginning with 50 passes of PIE"):
         again = reconstruct(made.dataset, "ep", warm_start=0, **way)
@@ -404,9 +495,13 @@ def test_known_probe_behind_a_beam_stop_begins_with_pie():
 
 
 def test_the_probe_keeps_its_power():
-    """Object and probe of ePIE and rPIE drift apart in scale, which the data do not hold: the result has the first power."""
+    """Object and probe of ePIE and rPIE drift apart in scale, which the data do not hold: the
+    result has the first power.
+    """
     for engine in ("rpie", "epie", "dm"):
         r = run(engine, 30)
         power = float(star().dataset.patterns.sum()) / len(star().dataset)
         assert float((np.abs(r.probe) ** 2).sum()) == pytest.approx(power, rel=1e-3)
-        assert r.final_error == pytest.approx(residual(Problem.from_dataset(star().dataset), r.object, r.probe), rel=1e-3)
+        assert r.final_error == pytest.approx(
+            residual(Problem.from_dataset(star().dataset), r.object, r.probe), rel=1e-3
+        )

@@ -1,4 +1,6 @@
-"""Schedules: every frame once a pass, batches that do not overlap where they must not, a pure function of seed and pass."""
+"""Schedules: every frame once a pass, batches that do not overlap where they must not, a pure
+function of seed and pass.
+"""
 
 from __future__ import annotations
 
@@ -43,12 +45,17 @@ def test_every_frame_once(where, kind, shuffle, epoch, size):
     visited = np.concatenate([frames(b, len(where)) for b in batches])
     assert sorted(visited.tolist()) == list(range(len(where)))
     again = schedule.batches(problem, epoch)
-    assert all(np.array_equal(frames(a, len(where)), frames(b, len(where))) for a, b in zip(batches, again, strict=True))
+    assert all(
+        np.array_equal(frames(a, len(where)), frames(b, len(where)))
+        for a, b in zip(batches, again, strict=True)
+    )
     if kind in ("levels", "colours"):
         assert batches.disjoint
         for batch in batches:
             members = frames(batch, len(where))
-            assert not any(overlap(where[i], where[j]) for n, i in enumerate(members) for j in members[:n])
+            assert not any(
+                overlap(where[i], where[j]) for n, i in enumerate(members) for j in members[:n]
+            )
     else:
         assert not batches.disjoint
 
@@ -69,7 +76,9 @@ def test_levels_keep_the_order_of_frames_that_overlap(where):
 @given(corners)
 @settings(max_examples=40, deadline=None, derandomize=True)
 def test_colours_are_greedy(where):
-    """No more colours than the most crowded frame has neighbours before it, plus one; none could have come earlier."""
+    """No more colours than the most crowded frame has neighbours before it, plus one; none could
+    have come earlier.
+    """
     batches = Schedule(kind="colours").batches(problem_at(where), 0)
     colour = np.empty(len(where), int)
     for number, batch in enumerate(batches):
@@ -81,7 +90,9 @@ def test_colours_are_greedy(where):
 
 def test_windows_that_touch_do_not_overlap():
     for kind in ("levels", "colours"):
-        assert len(Schedule(kind=kind).batches(problem_at([(0, 0), (8, 0), (0, 6), (8, 6)]), 0)) == 1
+        assert (
+            len(Schedule(kind=kind).batches(problem_at([(0, 0), (8, 0), (0, 6), (8, 6)]), 0)) == 1
+        )
         assert len(Schedule(kind=kind).batches(problem_at([(0, 0), (7, 5)]), 0)) == 2
 
 
@@ -89,7 +100,11 @@ def test_sizes():
     problem = problem_at([(0, i) for i in range(10)])
     assert Schedule().batches(problem, 0) == [slice(j, j + 1) for j in range(10)]
     assert Schedule(kind="parallel").batches(problem, 0) == [slice(0, 10)]
-    assert Schedule(kind="minibatch", size=4).batches(problem, 0) == [slice(0, 4), slice(4, 8), slice(8, 10)]
+    assert Schedule(kind="minibatch", size=4).batches(problem, 0) == [
+        slice(0, 4),
+        slice(4, 8),
+        slice(8, 10),
+    ]
 
 
 def test_shuffling_is_a_function_of_seed_and_pass():
@@ -108,7 +123,9 @@ def test_shuffling_is_a_function_of_seed_and_pass():
 
 
 def test_bad_schedules():
-    with pytest.raises(PtychonError, match=r"'colors'.*sequential, levels, colours, minibatch, parallel"):
+    with pytest.raises(
+        PtychonError, match=r"'colors'.*sequential, levels, colours, minibatch, parallel"
+    ):
         Schedule(kind="colors")
     with pytest.raises(PtychonError, match="batch size is 0; it must be at least 1"):
         Schedule(kind="minibatch", size=0)

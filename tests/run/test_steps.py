@@ -1,4 +1,6 @@
-"""Steps of ePIE and rPIE where none are given: full where frames hold enough counts, smaller where they do not."""
+"""Steps of ePIE and rPIE where none are given: full where frames hold enough counts, smaller where
+they do not.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def test_counts_are_those_of_valid_pixels(counts, masked):
 def test_few_counts_make_small_steps(name):
     for counts, share in ((0.001, LEAST), (0.3, 0.1), (1.5, 0.5), (3.0, 1.0), (1e4, 1.0)):
         engine, why = with_steps(make(name), counted(counts))
-        assert (engine.object_step, engine.probe_step) == pytest.approx((share, share / 2), rel=1e-3)
+        assert (engine.object_step, engine.probe_step) == pytest.approx(
+            (share, share / 2), rel=1e-3
+        )
         assert f"counts {counts:.3g}"[:8] in why
         assert ("follow the noise" in why) == (share < 1)
 
@@ -79,7 +83,11 @@ def test_an_engine_of_its_own_takes_full_steps():
     states = []
     for engine in (make("rpie"), make("rpie", object_step=FULL_STEPS[0], probe_step=FULL_STEPS[1])):
         state = engine.init(case.problem, case.object, case.probe, ctx)
-        states.append(engine.step(state, case.problem, [slice(j, j + 1) for j in range(len(case.problem))], ctx)[0])
+        states.append(
+            engine.step(
+                state, case.problem, [slice(j, j + 1) for j in range(len(case.problem))], ctx
+            )[0]
+        )
     assert np.array_equal(states[0].object, states[1].object)
 
 
@@ -91,8 +99,14 @@ def test_share_grows_with_the_counts():
 
 
 def test_numbers_of_numpy_are_options():
-    engine = make("rpie", object_step=np.float32(0.5), probe_start=np.int64(2), probe_step=np.array(0.25))
-    assert [type(v) for v in (engine.object_step, engine.probe_start, engine.probe_step)] == [float, int, float]
+    engine = make(
+        "rpie", object_step=np.float32(0.5), probe_start=np.int64(2), probe_step=np.array(0.25)
+    )
+    assert [type(v) for v in (engine.object_step, engine.probe_start, engine.probe_step)] == [
+        float,
+        int,
+        float,
+    ]
     assert type(make("ep", learn_noise=np.bool_(True)).learn_noise) is bool
     for wrong in ("fast", True, np.array([0.5])):
         with pytest.raises(PtychonError, match=r"'object_step' is .* float"):

@@ -37,7 +37,10 @@ def test_seeds_and_contrast(name: str) -> None:
 def test_star_has_its_spokes() -> None:
     image = phantoms.siemens_star((401, 401), spokes=24)
     angle = np.linspace(0, 2 * np.pi, 4000, endpoint=False)
-    ring = image[np.rint(200 + 120 * np.sin(angle)).astype(int), np.rint(200 + 120 * np.cos(angle)).astype(int)]
+    ring = image[
+        np.rint(200 + 120 * np.sin(angle)).astype(int),
+        np.rint(200 + 120 * np.cos(angle)).astype(int),
+    ]
     spectrum = np.abs(np.fft.rfft(ring - ring.mean()))
     assert spectrum.argmax() == 24
     assert image[200, 200] == 0
@@ -52,7 +55,9 @@ def test_sparse_and_dense() -> None:
 
 
 def test_texture_has_the_spectrum_of_natural_images() -> None:
-    image = np.mean([np.abs(np.fft.fft2(phantoms.texture((256, 256), s) - 0.5)) ** 2 for s in range(3)], axis=0)
+    image = np.mean(
+        [np.abs(np.fft.fft2(phantoms.texture((256, 256), s) - 0.5)) ** 2 for s in range(3)], axis=0
+    )
     f = np.hypot(*np.meshgrid(np.fft.fftfreq(256), np.fft.fftfreq(256)))
     edges = np.geomspace(4 / 256, 0.4, 9)
     power = [image[(f >= a) & (f < b)].mean() for a, b in pairwise(edges)]

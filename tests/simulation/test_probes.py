@@ -26,7 +26,9 @@ MAKERS: dict[str, Callable[[tuple[int, int]], ComplexArray]] = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", MAKERS)
-def test_every_probe_has_its_shape_its_scale_and_its_centre(name: str, shape: tuple[int, int]) -> None:
+def test_every_probe_has_its_shape_its_scale_and_its_centre(
+    name: str, shape: tuple[int, int]
+) -> None:
     probe = MAKERS[name](shape)
     assert probe.shape == shape
     assert probe.dtype == np.complex64
@@ -41,7 +43,9 @@ def test_every_probe_has_its_shape_its_scale_and_its_centre(name: str, shape: tu
 
 def test_circular_aperture_is_the_published_one() -> None:
     y, x = np.mgrid[-32:32, -32:32]
-    np.testing.assert_array_equal(probes.circular_aperture((64, 64), 0.47 * 64), np.sqrt(x**2 + y**2) <= 0.47 * 64)
+    np.testing.assert_array_equal(
+        probes.circular_aperture((64, 64), 0.47 * 64), np.sqrt(x**2 + y**2) <= 0.47 * 64
+    )
 
 
 def test_defocus_is_propagation_downstream() -> None:
@@ -120,7 +124,9 @@ def test_electron_far_field_is_the_pupil_with_its_aberrations() -> None:
     }
     probe = probes.electron(shape, pixel, wavelength=lam, semi_angle=0.02, **options)
     wave = np.fft.fft2(np.fft.ifftshift(probe))
-    y, x = np.meshgrid(*(lam * np.fft.fftfreq(n, d) for n, d in zip(shape, pixel, strict=True)), indexing="ij")
+    y, x = np.meshgrid(
+        *(lam * np.fft.fftfreq(n, d) for n, d in zip(shape, pixel, strict=True)), indexing="ij"
+    )
     # the same polynomial in Cartesian form
     a2, b = y**2 + x**2, (np.cos(2.0) * x + np.sin(2.0) * y) * 3e-7 / 3
     axis = 4e-9 / 2 * (np.cos(0.8) * (x**2 - y**2) + np.sin(0.8) * 2 * x * y)
@@ -132,7 +138,9 @@ def test_electron_far_field_is_the_pupil_with_its_aberrations() -> None:
 
 
 def test_normalise() -> None:
-    modes = np.stack([probes.gaussian((16, 16), 5.0), 0.3 * probes.circular_aperture((16, 16), 4.0)])
+    modes = np.stack(
+        [probes.gaussian((16, 16), 5.0), 0.3 * probes.circular_aperture((16, 16), 4.0)]
+    )
     before = modes.copy()
     out = probes.normalise(modes, 1e6)
     assert (np.abs(out.astype(complex)) ** 2).sum() == pytest.approx(1e6, rel=1e-6)

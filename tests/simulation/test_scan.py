@@ -33,7 +33,9 @@ def test_raster_between_pixels() -> None:
     positions = scan.raster((4, 3), (2.5, 1.5), whole=False)
     np.testing.assert_allclose(positions.mean(axis=0), 0, atol=1e-12)
     np.testing.assert_allclose(np.unique(np.diff(positions.reshape(4, 3, 2)[:, 0, 0])), 2.5)
-    jitter = scan.raster((40, 30), (2.5, 1.5), whole=False, jitter=0.4) - scan.raster((40, 30), (2.5, 1.5), whole=False)
+    jitter = scan.raster((40, 30), (2.5, 1.5), whole=False, jitter=0.4) - scan.raster(
+        (40, 30), (2.5, 1.5), whole=False
+    )
     assert 0.38 < np.abs(jitter).max() <= 0.4
 
 
@@ -99,7 +101,9 @@ def test_tables_from_text(tmp_path: Path, name: str, text: str) -> None:
 def test_tables_from_arrays(tmp_path: Path) -> None:
     table = np.array([[0.0, 7.0, 1.5], [1.0, 8.0, 2.5]])
     np.save(tmp_path / "a.npy", table)
-    np.testing.assert_array_equal(scan.from_table(str(tmp_path / "a.npy"), columns=(2, 1)), [[1.5, 7], [2.5, 8]])
+    np.testing.assert_array_equal(
+        scan.from_table(str(tmp_path / "a.npy"), columns=(2, 1)), [[1.5, 7], [2.5, 8]]
+    )
     copy = scan.from_table(table[:, :2])
     copy[...] = 9
     assert table[0, 0] == 0

@@ -14,13 +14,25 @@ from ptychon.simulation import simulate as module
 from ptychon.simulation.simulate import Simulation, bad_pixels, beam_stop, simulate
 from ptychon.types import ComplexArray, FloatArray, PtychonError
 
-NEAR = {"geometry": "near", "wavelength": 1e-10, "distance": 0.01, "focus_distance": 0.02, "detector_pixel_size": 3e-7}
+NEAR = {
+    "geometry": "near",
+    "wavelength": 1e-10,
+    "distance": 0.01,
+    "focus_distance": 0.02,
+    "detector_pixel_size": 3e-7,
+}
 
 
-def scene(shape: tuple[int, int] = (61, 70), frame: tuple[int, int] = (24, 27)) -> tuple[ComplexArray, ...]:
+def scene(
+    shape: tuple[int, int] = (61, 70), frame: tuple[int, int] = (24, 27)
+) -> tuple[ComplexArray, ...]:
     amplitude, phase = phantoms.texture(shape, 1), phantoms.cell(shape, 2)
     probe = probes.gaussian(frame, 9.0, 0.01) * 20
-    return phantoms.complex_object(amplitude, phase), probe, scan.fit(scan.fermat_spiral(60, 2.3), shape, frame)
+    return (
+        phantoms.complex_object(amplitude, phase),
+        probe,
+        scan.fit(scan.fermat_spiral(60, 2.3), shape, frame),
+    )
 
 
 def model(simulation: Simulation, problem: Problem) -> FloatArray:
@@ -61,7 +73,9 @@ def test_problem_of_the_data_reproduces_the_model(options: dict[str, Any]) -> No
     expected = model(simulation, problem)
     np.testing.assert_allclose(problem.amplitude, expected, rtol=1e-5, atol=1e-5 * expected.max())
     # the windows lie where the positions say, to 1/16 px
-    centres = problem.corners + np.array(problem.frame_shape) // 2 + problem.shifts[problem.shift_index]
+    centres = (
+        problem.corners + np.array(problem.frame_shape) // 2 + problem.shifts[problem.shift_index]
+    )
     off = np.abs(centres - np.array(field.shape) // 2 - positions).max()
     assert off <= (1 / 32 if problem.subpixel else 1 / 2) + 1e-6
     assert simulation.dataset.counting is False
@@ -131,7 +145,9 @@ def test_snr_sets_the_variance_over_valid_pixels() -> None:
     mask = beam_stop((24, 27), 2.0)
     simulation = simulate(field, probe, positions, noise="gaussian", snr_db=20, mask=mask)
     clean = simulate(field, probe, positions).dataset.patterns[:, mask]
-    assert simulation.dataset.noise_variance == pytest.approx(clean.mean(dtype=float) / 100, rel=1e-5)
+    assert simulation.dataset.noise_variance == pytest.approx(
+        clean.mean(dtype=float) / 100, rel=1e-5
+    )
 
 
 def test_poisson_noise() -> None:
@@ -148,12 +164,17 @@ def test_poisson_noise() -> None:
     lit = expected > 5
     chi = ((counts - expected) ** 2 / np.maximum(expected, 1e-9))[lit]
     assert chi.mean() == pytest.approx(1, abs=6 * np.sqrt(2.2 / lit.sum()))
-    assert simulate(field, probe, positions, noise="poisson", mean_counts=1e8).dataset.patterns.dtype == np.uint32
+    assert (
+        simulate(field, probe, positions, noise="poisson", mean_counts=1e8).dataset.patterns.dtype
+        == np.uint32
+    )
     with pytest.raises(PtychonError, match="lower mean_counts"):
         simulate(field, probe, positions, noise="poisson", mean_counts=1e13)
 
 
-@pytest.mark.parametrize("noise", [{"noise": "gaussian", "variance": 1.0}, {"noise": "poisson", "mean_counts": 1e4}])
+@pytest.mark.parametrize(
+    "noise", [{"noise": "gaussian", "variance": 1.0}, {"noise": "poisson", "mean_counts": 1e4}]
+)
 def test_seeds(noise: dict[str, Any]) -> None:
     first, again, other = (simulate(*scene(), **noise, seed=s).dataset.patterns for s in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
@@ -173,10 +194,14 @@ def test_masked_pixels_are_zero(noise: dict[str, Any]) -> None:
         assert np.mean(data.patterns[full] > 0) > 0.3
         np.testing.assert_array_equal(data.mask, given)
     # a beam stop does not change what reaches the detector elsewhere
-    free = simulate(field, probe, positions, **{k: v for k, v in noise.items() if k == "mean_counts"}).dataset.patterns
+    free = simulate(
+        field, probe, positions, **{k: v for k, v in noise.items() if k == "mean_counts"}
+    ).dataset.patterns
     if "variance" not in noise:
         light = free[full].sum(dtype=float)
-        assert data.patterns[full].sum(dtype=float) == pytest.approx(light, rel=5 / np.sqrt(light) + 1e-6)
+        assert data.patterns[full].sum(dtype=float) == pytest.approx(
+            light, rel=5 / np.sqrt(light) + 1e-6
+        )
 
 
 def test_mask_shapes() -> None:

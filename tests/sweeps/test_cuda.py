@@ -1,4 +1,6 @@
-"""The CUDA kernels, compiled for the host: each against the reference, whole sweeps against the engines, and no races."""
+"""The CUDA kernels, compiled for the host: each against the reference, whole sweeps against the
+engines, and no races.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ from ptychon.sweeps.gpu import block_that_fits, workspace
 P, Q = FRAME
 N = P * Q
 REFERENCE, NUMBA = Context(get_backend("reference")), Context(get_backend("numpy", threads=1))
-#: Names of all kernels that some test launched; the last test compares them with those there are (a file has one worker).
+#: Names of all kernels that some test launched; the last test compares them with those there are (a
+#: file has one worker).
 launched: set[str] = set()
 
 
@@ -74,7 +77,9 @@ def sweep(plan, engine, state, problem, batches, ctx):
         return state, report.misfit, extra
     if engine.name == "ep":
         engine.update_prior(state, ctx)
-        state, report = engine.finish(state, problem, ctx, *plan.step(engine, state, problem, batches))
+        state, report = engine.finish(
+            state, problem, ctx, *plan.step(engine, state, problem, batches)
+        )
         return state, report.misfit, report.extra
     misfit = plan.step(engine, state, batches)
     state.epoch += 1
@@ -110,7 +115,13 @@ ENGINES = {
     "epie": {"probe_start": 1},
     "rpie": {"object_reg": 0.2, "probe_reg": 0.4, "probe_start": 0},
     "dm": {"probe_start": 1, "overlap_passes": 2, "residual_every": 2},
-    "ep": {"probe_start": 1, "residual_every": 2, "output": "rician", "noise_start": 1, "learn_noise": True},
+    "ep": {
+        "probe_start": 1,
+        "residual_every": 2,
+        "output": "rician",
+        "noise_start": 1,
+        "learn_noise": True,
+    },
 }
 SETTINGS = {
     "whole": {"masks": "shared"},
@@ -122,7 +133,15 @@ KINDS = ("sequential", "colours", "minibatch", "parallel")
 
 def compare(found, wanted, tolerance):
     (a, misfit_a, extra_a), (b, misfit_b, extra_b) = found, wanted
-    for name in ("object", "probe", "waves", "messages", "message_precision", "precision", "natural"):
+    for name in (
+        "object",
+        "probe",
+        "waves",
+        "messages",
+        "message_precision",
+        "precision",
+        "natural",
+    ):
         if hasattr(b, name):
             assert rel(getattr(a, name), getattr(b, name)) < tolerance, name
     assert (misfit_a is None) == (misfit_b is None)
@@ -134,13 +153,19 @@ def compare(found, wanted, tolerance):
 
 @pytest.mark.parametrize("settings", list(SETTINGS))
 @pytest.mark.parametrize(
-    ("name", "kind"), [*itertools.product(("pie", "rpie", "ep"), KINDS), ("epie", "sequential"), ("dm", "parallel")]
+    ("name", "kind"),
+    [*itertools.product(("pie", "rpie", "ep"), KINDS), ("epie", "sequential"), ("dm", "parallel")],
 )
 def test_sweeps_are_the_engines(name, kind, settings):
-    """Three passes of each engine, batched in every way, shuffled, in blocks of a few frames: as the reference step does."""
+    """Three passes of each engine, batched in every way, shuffled, in blocks of a few frames: as
+    the reference step does.
+    """
     modes = 1 if name == "ep" else 2
     case = make_case(**SETTINGS[settings], modes=modes)
-    engine, schedule = make(name, **ENGINES[name]), Schedule(kind=kind, size=5, shuffle=name != "dm", seed=3)
+    engine, schedule = (
+        make(name, **ENGINES[name]),
+        Schedule(kind=kind, size=5, shuffle=name != "dm", seed=3),
+    )
     found = run(engine, case, schedule, HostLauncher(block_bytes=3000 * modes))
     compare(found, expected(engine, case, schedule, REFERENCE), 1e-5 if name != "ep" else 1e-4)
 
@@ -148,14 +173,17 @@ def test_sweeps_are_the_engines(name, kind, settings):
 @pytest.mark.parametrize("settings", list(SETTINGS))
 @pytest.mark.parametrize("beta", [0.75, -0.6])
 def test_the_difference_map_reflects_twice(beta, settings):
-    """With a beta other than 1 the reflected waves have an object and a probe of their own; no races, no new launches."""
+    """With a beta other than 1 the reflected waves have an object and a probe of their own; no
+    races, no new launches.
+    """
     case = make_case(**SETTINGS[settings], modes=2)
     engine = make("dm", **(ENGINES["dm"] | {"beta": beta, "power_bound": 0.3}))
     launchers = [HostLauncher(block_bytes=6000, reverse=reverse) for reverse in (False, True)]
     found = [run(engine, case, Schedule(kind="parallel"), launcher, 4) for launcher in launchers]
     compare(found[0], expected(engine, case, Schedule(kind="parallel"), REFERENCE, 4), 1e-5)
     assert np.array_equal(found[0][0].waves, found[1][0].waves)
-    # one plan serves both: what a replay would do depends on beta only through numbers on the device
+    # one plan serves both: what a replay would do depends on beta only through numbers on the
+    # device
     state = engine.init(case.problem, case.object, case.probe, REFERENCE)
     plan = plan_for(engine, HostLauncher(), case.problem, 2)
     for other in (beta, 1.0):
@@ -163,7 +191,9 @@ def test_the_difference_map_reflects_twice(beta, settings):
         state.epoch += 1
     wanted = engine.init(case.problem, case.object, case.probe, REFERENCE)
     for other in (beta, 1.0):
-        wanted, _ = replace(engine, beta=other).step(wanted, case.problem, [slice(0, len(case.problem))], REFERENCE)
+        wanted, _ = replace(engine, beta=other).step(
+            wanted, case.problem, [slice(0, len(case.problem))], REFERENCE
+        )
     assert rel(state.waves, wanted.waves) < 1e-5
 
 
@@ -181,7 +211,8 @@ FRAMES = {"noise_per_frame": True, "noise_start": 0}
 
 
 @pytest.mark.parametrize(
-    "options", [{"output": "laplace"}, {"prior": "sparse", "prior_start": 1, "sparse_density": 0.7}, FRAMES]
+    "options",
+    [{"output": "laplace"}, {"prior": "sparse", "prior_start": 1, "sparse_density": 0.7}, FRAMES],
 )
 def test_other_kinds_of_expectation_propagation(options):
     case = make_case(masks="shared")
@@ -193,7 +224,9 @@ def test_other_kinds_of_expectation_propagation(options):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_frame_has_its_own_noise(kind, monkeypatch):
-    """In every way of visiting frames, shuffled: the variance of each, here not held to the common one, by its own place."""
+    """In every way of visiting frames, shuffled: the variance of each, here not held to the common
+    one, by its own place.
+    """
     monkeypatch.setattr(levels, "shrunk", lambda sums, counts, xp, comm: sums / counts)
     case, engine = make_case(subpixel=True, masks="each"), make("ep", **(ENGINES["ep"] | FRAMES))
     noise = float((case.problem.amplitude**2).mean()) * 0.01
@@ -208,24 +241,38 @@ def test_each_frame_has_its_own_noise(kind, monkeypatch):
 
 
 def test_frames_that_teach_nothing_are_skipped():
-    """Data without phase and with a huge noise: most visits keep their message, as in the reference."""
+    """Data without phase and with a huge noise: most visits keep their message, as in the
+    reference.
+    """
     case = make_case()
     engine = make("ep", probe_updates=0, noise_variance=1e9)
     for kind in ("sequential", "parallel"):
-        found, wanted = (f(engine, case, Schedule(kind=kind), x, 2) for f, x in ((run, HostLauncher()), (expected, REFERENCE)))
+        found, wanted = (
+            f(engine, case, Schedule(kind=kind), x, 2)
+            for f, x in ((run, HostLauncher()), (expected, REFERENCE))
+        )
         assert float(found[2]["skipped"]) == float(wanted[2]["skipped"]) > 0
         compare(found, wanted, 1e-4)
 
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("rpie", "sequential"), ("rpie", "minibatch"), ("pie", "colours"), ("dm", "parallel"), ("ep", "parallel")],
+    [
+        ("rpie", "sequential"),
+        ("rpie", "minibatch"),
+        ("pie", "colours"),
+        ("dm", "parallel"),
+        ("ep", "parallel"),
+    ],
 )
 def test_no_races(name, kind):
     """Threads and blocks in reverse order leave the same bits everywhere."""
     case = make_case(subpixel=True, modes=1 if name == "ep" else 2, side=3)
     engine, schedule = make(name, **ENGINES[name]), Schedule(kind=kind, size=4)
-    states = [run(engine, case, schedule, HostLauncher(reverse=reverse), 2)[0] for reverse in (False, True)]
+    states = [
+        run(engine, case, schedule, HostLauncher(reverse=reverse), 2)[0]
+        for reverse in (False, True)
+    ]
     for field in ("object", "probe", "waves", "messages", "precision"):
         if hasattr(states[0], field):
             assert np.array_equal(getattr(states[0], field), getattr(states[1], field)), field
@@ -234,9 +281,14 @@ def test_no_races(name, kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["pie", "rpie"])
 def test_frames_may_stay_on_the_host(name, kind):
-    """Sent in groups of four, the frames give what they give when all are there, to the rounding of other blocks."""
+    """Sent in groups of four, the frames give what they give when all are there, to the rounding of
+    other blocks.
+    """
     case = make_case(subpixel=True, masks="each", modes=2)
-    engine, schedule = make(name, **ENGINES[name]), Schedule(kind=kind, size=5, shuffle=True, seed=3)
+    engine, schedule = (
+        make(name, **ENGINES[name]),
+        Schedule(kind=kind, size=5, shuffle=True, seed=3),
+    )
     launcher = HostLauncher(far=True, block_bytes=4000)
     found = run(engine, case, schedule, launcher)
     compare(found, run(engine, case, schedule, HostLauncher(block_bytes=4000)), 1e-6)
@@ -248,11 +300,17 @@ def test_sizes_of_blocks_matter_only_to_rounding():
     engine = make("ep", **ENGINES["ep"])
     first = run(engine, case, Schedule(kind="parallel"), HostLauncher(32, 10**6), 2)
     for threads, block_bytes in ((256, 10**6), (96, 900)):
-        compare(run(engine, case, Schedule(kind="parallel"), HostLauncher(threads, block_bytes), 2), first, 1e-5)
+        compare(
+            run(engine, case, Schedule(kind="parallel"), HostLauncher(threads, block_bytes), 2),
+            first,
+            1e-5,
+        )
 
 
 def test_a_plan_serves_the_state_it_is_given():
-    """What an engine, or whoever resumes a run, puts in place of an array is worked on; arrays of others are left alone."""
+    """What an engine, or whoever resumes a run, puts in place of an array is worked on; arrays of
+    others are left alone.
+    """
     case = make_case()
     engine, batches = make("epie", probe_start=0), Schedule().batches(case.problem, 0)
     state = engine.init(case.problem, case.object, case.probe, REFERENCE)
@@ -260,7 +318,9 @@ def test_a_plan_serves_the_state_it_is_given():
     plan.step(engine, state, batches)
     other = 0.5 * state.probe
     kept, state.probe = other.copy(), other
-    wanted = engine.step(type(state)(state.object.copy(), other.copy(), 1), case.problem, batches, REFERENCE)[0]
+    wanted = engine.step(
+        type(state)(state.object.copy(), other.copy(), 1), case.problem, batches, REFERENCE
+    )[0]
     plan.step(engine, state, batches)
     assert np.array_equal(other, kept)
     assert rel(state.probe, wanted.probe) < 1e-5
@@ -293,11 +353,21 @@ def host_backend(launcher=None, free=10**9):
     launcher, plain = launcher or HostLauncher(), get_backend("reference")
     kernels = build()
     vars(kernels).update(Table(launcher).names())
-    return replace(plain, name="host", kernels=kernels, sweeps="gpu", launcher=launcher, free_bytes=lambda: free, kept={})
+    return replace(
+        plain,
+        name="host",
+        kernels=kernels,
+        sweeps="gpu",
+        launcher=launcher,
+        free_bytes=lambda: free,
+        kept={},
+    )
 
 
 def far_backend(launcher):
-    """The same for a device that has no room for the frames: they, and what is kept for each, stay on the host."""
+    """The same for a device that has no room for the frames: they, and what is kept for each, stay
+    on the host.
+    """
 
     def stay(host):
         # copies, as a device would make them
@@ -320,14 +390,20 @@ def far_backend(launcher):
     ],
 )
 def test_waves_may_stay_on_the_host(name, kind, options, settings):
-    """Frames, and the wave or message of each, sent and brought back in groups of a few: as when all are on the device."""
+    """Frames, and the wave or message of each, sent and brought back in groups of a few: as when
+    all are on the device.
+    """
     modes = 1 if name == "ep" else 2
     case = make_case(**SETTINGS[settings], modes=modes)
-    engine, schedule = make(name, **(ENGINES[name] | options)), Schedule(kind=kind, size=5, shuffle=name != "dm", seed=3)
+    engine, schedule = (
+        make(name, **(ENGINES[name] | options)),
+        Schedule(kind=kind, size=5, shuffle=name != "dm", seed=3),
+    )
     frame_bytes, found = case.problem.amplitude[0].nbytes, []
     for make_backend in (far_backend, host_backend):
         launcher = HostLauncher(block_bytes=5 * modes * frame_bytes)
-        # four frames with their waves: several groups, blocks of two, and batches that begin in one group and end in another
+        # four frames with their waves: several groups, blocks of two, and batches that begin in one
+        # group and end in another
         launcher.group_bytes = 4 * (1 + 2 * modes) * frame_bytes + 4 * N
         ctx = Context(make_backend(launcher))
         steps = iterate(case.problem, engine, case.object, case.probe, ctx=ctx, schedule=schedule)
@@ -356,8 +432,15 @@ def test_far_waves_are_kept_and_restored(tmp_path):
     def run(epochs, resume=None, callbacks=()):
         launcher = HostLauncher()
         launcher.group_bytes = 2 * 3 * frame_bytes
-        options = {"object": case.object, "probe": case.probe, "backend": far_backend(launcher), "warm_start": 0}
-        return reconstruct(case.problem, "dm", epochs=epochs, resume=resume, callbacks=callbacks, **options)
+        options = {
+            "object": case.object,
+            "probe": case.probe,
+            "backend": far_backend(launcher),
+            "warm_start": 0,
+        }
+        return reconstruct(
+            case.problem, "dm", epochs=epochs, resume=resume, callbacks=callbacks, **options
+        )
 
     whole = run(6)
     file = tmp_path / "stopped.h5"
@@ -400,10 +483,16 @@ def test_whole_runs(name):
 
 
 def test_states_that_take_turns_keep_apart():
-    """Two states of one problem, in turns, are what each would be alone; a third replaces the plan of the first."""
+    """Two states of one problem, in turns, are what each would be alone; a third replaces the plan
+    of the first.
+    """
     case, engine = make_case(), make("rpie", probe_start=0)
     ctx, batches = Context(host_backend()), Schedule().batches(case.problem, 0)
-    starts = [(case.object, case.probe), (1.1 * case.object, case.probe), (0.9 * case.object, case.probe)]
+    starts = [
+        (case.object, case.probe),
+        (1.1 * case.object, case.probe),
+        (0.9 * case.object, case.probe),
+    ]
     alone = []
     for start in starts:
         state = engine.init(case.problem, *start, REFERENCE)
@@ -413,7 +502,9 @@ def test_states_that_take_turns_keep_apart():
     states = [engine.init(case.problem, *start, ctx) for start in starts]
     for _ in range(2):
         for i, state in enumerate(states):
-            states[i], _ = fast_step(ctx.backend, engine, case.problem, batches)(state, case.problem, batches, ctx)
+            states[i], _ = fast_step(ctx.backend, engine, case.problem, batches)(
+                state, case.problem, batches, ctx
+            )
     for a, b in zip(states, alone, strict=True):
         assert rel(a.object, b.object) < 1e-5
         assert rel(a.probe, b.probe) < 1e-5
@@ -450,16 +541,29 @@ def test_memory_is_stated_before_it_is_taken():
 
 
 def test_the_report_of_a_gpu_runs():
-    """profiling/gpu_report.py from end to end, on the host's build: it says of every engine that it is right."""
+    """profiling/gpu_report.py from end to end, on the host's build: it says of every engine that it
+    is right.
+    """
     path = Path(__file__).parents[2] / "profiling" / "gpu_report.py"
     spec = importlib.util.spec_from_file_location("gpu_report", path)
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    few = {"points": 3, "frame": 12, "size": 32, "sweeps": 2, "repeats": 1, "copy": 1000, "batches": (1,), "nodes": 2}
+    few = {
+        "points": 3,
+        "frame": 12,
+        "size": 32,
+        "sweeps": 2,
+        "repeats": 1,
+        "copy": 1000,
+        "batches": (1,),
+        "nodes": 2,
+    }
     lines = []
     launchers = [HostLauncher(32) for _ in range(3)]
     backends = [host_backend(launcher) for launcher in launchers[:2]]
-    module.report(*backends, launchers[2], module.Sizes(**few, check_points=3, batched_points=2), lines.append)
+    module.report(
+        *backends, launchers[2], module.Sizes(**few, check_points=3, batched_points=2), lines.append
+    )
     for name in module.TARGETS:
         assert any(line.startswith(f"- {name}: right") for line in lines), name
         assert any(line.startswith(f"| {name} |") for line in lines), name
@@ -474,32 +578,60 @@ def _beliefs(rng):
     n, shifts = 7, np.array([[0, 0], [0.25, -0.5], [-0.125, 0.0625]], np.float32)
     index = np.array([2, 0, 1, 1, 0, 2, 1], np.int32)
     precision = (1 + 5 * rng.random((25, 23))).astype(np.float32)
-    corners, g = rng.integers(0, 12, (n, 2)).astype(np.int32), (0.5 + rng.random(n)).astype(np.float32)
-    return precision, single(rng, 25, 23), single(rng, 3, P, Q), shifts, index, corners, g, single(rng, n, P, Q)
+    corners, g = (
+        rng.integers(0, 12, (n, 2)).astype(np.int32),
+        (0.5 + rng.random(n)).astype(np.float32),
+    )
+    return (
+        precision,
+        single(rng, 25, 23),
+        single(rng, 3, P, Q),
+        shifts,
+        index,
+        corners,
+        g,
+        single(rng, n, P, Q),
+    )
 
 
 def test_table():
-    """Each kernel in single precision against the reference in double; other types give what the reference gives."""
+    """Each kernel in single precision against the reference in double; other types give what the
+    reference gives.
+    """
     rng, table = np.random.default_rng(5), Table(HostLauncher())
     field, corners = single(rng, 25, 23), rng.integers(0, 12, (6, 2)).astype(np.int32)
     patches, light = single(rng, 6, P, Q), rng.random((6, P, Q)).astype(np.float32)
     for f in (field, field.real.copy(), field.astype(complex)):
         assert np.array_equal(table.gather(f, corners, FRAME), reference.gather(f, corners, FRAME))
-    for f, values in ((field, patches), (field.real.copy(), light), (field.astype(complex), patches)):
+    for f, values in (
+        (field, patches),
+        (field.real.copy(), light),
+        (field.astype(complex), patches),
+    ):
         a, b = f.copy(), f.astype(np.complex128 if f.dtype.kind == "c" else np.float64)
         table.scatter_add(a, corners, values)
         reference.scatter_add(b, corners, values)
         assert a.dtype == f.dtype
         assert rel(a, b) < 1e-6
-    assert rel(table.batch_sum(light, corners), reference.batch_sum(light.astype(float), corners)) < 1e-6
+    assert (
+        rel(table.batch_sum(light, corners), reference.batch_sum(light.astype(float), corners))
+        < 1e-6
+    )
     assert table.batch_sum(light[:1], corners[:1]) is not None
     some, none = rng.uniform(-0.5, 0.5, (4, 2)).astype(np.float32), np.zeros((4, 2), np.float32)
-    for probe, s, sign in itertools.product((single(rng, 3, P, Q), single(rng, 4, 2, P, Q)), (some, none), (1, -1)):
-        assert rel(table.shift(probe, s, sign), reference.shift(probe.astype(complex), s, sign)) < 1e-6
+    for probe, s, sign in itertools.product(
+        (single(rng, 3, P, Q), single(rng, 4, 2, P, Q)), (some, none), (1, -1)
+    ):
+        assert (
+            rel(table.shift(probe, s, sign), reference.shift(probe.astype(complex), s, sign)) < 1e-6
+        )
     for modes, masks in itertools.product((1, 3), (1, 6)):
         wave, mask = single(rng, 6, modes, P, Q), rng.random((masks, P, Q)) > 0.2
         wave[:, :, 3, 3] = 0
-        found, wanted = (f(w, light, mask) for f, w in ((table.modulus_projection, wave), (reference.modulus_projection, wave)))
+        found, wanted = (
+            f(w, light, mask)
+            for f, w in ((table.modulus_projection, wave), (reference.modulus_projection, wave))
+        )
         assert rel(found[0], wanted[0]) < 1e-6
         assert found[1] == pytest.approx(wanted[1], rel=1e-5)
         assert np.array_equal(found[0][:, :, 3, 3], wave[:, :, 3, 3])
@@ -511,7 +643,9 @@ def test_table_of_expectation_propagation():
     wide = precision.astype(float), natural.astype(complex)
     for _ in range(2):  # the second time with lists it remembers
         found = table.probe_force(precision, natural, probes, shifts, index, corners, g, messages)
-        wanted = reference.probe_force(*wide, probes.astype(complex), shifts, index, corners, g, messages)
+        wanted = reference.probe_force(
+            *wide, probes.astype(complex), shifts, index, corners, g, messages
+        )
         assert rel(found[0], wanted[0]) < 1e-5
         assert rel(found[1], wanted[1]) < 1e-6
     for fresh in (table, Table(HostLauncher())):
@@ -521,7 +655,10 @@ def test_table_of_expectation_propagation():
         assert rel(a[0], b[0]) < 1e-6
         assert rel(a[1], b[1]) < 1e-6
     mean, variance = single(rng, 31, 7), (0.01 + rng.random((31, 7))).astype(np.float32)
-    found, wanted = table.bernoulli_gauss(mean, variance, 0.1, 2.0), reference.bernoulli_gauss(mean, variance, 0.1, 2.0)
+    found, wanted = (
+        table.bernoulli_gauss(mean, variance, 0.1, 2.0),
+        reference.bernoulli_gauss(mean, variance, 0.1, 2.0),
+    )
     for a, b in zip(found, wanted, strict=True):
         assert rel(a, b) < 1e-5
     big = np.full(4, 300, np.complex64), np.full(4, 1e-4, np.float32)
@@ -532,13 +669,18 @@ def test_table_of_expectation_propagation():
 
 
 class Frames:
-    """Three frames, their second and third visited: arrays on the launcher, and what goes to every kernel."""
+    """Three frames, their second and third visited: arrays on the launcher, and what goes to every
+    kernel.
+    """
 
     def __init__(self, modes=1):
         self.launcher, rng = HostLauncher(), np.random.default_rng(modes)
         up = self.launcher.upload
         self.grid, self.modes = (3, 2), modes
-        self.wave, self.y = up(3 * single(rng, 2, modes, P, Q)), up(rng.random((3, P, Q)).astype(np.float32))
+        self.wave, self.y = (
+            up(3 * single(rng, 2, modes, P, Q)),
+            up(rng.random((3, P, Q)).astype(np.float32)),
+        )
         self.mask = rng.random((3, P, Q)) > 0.3
         self.data = self.y, up(self.mask).view(np.uint8), 3
         self.order = up(np.array([0, 2, 1], np.int32))
@@ -552,17 +694,47 @@ def test_modulus_change(modes):
     f.wave[0, :, 2, 2] = 0
     before, parts = f.wave.copy(), f.launcher.empty((3, 3), "float64")
     again = f.launcher.upload(f.wave)
-    f.launcher.launch("modulus_change", f.grid, f.wave, f.y, 0, *f.data[1:], f.order, 1, modes, N, 0.5, 0.25, parts)
+    f.launcher.launch(
+        "modulus_change",
+        f.grid,
+        f.wave,
+        f.y,
+        0,
+        *f.data[1:],
+        f.order,
+        1,
+        modes,
+        N,
+        0.5,
+        0.25,
+        parts,
+    )
     projected, misfit = reference.modulus_projection(0.5 * before, f.y[f.seen], f.mask[f.seen])
     assert rel(f.wave, 0.25 * (projected - 0.5 * before)) < 1e-6
     assert parts[1:].sum(axis=1) == pytest.approx(misfit, rel=1e-5)
     assert np.isnan(parts[0]).all()
     sent, other = f.launcher.upload(f.y[f.seen]), f.launcher.empty((3, 3), "float64")
-    f.launcher.launch("modulus_change", f.grid, again, sent, 1, *f.data[1:], f.order, 1, modes, N, 0.5, 0.25, other)
+    f.launcher.launch(
+        "modulus_change",
+        f.grid,
+        again,
+        sent,
+        1,
+        *f.data[1:],
+        f.order,
+        1,
+        modes,
+        N,
+        0.5,
+        0.25,
+        other,
+    )
     assert np.array_equal(again, f.wave)
     assert np.array_equal(other[1:], parts[1:])
     both = [f.launcher.empty((3, 3), "float64") for _ in range(2)]
-    f.launcher.launch("misfits", f.grid, before, f.y, 0.4, *f.data[1:], f.order, 1, modes, N, 0.5, *both)
+    f.launcher.launch(
+        "misfits", f.grid, before, f.y, 0.4, *f.data[1:], f.order, 1, modes, N, 0.5, *both
+    )
     shifted = np.sqrt(f.y[f.seen] ** 2 + np.float32(0.4))
     assert both[0][1:].sum(axis=1) == pytest.approx(misfit, rel=1e-5)
     wanted = reference.modulus_projection(0.5 * before, shifted, f.mask[f.seen])[1]
@@ -577,7 +749,11 @@ def test_posterior(laplace, bright):
     f.wave *= np.float32(bright)
     f.y *= np.float32(bright)
     f.wave[0, :, 2, 2] = 0
-    up, g_c, v = f.launcher.upload, np.array([3.0, 0.7], np.float32), np.array([0.05, 0.01, 0.02], np.float32)
+    up, g_c, v = (
+        f.launcher.upload,
+        np.array([3.0, 0.7], np.float32),
+        np.array([0.05, 0.01, 0.02], np.float32),
+    )
     cavities, before = up(np.stack([g_c, 0 * g_c], 1)), f.wave.copy()
     variances, noise = (f.launcher.empty((n, 3), "float64") for n in (2, 3))
     head = f.wave, f.y, 0.375, *f.data[1:], f.order, 1, N, cavities, up(v)
@@ -599,7 +775,11 @@ def test_belief_cavity_and_message(extreme):
     f, rng = Frames(), np.random.default_rng(8)
     L, up, W = f.launcher, f.launcher.upload, 23
     precision, natural = up((1 + rng.random((25, W))).astype(np.float32)), up(single(rng, 25, W))
-    probes, messages, g = up(single(rng, 2, P, Q)), up(single(rng, 3, P, Q)), up(np.array([0.5, 0.3, 0.9], np.float32))
+    probes, messages, g = (
+        up(single(rng, 2, P, Q)),
+        up(single(rng, 3, P, Q)),
+        up(np.array([0.5, 0.3, 0.9], np.float32)),
+    )
     if extreme:
         g[1] = 1e6
     corners, index = np.array([[3, 2], [0, 14], [13, 0]], np.int32), np.array([1, 0, 1], np.int32)
@@ -608,7 +788,22 @@ def test_belief_cavity_and_message(extreme):
     psi, belief = L.empty((2, P, Q), "complex64"), L.empty((2, P, Q), "complex64")
     L.launch("belief_variance", f.grid, precision, W, probes, *place, P, Q, parts)
     L.launch("belief_wave", f.grid, precision, natural, W, probes, *place, P, Q, belief)
-    L.launch("cavity_wave", f.grid, precision, natural, W, probes, messages, g, *place, P, Q, parts, cavities, psi)
+    L.launch(
+        "cavity_wave",
+        f.grid,
+        precision,
+        natural,
+        W,
+        probes,
+        messages,
+        g,
+        *place,
+        P,
+        Q,
+        parts,
+        cavities,
+        psi,
+    )
     s = f.seen
     windows = [reference.gather(a, corners[s], FRAME) for a in (precision, natural)]
     p = probes[index[s]]
@@ -632,7 +827,20 @@ def test_belief_cavity_and_message(extreme):
         state = [up(a) for a in (precision, natural, messages, g, back)]
         changes, skips = L.empty((2,), "float32"), L.empty((3,), "float64")
         damping = up(np.array([0.7], np.float32))
-        head = *state[:2], W, probes, *state[2:], psi, *place, P, Q, cavities, parts, damping, together
+        head = (
+            *state[:2],
+            W,
+            probes,
+            *state[2:],
+            psi,
+            *place,
+            P,
+            Q,
+            cavities,
+            parts,
+            damping,
+            together,
+        )
         L.launch("message_step", f.grid, *head, changes, skips)
         assert rel(state[2][s], phi) < 1e-5
         assert state[3][s] == pytest.approx(new, rel=1e-5)
@@ -643,7 +851,19 @@ def test_belief_cavity_and_message(extreme):
             starts, members = lists.tile_lists(corners[s], FRAME, (25, W), [(0, 2)])
             tiles = lists.tile_count((25, W)), 1
             tail = *place, P, Q, 25, W
-            L.launch("belief_sums", tiles, *state[:2], probes, changes, 0, state[4], 1, up(starts[0]), up(members), *tail)
+            L.launch(
+                "belief_sums",
+                tiles,
+                *state[:2],
+                probes,
+                changes,
+                0,
+                state[4],
+                1,
+                up(starts[0]),
+                up(members),
+                *tail,
+            )
         summed = precision.copy(), natural.copy()
         for target, values in zip(summed, change, strict=True):
             reference.scatter_add(target, corners[s], values)
@@ -655,7 +875,9 @@ def test_belief_cavity_and_message(extreme):
 
 
 def test_arguments_are_checked():
-    """Too few, the wrong type, not contiguous: a TypeError here, undefined behaviour on a device."""
+    """Too few, the wrong type, not contiguous: a TypeError here, undefined behaviour
+    on a device.
+    """
     x = np.zeros(8, np.float32)
     assert check("fill", (x, 8, 1))[1:] == [8, 1.0]
     for bad in ((x, 8), (x.astype(float), 8, 1), (x[::2], 4, 1)):
@@ -679,7 +901,10 @@ def test_lists_name_every_frame_of_a_tile(frame):
             y, x = t // across * TILE[0], t % across * TILE[1]
             low = corners[first:stop]
             hit = (
-                (low[:, 0] < y + TILE[0]) & (low[:, 0] + frame[0] > y) & (low[:, 1] < x + TILE[1]) & (low[:, 1] + frame[1] > x)
+                (low[:, 0] < y + TILE[0])
+                & (low[:, 0] + frame[0] > y)
+                & (low[:, 1] < x + TILE[1])
+                & (low[:, 1] + frame[1] > x)
             )
             assert members[starts[b, t] : starts[b, t + 1]].tolist() == np.flatnonzero(hit).tolist()
     index = rng.integers(0, 3, 20)

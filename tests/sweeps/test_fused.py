@@ -1,4 +1,6 @@
-"""What only compiled sweeps do: rows a known probe never lights are left out, and its shifted copies are kept."""
+"""What only compiled sweeps do: rows a known probe never lights are left out, and its shifted
+copies are kept.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +28,16 @@ FAINT = np.complex64(1e-30)
 
 
 def lit_on(side, top, bottom):
-    """A scan with a probe of `side` pixels that lights rows top..bottom-1 only: problem, object, probe (1, P, Q)."""
+    """A scan with a probe of `side` pixels that lights rows top..bottom-1 only: problem, object,
+    probe (1, P, Q).
+    """
     rng = np.random.default_rng(3)
     probe = np.zeros((side, side), np.complex64)
     probe[top:bottom] = (1 + normal(rng, (bottom - top, side))).astype(np.complex64)
     truth = (1 + 0.3 * normal(rng, (2 * side, 2 * side))).astype(np.complex64)
-    problem = Problem.from_dataset(simulate(truth, probe, scan.raster(4, side // 5), seed=0).dataset)
+    problem = Problem.from_dataset(
+        simulate(truth, probe, scan.raster(4, side // 5), seed=0).dataset
+    )
     return problem, np.ones(problem.object_shape, np.complex64), probe[None]
 
 
@@ -41,7 +47,9 @@ def passes(name, problem, O, P, count=3, threads=1, **options):
     state = engine.init(problem, O, P, ctx)
     batches = Schedule(kind=engine.schedule).batches(problem, 0)
     for _ in range(count):
-        state, report = fast_step(ctx.backend, engine, problem, batches)(state, problem, batches, ctx)
+        state, report = fast_step(ctx.backend, engine, problem, batches)(
+            state, problem, batches, ctx
+        )
     return state, report
 
 
@@ -50,7 +58,9 @@ def passes(name, problem, O, P, count=3, threads=1, **options):
 def test_an_fft_may_leave_out_rows_that_are_zero(shape, top, bottom):
     """Bit for bit: forward with the other rows zero, backward on the rows that are wanted."""
     a = np.zeros((2, *shape), np.complex64)
-    a[:, top:bottom] = normal(np.random.default_rng(0), (2, bottom - top, shape[1])).astype(np.complex64)
+    a[:, top:bottom] = normal(np.random.default_rng(0), (2, bottom - top, shape[1])).astype(
+        np.complex64
+    )
     whole, part = a.copy(), a.copy()
     fft(whole, whole, True)
     fft_within(part, part, True, top, bottom)
@@ -73,9 +83,15 @@ def test_rows_that_are_not_wanted_are_not_computed():
 @pytest.mark.parametrize("side", [32, 20])
 @pytest.mark.parametrize("name", ["pie", "ep", "dm"])
 def test_rows_without_light_change_no_bit(name, side):
-    """A probe that is exactly zero on some rows, which are skipped, and one that is 1e-30 there, which are not."""
+    """A probe that is exactly zero on some rows, which are skipped, and one that is 1e-30 there,
+    which are not.
+    """
     problem, O, P = lit_on(side, 4, 11)
-    options = {"pie": {}, "ep": {"probe_updates": 0}, "dm": {"probe_start": 99, "object_inertia": 1e-3}}[name]
+    options = {
+        "pie": {},
+        "ep": {"probe_updates": 0},
+        "dm": {"probe_start": 99, "object_inertia": 1e-3},
+    }[name]
     skipped, report = passes(name, problem, O, P, **options)
     full, expected = passes(name, problem, O, np.where(P == 0, FAINT, P), **options)
     lit = np.zeros(O.shape, bool)
@@ -90,7 +106,9 @@ def test_rows_without_light_change_no_bit(name, side):
 
 
 def test_the_known_probe_is_shifted_once(monkeypatch):
-    """Between passes its shifted copies are kept; another probe, other weights or another problem make new ones."""
+    """Between passes its shifted copies are kept; another probe, other weights or another problem
+    make new ones.
+    """
     from ptychon.sweeps import cpu as fused
 
     made = []
@@ -102,7 +120,9 @@ def test_the_known_probe_is_shifted_once(monkeypatch):
         state = engine.init(problem, case.object, probe, ctx)
         for _ in range(count):
             batches = Schedule().batches(problem, 0)
-            state, _ = fast_step(ctx.backend, engine, problem, batches)(state, problem, batches, ctx)
+            state, _ = fast_step(ctx.backend, engine, problem, batches)(
+                state, problem, batches, ctx
+            )
         return state.object
 
     once = run(make("pie"), case.problem, case.probe, 3)
@@ -127,7 +147,8 @@ def test_the_known_probe_is_shifted_once(monkeypatch):
 @pytest.mark.parametrize("modes", [1, 2])
 @pytest.mark.parametrize("name", ["dm", "ep"])
 def test_bytes_of_the_state(name, modes):
-    """What the mathematics needs for a position and no more: a wave, 8 bytes a pixel and mode, and for EP one precision.
+    """What the mathematics needs for a position and no more: a wave, 8 bytes a pixel and mode, and
+    for EP one precision.
 
     A pass, too, allocates nothing that grows with the number of positions but a row of sums.
     """
@@ -137,13 +158,18 @@ def test_bytes_of_the_state(name, modes):
     case, ctx = make_case(modes=modes), Context(get_backend("numpy", threads=2))
     for times in (1, 5):
         # every position several times, so that arrays of the object's size are the same
-        problem, engine = case.problem.select(np.tile(np.arange(16), times)), make(name, probe_start=0)
+        problem, engine = (
+            case.problem.select(np.tile(np.arange(16), times)),
+            make(name, probe_start=0),
+        )
         state = engine.init(problem, case.object, case.probe, ctx)
         batches = Schedule(kind=engine.schedule).batches(problem, 0)
         step = fast_step(ctx.backend, engine, problem, batches)
         state, _ = step(state, problem, batches, ctx)  # compiles
         slots = {slot for cls in type(state).__mro__ for slot in getattr(cls, "__slots__", ())}
-        arrays = [getattr(state, slot) for slot in slots if isinstance(getattr(state, slot), np.ndarray)]
+        arrays = [
+            getattr(state, slot) for slot in slots if isinstance(getattr(state, slot), np.ndarray)
+        ]
         sizes.append(sum(a.nbytes for a in arrays))
         tracemalloc.start()
         step(state, problem, batches, ctx)
@@ -168,7 +194,9 @@ def test_first_guesses_stored_by_columns(name):
 
 
 def test_no_thread_outlives_a_pass():
-    """A process that keeps threads cannot be copied safely, and damaged files are read in a copy (`io.guard`)."""
+    """A process that keeps threads cannot be copied safely, and damaged files are read in a copy
+    (`io.guard`).
+    """
     case = make_case()
     before = threading.active_count()
     passes("dm", case.problem, case.object, case.probe, threads=2)

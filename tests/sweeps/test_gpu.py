@@ -1,4 +1,5 @@
-"""On an NVIDIA GPU: engines against the CPU, graphs against single launches, memory. Skipped without one.
+"""On an NVIDIA GPU: engines against the CPU, graphs against single launches, memory. Skipped
+without one.
 
 With PTYCHON_REQUIRE_GPU=1 a missing GPU is a failure and not a reason to skip.
 """
@@ -28,7 +29,13 @@ ENGINES = {
     "epie": {"probe_start": 1},
     "rpie": {"object_reg": 0.2, "probe_reg": 0.4, "probe_start": 0},
     "dm": {"probe_start": 1, "overlap_passes": 2, "residual_every": 2},
-    "ep": {"probe_start": 1, "residual_every": 2, "output": "rician", "noise_start": 1, "learn_noise": True},
+    "ep": {
+        "probe_start": 1,
+        "residual_every": 2,
+        "output": "rician",
+        "noise_start": 1,
+        "learn_noise": True,
+    },
 }
 SETTINGS = {
     "whole": {"masks": "shared"},
@@ -55,26 +62,37 @@ def rel(a, b):
 def run(engine, case, backend, passes, schedule=None, object=None):
     """State arrays on the host, and errors."""
     start = case.object if object is None else object
-    steps = iterate(case.problem, engine, start, case.probe, ctx=Context(backend), schedule=schedule)
+    steps = iterate(
+        case.problem, engine, start, case.probe, ctx=Context(backend), schedule=schedule
+    )
     progress = list(itertools.islice(steps, passes))
     state = progress[-1].state
-    return {n: backend.to_host(getattr(state, n)) for n in FIELDS if hasattr(state, n)}, [p.error for p in progress]
+    return {n: backend.to_host(getattr(state, n)) for n in FIELDS if hasattr(state, n)}, [
+        p.error for p in progress
+    ]
 
 
 @pytest.mark.parametrize("settings", list(SETTINGS))
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        *itertools.product(("pie", "rpie", "ep"), ("sequential", "colours", "minibatch", "parallel")),
+        *itertools.product(
+            ("pie", "rpie", "ep"), ("sequential", "colours", "minibatch", "parallel")
+        ),
         ("epie", "sequential"),
         ("dm", "parallel"),
     ],
 )
 def test_engines_are_those_of_the_cpu(gpu, name, kind, settings):
-    """From a near start: launches one by one, the pass that is captured, and two that are replayed."""
+    """From a near start: launches one by one, the pass that is captured, and two that
+    are replayed.
+    """
     modes = 1 if name == "ep" else 2
     case = make_case(**SETTINGS[settings], modes=modes)
-    engine, schedule = make(name, **ENGINES[name]), Schedule(kind=kind, size=5, shuffle=name != "dm", seed=3)
+    engine, schedule = (
+        make(name, **ENGINES[name]),
+        Schedule(kind=kind, size=5, shuffle=name != "dm", seed=3),
+    )
     found, errors = run(engine, case, gpu, 4, schedule)
     wanted, expected = run(engine, case, get_backend("reference"), 4, schedule)
     for field, value in wanted.items():
@@ -84,18 +102,25 @@ def test_engines_are_those_of_the_cpu(gpu, name, kind, settings):
 
 @pytest.mark.parametrize("kind", ["sequential", "minibatch"])
 def test_each_frame_has_its_own_noise(gpu, kind):
-    case, engine = make_case(subpixel=True, masks="each"), make("ep", **(ENGINES["ep"] | {"noise_per_frame": True}))
+    case, engine = (
+        make_case(subpixel=True, masks="each"),
+        make("ep", **(ENGINES["ep"] | {"noise_per_frame": True})),
+    )
     schedule = Schedule(kind=kind, size=5, shuffle=True, seed=3)
     states = []
     for backend in (gpu, get_backend("reference")):
-        steps = iterate(case.problem, engine, case.object, case.probe, ctx=Context(backend), schedule=schedule)
+        steps = iterate(
+            case.problem, engine, case.object, case.probe, ctx=Context(backend), schedule=schedule
+        )
         states.append(backend.to_host(list(itertools.islice(steps, 4))[-1].state.noise_variance))
     assert np.allclose(*states, rtol=1e-2)
 
 
 @pytest.mark.parametrize("name", list(ENGINES))
 def test_random_starts_end_equally_well(gpu, name):
-    """From far away single bits grow, so that only the ends can be compared: over five starts, within a tenth."""
+    """From far away single bits grow, so that only the ends can be compared: over five starts,
+    within a tenth.
+    """
     case, engine = make_case(subpixel=True), make(name)
     ends = {}
     for backend in (gpu, get_backend("numpy", threads=1)):
@@ -114,7 +139,9 @@ def test_graphs_change_no_bit(gpu, name, kind):
     """Replayed graphs and launches one by one; and both twice."""
     case, engine = make_case(subpixel=True, masks="shared"), make(name, **ENGINES[name])
     schedule = Schedule(kind="parallel" if name == "dm" else kind, size=5, shuffle=True)
-    first, *others = (run(engine, case, backend, 7, schedule)[0] for backend in (gpu, gpu, eager(), eager()))
+    first, *others = (
+        run(engine, case, backend, 7, schedule)[0] for backend in (gpu, gpu, eager(), eager())
+    )
     for other in others:
         for field, value in first.items():
             assert np.array_equal(value, other[field]), field
@@ -125,7 +152,11 @@ def test_frames_of_prime_sides(gpu, frame):
     """Their FFT plans must not be made while a pass is captured."""
     rng = np.random.default_rng(0)
     problem = make_case().problem
-    corners = np.stack(np.meshgrid([0, 20, 40], [0, 20, 40], indexing="ij"), -1).reshape(-1, 2).astype(np.int32)
+    corners = (
+        np.stack(np.meshgrid([0, 20, 40], [0, 20, 40], indexing="ij"), -1)
+        .reshape(-1, 2)
+        .astype(np.int32)
+    )
     shape = frame[0] + 40, frame[1] + 40
     amplitude = rng.random((9, *frame)).astype(np.float32)
     problem = replace(
@@ -137,8 +168,12 @@ def test_frames_of_prime_sides(gpu, frame):
         shifts=np.zeros((1, 2), np.float32),
         object_shape=shape,
     )
-    # not constant: its FFT is zero but for one pixel, and the phases of the others would be rounding
-    start = tuple((rng.random(s) * np.exp(1j * rng.random(s))).astype(np.complex64) for s in (shape, (1, *frame)))
+    # not constant: its FFT is zero but for one pixel, and the phases of the others would be
+    # rounding
+    start = tuple(
+        (rng.random(s) * np.exp(1j * rng.random(s))).astype(np.complex64)
+        for s in (shape, (1, *frame))
+    )
     ends = []
     for backend in (gpu, get_backend("reference")):
         steps = iterate(problem, make("rpie"), *start, ctx=Context(backend))
@@ -170,7 +205,10 @@ def test_two_backends_take_turns(gpu):
     case = make_case(subpixel=True)
     pairs = [(gpu, make("rpie")), (get_backend("cupy"), make("ep"))]
     alone = [run(engine, case, backend, 6)[0]["object"] for backend, engine in pairs]
-    both = [iterate(case.problem, engine, case.object, case.probe, ctx=Context(backend)) for backend, engine in pairs]
+    both = [
+        iterate(case.problem, engine, case.object, case.probe, ctx=Context(backend))
+        for backend, engine in pairs
+    ]
     for _ in range(6):
         progress = [next(steps) for steps in both]
     for wanted, found in zip(alone, progress, strict=True):
@@ -216,13 +254,23 @@ def test_the_difference_map_reflects_twice(gpu):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("rpie", "sequential"), ("rpie", "minibatch"), ("dm", "parallel"), ("ep", "sequential"), ("ep", "parallel")],
+    [
+        ("rpie", "sequential"),
+        ("rpie", "minibatch"),
+        ("dm", "parallel"),
+        ("ep", "sequential"),
+        ("ep", "parallel"),
+    ],
 )
 def test_frames_that_stay_on_the_host_change_nothing(gpu, name, kind):
-    """As where they do not fit: frames and waves sent and brought back in groups, beside the kernels, over enough passes for a
-    missing wait to show; messages in page-locked memory and, shuffled, through it."""
+    """As where they do not fit: frames and waves sent and brought back in groups, beside the
+    kernels, over enough passes for a missing wait to show; messages in page-locked memory and,
+    shuffled, through it."""
     case = make_case(side=8)
-    engine, schedule = make(name, **ENGINES[name]), Schedule(kind=kind, size=8, shuffle=name != "dm")
+    engine, schedule = (
+        make(name, **ENGINES[name]),
+        Schedule(kind=kind, size=8, shuffle=name != "dm"),
+    )
     wanted, _ = run(engine, case, gpu, 6, schedule)
     plain = get_backend("cupy")
     plain.launcher.group_bytes = 30 * case.problem.amplitude[0].nbytes
@@ -230,7 +278,9 @@ def test_frames_that_stay_on_the_host_change_nothing(gpu, name, kind):
     def stay(frames):
         return Far(frames, plain.xp.asarray, plain.xp.asnumpy)
 
-    found, _ = run(engine, case, replace(plain, stay=stay, frames_on_host=True, kept={}), 6, schedule)
+    found, _ = run(
+        engine, case, replace(plain, stay=stay, frames_on_host=True, kept={}), 6, schedule
+    )
     for field, value in wanted.items():
         assert rel(found[field], value) < (1e-5 if name != "ep" else 1e-3), field
 
@@ -239,7 +289,11 @@ def test_memory_is_not_more_than_was_said(gpu):
     """The pool after a few passes against the plan made before, for every engine."""
     for name in ENGINES:
         modes = 1 if name == "ep" else 2
-        case, engine, backend = make_case(side=8, modes=modes), make(name, **ENGINES[name]), get_backend("cupy")
+        case, engine, backend = (
+            make_case(side=8, modes=modes),
+            make(name, **ENGINES[name]),
+            get_backend("cupy"),
+        )
         said = memory(backend, case.problem, engine, modes)
         assert not said.far
         pool = backend.xp.get_default_memory_pool()

@@ -1,7 +1,8 @@
-"""The launcher of the GPU without a GPU: its own code on a stand-in for CuPy whose kernels are the host's build.
+"""The launcher of the GPU without a GPU: its own code on a stand-in for CuPy whose kernels are the
+host's build.
 
-The stand-in does what CUDA does where it matters: while a stream captures, nothing runs; a graph repeats addresses and
-numbers; allocating, copying or making FFT plans during a capture is an error.
+The stand-in does what CUDA does where it matters: while a stream captures, nothing runs; a graph
+repeats addresses and numbers; allocating, copying or making FFT plans during a capture is an error.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ class Array(np.ndarray):
         self[...] = host
 
     def get(self, stream=None, order="C", out=None, blocking=True):
-        """Not before it must: what is asked for without blocking is written when its event is waited for."""
+        """Not before it must: what is asked for without blocking is written when its event is
+        waited for.
+        """
         self.device.forbid("copy")
         assert not blocking
         assert (out.shape, out.dtype) == (self.shape, self.dtype)
@@ -124,7 +127,21 @@ def stand_in(device):
             device.land()
 
     class PlanNd:
-        def __init__(self, shape, inembed, istride, idist, onembed, ostride, odist, kind, batch, order, last_axis, last_size):
+        def __init__(
+            self,
+            shape,
+            inembed,
+            istride,
+            idist,
+            onembed,
+            ostride,
+            odist,
+            kind,
+            batch,
+            order,
+            last_axis,
+            last_size,
+        ):
             device.forbid("FFT plan")
             assert (shape, idist, kind, order, last_size) == (inembed, odist, "C2C", "C", None)
             assert (istride, ostride, idist) == (1, 1, shape[0] * shape[1])
@@ -195,10 +212,18 @@ def passes(engine, case, launcher, schedule, count):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("pie", "colours"), ("rpie", "sequential"), ("rpie", "minibatch"), ("dm", "parallel"), ("ep", "parallel")],
+    [
+        ("pie", "colours"),
+        ("rpie", "sequential"),
+        ("rpie", "minibatch"),
+        ("dm", "parallel"),
+        ("ep", "parallel"),
+    ],
 )
 def test_captured_passes_are_the_engines(device, monkeypatch, name, kind):
-    """Launched, captured and replayed, in several graphs a pass; nothing is allocated, copied or planned in a capture."""
+    """Launched, captured and replayed, in several graphs a pass; nothing is allocated, copied or
+    planned in a capture.
+    """
     monkeypatch.setattr(_cupy_launch, "GRAPH_JOBS", 3)
     modes = 1 if name == "ep" else 2
     case = make_case(subpixel=True, masks="each", modes=modes)
@@ -237,7 +262,9 @@ def test_few_sweeps_are_remembered(device, monkeypatch):
 
 
 def test_groups_wait_for_each_other(device, monkeypatch):
-    """A group is launched after it arrived; its place is filled again after the kernels that read it."""
+    """A group is launched after it arrived; its place is filled again after the kernels that read
+    it.
+    """
     case, engine = make_case(), make("rpie", probe_start=0)
     monkeypatch.setattr(_cupy_launch.CupyLauncher, "is_far", lambda self, frames: True)
     monkeypatch.setattr(_cupy_launch, "GROUP", 6 * case.problem.amplitude[0].nbytes)
@@ -245,16 +272,32 @@ def test_groups_wait_for_each_other(device, monkeypatch):
     compare(found, expected(engine, case, Schedule(), REFERENCE, 1), 1e-5)
     # events 0, 1: sent; 2, 3: used; 4, 5: back on the host
     order = [entry for entry in device.log if entry not in ("enter", "leave", "graph")]
-    fill = [["synchronize 0", "wait 2", "wait 4", "record 0"], ["synchronize 1", "wait 3", "wait 5", "record 1"]]
-    assert order == [*fill[0], *fill[1], "wait 0", "record 2", *fill[0], "wait 1", "record 3", "wait 0", "record 2"]
+    fill = [
+        ["synchronize 0", "wait 2", "wait 4", "record 0"],
+        ["synchronize 1", "wait 3", "wait 5", "record 1"],
+    ]
+    assert order == [
+        *fill[0],
+        *fill[1],
+        "wait 0",
+        "record 2",
+        *fill[0],
+        "wait 1",
+        "record 3",
+        "wait 0",
+        "record 2",
+    ]
 
 
 @pytest.mark.parametrize("pinned", [True, False])
 @pytest.mark.parametrize(
-    ("name", "kind", "shuffle"), [("dm", "parallel", False), ("ep", "sequential", True), ("ep", "parallel", False)]
+    ("name", "kind", "shuffle"),
+    [("dm", "parallel", False), ("ep", "sequential", True), ("ep", "parallel", False)],
 )
 def test_waves_come_and_go(device, monkeypatch, name, kind, shuffle, pinned):
-    """Waves in page-locked memory go straight, others and scattered rows through ours; nothing is read before it is back."""
+    """Waves in page-locked memory go straight, others and scattered rows through ours; nothing is
+    read before it is back.
+    """
     case = make_case(subpixel=True, masks="each", side=3)
     engine, schedule = make(name, **ENGINES[name]), Schedule(kind=kind, shuffle=shuffle, seed=1)
     launcher = _cupy_launch.CupyLauncher()
@@ -276,7 +319,8 @@ def test_waves_come_and_go(device, monkeypatch, name, kind, shuffle, pinned):
         assert not device.flying
     setattr(state, stack, np.asarray(getattr(state, stack)))
     compare((state, misfit, extra), expected(engine, case, schedule, REFERENCE, 4), 1e-4)
-    # frames are never page-locked here, waves may be: only rows that lie together go without a copy on the host
+    # frames are never page-locked here, waves may be: only rows that lie together go without a copy
+    # on the host
     collected = {(way, kind) for way, _, kind in launcher._pinned}
     assert ("out", "float32") in collected
     for way in ("out", "in"):

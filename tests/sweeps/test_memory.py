@@ -1,4 +1,6 @@
-"""What a run holds, from shapes alone, against what plans really take; what is said of it; and what does not fit."""
+"""What a run holds, from shapes alone, against what plans really take; what is said of it; and what
+does not fit.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +37,17 @@ LAUNCHER = {"block_bytes": LEAST_BLOCK, "group_bytes": GROUP}
 @pytest.mark.parametrize("shifts", [1, 256])
 @pytest.mark.parametrize("name", STREAMING)
 def test_a_hundred_thousand_frames_fit_into_24_gb(name, shifts, masks):
-    """Everything that is on the device at a time: with a mask for each frame (6.6 GB) and 256 shifted probes too."""
+    """Everything that is on the device at a time: with a mask for each frame (6.6 GB) and 256
+    shifted probes too.
+    """
     shapes = replace(MANY, shifts=shifts, masks=masks)
     plan = planned(make(name), shapes, 24 * GB, **LAUNCHER)
     assert plan.far
     assert plan.total < 24 * GB
     assert plan.host["frames"] == 4 * 256 * 256 * 100_000
-    assert sum(plan.host.values()) == (26_214_400_000 if name in ("pie", "epie", "rpie") else 78_643_200_000)
+    assert sum(plan.host.values()) == (
+        26_214_400_000 if name in ("pie", "epie", "rpie") else 78_643_200_000
+    )
     # two groups of what is sent, and nothing else depends on the bytes of all frames
     assert plan.device["groups"] < (4 if name == "ep" else 2) * 1.05 * GROUP + 4e8
     more = planned(make(name), replace(shapes, frames=2 * shapes.frames), 40 * GB, **LAUNCHER)
@@ -68,11 +74,15 @@ def test_frames_stay_on_the_device_where_they_fit(name):
 
 def test_what_does_not_fit_is_refused_with_both_numbers():
     with pytest.raises(
-        PtychonError, match=r"'dm' needs \d+\.\d\d GB on the GPU, and 1\.00 GB are free; use fewer or smaller frames"
+        PtychonError,
+        match=r"'dm' needs \d+\.\d\d GB on the GPU, and 1\.00 GB are free; use fewer or smaller "
+        r"frames",
     ):
         planned(make("dm"), MANY, GB, **LAUNCHER)
     with pytest.raises(
-        PtychonError, match=r"needs 13\d\.\d\d GB on the GPU \(this run cannot leave .*\), and 24\.00 GB are free"
+        PtychonError,
+        match=r"needs 13\d\.\d\d GB on the GPU \(this run cannot leave .*\), and 24\.00 GB are "
+        r"free",
     ):
         planned(make("dm", beta=0.7), MANY, 24 * GB, **LAUNCHER)
     case, launcher = make_case(), HostLauncher()
@@ -91,7 +101,14 @@ def test_plans_take_no_more_than_was_said(name, kind, far):
     launcher = HostLauncher(block_bytes=5000)
     launcher.group_bytes = 4 * (1 + 2 * modes) * case.problem.amplitude[0].nbytes
     backend = (far_backend if far else host_backend)(launcher)
-    steps = iterate(case.problem, engine, case.object, case.probe, ctx=Context(backend), schedule=Schedule(kind=kind, size=5))
+    steps = iterate(
+        case.problem,
+        engine,
+        case.object,
+        case.probe,
+        ctx=Context(backend),
+        schedule=Schedule(kind=kind, size=5),
+    )
     for _ in range(4):
         next(steps)
     shapes = Shapes.of(case.problem, modes)
@@ -119,12 +136,16 @@ def test_line_names_the_parts_and_what_is_free():
     plan = Memory("ep", {"frames": 2_000_000_000, "work": 1000}, free=3_000_000_000)
     assert plan.line() == "GPU memory: ep holds 2.00 GB (frames 2.00); 3.00 GB are free"
     far = Memory("dm", {"work": 10**9}, {"frames": 4 * 10**9, "waves": 8 * 10**9}, free=2 * 10**9)
-    assert far.line().endswith("frames (4.0 GB) and waves (8.0 GB) stay on the host and are sent in groups")
+    assert far.line().endswith(
+        "frames (4.0 GB) and waves (8.0 GB) stay on the host and are sent in groups"
+    )
 
 
 def test_a_run_says_what_it_will_hold_before_it_begins():
     case, said = make_case(), []
-    result = reconstruct(case.problem, "dm", epochs=1, backend="numpy", probe=case.probe, tell=said.append)
+    result = reconstruct(
+        case.problem, "dm", epochs=1, backend="numpy", probe=case.probe, tell=said.append
+    )
     assert result.epochs == 1
     assert len(said) == 1
     assert said[0].startswith("host memory: dm holds ")
@@ -146,13 +167,18 @@ def test_running_out_of_memory_in_the_first_state_is_a_sentence():
     backend = replace(get_backend("numpy"), beside=full)
     for name in ("dm", "ep"):
         with pytest.raises(
-            PtychonError, match=rf"out of memory \(.* 52,428,800,000 bytes\).* {name} holds .* use rpie or epie"
+            PtychonError,
+            match=rf"out of memory \(.* 52,428,800,000 bytes\).* {name} holds .* use rpie or epie",
         ):
-            reconstruct(case.problem, name, epochs=1, backend=backend, object=case.object, probe=case.probe)
+            reconstruct(
+                case.problem, name, epochs=1, backend=backend, object=case.object, probe=case.probe
+            )
 
 
 def test_the_joint_posterior_says_that_it_cannot_stream():
-    """Waves, messages and frames, 24 bytes a pixel and mode and 5 more: on the device or not at all."""
+    """Waves, messages and frames, 24 bytes a pixel and mode and 5 more: on the device or not at
+    all.
+    """
     with pytest.raises(PtychonError, match=r"needs 1[67]\d\.\d\d GB on the GPU"):
         planned(make("posterior"), MANY, 24 * GB, **LAUNCHER)
     assert not planned(make("posterior"), MANY, 200 * GB, **LAUNCHER).far

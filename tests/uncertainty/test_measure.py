@@ -1,4 +1,6 @@
-"""Values with error bars: they hold their share, know what errors have in common, and foretell the resolution."""
+"""Values with error bars: they hold their share, know what errors have in common, and foretell the
+resolution.
+"""
 
 from __future__ import annotations
 
@@ -17,32 +19,56 @@ from ptychon.metrics.frc import crossing, frc
 from ptychon.metrics.residual import phase_align
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import simulate
-from ptychon.uncertainty.measure import CONFIDENCE, compare_regions, draws_of, factor, pixels, profile, region_of, spread
+from ptychon.uncertainty.measure import (
+    CONFIDENCE,
+    compare_regions,
+    draws_of,
+    factor,
+    pixels,
+    profile,
+    region_of,
+    spread,
+)
 from ptychon.uncertainty.resolution import resolution
 
 
 @cache
 def _object(size: int) -> np.ndarray:
     return phantoms.complex_object(
-        phantoms.texture((size, size), 1), phantoms.cell((size, size), 2), amplitude_range=(0.4, 1.0)
+        phantoms.texture((size, size), 1),
+        phantoms.cell((size, size), 2),
+        amplitude_range=(0.4, 1.0),
     )
 
 
-def known(draws: int = 400, length: float = 3.0, size: int = 48, seed: int = 0, **more) -> tuple[Result, np.ndarray]:
-    """A result whose error has the stated standard deviation 0.1 and a known correlation, and one truth that it allows."""
+def known(
+    draws: int = 400, length: float = 3.0, size: int = 48, seed: int = 0, **more
+) -> tuple[Result, np.ndarray]:
+    """A result whose error has the stated standard deviation 0.1 and a known correlation, and one
+    truth that it allows.
+    """
     rng = np.random.default_rng(seed)
     f2 = np.fft.fftfreq(size)[:, None] ** 2 + np.fft.fftfreq(size)[None] ** 2
     blur = np.exp(-2 * (np.pi * length) ** 2 * f2)
     blur /= np.sqrt((blur**2).mean())
-    white = (rng.standard_normal((draws + 1, size, size)) + 1j * rng.standard_normal((draws + 1, size, size))) / np.sqrt(2)
+    white = (
+        rng.standard_normal((draws + 1, size, size))
+        + 1j * rng.standard_normal((draws + 1, size, size))
+    ) / np.sqrt(2)
     errors = 0.1 * np.fft.ifft2(blur * np.fft.fft2(white))
     O = _object(size)
     whole = {
-        "object": O.astype(np.complex64), "probe": np.ones((1, size, size), np.complex64), "errors": np.ones(1, np.float32),
-        "final_error": 0.1, "positions": np.array([[size // 2, size // 2]] * 2, float), "engine": "posterior", "epochs": 1,
-        "object_std": np.full((size, size), 0.1, np.float32), "draws": errors[1:].astype(np.complex64),
+        "object": O.astype(np.complex64),
+        "probe": np.ones((1, size, size), np.complex64),
+        "errors": np.ones(1, np.float32),
+        "final_error": 0.1,
+        "positions": np.array([[size // 2, size // 2]] * 2, float),
+        "engine": "posterior",
+        "epochs": 1,
+        "object_std": np.full((size, size), 0.1, np.float32),
+        "draws": errors[1:].astype(np.complex64),
         "options": {"prior": "spectral"},
-    } | more  # fmt: skip
+    } | more
     return Result(**whole), O + errors[0]
 
 
@@ -50,12 +76,16 @@ def known(draws: int = 400, length: float = 3.0, size: int = 48, seed: int = 0, 
 def found():
     """A simulated scan at few counts, its joint posterior and the truth laid on it."""
     n, L = 24, 80
-    truth = phantoms.complex_object(phantoms.texture((L, L), 1), phantoms.cell((L, L), 2), amplitude_range=(0.4, 1.0))
+    truth = phantoms.complex_object(
+        phantoms.texture((L, L), 1), phantoms.cell((L, L), 2), amplitude_range=(0.4, 1.0)
+    )
     positions = scan.fit(scan.fermat_spiral(400, 3.5), (L, L), (n, n))
     beam = probes.defocused_aperture((n, n), 0.3 * n, 8.0)
     s = simulate(truth, beam, positions, noise="poisson", mean_counts=1.5e3, pixel_size=2e-8)
     start = reconstruct(s.dataset, "pie", epochs=30, probe=s.probe, backend="numpy")
-    result = reconstruct(s.dataset, "posterior", epochs=32, settle=20, draws=12, start=start, backend="numpy")
+    result = reconstruct(
+        s.dataset, "posterior", epochs=32, settle=20, draws=12, start=start, backend="numpy"
+    )
     return result, phase_align(s.object, result.object, result.illuminated)
 
 
@@ -93,7 +123,9 @@ def test_phases_are_compared_around_the_circle():
     made = compare_regions(replace(result, object=turned), (10.0, 24.0, 4.0), (38.0, 24.0, 4.0))
     plain = compare_regions(result, (10.0, 24.0, 4.0), (38.0, 24.0, 4.0))
     assert made.phase.std < 0.3
-    assert np.angle(np.exp(1j * (made.phase.value - plain.phase.value - 6.2))) == pytest.approx(0, abs=1e-5)
+    assert np.angle(np.exp(1j * (made.phase.value - plain.phase.value - 6.2))) == pytest.approx(
+        0, abs=1e-5
+    )
 
 
 def test_profiles_are_between_pixels_and_in_metres():
@@ -103,7 +135,9 @@ def test_profiles_are_between_pixels_and_in_metres():
     assert made.distance[-1] == pytest.approx(2e-7)
     np.testing.assert_allclose(made.amplitude.value, np.abs(result.object[10, 10:31]), rtol=1e-4)
     assert np.median(made.amplitude.std) == pytest.approx(0.1 / np.sqrt(2), rel=0.15)
-    assert profile(result, (10.0, 10.0), (20.5, 30.25), samples=5).points[2] == pytest.approx([15.25, 20.125])
+    assert profile(result, (10.0, 10.0), (20.5, 30.25), samples=5).points[2] == pytest.approx(
+        [15.25, 20.125]
+    )
     assert pixels(result, -4.8e-7, 0.0) == pytest.approx((0.0, 24.0))
 
 
@@ -116,8 +150,13 @@ def test_of_a_reconstruction_the_bars_of_lines_and_regions_are_true(found):
     for _ in range(60):
         a, b = rng.uniform(24, 56, (2, 2))
         pair = (*a, rng.uniform(2, 5)), (*b, rng.uniform(2, 5))
-        mine, true = compare_regions(result, *pair, draws=stated), compare_regions(exact, *pair, draws=one)
-        hits.append(abs(np.angle(np.exp(1j * (mine.phase.value - true.phase.value)))) < mine.phase.bar)
+        mine, true = (
+            compare_regions(result, *pair, draws=stated),
+            compare_regions(exact, *pair, draws=one),
+        )
+        hits.append(
+            abs(np.angle(np.exp(1j * (mine.phase.value - true.phase.value)))) < mine.phase.bar
+        )
         hits.append(abs(mine.ratio.value - true.ratio.value) < mine.ratio.bar)
         mine, true = profile(result, a, b, draws=stated), profile(exact, a, b, draws=one)
         lines += list(np.abs(mine.amplitude.value - true.amplitude.value) < mine.amplitude.bar)
@@ -131,7 +170,10 @@ def test_the_resolution_that_is_foretold_is_that_against_the_truth(found):
     true = frc(result.object, truth, result.pixel_size, result.illuminated)
     assert np.abs(made.correlation.value - true.correlation)[2:].max() < 0.12
     assert made.unit == "m"
-    for period, interval, level in ((made.half, made.half_interval, 0.5), (made.one_bit, made.one_bit_interval, 0.5**0.5)):
+    for period, interval, level in (
+        (made.half, made.half_interval, 0.5),
+        (made.one_bit, made.one_bit_interval, 0.5**0.5),
+    ):
         actual = 1 / crossing(true.frequency, true.correlation, np.full(len(true.frequency), level))
         assert period == pytest.approx(actual, rel=0.15)
         assert interval[0] <= period <= interval[1]
@@ -144,11 +186,21 @@ def test_the_resolution_of_noise_in_full_takes_it_off():
     rng, size = np.random.default_rng(0), 64
     f = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size)[None])
     signal = (
-        np.fft.ifft2(np.exp(-((f / 0.12) ** 2)) * np.fft.fft2(rng.standard_normal((size, size, 2)).view(complex)[..., 0])) * 8
+        np.fft.ifft2(
+            np.exp(-((f / 0.12) ** 2))
+            * np.fft.fft2(rng.standard_normal((size, size, 2)).view(complex)[..., 0])
+        )
+        * 8
     )
     noise = 0.5 * rng.standard_normal((size, size, 2)).view(complex)[..., 0]
-    result, _ = known(size=size, engine="ep", object=(signal + noise).astype(np.complex64), draws=2, options={},
-                      object_std=np.full((size, size), 0.5 * np.sqrt(2), np.float32))  # fmt: skip
+    result, _ = known(
+        size=size,
+        engine="ep",
+        object=(signal + noise).astype(np.complex64),
+        draws=2,
+        options={},
+        object_std=np.full((size, size), 0.5 * np.sqrt(2), np.float32),
+    )
     result = replace(result, draws=None)
     with pytest.warns(PtychonWarning):
         made = resolution(result)
@@ -195,7 +247,9 @@ def test_the_command(found, tmp_path, capsys):
     expected = profile(result, (30.0, 30.0), (30.0, 50.0))
     assert float(rows[7]["amplitude_bar"]) == pytest.approx(expected.amplitude.bar[7], rel=1e-6)
     assert float(rows[-1]["distance_m"]) == pytest.approx(4e-7)
-    found_json = json.loads(run("--regions", "40,30,4", "0nm,0.2um,80nm", "--json", "--plot", tmp_path / "regions.png"))
+    found_json = json.loads(
+        run("--regions", "40,30,4", "0nm,0.2um,80nm", "--json", "--plot", tmp_path / "regions.png")
+    )
     (y, x), pair = pixels(result, 0.0, 2e-7), found_json["columns"]
     same = compare_regions(result, (40.0, 30.0, 4.0), (y, x, 4.0))
     assert pair["value"][0] == pytest.approx(float(same.phase.value))
@@ -204,7 +258,9 @@ def test_the_command(found, tmp_path, capsys):
     assert "12 draws" in found_json["given"][0]
     out = run("--resolution", "-o", tmp_path / "rings.json", "--plot", tmp_path / "rings.png")
     assert "one bit" in out
-    assert json.loads((tmp_path / "rings.json").read_text())["half"] == pytest.approx(resolution(result).half)
+    assert json.loads((tmp_path / "rings.json").read_text())["half"] == pytest.approx(
+        resolution(result).half
+    )
     for name in ("line", "regions", "rings"):
         assert (tmp_path / f"{name}.png").stat().st_size > 10000
     assert not run("--resolution", "-q")

@@ -1,4 +1,6 @@
-"""Planned positions lie where the object is least known, and measuring there lowers the actual error more than elsewhere."""
+"""Planned positions lie where the object is least known, and measuring there lowers the actual
+error more than elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from ptychon.simulation.simulate import simulate
 from ptychon.uncertainty.plan import field_of, plan
 
 SIDE, SIZE, COUNTS = 24, 96, 2e4
-TRUTH = phantoms.complex_object(phantoms.texture((SIZE, SIZE), 1), phantoms.cell((SIZE, SIZE), 2), amplitude_range=(0.4, 1.0))
+TRUTH = phantoms.complex_object(
+    phantoms.texture((SIZE, SIZE), 1), phantoms.cell((SIZE, SIZE), 2), amplitude_range=(0.4, 1.0)
+)
 BEAM = probes.defocused_aperture((SIDE, SIDE), 0.3 * SIDE, 8.0)
 BEAM = BEAM * np.sqrt(COUNTS / (np.abs(BEAM) ** 2).sum())
 FULL = scan.fit(scan.raster(20, 4, jitter=1), (SIZE, SIZE), (SIDE, SIDE))
@@ -43,7 +47,9 @@ def thin():
 
 
 def error(result, field):
-    return float((np.abs(metrics.phase_align(result.object, TRUTH, field) - TRUTH)[field] ** 2).mean())
+    return float(
+        (np.abs(metrics.phase_align(result.object, TRUTH, field) - TRUTH)[field] ** 2).mean()
+    )
 
 
 @pytest.mark.parametrize("engine", ["posterior", "ep"])
@@ -61,13 +67,22 @@ def test_the_first_frames_go_into_a_hole():
     assert away[0] < 6
     assert (away[:4] < 15).all()
     assert made.gain[0] > 10 * made.gain[-1]
-    inside = np.hypot(*(np.argwhere(np.ones((SIZE, SIZE))).reshape(SIZE, SIZE, 2) - SIZE // 2 - [8, -6]).transpose(2, 0, 1)) < 5
+    inside = (
+        np.hypot(
+            *(
+                np.argwhere(np.ones((SIZE, SIZE))).reshape(SIZE, SIZE, 2) - SIZE // 2 - [8, -6]
+            ).transpose(2, 0, 1)
+        )
+        < 5
+    )
     assert made.field[inside].all()
     assert np.nanmean(made.map[inside]) > 5 * np.nanmedian(made.map[made.field])
 
 
 def test_measuring_there_helps_more_than_elsewhere(thin):
-    """16 frames where planned, against 16 drawn uniformly; and the error bars that were foretold are those that come."""
+    """16 frames where planned, against 16 drawn uniformly; and the error bars that were foretold
+    are those that come.
+    """
     made, field = plan(thin, 16), field_of(thin)
     rng, planned, drawn = np.random.default_rng(0), [], []
     for seed in range(3):
@@ -129,7 +144,10 @@ def test_the_command(thin, tmp_path, capsys):
     with np.load(tmp_path / "m.npz") as file:
         np.testing.assert_allclose(file["gain"], made.map, rtol=1e-5)
     assert (tmp_path / "p.png").stat().st_size > 10000
-    assert main(["plan", str(tmp_path / "r.h5"), "-n", "2", "--json", "--map", str(tmp_path / "m.h5")]) == 0
+    assert (
+        main(["plan", str(tmp_path / "r.h5"), "-n", "2", "--json", "--map", str(tmp_path / "m.h5")])
+        == 0
+    )
     numbers = json.loads(capsys.readouterr().out)
     assert numbers["unit"] == "m"
     assert len(numbers["positions"]) == 2
@@ -137,9 +155,12 @@ def test_the_command(thin, tmp_path, capsys):
         assert file["positions"].shape == (2, 2)
     save_result(tmp_path / "bare.h5", replace(thin, object_std=None, draws=None))
     for arguments, said in (
-        (["bare.h5"], "no error bars"), (["r.h5", "-o", "x.txt"], "must be named .csv"), (["r.h5", "-n", "0"], "at least 1"),
-        (["r.h5", "--map", "x.png"], "must be named .npz"), (["nothing.h5"], "nothing.h5"),
-    ):  # fmt: skip
+        (["bare.h5"], "no error bars"),
+        (["r.h5", "-o", "x.txt"], "must be named .csv"),
+        (["r.h5", "-n", "0"], "at least 1"),
+        (["r.h5", "--map", "x.png"], "must be named .npz"),
+        (["nothing.h5"], "nothing.h5"),
+    ):
         assert main(["plan", str(tmp_path / arguments[0]), *arguments[1:]]) == 2
         error = capsys.readouterr().err
         assert said in error

@@ -27,7 +27,9 @@ def folder(tmp_path_factory):
 
     place = tmp_path_factory.mktemp("uncertainty")
     n, L = 16, 48
-    truth = phantoms.complex_object(phantoms.texture((L, L), 1), phantoms.cell((L, L), 2), amplitude_range=(0.4, 1.0))
+    truth = phantoms.complex_object(
+        phantoms.texture((L, L), 1), phantoms.cell((L, L), 2), amplitude_range=(0.4, 1.0)
+    )
     positions = scan.fit(scan.fermat_spiral(400, 3.0, whole=True), (L, L), (n, n))
     probe = probes.defocused_aperture((n, n), 0.36 * n, 8.0)
     s = simulate(truth, probe, positions, noise="poisson", mean_counts=3e5)
@@ -36,7 +38,22 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         for engine in ("rpie", "pie"):
-            assert main(["reconstruct", "scan.cxi", "-e", engine, "-n", "60", "-q", "--backend", "numpy"]) == 0
+            assert (
+                main(
+                    [
+                        "reconstruct",
+                        "scan.cxi",
+                        "-e",
+                        engine,
+                        "-n",
+                        "60",
+                        "-q",
+                        "--backend",
+                        "numpy",
+                    ]
+                )
+                == 0
+            )
         more = ["--probe", "two.npy", "-n", "5", "-q", "-o", "modes.h5", "--backend", "numpy"]
         assert main(["reconstruct", "scan.cxi", *more]) == 0
     return place, s
@@ -58,7 +75,16 @@ def test_a_result_gets_error_bars(folder, capsys):
     place, s = folder
     before = (place / "scan_rpie.h5").read_bytes()
     out = run(capsys, place / "scan_rpie.h5", "--samples", 8).out
-    for word in ("error bar", "amplitude", "phase", "as an error", "off centre", "misfit", "Poisson", "8 samples"):
+    for word in (
+        "error bar",
+        "amplitude",
+        "phase",
+        "as an error",
+        "off centre",
+        "misfit",
+        "Poisson",
+        "8 samples",
+    ):
         assert word in out
     assert (place / "scan_rpie.h5").read_bytes() == before
     assert not list(place.glob(".*"))
@@ -67,7 +93,12 @@ def test_a_result_gets_error_bars(folder, capsys):
     assert np.array_equal(new.object, old.object)
     assert np.array_equal(new.probe, old.probe)
     assert np.array_equal(bars.object_std, new.object_std)
-    assert new.settings["uncertainty"] == {"method": "laplace", "free_probe": True, "refine": False, "of": "scan_rpie.h5"}
+    assert new.settings["uncertainty"] == {
+        "method": "laplace",
+        "free_probe": True,
+        "refine": False,
+        "of": "scan_rpie.h5",
+    }
     assert new.final_error == old.final_error
     assert bars.method == "laplace"
     assert bars.samples == 8
@@ -77,20 +108,38 @@ def test_a_result_gets_error_bars(folder, capsys):
     np.testing.assert_allclose(both[inside], bars.object_std[inside], rtol=1e-4)
     # bars of the file as it stands, the way from the optimum included, are true
     found = metrics.align(new.object, s.object, region=inside, max_shift=3, subpixel=True)
-    u2 = np.abs(found.estimate - s.object)[inside] ** 2 / (new.object_std / abs(found.scale))[inside] ** 2
+    u2 = (
+        np.abs(found.estimate - s.object)[inside] ** 2
+        / (new.object_std / abs(found.scale))[inside] ** 2
+    )
     assert np.mean(u2) == pytest.approx(1, abs=0.3)
     assert f"{np.median(new.object_std[inside]):.4g}" in out
 
 
 def test_the_optimum_instead(folder, capsys):
     place, s = folder
-    out = json.loads(run(capsys, place / "scan_rpie.h5", "--refine", "--json", "--samples", 8, "-o", place / "refined.h5").out)
+    out = json.loads(
+        run(
+            capsys,
+            place / "scan_rpie.h5",
+            "--refine",
+            "--json",
+            "--samples",
+            8,
+            "-o",
+            place / "refined.h5",
+        ).out
+    )
     new = load_result(place / "refined.h5")
-    kept = json.loads(run(capsys, place / "scan_rpie.h5", "--json", "--samples", 8, "-o", place / "kept.h5").out)
+    kept = json.loads(
+        run(capsys, place / "scan_rpie.h5", "--json", "--samples", 8, "-o", place / "kept.h5").out
+    )
     inside = load_posterior(place / "refined.h5").region
 
     def decibel(name):
-        return metrics.align(load_result(place / name).object, s.object, region=inside, max_shift=3, subpixel=True).error_db
+        return metrics.align(
+            load_result(place / name).object, s.object, region=inside, max_shift=3, subpixel=True
+        ).error_db
 
     assert decibel("refined.h5") > decibel("kept.h5")
     assert out["object_std"] < kept["object_std"]
@@ -98,7 +147,9 @@ def test_the_optimum_instead(folder, capsys):
     assert out["distance"] == pytest.approx(kept["distance"])
     assert out["chi2"] == pytest.approx(1, abs=0.2)
     assert out["earlier"] is None
-    assert new.final_error == pytest.approx(load_result(place / "scan_rpie.h5").final_error, rel=0.1)
+    assert new.final_error == pytest.approx(
+        load_result(place / "scan_rpie.h5").final_error, rel=0.1
+    )
 
 
 def test_a_known_probe_is_known_by_its_engine(folder, capsys):
@@ -114,8 +165,21 @@ def test_a_known_probe_is_known_by_its_engine(folder, capsys):
 
 def test_modes_are_taken(folder, capsys):
     place, _ = folder
-    assert json.loads(run(capsys, place / "modes.h5", "--json", "--samples", 2).out)["object_std"] > 0
-    out = run(capsys, place / "modes.h5", "--method", "ep", "--no-twin", "--draws", 2, "-q", "-o", place / "modes_ep.h5").out
+    assert (
+        json.loads(run(capsys, place / "modes.h5", "--json", "--samples", 2).out)["object_std"] > 0
+    )
+    out = run(
+        capsys,
+        place / "modes.h5",
+        "--method",
+        "ep",
+        "--no-twin",
+        "--draws",
+        2,
+        "-q",
+        "-o",
+        place / "modes_ep.h5",
+    ).out
     assert out == ""
     assert load_result(place / "modes_ep.h5").draws.shape[0] == 2
 
@@ -123,13 +187,27 @@ def test_modes_are_taken(folder, capsys):
 def test_bootstrap_and_comparison_with_what_was_there(folder, capsys):
     place, _ = folder
     run(capsys, place / "scan_rpie.h5", "--samples", 8, "-q")
-    out = json.loads(run(capsys, place / "scan_rpie_laplace.h5", "-m", "bootstrap", "--replicates", 6, "-n", 30, "--json").out)
+    out = json.loads(
+        run(
+            capsys,
+            place / "scan_rpie_laplace.h5",
+            "-m",
+            "bootstrap",
+            "--replicates",
+            6,
+            "-n",
+            30,
+            "--json",
+        ).out
+    )
     assert 0.5 < out["earlier"] < 2
     bars = load_posterior(place / "scan_rpie_laplace_bootstrap.h5")
     assert bars.method == "bootstrap"
     assert bars.samples == 6
     assert not list(place.glob("*.npz"))
-    assert "cannot hold or free" in fails(capsys, place / "scan_rpie.h5", "-m", "bootstrap", "--known-probe")
+    assert "cannot hold or free" in fails(
+        capsys, place / "scan_rpie.h5", "-m", "bootstrap", "--known-probe"
+    )
 
 
 def test_ep_goes_on_from_there(folder, capsys):
@@ -144,23 +222,52 @@ def test_ep_goes_on_from_there(folder, capsys):
     assert new.provenance["input_sha256"] == old.provenance["input_sha256"]
     assert new.epochs > 60
     assert load_posterior(place / "scan_rpie_ep.h5").method == "ep"
-    held = run(capsys, place / "scan_rpie.h5", "-m", "ep", "-n", 5, "--known-probe", "--no-twin", "-o", place / "held.h5", "-q")
+    held = run(
+        capsys,
+        place / "scan_rpie.h5",
+        "-m",
+        "ep",
+        "-n",
+        5,
+        "--known-probe",
+        "--no-twin",
+        "-o",
+        place / "held.h5",
+        "-q",
+    )
     assert held.out == ""
-    assert np.array_equal(load_result(place / "held.h5").probe, load_result(place / "scan_rpie.h5").probe)
+    assert np.array_equal(
+        load_result(place / "held.h5").probe, load_result(place / "scan_rpie.h5").probe
+    )
 
 
 def test_results_can_be_used_like_any_other(folder, capsys):
     """Repeated, gone on from, reported on."""
     place, _ = folder
     run(capsys, place / "scan_rpie.h5", "--samples", 4, "-q", "-o", place / "used.h5")
-    assert main(["reconstruct", str(place / "used.h5"), "-n", "2", "-q", "-o", str(place / "repeated.h5")]) == 0
+    assert (
+        main(
+            [
+                "reconstruct",
+                str(place / "used.h5"),
+                "-n",
+                "2",
+                "-q",
+                "-o",
+                str(place / "repeated.h5"),
+            ]
+        )
+        == 0
+    )
     assert load_result(place / "repeated.h5").object_std is None
 
 
 def test_what_is_refused(folder, capsys, tmp_path):
     place, _ = folder
     result = place / "scan_rpie.h5"
-    assert "unknown method of error bars 'laplas'; did you mean 'laplace'?" in fails(capsys, result, "-m", "laplas")
+    assert "unknown method of error bars 'laplas'; did you mean 'laplace'?" in fails(
+        capsys, result, "-m", "laplas"
+    )
     assert "the result itself" in fails(capsys, result, "-o", result)
     assert "--samples is 1" in fails(capsys, result, "--samples", 1)
     assert "--refine belongs to" in fails(capsys, result, "-m", "bootstrap", "--refine")
@@ -169,7 +276,10 @@ def test_what_is_refused(folder, capsys, tmp_path):
     shutil.copy(result, tmp_path / "alone.h5")
     stored = load_result(result)
     request = dict(stored.settings["request"]) | {"input": str(tmp_path / "gone.cxi")}
-    save_result(tmp_path / "alone.h5", replace(stored, settings=dict(stored.settings) | {"request": request}))
+    save_result(
+        tmp_path / "alone.h5",
+        replace(stored, settings=dict(stored.settings) | {"request": request}),
+    )
     assert "are not found" in fails(capsys, tmp_path / "alone.h5")
     save_result(tmp_path / "bare.h5", replace(stored, settings={}))
     assert "does not say from which file" in fails(capsys, tmp_path / "bare.h5")
@@ -185,16 +295,29 @@ def test_changed_data_are_said(folder, capsys, tmp_path):
     request = dict(stored.settings["request"]) | {"input": str(tmp_path / "scan.cxi")}
     provenance = dict(stored.provenance) | {"input_sha256": "0" * 64}
     settings = dict(stored.settings) | {"request": request}
-    save_result(tmp_path / "scan_rpie.h5", replace(stored, settings=settings, provenance=provenance))
+    save_result(
+        tmp_path / "scan_rpie.h5", replace(stored, settings=settings, provenance=provenance)
+    )
     assert "has changed since" in run(capsys, tmp_path / "scan_rpie.h5", "--samples", 2).err
 
 
 def test_halves_of_the_data_judge_the_bars(folder, capsys):
-    """Table, file and numbers for machines agree; short runs, so that the verdict is whatever they give."""
+    """Table, file and numbers for machines agree; short runs, so that the verdict is whatever they
+    give.
+    """
     from ptychon.uncertainty.saved import load_halves
 
     place, _ = folder
-    arguments = ["halves", str(place / "scan_pie.h5"), "--by", "counts", "-n", "20", "--backend", "numpy"]
+    arguments = [
+        "halves",
+        str(place / "scan_pie.h5"),
+        "--by",
+        "counts",
+        "-n",
+        "20",
+        "--backend",
+        "numpy",
+    ]
     code = main([*arguments, "--json"])
     told = json.loads(capsys.readouterr().out)
     assert code == (0 if told["describes"] else 1)
@@ -204,7 +327,9 @@ def test_halves_of_the_data_judge_the_bars(folder, capsys):
     kept = load_halves(told["result"])
     assert kept.sentence() == told["sentence"]
     assert list(kept.covered) == told["covered"]
-    assert np.array_equal(load_result(told["result"]).object, load_result(place / "scan_pie.h5").object)
+    assert np.array_equal(
+        load_result(told["result"]).object, load_result(place / "scan_pie.h5").object
+    )
     assert main(arguments) == code
     out = capsys.readouterr().out
     for word in ("verdict", "T = ", "inside", "T by period", "misfit", "scan_pie_halves.h5"):
@@ -217,7 +342,17 @@ def test_halves_are_refused_in_one_line(folder, tmp_path, capsys):
     place, s = folder
     noisy = replace(s.dataset, counting=False, patterns=s.dataset.patterns * 0.5, probe=s.probe)
     write_dataset(tmp_path / "soft.cxi", noisy)
-    run_it = ["reconstruct", str(tmp_path / "soft.cxi"), "-e", "pie", "-n", "3", "-q", "--backend", "numpy"]
+    run_it = [
+        "reconstruct",
+        str(tmp_path / "soft.cxi"),
+        "-e",
+        "pie",
+        "-n",
+        "3",
+        "-q",
+        "--backend",
+        "numpy",
+    ]
     assert main([*run_it, "-o", str(tmp_path / "soft.h5")]) == 0
     capsys.readouterr()
     for arguments, word in (
@@ -234,18 +369,36 @@ def test_halves_are_refused_in_one_line(folder, tmp_path, capsys):
 
 def test_bars_by_sampling(folder, capsys):
     place, s = folder
-    out = run(capsys, place / "scan_pie.h5", "--method", "sample", "-n", 1500, "--draws", 4, "--backend", "numpy").out
+    out = run(
+        capsys,
+        place / "scan_pie.h5",
+        "--method",
+        "sample",
+        "-n",
+        1500,
+        "--draws",
+        4,
+        "--backend",
+        "numpy",
+    ).out
     for word in ("error bar", "Poisson", "probe is known", "chains", "R^", "off centre"):
         assert word in out
-    new, bars = load_result(place / "scan_pie_sample.h5"), load_posterior(place / "scan_pie_sample.h5")
+    new, bars = (
+        load_result(place / "scan_pie_sample.h5"),
+        load_posterior(place / "scan_pie_sample.h5"),
+    )
     assert bars.method == "sample"
     assert new.draws.shape == (4, *new.object.shape)
     assert bars.agreement == pytest.approx(1, abs=0.2)
     assert new.settings["uncertainty"]["method"] == "sample"
     inside = bars.region
     found = metrics.phase_align(new.object, s.object, inside)
-    assert np.mean(np.abs(found - s.object)[inside] ** 2 / new.object_std[inside] ** 2) == pytest.approx(1, abs=0.3)
-    numbers = json.loads(run(capsys, place / "scan_pie.h5", "-m", "sample", "-n", 700, "--json").out)
+    assert np.mean(
+        np.abs(found - s.object)[inside] ** 2 / new.object_std[inside] ** 2
+    ) == pytest.approx(1, abs=0.3)
+    numbers = json.loads(
+        run(capsys, place / "scan_pie.h5", "-m", "sample", "-n", 700, "--json").out
+    )
     assert numbers["agreement"] > 0.9
     assert "640" in fails(capsys, place / "scan_pie.h5", "-m", "sample", "-n", 30)
 
@@ -256,14 +409,25 @@ def judged():
     from ptychon.uncertainty.half_data import Halves
 
     return Halves(
-        kind="positions", mean_square=1.1, covered=(0.5, 0.68, 0.9, 0.95), covered_after=(0.5, 0.68, 0.9, 0.95),
-        mean_square_after=1.0, by_period=(float("nan"), 1.0, 1.1, 1.2, 1.0), independent=0.9, difference_db=20.0,
-        chi2=(1.0, 1.0), pixels=900, modes=1, free_probe=True,
-    )  # fmt: skip
+        kind="positions",
+        mean_square=1.1,
+        covered=(0.5, 0.68, 0.9, 0.95),
+        covered_after=(0.5, 0.68, 0.9, 0.95),
+        mean_square_after=1.0,
+        by_period=(float("nan"), 1.0, 1.1, 1.2, 1.0),
+        independent=0.9,
+        difference_db=20.0,
+        chi2=(1.0, 1.0),
+        pixels=900,
+        modes=1,
+        free_probe=True,
+    )
 
 
 def test_a_full_disk_is_one_sentence(folder, judged, tmp_path):
-    """Whatever byte it ends at: in the copy, or in what is added to it. Nothing half-written is left."""
+    """Whatever byte it ends at: in the copy, or in what is added to it. Nothing half-written is
+    left.
+    """
     from ptychon.uncertainty.saved import load_halves, save_halves
 
     place, _ = folder
@@ -289,9 +453,13 @@ except PtychonError as error:
     (tmp_path / "there").mkdir()
     for limit in (1000, copied // 2, copied + 100, (copied + whole) // 2, whole - 100):
         done = subprocess.run(
-            [sys.executable, "-c", code, str(limit), str(source), str(pickled)], cwd=tmp_path / "there", capture_output=True,
-            text=True, timeout=60, check=True,
-        )  # fmt: skip
+            [sys.executable, "-c", code, str(limit), str(source), str(pickled)],
+            cwd=tmp_path / "there",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
         assert done.stdout == "cannot write out.h5: the file would be larger than allowed\n"
         assert done.stderr == ""
         assert not list((tmp_path / "there").iterdir())
@@ -301,7 +469,10 @@ def test_halves_are_refused_where_nothing_can_be_written(folder, tmp_path, capsy
     """Before anything is computed."""
     place, _ = folder
     (tmp_path / "plain").write_text("a file, not a folder")
-    for output, word in ((tmp_path / "plain" / "x.h5", "part of the path is a file"), (tmp_path / "no" / "x.h5", "not exist")):
+    for output, word in (
+        (tmp_path / "plain" / "x.h5", "part of the path is a file"),
+        (tmp_path / "no" / "x.h5", "not exist"),
+    ):
         assert main(["halves", str(place / "scan_rpie.h5"), "-o", str(output)]) == 2
         said = capsys.readouterr().err
         assert word in said
@@ -314,7 +485,8 @@ def test_interrupted_halves_leave_nothing(folder, tmp_path):
     place, _ = folder
     code = """
 import os, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start without it
+# a shell's background jobs start without this
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from ptychon.uncertainty import half_data as halves
 joint = halves.joint
 def interrupted(*arguments, **more):
@@ -326,7 +498,12 @@ sys.exit(main(sys.argv[1:]))
 """
     command = ["halves", str(place / "scan_pie.h5"), "-n", "2", "--backend", "numpy", "-o", "x.h5"]
     done = subprocess.run(
-        [sys.executable, "-c", code, *command], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code, *command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 130
     assert done.stderr.strip().splitlines()[-1] == "ptychon: stopped"
@@ -349,11 +526,27 @@ def test_a_group_that_lacks_something_is_said(folder, judged, tmp_path):
 
 
 def test_a_reconstruction_with_bars_of_its_own(folder, capsys, monkeypatch, tmp_path):
-    """`--bars laplace` is the reconstruction, then `ptychon uncertainty`; a settings file may ask for it too."""
+    """`--bars laplace` is the reconstruction, then `ptychon uncertainty`; a settings file may ask
+    for it too.
+    """
     place, _ = folder
     monkeypatch.chdir(tmp_path)
     way = ["-e", "rpie", "-n", "60", "--backend", "numpy", "--no-half-split"]
-    assert main(["reconstruct", str(place / "scan.cxi"), *way, "--bars", "laplace", "--report", "-o", "with.h5"]) == 0
+    assert (
+        main(
+            [
+                "reconstruct",
+                str(place / "scan.cxi"),
+                *way,
+                "--bars",
+                "laplace",
+                "--report",
+                "-o",
+                "with.h5",
+            ]
+        )
+        == 0
+    )
     assert "error bar" in capsys.readouterr().out
     old, new = load_result(place / "scan_rpie.h5"), load_result("with.h5")
     assert np.array_equal(new.object, old.object)
@@ -368,8 +561,12 @@ def test_a_reconstruction_with_bars_of_its_own(folder, capsys, monkeypatch, tmp_
     assert "unknown method of error bars 'magic'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("error", "code"), [(PtychonError("too dark"), 2), (KeyboardInterrupt(), 130)])
-def test_what_was_found_stays_where_its_bars_fail(folder, capsys, monkeypatch, tmp_path, error, code):
+@pytest.mark.parametrize(
+    ("error", "code"), [(PtychonError("too dark"), 2), (KeyboardInterrupt(), 130)]
+)
+def test_what_was_found_stays_where_its_bars_fail(
+    folder, capsys, monkeypatch, tmp_path, error, code
+):
     """With its picture, and the command that makes up for it."""
     import ptychon.uncertainty.methods as commands
 
@@ -379,10 +576,25 @@ def test_what_was_found_stays_where_its_bars_fail(folder, capsys, monkeypatch, t
     place, _ = folder
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(commands, "with_bars", fail)
-    way = ["-e", "rpie", "-n", "60", "--backend", "numpy", "-q", "-o", "kept.h5", "--bars", "laplace"]
+    way = [
+        "-e",
+        "rpie",
+        "-n",
+        "60",
+        "--backend",
+        "numpy",
+        "-q",
+        "-o",
+        "kept.h5",
+        "--bars",
+        "laplace",
+    ]
     assert main(["reconstruct", str(place / "scan.cxi"), *way]) == code
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "the result without them is in kept.h5; for bars: ptychon uncertainty kept.h5 -m laplace" in said
+    assert (
+        "the result without them is in kept.h5; for bars: ptychon uncertainty kept.h5 -m laplace"
+        in said
+    )
     assert (tmp_path / "kept.png").exists()
     assert np.array_equal(load_result("kept.h5").object, load_result(place / "scan_rpie.h5").object)

@@ -13,7 +13,14 @@ from ptychon.engines.spectral_prior import rings_of
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import simulate
 from ptychon.types import PtychonError
-from ptychon.uncertainty.half_data import PROBABILITIES, Halves, compared, halves, halves_of, thinned
+from ptychon.uncertainty.half_data import (
+    PROBABILITIES,
+    Halves,
+    compared,
+    halves,
+    halves_of,
+    thinned,
+)
 
 SIZE, FRAME = 112, 32
 
@@ -22,7 +29,10 @@ def a_scan(counts=100.0, second=0.0, step=5.0):
     """A scan of a texture; `second` is the amplitude of a second incoherent mode."""
     shape = SIZE, SIZE
     O = phantoms.complex_object(
-        phantoms.texture(shape, 1), phantoms.texture(shape, 2), amplitude_range=(0.1, 1), phase_range=(0, 1.5)
+        phantoms.texture(shape, 1),
+        phantoms.texture(shape, 2),
+        amplitude_range=(0.1, 1),
+        phase_range=(0, 1.5),
     )
     P = probes.defocused_aperture((FRAME, FRAME), 0.36 * FRAME, 0.6 * FRAME)
     tilt = (np.arange(FRAME)[:, None] - FRAME // 2) / (0.18 * FRAME)
@@ -41,7 +51,12 @@ def test_a_right_model_has_a_mean_square_of_one(kind, step):
     """Measured: 1.10 by counts (86 frames), 1.03 by positions (231 frames)."""
     made = a_scan(step=step)
     found, (one, two) = halves(
-        Problem.from_dataset(made.dataset), kind, probe=made.probe, free_probe=False, epochs=60, backend="numpy"
+        Problem.from_dataset(made.dataset),
+        kind,
+        probe=made.probe,
+        free_probe=False,
+        epochs=60,
+        backend="numpy",
     )
     assert 0.8 < found.mean_square < 1.25
     assert found.describes
@@ -58,12 +73,16 @@ def test_two_modes_taken_for_one_are_seen(kind):
     """Measured: 5.5 by counts, 47 by positions."""
     made = a_scan(second=0.5)
     problem = Problem.from_dataset(made.dataset)
-    found, _ = halves(problem, kind, probe=made.probe[:1], free_probe=False, epochs=60, backend="numpy")
+    found, _ = halves(
+        problem, kind, probe=made.probe[:1], free_probe=False, epochs=60, backend="numpy"
+    )
     assert found.mean_square > (4 if kind == "counts" else 20)
     assert not found.describes
     assert "does not describe" in found.sentence()
     if kind == "counts":
-        right, _ = halves(problem, kind, probe=made.probe, free_probe=False, epochs=60, backend="numpy")
+        right, _ = halves(
+            problem, kind, probe=made.probe, free_probe=False, epochs=60, backend="numpy"
+        )
         assert right.mean_square < 0.4 * found.mean_square
         assert right.modes == 2
 
@@ -100,15 +119,24 @@ def test_what_cannot_be_split(clean):
     with pytest.raises(PtychonError, match="none is given"):
         halves(problem, free_probe=False)
     with pytest.raises(PtychonError, match="moves the probe"):
-        halves(problem, probe=clean.probe, free_probe=False, engine="rpie", epochs=2, backend="numpy")
+        halves(
+            problem, probe=clean.probe, free_probe=False, engine="rpie", epochs=2, backend="numpy"
+        )
 
 
 def posterior_like(object, std, draws):
     return Result(
-        object=object.astype(np.complex64), probe=np.ones((1, 8, 8), np.complex64), errors=np.ones(1, np.float32),
-        final_error=0.1, positions=np.zeros((1, 2)), engine="posterior", epochs=1, object_std=std.astype(np.float32),
-        draws=draws.astype(np.complex64), history={"chi2": np.ones(1)},
-    )  # fmt: skip
+        object=object.astype(np.complex64),
+        probe=np.ones((1, 8, 8), np.complex64),
+        errors=np.ones(1, np.float32),
+        final_error=0.1,
+        positions=np.zeros((1, 2)),
+        engine="posterior",
+        epochs=1,
+        object_std=std.astype(np.float32),
+        draws=draws.astype(np.complex64),
+        history={"chi2": np.ones(1)},
+    )
 
 
 def white(rng, *shape):
@@ -117,14 +145,19 @@ def white(rng, *shape):
 
 @pytest.mark.parametrize(("hot", "n"), [(1.0, 0.3), (2.5, 0.02), (9.0, 0.02)])
 def test_the_temperature_is_what_the_bars_lack(hot, n):
-    """White object, S = 1, noise of the variance n: the mean is shrunk by 1/(1 + n), V = n/(1 + n), 1/(1 + n) of it shows."""
+    """White object, S = 1, noise of the variance n: the mean is shrunk by 1/(1 + n), V = n/(1 + n),
+    1/(1 + n) of it shows.
+    """
     rng, shape = np.random.default_rng(1), (96, 96)
     truth, bar = white(rng, *shape), np.sqrt(n / (1 + n) / hot)
     pair = [
-        posterior_like((truth + np.sqrt(n) * white(rng, *shape)) / (1 + n), np.full(shape, bar),
-                       bar * white(rng, 8, *shape))
+        posterior_like(
+            (truth + np.sqrt(n) * white(rng, *shape)) / (1 + n),
+            np.full(shape, bar),
+            bar * white(rng, 8, *shape),
+        )
         for _ in range(2)
-    ]  # fmt: skip
+    ]
     found = compared(*pair, np.ones(shape, bool), kind="counts", free_probe=False)
     assert found.independent == pytest.approx(1 / (1 + n), rel=0.03)
     assert found.temperature == pytest.approx(hot, rel=0.05)
@@ -136,12 +169,21 @@ def test_the_temperature_is_what_the_bars_lack(hot, n):
 
 
 def test_coarse_errors_are_not_saved_by_a_temperature():
-    """Bars and draws of white errors, but errors that are smooth: single pixels fit, and their averages do not."""
+    """Bars and draws of white errors, but errors that are smooth: single pixels fit, and their
+    averages do not.
+    """
     rng, shape = np.random.default_rng(3), (128, 128)
     truth = 30 * white(rng, *shape)
-    smooth = [np.fft.ifft2(np.fft.fft2(white(rng, *shape)) * (rings_of(shape, np)[0] < 30)) for _ in range(2)]
+    smooth = [
+        np.fft.ifft2(np.fft.fft2(white(rng, *shape)) * (rings_of(shape, np)[0] < 30))
+        for _ in range(2)
+    ]
     pair = [
-        posterior_like(truth + e / np.sqrt(np.mean(np.abs(e) ** 2)), np.full(shape, 0.7), 0.7 * white(rng, 8, *shape))
+        posterior_like(
+            truth + e / np.sqrt(np.mean(np.abs(e) ** 2)),
+            np.full(shape, 0.7),
+            0.7 * white(rng, 8, *shape),
+        )
         for e in smooth
     ]
     found = compared(*pair, np.ones(shape, bool), kind="positions", free_probe=False)
@@ -168,7 +210,19 @@ def test_a_wrong_shape_is_not_saved_by_a_temperature():
 def test_a_result_without_bars_is_refused():
     whole = posterior_like(np.ones((8, 8)), np.ones((8, 8)), np.ones((2, 8, 8)))
     with pytest.raises(PtychonError, match="error bars and draws"):
-        compared(whole, replace(whole, draws=None), np.ones((8, 8), bool), kind="counts", free_probe=False)
+        compared(
+            whole,
+            replace(whole, draws=None),
+            np.ones((8, 8), bool),
+            kind="counts",
+            free_probe=False,
+        )
     with pytest.raises(PtychonError, match="no lit pixel"):
-        compared(whole, replace(whole, object=0 * whole.object), np.ones((8, 8), bool), kind="counts", free_probe=False)
+        compared(
+            whole,
+            replace(whole, object=0 * whole.object),
+            np.ones((8, 8), bool),
+            kind="counts",
+            free_probe=False,
+        )
     assert Halves.__dataclass_params__.frozen

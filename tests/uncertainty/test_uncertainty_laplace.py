@@ -1,4 +1,6 @@
-"""Laplace's error bars: the curvature against differences, the sampler against a dense inverse, the bars against the truth."""
+"""Laplace's error bars: the curvature against differences, the sampler against a dense inverse, the
+bars against the truth.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def curvature(case, noise=None, free=True, spread=None, backend="numpy", problem
 
 
 def explained(case):
-    """The problem with the amplitudes of the model itself: what is left of the second derivative is the information."""
+    """The problem with the amplitudes of the model itself: what is left of the second derivative is
+    the information.
+    """
     point, amplitude = curvature(case), np.empty_like(case.problem.amplitude)
     for b in point.blocks():
         amplitude[b] = np.where(case.problem.mask_of(b), point.modulus(point.waves(b)), 0)
@@ -49,7 +53,9 @@ def explained(case):
 
 def moved(case, point, direction, step):
     dO, dP = point.unpack((step * direction).astype(np.complex64))
-    return replace(case, object=case.object + dO, probe=case.probe if dP is None else case.probe + dP)
+    return replace(
+        case, object=case.object + dO, probe=case.probe if dP is None else case.probe + dP
+    )
 
 
 def direction(point, seed=0):
@@ -68,15 +74,23 @@ def test_product_is_the_derivative_of_the_gradient(kind, free):
     problem = explained(case)
     point = curvature(case, free=free, problem=problem)
     v, h = direction(point), 5e-4
-    up, down = (curvature(moved(case, point, v, s), free=free, problem=problem).gradient() for s in (h, -h))
+    up, down = (
+        curvature(moved(case, point, v, s), free=free, problem=problem).gradient() for s in (h, -h)
+    )
     assert distance((up - down) / (2 * h), point.product(v)) < 1e-2
 
 
 @pytest.mark.parametrize("averaged", [True, False])
-@pytest.mark.parametrize("noise", [Noise("amplitude", 0.04), Noise("amplitude", 0.25, 3 / 8), Noise("poisson")])
+@pytest.mark.parametrize(
+    "noise", [Noise("amplitude", 0.04), Noise("amplitude", 0.25, 3 / 8), Noise("poisson")]
+)
 def test_gradient_is_the_derivative_of_the_energy(noise, averaged):
     case = make_case(subpixel=True, masks="each", modes=2)
-    bright = replace(case.problem, amplitude=np.rint(case.problem.amplitude**2).astype(np.float32) ** 0.5, counting=True)
+    bright = replace(
+        case.problem,
+        amplitude=np.rint(case.problem.amplitude**2).astype(np.float32) ** 0.5,
+        counting=True,
+    )
     spread = np.linspace(0.5, 2, len(bright)).astype(np.float32) if averaged else None
     point = curvature(case, noise, spread=spread, problem=bright)
     v, h = direction(point), 2e-3
@@ -84,7 +98,9 @@ def test_gradient_is_the_derivative_of_the_energy(noise, averaged):
         w = np.zeros_like(v)
         w[part] = v[part]
         up, down = (moved(case, point, w, s) for s in (h, -h))
-        slope = (point.energy(up.object, up.probe) - point.energy(down.object, down.probe)) / (2 * h)
+        slope = (point.energy(up.object, up.probe) - point.energy(down.object, down.probe)) / (
+            2 * h
+        )
         assert slope == pytest.approx(point.dot(point.gradient(), w), rel=1e-2)
 
 
@@ -94,7 +110,9 @@ def test_compiled_product_is_the_plain_one(kind, free):
     case = make_case(**kind)
     spread = np.linspace(0.01, 20, len(case.problem)).astype(np.float32)
     for V in (None, spread):
-        fast, plain = (curvature(case, free=free, spread=V, backend=b) for b in ("numpy", "reference"))
+        fast, plain = (
+            curvature(case, free=free, spread=V, backend=b) for b in ("numpy", "reference")
+        )
         v = direction(fast)
         assert distance(fast.product(v), plain.product(v)) < 2e-6
         assert fast.dot(v, fast.product(direction(fast, 1))) == pytest.approx(
@@ -117,7 +135,9 @@ def test_diagonal_is_half_the_trace_of_a_block(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gauge_directions_are_not_seen(kind):
-    """Phase, scale, ramps (less what wraps round with shifted probes); and where the data do tell, no translation."""
+    """Phase, scale, ramps (less what wraps round with shifted probes); and where the data do tell,
+    no translation.
+    """
     case = make_case(**kind)
     point = curvature(case, prior=0.0)
     touched = np.ones(case.object.shape, bool)
@@ -128,11 +148,15 @@ def test_gauge_directions_are_not_seen(kind):
     for name, o, p in zip(gauge.names[:5], gauge.object, gauge.probe, strict=False):
         g = point.pack(o, p)
         seen = point.dot(g, point.product(g)) / point.dot(g, g) / stiffness
-        assert abs(seen) < (0.05 if name.startswith("ramp") and kind.get("subpixel") else 1e-9), name
+        assert abs(seen) < (0.05 if name.startswith("ramp") and kind.get("subpixel") else 1e-9), (
+            name
+        )
 
 
 def test_translations_are_hardly_seen():
-    """Of a probe that dies away within its window; measured 0.03 of a random direction's stiffness."""
+    """Of a probe that dies away within its window; measured 0.03 of a random
+    direction's stiffness.
+    """
     s = blind()
     problem, chosen = Problem.from_dataset(s.dataset), get_backend("numpy")
     prior = np.zeros(s.object.size + s.probe.size, np.float32)
@@ -161,7 +185,9 @@ def dense_inverse(point):
 def test_samples_have_the_variance_of_the_exact_inverse():
     """Probe free, its 108 unknowns included; plainly averaged and sharpened by the diagonal."""
     case = make_case(side=3, subpixel=True, masks="each")
-    spread = np.full(len(case.problem), 0.01 * float(np.mean(case.problem.amplitude**2)), np.float32)
+    spread = np.full(
+        len(case.problem), 0.01 * float(np.mean(case.problem.amplitude**2)), np.float32
+    )
     point = curvature(case, spread=spread, prior=300.0)
     everywhere = np.ones(case.object.shape, bool)
     gauge = gauge_of(case.problem, case.object, case.probe, True, everywhere, everywhere)
@@ -185,7 +211,9 @@ def test_samples_have_the_variance_of_the_exact_inverse():
 
 
 def test_alignment_is_taken_off_every_sample():
-    """What was added along the gauge is gone from object and probe, and the bars are those of the rest."""
+    """What was added along the gauge is gone from object and probe, and the bars are those of the
+    rest.
+    """
     case, rng = make_case(), np.random.default_rng(1)
     lit = np.zeros(case.object.shape, bool)
     lit[4:-4, 4:-4] = True
@@ -200,7 +228,9 @@ def test_alignment_is_taken_off_every_sample():
     np.testing.assert_allclose(found, c, atol=1e-9)
     sums = Sums(gauge, case.object)
     for sign in (1, -1):
-        sums.add(sign * rest + np.tensordot(c, gauge.object, 1), probe=np.tensordot(c, gauge.probe, 1))
+        sums.add(
+            sign * rest + np.tensordot(c, gauge.object, 1), probe=np.tensordot(c, gauge.probe, 1)
+        )
     along, across, _ = sums.variances()
     np.testing.assert_allclose(along + across, np.abs(rest) ** 2, rtol=3e-3, atol=1e-12)
     assert np.abs(sums.probe).max() < 1e-15
@@ -214,15 +244,27 @@ def test_averages_over_an_uncertain_wave():
         r, one = np.abs(z), np.full((1, 1, 1), m)
         a = 1.3 * np.ones((1, 1, 1))
         for noise, pull, energy in (
-            (Noise("amplitude", 0.3), ((r - 1.3) * z.real / r).mean() / 0.3, lambda r: (r - 1.3) ** 2 / 0.6),
-            (Noise("poisson"), (2 * z.real * (1 - 1.69 / r**2)).mean(), lambda r: r**2 - 1.69 * np.log(r**2)),
+            (
+                Noise("amplitude", 0.3),
+                ((r - 1.3) * z.real / r).mean() / 0.3,
+                lambda r: (r - 1.3) ** 2 / 0.6,
+            ),
+            (
+                Noise("poisson"),
+                (2 * z.real * (1 - 1.69 / r**2)).mean(),
+                lambda r: r**2 - 1.69 * np.log(r**2),
+            ),
         ):
             assert noise.pull(one, a, V)[0, 0, 0] == pytest.approx(pull, abs=0.05)
             other = np.abs(z - m + 2.0)
             change = noise.energy(one, a, V) - noise.energy(2 * np.ones((1, 1, 1)), a, V)
-            assert change[0, 0, 0] == pytest.approx(energy(r).mean() - energy(other).mean(), abs=0.03)
+            assert change[0, 0, 0] == pytest.approx(
+                energy(r).mean() - energy(other).mean(), abs=0.03
+            )
         y = r.mean()
-        across = (1 - y / r * (z.imag / r) ** 2 * 0 - y / r + y / r * (z.imag / r) ** 2).mean()  # d2/dy2 of (y - |z|)^2/2
+        across = (
+            1 - y / r * (z.imag / r) ** 2 * 0 - y / r + y / r * (z.imag / r) ** 2
+        ).mean()  # d2/dy2 of (y - |z|)^2/2
         along = (1 - y / r + y / r * (z.real / r) ** 2).mean()
         found = Noise("amplitude", 1.0).averaged_information(one, V)
         assert [found[0][0, 0, 0], found[1][0, 0, 0]] == pytest.approx([along, across], abs=0.01)
@@ -234,12 +276,16 @@ def test_information_of_the_noise_models():
     for m, b in ((3.0, 0.0), (3.0, 5.0), (0.5, 2.0)):
         n = rng.poisson(m**2 + b, 400_000)
         score = 2 * m * (n / (m**2 + b) - 1)
-        assert Noise("poisson", background=b).information(np.array([m]))[0] == pytest.approx((score**2).mean(), rel=0.01)
+        assert Noise("poisson", background=b).information(np.array([m]))[0] == pytest.approx(
+            (score**2).mean(), rel=0.01
+        )
     assert Noise("amplitude", 0.04).information(np.array([3.0]))[0] == pytest.approx(25)
     for mean in (0.05, 1.0, 40.0):
         n = rng.poisson(mean, 400_000)
         seen = Noise("poisson").surprise(np.full(n.shape, mean**0.5), np.sqrt(n)).mean()
-        assert Noise("poisson").expected_surprise(np.array([mean**0.5]))[0] == pytest.approx(seen, rel=0.02)
+        assert Noise("poisson").expected_surprise(np.array([mean**0.5]))[0] == pytest.approx(
+            seen, rel=0.02
+        )
 
 
 # ---------------------------------------------------------------- against the truth
@@ -251,7 +297,9 @@ def known():
     n, L = 32, 128
     truth = phantoms.complex_object(phantoms.texture((L, L), 1), phantoms.cell((L, L), 2))
     positions = scan.fit(scan.fermat_spiral(400, 7.6, whole=True), (L, L), (n, n))
-    return simulate(truth, probes.circular_aperture((n, n), 0.47 * n), positions, noise="gaussian", snr_db=30)
+    return simulate(
+        truth, probes.circular_aperture((n, n), 0.47 * n), positions, noise="gaussian", snr_db=30
+    )
 
 
 @functools.cache
@@ -281,7 +329,9 @@ def mean_square(object, std, s, ramp):
 
 @pytest.mark.parametrize("engine", ["pie", "ep"])
 def test_known_probe_bars_are_true(engine):
-    """PIE (27.8 dB) is half a bar off the optimum (29.0 dB) and EP a fifth; measured mean u^2 0.99 and 0.92, optimum 0.99."""
+    """PIE (27.8 dB) is half a bar off the optimum (29.0 dB) and EP a fifth; measured mean u^2 0.99
+    and 0.92, optimum 0.99.
+    """
     s = known()
     problem = Problem.from_dataset(s.dataset)
     assert 4.0 < metrics.sampling_ratio(problem, s.probe) < 4.3
@@ -309,23 +359,31 @@ def test_known_probe_bars_are_true(engine):
 
 @pytest.mark.parametrize("engine", ["rpie", "ep"])
 def test_blind_bars_hold_the_error_of_the_probe(engine):
-    """Measured mean u^2 1.07 at the optimum and 1.00 for rPIE; 1.34 with the bars of a probe that is taken for known."""
+    """Measured mean u^2 1.07 at the optimum and 1.00 for rPIE; 1.34 with the bars of a probe that
+    is taken for known.
+    """
     s = blind()
     problem = Problem.from_dataset(s.dataset)
     wrong = probes.defocused_aperture((32, 32), 0.38 * 32, 18.0)
     r = reconstruct(problem, engine, probe=wrong, epochs=150, backend="numpy")
     found = laplace(problem, r.object, r.probe, samples=16, backend="numpy")
-    held = laplace(problem, found.object, found.probe, free_probe=False, samples=16, backend="numpy")
+    held = laplace(
+        problem, found.object, found.probe, free_probe=False, samples=16, backend="numpy"
+    )
     assert mean_square(found.object, found.object_std, s, True) == pytest.approx(1, abs=0.2)
     assert mean_square(r.object, found.total_std, s, True) == pytest.approx(1, abs=0.25)
     inside = region(s)
     assert np.median((found.object_std / held.object_std)[inside]) > 1.06
-    assert mean_square(found.object, held.object_std, s, True) > 1.15 * mean_square(found.object, found.object_std, s, True)
+    assert mean_square(found.object, held.object_std, s, True) > 1.15 * mean_square(
+        found.object, found.object_std, s, True
+    )
     aligned = metrics.align(found.object, s.object, region=inside, max_shift=4, subpixel=True)
     probe = aligned.apply_probe(found.probe)
     miss = probe * np.exp(1j * np.angle(np.vdot(probe, s.probe))) - s.probe
     bright = np.abs(s.probe) > 0.3 * np.abs(s.probe).max()
-    assert np.mean(np.abs(miss[bright]) ** 2 / (found.probe_std[bright] * abs(aligned.scale)) ** 2) == pytest.approx(1, abs=0.3)
+    assert np.mean(
+        np.abs(miss[bright]) ** 2 / (found.probe_std[bright] * abs(aligned.scale)) ** 2
+    ) == pytest.approx(1, abs=0.3)
 
 
 def test_an_unknown_variance_is_learned():
@@ -343,12 +401,20 @@ def test_a_model_that_does_not_fit_is_noticed():
     n, L = 32, 88
     truth = phantoms.complex_object(phantoms.texture((L, L), 1), phantoms.cell((L, L), 2))
     positions = scan.fit(scan.fermat_spiral(400, 5.5), (L, L), (n, n))
-    s = simulate(truth, probes.defocused_aperture((n, n), 0.36 * n, 20.0), positions, noise="poisson", mean_counts=1e7)
+    s = simulate(
+        truth,
+        probes.defocused_aperture((n, n), 0.36 * n, 20.0),
+        positions,
+        noise="poisson",
+        mean_counts=1e7,
+    )
     chi2 = []
     for subpixel in (True, False):
         problem = Problem.from_dataset(s.dataset, subpixel=subpixel)
         r = reconstruct(problem, "pie", probe=s.probe, epochs=40, backend="numpy")
-        found = laplace(problem, r.object, r.probe, free_probe=False, samples=2, refine=2, backend="numpy")
+        found = laplace(
+            problem, r.object, r.probe, free_probe=False, samples=2, refine=2, backend="numpy"
+        )
         chi2.append(found.chi2)
     assert chi2[0] < 1.3
     assert chi2[1] > 3
@@ -358,7 +424,14 @@ def test_same_bars_whatever_the_threads():
     case = make_case(subpixel=True, side=3)
     quick = {"samples": 5, "refine": 1, "tolerance": 0.05, "iterations": 30}
     found = [
-        laplace(case.problem, case.object, case.probe, backend=get_backend("numpy", threads=t), keep=True, **quick)
+        laplace(
+            case.problem,
+            case.object,
+            case.probe,
+            backend=get_backend("numpy", threads=t),
+            keep=True,
+            **quick,
+        )
         for t in (1, 2)
     ]
     assert np.array_equal(found[0].object_std, found[1].object_std)
@@ -367,7 +440,16 @@ def test_same_bars_whatever_the_threads():
     other = laplace(case.problem, case.object, case.probe, backend="numpy", seed=1, **quick)
     assert not np.array_equal(other.object_std, found[0].object_std)
     fast, plain = (
-        laplace(case.problem, case.object, case.probe, free_probe=False, samples=2, refine=0, averaged=False, backend=b)
+        laplace(
+            case.problem,
+            case.object,
+            case.probe,
+            free_probe=False,
+            samples=2,
+            refine=0,
+            averaged=False,
+            backend=b,
+        )
         for b in ("numpy", "reference")
     )
     assert distance(plain.object_std, fast.object_std) < 1e-2
@@ -375,7 +457,15 @@ def test_same_bars_whatever_the_threads():
 
 def test_where_no_light_falls_the_bar_is_the_priors():
     case = make_case()
-    found = laplace(case.problem, case.object, case.probe, free_probe=False, samples=4, object_variance=0.7, backend="numpy")
+    found = laplace(
+        case.problem,
+        case.object,
+        case.probe,
+        free_probe=False,
+        samples=4,
+        object_variance=0.7,
+        backend="numpy",
+    )
     assert found.object_std[-1, -1] == pytest.approx(0.7**0.5, rel=1e-3)
 
 
@@ -416,12 +506,23 @@ def test_noise_of_a_problem():
 
 
 def test_a_wrong_optimum_is_noticed():
-    """A blind run that has gone wrong (errors of six bars): its misfit is 4.8, hundreds of standard deviations above 1."""
+    """A blind run that has gone wrong (errors of six bars): its misfit is 4.8, hundreds of standard
+    deviations above 1.
+    """
     n, L = 32, 80
     truth = phantoms.complex_object(phantoms.texture((L, L), 1), phantoms.cell((L, L), 2))
     positions = scan.fit(scan.fermat_spiral(400, 6.0, whole=True), (L, L), (n, n))
-    s = simulate(truth, probes.defocused_aperture((n, n), 0.36 * n, 20.0), positions, noise="poisson", mean_counts=2e6)
-    problem, wrong = Problem.from_dataset(s.dataset), probes.defocused_aperture((n, n), 0.38 * n, 18.0)
+    s = simulate(
+        truth,
+        probes.defocused_aperture((n, n), 0.36 * n, 20.0),
+        positions,
+        noise="poisson",
+        mean_counts=2e6,
+    )
+    problem, wrong = (
+        Problem.from_dataset(s.dataset),
+        probes.defocused_aperture((n, n), 0.38 * n, 18.0),
+    )
     r = reconstruct(problem, "rpie", probe=wrong, epochs=150, backend="numpy")
     bad, good = (laplace(problem, x.object, x.probe, samples=2, backend="numpy") for x in (r, s))
     assert bad.chi2 > 1 + 20 * bad.chi2_error

@@ -22,8 +22,14 @@ from ptychon.uncertainty import bootstrap, cramer_rao, information, laplace
 def tiny(near=False, modes=1, subpixel=True, masked=True):
     """Nine frames of 8x8 on an object of 24x24, the probe with a random phase."""
     rng = np.random.default_rng(0)
-    grid = np.stack(np.meshgrid(*2 * [[0, 7, 15]], indexing="ij"), -1).reshape(-1, 2) + rng.integers(0, 2, (9, 2))
-    shifts = np.array([[0, 0], [0.25, -0.4375]], np.float32) if subpixel else np.zeros((1, 2), np.float32)
+    grid = np.stack(np.meshgrid(*2 * [[0, 7, 15]], indexing="ij"), -1).reshape(
+        -1, 2
+    ) + rng.integers(0, 2, (9, 2))
+    shifts = (
+        np.array([[0, 0], [0.25, -0.4375]], np.float32)
+        if subpixel
+        else np.zeros((1, 2), np.float32)
+    )
     transfer = None
     if near:
         f2 = np.fft.fftfreq(8)[:, None] ** 2 + np.fft.fftfreq(8)[None] ** 2
@@ -56,7 +62,10 @@ def moduli(problem, object, probe):
     return np.concatenate(found)
 
 
-@pytest.mark.parametrize(("near", "modes", "free"), [(False, 1, False), (False, 1, True), (True, 1, True), (False, 2, True)])
+@pytest.mark.parametrize(
+    ("near", "modes", "free"),
+    [(False, 1, False), (False, 1, True), (True, 1, True), (False, 2, True)],
+)
 def test_information_against_differences(near, modes, free):
     """24x24, every unknown: J^T J/v with J from central differences."""
     problem, object, probe = tiny(near, modes)
@@ -73,9 +82,13 @@ def test_information_against_differences(near, modes, free):
             dO[pixels] = parts[0] + 1j * parts[1]
             if free:
                 dP = (parts[2] + 1j * parts[3]).reshape(probe.shape)
-            up, down = (moduli(problem, object + s * dO.reshape(24, 24), probe + s * dP) for s in (h, -h))
+            up, down = (
+                moduli(problem, object + s * dO.reshape(24, 24), probe + s * dP) for s in (h, -h)
+            )
             slopes.append((up - down) / (2 * h))
-        assert v @ found @ w == pytest.approx(slopes[0] @ slopes[1] / 0.04, rel=1e-6, abs=1e-6 * np.linalg.norm(slopes[0]) ** 2)
+        assert v @ found @ w == pytest.approx(
+            slopes[0] @ slopes[1] / 0.04, rel=1e-6, abs=1e-6 * np.linalg.norm(slopes[0]) ** 2
+        )
     assert n == int((metrics.illumination(problem, probe) > 0).sum())
 
 
@@ -91,23 +104,33 @@ def test_information_of_counts():
 
 @pytest.mark.parametrize("free", [False, True])
 def test_the_bound_is_what_laplace_says_at_the_truth(free):
-    """Two codes, dense and sampled: measured 0.99 to 1.01 in the median, and amplitude and phase each."""
+    """Two codes, dense and sampled: measured 0.99 to 1.01 in the median, and amplitude and phase
+    each.
+    """
     problem, object, probe = tiny()
     problem = replace(problem, mask=np.ones((1, 8, 8), bool), noise_variance=0.01)
     lit = np.zeros(object.shape, bool)
     lit[2:-2, 2:-2] = True
     options = {"free_probe": free, "region": lit, "object_variance": 0.2}
     bound = cramer_rao(problem, object, probe, **options)
-    again = laplace(problem, object, probe, averaged=False, refine=0, samples=100, backend="numpy", **options)
+    again = laplace(
+        problem, object, probe, averaged=False, refine=0, samples=100, backend="numpy", **options
+    )
     for name in ("object_std", "amplitude_std", "phase_std"):
         ratio = (getattr(again, name) / getattr(bound, name))[lit]
         assert np.median(ratio) == pytest.approx(1, abs=0.03), name
         assert np.percentile(ratio, [5, 95]) == pytest.approx([1, 1], abs=0.2), name
-    np.testing.assert_allclose(np.diag(bound.covariance).sum(), (bound.object_std.ravel()[bound.pixels] ** 2).sum(), rtol=1e-5)
+    np.testing.assert_allclose(
+        np.diag(bound.covariance).sum(),
+        (bound.object_std.ravel()[bound.pixels] ** 2).sum(),
+        rtol=1e-5,
+    )
 
 
 def test_what_cannot_be_told_is_not_in_the_bound():
-    """The aligned covariance has no part along the gauge on the region, and less light gives a larger bound."""
+    """The aligned covariance has no part along the gauge on the region, and less light gives a
+    larger bound.
+    """
     problem, object, probe = tiny(masked=False)
     bound = cramer_rao(problem, object, probe, object_variance=1.0)
     inside = bound.region.ravel()[bound.pixels]
@@ -123,8 +146,15 @@ def test_the_bound_needs_a_variance_and_a_small_problem():
     with pytest.raises(PtychonError, match="needs the variance"):
         cramer_rao(replace(problem, noise_variance=None), object, probe)
     big = replace(problem, object_shape=(200, 200), corners=(problem.corners * 12).astype(np.int32))
-    wide = replace(big, corners=np.array([[y, x] for y in range(0, 190, 8) for x in range(0, 190, 8)], np.int32))
-    wide = replace(wide, shift_index=np.zeros(len(wide.corners), np.int32), amplitude=np.zeros((len(wide.corners), 8, 8)))
+    wide = replace(
+        big,
+        corners=np.array([[y, x] for y in range(0, 190, 8) for x in range(0, 190, 8)], np.int32),
+    )
+    wide = replace(
+        wide,
+        shift_index=np.zeros(len(wide.corners), np.int32),
+        amplitude=np.zeros((len(wide.corners), 8, 8)),
+    )
     with pytest.raises(PtychonError, match="too many for the exact information"):
         information(wide, np.ones((200, 200), complex), probe)
 
@@ -135,16 +165,22 @@ def test_the_bound_needs_a_variance_and_a_small_problem():
 @functools.cache
 def scanned(noise="poisson"):
     n, L = 16, 48
-    truth = phantoms.complex_object(phantoms.texture((L, L), 1), phantoms.cell((L, L), 2), amplitude_range=(0.4, 1.0))
+    truth = phantoms.complex_object(
+        phantoms.texture((L, L), 1), phantoms.cell((L, L), 2), amplitude_range=(0.4, 1.0)
+    )
     positions = scan.fit(scan.fermat_spiral(400, 3.0, whole=True), (L, L), (n, n))
     strength = {"snr_db": 30} if noise == "gaussian" else {"mean_counts": 3e5}
-    return simulate(truth, probes.defocused_aperture((n, n), 0.36 * n, 8.0), positions, noise=noise, **strength)
+    return simulate(
+        truth, probes.defocused_aperture((n, n), 0.36 * n, 8.0), positions, noise=noise, **strength
+    )
 
 
 @pytest.mark.parametrize("engine", ["ep", "rpie"])
 @pytest.mark.parametrize("noise", ["poisson", "gaussian"])
 def test_bootstrap_agrees_with_laplace(engine, noise):
-    """Probe known (EP) and learned (rPIE), 30 replicates: measured ratios of the median 0.98, 0.87 and 1.08, 1.17."""
+    """Probe known (EP) and learned (rPIE), 30 replicates: measured ratios of the median 0.98, 0.87
+    and 1.08, 1.17.
+    """
     s = scanned(noise)
     problem = Problem.from_dataset(s.dataset)
     options = {"probe_updates": 0} if engine == "ep" else {}
@@ -155,8 +191,15 @@ def test_bootstrap_agrees_with_laplace(engine, noise):
     inside = metrics.illuminated(problem, s.probe, 0.3)
 
     # rPIE does not average as the posterior does: its scatter lies above the optimum's
-    assert 0.8 < np.median((by_hand.object_std / quick.object_std)[inside]) < (1.15 if engine == "ep" else 1.5)
-    assert np.corrcoef(np.log(by_hand.object_std[inside]), np.log(quick.object_std[inside]))[0, 1] > 0.6
+    assert (
+        0.8
+        < np.median((by_hand.object_std / quick.object_std)[inside])
+        < (1.15 if engine == "ep" else 1.5)
+    )
+    assert (
+        np.corrcoef(np.log(by_hand.object_std[inside]), np.log(quick.object_std[inside]))[0, 1]
+        > 0.6
+    )
     assert by_hand.monte_carlo == pytest.approx(1 / (2 * 29**0.5))
     assert any("again" in text for text in by_hand.conditional)
 
@@ -170,7 +213,14 @@ def test_bootstrap_is_reproducible_and_goes_on(tmp_path):
     bootstrap(problem, r, replicates=2, backend="numpy", seed=3, store=place)
     said = []
     gone_on = bootstrap(
-        problem, r, replicates=4, backend="numpy", seed=3, store=place, keep=True, tell=lambda *a: said.append(a[1])
+        problem,
+        r,
+        replicates=4,
+        backend="numpy",
+        seed=3,
+        store=place,
+        keep=True,
+        tell=lambda *a: said.append(a[1]),
     )
     assert said == [2, 3, 4]
     assert np.array_equal(gone_on.draws, whole.draws)
@@ -184,7 +234,9 @@ def test_bootstrap_is_reproducible_and_goes_on(tmp_path):
 
 
 def test_replicates_from_the_beginning():
-    """They start from the first probe and know nothing of the solution; with as many passes they scatter about it."""
+    """They start from the first probe and know nothing of the solution; with as many passes they
+    scatter about it.
+    """
     s = scanned()
     problem = Problem.from_dataset(s.dataset)
     first = probes.defocused_aperture((16, 16), 0.38 * 16, 7.0)[None]
@@ -215,7 +267,9 @@ def test_replicates_begin_as_the_result_did(monkeypatch):
         return reconstruct(*arguments, **options)
 
     case = make_case()
-    result = reconstruct(case.problem, "rpie", epochs=3, probe=case.probe, warm_start=4, backend="numpy")
+    result = reconstruct(
+        case.problem, "rpie", epochs=3, probe=case.probe, warm_start=4, backend="numpy"
+    )
     monkeypatch.setattr(sys.modules["ptychon.uncertainty.bootstrap"], "reconstruct", watched)
     for start, probe in (("beginning", case.probe), ("solution", None)):
         bootstrap(case.problem, result, replicates=2, start=start, probe=probe, backend="numpy")

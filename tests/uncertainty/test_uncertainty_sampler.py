@@ -1,4 +1,6 @@
-"""Chains through the posterior: energy and gradient against what else computes them, and bars that hold what they should."""
+"""Chains through the posterior: energy and gradient against what else computes them, and bars that
+hold what they should.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,12 @@ KINDS = (
     {"subpixel": True, "near": True, "modes": 2},
     {"masks": "shared", "modes": 3},
 )
-NOISES = (Noise("amplitude", 0.04), Noise("amplitude", 0.25, 3 / 8), Noise("poisson"), Noise("poisson", background=2.0))
+NOISES = (
+    Noise("amplitude", 0.04),
+    Noise("amplitude", 0.25, 3 / 8),
+    Noise("poisson"),
+    Noise("poisson", background=2.0),
+)
 
 
 def counted(case):
@@ -54,9 +61,13 @@ def test_energy_and_gradient_are_those_of_the_curvature(kind, free, noise):
     found = {}
     for name in ("numpy", "reference"):
         backend = get_backend(name)
-        potential = Potential(problem.to(backend), case.probe.astype(np.complex64), noise, backend, free, 0.7)
+        potential = Potential(
+            problem.to(backend), case.probe.astype(np.complex64), noise, backend, free, 0.7
+        )
         found[name] = potential(backend.asarray(x))
-    other = Curvature(problem.to(backend), case.object, case.probe, noise, backend, free, potential.prior)
+    other = Curvature(
+        problem.to(backend), case.object, case.probe, noise, backend, free, potential.prior
+    )
     energy, gradient = other.energy(), other.gradient()
     for name, (U, force) in found.items():
         assert abs(U - energy) < 2e-5 * abs(energy) + 0.05, name
@@ -66,20 +77,29 @@ def test_energy_and_gradient_are_those_of_the_curvature(kind, free, noise):
 @pytest.mark.parametrize("noise", NOISES[1:3])
 def test_gradient_is_the_derivative_of_the_energy(noise):
     case, backend = make_case(subpixel=True, masks="each"), get_backend("numpy")
-    potential = Potential(counted(case).to(backend), case.probe.astype(np.complex64), noise, backend, True, 0.7)
-    x, v = vector(case, True), normal(np.random.default_rng(1), case.object.size + case.probe.size).astype(np.complex64)
+    potential = Potential(
+        counted(case).to(backend), case.probe.astype(np.complex64), noise, backend, True, 0.7
+    )
+    x, v = (
+        vector(case, True),
+        normal(np.random.default_rng(1), case.object.size + case.probe.size).astype(np.complex64),
+    )
     v[case.object.size :] *= np.abs(case.probe).mean()
     h = np.float32(1e-3)
     slope = (potential(x + h * v)[0] - potential(x - h * v)[0]) / (2 * h)
     force = potential(x)[1]
-    assert slope == pytest.approx(float((force.real * v.real + force.imag * v.imag).sum()), rel=1e-2)
+    assert slope == pytest.approx(
+        float((force.real * v.real + force.imag * v.imag).sum()), rel=1e-2
+    )
 
 
 def test_a_variance_that_is_not_known_is_drawn():
     """About that of the misfit, and energy and gradient follow it."""
     case, backend = make_case(), get_backend("numpy")
     probe = case.probe.astype(np.complex64)
-    potential = Potential(case.problem.to(backend), probe, Noise("amplitude", 1.0), backend, False, 0.7)
+    potential = Potential(
+        case.problem.to(backend), probe, Noise("amplitude", 1.0), backend, False, 0.7
+    )
     x, rng = vector(case, False), np.random.default_rng(0)
     here, drawn = potential(x), []
     n = case.problem.amplitude.size
@@ -96,29 +116,47 @@ def test_a_variance_that_is_not_known_is_drawn():
 
 @functools.cache
 def scanned(seed, **noise):
-    """Truth from the prior CN(0, 1), so that bars of the posterior are right for it on average whatever they look like."""
+    """Truth from the prior CN(0, 1), so that bars of the posterior are right for it on average
+    whatever they look like.
+    """
     rng = np.random.default_rng(seed)
     L, n = 32, 16
-    truth = ((rng.standard_normal((L, L)) + 1j * rng.standard_normal((L, L))) / 2**0.5).astype(np.complex64)
+    truth = ((rng.standard_normal((L, L)) + 1j * rng.standard_normal((L, L))) / 2**0.5).astype(
+        np.complex64
+    )
     where = scan.fit(scan.fermat_spiral(400, noise.pop("step", 4.0), whole=True), (L, L), (n, n))
-    return simulate(truth, probes.defocused_aperture((n, n), 0.36 * n, 0.6 * n), where, seed=seed, **noise)
+    return simulate(
+        truth, probes.defocused_aperture((n, n), 0.36 * n, 0.6 * n), where, seed=seed, **noise
+    )
 
 
 def squared(made, bars, free):
     inside = bars.region
     if free:
         laid = align(bars.object, made.object, region=inside, max_shift=2, subpixel=True)
-        return np.abs(laid.estimate - made.object)[inside] ** 2 * abs(laid.scale) ** 2 / bars.object_std[inside] ** 2
-    return np.abs(phase_align(bars.object, made.object, inside) - made.object)[inside] ** 2 / bars.object_std[inside] ** 2
+        return (
+            np.abs(laid.estimate - made.object)[inside] ** 2
+            * abs(laid.scale) ** 2
+            / bars.object_std[inside] ** 2
+        )
+    return (
+        np.abs(phase_align(bars.object, made.object, inside) - made.object)[inside] ** 2
+        / bars.object_std[inside] ** 2
+    )
 
 
 @pytest.mark.parametrize(
     "noise",
-    [{"noise": "gaussian", "snr_db": 20, "step": 6.5}, {"noise": "poisson", "mean_counts": 4 * 256}],
+    [
+        {"noise": "gaussian", "snr_db": 20, "step": 6.5},
+        {"noise": "poisson", "mean_counts": 4 * 256},
+    ],
     ids=["few measurements", "few counts"],
 )
 def test_bars_hold_where_the_posterior_is_no_gaussian(noise):
-    """Truths from the prior, chains that start at the truth: a draw from the posterior like any. `laplace` fails there."""
+    """Truths from the prior, chains that start at the truth: a draw from the posterior like any.
+    `laplace` fails there.
+    """
     u2, others, wrong = [], [], []
     for seed in range(4):
         made = scanned(seed, **noise)
@@ -129,7 +167,9 @@ def test_bars_hold_where_the_posterior_is_no_gaussian(noise):
         u2.append(np.mean(squared(made, bars, False)))
         others.append(bars.agreement)
         start = reconstruct(problem, "pie", epochs=60, probe=made.probe, backend="numpy").object
-        wrong.append(np.mean(squared(made, laplace(problem, start, made.probe, samples=8, **way), False)))
+        wrong.append(
+            np.mean(squared(made, laplace(problem, start, made.probe, samples=8, **way), False))
+        )
     assert np.mean(u2) == pytest.approx(1, abs=0.2)
     assert np.mean(wrong) > 1.5
     assert max(others) < 1.5
@@ -150,16 +190,28 @@ def test_bright_data_get_the_bars_of_laplace():
         assert bars.draws.shape == (8, *problem.object_shape)
         # draws scatter about the mean as the bars say
         both = np.sqrt((np.abs(bars.draws) ** 2).mean(axis=0))[inside]
-        assert np.sqrt(np.mean(both**2)) == pytest.approx(np.sqrt(np.mean(bars.object_std[inside] ** 2)), rel=0.15)
+        assert np.sqrt(np.mean(both**2)) == pytest.approx(
+            np.sqrt(np.mean(bars.object_std[inside] ** 2)), rel=0.15
+        )
         across = bars.phase_std * np.abs(bars.object)
-        np.testing.assert_allclose(np.hypot(bars.amplitude_std, across)[inside], bars.object_std[inside], rtol=1e-3)
+        np.testing.assert_allclose(
+            np.hypot(bars.amplitude_std, across)[inside], bars.object_std[inside], rtol=1e-3
+        )
 
 
 def test_noise_that_is_not_known_is_found():
     made = scanned(2, noise="gaussian", snr_db=25, step=3.0)
     problem = replace(Problem.from_dataset(made.dataset), noise_variance=None)
     known = Problem.from_dataset(made.dataset).noise_variance
-    bars = sample(problem, made.object, made.probe, free_probe=False, object_variance=1.0, passes=4000, backend="numpy")
+    bars = sample(
+        problem,
+        made.object,
+        made.probe,
+        free_probe=False,
+        object_variance=1.0,
+        passes=4000,
+        backend="numpy",
+    )
     assert bars.noise_variance == pytest.approx(known, rel=0.1)
     assert "drawn with the object" in bars.conditional[0]
 
@@ -168,15 +220,31 @@ def test_noise_needs_more_measurements_than_unknowns():
     made = scanned(2, noise="gaussian", snr_db=25, step=9.0)
     problem = replace(Problem.from_dataset(made.dataset), noise_variance=None)
     problem = problem.select(np.arange(2))
-    with pytest.raises(PtychonError, match=r"512 measured amplitudes cannot tell the noise from .* unknown numbers"):
-        sample(problem, made.object, made.probe, free_probe=False, passes=700, region=np.ones(made.object.shape, bool))
+    with pytest.raises(
+        PtychonError, match=r"512 measured amplitudes cannot tell the noise from .* unknown numbers"
+    ):
+        sample(
+            problem,
+            made.object,
+            made.probe,
+            free_probe=False,
+            passes=700,
+            region=np.ones(made.object.shape, bool),
+        )
 
 
 def test_the_same_whatever_the_threads():
     made = scanned(1, noise="poisson", mean_counts=1e5)
     problem = Problem.from_dataset(made.dataset)
     one, two = (
-        sample(problem, made.object, made.probe, free_probe=False, passes=700, backend=get_backend("numpy", threads=t))
+        sample(
+            problem,
+            made.object,
+            made.probe,
+            free_probe=False,
+            passes=700,
+            backend=get_backend("numpy", threads=t),
+        )
         for t in (1, 2)
     )
     assert np.array_equal(one.object, two.object)
@@ -188,7 +256,16 @@ def test_short_chains_still_give_all_their_batches():
     made = scanned(1, noise="poisson", mean_counts=1e5)
     problem = Problem.from_dataset(made.dataset)
     for seed in range(5):
-        bars = sample(problem, made.object, made.probe, free_probe=False, passes=640, draws=99, seed=seed, backend="numpy")
+        bars = sample(
+            problem,
+            made.object,
+            made.probe,
+            free_probe=False,
+            passes=640,
+            draws=99,
+            seed=seed,
+            backend="numpy",
+        )
         assert np.isfinite(bars.object_std).all()
         assert 10 <= len(bars.draws) <= bars.samples
 
@@ -218,7 +295,9 @@ def test_chains_that_disagree_are_told():
 def test_what_it_refuses(wrong, says):
     made = scanned(1, noise="poisson", mean_counts=1e5)
     with pytest.raises(PtychonError, match=says):
-        sample(Problem.from_dataset(made.dataset), made.object, made.probe, backend="numpy", **wrong)
+        sample(
+            Problem.from_dataset(made.dataset), made.object, made.probe, backend="numpy", **wrong
+        )
     problem = Problem.from_dataset(made.dataset)
     with pytest.raises(PtychonError, match="do not belong"):
         sample(problem, made.object[:-1], made.probe, backend="numpy")
@@ -226,19 +305,37 @@ def test_what_it_refuses(wrong, says):
 
 
 def test_draws_keep_the_power_of_the_probe():
-    """A factor that lays each noisy draw on the start by least squares would shrink the mean, and not its probe."""
+    """A factor that lays each noisy draw on the start by least squares would shrink the mean, and
+    not its probe.
+    """
     made = scanned(3, noise="poisson", mean_counts=30 * 256, step=3.0)
     problem = Problem.from_dataset(made.dataset)
-    bars = sample(problem, made.object, made.probe, object_variance=1.0, passes=1500, backend="numpy")
+    bars = sample(
+        problem, made.object, made.probe, object_variance=1.0, passes=1500, backend="numpy"
+    )
     inside = bars.region
-    power = [float(np.mean(np.abs(x[inside]) ** 2)) for x in (made.object, *(bars.object + bars.draws))]
+    power = [
+        float(np.mean(np.abs(x[inside]) ** 2)) for x in (made.object, *(bars.object + bars.draws))
+    ]
     assert np.mean(power[1:]) == pytest.approx(power[0], rel=0.07)
-    known = sample(problem, made.object, made.probe, free_probe=False, object_variance=1.0, passes=1500, backend="numpy")
-    assert np.linalg.norm(bars.object[inside]) == pytest.approx(np.linalg.norm(known.object[inside]), rel=0.02)
+    known = sample(
+        problem,
+        made.object,
+        made.probe,
+        free_probe=False,
+        object_variance=1.0,
+        passes=1500,
+        backend="numpy",
+    )
+    assert np.linalg.norm(bars.object[inside]) == pytest.approx(
+        np.linalg.norm(known.object[inside]), rel=0.02
+    )
 
 
 def test_an_error_ends_all_chains():
-    """Chains side by side stop with the one that fails, or with Ctrl-C, instead of being waited for."""
+    """Chains side by side stop with the one that fails, or with Ctrl-C, instead of being waited
+    for.
+    """
     made = scanned(1, noise="poisson", mean_counts=1e5)
     problem, calls = Problem.from_dataset(made.dataset), []
 
@@ -248,7 +345,15 @@ def test_an_error_ends_all_chains():
 
     backend, began = get_backend("numpy", threads=2), time.perf_counter()
     with pytest.raises(KeyboardInterrupt):
-        sample(problem, made.object, made.probe, free_probe=False, passes=200_000, backend=backend, tell=tell)
+        sample(
+            problem,
+            made.object,
+            made.probe,
+            free_probe=False,
+            passes=200_000,
+            backend=backend,
+            tell=tell,
+        )
     assert len(calls) == 1
     assert time.perf_counter() - began < 20
 
@@ -261,7 +366,9 @@ def test_a_step_that_overflows_is_not_accepted(noise, backend):
     probe = case.probe.astype(np.complex64)
     potential = Potential(counted(case).to(chosen), probe, noise, chosen, False, 0.7)
     x = vector(case, False)
-    chain = Chain(potential, np.ones(x.size, np.float32), x, np.random.default_rng(0), lambda x, p: x, 1)
+    chain = Chain(
+        potential, np.ones(x.size, np.float32), x, np.random.default_rng(0), lambda x, p: x, 1
+    )
     here = potential(x)
     for e in (1e8, 1e20, 1e38):
         there, _, chance = chain._trajectory(here, e)
@@ -276,6 +383,8 @@ def test_agreement_of_chains_is_that_of_its_definition():
     centres = normal(rng, (2, 2, 1, 16, 16))
     means = np.broadcast_to(centres, (2, 2, 5, 16, 16)).reshape(2, 10, 16, 16)
     halves = centres.reshape(4, 16, 16)
-    whole = 2.0 + np.var(halves, axis=0)  # of draws with the variance 2 about the mean of their half chain
+    whole = 2.0 + np.var(
+        halves, axis=0
+    )  # of draws with the variance 2 about the mean of their half chain
     ratio, _ = _agreement(means, whole)
     np.testing.assert_allclose(ratio, np.sqrt(1 + np.var(halves, axis=0, ddof=1) / 2.0))

@@ -37,9 +37,11 @@ class Backend:
     asarray, to_host : callables
         To this backend's device and back (never a copy where none is needed).
     beside : callable
-        ``beside(frames, shape, dtype)`` is an array with an entry for each frame, not yet written, kept where the frames are.
+        ``beside(frames, shape, dtype)`` is an array with an entry for each frame, not yet written,
+        kept where the frames are.
     stay : callable, optional
-        ``stay(frames)`` leaves frames on the host and sends them in groups; None where host and device are one.
+        ``stay(frames)`` leaves frames on the host and sends them in groups; None where host and
+        device are one.
     frames_on_host : bool
         Always leave frames on the host, not only where the device is too small for them.
     free_bytes : callable
@@ -54,7 +56,8 @@ class Backend:
     synchronise : callable
         Returns when all work handed to the device is done.
     compiling : callable
-        ``compiling(say)`` is a context in which `say()` is called once if a kernel is not on disk and must be compiled.
+        ``compiling(say)`` is a context in which `say()` is called once if a kernel is not on disk
+        and must be compiled.
     facts : mapping
         What `describe` says beyond the kernels.
     """
@@ -83,4 +86,9 @@ class Backend:
         from ..kernels import SPECIFIED
 
         fallback = [n for n, kernel in SPECIFIED.items() if getattr(self.kernels, n) is kernel]
-        return {"name": self.name, "threads": self.threads, **self.facts, "reference kernels": fallback}
+        return {
+            "name": self.name,
+            "threads": self.threads,
+            **self.facts,
+            "reference kernels": fallback,
+        }

@@ -1,4 +1,6 @@
-"""The CPU: NumPy arrays, FFTs and fused kernels in Numba; or, by name, the plain reference kernels."""
+"""The CPU: NumPy arrays, FFTs and fused kernels in Numba; or, by name, the plain
+reference kernels.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,10 @@ from ..types import Array, PtychonError
 from .base import Backend
 
 #: What transforms waves, and where.
-FFT = "inside fused kernels: own vector code for sides 16, 32, ..., 1024, else ducc (rocket-fft); outside: scipy.fft"
+FFT = (
+    "inside fused kernels: own vector code for sides 16, 32, ..., 1024, else ducc (rocket-fft); "
+    "outside: scipy.fft"
+)
 
 
 def numpy_backend(threads: int | None = None) -> Backend:
@@ -22,7 +27,8 @@ def numpy_backend(threads: int | None = None) -> Backend:
     Parameters
     ----------
     threads : int, optional
-        Threads for engines whose frames are independent of each other; default the number of cores, at most 16.
+        Threads for engines whose frames are independent of each other; default the number of cores,
+        at most 16.
     """
     from ..kernels.cpu import cache as _numba_cache
     from ..kernels.cpu import likelihoods as _numba_sites
@@ -42,8 +48,12 @@ def numpy_backend(threads: int | None = None) -> Backend:
 
 
 def reference_backend() -> Backend:
-    """NumPy arrays and the reference kernels alone: slow, and what every other backend is tested against."""
-    return Backend(name="reference", xp=np, fft2=_fft2, ifft2=_ifft2, kernels=build(), facts={"device": "CPU"})
+    """NumPy arrays and the reference kernels alone: slow, and what every other backend is tested
+    against.
+    """
+    return Backend(
+        name="reference", xp=np, fft2=_fft2, ifft2=_ifft2, kernels=build(), facts={"device": "CPU"}
+    )
 
 
 def _threads(threads: int | None) -> int:

@@ -18,18 +18,23 @@ FRAMES_SHARE = 0.8
 
 
 def driver_found() -> bool:
-    """Whether an NVIDIA driver with at least one device answers, asked of the driver library itself."""
+    """Whether an NVIDIA driver with at least one device answers, asked of the driver library
+    itself.
+    """
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
         cuda = ctypes.CDLL(name)
     except OSError:
         return False
     count = ctypes.c_int(0)
-    return cuda.cuInit(0) == 0 and cuda.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+    return (
+        cuda.cuInit(0) == 0 and cuda.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+    )
 
 
 def cupy_backend(device: int = 0, graphs: bool = True) -> Backend:
-    """CuPy arrays, fused CUDA kernels around cuFFT, and one CUDA graph for a whole pass, on one GPU.
+    """CuPy arrays, fused CUDA kernels around cuFFT, and one CUDA graph for a whole pass, on one
+    GPU.
 
     Parameters
     ----------
@@ -43,13 +48,17 @@ def cupy_backend(device: int = 0, graphs: bool = True) -> Backend:
         Without a GPU, its driver or CuPy: one sentence that says which.
     """
     if not driver_found():
-        raise PtychonError("backend 'cupy' needs an NVIDIA GPU and its driver, and none was found; use --backend numpy")
+        raise PtychonError(
+            "backend 'cupy' needs an NVIDIA GPU and its driver, and none was found; use "
+            "--backend numpy"
+        )
     try:
         import cupy
         import cupyx
     except ImportError as error:
         raise PtychonError(
-            f"backend 'cupy' needs CuPy, which cannot be imported ({error}); pip install 'ptychon[gpu]'"
+            f"backend 'cupy' needs CuPy, which cannot be imported ({error}); pip install "
+            "'ptychon[gpu]'"
         ) from None
     try:
         cupy.cuda.Device(device).use()
@@ -82,13 +91,18 @@ def cupy_backend(device: int = 0, graphs: bool = True) -> Backend:
                 # frames: they can be sent, a group at a time
                 return stay(a)
             raise PtychonError(
-                f"{a.nbytes / 1e9:.2f} GB of {a.dtype} do not fit on the GPU, where {free_bytes() / 1e9:.2f} GB are free; use "
+                f"{a.nbytes / 1e9:.2f} GB of {a.dtype} do not fit on the GPU, where "
+                f"{free_bytes() / 1e9:.2f} GB are free; use "
                 f"fewer or smaller frames (a crop or a binning), or --backend numpy"
             )
         return cupy.asarray(a)
 
     def beside(frames: Any, shape: tuple[int, ...], dtype: str) -> Any:
-        return stay(cupyx.empty_pinned(shape, dtype), True) if isinstance(frames, Far) else cupy.empty(shape, dtype)
+        return (
+            stay(cupyx.empty_pinned(shape, dtype), True)
+            if isinstance(frames, Far)
+            else cupy.empty(shape, dtype)
+        )
 
     launcher = CupyLauncher(device, graphs)
     kernels = build()

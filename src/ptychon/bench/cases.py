@@ -1,10 +1,12 @@
 """Named problems to time: each the same everywhere, from a seed.
 
-default        200 positions of 128x128 on a Fermat spiral of step 5, object 512x512: the published profiling scan
+default        200 positions of 128x128 on a Fermat spiral of step 5, object 512x512: the published
+               profiling scan
 large          1,000 positions of 256x256
 many           2,500 positions of 64x64 on a raster
 modes          the default with three probe modes (PIE, ePIE, rPIE and the difference map)
-star           a measured Siemens star, 516 positions of 128x128 rounded to whole pixels (needs PTYCHON_TEST_DATA)
+star           a measured Siemens star, 516 positions of 128x128 rounded to whole pixels (needs
+               PTYCHON_TEST_DATA)
 star-subpixel  the same with its fractions of a pixel
 """
 
@@ -27,11 +29,12 @@ from ..simulation import phantoms, probes, scan
 from ..simulation.simulate import simulate
 from ..types import COMPLEX, ComplexArray, FloatArray, PtychonError
 
-#: Variance of the noise of a noisy case, and what expectation propagation is told for one without, relative to the mean squared
-#: amplitude.
+#: Variance of the noise of a noisy case, and what expectation propagation is told for one without,
+#: relative to the mean squared amplitude.
 NOISE, STATED = 1e-3, 1e-3
-#: Engines to time: name in the registry and options. Every pass is to cost the same: what moves the probe does so from the
-#: first pass on, and the difference map does without its noise bound, which spares frames that fit an inverse FFT.
+#: Engines to time: name in the registry and options. Every pass is to cost the same: what moves the
+#: probe does so from the first pass on, and the difference map does without its noise bound, which
+#: spares frames that fit an inverse FFT.
 ENGINES: dict[str, tuple[str, dict[str, Any]]] = {
     "pie": ("pie", {}),
     "epie": ("epie", {}),
@@ -51,7 +54,8 @@ class Case:
     ----------
     name, about : str
     problem : Problem
-        `noise_variance` is the variance that was added, or the small one that is stated without noise; None for counts.
+        `noise_variance` is the variance that was added, or the small one that is stated without
+        noise; None for counts.
     probe : (K, P, Q) complex64
         What engines with a known probe are given.
     first_probe : (K, P, Q) complex64
@@ -98,7 +102,8 @@ def spiral(
     sparse: bool = False,
     seed: int = 0,
 ) -> Case:
-    """A Fermat spiral truncated to whole pixels over a textured object, behind a defocused aperture.
+    """A Fermat spiral truncated to whole pixels over a textured object, behind a defocused
+    aperture.
 
     Parameters
     ----------
@@ -111,7 +116,8 @@ def spiral(
     modes : int
         Probe modes: the aperture, then the same odd in y, in x, in both.
     noise : bool
-        Gaussian, its variance 1e-3 of the mean squared amplitude; noisy amplitudes are clipped at 0.
+        Gaussian, its variance 1e-3 of the mean squared amplitude; noisy amplitudes are clipped at
+        0.
     sparse : bool
         A few spots on nothing instead of the texture.
     seed : int
@@ -121,34 +127,62 @@ def spiral(
     PtychonError
         Windows that do not fit on the object.
     """
-    return _simulated(scan.fermat_spiral(points, step, whole=True), name, size, frame, modes, noise, sparse, seed)
+    return _simulated(
+        scan.fermat_spiral(points, step, whole=True), name, size, frame, modes, noise, sparse, seed
+    )
 
 
 def raster(
-    *, name: str = "raster", size: int = 360, frame: int = 64, side: int = 50, step: int = 6, noise: bool = False, seed: int = 0
+    *,
+    name: str = "raster",
+    size: int = 360,
+    frame: int = 64,
+    side: int = 50,
+    step: int = 6,
+    noise: bool = False,
+    seed: int = 0,
 ) -> Case:
     """A raster of `side` x `side` positions with one pixel of jitter, otherwise as `spiral`."""
-    return _simulated(scan.raster(side, step, jitter=1, seed=seed), name, size, frame, 1, noise, False, seed)
+    return _simulated(
+        scan.raster(side, step, jitter=1, seed=seed), name, size, frame, 1, noise, False, seed
+    )
 
 
 def _simulated(
-    positions: FloatArray, name: str, size: int, frame: int, modes: int, noise: bool, sparse: bool, seed: int
+    positions: FloatArray,
+    name: str,
+    size: int,
+    frame: int,
+    modes: int,
+    noise: bool,
+    sparse: bool,
+    seed: int,
 ) -> Case:
     shape = (size, size)
     picture = phantoms.blobs(shape, seed) if sparse else phantoms.texture(shape, seed)
-    truth = phantoms.complex_object(picture, phantoms.texture(shape, seed + 1), amplitude_range=(0.0 if sparse else 0.2, 1.0))
+    truth = phantoms.complex_object(
+        picture, phantoms.texture(shape, seed + 1), amplitude_range=(0.0 if sparse else 0.2, 1.0)
+    )
     probe = _modes(probes.defocused_aperture((frame, frame), 0.16 * frame, 0.75 * frame), modes)
     first = _modes(probes.defocused_aperture((frame, frame), 0.15 * frame, 0.7 * frame), modes)
-    options: dict[str, Any] = {"noise": "gaussian", "snr_db": -10 * np.log10(NOISE)} if noise else {}
+    options: dict[str, Any] = (
+        {"noise": "gaussian", "snr_db": -10 * np.log10(NOISE)} if noise else {}
+    )
     data = simulate(truth, probe, positions, seed=seed, **options).dataset
     if data.noise_variance is None:
-        data = replace(data, noise_variance=STATED * float(np.mean(data.patterns, dtype=np.float64)))
+        data = replace(
+            data, noise_variance=STATED * float(np.mean(data.patterns, dtype=np.float64))
+        )
     problem = Problem.from_dataset(data)
     n, (p, q), (h, w) = len(problem), problem.frame_shape, problem.object_shape
-    added = f"Gaussian noise of variance {data.noise_variance:.3g} ({NOISE:g} of the mean squared amplitude), clipped at zero"
+    added = (
+        f"Gaussian noise of variance {data.noise_variance:.3g} ({NOISE:g} of the mean squared "
+        "amplitude), clipped at zero"
+    )
     return Case(
         name=name,
-        about=f"{n} positions of {p}x{q} px on an object of {h}x{w} px, " + (added if noise else "no noise"),
+        about=f"{n} positions of {p}x{q} px on an object of {h}x{w} px, "
+        + (added if noise else "no noise"),
         problem=problem,
         probe=probe,
         first_probe=scaled_probe(first, mean_power(problem)),
@@ -159,7 +193,9 @@ def _simulated(
 
 
 def _modes(probe: ComplexArray, count: int) -> ComplexArray:
-    """The probe and, orthogonal to it, up to three weaker ones that are odd in y, in x, in both: (K, P, Q)."""
+    """The probe and, orthogonal to it, up to three weaker ones that are odd in y, in x, in both:
+    (K, P, Q).
+    """
     if not 1 <= count <= 4:
         raise PtychonError(f"{count} probe modes; 1 to 4 can be simulated")
     y, x = (np.linspace(-1, 1, n + 1)[:-1] for n in probe.shape)
@@ -179,7 +215,10 @@ def star(*, name: str = "star", subpixel: bool = False, points: int | None = Non
 
     folder = os.environ.get("PTYCHON_TEST_DATA")
     if not folder:
-        raise PtychonError("the case 'star' needs measured data: set PTYCHON_TEST_DATA to the folder that holds them")
+        raise PtychonError(
+            "the case 'star' needs measured data: set PTYCHON_TEST_DATA to the folder that "
+            "holds them"
+        )
     data = load(Path(folder) / "siemens_star_xray" / "siemens_star.npz")
     problem = Problem.from_dataset(data, subpixel=subpixel)
     if points is not None:
@@ -188,7 +227,10 @@ def star(*, name: str = "star", subpixel: bool = False, points: int | None = Non
         raise PtychonError(f"{data.name} holds no first probe")
     probe = scaled_probe(data.probe, mean_power(problem))
     fractions = "1/16 px" if subpixel else "rounded"
-    about = f"{len(problem)} measured frames of {probe.shape[1]}x{probe.shape[2]} px, positions {fractions}"
+    about = (
+        f"{len(problem)} measured frames of {probe.shape[1]}x{probe.shape[2]} px, positions "
+        f"{fractions}"
+    )
     return Case(name=name, about=about, problem=problem, probe=probe, first_probe=probe)
 
 
@@ -199,7 +241,9 @@ def _many(points: int | None, noise: bool) -> Case:
 
 _CASES: dict[str, Callable[[int | None, bool], Case]] = {
     "default": lambda points, noise: spiral(name="default", points=points or 200, noise=noise),
-    "large": lambda points, noise: spiral(name="large", size=768, frame=256, points=points or 1000, step=8, noise=noise),
+    "large": lambda points, noise: spiral(
+        name="large", size=768, frame=256, points=points or 1000, step=8, noise=noise
+    ),
     "many": _many,
     "modes": lambda points, noise: spiral(name="modes", points=points or 200, modes=3, noise=noise),
     "star": lambda points, noise: star(points=points),

@@ -16,10 +16,11 @@ T = TypeVar("T")
 
 
 def timed(backend: Backend, work: Callable[[], T]) -> tuple[T, float]:
-    """What `work` returns and the seconds it took: `time.perf_counter`, or CUDA events where the backend is a GPU.
+    """What `work` returns and the seconds it took: `time.perf_counter`, or CUDA events where the
+    backend is a GPU.
 
-    Events stand in the stream itself, so what was queued before is not counted and the launches are; both clocks wait for
-    the work to be done.
+    Events stand in the stream itself, so what was queued before is not counted and the launches
+    are; both clocks wait for the work to be done.
     """
     backend.synchronise()
     if backend.name != "cupy":
@@ -37,8 +38,12 @@ def timed(backend: Backend, work: Callable[[], T]) -> tuple[T, float]:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, versions and how busy it was, for the record; no names of hosts or users."""
-    versions = {name: _version(name) for name in ("numpy", "scipy", "numba", "rocket-fft", "ptychon")}
+    """Processor, cores, versions and how busy it was, for the record; no names of
+    hosts or users.
+    """
+    versions = {
+        name: _version(name) for name in ("numpy", "scipy", "numba", "rocket-fft", "ptychon")
+    }
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),

@@ -23,25 +23,93 @@ Examples
 """,
 )
 @click.argument("names", nargs=-1, metavar="[CASE]...")
-@click.option("-e", "--engine", "engines", multiple=True, help="pie, epie, rpie, dm, ep or ep+em; default all. Repeatable.")
-@click.option("--backend", "backends", multiple=True, default=("numpy",), show_default=True, help="numpy or cupy. Repeatable.")
-@click.option("--threads", type=click.IntRange(min=1), multiple=True, default=(1,), show_default=True, help="Repeatable.")
-@click.option("--repeats", type=click.IntRange(min=1), default=7, show_default=True, help="Interleaved stretches of passes.")
-@click.option("--passes", type=click.IntRange(min=1), default=5, show_default=True, help="Passes of a stretch.")
-@click.option("--points", type=click.IntRange(min=2), help="Positions, where the case's own number is too many.")
-@click.option("--noise", is_flag=True, help="Gaussian noise, variance 1e-3 of the mean squared amplitude.")
-@click.option("--busy", is_flag=True, help="Time everything also beside a process that keeps a core busy.")
-@click.option("--textbook/--no-textbook", default=True, help="Compare with plain NumPy code (default) or do not.")
-@click.option("--reference", is_flag=True, help="Time also what would run on the slow reference kernels.")
-@click.option("--json", "output", type=click.Path(dir_okay=False), help="Write everything measured to a file; - is the screen.")
 @click.option(
-    "--peers", "with_peers", is_flag=True, help="Compare with other packages, each installed in an environment of its own."
+    "-e",
+    "--engine",
+    "engines",
+    multiple=True,
+    help="pie, epie, rpie, dm, ep or ep+em; default all. Repeatable.",
 )
 @click.option(
-    "--peers-dir", type=click.Path(file_okay=False), help="For those environments (several GB); default in your cache."
+    "--backend",
+    "backends",
+    multiple=True,
+    default=("numpy",),
+    show_default=True,
+    help="numpy or cupy. Repeatable.",
 )
-@click.option("--peer-passes", type=click.IntRange(min=2), default=200, show_default=True, help="Most passes of each.")
-@click.option("--peer-seconds", type=float, default=60.0, show_default=True, help="Most processor seconds of each.")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    multiple=True,
+    default=(1,),
+    show_default=True,
+    help="Repeatable.",
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    default=7,
+    show_default=True,
+    help="Interleaved stretches of passes.",
+)
+@click.option(
+    "--passes",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Passes of a stretch.",
+)
+@click.option(
+    "--points",
+    type=click.IntRange(min=2),
+    help="Positions, where the case's own number is too many.",
+)
+@click.option(
+    "--noise", is_flag=True, help="Gaussian noise, variance 1e-3 of the mean squared amplitude."
+)
+@click.option(
+    "--busy", is_flag=True, help="Time everything also beside a process that keeps a core busy."
+)
+@click.option(
+    "--textbook/--no-textbook",
+    default=True,
+    help="Compare with plain NumPy code (default) or do not.",
+)
+@click.option(
+    "--reference", is_flag=True, help="Time also what would run on the slow reference kernels."
+)
+@click.option(
+    "--json",
+    "output",
+    type=click.Path(dir_okay=False),
+    help="Write everything measured to a file; - is the screen.",
+)
+@click.option(
+    "--peers",
+    "with_peers",
+    is_flag=True,
+    help="Compare with other packages, each installed in an environment of its own.",
+)
+@click.option(
+    "--peers-dir",
+    type=click.Path(file_okay=False),
+    help="For those environments (several GB); default in your cache.",
+)
+@click.option(
+    "--peer-passes",
+    type=click.IntRange(min=2),
+    default=200,
+    show_default=True,
+    help="Most passes of each.",
+)
+@click.option(
+    "--peer-seconds",
+    type=float,
+    default=60.0,
+    show_default=True,
+    help="Most processor seconds of each.",
+)
 def command(
     names: tuple[str, ...],
     engines: tuple[str, ...],
@@ -60,13 +128,15 @@ def command(
     peer_passes: int,
     peer_seconds: float,
 ) -> None:
-    """Time the engines on named problems, each in turn with plain NumPy code and with its two FFTs alone.
+    """Time the engines on named problems, each in turn with plain NumPy code and with its two FFTs
+    alone.
 
     CASES are default, large, many, modes, star and star-subpixel; without any, default.
 
-    With --peers: the same simulated scan for Ptychon and for Pty-Chi, PtyLab, phaser and CDTools, which are downloaded and
-    installed in --peers-dir at the first time and kept there; time of a position and error of the object against seconds.
-    -e then names packages (ptychon, ptychi, ptylab, phaserem, cdtools) or package:algorithm.
+    With --peers: the same simulated scan for Ptychon and for Pty-Chi, PtyLab, phaser and CDTools,
+    which are downloaded and installed in --peers-dir at the first time and kept there; time of a
+    position and error of the object against seconds. -e then names packages (ptychon, ptychi,
+    ptylab, phaserem, cdtools) or package:algorithm.
     """
     from ..io.hdf5 import check_writable
     from . import cases
@@ -84,7 +154,9 @@ def command(
     for name in names or ("default",):
         case = cases.make(name, points=points, noise=noise)
         # of several cases one may not be for every engine that was named
-        wanted = [e for e in engines if len(names) < 2 or e in case.engines or e not in cases.ENGINES]
+        wanted = [
+            e for e in engines if len(names) < 2 or e in case.engines or e not in cases.ENGINES
+        ]
         if engines and not wanted:
             continue
         for backend in backends:
@@ -113,13 +185,27 @@ def command(
 
 
 def _beside_peers(
-    wanted: tuple[str, ...], threads: tuple[int, ...], folder: str | None, passes: int, seconds: float, output: str | None
+    wanted: tuple[str, ...],
+    threads: tuple[int, ...],
+    folder: str | None,
+    passes: int,
+    seconds: float,
+    output: str | None,
 ) -> None:
     from .peers_run import compare
     from .peers_table import table as peers_table
 
-    place = Path(folder or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "ptychon" / "peers").expanduser()
-    report = compare(wanted, threads, place, passes=passes, seconds=seconds, say=lambda text: click.echo(text, err=True))
+    place = Path(
+        folder or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "ptychon" / "peers"
+    ).expanduser()
+    report = compare(
+        wanted,
+        threads,
+        place,
+        passes=passes,
+        seconds=seconds,
+        say=lambda text: click.echo(text, err=True),
+    )
     text = json.dumps(report, indent=1)
     if output != "-":
         click.echo(peers_table(report))
@@ -156,7 +242,8 @@ def table(report: dict[str, Any]) -> str:
     where = count if backend["name"] == "numpy" else backend.get("device", "")
     lines = [
         f"{report['case']['name']}: {report['case']['about']}",
-        f"{backend['name']} ({where}) on {host['processor']}, {host['cores']} cores, load {host['load'] or '?'}; "
+        f"{backend['name']} ({where}) on {host['processor']}, {host['cores']} cores, load "
+        f"{host['load'] or '?'}; "
         f"medians of {report['repeats']} x {report['passes']} passes, us a position and iteration",
         "",
     ]
@@ -167,12 +254,22 @@ def table(report: dict[str, Any]) -> str:
         cells.append([name, *(_cell(row.get(key), key, form) for _, key, form in columns)])
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     for first, *rest in cells:
-        lines.append("  ".join([first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(rest, widths[1:], strict=True))]))
+        lines.append(
+            "  ".join(
+                [
+                    first.ljust(widths[0]),
+                    *(c.rjust(w) for c, w in zip(rest, widths[1:], strict=True)),
+                ]
+            )
+        )
     reasons = {row["no_textbook"] for row in rows.values() if "no_textbook" in row}
     notes = [f"no ratio: {reason}" for reason in sorted(reasons)]
     for name, row in rows.items():
         if row["skipped"]:
-            notes.append(f"{name}: {row['skipped']:.0%} of the frames taught nothing and were skipped, which costs less")
+            notes.append(
+                f"{name}: {row['skipped']:.0%} of the frames taught nothing and were skipped, "
+                "which costs less"
+            )
     return "\n".join([*lines, *notes, ""])
 
 

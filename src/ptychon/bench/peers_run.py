@@ -1,11 +1,12 @@
-"""Ptychon beside other packages: the same simulated scan, the same clock, each package in an environment of its own.
+"""Ptychon beside other packages: the same simulated scan, the same clock, each package in an
+environment of its own.
 
-    error  ||c E - T||/||T|| over the lit object, after translation, phase ramp and factor are taken out (`alignment.align`)
-    R      of `metrics.residual`, with the package's object and probe
+    error  ||c E - T||/||T|| over the lit object, after translation, phase ramp and factor are taken
+    out (`alignment.align`) R      of `metrics.residual`, with the package's object and probe
 
-Everyone starts from the same object and probe and gets the scan as a file. Adapters (in the folder `peers` beside this file,
-never imported here) run a package the way its own documentation does and store its state after some passes; errors are
-computed here afterwards, by one code for all.
+Everyone starts from the same object and probe and gets the scan as a file. Adapters (in the folder
+`peers` beside this file, never imported here) run a package the way its own documentation does and
+store its state after some passes; errors are computed here afterwards, by one code for all.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ from .clock import machine
 ADAPTERS = Path(__file__).parent / "peers"
 #: Errors of the object whose first reaching is timed.
 TARGETS = (0.1, 0.05, 0.03)
-#: Wall seconds an installation step, and a run beyond what it is allowed of the processor, may take.
+#: Wall seconds an installation step, and a run beyond what it is allowed of the processor, may
+#: take.
 PATIENCE = 1800.0
 
 Say = Callable[[str], None]
@@ -52,7 +54,8 @@ class Peer:
     algorithms : tuple of str
         What its adapter knows.
     installs : tuple of tuples of str
-        Arguments of each ``pip install``, in order; none where the environment that runs this has the package.
+        Arguments of each ``pip install``, in order; none where the environment that runs this has
+        the package.
     """
 
     algorithms: tuple[str, ...]
@@ -63,7 +66,10 @@ class Peer:
 _TORCH = ("torch==2.13.0",)
 PEERS: dict[str, Peer] = {
     "ptychon": Peer(("epie", "rpie", "dm", "dm, then rpie", "ep")),
-    "ptychi": Peer(("epie", "epie, one by one", "rpie", "lsqml", "dm", "autodiff"), (_TORCH, (*_TORCH, "ptychi"))),
+    "ptychi": Peer(
+        ("epie", "epie, one by one", "rpie", "lsqml", "dm", "autodiff"),
+        (_TORCH, (*_TORCH, "ptychi")),
+    ),
     "ptylab": Peer(("epie", "mpie"), (("ptylab",),)),
     "phaserem": Peer(("epie", "epie, tuned", "lsqml", "gradient"), (("phaserem[jax]",),)),
     "cdtools": Peer(("adam, fancy", "adam, simple"), (_TORCH, (*_TORCH, "cdtools-py"))),
@@ -72,7 +78,9 @@ PEERS: dict[str, Peer] = {
 
 @dataclass(frozen=True)
 class Bench:
-    """The scan, what is true of it, and where everyone starts: object (H, W), probes (1, P, Q), lit (H, W)."""
+    """The scan, what is true of it, and where everyone starts: object (H, W), probes (1, P, Q), lit
+    (H, W).
+    """
 
     data: Dataset
     problem: Problem
@@ -83,7 +91,9 @@ class Bench:
     about: str
 
 
-def make_bench(*, side: int = 14, step: int = 12, frame: int = 128, mean_counts: float = 1e6, seed: int = 0) -> Bench:
+def make_bench(
+    *, side: int = 14, step: int = 12, frame: int = 128, mean_counts: float = 1e6, seed: int = 0
+) -> Bench:
     """A raster of `side` x `side` whole-pixel positions with two pixels of jitter, Poisson counts.
 
     Parameters
@@ -105,15 +115,20 @@ def make_bench(*, side: int = 14, step: int = 12, frame: int = 128, mean_counts:
     power = mean_power(problem)
     start = scaled_probe(first[None], power)
     about = (
-        f"{len(problem)} positions of {frame}x{frame} px, {step} px apart, on an object of {size}x{size} px; Poisson noise, "
-        f"{mean_counts:g} counts a frame; R of the true object is {residual(problem, truth, made.probe):.4f}"
+        f"{len(problem)} positions of {frame}x{frame} px, {step} px apart, on an object of "
+        f"{size}x{size} px; Poisson noise, "
+        f"{mean_counts:g} counts a frame; R of the true object is "
+        f"{residual(problem, truth, made.probe):.4f}"
     )
     lit = illuminated(problem, made.probe)
-    return Bench(made.dataset, problem, truth, initial_object(problem, start, power), start, lit, about)
+    return Bench(
+        made.dataset, problem, truth, initial_object(problem, start, power), start, lit, about
+    )
 
 
 def chosen(wanted: Sequence[str]) -> list[tuple[str, str]]:
-    """(package, algorithm) pairs that a list such as ("ptychon", "ptychi:dm") names; all for an empty list.
+    """(package, algorithm) pairs that a list such as ("ptychon", "ptychi:dm") names; all for an
+    empty list.
 
     Raises
     ------
@@ -150,23 +165,41 @@ def install(name: str, folder: Path, say: Say) -> Path:
     _run([sys.executable, "-m", "venv", "--clear", str(home)], f"{name}: its environment", 1)
     for step in peer.installs:
         say(f"{name}: pip install {' '.join(step)}")
-        _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *step], f"{name}: pip install", 1)
+        _run(
+            [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *step],
+            f"{name}: pip install",
+            1,
+        )
     done.write_text(json.dumps(peer.installs))
     return python
 
 
-def _run(command: list[str], what: str, threads: int, limit: float = PATIENCE, here: Path | None = None) -> None:
-    """Run a command in an environment without ours and with a number of threads; its last error line where it fails."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
+def _run(
+    command: list[str], what: str, threads: int, limit: float = PATIENCE, here: Path | None = None
+) -> None:
+    """Run a command in an environment without ours and with a number of threads; its last error
+    line where it fails.
+    """
+    clean = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("PYTHON", "VIRTUAL_ENV"))
+    }
     count = str(threads)
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-    clean |= dict.fromkeys(names, count) | {"MPLBACKEND": "Agg", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    clean |= dict.fromkeys(names, count) | {
+        "MPLBACKEND": "Agg",
+        "JAX_PLATFORMS": "cpu",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
     # threads that wait for each other and spin would be charged for other people's work
     clean["OMP_WAIT_POLICY"] = "PASSIVE"
     if command[0] == sys.executable:
         clean["PYTHONPATH"] = str(Path(__file__).parents[2])
     try:
-        done = subprocess.run(command, env=clean, cwd=here, capture_output=True, text=True, timeout=limit, check=False)
+        done = subprocess.run(
+            command, env=clean, cwd=here, capture_output=True, text=True, timeout=limit, check=False
+        )
     except subprocess.TimeoutExpired:
         raise PtychonError(f"{what} did not end within {limit:.0f} s") from None
     if done.returncode:
@@ -175,7 +208,11 @@ def _run(command: list[str], what: str, threads: int, limit: float = PATIENCE, h
 
 def last_error(text: str) -> str:
     """The last line of an error output that says something."""
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("[notice]")]
+    lines = [
+        line.strip()
+        for line in text.splitlines()
+        if line.strip() and not line.lstrip().startswith("[notice]")
+    ]
     return lines[-1][:200] if lines else "no message"
 
 
@@ -186,16 +223,17 @@ def measure(bench: Bench, answer: Any) -> dict[str, Any]:
     ----------
     bench : Bench
     answer : mapping
-        `wall` and `cpu` (passes,) seconds of each pass; `passes` (S,) after which a state was stored, `objects` (S, H, W) and
-        `probes` (S, P, Q); `facts`, JSON.
+        `wall` and `cpu` (passes,) seconds of each pass; `passes` (S,) after which a state was
+        stored, `objects` (S, H, W) and `probes` (S, P, Q); `facts`, JSON.
 
     Returns
     -------
     dict
         The first pass, in which some packages compile once more, counts as a median one.
-        `versions`, `settings`, `passes`; `us` and `cpu_us`, median of a position and pass, wall and processor;
-        `curve`, dicts of pass, wall_s, cpu_s, error, R (None where a state is not finite); `reached`, for each of `TARGETS`
-        the (wall, processor) seconds of the first stored state below it, or None; `error` and `R` at the end.
+        `versions`, `settings`, `passes`; `us` and `cpu_us`, median of a position and pass, wall and
+        processor; `curve`, dicts of pass, wall_s, cpu_s, error, R (None where a state is not
+        finite); `reached`, for each of `TARGETS` the (wall, processor) seconds of the first stored
+        state below it, or None; `error` and `R` at the end.
     """
     facts = json.loads(str(answer["facts"]))
     wall, cpu = (np.asarray(answer[name], float) for name in ("wall", "cpu"))
@@ -203,7 +241,9 @@ def measure(bench: Bench, answer: Any) -> dict[str, Any]:
     for times in (wall, cpu):
         times[0] = np.median(times[each])
     curve = []
-    for count, found, probe in zip(answer["passes"].tolist(), answer["objects"], answer["probes"], strict=True):
+    for count, found, probe in zip(
+        answer["passes"].tolist(), answer["objects"], answer["probes"], strict=True
+    ):
         error, R = _quality(bench, found, probe)
         until = float(wall[:count].sum()), float(cpu[:count].sum())
         curve.append({"pass": count, "wall_s": until[0], "cpu_s": until[1], "error": error, "R": R})
@@ -222,7 +262,9 @@ def measure(bench: Bench, answer: Any) -> dict[str, Any]:
     }
 
 
-def _quality(bench: Bench, found: ComplexArray, probe: ComplexArray) -> tuple[float | None, float | None]:
+def _quality(
+    bench: Bench, found: ComplexArray, probe: ComplexArray
+) -> tuple[float | None, float | None]:
     if not (np.isfinite(found).all() and np.isfinite(probe).all()):
         return None, None
     try:
@@ -235,7 +277,14 @@ def _quality(bench: Bench, found: ComplexArray, probe: ComplexArray) -> tuple[fl
 
 
 def _first_below(curve: list[dict[str, Any]], target: float) -> tuple[float, float] | None:
-    return next(((row["wall_s"], row["cpu_s"]) for row in curve if row["error"] is not None and row["error"] <= target), None)
+    return next(
+        (
+            (row["wall_s"], row["cpu_s"])
+            for row in curve
+            if row["error"] is not None and row["error"] <= target
+        ),
+        None,
+    )
 
 
 def compare(
@@ -269,8 +318,8 @@ def compare(
     Returns
     -------
     dict
-        Ready for JSON: `about`, `machine`, `passes`, `seconds`, and `rows`: package, algorithm, threads, and what `measure`
-        found or `failed`, a sentence.
+        Ready for JSON: `about`, `machine`, `passes`, `seconds`, and `rows`: package, algorithm,
+        threads, and what `measure` found or `failed`, a sentence.
     """
     pairs, place = chosen(wanted), Path(folder).resolve()
     bench = bench or make_bench()
@@ -284,7 +333,13 @@ def compare(
     with tempfile.TemporaryDirectory() as there:
         problem = Path(there) / "problem.npz"
         patterns = np.asarray(bench.data.patterns, np.float32)
-        np.savez(problem, patterns=patterns, corners=bench.problem.corners, object=bench.object, probe=bench.probe[0])
+        np.savez(
+            problem,
+            patterns=patterns,
+            corners=bench.problem.corners,
+            object=bench.object,
+            probe=bench.probe[0],
+        )
         for count in threads:
             for name, algorithm in pairs:
                 say(f"{name}: {algorithm}, {count} thread{'s' if count > 1 else ''}")
@@ -297,11 +352,24 @@ def compare(
                 except PtychonError as error:
                     row["failed"] = str(error)
                 rows.append(row)
-    return {"about": bench.about, "machine": machine(), "passes": passes, "seconds": seconds, "rows": rows}
+    return {
+        "about": bench.about,
+        "machine": machine(),
+        "passes": passes,
+        "seconds": seconds,
+        "rows": rows,
+    }
 
 
 def _one(
-    bench: Bench, python: Path, name: str, algorithm: str, threads: int, problem: Path, passes: int, seconds: float
+    bench: Bench,
+    python: Path,
+    name: str,
+    algorithm: str,
+    threads: int,
+    problem: Path,
+    passes: int,
+    seconds: float,
 ) -> dict[str, Any]:
     answer = problem.with_name("answer.npz")
     answer.unlink(missing_ok=True)

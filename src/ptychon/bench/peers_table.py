@@ -8,16 +8,24 @@ from .peers_run import TARGETS
 
 
 def table(report: dict[str, Any]) -> str:
-    """A report of `peers_run.compare`: what ran where, a Markdown table for each number of threads, versions, settings."""
+    """A report of `peers_run.compare`: what ran where, a Markdown table for each number of threads,
+    versions, settings.
+    """
     host = report["machine"]
     lines = [
         report["about"],
-        f"{host['processor']}, {host['cores']} cores, load {host['load'] or '?'}; at most {report['passes']} passes and "
+        f"{host['processor']}, {host['cores']} cores, load {host['load'] or '?'}; at most "
+        f"{report['passes']} passes and "
         f"{report['seconds']:g} s of processor time each",
     ]
     rows = report["rows"]
     for count in dict.fromkeys(row["threads"] for row in rows):
-        lines += ["", f"{count} thread{'s' if count > 1 else ''}", "", *_grid([r for r in rows if r["threads"] == count])]
+        lines += [
+            "",
+            f"{count} thread{'s' if count > 1 else ''}",
+            "",
+            *_grid([r for r in rows if r["threads"] == count]),
+        ]
     done = [row for row in rows if "failed" not in row]
     versions = {name: text for row in done for name, text in row["versions"].items()}
     lines += ["", "versions: " + ", ".join(f"{name} {text}" for name, text in versions.items())]
@@ -25,7 +33,10 @@ def table(report: dict[str, Any]) -> str:
     for row in done:
         name = f"{row['package']}: {row['algorithm']}"
         if name not in seen:
-            lines.append(f"{name}: " + ", ".join(f"{key} {_short(value)}" for key, value in row["settings"].items()))
+            lines.append(
+                f"{name}: "
+                + ", ".join(f"{key} {_short(value)}" for key, value in row["settings"].items())
+            )
         seen.add(name)
     lines += [row["failed"] for row in rows if "failed" in row]
     return "\n".join([*lines, ""])
@@ -36,11 +47,15 @@ def _short(value: Any) -> str:
 
 
 def _grid(rows: list[dict[str, Any]]) -> list[str]:
-    """Times of a position and pass, ratio to the quickest engine of ptychon, seconds to the targets, the end."""
+    """Times of a position and pass, ratio to the quickest engine of ptychon, seconds to the
+    targets, the end.
+    """
     ours = [row["cpu_us"] for row in rows if row["package"] == "ptychon" and "failed" not in row]
     reach = [f"s to {100 * target:g} %" for target in TARGETS]
     lines = [
-        "| package | algorithm | us wall | us processor | x ptychon | " + " | ".join(reach) + " | passes | error | R |",
+        "| package | algorithm | us wall | us processor | x ptychon | "
+        + " | ".join(reach)
+        + " | passes | error | R |",
         "|" + "---|" * (8 + len(TARGETS)),
     ]
     for row in rows:

@@ -28,7 +28,8 @@ from .run import fallback
 from .shell import main as run_command
 
 F = TypeVar("F", bound=Callable[..., Any])
-#: Pass in which --use_prior brings in the sparse prior: from a constant object it would freeze the run at once.
+#: Pass in which --use_prior brings in the sparse prior: from a constant object it would freeze the
+#: run at once.
 PRIOR_START = 10
 
 
@@ -43,12 +44,17 @@ def command(engine: str) -> click.Command:
     def script(**options: Any) -> None:
         profile(engine, **options)
 
-    script.__doc__ = f"Time {_title(engine)} on a simulated scan, compilation apart, or profile it with --profile."
+    script.__doc__ = (
+        f"Time {_title(engine)} on a simulated scan, compilation apart, or profile it with "
+        "--profile."
+    )
     for option in reversed(_EP_OPTIONS if _believes(engine) else ()):
         script = option(script)
     for option in reversed(_OPTIONS):
         script = option(script)
-    return click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})(script)
+    return click.command(
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    )(script)
 
 
 def _title(engine: str) -> str:
@@ -63,23 +69,53 @@ def _believes(engine: str) -> bool:
 
 _COUNT = click.IntRange(min=1)
 _OPTIONS: list[Callable[[F], F]] = [
-    click.option("--backend", type=click.Choice(["numpy", "cupy"]), default="numpy", show_default=True),
-    click.option("--threads", type=_COUNT, help="Of the numpy backend.  [default: the number of cores]"),
-    click.option("--niter", type=_COUNT, default=50, show_default=True, help="Passes over the data."),
-    click.option("--num_points", type=click.IntRange(min=2), default=200, show_default=True, help="Positions on the spiral."),
-    click.option("--use_noise", is_flag=True, help="Gaussian amplitude noise, variance 1e-3 of the mean squared amplitude."),
-    click.option("--profile", "use_profiler", is_flag=True, help="Print cProfile's table instead of timing."),
-    click.option("--profile_output", type=click.Path(dir_okay=False), help="Write that table to a file."),
-    click.option("--sort", type=click.Choice(["tottime", "cumulative", "ncalls"]), default="tottime", show_default=True),
+    click.option(
+        "--backend", type=click.Choice(["numpy", "cupy"]), default="numpy", show_default=True
+    ),
+    click.option(
+        "--threads", type=_COUNT, help="Of the numpy backend.  [default: the number of cores]"
+    ),
+    click.option(
+        "--niter", type=_COUNT, default=50, show_default=True, help="Passes over the data."
+    ),
+    click.option(
+        "--num_points",
+        type=click.IntRange(min=2),
+        default=200,
+        show_default=True,
+        help="Positions on the spiral.",
+    ),
+    click.option(
+        "--use_noise",
+        is_flag=True,
+        help="Gaussian amplitude noise, variance 1e-3 of the mean squared amplitude.",
+    ),
+    click.option(
+        "--profile", "use_profiler", is_flag=True, help="Print cProfile's table instead of timing."
+    ),
+    click.option(
+        "--profile_output", type=click.Path(dir_okay=False), help="Write that table to a file."
+    ),
+    click.option(
+        "--sort",
+        type=click.Choice(["tottime", "cumulative", "ncalls"]),
+        default="tottime",
+        show_default=True,
+    ),
     click.option("--limit", type=_COUNT, default=20, show_default=True, help="Lines of the table."),
 ]
 _EP_OPTIONS: list[Callable[[F], F]] = [
     click.option(
-        "--n_probe_update", type=click.IntRange(min=0), default=0, show_default=True,
+        "--n_probe_update",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
         help="Learn the probe by this many EM updates a pass; 0 takes it as known.",
     ),
-    click.option("--use_prior", is_flag=True, help="A sparse object, and the sparse prior from pass 10 on."),
-]  # fmt: skip
+    click.option(
+        "--use_prior", is_flag=True, help="A sparse object, and the sparse prior from pass 10 on."
+    ),
+]
 
 
 def profile(
@@ -120,7 +156,9 @@ def profile(
     """
     if profile_output is not None:
         if not use_profiler:
-            raise click.UsageError("--profile_output names the file for the table of --profile: give both or neither")
+            raise click.UsageError(
+                "--profile_output names the file for the table of --profile: give both or neither"
+            )
         check_writable(profile_output)
     if threads is not None and backend != "numpy":
         raise click.UsageError(f"--threads belongs to the numpy backend, not to {backend}")
@@ -130,7 +168,11 @@ def profile(
     if _believes(engine):
         settings = {"probe_updates": n_probe_update}
         if use_prior:
-            settings |= {"prior": "sparse", "sparse_density": case.sparse_density, "prior_start": PRIOR_START}
+            settings |= {
+                "prior": "sparse",
+                "sparse_density": case.sparse_density,
+                "prior_start": PRIOR_START,
+            }
     method = cases.engine_named(engine, **settings)
     ctx = Context(chosen)
     local = case.problem.to(chosen)
@@ -159,27 +201,42 @@ def profile(
     else:
         each = seconds / niter / num_points
         click.echo(f"first state     {setup:9.3f} s, not counted")
-        click.echo(f"reconstruction  {seconds:9.3f} s, {1e6 * each:.1f} us a position and iteration")
+        click.echo(
+            f"reconstruction  {seconds:9.3f} s, {1e6 * each:.1f} us a position and iteration"
+        )
         if backend == "numpy":
             # on a machine that others use too, this says more of the code
             click.echo(f"processor time  {busy:9.3f} s, summed over threads")
     estimate = method.estimate(progress.state, ctx)
-    final = residual(case.problem, chosen.to_host(estimate.object), chosen.to_host(estimate.probe), chosen)
+    final = residual(
+        case.problem, chosen.to_host(estimate.object), chosen.to_host(estimate.probe), chosen
+    )
     click.echo(f"R               {final:9.3g} of the final object and probe")
     skipped = progress.extra.get("skipped", 0.0)
     if skipped:
-        click.echo(f"skipped         {skipped:9.0%} of the frames in the last pass, which costs less than visiting them")
+        click.echo(
+            f"skipped         {skipped:9.0%} of the frames in the last pass, which costs less "
+            "than visiting them"
+        )
 
 
-def _head(engine: str, settings: dict[str, Any], backend: Backend, case: cases.Case, niter: int) -> None:
-    words = [_title(engine), *(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in settings.items())]
+def _head(
+    engine: str, settings: dict[str, Any], backend: Backend, case: cases.Case, niter: int
+) -> None:
+    words = [
+        _title(engine),
+        *(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in settings.items()),
+    ]
     threads = f"{backend.threads} thread{'s' if backend.threads > 1 else ''}"
     where = threads if backend.name == "numpy" else str(backend.facts.get("device", ""))
     click.echo(f"{' '.join(words)}, backend {backend.name} ({where}), {niter} iterations")
     click.echo(case.about)
     if _believes(engine) and not case.noisy:
         told = case.problem.noise_variance
-        click.echo(f"EP is told a noise variance of {told:.3g}, {cases.STATED:g} of the mean squared amplitude")
+        click.echo(
+            f"EP is told a noise variance of {told:.3g}, {cases.STATED:g} of the mean squared "
+            "amplitude"
+        )
 
 
 def _slow(engine: Engine, case: cases.Case, ctx: Context) -> None:

@@ -1,8 +1,9 @@
 """Engines timed against the textbook code, against their FFTs, and beside a busy neighbour.
 
-Everything that is compared is measured in turns, so that whatever else the machine does falls on all alike: a repeat is one
-stretch of passes of each, and what is reported is the median over repeats, of times and of the ratios within a repeat. On a
-machine that others use, processor time is the steadier measure: it leaves out the time a process waits for its turn.
+Everything that is compared is measured in turns, so that whatever else the machine does falls on
+all alike: a repeat is one stretch of passes of each, and what is reported is the median over
+repeats, of times and of the ratios within a repeat. On a machine that others use, processor time is
+the steadier measure: it leaves out the time a process waits for its turn.
 """
 
 from __future__ import annotations
@@ -34,14 +35,15 @@ from . import textbook
 from .cases import ENGINES, Case, engine_named
 from .clock import machine, timed
 
-#: Passes of a stretch: a multiple of the passes between two measurements of the residual, which some passes do.
+#: Passes of a stretch: a multiple of the passes between two measurements of the residual, which
+#: some passes do.
 PASSES = 5
 
 
 @dataclass
 class _Contender:
-    """What is timed: `stretch` runs the passes once; `seconds` and `cpu` collect one time a repeat, of the clock, and of the
-    processors, summed over threads."""
+    """What is timed: `stretch` runs the passes once; `seconds` and `cpu` collect one time a repeat,
+    of the clock, and of the processors, summed over threads."""
 
     stretch: Callable[[], Any]
     backend: Backend
@@ -55,7 +57,9 @@ class _Contender:
 
 
 def fallback(engine: Engine, problem: Any, backend: Backend) -> list[str]:
-    """Reference kernels that a pass of `engine` would use: none where the backend has a fused sweep for it."""
+    """Reference kernels that a pass of `engine` would use: none where the backend has a fused sweep
+    for it.
+    """
     batches = Schedule(kind=engine.schedule).batches(problem, 0)
     if fast_step(backend, engine, problem, batches) is not None:
         return []
@@ -99,11 +103,13 @@ def compare(
     Returns
     -------
     dict
-        Ready for JSON. `engines[name]`: `us` a position and iteration (median) and `all_us`, `textbook_us`, `ratio`
-        textbook/package, `fft_us` and `fft_share`, the time that two FFTs a mode and position alone take; on a CPU `cpu_us`,
-        `cpu_ratio` and `cpu_fft_share`, the same in processor time summed over threads; `busy_us` and `slowdown`,
-        `peak_bytes` of arrays beyond the problem and `bytes_per_position` of them, `compile_s`, `R` at the end and
-        `passes` until then, `skipped` share of frames that expectation propagation left alone (which costs less).
+        Ready for JSON. `engines[name]`: `us` a position and iteration (median) and `all_us`,
+        `textbook_us`, `ratio` textbook/package, `fft_us` and `fft_share`, the time that two FFTs a
+        mode and position alone take; on a CPU `cpu_us`, `cpu_ratio` and `cpu_fft_share`, the same
+        in processor time summed over threads; `busy_us` and `slowdown`, `peak_bytes` of arrays
+        beyond the problem and `bytes_per_position` of them, `compile_s`, `R` at the end and
+        `passes` until then, `skipped` share of frames that expectation propagation left alone
+        (which costs less).
 
     Raises
     ------
@@ -117,14 +123,17 @@ def compare(
         if name not in ENGINES:
             raise PtychonError(f"unknown engine {name!r}; {nearest(name, ENGINES)}")
         if name not in case.engines:
-            raise PtychonError(f"engine {name!r} cannot do case {case.name!r}; it is for {', '.join(case.engines)}")
+            raise PtychonError(
+                f"engine {name!r} cannot do case {case.name!r}; it is for {', '.join(case.engines)}"
+            )
     chosen = get_backend(backend, **({"threads": threads} if backend == "numpy" else {}))
     methods = {name: engine_named(name) for name in names}
     for name, method in methods.items():
         slow = fallback(method, case.problem, chosen)
         if slow and not allow_reference:
             raise PtychonError(
-                f"engine {name!r} on backend {chosen.name!r} would run on reference kernels ({', '.join(slow)}); "
+                f"engine {name!r} on backend {chosen.name!r} would run on reference kernels "
+                f"({', '.join(slow)}); "
                 f"such times say nothing of the backend (ask for them with --reference)"
             )
     rows = {}
@@ -132,7 +141,12 @@ def compare(
         say(f"{case.name}: {name}")
         rows[name] = _measure(case, method, Context(chosen), repeats, passes, busy, with_textbook)
     return {
-        "case": {"name": case.name, "about": case.about, "positions": len(case.problem), "modes": len(case.probe)},
+        "case": {
+            "name": case.name,
+            "about": case.about,
+            "positions": len(case.problem),
+            "modes": len(case.probe),
+        },
         "machine": machine(),
         "backend": chosen.describe(),
         "threads": chosen.threads,
@@ -143,17 +157,33 @@ def compare(
 
 
 def _measure(
-    case: Case, engine: Engine, ctx: Context, repeats: int, passes: int, busy: bool, with_textbook: bool
+    case: Case,
+    engine: Engine,
+    ctx: Context,
+    repeats: int,
+    passes: int,
+    busy: bool,
+    with_textbook: bool,
 ) -> dict[str, Any]:
     row = _times(case, engine, ctx, repeats, passes, busy, with_textbook)
-    # after the times, when everything is loaded and let go of, so that only arrays of a run are counted
+    # after the times, when everything is loaded and let go of, so that only arrays of a run are
+    # counted
     row["peak_bytes"] = _peak(case, engine, ctx)
     row["bytes_per_position"] = row["peak_bytes"] / len(case.problem)
-    return {key: None if isinstance(value, float) and not np.isfinite(value) else value for key, value in row.items()}
+    return {
+        key: None if isinstance(value, float) and not np.isfinite(value) else value
+        for key, value in row.items()
+    }
 
 
 def _times(
-    case: Case, engine: Engine, ctx: Context, repeats: int, passes: int, busy: bool, with_textbook: bool
+    case: Case,
+    engine: Engine,
+    ctx: Context,
+    repeats: int,
+    passes: int,
+    busy: bool,
+    with_textbook: bool,
 ) -> dict[str, Any]:
     backend, n = ctx.backend, len(case.problem)
     row: dict[str, Any] = {"compile_s": warm_up(case.problem, engine, ctx, len(case.probe))}
@@ -174,9 +204,13 @@ def _times(
             row["no_textbook"] = str(error)
         else:
             book.sweep()
-            rivals["textbook"] = _Contender(lambda: [book.sweep() for _ in range(passes)], get_backend("reference"))
+            rivals["textbook"] = _Contender(
+                lambda: [book.sweep() for _ in range(passes)], get_backend("reference")
+            )
     if backend.name == "numpy":
-        rivals["fft"] = _Contender(_fft_pairs(case.probe.shape, n * passes, backend.threads), backend)
+        rivals["fft"] = _Contender(
+            _fft_pairs(case.probe.shape, n * passes, backend.threads), backend
+        )
     pressed = _Contender(go, backend)
     for _ in range(repeats):
         for rival in rivals.values():
@@ -188,7 +222,10 @@ def _times(
     estimate = engine.estimate(state, ctx)
     found = backend.to_host(estimate.object), backend.to_host(estimate.probe)
     scale = 1e6 / (n * passes)
-    row |= {"us": scale * _median(package.seconds), "all_us": [round(scale * s, 2) for s in package.seconds]}
+    row |= {
+        "us": scale * _median(package.seconds),
+        "all_us": [round(scale * s, 2) for s in package.seconds],
+    }
     on_cpu = backend.name != "cupy"
     if on_cpu:
         row["cpu_us"] = scale * _median(package.cpu)
@@ -216,7 +253,9 @@ def _median_ratio(a: list[float], b: list[float]) -> float:
 
 
 def _peak(case: Case, engine: Engine, ctx: Context) -> int:
-    """Peak bytes of arrays that the first state and two passes hold beyond the problem, its copies on a GPU included."""
+    """Peak bytes of arrays that the first state and two passes hold beyond the problem, its copies
+    on a GPU included.
+    """
     if ctx.backend.name == "cupy":
         xp: Any = ctx.backend.xp
         pool = xp.get_default_memory_pool()
@@ -246,7 +285,9 @@ def _pairs(a: Array, count: int) -> None:
 
 
 def _fft_pairs(shape: tuple[int, ...], count: int, threads: int) -> Callable[[], Any]:
-    """A function that does `count` forward and inverse FFTs of (K, P, Q) with the FFT of the fused kernels, cut by thread."""
+    """A function that does `count` forward and inverse FFTs of (K, P, Q) with the FFT of the fused
+    kernels, cut by thread.
+    """
     waves = [np.ones(shape, np.complex64) for _ in range(threads)]
     shares = [len(part) for part in np.array_split(np.arange(count), threads)]
     for wave in waves:

@@ -13,7 +13,11 @@ from ..types import PtychonError
 def main(command: click.Command, name: str, arguments: Sequence[str] | None = None) -> int:
     """Exit code of `command` with `arguments`, default those of the process."""
     try:
-        code = command.main(args=None if arguments is None else list(arguments), prog_name=name, standalone_mode=False)
+        code = command.main(
+            args=None if arguments is None else list(arguments),
+            prog_name=name,
+            standalone_mode=False,
+        )
         return code if isinstance(code, int) else 0
     except click.UsageError as error:
         return _fail(name, f"{error.format_message().rstrip('.')} (see {name} --help)")

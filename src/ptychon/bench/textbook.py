@@ -1,11 +1,14 @@
-r"""The five algorithms as a competent programmer writes them in NumPy, for comparison: one pass each, in place.
+r"""The five algorithms as a competent programmer writes them in NumPy, for comparison: one pass
+each, in place.
 
-Windows are slices (no `ufunc.at`, no index arrays), everything stays in complex64 and float32, what does not change during
-a pass is computed before it, and each position takes two calls of scipy.fft, the fastest transform NumPy users have. What
-is missing is what the package adds: sub-pixel positions, masks, near field, cooling, restarts. Formulas are those of the
-engines, and so is what they measure on the way.
+Windows are slices (no `ufunc.at`, no index arrays), everything stays in complex64 and float32, what
+does not change during a pass is computed before it, and each position takes two calls of scipy.fft,
+the fastest transform NumPy users have. What is missing is what the package adds: sub-pixel
+positions, masks, near field, cooling, restarts. Formulas are those of the engines, and so is what
+they measure on the way.
 
-Shapes: object (H, W), probe (P, Q) or (K, P, Q) modes, corners (N, 2), amplitude (N, P, Q), waves (N, [K,] P, Q).
+Shapes: object (H, W), probe (P, Q) or (K, P, Q) modes, corners (N, 2), amplitude (N, P, Q), waves
+(N, [K,] P, Q).
 """
 
 from __future__ import annotations
@@ -22,7 +25,16 @@ import scipy.fft
 from ..engines.difference_map import DifferenceMap
 from ..engines.pie import EPIE, PIE, RPIE, full
 from ..engines.ptycho_ep import PtychoEP
-from ..kernels.reference import BESSEL_A, BESSEL_B, BESSEL_C, BESSEL_D, CAVITY_FLOOR, EXTRINSIC_GAIN, KAPPA_MAX, VARIANCE_FLOOR
+from ..kernels.reference import (
+    BESSEL_A,
+    BESSEL_B,
+    BESSEL_C,
+    BESSEL_D,
+    CAVITY_FLOOR,
+    EXTRINSIC_GAIN,
+    KAPPA_MAX,
+    VARIANCE_FLOOR,
+)
 from ..model.problem import Problem
 from ..types import Array, ComplexArray, FloatArray, PtychonError
 
@@ -68,10 +80,16 @@ def windows(field: Array, corners: Array, shape: tuple[int, ...]) -> Iterator[Ar
         yield field[y : y + p, x : x + q]
 
 
-def pie(O: Array, P: Array, corners: Array, amplitude: Array, *, step: float = 1.0, reg: float = 0.1) -> float:
-    """Object with the probe known (Rodenburg & Faulkner 2004); returns the misfit, each frame before its update."""
+def pie(
+    O: Array, P: Array, corners: Array, amplitude: Array, *, step: float = 1.0, reg: float = 0.1
+) -> float:
+    """Object with the probe known (Rodenburg & Faulkner 2004); returns the misfit, each frame
+    before its update.
+    """
     p2 = over_modes(abs2(P))
-    weight = np.float32(step) * np.sqrt(p2 / p2.max()) / (p2 + np.float32(reg) * p2.max()) * P.conj()
+    weight = (
+        np.float32(step) * np.sqrt(p2 / p2.max()) / (p2 + np.float32(reg) * p2.max()) * P.conj()
+    )
     total = 0.0
     for window, y in zip(windows(O, corners, P.shape), amplitude, strict=True):
         change, error = modulus_change(P * window, y)
@@ -80,7 +98,15 @@ def pie(O: Array, P: Array, corners: Array, amplitude: Array, *, step: float = 1
     return total
 
 
-def epie(O: Array, P: Array, corners: Array, amplitude: Array, *, step: float = 1.0, probe_step: float = 1.0) -> float:
+def epie(
+    O: Array,
+    P: Array,
+    corners: Array,
+    amplitude: Array,
+    *,
+    step: float = 1.0,
+    probe_step: float = 1.0,
+) -> float:
     """Object and probe (Maiden & Rodenburg 2009)."""
     total = 0.0
     for window, y in zip(windows(O, corners, P.shape), amplitude, strict=True):
@@ -93,9 +119,16 @@ def epie(O: Array, P: Array, corners: Array, amplitude: Array, *, step: float = 
 
 
 def rpie(
-    O: Array, P: Array, corners: Array, amplitude: Array, *,
-    step: float = 1.0, probe_step: float = 1.0, reg: float = 0.25, probe_reg: float = 0.5,
-) -> float:  # fmt: skip
+    O: Array,
+    P: Array,
+    corners: Array,
+    amplitude: Array,
+    *,
+    step: float = 1.0,
+    probe_step: float = 1.0,
+    reg: float = 0.25,
+    probe_reg: float = 0.5,
+) -> float:
     """Object and probe, regularised (Maiden, Johnson & Li 2017)."""
     a, b = np.float32(reg), np.float32(probe_reg)
     total = 0.0
@@ -117,14 +150,25 @@ def misfit(psi: Array, y: Array) -> float:
 
 
 def dm(
-    waves: Array, O: Array, P: Array, corners: Array, amplitude: Array, *,
-    inertia: float = 1e-3, probe_inertia: float = 1e-3, measure: bool = False,
-) -> float:  # fmt: skip
-    """Difference map, beta = 1, one object and one probe update (Thibault et al. 2009); the misfit of P O if asked."""
+    waves: Array,
+    O: Array,
+    P: Array,
+    corners: Array,
+    amplitude: Array,
+    *,
+    inertia: float = 1e-3,
+    probe_inertia: float = 1e-3,
+    measure: bool = False,
+) -> float:
+    """Difference map, beta = 1, one object and one probe update (Thibault et al. 2009); the misfit
+    of P O if asked.
+    """
     num, den = np.zeros_like(O), np.zeros(O.shape, np.float32)
     conjugate, p2 = P.conj(), over_modes(abs2(P))
     shape = P.shape
-    for n, d, psi in zip(windows(num, corners, shape), windows(den, corners, shape), waves, strict=True):
+    for n, d, psi in zip(
+        windows(num, corners, shape), windows(den, corners, shape), waves, strict=True
+    ):
         n += over_modes(conjugate * psi)
         d += p2
     extra = np.float32(inertia) * den.max()
@@ -148,12 +192,24 @@ def dm(
 
 
 def ep(
-    precision: Array, natural: Array, messages: Array, g: Array, P: Array, corners: Array, y: Array, v: float,
-    damping: float, measure: bool = False,
-) -> float:  # fmt: skip
-    """Ptycho-EP in natural parameters, Rician (Ueda, Katakami & Okada 2025); the misfit of the belief if asked."""
+    precision: Array,
+    natural: Array,
+    messages: Array,
+    g: Array,
+    P: Array,
+    corners: Array,
+    y: Array,
+    v: float,
+    damping: float,
+    measure: bool = False,
+) -> float:
+    """Ptycho-EP in natural parameters, Rician (Ueda, Katakami & Okada 2025); the misfit of the
+    belief if asked.
+    """
     p2, conjugate, d, total = abs2(P), P.conj(), np.float32(damping), 0.0
-    beliefs = zip(windows(precision, corners, P.shape), windows(natural, corners, P.shape), strict=True)
+    beliefs = zip(
+        windows(precision, corners, P.shape), windows(natural, corners, P.shape), strict=True
+    )
     for j, (Lambda, eta) in enumerate(beliefs):
         phi = messages[j]
         g_b = 1 / (p2 / Lambda).mean()
@@ -203,23 +259,37 @@ def polynomial(coefficients: tuple[float, ...], x: Array) -> Any:
     return value
 
 
-def ep_sums(precision: Array, natural: Array, messages: Array, g: Array, P: Array, corners: Array, prior: float) -> None:
+def ep_sums(
+    precision: Array,
+    natural: Array,
+    messages: Array,
+    g: Array,
+    P: Array,
+    corners: Array,
+    prior: float,
+) -> None:
     """Lambda = prior + sum_j g_j |P|^2 and eta = sum_j g_j P* phi_j, in place."""
     precision[:], natural[:] = prior, 0
     p2, conjugate = abs2(P), P.conj()
-    beliefs = zip(windows(precision, corners, P.shape), windows(natural, corners, P.shape), strict=True)
+    beliefs = zip(
+        windows(precision, corners, P.shape), windows(natural, corners, P.shape), strict=True
+    )
     for (Lambda, eta), gain, phi in zip(beliefs, g, messages, strict=True):
         Lambda += gain * p2
         eta += (gain * conjugate) * phi
 
 
-def ep_probe(precision: Array, natural: Array, messages: Array, g: Array, P: Array, corners: Array) -> None:
+def ep_probe(
+    precision: Array, natural: Array, messages: Array, g: Array, P: Array, corners: Array
+) -> None:
     """One EM update of the probe, sum_j g_j mu_j* phi_j over sum_j g_j (|mu_j|^2 + 1/Lambda)."""
     num, den = np.zeros_like(P), np.zeros(P.shape, np.float32)
     variance = 1 / precision
     mean = natural * variance
     power = abs2(mean) + variance
-    terms = zip(windows(mean, corners, P.shape), windows(power, corners, P.shape), g, messages, strict=True)
+    terms = zip(
+        windows(mean, corners, P.shape), windows(power, corners, P.shape), g, messages, strict=True
+    )
     for mu, p, gain, phi in terms:
         num += (gain * mu.conj()) * phi
         den += gain * p
@@ -234,9 +304,11 @@ class Textbook:
     ----------
     object : (H, W) complex64
     probe : (P, Q) or (K, P, Q) complex64
-        Both change in place; for expectation propagation `object` is brought up to date by each sweep.
+        Both change in place; for expectation propagation `object` is brought up to date by each
+        sweep.
     sweep : callable
-        Returns the misfit, as the engine does: in each pass, or in every fifth if it costs an FFT (0 in the others).
+        Returns the misfit, as the engine does: in each pass, or in every fifth if it costs an FFT
+        (0 in the others).
     """
 
     object: ComplexArray
@@ -245,13 +317,14 @@ class Textbook:
 
 
 def start(engine: Any, problem: Problem, object: ComplexArray, probe: ComplexArray) -> Textbook:
-    """The textbook version of `engine`, with the hyper-parameters of `engine`, from a first object and probe.
+    """The textbook version of `engine`, with the hyper-parameters of `engine`, from a first object
+    and probe.
 
     Parameters
     ----------
     engine : Engine
-        "pie", "epie", "rpie", "dm" (beta 1, no bound) or "ep" (Rician, Gaussian prior, noise variance known). The probe
-        moves from the first pass on if it moves at all.
+        "pie", "epie", "rpie", "dm" (beta 1, no bound) or "ep" (Rician, Gaussian prior, noise
+        variance known). The probe moves from the first pass on if it moves at all.
     problem : Problem
         On the host: far field, whole-pixel positions, every detector pixel valid.
     object : (H, W) complex
@@ -263,22 +336,36 @@ def start(engine: Any, problem: Problem, object: ComplexArray, probe: ComplexArr
         If the textbook lacks what engine or problem ask for.
     """
     if problem.subpixel or problem.propagator.transfer is not None or not problem.mask.all():
-        raise PtychonError("the textbook code knows whole-pixel far-field scans without masked pixels only")
+        raise PtychonError(
+            "the textbook code knows whole-pixel far-field scans without masked pixels only"
+        )
     engine = full(engine)
     O, P = object.astype(np.complex64), probe.astype(np.complex64)
     P = P[0] if len(P) == 1 else P
     scan = problem.corners, problem.amplitude
     if isinstance(engine, PIE):
-        return Textbook(O, P, partial(pie, O, P, *scan, step=engine.object_step, reg=engine.object_reg))
+        return Textbook(
+            O, P, partial(pie, O, P, *scan, step=engine.object_step, reg=engine.object_reg)
+        )
     if isinstance(engine, EPIE | RPIE):
         sweep = partial(epie if isinstance(engine, EPIE) else rpie, O, P, *scan)
         options = {"step": engine.object_step, "probe_step": engine.probe_step}
         if isinstance(engine, RPIE):
             options |= {"reg": engine.object_reg, "probe_reg": engine.probe_reg}
         return Textbook(O, P, partial(sweep, **options))
-    if isinstance(engine, DifferenceMap) and engine.beta == 1 and engine.overlap_passes == 1 and not engine.power_bound:
+    if (
+        isinstance(engine, DifferenceMap)
+        and engine.beta == 1
+        and engine.overlap_passes == 1
+        and not engine.power_bound
+    ):
         return _difference_map(engine, scan, O, P)
-    if isinstance(engine, PtychoEP) and P.ndim == 2 and engine.prior == "gaussian" and not engine.learns(problem):
+    if (
+        isinstance(engine, PtychoEP)
+        and P.ndim == 2
+        and engine.prior == "gaussian"
+        and not engine.learns(problem)
+    ):
         return _expectation_propagation(engine, problem, O, P)
     raise PtychonError(f"the textbook code has no {engine.name!r} with these options")
 
@@ -291,7 +378,9 @@ def _difference_map(engine: Any, data: tuple[Array, FloatArray], O: Array, P: Ar
         waves[j] = psi + modulus_change(psi, amplitude[j])[0]
     inertia = {"inertia": engine.object_inertia, "probe_inertia": engine.probe_inertia}
     measure = _every(engine.residual_every)
-    return Textbook(O, P, lambda: dm(waves, O, P, corners, amplitude, measure=next(measure), **inertia))
+    return Textbook(
+        O, P, lambda: dm(waves, O, P, corners, amplitude, measure=next(measure), **inertia)
+    )
 
 
 def _every(n: int) -> Iterator[bool]:
@@ -306,7 +395,9 @@ def _expectation_propagation(engine: Any, problem: Problem, O: Array, P: Array) 
     light = np.zeros(O.shape, np.float32)
     for window in windows(light, corners, P.shape):
         window += abs2(P)
-    prior = 1 / (engine.object_variance or max(1.0, float((light * np.abs(O) ** 2).sum() / light.sum())))
+    prior = 1 / (
+        engine.object_variance or max(1.0, float((light * np.abs(O) ** 2).sum() / light.sum()))
+    )
     messages = np.stack([P * window for window in windows(O, corners, P.shape)])
     g = np.full(len(corners), 1 / (y**2).mean(dtype=np.float64), np.float32)
     precision, natural = np.empty(O.shape, np.float32), np.empty_like(O)

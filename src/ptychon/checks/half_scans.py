@@ -1,12 +1,14 @@
 """Two independent half-scans, and the resolution at which they agree.
 
-Frames are taken in pairs, in the order of the scan, and one of each pair goes to either half, by lot: both halves cover the
-whole field with half the dose. They are reconstructed from the start with the settings of the whole, laid on each other
-modulo what the data cannot tell (factor, phase ramp, translation), and correlated ring by ring (see `ptychon.metrics.frc`).
+Frames are taken in pairs, in the order of the scan, and one of each pair goes to either half, by
+lot: both halves cover the whole field with half the dose. They are reconstructed from the start
+with the settings of the whole, laid on each other modulo what the data cannot tell (factor, phase
+ramp, translation), and correlated ring by ring (see `ptychon.metrics.frc`).
 
-The resolution of the whole scan is better than that of its halves; the number stated is that of the halves. Its interval is
-from the scatter of the rings: the correlation of n independent samples has, after Fisher's transform artanh, a standard
-deviation of 1/sqrt(n - 3). Many sets of rings are drawn so, and the central 95 % of the crossings are stated.
+The resolution of the whole scan is better than that of its halves; the number stated is that of the
+halves. Its interval is from the scatter of the rings: the correlation of n independent samples has,
+after Fisher's transform artanh, a standard deviation of 1/sqrt(n - 3). Many sets of rings are drawn
+so, and the central 95 % of the crossings are stated.
 """
 
 from __future__ import annotations
@@ -42,13 +44,15 @@ class Agreement:
     ----------
     rings : RingCorrelation
     interval, interval_one_bit : (low, high) float
-        Of the resolutions (px or m), 95 %; inf where the curve may nowhere rise above its threshold.
+        Of the resolutions (px or m), 95 %; inf where the curve may nowhere rise above its
+        threshold.
     alignment : Alignment
         Of the second half on the first.
     region : (H, W) bool
         What was compared: where both are illuminated.
     phase_error : float
-        Standard deviation (rad) of the phase of one half, from the difference of the two in that region.
+        Standard deviation (rad) of the phase of one half, from the difference of the two in that
+        region.
     """
 
     rings: RingCorrelation
@@ -113,10 +117,17 @@ def half_scans(
     """
     first = split(len(problem), seed)
     way: dict[str, Any] = {
-        "epochs": epochs, "backend": backend, "probe": probe, "modes": modes, "schedule": schedule, "callbacks": callbacks,
+        "epochs": epochs,
+        "backend": backend,
+        "probe": probe,
+        "modes": modes,
+        "schedule": schedule,
+        "callbacks": callbacks,
         "finish": finish,
-    }  # fmt: skip
-    one, two = (reconstruct(problem.select(half), engine, judge=False, **way) for half in (first, ~first))
+    }
+    one, two = (
+        reconstruct(problem.select(half), engine, judge=False, **way) for half in (first, ~first)
+    )
     return one, two
 
 
@@ -129,7 +140,9 @@ def agreement(one: Result, two: Result, seed: int = 0) -> Agreement:
         If they do not overlap, or have nothing in common at all.
     """
     if one.object.shape != two.object.shape:
-        raise PtychonError(f"the halves have objects of shapes {one.object.shape} and {two.object.shape}")
+        raise PtychonError(
+            f"the halves have objects of shapes {one.object.shape} and {two.object.shape}"
+        )
     region = one.illuminated & two.illuminated
     if not region.any():
         raise PtychonError("the two half-scans do not overlap anywhere")
@@ -147,23 +160,33 @@ def agreement(one: Result, two: Result, seed: int = 0) -> Agreement:
 
 
 def interval(rings: RingCorrelation, threshold: FloatArray, seed: int = 0) -> tuple[float, float]:
-    """95 % interval (low, high) of the resolution at which a ring correlation falls below a threshold, px or m."""
+    """95 % interval (low, high) of the resolution at which a ring correlation falls below a
+    threshold, px or m.
+    """
     random = np.random.default_rng(seed)
     known = np.nan_to_num(rings.correlation)
     spread = 1 / np.sqrt(np.maximum(rings.samples, 4) - 3)
-    drawn = np.tanh(np.arctanh(np.clip(known, -0.999999, 0.999999)) + spread * random.standard_normal((DRAWS, len(known))))
-    # slow variations of the phase are uncertain in both halves: what counts is the fall after the clearest ring
+    drawn = np.tanh(
+        np.arctanh(np.clip(known, -0.999999, 0.999999))
+        + spread * random.standard_normal((DRAWS, len(known)))
+    )
+    # slow variations of the phase are uncertain in both halves: what counts is the fall after the
+    # clearest ring
     clearest = int(np.argmax(known - threshold))
     frequency, limit = rings.frequency[clearest:], threshold[clearest:]
     crossings = [crossing(frequency, row[clearest:], limit) for row in drawn]
     resolutions = np.sort([1 / f if f > 0 else math.inf for f in crossings])
     tail = (1 - CONFIDENCE) / 2
-    return float(resolutions[int(tail * DRAWS)]), float(resolutions[math.ceil((1 - tail) * DRAWS) - 1])
+    return float(resolutions[int(tail * DRAWS)]), float(
+        resolutions[math.ceil((1 - tail) * DRAWS) - 1]
+    )
 
 
 def tagged(half: Result, number: int, whole: Result) -> Result:
     """A half that says of which result it is one."""
-    return replace(half, settings=dict(half.settings) | {"half": {"number": number, "of": fingerprint(whole)}})
+    return replace(
+        half, settings=dict(half.settings) | {"half": {"number": number, "of": fingerprint(whole)}}
+    )
 
 
 def belongs(half: Result, whole: Result) -> bool:

@@ -1,17 +1,23 @@
-r"""Do the data look as the result foretells? Every frame and every detector pixel is asked, at a stated rate of false alarms.
+r"""Do the data look as the result foretells? Every frame and every detector pixel is asked, at a
+stated rate of false alarms.
 
-    chi2_j = sum_l q_jl / sum_l E q_jl                    misfit of frame j over what is foretold (`sums`)
-    w_j                                                   the same as a normal number (`model.noise_moments`)
+    chi2_j = sum_l q_jl / sum_l E q_jl                    misfit of frame j over what is foretold
+                                                          (`sums`)
+    w_j                                                   the same as a normal number
+                                                          (`model.noise_moments`)
 
-A frame is bad whose w_j, less what the share h_j that its pixels were fitted explains by a parabola, over the robust
-standard deviation of all frames (never below 1), exceeds Student's t of the chance a/N. A pixel is hot or dead whose total of
-all frames is as improbable under Poisson, and noisy whose chi2 is. What drifts is a quantity with a slope against the
-frame's number (chi2, dose, translation by y and by x; neighbours correlate, so the number of independent frames is
-reduced): chance a/4 each. That is not asked of results without error bars: engines that visit the frames in turn leave their
-order behind. So a scan without any fault has a bad frame, a bad pixel and a drift with the chance a each, or less.
+A frame is bad whose w_j, less what the share h_j that its pixels were fitted explains by a
+parabola, over the robust standard deviation of all frames (never below 1), exceeds Student's t of
+the chance a/N. A pixel is hot or dead whose total of all frames is as improbable under Poisson, and
+noisy whose chi2 is. What drifts is a quantity with a slope against the frame's number (chi2, dose,
+translation by y and by x; neighbours correlate, so the number of independent frames is reduced):
+chance a/4 each. That is not asked of results without error bars: engines that visit the frames in
+turn leave their order behind. So a scan without any fault has a bad frame, a bad pixel and a drift
+with the chance a each, or less.
 
-Levels of misfit that all pixels of one brightness share are divided out before: they are the result's own `level`, not a fault
-of a frame. A drift that is smooth over the object is followed by the object, as a distortion of it, and cannot be seen.
+Levels of misfit that all pixels of one brightness share are divided out before: they are the
+result's own `level`, not a fault of a frame. A drift that is smooth over the object is followed by
+the object, as a distortion of it, and cannot be seen.
 """
 
 from __future__ import annotations
@@ -35,11 +41,13 @@ from .trends import Trend, deviation, explained, least_absolute, trends_of
 FALSE_ALARM = 0.05
 #: Share of a normal sample's information that its median absolute deviation holds.
 EFFICIENCY = 0.37
-#: Expected misfit of a class in a frame from which on its level is a median over frames; and counts that hold ratios to 1.
+#: Expected misfit of a class in a frame from which on its level is a median over frames; and counts
+#: that hold ratios to 1.
 ENOUGH, HOLD = 20.0, 50.0
 #: Brightness from which on classes make the level of the whole.
 BRIGHT = 1.0
-#: Misfit of the whole above 1 that is said: by this much, and by so many of its standard deviations.
+#: Misfit of the whole above 1 that is said: by this much, and by so many of its standard
+#: deviations.
 ALLOWED, SIGMAS = 0.1, 5.0
 #: Fewest expected counts (or misfit) of a pixel for it to be compared with others.
 LEAST = 5.0
@@ -54,25 +62,28 @@ class Check:
     noise : (N,) float64 or None
         Variance of the amplitude that was learned for each frame, by which it is judged.
     level : float or None
-        Misfit of pixels with a count or more over what noise and posterior foretell; 1 where all is right, None where
-        the noise was learned from the misfit itself.
+        Misfit of pixels with a count or more over what noise and posterior foretell; 1 where all is
+        right, None where the noise was learned from the misfit itself.
     level_error : float
         Its standard deviation from the noise alone.
     foretold : bool
-        Whether the result has error bars; without them the level is that of frames relative to each other.
+        Whether the result has error bars; without them the level is that of frames relative to each
+        other.
     chi2, score : (N,) float64
         chi2_j, and the number of robust standard deviations by which it stands out.
     dose : (N,) float64
         Counts of a frame over those foretold.
     shift, shift_std : (N, 2) float64
-        Translation (y, x) of each frame from its stated position, object px, as far as the object has not followed it.
+        Translation (y, x) of each frame from its stated position, object px, as far as the object
+        has not followed it.
     pixel_chi2, pixel_score : (P, Q) float64
-        Of detector pixels: chi2, and how far the total is from what is foretold, signed; NaN where masked. Zero frequency
-        in the middle.
+        Of detector pixels: chi2, and how far the total is from what is foretold, signed; NaN where
+        masked. Zero frequency in the middle.
     bad_frames : (M,) int
         The worst first.
     worst_frames : (M,) int
-        Those of them with no worse one near (half a window): frames that overlap with a broken one suffer with it.
+        Those of them with no worse one near (half a window): frames that overlap with a broken one
+        suffer with it.
     hot, dead, noisy : (M, 2) int
         Detector pixels (row, column), as in the data.
     trends : tuple of Trend
@@ -107,13 +118,21 @@ class Check:
 
     @property
     def fits(self) -> bool:
-        """Whether the misfit of the whole is what is foretold, or not much more (not known: true)."""
+        """Whether the misfit of the whole is what is foretold, or not much more (not
+        known: true).
+        """
         return self.level is None or self.level < 1 + max(ALLOWED, SIGMAS * self.level_error)
 
     @property
     def clean(self) -> bool:
         """Whether nothing was flagged."""
-        return not (len(self.bad_frames) or len(self.hot) or len(self.dead) or len(self.noisy) or self.drifts)
+        return not (
+            len(self.bad_frames)
+            or len(self.hot)
+            or len(self.dead)
+            or len(self.noisy)
+            or self.drifts
+        )
 
 
 def check(
@@ -135,7 +154,8 @@ def check(
     false_alarm : float
         Chance that a scan without fault has a bad frame; the same for pixels, and for drifts.
     noise_variance : float, optional
-        Of the amplitude; default what the engine learned for each frame, what the problem says, or what the engine learned.
+        Of the amplitude; default what the engine learned for each frame, what the problem says, or
+        what the engine learned.
     backend : Backend, optional
         The CPU without it.
 
@@ -149,9 +169,13 @@ def check(
         If the result is of other data, or a number is out of range.
     """
     if not 0 < false_alarm < 1:
-        raise PtychonError(f"the rate of false alarms is {false_alarm}; it must lie between 0 and 1")
+        raise PtychonError(
+            f"the rate of false alarms is {false_alarm}; it must lie between 0 and 1"
+        )
     if noise_variance is not None and not noise_variance > 0:
-        raise PtychonError(f"the variance of the amplitude noise is {noise_variance}; it must be positive")
+        raise PtychonError(
+            f"the variance of the amplitude noise is {noise_variance}; it must be positive"
+        )
     check_belongs(problem, result)
     if backend is None:
         from ..backends import get_backend
@@ -172,18 +196,27 @@ def check(
     design = explained(fitted, variance if each else None)
     rest = w - least_absolute(design, w)
     score = rest / max(1.0, deviation(rest))
-    frame_limit = float(student.isf(false_alarm / len(problem), max(4.0, EFFICIENCY * len(problem))))
+    frame_limit = float(
+        student.isf(false_alarm / len(problem), max(4.0, EFFICIENCY * len(problem)))
+    )
     bad = np.flatnonzero(score > frame_limit)
     bad = bad[np.argsort(-score[bad], kind="stable")]
     kept = sums
     if 0 < len(bad) < len(problem) - 2:
         # what is wrong with a frame is not to be put on pixels
         rest_of = np.setdiff1d(np.arange(len(problem)), bad)
-        kept = gather(problem.select(rest_of), result, None if variance is None else variance[rest_of], backend)
+        kept = gather(
+            problem.select(rest_of),
+            result,
+            None if variance is None else variance[rest_of],
+            backend,
+        )
     pixel_chi2, high, signed = _pixels(kept, levels, counting=variance is None)
     asked = max(1, int((sums.seen > 0).sum()))
     pixel_limit = float(norm.isf(false_alarm / (3 * asked)))
-    dose = np.divide(sums.dose, sums.foretold_dose, out=np.ones(len(problem)), where=sums.foretold_dose > 0)
+    dose = np.divide(
+        sums.dose, sums.foretold_dose, out=np.ones(len(problem)), where=sums.foretold_dose > 0
+    )
     shift, shift_std = _shifts(sums)
     quantities = {"chi2": chi2, "dose": dose, "shift_y": shift[:, 0], "shift_x": shift[:, 1]}
     if each:
@@ -199,13 +232,27 @@ def check(
     hot, dead = signed > pixel_limit, signed < -pixel_limit
     return Check(
         noise=variance if each else None,
-        level=level, level_error=error, foretold=foretold, chi2=chi2, score=score, dose=dose, shift=shift, shift_std=shift_std,
-        pixel_chi2=pixel_chi2, pixel_score=signed, bad_frames=bad,
+        level=level,
+        level_error=error,
+        foretold=foretold,
+        chi2=chi2,
+        score=score,
+        dose=dose,
+        shift=shift,
+        shift_std=shift_std,
+        pixel_chi2=pixel_chi2,
+        pixel_score=signed,
+        bad_frames=bad,
         worst_frames=_worst(bad, result.positions, problem.frame_shape),
-        hot=np.argwhere(hot), dead=np.argwhere(dead), noisy=np.argwhere((high > pixel_limit) & ~hot & ~dead), trends=trends,
+        hot=np.argwhere(hot),
+        dead=np.argwhere(dead),
+        noisy=np.argwhere((high > pixel_limit) & ~hot & ~dead),
+        trends=trends,
         drifts=tuple(t for t in trends if foretold and t.chance < false_alarm / len(trends)),
-        frame_limit=frame_limit, pixel_limit=pixel_limit, false_alarm=false_alarm,
-    )  # fmt: skip
+        frame_limit=frame_limit,
+        pixel_limit=pixel_limit,
+        false_alarm=false_alarm,
+    )
 
 
 def sentences(found: Check) -> list[str]:
@@ -213,36 +260,64 @@ def sentences(found: Check) -> list[str]:
     said = []
     for name, which in (("hot", found.hot), ("dead", found.dead), ("noisy", found.noisy)):
         if len(which):
-            places = ", ".join(f"({y}, {x})" for y, x in which[:4].tolist()) + (", ..." if len(which) > 4 else "")
-            said.append(f"{len(which)} detector pixel{'s are' if len(which) > 1 else ' is'} {name}: {places}; mask them.")
+            places = ", ".join(f"({y}, {x})" for y, x in which[:4].tolist()) + (
+                ", ..." if len(which) > 4 else ""
+            )
+            said.append(
+                f"{len(which)} detector pixel{'s are' if len(which) > 1 else ' is'} {name}: "
+                f"{places}; mask them."
+            )
     if len(found.bad_frames):
         names = ", ".join(_described(found, j) for j in found.bad_frames[:4].tolist())
         n, first = len(found.bad_frames), found.worst_frames
-        others = "" if len(first) == n else f", first {', '.join(map(str, first[:6].tolist()))}: the others overlap with these"
+        others = (
+            ""
+            if len(first) == n
+            else f", first {', '.join(map(str, first[:6].tolist()))}: the others overlap with these"
+        )
         said.append(
-            f"{n} of {len(found.score)} frames do{'es' if n == 1 else ''} not fit: {names}{', ...' if n > 4 else ''}; "
+            f"{n} of {len(found.score)} frames do{'es' if n == 1 else ''} not fit: "
+            f"{names}{', ...' if n > 4 else ''}; "
             f"look at them, and drop them if they are broken{others}."
         )
-    words = {"chi2": "the misfit", "dose": "the dose", "shift_y": "the position in y", "shift_x": "the position in x"}
+    words = {
+        "chi2": "the misfit",
+        "dose": "the dose",
+        "shift_y": "the position in y",
+        "shift_x": "the position in x",
+    }
     for trend in found.drifts:
         unit = " px" if trend.name.startswith("shift") else ""
-        said.append(f"From first to last frame {words[trend.name]} drifts by {trend.change:+.2g} ± {trend.error:.1g}{unit}.")
+        said.append(
+            f"From first to last frame {words[trend.name]} drifts by {trend.change:+.2g} ± "
+            f"{trend.error:.1g}{unit}."
+        )
     if not found.fits:
         said.append(
-            f"The misfit is {found.level:.2f} of what noise and posterior foretell, more than chance: the run has not "
-            f"converged, or the model is wrong for all frames alike, and what stands out is relative to that."
+            f"The misfit is {found.level:.2f} of what noise and posterior foretell, more than "
+            "chance: the run has not "
+            "converged, or the model is wrong for all frames alike, and what stands out is "
+            "relative to that."
         )
     if found.noise is not None:
         ratio = found.noise / np.median(found.noise)
-        most = ", ".join(f"{j} ({ratio[j]:.3g} times the median)" for j in np.argsort(-ratio, kind="stable")[:3].tolist())
-        said.append(f"The noise was learned for each frame, so that one that does not fit can show as noise: most in {most}.")
+        most = ", ".join(
+            f"{j} ({ratio[j]:.3g} times the median)"
+            for j in np.argsort(-ratio, kind="stable")[:3].tolist()
+        )
+        said.append(
+            "The noise was learned for each frame, so that one that does not fit can show as "
+            f"noise: most in {most}."
+        )
     if found.clean:
         said.append("No frame, no detector pixel and no drift stands out.")
     return said
 
 
 def _worst(bad: IntArray, positions: FloatArray, frame: tuple[int, int]) -> IntArray:
-    """Of frames in the order of their misfit, those that are not within half a window of a worse one."""
+    """Of frames in the order of their misfit, those that are not within half a window of a worse
+    one.
+    """
     kept: list[int] = []
     for j in bad.tolist():
         if not any((np.abs(positions[j] - positions[k]) < np.array(frame) / 2).all() for k in kept):
@@ -257,8 +332,12 @@ def _described(found: Check, j: int) -> str:
     return text + ")"
 
 
-def _variance(problem: Problem, result: Result, given: float | None) -> tuple[FloatArray | None, bool]:
-    """Of the amplitude noise in each frame, None for counts; and whether it is known from elsewhere than the misfit."""
+def _variance(
+    problem: Problem, result: Result, given: float | None
+) -> tuple[FloatArray | None, bool]:
+    """Of the amplitude noise in each frame, None for counts; and whether it is known from elsewhere
+    than the misfit.
+    """
     if given is None and result.noise_variances is not None:
         return np.asarray(result.noise_variances, np.float64), False
     value, known = _common(problem, result) if given is None else (given, True)
@@ -276,13 +355,19 @@ def _common(problem: Problem, result: Result) -> tuple[float | None, bool]:
         return float(learned[-1]), False
     from ..metrics.residual import residual
 
-    power = sum(float((problem.amplitude[j] ** 2).sum(dtype=np.float64)) for j in range(len(problem)))
+    power = sum(
+        float((problem.amplitude[j] ** 2).sum(dtype=np.float64)) for j in range(len(problem))
+    )
     valid = float(problem.mask.sum()) * (len(problem) // len(problem.mask))
-    return max(residual(problem, result.object, result.probe) ** 2 * power / valid, 1e-20 * power / valid), False
+    return max(
+        residual(problem, result.object, result.probe) ** 2 * power / valid, 1e-20 * power / valid
+    ), False
 
 
 def _levels(sums: Sums) -> FloatArray:
-    """Misfit over expectation of each class of brightness, from the middle of the frames, (C,) float64."""
+    """Misfit over expectation of each class of brightness, from the middle of the frames, (C,)
+    float64.
+    """
     expected = sums.expected[0]
     ratio = (sums.capped + HOLD) / (expected.sum(axis=0) + HOLD)
     for c in range(expected.shape[1]):
@@ -300,16 +385,24 @@ def _frames(sums: Sums, levels: FloatArray) -> tuple[FloatArray, FloatArray]:
     return chi2, normalised(total, mean, variance, third)
 
 
-def _pixels(sums: Sums, levels: FloatArray, counting: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """chi2 of every pixel, its normal number, and that of its total, each over the robust deviation of all pixels."""
+def _pixels(
+    sums: Sums, levels: FloatArray, counting: bool
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """chi2 of every pixel, its normal number, and that of its total, each over the robust deviation
+    of all pixels.
+    """
     weights = levels[:, None, None]
-    mean, square, third = ((sums.pixel_expected[i] * weights ** (i + 1)).sum(axis=0) for i in range(3))
+    mean, square, third = (
+        (sums.pixel_expected[i] * weights ** (i + 1)).sum(axis=0) for i in range(3)
+    )
     chi2 = np.divide(sums.pixel_misfit, mean, out=np.ones_like(mean), where=mean > 0)
     high = np.where(mean > LEAST, normalised(sums.pixel_misfit, mean, square, third), 0.0)
     foretold = sums.foretold.sum(axis=(1, 2))
     ratio = (sums.heard + HOLD) / (foretold + HOLD)
     if counting:
-        total, spread = ((x * ratio[:, None, None]).sum(axis=0) for x in (sums.foretold, sums.spread))
+        total, spread = (
+            (x * ratio[:, None, None]).sum(axis=0) for x in (sums.foretold, sums.spread)
+        )
         left = np.divide(spread, total, out=np.ones_like(total), where=total > 0)
         # a misfit that all have alike makes totals as unsure
         above = (sums.foretold * (ratio * np.maximum(levels, 1))[:, None, None]).sum(axis=0)
@@ -317,12 +410,17 @@ def _pixels(sums: Sums, levels: FloatArray, counting: bool) -> tuple[FloatArray,
         signed = deviate(sums.counted, total) / np.sqrt(np.where(total > LEAST, left, 1))
         many = total > LEAST
     else:
-        total, spread = (sums.foretold * ratio[:, None, None]).sum(axis=0), (sums.spread * weights).sum(axis=0)
+        total, spread = (
+            (sums.foretold * ratio[:, None, None]).sum(axis=0),
+            (sums.spread * weights).sum(axis=0),
+        )
         signed = (sums.counted - total) / np.sqrt(np.maximum(spread, 1e-300))
         many = sums.seen > 0
     many &= sums.seen > 0
     enough = (mean > LEAST) & (sums.seen > 0)
-    high = (high - (float(np.median(high[enough])) if enough.any() else 0.0)) / max(1.0, deviation(high[enough]))
+    high = (high - (float(np.median(high[enough])) if enough.any() else 0.0)) / max(
+        1.0, deviation(high[enough])
+    )
     return (
         chi2,
         np.where(enough, high, 0.0),
@@ -332,6 +430,10 @@ def _pixels(sums: Sums, levels: FloatArray, counting: bool) -> tuple[FloatArray,
 
 def _shifts(sums: Sums) -> tuple[FloatArray, FloatArray]:
     """Translation of each frame, and its standard error."""
-    ridge = 1e-9 * np.trace(sums.normal, axis1=1, axis2=2)[:, None, None] * np.eye(2) + 1e-12 * np.eye(2)
+    ridge = 1e-9 * np.trace(sums.normal, axis1=1, axis2=2)[:, None, None] * np.eye(
+        2
+    ) + 1e-12 * np.eye(2)
     inverse = np.linalg.inv(sums.normal + ridge)
-    return np.einsum("nab,nb->na", inverse, sums.pull), np.sqrt(np.maximum(np.einsum("naa->na", inverse), 0))
+    return np.einsum("nab,nb->na", inverse, sums.pull), np.sqrt(
+        np.maximum(np.einsum("naa->na", inverse), 0)
+    )

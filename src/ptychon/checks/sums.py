@@ -1,16 +1,18 @@
-r"""One pass over the data for `predictive`: misfits, what is expected of them, doses and translations, by frame and by pixel.
+r"""One pass over the data for `predictive`: misfits, what is expected of them, doses and
+translations, by frame and by pixel.
 
 With z = F[P O] of the object that was found and draws x_s of its error
 
-    V = mean_s |F[P x_s]|^2,  A = mean_s (Re z* F[P x_s]/|z|)^2,  m = |z|^2 + V     the counts that are foretold
+    V = mean_s |F[P x_s]|^2,  A = mean_s (Re z* F[P x_s]/|z|)^2,  m = |z|^2 + V   expected counts
 
 (and B where there is a background; N = n + r^2 is then what was counted, see `Problem`.)
 
-New data would deviate from the model by noise and by its error, v + A. These are the data that the model was fitted to, and the
-error has made it follow their noise: Cov(y - y^) = v - A exactly, in a linear model with a Gaussian prior. So a misfit with
-the expectation e is expected to be e (1 - h), h = A/v, 4 A |z|^2/(m + 3/8) for counts. Its sum over a frame or a pixel is
-kept by classes of brightness, so that what the posterior has wrong
-for all bright, or all dark, pixels is not put on any one of them.
+New data would deviate from the model by noise and by its error, v + A. These are the data that the
+model was fitted to, and the error has made it follow their noise: Cov(y - y^) = v - A exactly, in a
+linear model with a Gaussian prior. So a misfit with the expectation e is expected to be e (1 - h),
+h = A/v, 4 A |z|^2/(m + 3/8) for counts. Its sum over a frame or a pixel is kept by classes of
+brightness, so that what the posterior has wrong for all bright, or all dark, pixels is not put on
+any one of them.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ BLOCK_BYTES = 24 * 2**20
 CLASSES = (*(10.0 ** (k / 2) for k in range(-6, 4)), 1e2, 1e3, 1e4)
 #: Largest share of its noise that a pixel is taken to have put into the model.
 MOST_FITTED = 0.95
-#: Misfit beyond which a pixel does not count for the level of its class, where frames hold too few of it for a median.
+#: Misfit beyond which a pixel does not count for the level of its class, where frames hold too few
+#: of it for a median.
 CAP = 25.0
 
 
@@ -81,10 +84,22 @@ class Sums:
 def empty(problem: Problem) -> Sums:
     n, (p, q), c = len(problem), problem.frame_shape, len(CLASSES) + 1
     shapes = {
-        "misfit": (n, c), "expected": (3, n, c), "pixel_misfit": (p, q), "pixel_expected": (3, c, p, q), "counted": (p, q),
-        "foretold": (c, p, q), "spread": (c, p, q), "capped": (c,), "heard": (c,), "dose": (n,), "foretold_dose": (n,),
-        "normal": (n, 2, 2), "pull": (n, 2), "fitted": (n,), "seen": (p, q),
-    }  # fmt: skip
+        "misfit": (n, c),
+        "expected": (3, n, c),
+        "pixel_misfit": (p, q),
+        "pixel_expected": (3, c, p, q),
+        "counted": (p, q),
+        "foretold": (c, p, q),
+        "spread": (c, p, q),
+        "capped": (c,),
+        "heard": (c,),
+        "dose": (n,),
+        "foretold_dose": (n,),
+        "normal": (n, 2, 2),
+        "pull": (n, 2),
+        "fitted": (n,),
+        "seen": (p, q),
+    }
     return Sums(**{name: np.zeros(shape) for name, shape in shapes.items()})
 
 
@@ -105,8 +120,13 @@ def gather(problem: Problem, result: Result, variance: FloatArray | None, backen
     draws = result.draws if result.draws is not None and len(result.draws) else None
     uncertain = _without_draws(problem, result) if draws is None else None
     move, k = backend.asarray, backend.kernels
-    slopes = [(np.roll(result.object, -1, axis) - np.roll(result.object, 1, axis)) / 2 for axis in (0, 1)]
-    fields = [move(np.ascontiguousarray(f)) for f in (result.object, *slopes, *(() if draws is None else draws))]
+    slopes = [
+        (np.roll(result.object, -1, axis) - np.roll(result.object, 1, axis)) / 2 for axis in (0, 1)
+    ]
+    fields = [
+        move(np.ascontiguousarray(f))
+        for f in (result.object, *slopes, *(() if draws is None else draws))
+    ]
     probe = move(np.ascontiguousarray(result.probe))
     propagator = problem.propagator.to(backend)
     size = max(1, BLOCK_BYTES // (8 * modes * p * q))
@@ -116,45 +136,80 @@ def gather(problem: Problem, result: Result, variance: FloatArray | None, backen
         shifted = k.shift(probe, problem.shifts[index])
 
         def wave(field: Any, b: slice = b, index: Any = index, shifted: Any = shifted) -> Any:
-            return propagator.forward(shifted * k.gather(field, problem.corners[b], (p, q))[:, None], index, backend)
+            return propagator.forward(
+                shifted * k.gather(field, problem.corners[b], (p, q))[:, None], index, backend
+            )
 
         z = wave(fields[0])
         power = backend.to_host(k.abs2(z).sum(axis=1)).astype(np.float64)
-        inner = [backend.to_host((z.conj() * wave(f)).sum(axis=1).real).astype(np.float64) for f in fields[1:3]]
+        inner = [
+            backend.to_host((z.conj() * wave(f)).sum(axis=1).real).astype(np.float64)
+            for f in fields[1:3]
+        ]
         V, along = np.zeros_like(power), np.zeros_like(power)
         if draws is not None:
             for f in fields[3:]:
                 x = wave(f)
                 V += backend.to_host(k.abs2(x).sum(axis=1)) / len(draws)
-                along += backend.to_host((z.conj() * x).sum(axis=1).real).astype(np.float64) ** 2 / len(draws)
+                along += backend.to_host((z.conj() * x).sum(axis=1).real).astype(
+                    np.float64
+                ) ** 2 / len(draws)
             along /= np.maximum(power, 1e-12)
         elif uncertain is not None:
             V += uncertain[b][:, None, None]
             along += uncertain[b][:, None, None] / 2
-        _add(made, problem, b, (power, V, along), inner, None if variance is None else variance[b, None, None])
+        _add(
+            made,
+            problem,
+            b,
+            (power, V, along),
+            inner,
+            None if variance is None else variance[b, None, None],
+        )
     return made
 
 
 def _without_draws(problem: Problem, result: Result) -> FloatArray | None:
-    """V of each frame from the standard deviation alone: what its light sees of it, evenly over the detector, by Parseval."""
+    """V of each frame from the standard deviation alone: what its light sees of it, evenly over the
+    detector, by Parseval.
+    """
     if result.object_std is None:
         return None
     light = (np.abs(result.probe) ** 2).sum(axis=0)
     p, q = problem.frame_shape
     square = np.asarray(result.object_std, np.float64) ** 2
-    return np.array([float((light * square[y : y + p, x : x + q]).sum()) / (p * q) for y, x in problem.corners.tolist()])
+    return np.array(
+        [
+            float((light * square[y : y + p, x : x + q]).sum()) / (p * q)
+            for y, x in problem.corners.tolist()
+        ]
+    )
 
 
 def shared(problem: Problem, result: Result) -> FloatArray:
-    """Share of its pixels that each frame spends on unknowns of the object where no bars tell: (N,) float64."""
+    """Share of its pixels that each frame spends on unknowns of the object where no bars tell: (N,)
+    float64.
+    """
     light = illumination(problem, result.probe)
     own = (np.abs(result.probe) ** 2).sum(axis=0)
     p, q = problem.frame_shape
     part = np.divide(1.0, light, out=np.zeros_like(light), where=light > 1e-3 * light.max())
-    return np.array([2 * float((own * part[y : y + p, x : x + q]).sum()) / (p * q) for y, x in problem.corners.tolist()])
+    return np.array(
+        [
+            2 * float((own * part[y : y + p, x : x + q]).sum()) / (p * q)
+            for y, x in problem.corners.tolist()
+        ]
+    )
 
 
-def _add(made: Sums, problem: Problem, b: slice, waves: Any, inner: list[FloatArray], variance: FloatArray | None) -> None:
+def _add(
+    made: Sums,
+    problem: Problem,
+    b: slice,
+    waves: Any,
+    inner: list[FloatArray],
+    variance: FloatArray | None,
+) -> None:
     """The sums of a block of B frames; `variance` is (B, 1, 1)."""
     power, V, along = waves
     y = np.asarray(problem.amplitude[b], np.float64)
@@ -164,7 +219,10 @@ def _add(made: Sums, problem: Problem, b: slice, waves: Any, inner: list[FloatAr
         count = y**2
         if problem.counts is not None and problem.background is not None:
             # N ~ Poisson(mean + B): what was counted includes the background
-            count, dark = np.asarray(problem.counts[b], np.float64), np.asarray(problem.background, np.float64)
+            count, dark = (
+                np.asarray(problem.counts[b], np.float64),
+                np.asarray(problem.background, np.float64),
+            )
             mean = mean + dark
         q, (one, two, three) = misfit(count, mean), cumulants(mean, problem.read_noise)
         h = 4 * along * power / (mean + ANSCOMBE)
@@ -188,7 +246,9 @@ def _add(made: Sums, problem: Problem, b: slice, waves: Any, inner: list[FloatAr
         return np.asarray(np.bincount(flat, x[valid], n * c).reshape(n, c), np.float64)
 
     def detector(x: FloatArray) -> FloatArray:
-        return np.asarray(np.bincount(spot, x[valid], c * pixels).reshape(c, *y.shape[1:]), np.float64)
+        return np.asarray(
+            np.bincount(spot, x[valid], c * pixels).reshape(c, *y.shape[1:]), np.float64
+        )
 
     made.misfit[b] = frames(q)
     for i, x in enumerate((one * left, two * left**2, three * left**3)):
@@ -199,12 +259,20 @@ def _add(made: Sums, problem: Problem, b: slice, waves: Any, inner: list[FloatAr
     made.foretold += detector(foretold)
     made.spread += detector(spread * left)
     made.capped += np.bincount(kind[valid], np.minimum(q, CAP)[valid], c)
-    made.heard += np.bincount(kind[valid], np.minimum(counted, foretold + 5 * np.sqrt(spread) + 5)[valid], c)
+    made.heard += np.bincount(
+        kind[valid], np.minimum(counted, foretold + 5 * np.sqrt(spread) + 5)[valid], c
+    )
     made.seen += valid.sum(axis=0)
-    waves = (counted - dark, mean - dark) if variance is None else (y**2, square(level / root) * variance)
+    waves = (
+        (counted - dark, mean - dark)
+        if variance is None
+        else (y**2, square(level / root) * variance)
+    )
     made.dose[b], made.foretold_dose[b] = (np.where(valid, x, 0).sum(axis=(1, 2)) for x in waves)
     plain = np.where(valid, one, 0).sum(axis=(1, 2))
-    made.fitted[b] = 1 - np.divide(made.expected[0, b].sum(axis=1), plain, out=np.ones_like(plain), where=plain > 0)
+    made.fitted[b] = 1 - np.divide(
+        made.expected[0, b].sum(axis=1), plain, out=np.ones_like(plain), where=plain > 0
+    )
     gradient = np.where(valid, np.stack(inner, axis=1).swapaxes(0, 1) * slope, 0)
     made.normal[b] = np.einsum("anij,bnij->nab", gradient, gradient)
     made.pull[b] = np.einsum("anij,nij->na", gradient, residual)
@@ -219,6 +287,7 @@ def check_belongs(problem: Problem, result: Result) -> None:
     """
     if len(result.positions) != len(problem) or result.object.shape != tuple(problem.object_shape):
         raise PtychonError(
-            f"the data now give {len(problem)} frames on an object of {problem.object_shape}; the result has "
+            f"the data now give {len(problem)} frames on an object of {problem.object_shape}; "
+            "the result has "
             f"{len(result.positions)} on {result.object.shape}: they were read otherwise then"
         )

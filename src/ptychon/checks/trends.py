@@ -1,4 +1,6 @@
-"""What runs through the frames of a `predictive` check: drifts, and what the share that was fitted explains of a misfit."""
+"""What runs through the frames of a `predictive` check: drifts, and what the share that was fitted
+explains of a misfit.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,8 @@ class Trend:
 
 
 def explained(fitted: FloatArray, variance: FloatArray | None) -> FloatArray:
-    """Columns 1, h, h^2 of every frame; where frames have their own noise, these for any noise: times its logarithm too.
+    """Columns 1, h, h^2 of every frame; where frames have their own noise, these for any noise:
+    times its logarithm too.
 
     Parameters
     ----------
@@ -57,9 +60,12 @@ def explained(fitted: FloatArray, variance: FloatArray | None) -> FloatArray:
     h = scaled(fitted)
     columns = [np.ones_like(h), h, h**2]
     if variance is not None:
-        # a frame that does not fit is far off in its noise, and is to have no say in what others' explains
+        # a frame that does not fit is far off in its noise, and is to have no say in what others'
+        # explains
         noise = np.log(variance)
-        columns += [scaled(np.clip(noise, *np.quantile(noise, (0.1, 0.9)))) * column for column in columns]
+        columns += [
+            scaled(np.clip(noise, *np.quantile(noise, (0.1, 0.9)))) * column for column in columns
+        ]
     return np.stack([c for i, c in enumerate(columns) if i == 0 or np.ptp(c) > 0], axis=1)
 
 
@@ -74,8 +80,12 @@ def least_absolute(design: FloatArray, y: FloatArray) -> FloatArray:
     return np.asarray(design @ fit)
 
 
-def trends_of(quantities: dict[str, FloatArray], columns: FloatArray, bad: IntArray) -> tuple[Trend, ...]:
-    """Slopes against the frame's number, bad frames left out; what the columns of `explained` explain is taken off."""
+def trends_of(
+    quantities: dict[str, FloatArray], columns: FloatArray, bad: IntArray
+) -> tuple[Trend, ...]:
+    """Slopes against the frame's number, bad frames left out; what the columns of `explained`
+    explain is taken off.
+    """
     keep = np.ones(len(columns), bool)
     keep[bad] = False
     n = int(keep.sum())

@@ -1,4 +1,6 @@
-"""``ptychon check``: do the data look as the result foretells, frame by frame and pixel by pixel?"""
+"""``ptychon check``: do the data look as the result foretells, frame by frame and
+pixel by pixel?
+"""
 
 from __future__ import annotations
 
@@ -23,16 +25,36 @@ Examples
   ptychon check scan_posterior.h5 --plot check.png -o check.json
   ptychon check scan_rpie.h5 --clean clean.cxi          the scan without what was flagged
 
-Exit code 1 if something was flagged. A scan without fault has a bad frame, a bad pixel, or a drift flagged with the
-chance --false-alarm each. The data are looked for where they were, or beside the result.
+Exit code 1 if something was flagged. A scan without fault has a bad frame, a bad pixel, or a drift
+flagged with the chance --false-alarm each. The data are looked for where they were, or beside the
+result.
 """
 )
 @RESULT
-@click.option("--false-alarm", type=float, default=0.05, show_default=True, help="Chance of a flag in a scan without fault.")
-@click.option("--noise-variance", type=float, help="Of the amplitude; default what the data say, or what was learned.")
-@click.option("-o", "--output", type=click.Path(), help="All numbers, of every frame and flagged pixel, as .json.")
+@click.option(
+    "--false-alarm",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="Chance of a flag in a scan without fault.",
+)
+@click.option(
+    "--noise-variance",
+    type=float,
+    help="Of the amplitude; default what the data say, or what was learned.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    help="All numbers, of every frame and flagged pixel, as .json.",
+)
 @PLOT
-@click.option("--clean", type=click.Path(), help="Scan (.cxi, .h5) without the worst frames, flagged pixels masked.")
+@click.option(
+    "--clean",
+    type=click.Path(),
+    help="Scan (.cxi, .h5) without the worst frames, flagged pixels masked.",
+)
 @BACKEND
 @output_options("Say nothing.")
 def check(
@@ -46,7 +68,9 @@ def check(
     quiet: bool,
     as_json: bool,
 ) -> int:
-    """Flag bad frames, hot, dead and noisy detector pixels, and drifts, by what noise and posterior of RESULT foretell."""
+    """Flag bad frames, hot, dead and noisy detector pixels, and drifts, by what noise and posterior
+    of RESULT foretell.
+    """
     from ..backends import get_backend
     from ..checks.predictive import check as look
     from ..checks.predictive import sentences
@@ -62,7 +86,13 @@ def check(
     if clean is not None:
         refuse_same(clean, source, "the file with the data: give another name with --clean")
     problem = on_grid(data, found)
-    made = look(problem, found, false_alarm=false_alarm, noise_variance=noise_variance, backend=get_backend(backend))
+    made = look(
+        problem,
+        found,
+        false_alarm=false_alarm,
+        noise_variance=noise_variance,
+        backend=get_backend(backend),
+    )
     numbers = numbers_of(made)
     if output is not None:
         with write_aside(output) as aside:
@@ -77,11 +107,20 @@ def check(
         click.echo(json.dumps(numbers))
     elif not quiet:
         if made.level is not None:
-            click.echo(f"{'misfit':<10} {made.level:.3f} ± {made.level_error:.3f} of what noise and posterior foretell")
+            click.echo(
+                f"{'misfit':<10} {made.level:.3f} ± {made.level_error:.3f} of what noise and "
+                "posterior foretell"
+            )
         elif not made.foretold:
-            click.echo(f"{'misfit':<10} the result has no error bars: frames and pixels are compared with each other only")
+            click.echo(
+                f"{'misfit':<10} the result has no error bars: frames and pixels are compared "
+                "with each other only"
+            )
         else:
-            click.echo(f"{'misfit':<10} the noise was learned from it: frames and pixels are compared with each other only")
+            click.echo(
+                f"{'misfit':<10} the noise was learned from it: frames and pixels are compared "
+                "with each other only"
+            )
         for i, text in enumerate(sentences(made)):
             click.echo(f"{'' if i else 'found':<10} {text}")
         show_rows([("numbers", output), ("picture", plot), ("scan", clean)])
@@ -95,8 +134,12 @@ def numbers_of(made: Check) -> dict[str, Any]:
     from ..checks.predictive import sentences
     from ..reports.page import plain
 
-    whole = {k: v for k, v in asdict(made).items() if not k.startswith("pixel_") or k == "pixel_limit"}
-    numbers: dict[str, Any] = plain(whole | {"clean": made.clean, "fits": made.fits, "said": sentences(made)})
+    whole = {
+        k: v for k, v in asdict(made).items() if not k.startswith("pixel_") or k == "pixel_limit"
+    }
+    numbers: dict[str, Any] = plain(
+        whole | {"clean": made.clean, "fits": made.fits, "said": sentences(made)}
+    )
     return numbers
 
 
@@ -122,4 +165,6 @@ def cleaned(data: Dataset, made: Check) -> Dataset:
     for which in (made.hot, made.dead, made.noisy):
         mask[..., which[:, 0], which[:, 1]] = False
     mask = mask if mask.ndim == 2 else mask[keep]
-    return replace(data, patterns=Selected(data.patterns, keep), positions=data.positions[keep], mask=mask)
+    return replace(
+        data, patterns=Selected(data.patterns, keep), positions=data.positions[keep], mask=mask
+    )

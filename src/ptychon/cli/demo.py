@@ -25,16 +25,20 @@ _STEP, _POINTS, _COUNTS = 15, 13, 4e6
 @BACKEND
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no report.")
 def demo(folder: str, seed: int, backend: str, quiet: bool) -> int:
-    """Simulate a scan, write it to a CXI file, read that back, reconstruct it twice, and draw what was found.
+    """Simulate a scan, write it to a CXI file, read that back, reconstruct it twice, and draw what
+    was found.
 
-    First by rPIE from nothing but the data, then by Ptycho-EP started from that, which adds an error bar to every
-    pixel. Everything is left in FOLDER (default ptychon_demo). Takes under a minute on two cores.
+    First by rPIE from nothing but the data, then by Ptycho-EP started from that, which adds an
+    error bar to every pixel. Everything is left in FOLDER (default ptychon_demo). Takes under a
+    minute on two cores.
     """
     place = Path(folder)
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise PtychonError(f"cannot make the folder {folder}: {error.strerror}; name another one") from error
+        raise PtychonError(
+            f"cannot make the folder {folder}: {error.strerror}; name another one"
+        ) from error
 
     from ..backends import get_backend
     from ..io import load, save_result, write_dataset
@@ -52,7 +56,10 @@ def demo(folder: str, seed: int, backend: str, quiet: bool) -> int:
     simulation = specimen(seed)
     write_dataset(scan, simulation.dataset)
     data, origin = load(scan), {"input_sha256": input_hash(scan)}
-    say(f"{scan}: {len(data)} frames of {_FRAME}x{_FRAME} px, {_COUNTS:.0e} photons each, 8 keV, pixel 20 nm")
+    say(
+        f"{scan}: {len(data)} frames of {_FRAME}x{_FRAME} px, {_COUNTS:.0e} photons each, 8 "
+        "keV, pixel 20 nm"
+    )
     result: Result | None = None
     start: str | None = None
     runs: list[tuple[str, int, dict[str, Any]]] = [
@@ -75,24 +82,38 @@ def demo(folder: str, seed: int, backend: str, quiet: bool) -> int:
             )
         passes = result.epochs - (done.epochs if done is not None else 0)
         # as ptychon reconstruct names them: the commands that work on a result find its scan
-        asked = {"input": str(scan), "engine": engine, "epochs": epochs, "seed": seed, "options": options, "start": start}
+        asked = {
+            "input": str(scan),
+            "engine": engine,
+            "epochs": epochs,
+            "seed": seed,
+            "options": options,
+            "start": start,
+        }
         settings = validated(asked | {"backend": backend}, folder)
         result = with_origin(result, settings, request_for(settings), data, origin)
         start = str(place / f"{engine}.h5")
         save_result(start, result)
         picture(result, place / f"{engine}.png")
         say(
-            f"{place / engine}.h5, .png: {engine} on {result.backend}, {passes} epochs in {result.seconds:.1f} s"
-            f" (+ {result.compile_seconds:.1f} s compiling), R {result.final_error:.4f}{_truth(simulation, result)}"
+            f"{place / engine}.h5, .png: {engine} on {result.backend}, {passes} epochs in "
+            f"{result.seconds:.1f} s"
+            f" (+ {result.compile_seconds:.1f} s compiling), R "
+            f"{result.final_error:.4f}{_truth(simulation, result)}"
         )
         if interrupt.pressed:
             return 130
-    say(f"look at {place / 'ep.png'}; go on with: ptychon reconstruct {scan} --start {place / 'ep.h5'} --engine ep")
+    say(
+        f"look at {place / 'ep.png'}; go on with: ptychon reconstruct {scan} --start "
+        f"{place / 'ep.h5'} --engine ep"
+    )
     return 0
 
 
 def specimen(seed: int) -> Simulation:
-    """A stained cell behind a defocused aperture: a jittered raster with sub-pixel positions, Poisson counts."""
+    """A stained cell behind a defocused aperture: a jittered raster with sub-pixel positions,
+    Poisson counts.
+    """
     import numpy as np
 
     from ..simulation import phantoms, probes, scan
@@ -100,7 +121,9 @@ def specimen(seed: int) -> Simulation:
 
     size = _FRAME + _STEP * (_POINTS - 1) + 24
     truth = phantoms.complex_object(
-        phantoms.cell((size, size), seed), phantoms.siemens_star((size, size), seed), phase_range=(0.0, 1.0)
+        phantoms.cell((size, size), seed),
+        phantoms.siemens_star((size, size), seed),
+        phase_range=(0.0, 1.0),
     )
     probe = probes.defocused_aperture((_FRAME, _FRAME), radius=22, defocus=60)
     positions = scan.raster(_POINTS, _STEP, jitter=3, seed=seed, whole=False)
@@ -122,8 +145,11 @@ def _truth(simulation: Simulation, result: Result) -> str:
     """How far the result is from what was simulated, for the report."""
     from ..metrics.alignment import align
 
-    # what data cannot tell (factor, phase ramp, translation) is removed, and the rim, where little light came, left out
+    # what data cannot tell (factor, phase ramp, translation) is removed, and the rim, where little
+    # light came, left out
     margin = _FRAME // 2 + 12
     region = tuple(slice(margin, n - margin) for n in result.object.shape)
-    error = align(result.object, simulation.object, region=(region[0], region[1]), max_shift=8, subpixel=True).error_db
+    error = align(
+        result.object, simulation.object, region=(region[0], region[1]), max_shift=8, subpixel=True
+    ).error_db
     return f", {error:.1f} dB from the truth"

@@ -16,7 +16,9 @@ from ..request.options import RUN_OPTIONS
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def engines(names: tuple[str, ...], as_json: bool) -> None:
-    """List the engines with their options, defaults and meaning. Options are set by --set NAME=VALUE."""
+    """List the engines with their options, defaults and meaning. Options are set by --set
+    NAME=VALUE.
+    """
     from ..engines import nearest, options, registry
     from ..types import PtychonError
 
@@ -35,9 +37,17 @@ def engines(names: tuple[str, ...], as_json: bool) -> None:
         first, about = documented(cls)
         console.print(f"\n[bold]{name}[/bold]  {cls.title}")
         console.print(f"  {first}", markup=False, style="dim")
-        _table(console, Table, [(option, value, about.get(option, "")) for option, value in options(cls).items()])
+        _table(
+            console,
+            Table,
+            [(option, value, about.get(option, "")) for option, value in options(cls).items()],
+        )
     console.print("\n[bold]every engine[/bold]  options of the run")
-    _table(console, Table, [(key, default, meaning) for key, (_, default, meaning) in RUN_OPTIONS.items()])
+    _table(
+        console,
+        Table,
+        [(key, default, meaning) for key, (_, default, meaning) in RUN_OPTIONS.items()],
+    )
 
 
 def _table(console: Any, table_type: Any, rows: list[tuple[str, Any, str]]) -> None:
@@ -66,5 +76,6 @@ def documented(cls: Any) -> tuple[str, dict[str, str]]:
         for name in names if line.startswith(" ") else ():
             meanings.setdefault(name, []).append(line.strip())
     return text.split("\n")[0], {
-        name: ": ".join(part for part in (kind, " ".join(meanings.get(name, []))) if part) for name, kind in kinds.items()
+        name: ": ".join(part for part in (kind, " ".join(meanings.get(name, []))) if part)
+        for name, kind in kinds.items()
     }

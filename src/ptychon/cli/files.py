@@ -1,4 +1,6 @@
-"""``ptychon inspect`` and ``ptychon convert``: what is in a file, and the same in another format."""
+"""``ptychon inspect`` and ``ptychon convert``: what is in a file, and the same in
+another format.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ What is missing is listed with the flag that supplies it; the same flags go to p
 @data_options
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def inspect(file: str, as_json: bool, **stated: Any) -> int:
-    """Say what is in FILE, what is missing, and what follows: units, frames, dose, overlap, time and memory."""
+    """Say what is in FILE, what is missing, and what follows: units, frames, dose, overlap, time
+    and memory.
+    """
     given = given_data(stated)
 
     from ..io.guard import in_copy
@@ -53,16 +57,24 @@ Examples
   ptychon convert result.h5 product.h5 --format ptychodus
 \b
 Scans go to .cxi .h5 (ours), .hdf5 (PtyLab), .npz .npy .mat .tif, .h5 .npz (--format ptychodus);
-reconstructions to .h5 (ours), .ptyr (ptypy), .hdf5 (PtyLab), .npz .mat .tif, .h5 .npz (--format ptychodus).
+reconstructions to .h5 (ours), .ptyr (ptypy), .hdf5 (PtyLab), .npz .mat .tif, .h5 .npz (--format
+ptychodus).
 """
 )
 @click.argument("source", type=click.Path())
 @click.argument("target", type=click.Path())
-@click.option("--format", "format_name", metavar="NAME", help="ptychon, ptypy, ptylab, ptychodus, numpy, matlab or tiff.")
+@click.option(
+    "--format",
+    "format_name",
+    metavar="NAME",
+    help="ptychon, ptypy, ptylab, ptychodus, numpy, matlab or tiff.",
+)
 @data_options
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-def convert(source: str, target: str, format_name: str | None, quiet: bool, as_json: bool, **stated: Any) -> int:
+def convert(
+    source: str, target: str, format_name: str | None, quiet: bool, as_json: bool, **stated: Any
+) -> int:
     """Write what is in SOURCE to TARGET in the format that its name says, and list what is lost."""
     given = given_data(stated)
 

@@ -1,4 +1,6 @@
-"""``ptychon halves``: are the error bars right? Two halves of the measured data say, without a truth."""
+"""``ptychon halves``: are the error bars right? Two halves of the measured data say, without a
+truth.
+"""
 
 from __future__ import annotations
 
@@ -22,17 +24,31 @@ Examples
   ptychon halves scan_rpie.h5 --by counts
   ptychon halves scan_pie.h5 --known-probe --json
 
-positions: one of each pair of neighbouring frames goes to either half. counts: each count goes to either half by lot, and every
-position stays; such halves cannot see what is wrong with positions and beam. Each half is reconstructed from the start and gets
-the error bars of the joint posterior. Exit code 1 if the model does not describe the data.
-""",
+positions: one of each pair of neighbouring frames goes to either half. counts: each count goes to
+either half by lot, and every position stays; such halves cannot see what is wrong with positions
+and beam. Each half is reconstructed from the start and gets the error bars of the joint posterior.
+Exit code 1 if the model does not describe the data.
+"""
 )
 @RESULT
 @click.option("--by", "kind", default="positions", show_default=True, help="positions or counts.")
-@click.option("-o", "--output", type=click.Path(), help="Copy of RESULT with what was found; default RESULT_halves.h5.")
-@click.option("--engine", default="", help="That makes each half; default rpie, or pie with a known probe.")
 @click.option(
-    "-n", "--epochs", type=int, default=40, show_default=True, callback=at_least(1), help="Passes of that engine."
+    "-o",
+    "--output",
+    type=click.Path(),
+    help="Copy of RESULT with what was found; default RESULT_halves.h5.",
+)
+@click.option(
+    "--engine", default="", help="That makes each half; default rpie, or pie with a known probe."
+)
+@click.option(
+    "-n",
+    "--epochs",
+    type=int,
+    default=40,
+    show_default=True,
+    callback=at_least(1),
+    help="Passes of that engine.",
 )
 @KNOWN_PROBE
 @NOISE_VARIANCE
@@ -54,7 +70,8 @@ def halves(
 ) -> int:
     """Compare two independent halves of the data of RESULT with what their error bars say.
 
-    Prints by how much the bars have to be widened, over all and by the size of structures, and writes it into a copy of RESULT.
+    Prints by how much the bars have to be widened, over all and by the size of structures, and
+    writes it into a copy of RESULT.
     """
     from ..io import load_result
     from ..uncertainty.half_data import KINDS, halves_numbers, halves_rows
@@ -69,13 +86,22 @@ def halves(
     from ..engines import moves_probe
 
     free = moves_probe(found) if known_probe is None else not known_probe
-    # each half finds a free probe from its own frames; several modes have no other beginning than those of the result
+    # each half finds a free probe from its own frames; several modes have no other beginning than
+    # those of the result
     first = None if free and len(found.probe) == 1 else found.probe
     with Bar(quiet or as_json) as tell:
         said, _ = compare(
-            problem, kind, probe=first, free_probe=free, engine=engine, epochs=epochs, noise_variance=noise_variance,
-            backend=backend, seed=seed, tell=tell,
-        )  # fmt: skip
+            problem,
+            kind,
+            probe=first,
+            free_probe=free,
+            engine=engine,
+            epochs=epochs,
+            noise_variance=noise_variance,
+            backend=backend,
+            seed=seed,
+            tell=tell,
+        )
     save_halves(place, result, said)
     if as_json:
         click.echo(json.dumps(halves_numbers(said) | {"result": str(place)}))

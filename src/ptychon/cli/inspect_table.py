@@ -22,9 +22,17 @@ def show(about: Mapping[str, Any], console: Console | None = None) -> None:
     console : rich.console.Console, optional
     """
     out = console or Console(highlight=False)
-    out.print(Text.assemble((str(about["file"]), "bold"), f"  {about['kind']}, {about['format']}, {_bytes(about['bytes'])}"))
+    out.print(
+        Text.assemble(
+            (str(about["file"]), "bold"),
+            f"  {about['kind']}, {about['format']}, {_bytes(about['bytes'])}",
+        )
+    )
     if about["kind"] == "reconstruction":
-        _rows(out, [(name.replace("_", " "), _plain(value)) for name, value in about["result"].items()])
+        _rows(
+            out,
+            [(name.replace("_", " "), _plain(value)) for name, value in about["result"].items()],
+        )
     else:
         _found(out, about["found"])
         _rows(out, _frames(about["frames"]), "frames")
@@ -32,7 +40,11 @@ def show(about: Mapping[str, Any], console: Console | None = None) -> None:
             _rows(out, _scan(about["scan"]), "scan")
         _engines(out, about["engines"])
         if about["preparation"]:
-            _rows(out, [(name, _plain(value)) for name, value in about["preparation"].items()], "prepared")
+            _rows(
+                out,
+                [(name, _plain(value)) for name, value in about["preparation"].items()],
+                "prepared",
+            )
     out.print(Text("advice", style="bold"))
     for line in about["advice"]:
         out.print(Text(f"  - {line}"))
@@ -52,12 +64,16 @@ def _rows(out: Console, rows: list[tuple[str, str]], title: str = "") -> None:
 def _found(out: Console, rows: list[dict[str, Any]]) -> None:
     table = Table(box=None, padding=(0, 2, 0, 2), header_style="bold")
     for title in ("quantity", "value", "where"):
-        table.add_column(title, no_wrap=title == "quantity", style="dim" if title == "where" else "")
+        table.add_column(
+            title, no_wrap=title == "quantity", style="dim" if title == "where" else ""
+        )
     for row in rows:
         name = row["name"].replace("_", " ")
         if row["value"] is None:
             reason = f"{row['problem']}; " if row["problem"] else ""
-            table.add_row(Text(name), Text("not known", style="yellow"), Text(f"{reason}give {row['flag']}"))
+            table.add_row(
+                Text(name), Text("not known", style="yellow"), Text(f"{reason}give {row['flag']}")
+            )
         else:
             table.add_row(Text(name), Text(row["value"]), Text(row["where"] or "derived"))
     out.print(table)
@@ -70,11 +86,20 @@ def _frames(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("looked at", f"{facts['looked_at']} of them"),
         ("counts a frame", f"{facts['counts_mean']:.4g}" + _spread(facts["counts_spread"])),
         ("brightest pixel", "none" if facts["brightest"] is None else f"{facts['brightest']:.6g}"),
-        ("bad pixels", ", ".join(f"{facts[n]} {n}" for n in ("hot", "dead", "saturated", "marked")) + " (not in the mask)"),
+        (
+            "bad pixels",
+            ", ".join(f"{facts[n]} {n}" for n in ("hot", "dead", "saturated", "marked"))
+            + " (not in the mask)",
+        ),
     ]
     if "centre" in facts:
         (row, column), drift = facts["centre"], facts["drift"]
-        rows.append(("centre of mass", f"row {row:.2f}, column {column:.2f}; wanders by {facts['wander']:.2f} px (rms)"))
+        rows.append(
+            (
+                "centre of mass",
+                f"row {row:.2f}, column {column:.2f}; wanders by {facts['wander']:.2f} px (rms)",
+            )
+        )
         rows.append(("drift", f"{drift[0]:+.2f}, {drift[1]:+.2f} px from first to last"))
     return rows
 
@@ -92,14 +117,19 @@ def _scan(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("extent", " x ".join(said(v) for v in facts["extent"])),
         ("step", f"{said(facts['step'])} (median to the nearest neighbour)"),
-        ("window", " x ".join(said(v) for v in facts["window"]) + _ratio(facts["steps_per_window"])),
+        (
+            "window",
+            " x ".join(said(v) for v in facts["window"]) + _ratio(facts["steps_per_window"]),
+        ),
         ("object", f"{facts['object_shape'][0]} x {facts['object_shape'][1]} px"),
         ("beam", f"{said(facts['beam_diameter'])} across ({facts['beam_from']})"),
     ]
     if facts["overlap"] is not None:
         rows.append(("overlap", f"{facts['overlap']:.0%} of the beam's diameter"))
     if facts["oversampling"] is not None:
-        rows.append(("sampling", f"window/beam = {facts['oversampling']:.2f} (2 and more is well sampled)"))
+        rows.append(
+            ("sampling", f"window/beam = {facts['oversampling']:.2f} (2 and more is well sampled)")
+        )
     if facts["dose_e_per_A2"] is not None:
         rows.append(("dose", f"{facts['dose_e_per_A2']:.4g} e/A^2"))
     return rows

@@ -1,4 +1,6 @@
-"""The command line: a thin layer over the Python API. Heavy modules are imported by the commands that need them."""
+"""The command line: a thin layer over the Python API. Heavy modules are imported by the commands
+that need them.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,19 @@ _COMMANDS = {
     "bench": "bench.command",
 }
 
-#: Commands that compute or write: several processes would each do all of it, and write the same files.
-_ALONE = ("reconstruct", "resume", "report", "uncertainty", "halves", "convert", "simulate", "demo", "bench")
+#: Commands that compute or write: several processes would each do all of it, and write the same
+#: files.
+_ALONE = (
+    "reconstruct",
+    "resume",
+    "report",
+    "uncertainty",
+    "halves",
+    "convert",
+    "simulate",
+    "demo",
+    "bench",
+)
 
 
 class _Commands(click.Group):
@@ -49,9 +62,18 @@ class _Commands(click.Group):
         if importlib.util.find_spec(module) is None:
             return None
         found: Any = importlib.import_module(module)
-        return next((c for c in vars(found).values() if isinstance(c, click.Command) and c.name == cmd_name), None)
+        return next(
+            (
+                c
+                for c in vars(found).values()
+                if isinstance(c, click.Command) and c.name == cmd_name
+            ),
+            None,
+        )
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         known = self.list_commands(ctx)
         if args[0] not in known and not args[0].startswith("-") and not ctx.resilient_parsing:
             close = difflib.get_close_matches(args[0], known, 1)
@@ -92,7 +114,9 @@ def _refuse_copies(command: str) -> None:
     if started.size > 1:
         once = "srun -n 1" if started.launcher == "srun" else "no launcher"
         raise PtychonError(
-            f"{started.launcher} has started {started.size} processes, and each would do the whole of ptychon {command} and "
-            f"write the same files: start it once, with {once} (ptychon {command} ...); it uses all cores of its machine "
+            f"{started.launcher} has started {started.size} processes, and each would do the "
+            f"whole of ptychon {command} and "
+            f"write the same files: start it once, with {once} (ptychon {command} ...); it uses "
+            "all cores of its machine "
             f"by itself"
         )

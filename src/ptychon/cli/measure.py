@@ -30,15 +30,23 @@ Examples
   ptychon measure scan_posterior.h5 --regions 0.2um,-1um,80nm 0.2um,1um,80nm --json
   ptychon measure scan_posterior.h5 --resolution --plot resolution.png
 
-Numbers are object pixels from pixel 0,0; with units, coordinates as on the axes of the pictures. A bar holds the truth in
-68 % of cases, what the error bars of the result take for granted being so. Draws of the posterior, which engine
-"posterior" makes, have the correlations between pixels; a standard deviation alone has not.
+Numbers are object pixels from pixel 0,0; with units, coordinates as on the axes of the pictures. A
+bar holds the truth in 68 % of cases, what the error bars of the result take for granted being so.
+Draws of the posterior, which engine "posterior" makes, have the correlations between pixels; a
+standard deviation alone has not.
 """
 )
 @RESULT
 @click.option("--line", metavar="Y0,X0,Y1,X1", help="Amplitude and phase along this line.")
-@click.option("--regions", nargs=2, metavar="Y,X,R Y,X,R", help="Phase difference and ratio of amplitudes of two discs.")
-@click.option("--resolution", "resolve", is_flag=True, help="Expected ring correlation with the truth.")
+@click.option(
+    "--regions",
+    nargs=2,
+    metavar="Y,X,R Y,X,R",
+    help="Phase difference and ratio of amplitudes of two discs.",
+)
+@click.option(
+    "--resolution", "resolve", is_flag=True, help="Expected ring correlation with the truth."
+)
 @click.option("--samples", type=int, help="Points on the line; default one a pixel.")
 @click.option("-o", "--output", type=click.Path(), help="Table to write, .csv or .json.")
 @PLOT
@@ -56,7 +64,9 @@ def measure(
 ) -> int:
     """Compute values and their error bars from the object of RESULT."""
     if (line is not None) + (regions is not None) + resolve != 1:
-        raise PtychonError("say what to measure: one of --line Y0,X0,Y1,X1, --regions Y,X,R Y,X,R, --resolution")
+        raise PtychonError(
+            "say what to measure: one of --line Y0,X0,Y1,X1, --regions Y,X,R Y,X,R, --resolution"
+        )
     if samples is not None and line is None:
         raise PtychonError("--samples belongs to --line")
     check_suffix("table", output, ".csv", ".json")
@@ -102,7 +112,8 @@ def measure(
 
 
 def places(result: Result, text: str, count: int) -> list[float]:
-    """Coordinates ``y,x,...`` in object pixels; quantities with a unit are turned into them, alternating between y and x.
+    """Coordinates ``y,x,...`` in object pixels; quantities with a unit are turned into them,
+    alternating between y and x.
 
     Raises
     ------
@@ -114,7 +125,9 @@ def places(result: Result, text: str, count: int) -> list[float]:
 
     words = [word.strip() for word in text.split(",")]
     if len(words) != count:
-        raise PtychonError(f"{text!r} has {len(words)} numbers; {count} are needed, with commas between them")
+        raise PtychonError(
+            f"{text!r} has {len(words)} numbers; {count} are needed, with commas between them"
+        )
     values = []
     for i, word in enumerate(words):
         try:
@@ -137,7 +150,8 @@ def _disc(result: Result, text: str) -> tuple[float, float, float]:
 
         if result.pixel_size is None:
             raise PtychonError(
-                f"the result has no pixel size, so a radius of {radius} means nothing to it; give pixels"
+                f"the result has no pixel size, so a radius of {radius} means nothing to it; "
+                "give pixels"
             ) from None
         return y, x, parse(radius, "length", "the radius") / max(result.pixel_size)
 
@@ -147,13 +161,23 @@ def given(result: Result) -> list[str]:
     from ..engines import moves_probe
 
     draws, free = result.draws, moves_probe(result)
-    said = [f"{len(draws)} draws of the posterior" if draws is not None and len(draws) else "independent errors of the pixels"]
-    said.append("after alignment of factor, phase ramp and translation" if free else "after alignment of the global phase")
+    said = [
+        f"{len(draws)} draws of the posterior"
+        if draws is not None and len(draws)
+        else "independent errors of the pixels"
+    ]
+    said.append(
+        "after alignment of factor, phase ramp and translation"
+        if free
+        else "after alignment of the global phase"
+    )
     return [*said, "positions and model are right"]
 
 
 def write_table(path: str, table: Table) -> None:
-    """The columns of a table as .csv, or all of it as .json; the file appears when it is complete."""
+    """The columns of a table as .csv, or all of it as .json; the file appears when it
+    is complete.
+    """
     from ..io.hdf5 import write_aside
 
     if Path(path).suffix.lower() == ".json":
@@ -171,29 +195,48 @@ def _cell(value: Any) -> str:
 
 
 def _precision(spread: Spread) -> dict[str, Any]:
-    return {"draws": len(spread.deviations), "correlated": spread.correlated, "precision": spread.precision}
+    return {
+        "draws": len(spread.deviations),
+        "correlated": spread.correlated,
+        "precision": spread.precision,
+    }
 
 
 def _profile(found: Profile) -> Table:
     columns = {
-        "y_px": found.points[:, 0], "x_px": found.points[:, 1], f"distance_{found.unit}": found.distance,
-        "amplitude": found.amplitude.value, "amplitude_bar": found.amplitude.bar,
-        "phase_rad": found.phase.value, "phase_bar_rad": found.phase.bar,
-    }  # fmt: skip
-    return {"measured": "line", **_precision(found.phase), "columns": {k: v.tolist() for k, v in columns.items()}}
+        "y_px": found.points[:, 0],
+        "x_px": found.points[:, 1],
+        f"distance_{found.unit}": found.distance,
+        "amplitude": found.amplitude.value,
+        "amplitude_bar": found.amplitude.bar,
+        "phase_rad": found.phase.value,
+        "phase_bar_rad": found.phase.bar,
+    }
+    return {
+        "measured": "line",
+        **_precision(found.phase),
+        "columns": {k: v.tolist() for k, v in columns.items()},
+    }
 
 
 def _comparison(found: Comparison) -> Table:
     rows = {
-        "phase_difference_rad": found.phase, "amplitude_ratio": found.ratio,
-        "amplitude_first": found.first, "amplitude_second": found.second,
-    }  # fmt: skip
+        "phase_difference_rad": found.phase,
+        "amplitude_ratio": found.ratio,
+        "amplitude_first": found.first,
+        "amplitude_second": found.second,
+    }
     columns = {
         "quantity": list(rows),
         "value": [float(s.value) for s in rows.values()],
         "bar": [float(s.bar) for s in rows.values()],
     }
-    return {"measured": "regions", "pixels": list(found.pixels), **_precision(found.phase), "columns": columns}
+    return {
+        "measured": "regions",
+        "pixels": list(found.pixels),
+        **_precision(found.phase),
+        "columns": columns,
+    }
 
 
 def _resolution(found: Resolution) -> Table:
@@ -201,8 +244,17 @@ def _resolution(found: Resolution) -> Table:
 
     names = ("half", "half_interval", "one_bit", "one_bit_interval", "nyquist_limited", "unit")
     spread = found.correlation
-    columns = {f"frequency_per_{found.unit}": found.frequency, "correlation": spread.value, "bar": spread.bar}
-    whole = {"measured": "resolution", **{n: getattr(found, n) for n in names}, **_precision(spread), "columns": columns}
+    columns = {
+        f"frequency_per_{found.unit}": found.frequency,
+        "correlation": spread.value,
+        "bar": spread.bar,
+    }
+    whole = {
+        "measured": "resolution",
+        **{n: getattr(found, n) for n in names},
+        **_precision(spread),
+        "columns": columns,
+    }
     made: Table = plain(whole)
     return made
 
@@ -219,14 +271,20 @@ def _show_profile(found: Profile, table: Table) -> None:
 def _show_comparison(found: Comparison, table: Table) -> None:
     click.echo(f"{'phase':<12} {pm(found.phase)} rad (first less second, 68 %)")
     click.echo(f"{'amplitude':<12} {pm(found.ratio)} (first over second)")
-    for name, one, count in (("first", found.first, found.pixels[0]), ("second", found.second, found.pixels[1])):
+    for name, one, count in (
+        ("first", found.first, found.pixels[0]),
+        ("second", found.second, found.pixels[1]),
+    ):
         click.echo(f"{name:<12} {pm(one)} (mean amplitude of {count} pixels)")
 
 
 def _show_resolution(found: Resolution, table: Table) -> None:
     from ..reports.verdict import length
 
-    rows = [("FRC 1/2", found.half, found.half_interval), ("one bit", found.one_bit, found.one_bit_interval)]
+    rows = [
+        ("FRC 1/2", found.half, found.half_interval),
+        ("one bit", found.one_bit, found.one_bit_interval),
+    ]
     for name, value, interval in rows:
         low, high = (length(v, found.unit) for v in interval)
         limit = ", the limit of the pixels" if value == 1 / found.frequency[-1] else ""

@@ -19,7 +19,9 @@ else:  # generic to type checkers only in older versions
 
 
 class Quantity(_ParamType):
-    """A number with a unit, ``3.65mm``; plain numbers are SI. With `pair`, two of them with a comma."""
+    """A number with a unit, ``3.65mm``; plain numbers are SI. With `pair`, two of them with a
+    comma.
+    """
 
     def __init__(self, dimension: Dimension, pair: bool = False) -> None:
         self.dimension: Dimension = dimension
@@ -53,23 +55,77 @@ class Shape(_ParamType):
 
 #: What a file does not say of a scan; names are those of `ptychon.load`.
 _DATA: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
-    (("--near-field/--far-field", "near"), {"default": None, "help": "Geometry, where the file does not say: far."}),
+    (
+        ("--near-field/--far-field", "near"),
+        {"default": None, "help": "Geometry, where the file does not say: far."},
+    ),
     (("--wavelength",), {"type": Quantity("length"), "help": "Wavelength."}),
-    (("--energy",), {"type": Quantity("energy"), "help": "Energy of the photons, instead of the wavelength."}),
-    (("--voltage",), {"type": Quantity("voltage"), "help": "Voltage of the electrons, instead of the wavelength."}),
+    (
+        ("--energy",),
+        {"type": Quantity("energy"), "help": "Energy of the photons, instead of the wavelength."},
+    ),
+    (
+        ("--voltage",),
+        {
+            "type": Quantity("voltage"),
+            "help": "Voltage of the electrons, instead of the wavelength.",
+        },
+    ),
     (("--distance",), {"type": Quantity("length"), "help": "From sample to detector."}),
-    (("--focus-distance",), {"type": Quantity("length"), "help": "From focus to sample (near field, cone beam)."}),
-    (("--detector-pixel-size",), {"type": Quantity("length", pair=True), "help": "Pixel of the detector; or Y,X."}),
-    (("--pixel-size",), {"type": Quantity("length", pair=True), "help": "Pixel of the object, before crop and bin."}),
-    (("--scan-shape",), {"type": Shape(), "metavar": "SLOWxFAST", "help": "Points of a raster that is not listed."}),
-    (("--step",), {"type": Quantity("length", pair=True), "help": "Step of that raster; or SLOW,FAST."}),
+    (
+        ("--focus-distance",),
+        {"type": Quantity("length"), "help": "From focus to sample (near field, cone beam)."},
+    ),
+    (
+        ("--detector-pixel-size",),
+        {"type": Quantity("length", pair=True), "help": "Pixel of the detector; or Y,X."},
+    ),
+    (
+        ("--pixel-size",),
+        {
+            "type": Quantity("length", pair=True),
+            "help": "Pixel of the object, before crop and bin.",
+        },
+    ),
+    (
+        ("--scan-shape",),
+        {"type": Shape(), "metavar": "SLOWxFAST", "help": "Points of a raster that is not listed."},
+    ),
+    (
+        ("--step",),
+        {"type": Quantity("length", pair=True), "help": "Step of that raster; or SLOW,FAST."},
+    ),
     (("--rotation",), {"type": Quantity("angle"), "help": "Of that raster against the detector."}),
-    (("--semi-angle",), {"type": Quantity("angle"), "help": "Convergence of an electron probe, for a first guess of it."}),
-    (("--defocus",), {"type": Quantity("length"), "help": "Of that probe; positive is underfocus (C1 = -defocus)."}),
+    (
+        ("--semi-angle",),
+        {
+            "type": Quantity("angle"),
+            "help": "Convergence of an electron probe, for a first guess of it.",
+        },
+    ),
+    (
+        ("--defocus",),
+        {
+            "type": Quantity("length"),
+            "help": "Of that probe; positive is underfocus (C1 = -defocus).",
+        },
+    ),
     (("--data-path",), {"metavar": "NAME", "help": "Dataset in the file that holds the frames."}),
-    (("--positions-path",), {"metavar": "NAME", "help": "Dataset or file with the positions; or FILE:Y,X, its columns."}),
-    (("--position-units",), {"metavar": "UNIT", "help": "State the unit of the positions: px, m, mm, um or nm."}),
-    (("--amplitudes/--intensities", "amplitudes"), {"default": None, "help": "Whether frames are square roots of counts."}),
+    (
+        ("--positions-path",),
+        {
+            "metavar": "NAME",
+            "help": "Dataset or file with the positions; or FILE:Y,X, its columns.",
+        },
+    ),
+    (
+        ("--position-units",),
+        {"metavar": "UNIT", "help": "State the unit of the positions: px, m, mm, um or nm."},
+    ),
+    (
+        ("--amplitudes/--intensities", "amplitudes"),
+        {"default": None, "help": "Whether frames are square roots of counts."},
+    ),
     *PREPARE,
 )
 
@@ -79,19 +135,25 @@ def at_least(least: int) -> Callable[[click.Context, click.Parameter, int | None
 
     def checked(context: click.Context, option: click.Parameter, value: int | None) -> int | None:
         if value is not None and value < least:
-            raise PtychonError(f"{max(option.opts, key=len)} is {value}; it must be at least {least}")
+            raise PtychonError(
+                f"{max(option.opts, key=len)} is {value}; it must be at least {least}"
+            )
         return value
 
     return checked
 
 
 #: The same in every command that has it.
-BACKEND = click.option("--backend", default="auto", show_default=True, help="auto, numpy, cupy (GPU) or reference.")
+BACKEND = click.option(
+    "--backend", default="auto", show_default=True, help="auto, numpy, cupy (GPU) or reference."
+)
 
 
 def seed_option(of: str) -> Callable[[Any], Any]:
     """``--seed``, with what it is of."""
-    return click.option("--seed", type=int, default=0, show_default=True, callback=at_least(0), help=of)
+    return click.option(
+        "--seed", type=int, default=0, show_default=True, callback=at_least(0), help=of
+    )
 
 
 def output_options(quiet: str, numbers: str = "For machines.") -> Callable[[Any], Any]:
@@ -112,7 +174,9 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def given_data(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Takes the values of `data_options` out of a command's parameters: those given, as `ptychon.load` wants them."""
+    """Takes the values of `data_options` out of a command's parameters: those given, as
+    `ptychon.load` wants them.
+    """
     names = [names[-1].lstrip("-").replace("-", "_") for names, _ in _DATA]
     given = {name: parameters.pop(name) for name in names if name in parameters}
     near = given.pop("near", None)
@@ -127,7 +191,8 @@ def engine_options(engine: str, settings: Sequence[str]) -> tuple[dict[str, Any]
     Raises
     ------
     PtychonError
-        Unknown engine or option (with the nearest name), a value of the wrong type, a name set twice.
+        Unknown engine or option (with the nearest name), a value of the wrong type, a name set
+        twice.
     """
     from ..engines import kinds, make, nearest, options, registry
 
@@ -140,7 +205,10 @@ def engine_options(engine: str, settings: Sequence[str]) -> tuple[dict[str, Any]
         name, equals, text = (part.strip() for part in setting.partition("="))
         name = name.replace("-", "_")
         if not (name and equals):
-            raise PtychonError(f"--set {setting!r} is not of the form name=value, for example --set object_step=0.8")
+            raise PtychonError(
+                f"--set {setting!r} is not of the form name=value, for example --set "
+                "object_step=0.8"
+            )
         if name in chosen or name in run:
             raise PtychonError(f"--set {name} is given twice; give it once")
         if name in known:
@@ -149,6 +217,8 @@ def engine_options(engine: str, settings: Sequence[str]) -> tuple[dict[str, Any]
             kind, default, _ = RUN_OPTIONS[name]
             run[name] = typed(name, text, kind, default)
         else:
-            raise PtychonError(f"engine {engine!r} has no option {name!r}; {nearest(name, [*known, *RUN_OPTIONS])}")
+            raise PtychonError(
+                f"engine {engine!r} has no option {name!r}; {nearest(name, [*known, *RUN_OPTIONS])}"
+            )
     make(engine, **chosen)  # ranges are checked now, before any data are read
     return chosen, run

@@ -17,7 +17,8 @@ from .options import data_options, given_data
 if TYPE_CHECKING:
     from ..inspect.orientation import Ranking
 
-#: Options of this command that ptychon reconstruct does not have, or that mean something else there.
+#: Options of this command that ptychon reconstruct does not have, or that mean something else
+#: there.
 _OWN = ("sample", "seed", "backend", "quiet", "as_json")
 
 
@@ -34,32 +35,51 @@ class _Command(click.Command):
     epilog="""\b
 Examples
   ptychon orient scan.cxi
-  ptychon orient frames.h5 --data-path dp --scan-shape 40x40 --step 31.25A --pixel-size 9.3A --voltage 300kV
+  ptychon orient frames.h5 --scan-shape 40x40 --step 31.25A --pixel-size 9.3A --voltage 300kV
   ptychon orient scan.npz --probe probe.npy --sample 400 --json
   ptychon reconstruct scan.cxi --orient auto
   ptychon reconstruct scan.cxi --orient transpose+flip-rows
 
-A way to turn is as-is, or some of transpose, flip-rows, flip-columns (of every frame, in this order) and negate (the
-sign of the positions), joined by +. The last line is the command that follows, with the same options. Exit code: 0 if
-the data decide, 1 if they do not.
+A way to turn is as-is, or some of transpose, flip-rows, flip-columns (of every frame, in this
+order) and negate (the sign of the positions), joined by +. The last line is the command that
+follows, with the same options. Exit code: 0 if the data decide, 1 if they do not.
 """,
 )
 @click.argument("file", type=click.Path())
 @data_options
-@click.option("--probe", type=click.Path(), help="First probe: .npy, .npz, or a result; default that of FILE.")
-@click.option("--sample", type=int, metavar="N", help="Frames around the middle of the scan that are used; default 240.")
-@click.option("--backend", default="numpy", show_default=True, help="numpy, cupy (GPU), reference or auto.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of held-out frames.")
+@click.option(
+    "--probe", type=click.Path(), help="First probe: .npy, .npz, or a result; default that of FILE."
+)
+@click.option(
+    "--sample",
+    type=int,
+    metavar="N",
+    help="Frames around the middle of the scan that are used; default 240.",
+)
+@click.option(
+    "--backend", default="numpy", show_default=True, help="numpy, cupy (GPU), reference or auto."
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Of the choice of held-out frames."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Only the answer.")
 @click.option("--json", "as_json", is_flag=True, help="The table for machines.")
 def orient(
-    file: str, probe: str | None, sample: int | None, backend: str, seed: int, quiet: bool, as_json: bool, **stated: Any
+    file: str,
+    probe: str | None,
+    sample: int | None,
+    backend: str,
+    seed: int,
+    quiet: bool,
+    as_json: bool,
+    **stated: Any,
 ) -> int:
-    """Find how the detector of the scan in FILE was mounted, and the sign of its positions, by trying.
+    """Find how the detector of the scan in FILE was mounted, and the sign of its positions, by
+    trying.
 
-    The eight ways to read out a detector, times two signs of the positions, are scored by short reconstructions from
-    frames around the middle of the scan: by how well they predict frames that were held out, which only
-    the right way round does.
+    The eight ways to read out a detector, times two signs of the positions, are scored by short
+    reconstructions from frames around the middle of the scan: by how well they predict frames that
+    were held out, which only the right way round does.
     """
     if sample is not None and sample < 10:
         raise PtychonError(f"--sample is {sample}; at least 10 are needed")
@@ -78,7 +98,9 @@ def orient(
     def say(text: str) -> None:
         click.echo(f"\r{text}\033[K", nl=False, err=True)
 
-    ranking = find(data, backend=backend, frames=sample or FRAMES, seed=seed, say=say if shown else None)
+    ranking = find(
+        data, backend=backend, frames=sample or FRAMES, seed=seed, say=say if shown else None
+    )
     if shown:
         click.echo("\r\033[K", nl=False, err=True)
     if as_json:
@@ -116,8 +138,12 @@ def as_dict(ranking: Ranking) -> dict[str, Any]:
 
 
 def carried(typed: Sequence[str], command: click.Command) -> list[str]:
-    """The arguments of this command that the next one takes too, as they were typed: all but the file and `_OWN`."""
-    options = {name: option for option in command.params for name in (*option.opts, *option.secondary_opts)}
+    """The arguments of this command that the next one takes too, as they were typed: all but the
+    file and `_OWN`.
+    """
+    options = {
+        name: option for option in command.params for name in (*option.opts, *option.secondary_opts)
+    }
     kept: list[str] = []
     words = iter(typed)
     for word in words:
@@ -149,15 +175,19 @@ def show(ranking: Ranking, file: str, options: Sequence[str] = (), frames: int =
 
     table = Table(box=None, padding=(0, 2, 0, 0))
     for title in ("way to turn", "explained", "behind", "first probe"):
-        table.add_column(title, justify="right" if title in ("explained", "behind") else "left", no_wrap=True)
+        table.add_column(
+            title, justify="right" if title in ("explained", "behind") else "left", no_wrap=True
+        )
     for trial in ranking.trials:
         behind = "" if trial is ranking.best else f"{trial.behind:.1f} s.e."
         table.add_row(str(trial.orientation), f"{trial.explained:.2%}", behind, trial.probe)
     Console(highlight=False).print(table)
     best = ranking.best.orientation
     click.echo(
-        f"\n{ranking.frames} frames, {ranking.held_out} of them held out, {ranking.geometry} field; explained: share of "
-        f"what is special to a held-out frame that is predicted; behind: how much less, in standard "
+        f"\n{ranking.frames} frames, {ranking.held_out} of them held out, {ranking.geometry} "
+        "field; explained: share of "
+        "what is special to a held-out frame that is predicted; behind: how much less, in "
+        "standard "
         f"errors ({ranking.seconds:.0f} s)"
     )
     others = [str(other) for other in ranking.best.equivalents if other != best]
@@ -165,7 +195,8 @@ def show(ranking: Ranking, file: str, options: Sequence[str] = (), frames: int =
     more = min(2 * ranking.frames, frames)
     if not ranking.decided:
         click.echo(
-            f"The data do not decide: {best} leads by {ranking.margin:.1f} standard errors. Give a first probe (--probe, or "
+            f"The data do not decide: {best} leads by {ranking.margin:.1f} standard errors. "
+            "Give a first probe (--probe, or "
             f"--semi-angle and --defocus of electrons)"
             + (", or use more frames:" if more > ranking.frames else "; or look at its picture:")
         )

@@ -23,14 +23,33 @@ Examples
   ptychon plan scan_posterior.h5 -n 20 --exposure 4 -o next.csv --map gain.npz --plot plan.png
 
 Positions are written one a line, y and x, in the units and with the origin of those of the scan, as
---positions-path reads them. Where frames were turned (--orient), they are in the orientation of the result.
+--positions-path reads them. Where frames were turned (--orient), they are in the orientation of the
+result.
 """
 )
 @RESULT
-@click.option("-n", "--frames", "count", type=int, default=10, show_default=True, help="How many to add.")
-@click.option("--exposure", type=float, default=1.0, show_default=True, help="Of each, relative to those of the scan.")
-@click.option("-o", "--output", type=click.Path(), help="Table of positions, .csv; default RESULT_plan.csv, beside it.")
-@click.option("--map", "store", type=click.Path(), help="Gain at every place and error bars after, .npz or .h5.")
+@click.option(
+    "-n", "--frames", "count", type=int, default=10, show_default=True, help="How many to add."
+)
+@click.option(
+    "--exposure",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Of each, relative to those of the scan.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    help="Table of positions, .csv; default RESULT_plan.csv, beside it.",
+)
+@click.option(
+    "--map",
+    "store",
+    type=click.Path(),
+    help="Gain at every place and error bars after, .npz or .h5.",
+)
 @PLOT
 @output_options("Say nothing.")
 def plan(
@@ -43,7 +62,9 @@ def plan(
     quiet: bool,
     as_json: bool,
 ) -> int:
-    """Choose the next positions so that the error bars of RESULT become as small as they can, each after those before."""
+    """Choose the next positions so that the error bars of RESULT become as small as they can, each
+    after those before.
+    """
     from ..io import load_result
     from ..uncertainty.plan import plan as choose
 
@@ -72,7 +93,10 @@ def write_positions(path: Path, made: Plan, of: str) -> None:
     """A table that `scan.from_table` and --positions-path read."""
     from ..io.hdf5 import write_aside
 
-    lines = [f"# {len(made.coordinates)} positions planned from {of}, in {made.unit}, the most useful first"]
+    lines = [
+        f"# {len(made.coordinates)} positions planned from {of}, in {made.unit}, the most "
+        "useful first"
+    ]
     lines += [f"y_{made.unit},x_{made.unit}"]
     lines += [f"{y:.12g},{x:.12g}" for y, x in made.coordinates.tolist()]
     with write_aside(path) as aside:
@@ -84,7 +108,12 @@ def _write_map(path: str, made: Plan) -> None:
 
     from ..io.hdf5 import create, put_array, write_aside
 
-    arrays: dict[str, Any] = {"gain": made.map, "std": made.std, "field": made.field, "positions": made.coordinates}
+    arrays: dict[str, Any] = {
+        "gain": made.map,
+        "std": made.std,
+        "field": made.field,
+        "positions": made.coordinates,
+    }
     if Path(path).suffix.lower() == ".npz":
         with write_aside(path) as aside, aside.open("wb") as stream:
             np.savez_compressed(stream, **arrays)
@@ -111,7 +140,8 @@ def _show(found: Result, made: Plan, exposure: float) -> None:
     share = 1 - (made.after / made.before) ** 2
     alike = n * exposure / len(found.positions)
     click.echo(
-        f"{'error bar':<10} {made.before:.4g} now, {made.after:.4g} with {n} more frames (rms over {made.field.sum()} px)"
+        f"{'error bar':<10} {made.before:.4g} now, {made.after:.4g} with {n} more frames (rms "
+        f"over {made.field.sum()} px)"
     )
     click.echo(f"{'variance':<10} falls by {share:.1%} for {alike:.1%} more dose")
     click.echo(f"{'first':<10} takes off {made.gain[0]:.2%}, the last {made.gain[-1]:.2%}")

@@ -1,4 +1,6 @@
-"""Options that say how frames are prepared; they are among those of `ptychon.cli.options.data_options`."""
+"""Options that say how frames are prepared; they are among those of
+`ptychon.cli.options.data_options`.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +10,80 @@ import click
 
 #: Names of the option and what it is; names are those of `ptychon.data.prepare.Preparation`.
 PREPARE: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
-    (("--frames",), {"metavar": "A:B:STEP", "help": "Only these frames: 0:500, or ::4 for every fourth."}),
-    (("--drop-columns",), {"type": int, "metavar": "N", "help": "Leave out the last N frames of each row; -N: the first."}),
-    (("--crop",), {"metavar": "ROWSxCOLUMNS", "help": "Pixels of the detector to keep, around --centre."}),
-    (("--centre",), {"metavar": "auto|ROW,COLUMN", "help": "Middle of the pattern; auto: its centre of mass."}),
-    (("--bin",), {"type": int, "metavar": "N", "help": "Sum N x N pixels of the detector into one."}),
-    (("--mask",), {"metavar": "FILE", "help": "Leave out pixels: npy, npz, TIFF, PNG, HDF5 (FILE:DATASET)."}),
-    (("--mask-ones",), {"type": click.Choice(["valid", "bad"]), "help": "Say what ones in the mask are."}),
+    (
+        ("--frames",),
+        {"metavar": "A:B:STEP", "help": "Only these frames: 0:500, or ::4 for every fourth."},
+    ),
+    (
+        ("--drop-columns",),
+        {
+            "type": int,
+            "metavar": "N",
+            "help": "Leave out the last N frames of each row; -N: the first.",
+        },
+    ),
+    (
+        ("--crop",),
+        {"metavar": "ROWSxCOLUMNS", "help": "Pixels of the detector to keep, around --centre."},
+    ),
+    (
+        ("--centre",),
+        {"metavar": "auto|ROW,COLUMN", "help": "Middle of the pattern; auto: its centre of mass."},
+    ),
+    (
+        ("--bin",),
+        {"type": int, "metavar": "N", "help": "Sum N x N pixels of the detector into one."},
+    ),
+    (
+        ("--mask",),
+        {"metavar": "FILE", "help": "Leave out pixels: npy, npz, TIFF, PNG, HDF5 (FILE:DATASET)."},
+    ),
+    (
+        ("--mask-ones",),
+        {"type": click.Choice(["valid", "bad"]), "help": "Say what ones in the mask are."},
+    ),
     (
         ("--pedestal", "--dark", "dark"),
-        {"metavar": "FILE|NUMBER", "help": "Subtract the dark level: a number, or a frame (FILE or FILE:DATASET)."},
+        {
+            "metavar": "FILE|NUMBER",
+            "help": "Subtract the dark level: a number, or a frame (FILE or FILE:DATASET).",
+        },
     ),
     (("--flat",), {"metavar": "FILE", "help": "Divide by this frame."}),
-    (("--background",), {"metavar": "FILE|NUMBER", "help": "Mean counts a pixel, after dark, flat and gain, not of the wave."}),
-    (("--read-noise",), {"type": float, "metavar": "COUNTS", "help": "Noise (rms) that the electronics add, after the gain."}),
-    (("--gain",), {"type": float, "help": "Divide by the units per photon or electron: then values are counts."}),
-    (("--bad-pixels",), {"is_flag": True, "default": None, "help": "Find hot, dead and saturated pixels and mask them."}),
+    (
+        ("--background",),
+        {
+            "metavar": "FILE|NUMBER",
+            "help": "Mean counts a pixel, after dark, flat and gain, not of the wave.",
+        },
+    ),
+    (
+        ("--read-noise",),
+        {
+            "type": float,
+            "metavar": "COUNTS",
+            "help": "Noise (rms) that the electronics add, after the gain.",
+        },
+    ),
+    (
+        ("--gain",),
+        {
+            "type": float,
+            "help": "Divide by the units per photon or electron: then values are counts.",
+        },
+    ),
+    (
+        ("--bad-pixels",),
+        {
+            "is_flag": True,
+            "default": None,
+            "help": "Find hot, dead and saturated pixels and mask them.",
+        },
+    ),
     (("--saturation",), {"type": float, "help": "Mask pixels that reach this value."}),
     (("--scan-rotation",), {"metavar": "ANGLE", "help": "Turn the positions, for example 12deg."}),
-    (("--scan-sign",), {"metavar": "++|+-|-+|--", "help": "Signs of rows and columns of the positions."}),
+    (
+        ("--scan-sign",),
+        {"metavar": "++|+-|-+|--", "help": "Signs of rows and columns of the positions."},
+    ),
 )

@@ -1,4 +1,6 @@
-"""``ptychon reconstruct`` and ``ptychon resume``: from a file, or from where a run was stopped, to a result and a picture."""
+"""``ptychon reconstruct`` and ``ptychon resume``: from a file, or from where a run was stopped, to
+a result and a picture.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +18,40 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options of everything that runs an engine and writes a result."""
     options = (
         click.option("--backend", help="auto (default), numpy, cupy (GPU) or reference."),
-        click.option("-o", "--output", type=click.Path(), help="Result file; default FILE_ENGINE.h5, here."),
-        click.option("--picture", type=click.Path(), help="Picture; default beside the result, .png."),
         click.option(
-            "--checkpoint-every", type=int, metavar="PASSES", help="Leave a checkpoint beside the result now and then."
+            "-o", "--output", type=click.Path(), help="Result file; default FILE_ENGINE.h5, here."
         ),
-        click.option("--bars", metavar="METHOD", help="Error bars too: laplace, ep, ... (see ptychon uncertainty --help)."),
-        click.option("--report/--no-report", default=None, help="Write a report as well (see ptychon report --help)."),
         click.option(
-            "--half-split/--no-half-split", default=None, help="Two half-scans for the report's resolution (default)."
+            "--picture", type=click.Path(), help="Picture; default beside the result, .png."
+        ),
+        click.option(
+            "--checkpoint-every",
+            type=int,
+            metavar="PASSES",
+            help="Leave a checkpoint beside the result now and then.",
+        ),
+        click.option(
+            "--bars",
+            metavar="METHOD",
+            help="Error bars too: laplace, ep, ... (see ptychon uncertainty --help).",
+        ),
+        click.option(
+            "--report/--no-report",
+            default=None,
+            help="Write a report as well (see ptychon report --help).",
+        ),
+        click.option(
+            "--half-split/--no-half-split",
+            default=None,
+            help="Two half-scans for the report's resolution (default).",
         ),
         click.option("-q", "--quiet", is_flag=True, help="No progress, no summary."),
-        click.option("-v", "--verbose", is_flag=True, help="Progress also where there is no terminal; where values came from."),
+        click.option(
+            "-v",
+            "--verbose",
+            is_flag=True,
+            help="Progress also where there is no terminal; where values came from.",
+        ),
         click.option("--json", "as_json", is_flag=True, help="The summary for machines."),
     )
     for option in reversed(options):
@@ -65,21 +89,37 @@ A long run; the settings in a file; the same again:
   ptychon reconstruct settings.yaml
   ptychon reconstruct scan_rpie.h5
 
-A settings file has lines such as "input: scan.cxi", "engine: rpie", "epochs: 60", "options: {object_step: 0.8}" and
-"data: {focus_distance: 3.65mm}"; paths in it are relative to its folder. Quantities take units (m mm um nm A pm, keV
-eV, kV V, deg mrad rad); plain numbers are SI. What is given here wins over the file. Exit code: 0; 2 for bad input; 130
-after Ctrl-C.
-""",
+A settings file has lines such as "input: scan.cxi", "engine: rpie", "epochs: 60", "options:
+{object_step: 0.8}" and "data: {focus_distance: 3.65mm}"; paths in it are relative to its folder.
+Quantities take units (m mm um nm A pm, keV eV, kV V, deg mrad rad); plain numbers are SI. What is
+given here wins over the file. Exit code: 0; 2 for bad input; 130 after Ctrl-C.
+"""
 )
 @click.argument("file", type=click.Path())
 @click.option("-e", "--engine", help="Algorithm: pie, epie, rpie (default), dm or ep.")
 @click.option("-n", "--epochs", type=int, help="Passes over the data; default 40.")
-@click.option("-s", "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Option of the engine (repeatable).")
+@click.option(
+    "-s",
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Option of the engine (repeatable).",
+)
 @click.option("--seed", type=int, help="Of everything random; default 0.")
 @data_options
-@click.option("--orient", metavar="WAY", help="auto, or how to turn frames and positions (see ptychon orient --help).")
+@click.option(
+    "--orient",
+    metavar="WAY",
+    help="auto, or how to turn frames and positions (see ptychon orient --help).",
+)
 @click.option("--probe", type=click.Path(), help="First probe: .npy, .npz, or a result.")
-@click.option("--modes", type=int, metavar="N", help="Incoherent modes of the probe; default those of the first probe: one.")
+@click.option(
+    "--modes",
+    type=int,
+    metavar="N",
+    help="Incoherent modes of the probe; default those of the first probe: one.",
+)
 @click.option("--start", type=click.Path(), help="Result to go on from.")
 @click.option("--no-subpixel", is_flag=True, help="Round positions to whole pixels.")
 @run_options
@@ -92,11 +132,13 @@ def reconstruct(
     as_json: bool,
     **stated: Any,
 ) -> int:
-    """Reconstruct object and probe from FILE: a scan, a settings file (.yaml), or a result that is to be repeated.
+    """Reconstruct object and probe from FILE: a scan, a settings file (.yaml), or a result that is
+    to be repeated.
 
-    Writes a result file and a picture, and prints R, the mismatch sqrt(sum (|model| - sqrt(counts))^2 / sum counts): as
-    accumulated during the last pass, and of the final object and probe held still. Ctrl-C ends after the pass that is
-    going on, keeps what was found and leaves a checkpoint to resume from.
+    Writes a result file and a picture, and prints R, the mismatch sqrt(sum (|model| -
+    sqrt(counts))^2 / sum counts): as accumulated during the last pass, and of the final object and
+    probe held still. Ctrl-C ends after the pass that is going on, keeps what was found and leaves a
+    checkpoint to resume from.
     """
     if stated["epochs"] is not None and stated["epochs"] < 1:
         raise PtychonError(f"--epochs is {stated['epochs']}; at least 1 pass is needed")
@@ -107,7 +149,9 @@ def reconstruct(
     if no_subpixel:
         stated["subpixel"] = False
     if stated.get("engine") is not None or not is_own(file):
-        engine_options(stated.get("engine") or "rpie", ())  # an unknown name is said before anything else
+        engine_options(
+            stated.get("engine") or "rpie", ()
+        )  # an unknown name is said before anything else
 
     from ..request.settings import input_hash, validated
 
@@ -132,9 +176,19 @@ def reconstruct(
 
         from ..types import PtychonWarning
 
-        warnings.warn(f"{settings.input} has changed since {file} was made from it", PtychonWarning, stacklevel=2)
+        warnings.warn(
+            f"{settings.input} has changed since {file} was made from it",
+            PtychonWarning,
+            stacklevel=2,
+        )
     voice = Voice(quiet=quiet, verbose=verbose, as_json=as_json)
-    return execute(settings, places, voice, backend=settings.backend, given={} if now is None else {"input_sha256": now})
+    return execute(
+        settings,
+        places,
+        voice,
+        backend=settings.backend,
+        given={} if now is None else {"input_sha256": now},
+    )
 
 
 def is_own(path: str) -> str:
@@ -151,7 +205,9 @@ def is_own(path: str) -> str:
 
 
 def _base(file: str) -> tuple[dict[str, Any], str, str | None]:
-    """Settings that FILE brings, the name of the result if none is given, and the hash the input had."""
+    """Settings that FILE brings, the name of the result if none is given, and the hash the input
+    had.
+    """
     from ..request.settings import find_input, read_settings, request_of
 
     kind = is_own(file)
@@ -171,7 +227,9 @@ def _base(file: str) -> tuple[dict[str, Any], str, str | None]:
 
 
 def _overlaid(data: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """What is known of the scan, with what the command line states in place of what says the same."""
+    """What is known of the scan, with what the command line states in place of what
+    says the same.
+    """
     same = ("wavelength", "energy", "voltage")
     drop = same if any(name in given for name in same) else ()
     return {name: value for name, value in data.items() if name not in drop} | given
@@ -182,13 +240,24 @@ def _overlaid(data: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
 Examples
   ptychon resume scan_rpie.checkpoint.h5
   ptychon resume scan_rpie.checkpoint.h5 --epochs 200 -o longer.h5
-""",
+"""
 )
 @click.argument("checkpoint", type=click.Path())
-@click.option("-n", "--epochs", type=int, help="Passes in all, those done included; default as it was planned.")
+@click.option(
+    "-n",
+    "--epochs",
+    type=int,
+    help="Passes in all, those done included; default as it was planned.",
+)
 @run_options
 def resume(
-    checkpoint: str, epochs: int | None, quiet: bool, verbose: bool, as_json: bool, backend: str | None, **stated: Any
+    checkpoint: str,
+    epochs: int | None,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+    backend: str | None,
+    **stated: Any,
 ) -> int:
     """Go on from a CHECKPOINT, bit for bit as if the run had never stopped.
 
@@ -203,16 +272,23 @@ def resume(
     sha256 = kept.get("input_sha256")
     source, state = find_input(values, checkpoint, sha256)
     if state == "changed":
-        raise PtychonError(f"{source} has changed since {checkpoint} was written: the run cannot go on; start it again")
+        raise PtychonError(
+            f"{source} has changed since {checkpoint} was written: the run cannot go on; start "
+            "it again"
+        )
     values |= {"input": str(source), "output": kept.get("result"), "picture": kept.get("picture")}
     if stated["output"] is not None:
         values["picture"] = None
     values |= {name: value for name, value in stated.items() if value is not None}
     done = len(found.errors)
-    # passes are counted from the beginning of this run; an earlier one that it started from is not repeated
+    # passes are counted from the beginning of this run; an earlier one that it started from is not
+    # repeated
     values["epochs"] = values["epochs"] if epochs is None else epochs - (found.epoch - done)
     if values["epochs"] <= done:
-        raise PtychonError(f"{checkpoint} has done {found.epoch} passes already; give a larger number with --epochs")
+        raise PtychonError(
+            f"{checkpoint} has done {found.epoch} passes already; give a larger number with "
+            "--epochs"
+        )
     settings = validated(values, checkpoint)
 
     from .run import Places, Voice, execute
@@ -221,4 +297,11 @@ def resume(
     voice = Voice(quiet=quiet, verbose=verbose, as_json=as_json)
     voice.say(f"going on after pass {found.epoch} of {found.epoch - done + settings.epochs}")
     given = {} if sha256 is None else {"input_sha256": sha256}
-    return execute(settings, places, voice, backend=backend or str(kept.get("backend", "auto")), given=given, resume=found)
+    return execute(
+        settings,
+        places,
+        voice,
+        backend=backend or str(kept.get("backend", "auto")),
+        given=given,
+        resume=found,
+    )

@@ -18,27 +18,41 @@ Examples
   ptychon report rpie.h5 ep.h5 dm.h5 -o comparison.html
   ptychon reconstruct scan.cxi --report                 all at once
 
-The page stands for itself: it needs no network and no other file. The data are looked for where they were, or beside
-the result; without them, what needs them is left out and the page says so.
-""",
+The page stands for itself: it needs no network and no other file. The data are looked for where
+they were, or beside the result; without them, what needs them is left out and the page says so.
+"""
 )
 @click.argument("results", nargs=-1, required=True, type=click.Path(), metavar="RESULT...")
-@click.option("-o", "--output", type=click.Path(), help="The page; default RESULT_report.html, beside the first result.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    help="The page; default RESULT_report.html, beside the first result.",
+)
 @click.option(
     "--half-split/--no-half-split",
     default=None,
-    help="Reconstruct two independent half-scans, for the resolution; they are kept beside the result and used again.",
+    help="Reconstruct two independent half-scans, for the resolution; they are kept beside the "
+    "result and used again.",
 )
 @BACKEND
 @seed_option("Of the split into halves.")
 @output_options("No progress, no summary.", "Print the numbers for machines.")
 def report(
-    results: tuple[str, ...], output: str | None, half_split: bool | None, backend: str, seed: int, quiet: bool, as_json: bool
+    results: tuple[str, ...],
+    output: str | None,
+    half_split: bool | None,
+    backend: str,
+    seed: int,
+    quiet: bool,
+    as_json: bool,
 ) -> int:
-    """Write a report of one or several RESULTs: a page (HTML), its pictures (PNG) and its numbers (JSON).
+    """Write a report of one or several RESULTs: a page (HTML), its pictures (PNG) and its numbers
+    (JSON).
 
-    Object, probe, error bars, convergence, resolution from two half-scans, the fit of every frame and of every detector
-    pixel, settings and provenance; and a verdict in plain words with its reasons.
+    Object, probe, error bars, convergence, resolution from two half-scans, the fit of every frame
+    and of every detector pixel, settings and provenance; and a verdict in plain words with its
+    reasons.
     """
     from ..reports.write import write_report
 
@@ -46,16 +60,26 @@ def report(
         if not (quiet or as_json):
             click.echo(text, err=True)
 
-    written = write_report(results, output=output, half_split=half_split, backend=backend, seed=seed, say=say)
+    written = write_report(
+        results, output=output, half_split=half_split, backend=backend, seed=seed, say=say
+    )
     found = json.loads(written.numbers.read_text())
     if as_json:
-        click.echo(json.dumps(found | {"page": str(written.page), "pictures": str(written.pictures)}))
+        click.echo(
+            json.dumps(found | {"page": str(written.page), "pictures": str(written.pictures)})
+        )
     elif not quiet:
         for name, numbers in found["results"].items():
             click.echo(f"{name}: {numbers['verdict']['headline']}")
             for reason in numbers["verdict"]["reasons"]:
                 click.echo(f"  {_MARKS[reason['level']]} {reason['text']}")
-        show_rows([("report", written.page), ("numbers", written.numbers), ("pictures", f"{written.pictures}/")])
+        show_rows(
+            [
+                ("report", written.page),
+                ("numbers", written.numbers),
+                ("pictures", f"{written.pictures}/"),
+            ]
+        )
     return 0
 
 

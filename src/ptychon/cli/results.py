@@ -1,4 +1,6 @@
-"""What the commands that work on a result share: options, the data it was made from, places for what is written, progress."""
+"""What the commands that work on a result share: options, the data it was made from, places for
+what is written, progress.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,13 @@ if TYPE_CHECKING:
 
 RESULT = click.argument("result", type=click.Path())
 KNOWN_PROBE = click.option(
-    "--known-probe/--free-probe", default=None, help="Whether the probe was known; default what the engine did."
+    "--known-probe/--free-probe",
+    default=None,
+    help="Whether the probe was known; default what the engine did.",
 )
-NOISE_VARIANCE = click.option("--noise-variance", type=float, help="Of the amplitude; default what the data say, or learned.")
+NOISE_VARIANCE = click.option(
+    "--noise-variance", type=float, help="Of the amplitude; default what the data say, or learned."
+)
 PLOT = click.option("--plot", type=click.Path(), help="Picture to write, .png, .pdf or .svg.")
 
 
@@ -39,7 +45,9 @@ def data_of(path: str, result: Result) -> tuple[Dataset, Path]:
 
     data, source, changed = find_data(result, path)
     if changed:
-        warnings.warn(f"{source} has changed since {path} was made from it", PtychonWarning, stacklevel=2)
+        warnings.warn(
+            f"{source} has changed since {path} was made from it", PtychonWarning, stacklevel=2
+        )
     return data, source
 
 
@@ -62,7 +70,8 @@ def beside(result: str, ending: str) -> Path:
 
 
 def place_for(output: str | None, result: str, ending: str) -> Path:
-    """Where another result file goes: where it was asked for, or beside the first, but never over it.
+    """Where another result file goes: where it was asked for, or beside the first, but never over
+    it.
 
     Raises
     ------

@@ -28,7 +28,9 @@ PICTURE_SUFFIXES = (".png", ".pdf", ".svg", ".jpg", ".tif", ".tiff")
 
 @dataclass(frozen=True, kw_only=True)
 class Voice:
-    """How much is said: `quiet` nothing, `verbose` more, `as_json` the summary for machines alone."""
+    """How much is said: `quiet` nothing, `verbose` more, `as_json` the summary for
+    machines alone.
+    """
 
     quiet: bool = False
     verbose: bool = False
@@ -60,10 +62,15 @@ class Places:
 
         result = Path(settings.output or default)
         if result.suffix.lower() not in RESULT_SUFFIXES:
-            raise PtychonError(f"the result {result} must be named {', '.join(RESULT_SUFFIXES)}: it is an HDF5 file")
+            raise PtychonError(
+                f"the result {result} must be named {', '.join(RESULT_SUFFIXES)}: it is an HDF5 "
+                "file"
+            )
         picture = Path(settings.picture) if settings.picture else result.with_suffix(".png")
         if picture.suffix.lower() not in PICTURE_SUFFIXES:
-            raise PtychonError(f"the picture {picture} must be named .png, .pdf, .svg, .jpg or .tif")
+            raise PtychonError(
+                f"the picture {picture} must be named .png, .pdf, .svg, .jpg or .tif"
+            )
         check_there(settings.input)
         if settings.start is not None:
             check_readable(settings.start)
@@ -74,7 +81,13 @@ class Places:
 
 
 def execute(
-    settings: Settings, places: Places, voice: Voice, *, backend: str, given: dict[str, Any], resume: Checkpoint | None = None
+    settings: Settings,
+    places: Places,
+    voice: Voice,
+    *,
+    backend: str,
+    given: dict[str, Any],
+    resume: Checkpoint | None = None,
 ) -> int:
     """Run what the settings say; the exit code.
 
@@ -109,17 +122,36 @@ def execute(
         _tell_sources(data)
     if settings.orient == "auto":
         settings, data = oriented(settings, data, chosen, voice)
-    unstated = settings.orient is None and settings.start is None and resume is None and not stated_orientation(data)
+    unstated = (
+        settings.orient is None
+        and settings.start is None
+        and resume is None
+        and not stated_orientation(data)
+    )
     options, run, _ = split_options(settings.engine, settings.options)
-    goes_on = resume is not None and resume.engine == settings.engine  # not where rPIE was finishing another
-    engine = make(resume.engine, **resume.options) if resume is not None and goes_on else make(settings.engine, **options)
+    goes_on = (
+        resume is not None and resume.engine == settings.engine
+    )  # not where rPIE was finishing another
+    engine = (
+        make(resume.engine, **resume.options)
+        if resume is not None and goes_on
+        else make(settings.engine, **options)
+    )
     request = request_for(settings)
-    kept = {"request": request, "backend": chosen.name, "result": str(places.result.resolve())} | given
+    kept = {
+        "request": request,
+        "backend": chosen.name,
+        "result": str(places.result.resolve()),
+    } | given
     kept["picture"] = str(places.picture.resolve())
     bar = [] if voice.quiet else [ProgressBar(settings.engine, lines=voice.verbose)]
     with Interrupt() as interrupt:
         keeper = Checkpointer(
-            places.checkpoint, settings.checkpoint_every, due=lambda: interrupt.pressed, settings=kept, resumed=resume
+            places.checkpoint,
+            settings.checkpoint_every,
+            due=lambda: interrupt.pressed,
+            settings=kept,
+            resumed=resume,
         )
         result = reconstruct(
             data,
@@ -140,7 +172,10 @@ def execute(
     result = with_origin(result, settings, request, data, given)
     save_result(places.result, result)
     bars, halted = None, False
-    left = f"the result without them is in {places.result}; for bars: ptychon uncertainty {places.result} -m {settings.bars}"
+    left = (
+        f"the result without them is in {places.result}; for bars: ptychon uncertainty "
+        f"{places.result} -m {settings.bars}"
+    )
     if settings.bars is not None and not interrupt.pressed:
         try:
             result, bars = _with_bars(settings, places, voice, chosen, data, result)
@@ -150,14 +185,20 @@ def execute(
             drawn(result, places)
             raise PtychonError(f"error bars: {error}; {left}") from error
     pictured = drawn(result, places)
-    numbers = summary(result, places, pictured) | {"stopped": interrupt.pressed or halted, "checkpoint": None, "bars": bars}
+    numbers = summary(result, places, pictured) | {
+        "stopped": interrupt.pressed or halted,
+        "checkpoint": None,
+        "bars": bars,
+    }
     if keeper.written is not None:
         numbers["checkpoint"] = str(places.checkpoint)
     if settings.report and not numbers["stopped"]:
         from ..reports.write import write_report
 
         numbers["report"] = str(
-            write_report([places.result], half_split=settings.half_split, backend=chosen, say=voice.say).page
+            write_report(
+                [places.result], half_split=settings.half_split, backend=chosen, say=voice.say
+            ).page
         )
     if voice.as_json:
         click.echo(json.dumps(numbers))
@@ -165,9 +206,14 @@ def execute(
         show_summary(numbers)
     if unstated:
         same = " with the same options" if settings.data else ""
-        voice.say(f"ptychon: {UNSTATED}: try ptychon orient {settings.input}{same}, or say --orient as-is")
+        voice.say(
+            f"ptychon: {UNSTATED}: try ptychon orient {settings.input}{same}, or say --orient as-is"
+        )
     if interrupt.pressed:
-        done = f"stopped after pass {result.epochs} of {result.epochs - len(keeper.rows) + settings.epochs}"
+        done = (
+            f"stopped after pass {result.epochs} of "
+            f"{result.epochs - len(keeper.rows) + settings.epochs}"
+        )
         click.echo(f"ptychon: {done}; go on with: ptychon resume {places.checkpoint}", err=True)
     elif halted:
         click.echo(f"ptychon: stopped while error bars were made; {left}", err=True)
@@ -175,15 +221,21 @@ def execute(
 
 
 def drawn(result: Result, places: Places) -> bool:
-    """Draw the picture, and say if that fails: the result is written already, and the run does not end in an error."""
+    """Draw the picture, and say if that fails: the result is written already, and the run does not
+    end in an error.
+    """
     try:
         from ..plots.result import picture
 
         picture(result, places.picture)
         return True
     except Exception as error:  # whatever a library that draws may raise
-        again = f"the result is in {places.result}; for pictures of it: ptychon report {places.result}"
-        warnings.warn(f"the picture could not be drawn ({error}); {again}", PtychonWarning, stacklevel=2)
+        again = (
+            f"the result is in {places.result}; for pictures of it: ptychon report {places.result}"
+        )
+        warnings.warn(
+            f"the picture could not be drawn ({error}); {again}", PtychonWarning, stacklevel=2
+        )
         return False
 
 
@@ -202,33 +254,71 @@ def _with_bars(
     voice.say(f"error bars by {settings.bars}; the result without them is in {places.result}")
     with Bar(voice.quiet or voice.as_json) as tell:
         whole, posterior = with_bars(
-            on_grid(data, result), result, method, free, backend, tell, places.result, places.result.name
+            on_grid(data, result),
+            result,
+            method,
+            free,
+            backend,
+            tell,
+            places.result,
+            places.result.name,
         )
     save_posterior(places.result, whole, posterior)
-    return replace(whole, object=posterior.object, object_std=posterior.object_std), numbers_of(posterior, result)
+    return replace(whole, object=posterior.object, object_std=posterior.object_std), numbers_of(
+        posterior, result
+    )
 
 
-def oriented(settings: Settings, data: Dataset, backend: Any, voice: Voice) -> tuple[Settings, Dataset]:
+def oriented(
+    settings: Settings, data: Dataset, backend: Any, voice: Voice
+) -> tuple[Settings, Dataset]:
     """Settings and data with the orientation that was found."""
     from ..inspect.orientation import find
 
-    ranking = find(data, backend=backend, say=(lambda text: voice.say(f"orientation: {text}")) if voice.verbose else None)
+    ranking = find(
+        data,
+        backend=backend,
+        say=(lambda text: voice.say(f"orientation: {text}")) if voice.verbose else None,
+    )
     best = ranking.best.orientation
     if not ranking.decided:
         raise PtychonError(
-            f"--orient auto: the data cannot decide ({best} leads by {ranking.margin:.1f} standard errors only); look at "
+            f"--orient auto: the data cannot decide ({best} leads by {ranking.margin:.1f} "
+            "standard errors only); look at "
             f"ptychon orient {settings.input} and choose with --orient {best}, say"
         )
-    voice.say(f"orientation: {best}, {ranking.margin:.0f} standard errors before the next ({ranking.seconds:.0f} s)")
+    voice.say(
+        f"orientation: {best}, {ranking.margin:.0f} standard errors before the next "
+        f"({ranking.seconds:.0f} s)"
+    )
     return settings.model_copy(update={"orient": str(best)}), best.apply(data)
 
 
-def with_origin(result: Result, settings: Settings, request: dict[str, Any], data: Dataset, given: dict[str, Any]) -> Result:
-    """The result, with all that is needed to repeat it and to judge it: request, input and its hash, how it was read."""
-    known = {name: getattr(data, name) for name in ("wavelength", "distance", "geometry", "detector_pixel_size")}
+def with_origin(
+    result: Result,
+    settings: Settings,
+    request: dict[str, Any],
+    data: Dataset,
+    given: dict[str, Any],
+) -> Result:
+    """The result, with all that is needed to repeat it and to judge it: request, input and its
+    hash, how it was read.
+    """
+    known = {
+        name: getattr(data, name)
+        for name in ("wavelength", "distance", "geometry", "detector_pixel_size")
+    }
     known |= {"magnification": data.magnification, "counting": data.counting}
-    more = {"input": Path(settings.input).name, "name": data.name, "notes": dict(data.notes), "request": request, "scan": known}
-    return replace(result, settings=dict(result.settings) | more, provenance=dict(result.provenance) | given)
+    more = {
+        "input": Path(settings.input).name,
+        "name": data.name,
+        "notes": dict(data.notes),
+        "request": request,
+        "scan": known,
+    }
+    return replace(
+        result, settings=dict(result.settings) | more, provenance=dict(result.provenance) | given
+    )
 
 
 def _tell_sources(data: Dataset) -> None:
@@ -236,7 +326,12 @@ def _tell_sources(data: Dataset) -> None:
         entries = data.notes.get(key)
         if isinstance(entries, dict):
             for name, where in entries.items():
-                click.echo(f"{title}: {name} = {where}" if key == "given" else f"{title}: {name} from {where}", err=True)
+                click.echo(
+                    f"{title}: {name} = {where}"
+                    if key == "given"
+                    else f"{title}: {name} from {where}",
+                    err=True,
+                )
 
 
 def summary(result: Result, places: Places, pictured: bool = True) -> dict[str, Any]:
@@ -270,19 +365,39 @@ def show_summary(numbers: dict[str, Any]) -> None:
 
     bars, powers = numbers["bars"], numbers["mode_powers"]
     height, width = numbers["object_shape"]
-    scale = "" if numbers["pixel_size"] is None else f", pixel {pretty(numbers['pixel_size'][1], 'length')}"
-    compiling = f" and {numbers['compile_seconds']:.1f} s compiling" if numbers["compile_seconds"] >= 0.05 else ""
+    scale = (
+        ""
+        if numbers["pixel_size"] is None
+        else f", pixel {pretty(numbers['pixel_size'][1], 'length')}"
+    )
+    compiling = (
+        f" and {numbers['compile_seconds']:.1f} s compiling"
+        if numbers["compile_seconds"] >= 0.05
+        else ""
+    )
     ran = described_passes(numbers["ran"])
     rows = [
-        ("engine", f"{numbers['engine']} on {numbers['backend']}, {numbers['epochs']} epochs" + (f" ({ran})" if ran else "")),
+        (
+            "engine",
+            f"{numbers['engine']} on {numbers['backend']}, {numbers['epochs']} epochs"
+            + (f" ({ran})" if ran else ""),
+        ),
         ("steps", numbers["steps"]),
         ("time", f"{numbers['seconds']:.1f} s{compiling}"),
         ("object", f"{height} x {width} px{scale}"),
-        ("modes", f"{len(powers)}, with {described(powers)} of the power" if len(powers) > 1 else None),
+        (
+            "modes",
+            f"{len(powers)}, with {described(powers)} of the power" if len(powers) > 1 else None,
+        ),
         ("oriented", numbers["orientation"]),
         ("R in pass", error(numbers["error_in_pass"])),
         ("R final", error(numbers["error_final"])),
-        ("error bar", None if bars is None else f"{bars['object_std']:.4g} (median of the lit pixels, {bars['method']})"),
+        (
+            "error bar",
+            None
+            if bars is None
+            else f"{bars['object_std']:.4g} (median of the lit pixels, {bars['method']})",
+        ),
         *((name, numbers.get(name)) for name in ("result", "picture", "report", "checkpoint")),
     ]
     show_rows(rows)

@@ -23,42 +23,123 @@ Examples
   ptychon simulate real.cxi --wavelength 1.55A --detector-pixel-size 75um --distance 1.24m
   ptychon simulate turned.cxi --orient transpose+negate      then: ptychon orient turned.cxi
 
-The suffix of FILE says the format (.cxi, .h5, .npz, .hdf5, ...; see ptychon convert --help). The true object and probe
-are left in FILE.truth.npz.
-""",
+The suffix of FILE says the format (.cxi, .h5, .npz, .hdf5, ...; see ptychon convert --help). The
+true object and probe are left in FILE.truth.npz.
+"""
 )
 @click.argument("file", type=click.Path(dir_okay=False))
-@click.option("--amplitude", default="siemens_star", show_default=True, help="Picture of the amplitude (or blobs, cell, ...).")
+@click.option(
+    "--amplitude",
+    default="siemens_star",
+    show_default=True,
+    help="Picture of the amplitude (or blobs, cell, ...).",
+)
 @click.option("--phase", default="cell", show_default=True, help="Picture of the phase.")
-@click.option("--phase-range", type=float, default=1.0, show_default=True, metavar="RAD", help="Phase of its brightest part.")
 @click.option(
-    "--frame", type=int, default=64, show_default=True, callback=at_least(8), help="Pixels of a frame along each side."
-)
-@click.option("--radius", type=float, help="Of the beam, object pixels; default a sixth of the frame.")
-@click.option("--defocus", type=float, default=30.0, show_default=True, help="Wavelength x distance / pixel^2, square pixels.")
-@click.option(
-    "--modes", type=int, default=1, show_default=True, callback=at_least(1), help="Incoherent modes of the probe."
-)
-@click.option(
-    "--scan", type=click.Choice(["raster", "spiral"]), default="raster", show_default=True, help="Where the beam goes."
+    "--phase-range",
+    type=float,
+    default=1.0,
+    show_default=True,
+    metavar="RAD",
+    help="Phase of its brightest part.",
 )
 @click.option(
-    "--points", type=int, callback=at_least(2), help="Positions; of a raster along each side. Default 13, of a spiral 169."
+    "--frame",
+    type=int,
+    default=64,
+    show_default=True,
+    callback=at_least(8),
+    help="Pixels of a frame along each side.",
 )
-@click.option("--step", type=float, help="Pixels between positions; default a third of the diameter of the beam.")
-@click.option("--jitter", type=float, default=1.0, show_default=True, help="Of a raster: largest random displacement, pixels.")
-@click.option("--counts", type=float, default=1e6, show_default=True, help="Mean photons or electrons of a frame.")
-@click.option("--noise", type=click.Choice(["poisson", "none"]), default="poisson", show_default=True, help="Of the counts.")
-@click.option("--background", type=float, metavar="COUNTS", help="Mean counts a pixel besides those of the wave.")
-@click.option("--read-noise", type=float, metavar="COUNTS", help="Standard deviation that the electronics add to a pixel.")
-@click.option("--wavelength", type=Quantity("length"), help="With the next two: positions in metres.")
+@click.option(
+    "--radius", type=float, help="Of the beam, object pixels; default a sixth of the frame."
+)
+@click.option(
+    "--defocus",
+    type=float,
+    default=30.0,
+    show_default=True,
+    help="Wavelength x distance / pixel^2, square pixels.",
+)
+@click.option(
+    "--modes",
+    type=int,
+    default=1,
+    show_default=True,
+    callback=at_least(1),
+    help="Incoherent modes of the probe.",
+)
+@click.option(
+    "--scan",
+    type=click.Choice(["raster", "spiral"]),
+    default="raster",
+    show_default=True,
+    help="Where the beam goes.",
+)
+@click.option(
+    "--points",
+    type=int,
+    callback=at_least(2),
+    help="Positions; of a raster along each side. Default 13, of a spiral 169.",
+)
+@click.option(
+    "--step",
+    type=float,
+    help="Pixels between positions; default a third of the diameter of the beam.",
+)
+@click.option(
+    "--jitter",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Of a raster: largest random displacement, pixels.",
+)
+@click.option(
+    "--counts",
+    type=float,
+    default=1e6,
+    show_default=True,
+    help="Mean photons or electrons of a frame.",
+)
+@click.option(
+    "--noise",
+    type=click.Choice(["poisson", "none"]),
+    default="poisson",
+    show_default=True,
+    help="Of the counts.",
+)
+@click.option(
+    "--background",
+    type=float,
+    metavar="COUNTS",
+    help="Mean counts a pixel besides those of the wave.",
+)
+@click.option(
+    "--read-noise",
+    type=float,
+    metavar="COUNTS",
+    help="Standard deviation that the electronics add to a pixel.",
+)
+@click.option(
+    "--wavelength", type=Quantity("length"), help="With the next two: positions in metres."
+)
 @click.option("--distance", type=Quantity("length"), help="From sample to detector.")
-@click.option("--detector-pixel-size", type=Quantity("length", pair=True), help="Pixel of the detector; or Y,X.")
-@click.option("--orient", metavar="WAY", help="Turn frames and positions, as a wrongly described detector would.")
+@click.option(
+    "--detector-pixel-size",
+    type=Quantity("length", pair=True),
+    help="Pixel of the detector; or Y,X.",
+)
+@click.option(
+    "--orient",
+    metavar="WAY",
+    help="Turn frames and positions, as a wrongly described detector would.",
+)
 @seed_option("Of everything random.")
 @output_options("Say nothing.")
 def simulate(file: str, quiet: bool, as_json: bool, **how: Any) -> int:
-    """Write a simulated far-field scan to FILE: two pictures as amplitude and phase, behind a defocused beam."""
+    """Write a simulated far-field scan to FILE: two pictures as amplitude and phase, behind a
+    defocused beam.
+    """
     from ..inspect.orientation import Orientation
     from ..io import write_scan
     from ..io.hdf5 import write_aside
@@ -76,11 +157,24 @@ def simulate(file: str, quiet: bool, as_json: bool, **how: Any) -> int:
         np.savez_compressed(stream, object=made.object, probe=made.probe)
     if as_json:
         shape = [len(data), *data.frame_shape]
-        click.echo(json.dumps({"file": file, "truth": str(truth_path), "shape": shape, "orientation": str(way), "lost": lost}))
+        click.echo(
+            json.dumps(
+                {
+                    "file": file,
+                    "truth": str(truth_path),
+                    "shape": shape,
+                    "orientation": str(way),
+                    "lost": lost,
+                }
+            )
+        )
     elif not quiet:
         height, width = data.frame_shape
         turned = "" if way == Orientation() else f", turned ({way})"
-        click.echo(f"{file}: {len(data)} frames of {height} x {width} px, {how['counts']:.3g} counts each{turned}")
+        click.echo(
+            f"{file}: {len(data)} frames of {height} x {width} px, {how['counts']:.3g} counts "
+            f"each{turned}"
+        )
         click.echo(f"{truth_path}: the true object and probe")
         if lost:
             click.echo(f"no room in this format for: {', '.join(lost)}")
@@ -120,7 +214,10 @@ def simulated(
         positions = fermat_spiral(points or 169, step / 1.68)
     reach = np.abs(positions).max(axis=0)
     if not reach.max() < 20_000:
-        raise PtychonError(f"the scan reaches {reach.max():.3g} px from its middle; use fewer points or a smaller step")
+        raise PtychonError(
+            f"the scan reaches {reach.max():.3g} px from its middle; use fewer points or a "
+            "smaller step"
+        )
     shape = tuple(int(n) for n in frame + 2 * np.ceil(reach + 1).astype(int))
     truth = phantoms.complex_object(
         phantoms.make(amplitude, (shape[0], shape[1]), seed),
@@ -131,4 +228,13 @@ def simulated(
     # further modes: the beam of a source that is also a little to the side
     y, x = ((np.arange(frame) - frame // 2) / radius for _ in range(2))
     shapes = [probe * 0.5**k * (y[:, None] ** ((k + 1) // 2) * x ** (k // 2)) for k in range(modes)]
-    return make(truth, np.stack(shapes), positions, noise=noise, mean_counts=counts, seed=seed, name="simulated", **geometry)
+    return make(
+        truth,
+        np.stack(shapes),
+        positions,
+        noise=noise,
+        mean_counts=counts,
+        seed=seed,
+        name="simulated",
+        **geometry,
+    )

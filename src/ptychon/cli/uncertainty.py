@@ -29,35 +29,75 @@ Examples
   ptychon uncertainty scan_rpie.h5 --method ep
   ptychon uncertainty scan_ep.h5 --method sample -n 50000
 
-laplace: a Gaussian about the solution, by sampling; seconds. bootstrap: simulate from the result and reconstruct again,
-many times. ep: Ptycho-EP and the joint posterior from there on, which give an object of their own, with a learned prior
-and a check on simulated data. sample: chains that wander through the posterior, for small scans, few measurements and few
-counts. What the bars take for granted is printed and stored with them. The data are looked for where they
-were, or beside the result.
-""",
+laplace: a Gaussian about the solution, by sampling; seconds. bootstrap: simulate from the result
+and reconstruct again, many times. ep: Ptycho-EP and the joint posterior from there on, which give
+an object of their own, with a learned prior and a check on simulated data. sample: chains that
+wander through the posterior, for small scans, few measurements and few counts. What the bars take
+for granted is printed and stored with them. The data are looked for where they were, or beside the
+result.
+"""
 )
 @RESULT
-@click.option("-m", "--method", default="laplace", show_default=True, help="laplace, bootstrap, ep or sample.")
-@click.option("-o", "--output", type=click.Path(), help="Result file with the bars; default RESULT_METHOD.h5, beside it.")
 @click.option(
-    "--samples", type=int, default=32, show_default=True, callback=at_least(2), help="Of the posterior (laplace)."
+    "-m", "--method", default="laplace", show_default=True, help="laplace, bootstrap, ep or sample."
 )
-@click.option("--refine", is_flag=True, help="Write the optimum of the posterior instead of the object as it was (laplace).")
 @click.option(
-    "--replicates", type=int, default=20, show_default=True, callback=at_least(2), help="Reconstructions (bootstrap)."
+    "-o",
+    "--output",
+    type=click.Path(),
+    help="Result file with the bars; default RESULT_METHOD.h5, beside it.",
 )
-@click.option("--from-beginning", is_flag=True, help="Start replicates where the result started (bootstrap).")
 @click.option(
-    "--draws", type=int, default=8, show_default=True, callback=at_least(1), help="Of the posterior, kept (ep, sample)."
+    "--samples",
+    type=int,
+    default=32,
+    show_default=True,
+    callback=at_least(2),
+    help="Of the posterior (laplace).",
 )
-@click.option("--twin/--no-twin", default=True, help="Whether to check and correct the bars on simulated data (ep).")
 @click.option(
-    "-n", "--epochs", type=int, callback=at_least(1),
+    "--refine",
+    is_flag=True,
+    help="Write the optimum of the posterior instead of the object as it was (laplace).",
+)
+@click.option(
+    "--replicates",
+    type=int,
+    default=20,
+    show_default=True,
+    callback=at_least(2),
+    help="Reconstructions (bootstrap).",
+)
+@click.option(
+    "--from-beginning", is_flag=True, help="Start replicates where the result started (bootstrap)."
+)
+@click.option(
+    "--draws",
+    type=int,
+    default=8,
+    show_default=True,
+    callback=at_least(1),
+    help="Of the posterior, kept (ep, sample).",
+)
+@click.option(
+    "--twin/--no-twin",
+    default=True,
+    help="Whether to check and correct the bars on simulated data (ep).",
+)
+@click.option(
+    "-n",
+    "--epochs",
+    type=int,
+    callback=at_least(1),
     help="Passes of a replicate (as in RESULT), of Ptycho-EP (60), of a chain (8000).",
-)  # fmt: skip
+)
 @KNOWN_PROBE
 @NOISE_VARIANCE
-@click.option("--background", type=float, help="Counts a pixel that do not come from the wave, if the scan does not say it.")
+@click.option(
+    "--background",
+    type=float,
+    help="Counts a pixel that do not come from the wave, if the scan does not say it.",
+)
 @BACKEND
 @seed_option("Of the samples.")
 @output_options("No progress, no summary.", "The numbers for machines.")
@@ -71,7 +111,8 @@ def uncertainty(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Give the object of RESULT error bars: a standard deviation for every pixel, of the complex value, amplitude and phase.
+    """Give the object of RESULT error bars: a standard deviation for every pixel, of the complex
+    value, amplitude and phase.
 
     Writes a new result file with them, and prints a short table.
     """
@@ -80,7 +121,9 @@ def uncertainty(
     backend = options.pop("backend")
     chosen = make_method(method, refine=refine, **options)
     if refine and method != "laplace":
-        raise PtychonError(f"--refine belongs to --method laplace; {method} does not find an optimum")
+        raise PtychonError(
+            f"--refine belongs to --method laplace; {method} does not find an optimum"
+        )
 
     from ..io import load_result
 
@@ -94,7 +137,9 @@ def uncertainty(
     from ..uncertainty.saved import save_posterior
 
     with Bar(quiet or as_json) as tell:
-        whole, posterior = with_bars(problem, found, chosen, free, backend, tell, place, Path(result).name)
+        whole, posterior = with_bars(
+            problem, found, chosen, free, backend, tell, place, Path(result).name
+        )
     save_posterior(place, whole, posterior)
     numbers = numbers_of(posterior, found) | {"result": str(place)}
     if as_json:
@@ -105,7 +150,9 @@ def uncertainty(
 
 
 def numbers_of(posterior: Posterior, before: Result) -> dict[str, Any]:
-    """The table: medians over the lit region, what is known of the quality of the bars, and a comparison with earlier ones."""
+    """The table: medians over the lit region, what is known of the quality of the bars, and a
+    comparison with earlier ones.
+    """
     import numpy as np
 
     inside = posterior.region
@@ -154,7 +201,11 @@ def show(numbers: dict[str, Any]) -> None:
     if numbers["distance"] is not None:
         rows.append(("off centre", f"{numbers['distance']:.2f} error bars (rms)"))
     if numbers["chi2"] is not None:
-        judged = "" if fits(numbers) else ": more than chance; model or optimum is wrong, and the bars are too small"
+        judged = (
+            ""
+            if fits(numbers)
+            else ": more than chance; model or optimum is wrong, and the bars are too small"
+        )
         rows.append(("misfit", f"{numbers['chi2']:.2f} of what the noise explains{judged}"))
     if numbers["agreement"] is not None:
         from ..uncertainty.sampling import sentence

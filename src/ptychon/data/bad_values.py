@@ -1,14 +1,18 @@
-"""Values of frames that are no measurement: what detectors and programs write into pixels that have none.
+"""Values of frames that are no measurement: what detectors and programs write into pixels that have
+none.
 
     not finite      NaN and infinities
-    end of range    the largest value of an integer type, and 2^16 - 2, 2^32 - 2 in types of 16 and 32 bits, where detectors
-                    mark gaps, broken and overflown pixels; 2^32 - 1 and 2^32 - 2 in wider types as well, as copies keep them
+    end of range    the largest value of an integer type, and 2^16 - 2, 2^32 - 2 in types of 16 and
+                    32 bits, where detectors
+                    mark gaps, broken and overflown pixels; 2^32 - 1 and 2^32 - 2 in wider types as
+                    well, as copies keep them
     saturated       above the value that the file states (`saturation`)
     negative        counts are not negative: -1, -2 and the like are marks
 
-Negative values are marks only where they can be nothing else. Where a dark level was subtracted they are noise, and without
-them the mean is wrong. Noise lies below zero now and then, in many pixels and in most of the frames, at many different
-values; marks stand in few pixels or always in the same ones, at few values (`MARKS`). So a sample of the frames decides.
+Negative values are marks only where they can be nothing else. Where a dark level was subtracted
+they are noise, and without them the mean is wrong. Noise lies below zero now and then, in many
+pixels and in most of the frames, at many different values; marks stand in few pixels or always in
+the same ones, at few values (`MARKS`). So a sample of the frames decides.
 """
 
 from __future__ import annotations
@@ -32,7 +36,12 @@ ROUNDING = 1e-6
 #: Marks of detectors of 32 bits, and the first of them as float32 keeps it.
 _WIDE = (2.0**32 - 2, 2.0**32 - 1, 2.0**32)
 
-NOT_FINITE, TOP, SATURATED, NEGATIVE = "not finite", "at the end of the range", "saturated", "negative"
+NOT_FINITE, TOP, SATURATED, NEGATIVE = (
+    "not finite",
+    "at the end of the range",
+    "saturated",
+    "negative",
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,8 @@ class BadValues:
     share : float
         Share of the sampled values that are negative by noise.
     same : (P, Q) bool array or None
-        Pixels with the same negative value in all frames, which alone are bad where other negative values are noise.
+        Pixels with the same negative value in all frames, which alone are bad where other negative
+        values are noise.
     """
 
     dtype: Any
@@ -59,7 +69,9 @@ class BadValues:
     same: BoolArray | None = None
 
     @classmethod
-    def of(cls, frames: Array, *, saturation: float | None = None, mask: BoolArray | None = None) -> BadValues:
+    def of(
+        cls, frames: Array, *, saturation: float | None = None, mask: BoolArray | None = None
+    ) -> BadValues:
         """The rule for a stack of frames.
 
         Parameters
@@ -77,7 +89,9 @@ class BadValues:
         count = min(n, SAMPLE_FRAMES, max(4, SAMPLE_BYTES // (4 * p * q)))
         first = (n - count) // 2
         sample = np.asarray(frames[first : first + count])
-        valid: Any = True if mask is None else mask if mask.ndim == 2 else mask[first : first + count]
+        valid: Any = (
+            True if mask is None else mask if mask.ndim == 2 else mask[first : first + count]
+        )
         with np.errstate(invalid="ignore"):
             negative = (sample < 0) & np.isfinite(sample) & valid
         subtracted = bool(getattr(frames, "subtracted", False))
@@ -91,7 +105,9 @@ class BadValues:
         if not low.size:
             return cls(dtype, saturation, same=same)
         levels = np.unique(low[: 2**16])
-        if len(levels) <= MARKS:  # what stands in dark pixels always and elsewhere now and then is a level
+        if (
+            len(levels) <= MARKS
+        ):  # what stands in dark pixels always and elsewhere now and then is a level
             same &= ~np.isin(sample[0], levels)
         rms = math.sqrt(float(np.mean(np.square(low, dtype=np.float64))))
         return cls(dtype, saturation, rms, float(rest.mean()), same)
@@ -105,10 +121,14 @@ class BadValues:
             return (*_WIDE, float(np.finfo(self.dtype).max))
         largest, bits = int(np.iinfo(self.dtype).max), 8 * self.dtype.itemsize
         marks = {largest, largest - 1} if self.dtype.kind == "u" and bits in (16, 32) else {largest}
-        return tuple(sorted(float(m) for m in (marks if bits <= 32 else marks | {2**32 - 2, 2**32 - 1})))
+        return tuple(
+            sorted(float(m) for m in (marks if bits <= 32 else marks | {2**32 - 2, 2**32 - 1}))
+        )
 
     def find(self, block: Any) -> dict[str, BoolArray]:
-        """Bad values of a block of frames (B, P, Q) by what they are; only what occurs. They do not overlap."""
+        """Bad values of a block of frames (B, P, Q) by what they are; only what occurs. They do not
+        overlap.
+        """
         found: dict[str, BoolArray] = {}
         if not block.size or self.dtype.kind == "b":
             return found
@@ -121,7 +141,10 @@ class BadValues:
         end: Any = False
         if largest >= tops[0]:
             # compared in the type itself: large integers are not exact as floats
-            ends = [block == block.dtype.type(_whole(top) if self.dtype.kind in "ui" else top) for top in tops]
+            ends = [
+                block == block.dtype.type(_whole(top) if self.dtype.kind in "ui" else top)
+                for top in tops
+            ]
             end = np.logical_or.reduce(ends)
             if end.any():
                 found[TOP] = end
@@ -156,8 +179,11 @@ def _is_noise(sample: Any, rest: BoolArray, low: Any) -> bool:
     return scattered and float(np.median(rest.any(axis=(1, 2)))) > 0
 
 
-def without_bad(block: Any, rule: BadValues, mask: BoolArray | None, signed: bool) -> tuple[Any, BoolArray | None]:
-    """Frames in memory with 0 for bad values, and the mask without them; for parts of a scan that are used many times.
+def without_bad(
+    block: Any, rule: BadValues, mask: BoolArray | None, signed: bool
+) -> tuple[Any, BoolArray | None]:
+    """Frames in memory with 0 for bad values, and the mask without them; for parts of a scan that
+    are used many times.
 
     Parameters
     ----------
@@ -237,7 +263,9 @@ class Tally:
         if not fixed:
             return f"of {size} pixels {sometimes} are bad and masked there: {why}"
         more = f", and another {sometimes}," if rest else ""
-        return f"{fixed} of {size} pixels are bad in all {self.frames} frames{more} and masked: {why}"
+        return (
+            f"{fixed} of {size} pixels are bad in all {self.frames} frames{more} and masked: {why}"
+        )
 
     def _kind(self, kind: str) -> str:
         values = sorted(self.examples.get(kind, ()))

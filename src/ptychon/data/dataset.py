@@ -9,7 +9,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..types import Array, BoolArray, ComplexArray, FloatArray, IntArray, PtychonError, PtychonWarning
+from ..types import (
+    Array,
+    BoolArray,
+    ComplexArray,
+    FloatArray,
+    IntArray,
+    PtychonError,
+    PtychonWarning,
+)
 from .bad_values import BadValues
 from .lazy import Frames, Selected, parts
 
@@ -23,16 +31,19 @@ class Dataset:
     Parameters
     ----------
     patterns : (N, P, Q) array of any real dtype
-        Intensities. Zero frequency at ``[P//2, Q//2]`` in the far field; plain images in the near field. Anything with
-        ``shape``, ``dtype`` and slicing along the first axis will do (an open HDF5 dataset, say): it is read in blocks.
-        Of a NumPy masked array the mask is taken along. Values that are no measurement (NaN, -1 in a gap, the end of the
-        range of an integer type: see `ptychon.data.bad_values`) are left out frame by frame when the scan is put on a grid.
-        A list or a generator of frames is put into one array.
+        Intensities. Zero frequency at ``[P//2, Q//2]`` in the far field; plain images in the near
+        field. Anything with ``shape``, ``dtype`` and slicing along the first axis will do (an open
+        HDF5 dataset, say): it is read in blocks. Of a NumPy masked array the mask is taken along.
+        Values that are no measurement (NaN, -1 in a gap, the end of the range of an integer type:
+        see `ptychon.data.bad_values`) are left out frame by frame when the scan is put on a grid. A
+        list or a generator of frames is put into one array.
     positions : (N, 2) float array
-        Centre of the probe on the object, (y, x): metres where `pixel_size` is known, else object pixels. They are
-        relative to the centre pixel ``[H//2, W//2]`` of the object if `object_shape` is given, else up to an offset.
+        Centre of the probe on the object, (y, x): metres where `pixel_size` is known, else object
+        pixels. They are relative to the centre pixel ``[H//2, W//2]`` of the object if
+        `object_shape` is given, else up to an offset.
     pixel_size : float or (dy, dx), optional
-        Pixel of the *object* (m). Derived from wavelength, distance and detector pixel where those are known.
+        Pixel of the *object* (m). Derived from wavelength, distance and detector pixel where those
+        are known.
     detector_pixel_size : float or (dy, dx), optional
         Pixel of the detector (m).
     wavelength, distance : float, optional
@@ -46,16 +57,19 @@ class Dataset:
     counting : bool
         True if the patterns are counts (Poisson statistics).
     noise_variance : float, optional
-        Variance of Gaussian noise on the *amplitude* sqrt(pattern), if it is known and the patterns are not counts.
+        Variance of Gaussian noise on the *amplitude* sqrt(pattern), if it is known and the patterns
+        are not counts.
     background : float or (P, Q) array, optional
-        Mean counts a pixel that do not come from the wave and are still in the patterns: dark counts, scatter.
+        Mean counts a pixel that do not come from the wave and are still in the patterns: dark
+        counts, scatter.
     read_noise : float, optional
-        Standard deviation (counts) of Gaussian noise that the detector's electronics add to each pixel; values may then be
-        negative and not whole.
+        Standard deviation (counts) of Gaussian noise that the detector's electronics add to each
+        pixel; values may then be negative and not whole.
     saturation : float, optional
         Largest value that is a measurement, in the units of the patterns; larger ones are bad.
     object_shape : (H, W), optional
-        Size of the object grid (pixels). Without it the smallest grid that holds every window is used.
+        Size of the object grid (pixels). Without it the smallest grid that holds every window is
+        used.
     probe : (P, Q) or (K, P, Q) complex array, optional
         A first guess of the probe in the object plane, centred at ``[P//2, Q//2]``.
     name : str
@@ -65,7 +79,8 @@ class Dataset:
     Raises
     ------
     PtychonError
-        If shapes disagree or a number is impossible; the message names the thing, both numbers and the remedy.
+        If shapes disagree or a number is impossible; the message names the thing, both numbers and
+        the remedy.
     """
 
     patterns: Array
@@ -97,21 +112,30 @@ class Dataset:
         if min(shape[1:]) < 4:
             raise PtychonError(f"frames are {shape[1]}x{shape[2]} pixels; at least 4x4 are needed")
         if np.dtype(self.patterns.dtype).kind not in "uifb":
-            raise PtychonError(f"patterns have dtype {self.patterns.dtype}; intensities must be real numbers")
+            raise PtychonError(
+                f"patterns have dtype {self.patterns.dtype}; intensities must be real numbers"
+            )
         positions = np.asarray(self.positions)
         if positions.dtype.kind not in "uif":
             raise PtychonError(f"positions have dtype {positions.dtype}; they must be real numbers")
         positions = np.array(positions, np.float64)
         if positions.ndim != 2 or positions.shape[1] != 2:
-            raise PtychonError(f"positions have shape {positions.shape}; they must be (frames, 2), row then column")
+            raise PtychonError(
+                f"positions have shape {positions.shape}; they must be (frames, 2), row then column"
+            )
         if len(positions) != shape[0]:
-            raise PtychonError(f"{len(positions)} positions for {shape[0]} frames: give one position a frame")
+            raise PtychonError(
+                f"{len(positions)} positions for {shape[0]} frames: give one position a frame"
+            )
         if len(positions) < 2:
-            raise PtychonError(f"{len(positions)} position: ptychography needs at least 2 overlapping ones")
+            raise PtychonError(
+                f"{len(positions)} position: ptychography needs at least 2 overlapping ones"
+            )
         bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
         if bad.size:
             raise PtychonError(
-                f"{bad.size} of {len(positions)} positions are not finite (first: frame {bad[0]}); drop those frames"
+                f"{bad.size} of {len(positions)} positions are not finite (first: frame "
+                f"{bad[0]}); drop those frames"
             )
         self._set("positions", positions)
         if self.geometry not in ("far", "near"):
@@ -142,13 +166,17 @@ class Dataset:
 
     @property
     def magnification(self) -> float:
-        """M of a near-field set-up with a point-like focus; 1 for a parallel beam and in the far field."""
+        """M of a near-field set-up with a point-like focus; 1 for a parallel beam and in the far
+        field.
+        """
         if self.geometry == "far" or self.focus_distance is None or self.distance is None:
             return 1.0
         return (self.focus_distance + self.distance) / self.focus_distance
 
     def select(self, index: Any) -> Dataset:
-        """The same with only some of the frames, in any order (an index array, slice or boolean array)."""
+        """The same with only some of the frames, in any order (an index array, slice or boolean
+        array).
+        """
         chosen = np.arange(len(self))[index]
         lazy = isinstance(self.patterns, Frames)
         return replace(
@@ -170,11 +198,15 @@ class Dataset:
         rule = BadValues.of(self.patterns, saturation=self.saturation, mask=self.mask)
         for part in parts(self.patterns):
             block = np.asarray(self.patterns[part])
-            mask: Any = True if self.mask is None else self.mask if self.mask.ndim == 2 else self.mask[part]
+            mask: Any = (
+                True if self.mask is None else self.mask if self.mask.ndim == 2 else self.mask[part]
+            )
             blank[part] = blank_frames(block, None if mask is True else mask)
             bad = rule.bad(block)
             valid = mask if bad is None else mask & ~bad
-            totals[part] = np.where(valid, np.maximum(block, 0), 0).sum(axis=(1, 2), dtype=np.float64)
+            totals[part] = np.where(valid, np.maximum(block, 0), 0).sum(
+                axis=(1, 2), dtype=np.float64
+            )
         left_out = unmeasured(blank, totals)
         return self.select(~left_out) if left_out.any() else self
 
@@ -195,10 +227,14 @@ class Dataset:
         if self.wavelength is None or self.distance is None:
             return None
         P, Q = self.frame_shape
-        return self.wavelength * self.distance / (P * d[0]), self.wavelength * self.distance / (Q * d[1])
+        return self.wavelength * self.distance / (P * d[0]), self.wavelength * self.distance / (
+            Q * d[1]
+        )
 
     def _take_masked_array(self) -> None:
-        """Patterns and mask from a NumPy masked array; without it the values behind its mask would be taken for data."""
+        """Patterns and mask from a NumPy masked array; without it the values behind its mask would
+        be taken for data.
+        """
         if not isinstance(self.patterns, np.ma.MaskedArray):
             return
         valid, given = ~np.ma.getmaskarray(self.patterns), self.mask
@@ -216,9 +252,14 @@ class Dataset:
             return
         mask = np.asarray(self.mask)
         if mask.shape not in (shape, shape[1:]):
-            raise PtychonError(f"the mask has shape {mask.shape}; frames are {shape[1:]}: give (rows, columns) or one a frame")
+            raise PtychonError(
+                f"the mask has shape {mask.shape}; frames are {shape[1:]}: give (rows, columns) "
+                "or one a frame"
+            )
         if mask.dtype.kind not in "biu":
-            raise PtychonError(f"the mask has dtype {mask.dtype}; it must be boolean, True where a pixel is valid")
+            raise PtychonError(
+                f"the mask has dtype {mask.dtype}; it must be boolean, True where a pixel is valid"
+            )
         mask = mask.astype(bool)
         if not mask.any():
             raise PtychonError("the mask leaves no valid pixel (True means valid): is it inverted?")
@@ -228,22 +269,36 @@ class Dataset:
         given = {"background": self.background, "read noise": self.read_noise}
         for name, value in given.items():
             if value is not None and (not self.counting or self.noise_variance is not None):
-                why = "whose noise is stated by noise_variance" if self.counting else "that are no counts (counting is false)"
-                raise PtychonError(f"a {name} belongs to patterns that are counts; it was given with patterns {why}")
+                why = (
+                    "whose noise is stated by noise_variance"
+                    if self.counting
+                    else "that are no counts (counting is false)"
+                )
+                raise PtychonError(
+                    f"a {name} belongs to patterns that are counts; it was given with patterns "
+                    f"{why}"
+                )
         if self.background is not None:
             b = np.asarray(self.background)
             if b.dtype.kind not in "uifb" or b.shape not in ((), shape[1:]):
-                raise PtychonError(f"the background has shape {b.shape}; frames are {shape[1:]}: give that shape, or a number")
+                raise PtychonError(
+                    f"the background has shape {b.shape}; frames are {shape[1:]}: give that "
+                    "shape, or a number"
+                )
             wrong = ~(np.isfinite(b) & (b >= 0))
             if wrong.any():
                 first = b[wrong].flat[0] if b.ndim else b
                 where = f"in {int(wrong.sum())} pixels" if b.ndim else "counts"
-                raise PtychonError(f"the background is {first:g} {where}; it must be finite and not negative")
+                raise PtychonError(
+                    f"the background is {first:g} {where}; it must be finite and not negative"
+                )
             self._set("background", float(b) if b.ndim == 0 else b.astype(np.float32))
         if self.read_noise is not None:
             r = float(self.read_noise)
             if not (np.isfinite(r) and r >= 0):
-                raise PtychonError(f"the read noise is {r:g} counts; it must be finite and not negative")
+                raise PtychonError(
+                    f"the read noise is {r:g} counts; it must be finite and not negative"
+                )
             self._set("read_noise", r)
 
     def _check_probe(self, shape: tuple[int, ...]) -> None:
@@ -253,7 +308,10 @@ class Dataset:
         if probe.ndim == 2:
             probe = probe[None]
         if probe.ndim != 3 or probe.shape[1:] != shape[1:]:
-            raise PtychonError(f"the probe has shape {np.shape(self.probe)}; frames are {shape[1:]}: they must agree")
+            raise PtychonError(
+                f"the probe has shape {np.shape(self.probe)}; frames are {shape[1:]}: they must "
+                "agree"
+            )
         if not np.isfinite(probe).all() or not np.any(probe):
             raise PtychonError("the probe has values that are not finite, or is zero everywhere")
         self._set("probe", probe.astype(np.complex64))
@@ -262,20 +320,29 @@ class Dataset:
 def _stacked(frames: Any) -> Array:
     """Frames that came one by one, (N, P, Q)."""
     try:
-        parts = [np.ma.asarray(frame) if np.ma.isMaskedArray(frame) else np.asarray(frame) for frame in frames]
+        parts = [
+            np.ma.asarray(frame) if np.ma.isMaskedArray(frame) else np.asarray(frame)
+            for frame in frames
+        ]
     except TypeError:
         what = f"the patterns are of type {type(frames).__name__}"
-        raise PtychonError(f"{what}; give an array (frames, rows, columns) or a list of frames") from None
+        raise PtychonError(
+            f"{what}; give an array (frames, rows, columns) or a list of frames"
+        ) from None
     shapes = list(dict.fromkeys(part.shape for part in parts))
     if len(shapes) != 1:
         what = f"{shapes[0]} and {shapes[1]}" if shapes else "none at all"
         raise PtychonError(f"frames of one scan must have one shape; the list has {what}")
-    return np.ma.stack(parts) if any(np.ma.isMaskedArray(part) for part in parts) else np.stack(parts)
+    return (
+        np.ma.stack(parts) if any(np.ma.isMaskedArray(part) for part in parts) else np.stack(parts)
+    )
 
 
-#: Mean counts of a frame from which one without any was hardly measured: of 30 expected, none come with probability 1e-13.
+#: Mean counts of a frame from which one without any was hardly measured: of 30 expected, none come
+#: with probability 1e-13.
 FEWEST_COUNTS = 30.0
-#: What `blank_frames` says of a frame: it varies; it is zero all over; it has a value all over that stands for no value.
+#: What `blank_frames` says of a frame: it varies; it is zero all over; it has a value all over that
+#: stands for no value.
 MEASURED, ZERO, FILL = 0, 1, 2
 
 
@@ -291,14 +358,17 @@ def blank_frames(block: Array, mask: BoolArray | None = None) -> IntArray:
     Returns
     -------
     (B,) int
-        `ZERO`; `FILL` where the value is negative, not finite or the largest of an integer type; else `MEASURED`.
+        `ZERO`; `FILL` where the value is negative, not finite or the largest of an integer type;
+        else `MEASURED`.
     """
     block = np.asarray(block)
     found = np.full(len(block), MEASURED, np.int8)
     flat = block.reshape(len(block), -1)
     valid = None if mask is None else np.broadcast_to(mask, block.shape).reshape(flat.shape)
     first = flat[:, 0] if valid is None else flat[np.arange(len(flat)), valid.argmax(axis=1)]
-    same = (flat == first[:, None]) | (np.isnan(flat) & np.isnan(first)[:, None] if flat.dtype.kind == "f" else False)
+    same = (flat == first[:, None]) | (
+        np.isnan(flat) & np.isnan(first)[:, None] if flat.dtype.kind == "f" else False
+    )
     same = (same if valid is None else same | ~valid).all(axis=1)
     top = np.iinfo(flat.dtype).max if flat.dtype.kind in "ui" else np.inf
     found[same & (first == 0)] = ZERO
@@ -309,7 +379,8 @@ def blank_frames(block: Array, mask: BoolArray | None = None) -> IntArray:
 def unmeasured(blank: IntArray, totals: FloatArray) -> BoolArray:
     """Which frames are to be left out since they were never measured, (N,) bool.
 
-    Those that hold a fill value; and those of zeros, unless the others have so few counts that some frames have none.
+    Those that hold a fill value; and those of zeros, unless the others have so few counts that some
+    frames have none.
 
     Parameters
     ----------
@@ -323,14 +394,22 @@ def unmeasured(blank: IntArray, totals: FloatArray) -> BoolArray:
     PtychonError
         If fewer than two frames were measured.
     """
-    measured = (blank == MEASURED) & (totals > 0)  # a dark frame taken from nothing leaves something below zero
+    measured = (blank == MEASURED) & (
+        totals > 0
+    )  # a dark frame taken from nothing leaves something below zero
     if not measured.any():
         what = f"all {len(blank)} frames are zero in every valid pixel"
         if not (blank == ZERO).any():
-            what = f"no valid pixel is left, as all {len(blank)} frames are negative, not finite or at the end of the range"
+            what = (
+                f"no valid pixel is left, as all {len(blank)} frames are negative, not finite "
+                "or at the end of the range"
+            )
         raise PtychonError(f"{what}: wrong dataset, or a mask inverted?")
     if measured.sum() == 1:
-        raise PtychonError(f"only frame {int(measured.argmax())} of {len(blank)} is not empty; at least 2 are needed")
+        raise PtychonError(
+            f"only frame {int(measured.argmax())} of {len(blank)} is not empty; at least 2 are "
+            "needed"
+        )
     few = float(totals[measured].mean()) < FEWEST_COUNTS
     left_out: BoolArray = (blank == FILL) | (~measured & (not few))
     return left_out
@@ -341,7 +420,8 @@ def warn_unmeasured(left_out: BoolArray) -> None:
     if left_out.any():
         count, first = int(left_out.sum()), int(np.argmax(left_out))
         warnings.warn(
-            f"{count} of {len(left_out)} frames are empty (first: frame {first}): they and their positions are left out",
+            f"{count} of {len(left_out)} frames are empty (first: frame {first}): they and "
+            "their positions are left out",
             PtychonWarning,
             stacklevel=3,
         )

@@ -18,11 +18,12 @@ _SPARE = 2**30
 
 
 class Frames:
-    """Something that looks like an (N, P, Q) array and reads what is asked for. Base of the kinds below.
+    """Something that looks like an (N, P, Q) array and reads what is asked for. Base of the kinds
+    below.
 
-    Any index works on the first axis: a number, a slice, an array of numbers or of booleans; further axes are cut after
-    reading. Every access opens the file anew, so that nothing is kept open, objects can be pickled and other processes
-    may read as well.
+    Any index works on the first axis: a number, a slice, an array of numbers or of booleans;
+    further axes are cut after reading. Every access opens the file anew, so that nothing is kept
+    open, objects can be pickled and other processes may read as well.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: Any, source: str) -> None:
@@ -31,22 +32,30 @@ class Frames:
         self.source = source
 
     ndim = 3
-    #: Whether something was subtracted, so that values below zero are noise and no marks (`ptychon.data.bad_values`).
+    #: Whether something was subtracted, so that values below zero are noise and no marks
+    #: (`ptychon.data.bad_values`).
     subtracted = False
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __repr__(self) -> str:
-        return f"<{self.shape[0]} frames of {self.shape[1]}x{self.shape[2]} {self.dtype} in {self.source}>"
+        return (
+            f"<{self.shape[0]} frames of {self.shape[1]}x{self.shape[2]} {self.dtype} in "
+            f"{self.source}>"
+        )
 
     @property
     def together(self) -> int:
-        """How many neighbouring frames, counted from the first, are stored together; 1 where each is alone."""
+        """How many neighbouring frames, counted from the first, are stored together; 1 where each
+        is alone.
+        """
         return 1
 
     def parts(self) -> list[Any]:
-        """Slices or index arrays that go once through all frames, in blocks, in the order that is read fastest."""
+        """Slices or index arrays that go once through all frames, in blocks, in the order that is
+        read fastest.
+        """
         return list(blocks(self))
 
     def _read(self, first: int, last: int) -> Any:
@@ -98,14 +107,20 @@ class Selected(Frames):
 
     def __init__(self, frames: Array, index: IntArray) -> None:
         self._frames, self._index = frames, np.asarray(index, np.intp)
-        super().__init__((len(self._index), *frames.shape[1:]), frames.dtype, getattr(frames, "source", "memory"))
+        super().__init__(
+            (len(self._index), *frames.shape[1:]), frames.dtype, getattr(frames, "source", "memory")
+        )
         self.subtracted = getattr(frames, "subtracted", False)
 
     @property
     def together(self) -> int:
         """That of the whole stack, where neighbours there are neighbours here."""
         shared = together(self._frames)
-        aligned = len(self._index) > 0 and self._index[0] % shared == 0 and bool((np.diff(self._index) == 1).all())
+        aligned = (
+            len(self._index) > 0
+            and self._index[0] % shared == 0
+            and bool((np.diff(self._index) == 1).all())
+        )
         return shared if aligned else 1
 
     def parts(self) -> list[Any]:
@@ -131,11 +146,17 @@ class Stacked(Frames):
     def __init__(self, stacks: Sequence[Array]) -> None:
         shapes = {tuple(stack.shape[1:]) for stack in stacks}
         if len(shapes) != 1:
-            raise PtychonError(f"the parts of the scan have frames of different shapes: {sorted(shapes)}")
+            raise PtychonError(
+                f"the parts of the scan have frames of different shapes: {sorted(shapes)}"
+            )
         self._stacks = list(stacks)
         self._ends = np.cumsum([len(stack) for stack in stacks])
         dtype = np.result_type(*(stack.dtype for stack in stacks))
-        super().__init__((int(self._ends[-1]), *stacks[0].shape[1:]), dtype, getattr(stacks[0], "source", "memory"))
+        super().__init__(
+            (int(self._ends[-1]), *stacks[0].shape[1:]),
+            dtype,
+            getattr(stacks[0], "source", "memory"),
+        )
         self.subtracted = any(getattr(stack, "subtracted", False) for stack in stacks)
 
     def _read(self, first: int, last: int) -> Any:
@@ -154,7 +175,11 @@ class Stacked(Frames):
         for stack, begin in zip(self._stacks, begins, strict=True):
             for part in parts(stack):
                 whole = isinstance(part, slice)
-                found.append(slice(int(begin) + part.start, int(begin) + part.stop) if whole else begin + part)
+                found.append(
+                    slice(int(begin) + part.start, int(begin) + part.stop)
+                    if whole
+                    else begin + part
+                )
         return found
 
     def _gather(self, index: IntArray) -> Any:
@@ -178,7 +203,9 @@ class Derived(Frames):
     dtype : dtype of the derived frames
     """
 
-    def __init__(self, frames: Array, function: Callable[[Any], Any], shape: tuple[int, int], dtype: Any) -> None:
+    def __init__(
+        self, frames: Array, function: Callable[[Any], Any], shape: tuple[int, int], dtype: Any
+    ) -> None:
         self._frames, self._function = frames, function
         super().__init__((len(frames), *shape), dtype, getattr(frames, "source", "memory"))
         self.subtracted = getattr(frames, "subtracted", False)
@@ -194,15 +221,21 @@ class Derived(Frames):
 
     def _read(self, first: int, last: int) -> Any:
         out = np.empty((last - first, *self.shape[1:]), self.dtype)
-        for part in blocks(self._frames, first, last):  # the frames they are made of may be much larger
-            out[part.start - first : part.stop - first] = self._function(np.asarray(self._frames[part]))
+        for part in blocks(
+            self._frames, first, last
+        ):  # the frames they are made of may be much larger
+            out[part.start - first : part.stop - first] = self._function(
+                np.asarray(self._frames[part])
+            )
         return out
 
     def _gather(self, index: IntArray) -> Any:
         out = np.empty((index.size, *self.shape[1:]), self.dtype)
         step = _most(self._frames)
         for begin in range(0, index.size, step):
-            out[begin : begin + step] = self._function(np.asarray(self._frames[index[begin : begin + step]]))
+            out[begin : begin + step] = self._function(
+                np.asarray(self._frames[index[begin : begin + step]])
+            )
         return out
 
 
@@ -212,13 +245,17 @@ def transposed(block: Any, first: int = 0) -> Any:
 
 
 def runs(index: IntArray) -> list[IntArray]:
-    """Where in an index its runs of neighbouring (or equal) numbers stand, each in ascending order of the numbers."""
+    """Where in an index its runs of neighbouring (or equal) numbers stand, each in ascending order
+    of the numbers.
+    """
     order = np.argsort(index, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(index[order]) > 1) + 1) if index.size else []
 
 
 def together(frames: Array) -> int:
-    """Neighbouring frames that are stored together; 1 for arrays in memory and where each is alone."""
+    """Neighbouring frames that are stored together; 1 for arrays in memory and where
+    each is alone.
+    """
     return int(getattr(frames, "together", 1))
 
 
@@ -233,26 +270,34 @@ def _block(frames: Array) -> int:
 
 
 def _most(frames: Array) -> int:
-    """Frames that a part may have: more than `_block` where fewer would have the same chunks decompressed again."""
+    """Frames that a part may have: more than `_block` where fewer would have the same chunks
+    decompressed again.
+    """
     if together(frames) == 1:
         return _block(frames)
     return max(_block(frames), spare_memory() // _bytes(frames))
 
 
 def spare_memory() -> int:
-    """Bytes that a block may take where smaller ones would have the same chunks decompressed over and over again."""
+    """Bytes that a block may take where smaller ones would have the same chunks decompressed over
+    and over again.
+    """
     try:
         with open("/proc/meminfo", encoding="ascii") as stream:
-            free = next(int(line.split()[1]) * 1024 for line in stream if line.startswith("MemAvailable"))
+            free = next(
+                int(line.split()[1]) * 1024 for line in stream if line.startswith("MemAvailable")
+            )
     except (OSError, StopIteration, ValueError):
         return _SPARE
     return max(BLOCK_BYTES, free // 4)
 
 
 def blocks(frames: Array, first: int = 0, last: int | None = None) -> list[slice]:
-    """Slices along the first axis that cut a stack into parts of `BLOCK_BYTES` in float32, at least one frame each.
+    """Slices along the first axis that cut a stack into parts of `BLOCK_BYTES` in float32, at least
+    one frame each.
 
-    Frames that are stored together are not parted, unless they need more than a quarter of the free memory.
+    Frames that are stored together are not parted, unless they need more than a quarter of the free
+    memory.
 
     Parameters
     ----------
@@ -270,5 +315,7 @@ def blocks(frames: Array, first: int = 0, last: int | None = None) -> list[slice
 
 
 def parts(frames: Array) -> list[Any]:
-    """Slices or index arrays that go once through a stack, in blocks, in whatever order is read fastest."""
+    """Slices or index arrays that go once through a stack, in blocks, in whatever order is read
+    fastest.
+    """
     return frames.parts() if isinstance(frames, Frames) else list(blocks(frames))

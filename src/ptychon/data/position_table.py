@@ -1,7 +1,9 @@
-"""Tables of positions as text or .npy: which column is which, and in what unit, as the names of the columns say.
+"""Tables of positions as text or .npy: which column is which, and in what unit, as the names of the
+columns say.
 
-Names as instruments and people write them are understood: ``y,x``; ``x_um,y_um``; ``# x [m]  y [m]``; ``index;pos_y (nm);
-pos_x (nm)``; ``ppY ppX``; ``row,column``; a second line of units; ``# unit: um``. Without names the columns are y, then x.
+Names as instruments and people write them are understood: ``y,x``; ``x_um,y_um``;
+``# x [m]  y [m]``; ``index;pos_y (nm); pos_x (nm)``; ``ppY ppX``; ``row,column``; a second line of
+units; ``# unit: um``. Without names the columns are y, then x.
 """
 
 from __future__ import annotations
@@ -53,7 +55,9 @@ def axis_of(name: str) -> tuple[str, str] | None:
     (('x', 'um'), ('y', 'm'), ('y', ''), None)
     """
     stem, unit = _split(name)
-    words = [w for w in re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", stem).lower()) if w]
+    words = [
+        w for w in re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", stem).lower()) if w
+    ]
     found = {"y" for w in words if w in _ROWS} | {"x" for w in words if w in _COLUMNS}
     if not found and (match := _AXIS.fullmatch("".join(words))):
         found = {match.group(1)}
@@ -61,12 +65,16 @@ def axis_of(name: str) -> tuple[str, str] | None:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """A name without its unit, and the unit: in brackets, or behind the last underline, blank or slash."""
+    """A name without its unit, and the unit: in brackets, or behind the last underline, blank or
+    slash.
+    """
     match = re.fullmatch(r"(.*?)\s*[\[({]\s*(.*?)\s*[\])}]\s*", name)
     if match is not None:
         return match.group(1), "" if states_nothing(match.group(2)) else match.group(2)
     match = re.fullmatch(r"(.+)[_ /.-]+([^_ /.-]+)", name.strip())
-    if match is not None and (is_pixel(match.group(2)) or factor_of(match.group(2), "length") is not None):
+    if match is not None and (
+        is_pixel(match.group(2)) or factor_of(match.group(2), "length") is not None
+    ):
         return match.group(1), match.group(2)
     return name, ""
 
@@ -83,8 +91,8 @@ def read_table(path: str | Path, columns: Sequence[int | str] | None = None) -> 
     Raises
     ------
     PtychonError
-        A file that cannot be read, text that is not numbers, columns that cannot be told apart, or values that are not
-        finite.
+        A file that cannot be read, text that is not numbers, columns that cannot be told apart, or
+        values that are not finite.
     """
     path = Path(path)
     try:
@@ -96,7 +104,9 @@ def read_table(path: str | Path, columns: Sequence[int | str] | None = None) -> 
     except PtychonError:
         raise
     except (OSError, ValueError, EOFError) as error:  # UnicodeDecodeError is a ValueError
-        reason = (error.strerror if isinstance(error, OSError) else None) or "not a table of numbers"
+        reason = (
+            error.strerror if isinstance(error, OSError) else None
+        ) or "not a table of numbers"
         raise PtychonError(f"cannot read positions from {path}: {reason}") from None
     return choose(values, names, units, str(path), columns, default)
 
@@ -131,16 +141,24 @@ def choose(
         how = "columns as given"
     else:
         which, how = _by_name(axes, names, width, source)
-    stated = [axes[k][1] if axes[k] else _split(names[k])[1] if len(names) == width else "" for k in which]  # type: ignore[index]
-    stated = [unit or (units[k] if len(units) == width else "") or default for unit, k in zip(stated, which, strict=True)]
+    header_units = [_split(name)[1] for name in names] if len(names) == width else [""] * width
+    axis_units = [axis[1] if axis else unit for axis, unit in zip(axes, header_units, strict=True)]
+    stated = [axis_units[k] for k in which]
+    stated = [
+        unit or (units[k] if len(units) == width else "") or default
+        for unit, k in zip(stated, which, strict=True)
+    ]
     positions = _finite(values[:, which], source)
     if stated[0] != stated[1]:
         if not all(stated):
             raise PtychonError(
-                f"{source} states the unit {stated[0] or stated[1]!r} for one of y and x, none for the other; name it for both"
+                f"{source} states the unit {stated[0] or stated[1]!r} for one of y and x, none "
+                "for the other; name it for both"
             )
         pairs = zip(positions.T, stated, ("y", "x"), strict=True)
-        positions = np.column_stack([in_si(p, unit, "length", f"{axis} of {source}") for p, unit, axis in pairs])
+        positions = np.column_stack(
+            [in_si(p, unit, "length", f"{axis} of {source}") for p, unit, axis in pairs]
+        )
         stated = ["m", "m"]
     return Table(positions=positions, unit=stated[0], how=how)
 
@@ -148,47 +166,74 @@ def choose(
 def _by_name(
     axes: Sequence[tuple[str, str] | None], names: Sequence[str], width: int, source: str
 ) -> tuple[list[int], str]:
-    found = {axis: [k for k, a in enumerate(axes) if a is not None and a[0] == axis] for axis in "yx"}
+    found = {
+        axis: [k for k, a in enumerate(axes) if a is not None and a[0] == axis] for axis in "yx"
+    }
     for axis, alike in (("y", _ROWS), ("x", _COLUMNS)):
         if len(found[axis]) > 1:  # x before x_error and x_set
             plain = [k for k in found[axis] if _split(names[k])[0].strip().lower() in alike]
             found[axis] = plain if len(plain) == 1 else found[axis]
     if all(len(found[axis]) == 1 for axis in "yx"):
-        return [found["y"][0], found["x"][0]], f"columns {names[found['y'][0]]}, {names[found['x'][0]]}"
+        return [
+            found["y"][0],
+            found["x"][0],
+        ], f"columns {names[found['y'][0]]}, {names[found['x'][0]]}"
     listed = ", ".join(names) if len(names) == width else f"no names, numbered 0 to {width - 1}"
-    if width > 2 or (any(found.values()) and len(names) == width and any(len(found[a]) > 1 for a in "yx")):
+    if width > 2 or (
+        any(found.values()) and len(names) == width and any(len(found[a]) > 1 for a in "yx")
+    ):
         raise PtychonError(
-            f"{source} has {width} columns ({listed}) of which it cannot be told which are y and x; say which with "
+            f"{source} has {width} columns ({listed}) of which it cannot be told which are y "
+            "and x; say which with "
             f"--positions-path {source}:Y,X, names or numbers from 0 (in Python: columns)"
         )
     called = "no names" if len(names) != width else f"the names {', '.join(names)} say no more"
-    return [0, 1], f"guess: first column y, second x, for there are {called}" if not names else f"guess: y then x; {called}"
+    return (
+        [0, 1],
+        f"guess: first column y, second x, for there are {called}"
+        if not names
+        else f"guess: y then x; {called}",
+    )
 
 
 def _column(column: int | str, names: Sequence[str], width: int, source: str) -> int:
     if isinstance(column, str) and not re.fullmatch(r"-?\d+", column.strip()):
         wanted = column.strip().lower()
-        alike = [k for k, name in enumerate(names) if wanted in (name.strip().lower(), _split(name)[0].strip().lower())]
+        alike = [
+            k
+            for k, name in enumerate(names)
+            if wanted in (name.strip().lower(), _split(name)[0].strip().lower())
+        ]
         if len(alike) != 1:
-            raise PtychonError(f"{source} has no column {column!r}; its columns are {', '.join(names) or 'without names'}")
+            raise PtychonError(
+                f"{source} has no column {column!r}; its columns are "
+                f"{', '.join(names) or 'without names'}"
+            )
         return alike[0]
     number = int(column)
     if not -width <= number < width:
-        raise PtychonError(f"column {number} of {source}, which has {width} columns; they count from 0 to {width - 1}")
+        raise PtychonError(
+            f"column {number} of {source}, which has {width} columns; they count from 0 to "
+            f"{width - 1}"
+        )
     return number % width
 
 
 def _from_array(array: Any, path: Path) -> tuple[FloatArray, list[str]]:
     names = list(array.dtype.names or ())
     if names and all(array.dtype[name].kind in "uif" for name in names):
-        return np.column_stack([np.asarray(array[name], np.float64).reshape(-1) for name in names]), names
+        return np.column_stack(
+            [np.asarray(array[name], np.float64).reshape(-1) for name in names]
+        ), names
     if array.dtype.kind not in "uif":
         raise PtychonError(f"{path} holds {array.dtype}; positions must be real numbers")
     return np.asarray(array, np.float64), []
 
 
 def _from_text(text: str, path: Path) -> tuple[FloatArray, list[str], list[str], str]:
-    """Numbers, names and units of the columns, and a unit that is stated for the table as a whole."""
+    """Numbers, names and units of the columns, and a unit that is stated for the
+    table as a whole.
+    """
     rows: list[list[float]] = []
     heads: list[str] = []
     remarks: list[str] = []
@@ -203,22 +248,44 @@ def _from_text(text: str, path: Path) -> tuple[FloatArray, list[str], list[str],
             rows.append([float(w) for w in words])
         except ValueError:
             if rows or len(heads) == 2:
-                raise PtychonError(f"line {number} of {path} is not numbers: {line.strip()[:40]!r}") from None
+                raise PtychonError(
+                    f"line {number} of {path} is not numbers: {line.strip()[:40]!r}"
+                ) from None
             heads.append(body.strip())
         if rows and len(rows[-1]) != len(rows[0]):
             raise PtychonError(
-                f"line {number} of {path} has {len(rows[-1])} columns, earlier ones {len(rows[0])}; even them"
+                f"line {number} of {path} has {len(rows[-1])} columns, earlier ones "
+                f"{len(rows[0])}; even them"
             )
     if not rows:
         raise PtychonError(f"{path} holds no positions; give one a line, y then x")
     width = len(rows[0])
-    fitting = [names for line in (*heads[:1], *reversed(remarks)) if len(names := _names(line)) == width]
-    names = next((n for n in fitting if any(axis_of(name) for name in n)), _names(heads[0]) if heads else [])
+    fitting = [
+        names for line in (*heads[:1], *reversed(remarks)) if len(names := _names(line)) == width
+    ]
+    names = next(
+        (n for n in fitting if any(axis_of(name) for name in n)), _names(heads[0]) if heads else []
+    )
     second = _names(heads[1]) if len(heads) == 2 else []
     if len(heads) == 2 and not (len(second) == width and all(_is_unit(word) for word in second)):
-        raise PtychonError(f"{path} begins with two lines that are not numbers, {heads[1][:40]!r} the second; leave one")
-    whole = next((m.group(1) for line in remarks if (m := re.search(r"\bunits?\s*[:=]\s*(\S+)", line, re.IGNORECASE))), "")
-    return np.array(rows, np.float64), names, [_split(f"_ [{word.strip('[](){}')}]")[1] for word in second], whole
+        raise PtychonError(
+            f"{path} begins with two lines that are not numbers, {heads[1][:40]!r} the second; "
+            "leave one"
+        )
+    whole = next(
+        (
+            m.group(1)
+            for line in remarks
+            if (m := re.search(r"\bunits?\s*[:=]\s*(\S+)", line, re.IGNORECASE))
+        ),
+        "",
+    )
+    return (
+        np.array(rows, np.float64),
+        names,
+        [_split(f"_ [{word.strip('[](){}')}]")[1] for word in second],
+        whole,
+    )
 
 
 def _is_unit(word: str) -> bool:
@@ -237,7 +304,10 @@ def _names(line: str) -> list[str]:
 def _finite(positions: FloatArray, source: str) -> FloatArray:
     bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
     if bad.size:
-        raise PtychonError(f"{bad.size} of {len(positions)} positions of {source} are not finite (first: {bad[0]}); drop them")
+        raise PtychonError(
+            f"{bad.size} of {len(positions)} positions of {source} are not finite (first: "
+            f"{bad[0]}); drop them"
+        )
     return np.array(positions, np.float64)
 
 

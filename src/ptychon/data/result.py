@@ -19,30 +19,32 @@ class Result:
     ----------
     object : (H, W) complex64
     probe : (K, P, Q) complex64
-        Modes in the object plane, centred at [P//2, Q//2]; orthonormal FFT, so that sum |probe|^2 is the counts of a frame
-        behind a transparent object.
+        Modes in the object plane, centred at [P//2, Q//2]; orthonormal FFT, so that sum |probe|^2
+        is the counts of a frame behind a transparent object.
     object_std : (H, W) float32 or None
-        sqrt(E|O - mean|^2), the posterior standard deviation of the complex object, where the engine gives one.
+        sqrt(E|O - mean|^2), the posterior standard deviation of the complex object, where the
+        engine gives one.
     draws : (S, H, W) complex64 or None
-        Independent draws of the posterior error of the object, from engines that make them: for the error bar of anything
-        computed from it.
+        Independent draws of the posterior error of the object, from engines that make them: for the
+        error bar of anything computed from it.
     noise_variances : (N,) float32 or None
         Of the amplitude in each frame, where a run learned one for each (`noise_per_frame`).
     errors : (epochs,) float32
-        R = sqrt(sum (|model| - amplitude)^2 / sum amplitude^2) over valid pixels, accumulated during the pass, each frame
-        before its own update. NaN in passes that did not measure it.
+        R = sqrt(sum (|model| - amplitude)^2 / sum amplitude^2) over valid pixels, accumulated
+        during the pass, each frame before its own update. NaN in passes that did not measure it.
     final_error : float
         R of the final object and probe with everything held still.
     positions : (N, 2) float64
-        Probe centres used, in object pixels from pixel [0, 0]: refined ones where a run has refined them.
+        Probe centres used, in object pixels from pixel [0, 0]: refined ones where a run has refined
+        them.
     corners : (N, 2) int32 or None
-        Top-left object pixel of each window used. Positions do not tell it where they lie half-way between pixels; None is of
-        older results and other packages'.
+        Top-left object pixel of each window used. Positions do not tell it where they lie half-way
+        between pixels; None is of older results and other packages'.
     positions_given : (N, 2) float64 or None
         Those of the data, where `positions` are refined.
     log_scale : (N,) float32 or None
-        Logarithm of the dose of each frame, as an amplitude and relative to their mean, where a run has found it: frame j has
-        exp(2 log_scale_j) times the counts.
+        Logarithm of the dose of each frame, as an amplitude and relative to their mean, where a run
+        has found it: frame j has exp(2 log_scale_j) times the counts.
     origin : (2,) float
         Coordinates of object pixel [0, 0], m, or px if `pixel_size` is None.
     pixel_size : (dy, dx) m or None
@@ -86,7 +88,9 @@ class Result:
 
     @property
     def illumination(self) -> FloatArray:
-        """Sum over positions of |probe|^2 on the object grid, (H, W) float32; whole-pixel windows."""
+        """Sum over positions of |probe|^2 on the object grid, (H, W) float32;
+        whole-pixel windows.
+        """
         intensity = (np.abs(self.probe) ** 2).sum(axis=0)
         (p, q), (h, w) = intensity.shape, self.object.shape
         total = np.zeros((h, w), np.float32)
@@ -94,25 +98,37 @@ class Result:
             # an object of another package may end within a window
             top, left, bottom, right = max(y, 0), max(x, 0), min(y + p, h), min(x + q, w)
             if top < bottom and left < right:
-                total[top:bottom, left:right] += intensity[top - y : bottom - y, left - x : right - x]
+                total[top:bottom, left:right] += intensity[
+                    top - y : bottom - y, left - x : right - x
+                ]
         return total
 
     @property
     def windows(self) -> IntArray:
-        """Top-left object pixel of each window, (N, 2) int; where they are not known, of the rounded positions."""
+        """Top-left object pixel of each window, (N, 2) int; where they are not known, of the
+        rounded positions.
+        """
         if self.corners is not None:
             return self.corners
         p, q = self.probe.shape[-2:]
-        found: IntArray = np.rint(self.positions).astype(np.int32) - np.array([p // 2, q // 2], np.int32)
+        found: IntArray = np.rint(self.positions).astype(np.int32) - np.array(
+            [p // 2, q // 2], np.int32
+        )
         # half-way between pixels either may have been used: the one whose window is inside
         least, most = 0, np.array(self.object.shape) - (p, q)
         between = np.abs(self.positions - np.rint(self.positions)) == 0.5
-        moved: IntArray = np.where(between & (found > most), found - 1, np.where(between & (found < least), found + 1, found))
+        moved: IntArray = np.where(
+            between & (found > most),
+            found - 1,
+            np.where(between & (found < least), found + 1, found),
+        )
         return moved
 
     @property
     def illuminated(self) -> BoolArray:
-        """(H, W), where the illumination exceeds 10 % of its maximum: the region on which errors are reported."""
+        """(H, W), where the illumination exceeds 10 % of its maximum: the region on which errors
+        are reported.
+        """
         light = self.illumination
         lit: BoolArray = light > 0.1 * light.max()
         return lit

@@ -18,7 +18,8 @@ SURVEY_FRAMES, SURVEY_BYTES = 200, 2**27
 HOT = 8.0
 #: Radius of the direct beam, as a share of the frame.
 BEAM = 0.03
-#: Counts in all frames together that the neighbours of a dead pixel have at least, and a hot pixel too.
+#: Counts in all frames together that the neighbours of a dead pixel have at least, and a hot pixel
+#: too.
 EXPECTED = 300.0
 
 
@@ -38,13 +39,18 @@ class BadPixels:
 
 
 def find_bad_pixels(
-    total: FloatArray, largest: FloatArray, saturation: float | None, valid: BoolArray | None = None, far: bool = True
+    total: FloatArray,
+    largest: FloatArray,
+    saturation: float | None,
+    valid: BoolArray | None = None,
+    far: bool = True,
 ) -> BadPixels:
     """Bad pixels from the sum and the maximum over frames.
 
-    Hot: more than `HOT` times the second brightest of the eight neighbours (light that is sampled well enough for
-    ptychography spreads over neighbours). Dead: never counted although all but one of the neighbours have more than
-    `EXPECTED` counts. Saturated: reached `saturation` in any frame.
+    Hot: more than `HOT` times the second brightest of the eight neighbours (light that is sampled
+    well enough for ptychography spreads over neighbours). Dead: never counted although all but one
+    of the neighbours have more than `EXPECTED` counts. Saturated: reached `saturation` in any
+    frame.
 
     Parameters
     ----------
@@ -53,13 +59,17 @@ def find_bad_pixels(
     valid : (P, Q) bool array, optional
         Pixels known to be bad count for nothing.
     far : bool
-        Whether a direct beam may be focused into one pixel: none within `BEAM` of the centre of mass is called hot.
+        Whether a direct beam may be focused into one pixel: none within `BEAM` of the centre of
+        mass is called hot.
     """
     known = np.ones(total.shape, bool) if valid is None else valid
     padded = np.pad(np.where(known, total, np.nan), 1, constant_values=np.nan)
     p, q = total.shape
     shifts = [(dy, dx) for dy in range(3) for dx in range(3) if (dy, dx) != (1, 1)]
-    around = np.sort(np.nan_to_num(np.stack([padded[dy : dy + p, dx : dx + q] for dy, dx in shifts]), nan=0.0), axis=0)
+    around = np.sort(
+        np.nan_to_num(np.stack([padded[dy : dy + p, dx : dx + q] for dy, dx in shifts]), nan=0.0),
+        axis=0,
+    )
     hot = known & (total > HOT * around[-2] + EXPECTED)
     if far and hot.any() and total[known & ~hot].sum() > 0:
         quiet = np.where(known & ~hot, total, 0.0)
@@ -67,7 +77,9 @@ def find_bad_pixels(
         row, column = ((axis * quiet).sum() / quiet.sum() for axis in (rows, columns))
         hot &= np.hypot(rows - row, columns - column) > max(4.0, BEAM * max(p, q))
     dead = known & (largest <= 0) & (around[1] > EXPECTED)
-    saturated = known & (largest >= saturation) if saturation is not None else np.zeros(total.shape, bool)
+    saturated = (
+        known & (largest >= saturation) if saturation is not None else np.zeros(total.shape, bool)
+    )
     return BadPixels(hot, dead, saturated, np.zeros(total.shape, bool))
 
 
@@ -91,10 +103,17 @@ class Sums:
 
     @classmethod
     def new(cls, rule: BadValues, shape: tuple[int, int]) -> Sums:
-        return cls(Tally.new(rule, shape), np.zeros(shape), np.full(shape, -np.inf), np.zeros(shape, np.int64))
+        return cls(
+            Tally.new(rule, shape),
+            np.zeros(shape),
+            np.full(shape, -np.inf),
+            np.zeros(shape, np.int64),
+        )
 
     def add(self, block: Any, valid: BoolArray | None = None) -> Any:
-        """The measurements of a block (B, P, Q), 0 where there is none; bad values are counted where `valid`."""
+        """The measurements of a block (B, P, Q), 0 where there is none; bad values are counted
+        where `valid`.
+        """
         bad, finite = self.tally.rule.bad(block), block
         if block.dtype.kind == "f":
             finite = np.where(np.isfinite(block), block, block.dtype.type(-np.inf))
@@ -105,19 +124,27 @@ class Sums:
         self.total += good.sum(axis=0, dtype=np.float64)
         return good
 
-    def bad_pixels(self, saturation: float | None, valid: BoolArray | None = None, far: bool = True) -> BadPixels:
-        """Bad pixels of the frames that were added; see `find_bad_pixels`. Marked: without a measurement in any of them."""
+    def bad_pixels(
+        self, saturation: float | None, valid: BoolArray | None = None, far: bool = True
+    ) -> BadPixels:
+        """Bad pixels of the frames that were added; see `find_bad_pixels`. Marked: without a
+        measurement in any of them.
+        """
         known = np.ones(self.total.shape, bool) if valid is None else valid
         marked = known & (self.seen == 0)
         limit = self.tally.rule.saturation
         found = find_bad_pixels(self.total, self.largest, saturation, known & ~marked, far=far)
-        saturated = known & (self.largest >= saturation) if saturation is not None else found.saturated
+        saturated = (
+            known & (self.largest >= saturation) if saturation is not None else found.saturated
+        )
         saturated = saturated if limit is None else saturated | (known & (self.largest > limit))
         return replace(found, saturated=saturated, marked=marked & ~saturated)
 
 
 def saturation_of(dtype: Any) -> float | None:
-    """The largest value of an integer type of at least 8 bits, where detectors put saturated and broken pixels."""
+    """The largest value of an integer type of at least 8 bits, where detectors put saturated and
+    broken pixels.
+    """
     kind = np.dtype(dtype)
     return float(np.iinfo(kind).max) if kind.kind in "ui" else None
 
@@ -137,7 +164,8 @@ class Survey:
     centres : (S, 2) float64
         Their centres of mass (row, column), px; NaN where a frame is empty.
     tally : Tally
-        Of values in valid pixels that are no measurement; they are in none of the above but `largest`.
+        Of values in valid pixels that are no measurement; they are in none of the above but
+        `largest`.
     bad : BadPixels
         Of valid pixels.
     empty : int
@@ -186,10 +214,22 @@ def survey(data: Dataset, frames: int = SURVEY_FRAMES) -> Survey:
         there = np.ones(len(index), bool)  # a sample without any: whoever reads all frames says so
     unwritten = int((~there & (blank != FILL)).sum())
     mean = sums.total / np.maximum(sums.seen - unwritten, 1)
-    known: Any = None if data.mask is None else data.mask if data.mask.ndim == 2 else data.mask.any(axis=0)
+    known: Any = (
+        None if data.mask is None else data.mask if data.mask.ndim == 2 else data.mask.any(axis=0)
+    )
     bad = sums.bad_pixels(saturation_of(data.patterns.dtype), known, far=data.geometry == "far")
     empty = int((~there).sum())
-    return Survey(index[there], mean, sums.total, sums.largest, counts[there], centres[there], sums.tally, bad, empty)
+    return Survey(
+        index[there],
+        mean,
+        sums.total,
+        sums.largest,
+        counts[there],
+        centres[there],
+        sums.tally,
+        bad,
+        empty,
+    )
 
 
 def centre_of_mass(mean: FloatArray, mask: BoolArray | None = None) -> tuple[float, float]:
@@ -200,20 +240,25 @@ def centre_of_mass(mean: FloatArray, mask: BoolArray | None = None) -> tuple[flo
     PtychonError
         If there is nothing above it.
     """
-    valid = np.ones(mean.shape, bool) if mask is None else mask if mask.ndim == 2 else mask.all(axis=0)
+    valid = (
+        np.ones(mean.shape, bool) if mask is None else mask if mask.ndim == 2 else mask.all(axis=0)
+    )
     values = np.where(valid, mean, 0.0)
     level = float(np.median(values[valid])) if valid.any() else 0.0
     level += 0.05 * (float(np.percentile(values[valid], 99.9)) - level) if valid.any() else 0.0
     weight = np.where(valid, np.maximum(values - level, 0.0), 0.0)
     total = float(weight.sum())
     if not (math.isfinite(total) and total > 0):
-        raise PtychonError("the mean frame is flat or empty: it has no centre of mass; give --centre ROW,COLUMN")
+        raise PtychonError(
+            "the mean frame is flat or empty: it has no centre of mass; give --centre ROW,COLUMN"
+        )
     rows, columns = np.indices(mean.shape)
     return float((rows * weight).sum() / total), float((columns * weight).sum() / total)
 
 
 def cell_area(positions: FloatArray) -> float:
-    """Area that belongs to one position, in the square of their unit; exact for a raster. 0 if they lie on a line.
+    """Area that belongs to one position, in the square of their unit; exact for a raster. 0 if they
+    lie on a line.
 
     From hull area A, perimeter L and number N of points, s^2 with N = A/s^2 + L/(2 s) + 1.
     """
@@ -230,8 +275,15 @@ def cell_area(positions: FloatArray) -> float:
 
 
 def electron_dose(data: Dataset, counts: float) -> float | None:
-    """Dose in electrons per square Angstrom, from the mean counts of a frame; None for anything but electrons in counts."""
-    if data.wavelength is None or data.wavelength > 1.3e-11 or data.pixel_size is None or not data.counting:
+    """Dose in electrons per square Angstrom, from the mean counts of a frame; None for anything but
+    electrons in counts.
+    """
+    if (
+        data.wavelength is None
+        or data.wavelength > 1.3e-11
+        or data.pixel_size is None
+        or not data.counting
+    ):
         return None
     area = cell_area(data.positions)
     return counts / (area * 1e20) if area > 0 else None

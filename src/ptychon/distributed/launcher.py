@@ -1,8 +1,10 @@
-"""Whether this process is one of several that a launcher such as mpiexec or srun has started, from what launchers say.
+"""Whether this process is one of several that a launcher such as mpiexec or srun has started, from
+what launchers say.
 
-Only variables that a launcher sets for the processes it starts are looked at. SLURM_NTASKS is not one of them: a batch script
-has it too, although it runs once; SLURM_STEP_NUM_TASKS is that of the step, that is of one srun. MPI itself is not asked,
-since starting it ends a process on machines where no launcher is behind it; a script that has imported mpi4py has started it.
+Only variables that a launcher sets for the processes it starts are looked at. SLURM_NTASKS is not
+one of them: a batch script has it too, although it runs once; SLURM_STEP_NUM_TASKS is that of the
+step, that is of one srun. MPI itself is not asked, since starting it ends a process on machines
+where no launcher is behind it; a script that has imported mpi4py has started it.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-#: Name of the launcher, its variable for the number of processes, and that for the number of this one.
+#: Name of the launcher, its variable for the number of processes, and that for the number of this
+#: one.
 _LAUNCHERS = (
     ("mpiexec", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
     ("mpiexec", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"),

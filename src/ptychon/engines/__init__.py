@@ -49,14 +49,17 @@ GROUP = "ptychon.engines"
 
 
 class Registry(Mapping[str, Any]):
-    """Engine classes by name: our own, those of other packages (entry points "ptychon.engines"), and those that were added."""
+    """Engine classes by name: our own, those of other packages (entry points "ptychon.engines"),
+    and those that were added.
+    """
 
     def __init__(self, *own: Any) -> None:
         self._own: dict[str, Any] = {cls.name: cls for cls in own}
         self._others: dict[str, Any] | None = None
 
     def add(self, cls: Any) -> Any:
-        """Make an engine known by its name, in this process; returns it, so that it may decorate the class.
+        """Make an engine known by its name, in this process; returns it, so that it may decorate
+        the class.
 
         Raises
         ------
@@ -65,7 +68,9 @@ class Registry(Mapping[str, Any]):
         """
         check_engine(cls)
         if self._all().get(cls.name, cls) is not cls:
-            raise PtychonError(f"there is an engine {cls.name!r} already; give {cls.__name__} another name")
+            raise PtychonError(
+                f"there is an engine {cls.name!r} already; give {cls.__name__} another name"
+            )
         self._own[cls.name] = cls
         return cls
 
@@ -77,10 +82,18 @@ class Registry(Mapping[str, Any]):
                     cls = point.load()
                     check_engine(cls)
                     if point.name != cls.name or point.name in self._own:
-                        taken = "is taken" if point.name in self._own else f"is not its own, {cls.name!r}"
+                        taken = (
+                            "is taken"
+                            if point.name in self._own
+                            else f"is not its own, {cls.name!r}"
+                        )
                         raise PtychonError(f"the name {point.name!r} {taken}")
                 except Exception as error:
-                    warnings.warn(f"engine {point.name!r} of {point.value} is left out: {error}", PtychonWarning, stacklevel=2)
+                    warnings.warn(
+                        f"engine {point.name!r} of {point.value} is left out: {error}",
+                        PtychonWarning,
+                        stacklevel=2,
+                    )
                 else:
                     self._others[point.name] = cls
         return {**self._own, **self._others}
@@ -113,7 +126,9 @@ def check_copes(engine: Engine, problem: Problem) -> None:
         ("masks", not bool(problem.mask.all()), "masked pixels"),
     ):
         if there and feature not in engine.copes:
-            raise PtychonError(f"engine {engine.name!r} does not take {what}; these do: {able(feature)}")
+            raise PtychonError(
+                f"engine {engine.name!r} does not take {what}; these do: {able(feature)}"
+            )
 
 
 def check_engine(cls: Any) -> None:
@@ -122,17 +137,23 @@ def check_engine(cls: Any) -> None:
     Raises
     ------
     PtychonError
-        Not a subclass of `Engine`, not a frozen dataclass, no name, a declaration of the wrong kind.
+        Not a subclass of `Engine`, not a frozen dataclass, no name, a declaration of the wrong
+        kind.
     """
     name = getattr(cls, "__name__", repr(cls))
     if not (isinstance(cls, type) and issubclass(cls, Engine)):
         raise PtychonError(f"{name} is not a subclass of ptychon.engines.Engine")
     params: Any = getattr(cls, "__dataclass_params__", None)
     if params is None or not params.frozen:
-        raise PtychonError(f"{name} is not a frozen dataclass; write @dataclass(frozen=True, kw_only=True) above it")
+        raise PtychonError(
+            f"{name} is not a frozen dataclass; write @dataclass(frozen=True, kw_only=True) "
+            "above it"
+        )
     own = getattr(cls, "name", None)
     if not isinstance(own, str) or not own.isidentifier():
-        raise PtychonError(f"{name} has no name; declare one, such as name: ClassVar[str] = {name.lower()!r}")
+        raise PtychonError(
+            f"{name} has no name; declare one, such as name: ClassVar[str] = {name.lower()!r}"
+        )
     # a subclass that forgot its own would be found under that of its parent
     if "name" not in vars(cls):
         raise PtychonError(f"{name} has the name of its parent, {own!r}; declare its own")
@@ -163,7 +184,9 @@ def make(name: str, **values: Any) -> Engine:
 
 
 def plain(value: Any) -> Any:
-    """A scalar of NumPy or CuPy, or an array of no dimensions, as the number of Python that it is; anything else as it is."""
+    """A scalar of NumPy or CuPy, or an array of no dimensions, as the number of Python that it is;
+    anything else as it is.
+    """
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
 
 
@@ -173,10 +196,14 @@ def options(cls: Any) -> dict[str, Any]:
 
 
 def kinds(cls: Any) -> dict[str, type]:
-    """Option names of an engine class and their types; of those that are None by default, what else they may be."""
+    """Option names of an engine class and their types; of those that are None by default, what else
+    they may be.
+    """
     by_name = {"bool": bool, "int": int, "float": float, "str": str}
     return {
-        f.name: by_name.get(str(f.type).removesuffix(" | None"), type(None)) if default is None else type(default)
+        f.name: by_name.get(str(f.type).removesuffix(" | None"), type(None))
+        if default is None
+        else type(default)
         for f, default in zip(fields(cls), options(cls).values(), strict=True)
     }
 
@@ -198,7 +225,10 @@ def _check_type(key: str, value: Any, default: Any, kind: type) -> None:
         or (kind is str and isinstance(value, str))
     )
     if not ok:
-        raise PtychonError(f"option {key!r} is {value!r}; it must be of type {kind.__name__}, like its default {default!r}")
+        raise PtychonError(
+            f"option {key!r} is {value!r}; it must be of type {kind.__name__}, like its default "
+            f"{default!r}"
+        )
 
 
 def moves_probe(result: Result) -> bool:

@@ -38,9 +38,11 @@ class State:
 
 @dataclass(frozen=True)
 class Estimate:
-    """object (H, W), probe (K, P, Q) and, where the engine has them, the posterior standard deviation (H, W), draws of the
-    posterior error (S, H, W), the noise variance of each frame (N,), refined positions (N, 2) in object pixels with
-    the corners of their windows (N, 2), and the logarithm of the dose of each frame, as an amplitude (N,)."""
+    """object (H, W), probe (K, P, Q) and, where the engine has them, the posterior standard
+    deviation (H, W), draws of the posterior error (S, H, W), the noise variance of each frame (N,),
+    refined positions (N, 2) in object pixels with the corners of their windows (N, 2), and the
+    logarithm of the dose of each frame, as an amplitude (N,).
+    """
 
     object: Array
     probe: Array
@@ -56,7 +58,8 @@ class Estimate:
 class Report:
     """What one pass found, still on the device.
 
-    misfit : 0-d, sum of (|model| - amplitude)^2 over valid pixels, or None where this pass did not measure it
+    misfit : 0-d, sum of (|model| - amplitude)^2 over valid pixels, or None where this pass did not
+    measure it
     extra : other numbers for the history
     """
 
@@ -65,7 +68,9 @@ class Report:
 
 
 class Remedy(NamedTuple):
-    """What an engine proposes after a pass that shows that the run will fail: a safer engine, and what is wrong."""
+    """What an engine proposes after a pass that shows that the run will fail: a safer engine, and
+    what is wrong.
+    """
 
     engine: Any
     because: str
@@ -73,12 +78,14 @@ class Remedy(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Keeps:
-    """What a run of an engine keeps in memory and costs, from which plans of memory and time are made.
+    """What a run of an engine keeps in memory and costs, from which plans of memory and time are
+    made.
 
     Attributes
     ----------
     object_bytes : int
-        Bytes for each object pixel beside the object: states, sums, beliefs, what is computed after a sweep.
+        Bytes for each object pixel beside the object: states, sums, beliefs, what is computed after
+        a sweep.
     stack : str
         What is kept for each frame and mode, "waves" say; "" where nothing is.
     stack_bytes : int
@@ -90,7 +97,8 @@ class Keeps:
     counts : bool
         Whether counts and background are kept beside the amplitudes, where there is a background.
     sums_apart : bool
-        Whether sums over all frames are made apart from the sweep, from frames that are sent once more.
+        Whether sums over all frames are made apart from the sweep, from frames that are sent once
+        more.
     streams : bool
         Whether frames may stay on the host while a GPU computes.
     transforms : float, optional
@@ -112,10 +120,11 @@ class Keeps:
 
 
 class Engine:
-    """A reconstruction algorithm. Subclasses are frozen dataclasses whose fields are the options a user may set.
+    """A reconstruction algorithm. Subclasses are frozen dataclasses whose fields are the options a
+    user may set.
 
-    What the rest of the package must know of an engine, the engine declares here; the defaults are right for an engine that
-    updates object and probe frame by frame and keeps nothing else.
+    What the rest of the package must know of an engine, the engine declares here; the defaults are
+    right for an engine that updates object and probe frame by frame and keeps nothing else.
 
     Attributes
     ----------
@@ -126,20 +135,24 @@ class Engine:
     moves : frozenset of str
         Unknowns that it can move, names of fields of `Unknowns`.
     copes : frozenset of str
-        What data and models may have that it honours: "modes" of the probe, "near field", "masks", "background".
+        What data and models may have that it honours: "modes" of the probe, "near field", "masks",
+        "background".
     schedule : str
         How a pass is cut into batches where nobody says otherwise.
     shuffle : bool
         Whether frames are visited in a new random order each pass where nobody says otherwise.
     finished_by : str
-        Name of the engine that takes over for the last quarter of the passes where nobody says otherwise; "" for none.
+        Name of the engine that takes over for the last quarter of the passes where nobody says
+        otherwise; "" for none.
     needs_guess : bool
         Whether it wants a first guess of object and probe by another engine, where none is given.
     fixes_scale : bool
-        Whether something in it, a prior say, fixes the scale between object and probe. Where nothing does, the scale drifts
-        and the result is rescaled to the power that the probe began with.
+        Whether something in it, a prior say, fixes the scale between object and probe. Where
+        nothing does, the scale drifts and the result is rescaled to the power that the probe began
+        with.
     begins_with : (str, int) or None
-        Engine that makes that guess, and its passes; None is the difference map, until it has settled.
+        Engine that makes that guess, and its passes; None is the difference map, until it has
+        settled.
     keeps : Keeps
     """
 
@@ -173,9 +186,13 @@ class Engine:
     def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> State:
         """First state; copies, so that a caller's array never changes."""
         xp = ctx.backend.xp
-        return State(xp.array(object, "complex64", order="C"), xp.array(probe, "complex64", order="C"))
+        return State(
+            xp.array(object, "complex64", order="C"), xp.array(probe, "complex64", order="C")
+        )
 
-    def step(self, state: Any, problem: Problem, batches: list[Any], ctx: Context) -> tuple[Any, Report]:
+    def step(
+        self, state: Any, problem: Problem, batches: list[Any], ctx: Context
+    ) -> tuple[Any, Report]:
         """One pass over the data. Never looks at a number on the device."""
         raise TypeError(f"{type(self).__name__} has no step")
 
@@ -188,7 +205,8 @@ class Engine:
         return self
 
     def eager(self) -> Engine:
-        """The same with all that it does only in later passes done from the first: what compiling ahead runs.
+        """The same with all that it does only in later passes done from the first: what compiling
+        ahead runs.
 
         Options named ``*_start`` are passes from which something begins.
         """

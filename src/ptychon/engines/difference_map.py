@@ -1,21 +1,25 @@
-r"""The difference map (Elser 2003; Thibault et al., Science 321, 379 (2008); Ultramicroscopy 109, 338 (2009)).
+r"""The difference map (Elser 2003; Thibault et al., Science 321, 379 (2008); Ultramicroscopy 109,
+338 (2009)).
 
 Two constraints on the stack of exit waves psi_j:
 
-    overlap   Pi_O(psi)_j = P O_j  with  O = sum_j P* psi_j/sum_j |P|^2,  P = sum_j O_j* psi_j/sum_j |O_j|^2
-    modulus   Pi_F(psi)_j = F^-1[ z + f (y_j z/|z| - z) ],  z = F psi_j,  f = max(0, 1 - sqrt(B/sum (|z| - y_j)^2))
+    overlap   Pi_O(psi)_j = P O_j  with  O = sum_j P* psi_j/sum_j |P|^2,  P = sum_j O_j* psi_j/sum_j
+              |O_j|^2
+    modulus   Pi_F(psi)_j = F^-1[ z + f (y_j z/|z| - z) ],  z = F psi_j,  f = max(0, 1 - sqrt(B/sum
+              (|z| - y_j)^2))
 
     psi <- psi + beta ( Pi_F[f_O] - Pi_O[f_F] )
     f_O = (1 + 1/beta) Pi_O psi - psi/beta,  f_F = (1 - 1/beta) Pi_F psi + psi/beta
 
-Noise makes the exact modulus y_j unreachable, so the modulus constraint is a ball around it, of squared radius B = power_bound
-times the noise expected in a frame (Giewekemeyer et al., PNAS 107, 529 (2010)); B = 0 is the textbook projection, f = 1.
-A model that is wrong by more than its noise cannot reach that ball. In the near field, where the data hold object and probe
-less firmly, the waves then drift away from the best they found. So there, once the misfit of P O has grown by a fifth above the
-least yet, 0.6 of that least stands for the noise, where this is more.
-With beta = 1, f_F = psi and one overlap projection serves both terms. The solution is Pi_O psi near the fixed point. Each
-sum_j runs over all frames of all processes: it is the only communication. Floors of the two denominators are relative to
-their maxima, and a pixel no frame reaches keeps its value.
+Noise makes the exact modulus y_j unreachable, so the modulus constraint is a ball around it, of
+squared radius B = power_bound times the noise expected in a frame (Giewekemeyer et al., PNAS 107,
+529 (2010)); B = 0 is the textbook projection, f = 1. A model that is wrong by more than its noise
+cannot reach that ball. In the near field, where the data hold object and probe less firmly, the
+waves then drift away from the best they found. So there, once the misfit of P O has grown by a
+fifth above the least yet, 0.6 of that least stands for the noise, where this is more. With beta =
+1, f_F = psi and one overlap projection serves both terms. The solution is Pi_O psi near the fixed
+point. Each sum_j runs over all frames of all processes: it is the only communication. Floors of the
+two denominators are relative to their maxima, and a pixel no frame reaches keeps its value.
 """
 
 from __future__ import annotations
@@ -27,7 +31,8 @@ from ..model.problem import Problem
 from ..types import Array
 from .base import Context, Engine, Keeps, Report, State, blocks, check_range
 
-#: In the near field: how many times the least misfit yet is a drift, and the share of the least that the bound is then.
+#: In the near field: how many times the least misfit yet is a drift, and the share of the least
+#: that the bound is then.
 DRIFT, SHARE = 1.2, 0.6
 
 
@@ -40,7 +45,8 @@ class DMState(State):
     waves : (N, K, P, Q) complex64
         psi; 8 K bytes a pixel and position, beside the 4 of the amplitude.
     bound, least : 0-d float64
-        B a valid pixel, and the least mean square misfit of P O_j a valid pixel yet. Used in the near field.
+        B a valid pixel, and the least mean square misfit of P O_j a valid pixel yet. Used in the
+        near field.
     """
 
     waves: Array = None
@@ -50,7 +56,8 @@ class DMState(State):
 
 @dataclass(frozen=True, kw_only=True)
 class DifferenceMap(Engine):
-    r"""psi <- psi + beta ( Pi_F[(1 + 1/beta) Pi_O psi - psi/beta] - Pi_O[(1 - 1/beta) Pi_F psi + psi/beta] ).
+    r"""psi <- psi + beta ( Pi_F[(1 + 1/beta) Pi_O psi - psi/beta] - Pi_O[(1 - 1/beta) Pi_F psi +
+    psi/beta] ).
 
     Parameters
     ----------
@@ -60,12 +67,14 @@ class DifferenceMap(Engine):
     overlap_passes : int
         Alternations of object and probe in one overlap projection.
     object_inertia : float in [0, 1)
-        Weight, relative to the brightest pixel, of the last object in the new one: steadies weakly lit pixels.
+        Weight, relative to the brightest pixel, of the last object in the new one: steadies weakly
+        lit pixels.
     probe_inertia : float in [0, 1)
         The same for the probe.
     power_bound : float
-        Radius of the modulus constraint: B in units of the noise of a frame, `Problem.noise_level` a valid pixel (no bound
-        where the noise is not known). In the near field also in units of 0.6 of the least misfit, once the misfit grows again.
+        Radius of the modulus constraint: B in units of the noise of a frame, `Problem.noise_level`
+        a valid pixel (no bound where the noise is not known). In the near field also in units of
+        0.6 of the least misfit, once the misfit grows again.
     residual_every : int
         Passes between two measurements of the residual, which costs an FFT a frame.
     """
@@ -74,7 +83,9 @@ class DifferenceMap(Engine):
     title: ClassVar[str] = "difference map: object and probe, all frames at once"
     schedule: ClassVar[str] = "parallel"
     finished_by: ClassVar[str] = "rpie"
-    keeps: ClassVar[Keeps] = Keeps(object_bytes=40, stack="waves", stack_bytes=8, transforms=11.0, compile_seconds=22)
+    keeps: ClassVar[Keeps] = Keeps(
+        object_bytes=40, stack="waves", stack_bytes=8, transforms=11.0, compile_seconds=22
+    )
     beta: float = 1.0
     probe_start: int = 2
     overlap_passes: int = 1
@@ -97,13 +108,23 @@ class DifferenceMap(Engine):
         O, P = xp.array(object, "complex64", order="C"), xp.array(probe, "complex64", order="C")
         waves = ctx.backend.beside(problem.amplitude, (len(problem), *P.shape), "complex64")
         known = self.power_bound * problem.noise_level
-        state = DMState(O, P, waves=waves, bound=xp.asarray(known, "float64"), least=xp.asarray(float("inf"), "float64"))
+        state = DMState(
+            O,
+            P,
+            waves=waves,
+            bound=xp.asarray(known, "float64"),
+            least=xp.asarray(float("inf"), "float64"),
+        )
         for batch in blocks(len(problem)):
-            psi, _ = self._modulus(self._estimate(state, problem, batch, ctx), problem, batch, state, ctx)
+            psi, _ = self._modulus(
+                self._estimate(state, problem, batch, ctx), problem, batch, state, ctx
+            )
             waves[batch] = psi
         return state
 
-    def step(self, state: DMState, problem: Problem, batches: list[Any], ctx: Context) -> tuple[DMState, Report]:
+    def step(
+        self, state: DMState, problem: Problem, batches: list[Any], ctx: Context
+    ) -> tuple[DMState, Report]:
         measure = state.epoch % self.residual_every == 0
         total = ctx.backend.xp.zeros((), "float64")
         reflected = None
@@ -117,15 +138,21 @@ class DifferenceMap(Engine):
         self._overlap(state, problem, batches, ctx)
         for batch in batches:
             psi, estimate = state.waves[batch], self._estimate(state, problem, batch, ctx)
-            projected, _ = self._modulus((1 + 1 / self.beta) * estimate - psi / self.beta, problem, batch, state, ctx)
+            projected, _ = self._modulus(
+                (1 + 1 / self.beta) * estimate - psi / self.beta, problem, batch, state, ctx
+            )
             back = estimate if reflected is None else self._estimate(other, problem, batch, ctx)
             state.waves[batch] = psi + self.beta * (projected - back)
             if measure:
                 total += self._modulus(estimate, problem, batch, state, ctx)[1].sum()
         return self.finish(state, total if measure else None, problem, ctx)
 
-    def finish(self, state: DMState, misfit: Array | None, problem: Problem, ctx: Context) -> tuple[DMState, Report]:
-        """What follows a pass: the report, and the bound of the next where this one was measured."""
+    def finish(
+        self, state: DMState, misfit: Array | None, problem: Problem, ctx: Context
+    ) -> tuple[DMState, Report]:
+        """What follows a pass: the report, and the bound of the next where this one
+        was measured.
+        """
         state.epoch += 1
         if misfit is None:
             return state, Report(None)
@@ -135,7 +162,9 @@ class DifferenceMap(Engine):
             level = misfit / ctx.comm.sum(xp.asarray(pixels, "float64"))
             drifts = (level > DRIFT * state.least) | (state.bound > known)
             state.least = xp.minimum(state.least, level)
-            state.bound = xp.where(drifts, xp.maximum(known, self.power_bound * SHARE * state.least), state.bound)
+            state.bound = xp.where(
+                drifts, xp.maximum(known, self.power_bound * SHARE * state.least), state.bound
+            )
         return state, Report(misfit)
 
     def probe_moves_at(self, epoch: int) -> bool:
@@ -152,22 +181,32 @@ class DifferenceMap(Engine):
         probe = k.shift(state.probe, problem.shifts[problem.shift_index[batch]])
         return probe * k.gather(state.object, problem.corners[batch], problem.frame_shape)[:, None]
 
-    def _modulus(self, psi: Array, problem: Problem, batch: Any, state: DMState, ctx: Context) -> tuple[Array, Array]:
+    def _modulus(
+        self, psi: Array, problem: Problem, batch: Any, state: DMState, ctx: Context
+    ) -> tuple[Array, Array]:
         """Pi_F psi and the misfit of psi."""
         xp, index = ctx.backend.xp, problem.shift_index[batch]
         wave = problem.propagator.forward(psi, index, ctx.backend)
         mask = problem.mask_of(batch)
-        projected, misfit = ctx.backend.kernels.modulus_projection(wave, problem.amplitude[batch], mask)
+        projected, misfit = ctx.backend.kernels.modulus_projection(
+            wave, problem.amplitude[batch], mask
+        )
         bound = self.noise_power(problem, state) * mask.sum(axis=(-2, -1))
-        share = xp.maximum(0, 1 - xp.sqrt(bound / xp.maximum(misfit, 1e-30))).astype("float32")[:, None, None, None]
-        return problem.propagator.backward(wave + share * (projected - wave), index, ctx.backend), misfit
+        share = xp.maximum(0, 1 - xp.sqrt(bound / xp.maximum(misfit, 1e-30))).astype("float32")[
+            :, None, None, None
+        ]
+        return problem.propagator.backward(
+            wave + share * (projected - wave), index, ctx.backend
+        ), misfit
 
     def noise_power(self, problem: Problem, state: DMState) -> Any:
         """B a valid pixel: a number, or in the near field 0-d on the device."""
         return state.bound if problem.near_field else self.power_bound * problem.noise_level
 
     def _overlap(self, state: DMState, problem: Problem, batches: list[Any], ctx: Context) -> None:
-        """Least-squares object, then probe, for the current exit waves; both in place of the old ones."""
+        """Least-squares object, then probe, for the current exit waves; both in place of the old
+        ones.
+        """
         k, xp = ctx.backend.kernels, ctx.backend.xp
         for _ in range(self.overlap_passes if self.probe_moves_at(state.epoch) else 1):
             num, den = xp.zeros_like(state.object), xp.zeros(state.object.shape, "float32")
@@ -176,14 +215,18 @@ class DifferenceMap(Engine):
                 P = k.shift(state.probe, shifts)
                 k.scatter_add(num, corners, (P.conj() * state.waves[batch]).sum(axis=1))
                 k.scatter_add(den, corners, k.abs2(P).sum(axis=1))
-            state.object = weighted(ctx.comm.sum(num), ctx.comm.sum(den), state.object, self.object_inertia, xp)
+            state.object = weighted(
+                ctx.comm.sum(num), ctx.comm.sum(den), state.object, self.object_inertia, xp
+            )
             if not self.probe_moves_at(state.epoch):
                 return
             num, den = xp.zeros_like(state.probe), xp.zeros(state.probe.shape[-2:], "float32")
             for batch in batches:
                 corners, shifts = problem.corners[batch], problem.shifts[problem.shift_index[batch]]
                 O = k.gather(state.object, corners, problem.frame_shape)
-                change = O.conj()[:, None] * (state.waves[batch] - k.shift(state.probe, shifts) * O[:, None])
+                change = O.conj()[:, None] * (
+                    state.waves[batch] - k.shift(state.probe, shifts) * O[:, None]
+                )
                 num += k.shift(change, shifts, -1).sum(axis=0)
                 den += k.abs2(O).sum(axis=0)
             num, den = ctx.comm.sum(num), ctx.comm.sum(den)

@@ -1,11 +1,12 @@
 r"""A noise variance for each frame, held to the common one as far as the frame's own data are few.
 
-With S_j the sum over the n_j valid pixels of frame j of what the noise is expected to be squared, v = sum S/sum n and
-d_j = S_j/(n_j v) - 1, a mean of n_j squares scatters by 2/n_j of itself. What the d_j scatter beyond that is how much frames
-differ, and decides how much of its own estimate a frame keeps (empirical Bayes; Efron & Morris, J. Am. Stat. Assoc. 70, 311
-(1975)):
+With S_j the sum over the n_j valid pixels of frame j of what the noise is expected to be squared, v
+= sum S/sum n and d_j = S_j/(n_j v) - 1, a mean of n_j squares scatters by 2/n_j of itself. What the
+d_j scatter beyond that is how much frames differ, and decides how much of its own estimate a frame
+keeps (empirical Bayes; Efron & Morris, J. Am. Stat. Assoc. 70, 311 (1975)):
 
-    tau^2 = max(0, (sum_j n_j d_j^2 - 2 N)/sum_j n_j),   w_j = tau^2/(tau^2 + 2/n_j),   v_j = v (1 + w_j d_j)
+    tau^2 = max(0, (sum_j n_j d_j^2 - 2 N)/sum_j n_j)
+    w_j = tau^2/(tau^2 + 2/n_j),   v_j = v (1 + w_j d_j)
 
 Frames that are alike get one variance; a frame with few pixels gets nearly the common one.
 """

@@ -1,23 +1,32 @@
-r"""The joint Gaussian posterior of object and probe, with the correlations that `ptycho_ep` leaves out: honest error bars.
+r"""The joint Gaussian posterior of object and probe, with the correlations that `ptycho_ep` leaves
+out: honest error bars.
 
-Ptycho-EP keeps one variance a pixel and one precision a frame. Here the belief is one Gaussian over object and probe together,
-CN(m, H^-1) with H = A* W A + C^-1 (see `linear`), and each detector pixel sends a message CN(h/g, 1/g). One pass:
+Ptycho-EP keeps one variance a pixel and one precision a frame. Here the belief is one Gaussian over
+object and probe together, CN(m, H^-1) with H = A* W A + C^-1 (see `linear`), and each detector
+pixel sends a message CN(h/g, 1/g). One pass:
 
-    x ~ CN(0, H^-1)                          a draw: H x = A* W^1/2 e + C^-1/2 e', white e, e' (perturb and optimise)
-    V = E|A x|^2,  z = F[P O]                belief of the detector waves, V averaged over classes of alike pixels
+    x ~ CN(0, H^-1)                          a draw: H x = A* W^1/2 e + C^-1/2 e', white e, e'
+                                             (perturb and optimise)
+    V = E|A x|^2,  z = F[P O]                belief of the detector waves, V averaged over classes
+                                             of alike pixels
     z_c = (z/V - h)/g_c,  g_c = 1/V - g      cavity: without the pixel's own message
-    z^, v^ = moments of p(y | z) CN(z; z_c, 1/g_c)    kernel `site_moments`, v^ averaged over classes
+    z^, v^ = moments of p(y | z) CN(z; z_c, 1/g_c)    kernel `site_moments`, v^ averaged over
+                                                      classes
     g <- d (1/v^ - g_c) + (1-d) g,  h <- d (z^/v^ - g_c z_c) + (1-d) h
-    m <- m + H^-1 [A* (h - g z) - C^-1 m]    a few conjugate gradients; d falls where the object starts to swing
+    m <- m + H^-1 [A* (h - g z) - C^-1 m]    a few conjugate gradients; d falls where the object
+                                             starts to swing
     C <- learned spectrum                    (see `stationary`)
 
-Classes are rings of the detector times octaves of |z|^2 (and of the noise, where each frame has its own): see `classes`.
+Classes are rings of the detector times octaves of |z|^2 (and of the noise, where each frame has its
+own): see `classes`.
 
-From pass `settle` on, draws are made afresh with the precision along each wave and across it kept apart (what is measured is
-the modulus), and kept: object_std^2 is their mean |x|^2 after removing what no measurement can know (see `ambiguities`). It is
-taken as a smooth factor times the variance that white data of the same dose would leave, so that few draws suffice.
+From pass `settle` on, draws are made afresh with the precision along each wave and across it kept
+apart (what is measured is the modulus), and kept: object_std^2 is their mean |x|^2 after removing
+what no measurement can know (see `ambiguities`). It is taken as a smooth factor times the variance
+that white data of the same dose would leave, so that few draws suffice.
 
-Perturb and optimise: Papandreou & Yuille, NIPS (2010). Messages by moment matching: Minka, UAI (2001).
+Perturb and optimise: Papandreou & Yuille, NIPS (2010). Messages by moment matching: Minka, UAI
+(2001).
 """
 
 from __future__ import annotations
@@ -43,7 +52,8 @@ PRECONDITION_FLOOR = 1e-2
 SMOOTH = 3.0
 #: Illumination, relative to its maximum, from which an object pixel is lit.
 LIT = 0.1
-#: The damping is multiplied by SLOWER after a pass whose change is more than SWING times the one before, else by FASTER.
+#: The damping is multiplied by SLOWER after a pass whose change is more than SWING times the one
+#: before, else by FASTER.
 SWING, SLOWER, FASTER = 1.1, 0.6, 1.05
 
 
@@ -99,7 +109,8 @@ class PosteriorState(State):
 
 @dataclass(frozen=True, kw_only=True)
 class JointPosterior(Engine):
-    """Joint Gaussian posterior by expectation propagation over detector pixels; to be started from another engine's result.
+    """Joint Gaussian posterior by expectation propagation over detector pixels; to be started from
+    another engine's result.
 
     Parameters
     ----------
@@ -130,11 +141,19 @@ class JointPosterior(Engine):
     """
 
     name: ClassVar[str] = "posterior"
-    title: ClassVar[str] = "joint posterior of object and probe, from another result: error bars with their correlations"
+    title: ClassVar[str] = (
+        "joint posterior of object and probe, from another result: error bars with their "
+        "correlations"
+    )
     copes: ClassVar[frozenset[str]] = frozenset({"modes", "near field", "masks", "background"})
     fixes_scale: ClassVar[bool] = True
     keeps: ClassVar[Keeps] = Keeps(
-        object_bytes=200, stack="waves and messages", stack_bytes=16, frame_bytes=5, counts=True, streams=False
+        object_bytes=200,
+        stack="waves and messages",
+        stack_bytes=16,
+        frame_bytes=5,
+        counts=True,
+        streams=False,
     )
     learn_probe: bool = False
     prior: str = "spectral"
@@ -170,7 +189,9 @@ class JointPosterior(Engine):
         return self.learn_noise or self.noise_per_frame or not known
 
     def kind(self, problem: Problem) -> str:
-        """Which likelihood: counts whose noise is Poisson's, those with a background, or Gaussian amplitude noise."""
+        """Which likelihood: counts whose noise is Poisson's, those with a background, or Gaussian
+        amplitude noise.
+        """
         if not problem.counting or self.noise_variance or self.learns(problem):
             return "normal"
         return "counts" if problem.counts is None else "shifted"
@@ -180,33 +201,44 @@ class JointPosterior(Engine):
         O, P = xp.array(object, "complex64"), xp.array(probe, "complex64")
         n, shape = len(problem), problem.object_shape
         waves = xp.empty((n, *P.shape), "complex64")
-        state = PosteriorState(O, P, waves=waves, natural=xp.empty_like(waves), near_field=problem.near_field)
+        state = PosteriorState(
+            O, P, waves=waves, natural=xp.empty_like(waves), near_field=problem.near_field
+        )
         state.classes = xp.empty((n, *P.shape[-2:]), "uint16" if self.noise_per_frame else "uint8")
         state.rings, state.ring_size = stationary.rings_of(shape, xp)
         state.light = xp.zeros(shape, "float32")
         shifted = k.shift(P, problem.shifts)
         for b in blocks(n):
-            k.scatter_add(state.light, problem.corners[b], k.abs2(shifted[problem.shift_index[b]]).sum(axis=1))
+            k.scatter_add(
+                state.light, problem.corners[b], k.abs2(shifted[problem.shift_index[b]]).sum(axis=1)
+            )
         state.light = ctx.comm.sum(state.light)
         lit = state.light > LIT * state.light.max()
         full = (state.light * lit).sum() / lit.sum()
         state.taper = xp.where(lit, xp.minimum(state.light / full, 1), 0).astype("float32")
         state.draw, state.draw_probe = xp.zeros(shape, "complex64"), xp.zeros_like(P)
         state.draws = xp.zeros((self.draws, *shape), "complex64")
-        state.damping, state.change = xp.asarray(0.5 * self.damping, "float32"), xp.asarray(1, "float32")
+        state.damping, state.change = (
+            xp.asarray(0.5 * self.damping, "float32"),
+            xp.asarray(1, "float32"),
+        )
         misfit, v = xp.zeros(n, "float64"), self._variance(problem)
         for b in blocks(n):
             self._detect(state, shifted, problem, b, ctx)
             misfit[b] = classes.misfits(problem, b, k.abs2(waves[b]).sum(axis=1), False, xp)[0]
         pixels = levels.valid_pixels(problem.mask, n, xp)
-        state.level = xp.asarray(v or ctx.comm.sum(misfit.sum()) / ctx.comm.sum(pixels.sum()), "float32")
+        state.level = xp.asarray(
+            v or ctx.comm.sum(misfit.sum()) / ctx.comm.sum(pixels.sum()), "float32"
+        )
         state.noise_variance = state.level
         if self.noise_per_frame:
             state.noise_variance = levels.shrunk(misfit, pixels, xp, ctx.comm).astype("float32")
         for b in blocks(n):
             self._classify(state, problem, b, ctx)
         state.sites = xp.zeros((3, classes.number(self.noise_per_frame)), "float32")
-        state.sites[:, :-1] = 1 / (4 * classes.band_variances(state.level, self.noise_per_frame, xp))
+        state.sites[:, :-1] = 1 / (
+            4 * classes.band_variances(state.level, self.noise_per_frame, xp)
+        )
         for b in blocks(n):
             state.natural[b] = state.sites[0][state.classes[b]][:, None] * waves[b]
         power = (k.abs2(O) * state.taper).sum() / state.taper.sum()
@@ -217,7 +249,9 @@ class JointPosterior(Engine):
             state.spectrum = xp.maximum(found, 1e-6 * found.max()).astype("float32")
         return state
 
-    def step(self, state: PosteriorState, problem: Problem, batches: list[Any], ctx: Context) -> tuple[PosteriorState, Report]:
+    def step(
+        self, state: PosteriorState, problem: Problem, batches: list[Any], ctx: Context
+    ) -> tuple[PosteriorState, Report]:
         xp, k, comm = ctx.backend.xp, ctx.backend.kernels, ctx.comm
         fresh = state.epoch >= self.settle
         shifted = k.shift(state.probe, problem.shifts)
@@ -225,13 +259,19 @@ class JointPosterior(Engine):
         # belief of the detector waves
         x: Change = state.draw, state.draw_probe if self.learn_probe else None
         count, modes, kind = state.sites.shape[1], len(state.probe), self.kind(problem)
-        found, misfit, surprise = xp.zeros((3, count), "float64"), xp.zeros((), "float64"), xp.zeros((), "float64")
+        found, misfit, surprise = (
+            xp.zeros((3, count), "float64"),
+            xp.zeros((), "float64"),
+            xp.zeros((), "float64"),
+        )
         for b in blocks(len(problem)):
             self._detect(state, shifted, problem, b, ctx)
             self._classify(state, problem, b, ctx)
             moved, flat = sites.forward(b, x), state.classes[b].reshape(-1)
             bright = k.abs2(state.waves[b]).sum(axis=1)
-            along = (state.waves[b].conj() * moved).real.sum(axis=1) / xp.maximum(xp.sqrt(bright), 1e-30)
+            along = (state.waves[b].conj() * moved).real.sum(axis=1) / xp.maximum(
+                xp.sqrt(bright), 1e-30
+            )
             power = k.abs2(moved).sum(axis=1) / modes
             found[0] += xp.bincount(flat, minlength=count)
             found[1] += xp.bincount(flat, weights=power.reshape(-1), minlength=count)
@@ -239,14 +279,18 @@ class JointPosterior(Engine):
             one, other = classes.misfits(problem, b, bright, kind == "shifted", xp)
             misfit, surprise = misfit + one.sum(), surprise + (other / self._noise(state, b)).sum()
         found = comm.sum(found)
-        table = xp.stack([classes.smooth(found[1], found[0], state.noise_variance.mean(), xp), state.sites[0]])
+        table = xp.stack(
+            [classes.smooth(found[1], found[0], state.noise_variance.mean(), xp), state.sites[0]]
+        )
         # moments of every pixel, then new messages
         ratio, sums = xp.empty(state.classes.shape, "float32"), xp.zeros((4, count), "float64")
         noise = xp.zeros(len(problem), "float64")
         data: Any = problem.counts if kind == "shifted" else problem.amplitude
         for b in blocks(len(problem)):
             belief = state.waves[b], state.natural[b], state.classes[b], table
-            ratio[b], part, noise[b] = k.site_moments(*belief, data[b], self._noise(state, b), kind, problem.background)
+            ratio[b], part, noise[b] = k.site_moments(
+                *belief, data[b], self._noise(state, b), kind, problem.background
+            )
             sums += part
         sums = comm.sum(sums)
         g_c, posterior = self._update_sites(state, table, sums, modes, xp)
@@ -272,10 +316,14 @@ class JointPosterior(Engine):
         free = found[0, :-1].sum() - 2 * (state.sites[1, :-1] * found[2, :-1]).sum()
         misfit = comm.sum(misfit)
         chi2 = comm.sum(surprise) / xp.maximum(free, 1)
-        return state, Report(misfit, {"change": change, "chi2": chi2, "noise_variance": state.noise_variance.mean()})
+        return state, Report(
+            misfit, {"change": change, "chi2": chi2, "noise_variance": state.noise_variance.mean()}
+        )
 
     def estimate(self, state: PosteriorState, ctx: Context) -> Estimate:
-        """The mean, and bars from the draws that were kept (the last one where there are none yet)."""
+        """The mean, and bars from the draws that were kept (the last one where there
+        are none yet).
+        """
         xp, k = ctx.backend.xp, ctx.backend.kernels
         kept = max(0, min(self.draws, state.epoch - self.settle))
         draws = state.draws[:kept] if kept else self._free(state, ctx)[None]
@@ -285,30 +333,50 @@ class JointPosterior(Engine):
         above, below = (stationary.blurred(lit * f, SMOOTH, ctx.backend) for f in (variance, shape))
         factor = xp.where(lit, above / xp.maximum(below, 1e-30), 1)
         std = xp.sqrt(xp.maximum(factor, 1e-6) * shape).astype("float32")
-        return Estimate(state.object, state.probe, std, draws, state.noise_variance if self.noise_per_frame else None)
+        return Estimate(
+            state.object,
+            state.probe,
+            std,
+            draws,
+            state.noise_variance if self.noise_per_frame else None,
+        )
 
     def _variance(self, problem: Problem) -> float:
-        return self.noise_variance or (COUNT_VARIANCE if problem.counting else problem.noise_variance or 0.0)
+        return self.noise_variance or (
+            COUNT_VARIANCE if problem.counting else problem.noise_variance or 0.0
+        )
 
-    def _detect(self, state: PosteriorState, shifted: Array, problem: Problem, b: slice, ctx: Context) -> None:
+    def _detect(
+        self, state: PosteriorState, shifted: Array, problem: Problem, b: slice, ctx: Context
+    ) -> None:
         """z = F[P O]."""
         windows = ctx.backend.kernels.gather(state.object, problem.corners[b], problem.frame_shape)
         index = problem.shift_index[b]
-        state.waves[b] = problem.propagator.forward(shifted[index] * windows[:, None], index, ctx.backend)
+        state.waves[b] = problem.propagator.forward(
+            shifted[index] * windows[:, None], index, ctx.backend
+        )
 
     def _classify(self, state: PosteriorState, problem: Problem, b: slice, ctx: Context) -> None:
         power = ctx.backend.kernels.abs2(state.waves[b]).sum(axis=1)
-        new = classes.classify(problem, b, power, self._noise(state, b), state.level, ctx.backend.xp)
+        new = classes.classify(
+            problem, b, power, self._noise(state, b), state.level, ctx.backend.xp
+        )
         if self.noise_per_frame and state.sites is not None:
-            state.natural[b] *= classes.change(state.sites[0], state.classes[b], new, ctx.backend.xp)[:, None]
+            state.natural[b] *= classes.change(
+                state.sites[0], state.classes[b], new, ctx.backend.xp
+            )[:, None]
         state.classes[b] = new
 
     def _noise(self, state: PosteriorState, b: slice) -> Array:
         """The noise variance, of all frames or of each of a block."""
         return state.noise_variance[b] if self.noise_per_frame else state.noise_variance
 
-    def _update_sites(self, state: PosteriorState, table: Array, sums: Array, modes: int, xp: Any) -> tuple[Array, Array]:
-        """New precisions of the messages; returns those of the cavities and the posterior variance of one mode, per class."""
+    def _update_sites(
+        self, state: PosteriorState, table: Array, sums: Array, modes: int, xp: Any
+    ) -> tuple[Array, Array]:
+        """New precisions of the messages; returns those of the cavities and the posterior variance
+        of one mode, per class.
+        """
         from_belief = 1 / table[0]
         g_c = xp.maximum(from_belief - table[1], 0.02 * from_belief)
         n = xp.maximum(sums[0], 1)
@@ -316,13 +384,20 @@ class JointPosterior(Engine):
         seen = (sums[0] > 0) & (xp.arange(len(n)) < len(n) - 1)
         posterior = xp.where(seen, (along + (2 * modes - 1) * across) / modes, 1 / g_c)
         posterior = xp.minimum(posterior, 1 / (g_c * (1 + LEAST_GAIN)))
-        new = xp.stack([1 / posterior - g_c, *(1 / (2 * xp.maximum(part, 1e-30)) - g_c for part in (along, across))])
+        new = xp.stack(
+            [
+                1 / posterior - g_c,
+                *(1 / (2 * xp.maximum(part, 1e-30)) - g_c for part in (along, across)),
+            ]
+        )
         new[1:] = xp.maximum(new[1:], 0)
         d = state.damping
         state.sites = xp.where(seen, (1 - d) * state.sites + d * new, state.sites).astype("float32")
         return g_c, posterior.astype("float32")
 
-    def _linear(self, state: PosteriorState, shifted: Array, problem: Problem, ctx: Context, directed: bool) -> Linear:
+    def _linear(
+        self, state: PosteriorState, shifted: Array, problem: Problem, ctx: Context, directed: bool
+    ) -> Linear:
         xp, k = ctx.backend.xp, ctx.backend.kernels
         weights = state.sites[1:] if directed else xp.stack([state.sites[0], state.sites[0]])
         total = xp.bincount(state.classes.reshape(-1), minlength=weights.shape[1])
@@ -332,15 +407,29 @@ class JointPosterior(Engine):
         if self.learn_probe:
             p = xp.zeros(problem.frame_shape, "float32")
             for b in blocks(len(problem)):
-                p += k.abs2(k.gather(state.object, problem.corners[b], problem.frame_shape)).sum(axis=0)
+                p += k.abs2(k.gather(state.object, problem.corners[b], problem.frame_shape)).sum(
+                    axis=0
+                )
             probe_precision = (mean * p + PRECONDITION_FLOOR * mean * p.max()).astype("float32")
         return Linear(
-            problem, ctx, shifted, state.object if self.learn_probe else None, state.classes, weights,
-            state.waves if directed else None, inverse, (mean * full).astype("float32"), probe_precision,
-        )  # fmt: skip
+            problem,
+            ctx,
+            shifted,
+            state.object if self.learn_probe else None,
+            state.classes,
+            weights,
+            state.waves if directed else None,
+            inverse,
+            (mean * full).astype("float32"),
+            probe_precision,
+        )
 
-    def _draw(self, state: PosteriorState, shifted: Array, problem: Problem, ctx: Context, fresh: bool) -> Linear:
-        """A draw of the posterior, into the state. The first passes repeat the same noise, so that its draw converges."""
+    def _draw(
+        self, state: PosteriorState, shifted: Array, problem: Problem, ctx: Context, fresh: bool
+    ) -> Linear:
+        """A draw of the posterior, into the state. The first passes repeat the same noise, so that
+        its draw converges.
+        """
         xp = ctx.backend.xp
         model = self._linear(state, shifted, problem, ctx, directed=fresh)
         rng = xp.random.default_rng(self.seed + 1 + (state.epoch if fresh else 0))
@@ -353,7 +442,9 @@ class JointPosterior(Engine):
         if fresh:
             x = model.solve(right, None, self.draw_iterations)
         else:
-            x = model.solve(right, (state.draw, state.draw_probe if self.learn_probe else None), self.iterations)
+            x = model.solve(
+                right, (state.draw, state.draw_probe if self.learn_probe else None), self.iterations
+            )
         state.draw = x[0]
         if x[1] is not None:
             state.draw_probe = x[1]
@@ -366,8 +457,12 @@ class JointPosterior(Engine):
         names = unseen(state.near_field, self.learn_probe)
         return without_unseen(state.draw, state.object, state.taper, names, ctx.backend)
 
-    def _improve(self, state: PosteriorState, shifted: Array, problem: Problem, ctx: Context) -> Array:
-        """Mean of object and probe for the new messages; returns the relative change of the object."""
+    def _improve(
+        self, state: PosteriorState, shifted: Array, problem: Problem, ctx: Context
+    ) -> Array:
+        """Mean of object and probe for the new messages; returns the relative change
+        of the object.
+        """
         xp, k = ctx.backend.xp, ctx.backend.kernels
         model = self._linear(state, shifted, problem, ctx, directed=False)
         right = model.zeros()
@@ -395,8 +490,13 @@ class JointPosterior(Engine):
         return stationary.by_rings(field, state.taper, state.rings, state.ring_size, ctx.backend)
 
     def _learn_spectrum(self, state: PosteriorState, ctx: Context) -> None:
-        mean, variance = self._by_rings(state, state.object, ctx), self._by_rings(state, self._free(state, ctx), ctx)
-        state.spectrum = stationary.learned(state.spectrum, mean, variance, state.ring_size, ctx.backend.xp)
+        mean, variance = (
+            self._by_rings(state, state.object, ctx),
+            self._by_rings(state, self._free(state, ctx), ctx),
+        )
+        state.spectrum = stationary.learned(
+            state.spectrum, mean, variance, state.ring_size, ctx.backend.xp
+        )
 
     def _white_variance(self, state: PosteriorState, xp: Any) -> Array:
         """Variance that data of the dose at each pixel, white over spatial frequencies, leave."""

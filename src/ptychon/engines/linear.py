@@ -1,12 +1,14 @@
-r"""The model linearised about a probe and an object, and the Gaussian belief it gives: H x = b by conjugate gradients.
+r"""The model linearised about a probe and an object, and the Gaussian belief it gives: H x = b by
+conjugate gradients.
 
 A change x = (dO, dP) of object and probe changes the detector waves by
 
     A x = F[ P dO + dP O ]        (dP = 0 where the probe is known)
 
-and the belief's precision is H = A* W A + C^-1 on the object and a little ridge on the probe. W weighs each detector pixel
-by its class: alike in all directions, or with one weight along the wave and one across it. C is the prior's covariance,
-diagonal in the object's Fourier space (see `stationary`). Nothing here looks at a number, so that a device never waits.
+and the belief's precision is H = A* W A + C^-1 on the object and a little ridge on the probe. W
+weighs each detector pixel by its class: alike in all directions, or with one weight along the wave
+and one across it. C is the prior's covariance, diagonal in the object's Fourier space (see
+`stationary`). Nothing here looks at a number, so that a device never waits.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ class Linear:
     classes : (N, P, Q) uint8
         Of each detector pixel.
     weights : (2, C) float32
-        Precision along the wave and across it, per class, of the complex kind (1/E|error|^2 where all directions are alike).
+        Precision along the wave and across it, per class, of the complex kind (1/E|error|^2 where
+        all directions are alike).
     waves : (N, K, P, Q) complex64 or None
         Whose directions these are; None where the two weights are the same.
     inverse_spectrum : (H, W) float32
@@ -82,7 +85,9 @@ class Linear:
     def weigh(self, b: slice, wave: Array, root: bool = False) -> Array:
         """W wave, or W^1/2 wave."""
         weights = self.ctx.backend.xp.sqrt(self.weights) if root else self.weights
-        return self.ctx.backend.kernels.weigh(wave, self.classes[b], weights, None if self.waves is None else self.waves[b])
+        return self.ctx.backend.kernels.weigh(
+            wave, self.classes[b], weights, None if self.waves is None else self.waves[b]
+        )
 
     def zeros(self) -> Change:
         """No change."""
@@ -111,9 +116,13 @@ class Linear:
         return backend.ifft2(transfer * backend.fft2(field)).astype("complex64")
 
     def precondition(self, r: Change) -> Change:
-        """An easily inverted likeness of H^-1: the lit region everywhere, no coupling of object and probe."""
+        """An easily inverted likeness of H^-1: the lit region everywhere, no coupling of object and
+        probe.
+        """
         O = self.filtered(r[0], 1 / (self.inverse_spectrum + self.data_precision))
-        return O, None if r[1] is None or self.probe_precision is None else r[1] / self.probe_precision
+        return O, None if r[1] is None or self.probe_precision is None else r[
+            1
+        ] / self.probe_precision
 
     def solve(self, b: Change, start: Change | None, iterations: int) -> Change:
         """H x = b after a fixed number of iterations."""

@@ -1,34 +1,45 @@
-r"""Maximum likelihood by joint Gauss-Newton steps: object, probe modes, positions and doses at once.
+r"""Maximum likelihood by joint Gauss-Newton steps: object, probe modes, positions and doses at
+once.
 
-Let lambda_j(q) be the counts that the model expects (`model.forward`), x the object and the probe modes, and theta_j what
-frame j has of its own, its position s_j and the logarithm a_j of its dose. The cost is that of the noise, with a Gaussian prior
-on how far positions and doses may be from what the data state,
+Let lambda_j(q) be the counts that the model expects (`model.forward`), x the object and the probe
+modes, and theta_j what frame j has of its own, its position s_j and the logarithm a_j of its dose.
+The cost is that of the noise, with a Gaussian prior on how far positions and doses may be from what
+the data state,
 
-    L = sum_j sum_q -log p(n_jq | lambda_jq) + 1/2 sum_j (theta_j - theta_j0)^T Sigma^-1 (theta_j - theta_j0)
+    L = sum_j sum_q -log p(n_jq | lambda_jq) + 1/2 sum_j (theta_j - theta_j0)^T Sigma^-1 (theta_j -
+    theta_j0)
 
-With J the derivative of lambda by x, a_j that by theta_j, and W the Fisher information of each pixel (1/lambda for counts), one
-pass is one step of
+With J the derivative of lambda by x, a_j that by theta_j, and W the Fisher information of each
+pixel (1/lambda for counts), one pass is one step of
 
-    G_j   = a_j W a_j^T + Sigma^-1                                a matrix of 1 to 3 numbers squared for each frame
-    Pi_j  = W - W a_j^T G_j^-1 a_j W                              theta_j eliminated: the Schur complement
-    (J^T Pi J + ridge) dx = -(J^T g - J^T W a^T G^-1 h)           conjugate gradients; g, h: gradients by lambda, theta
-    dtheta_j = -G_j^-1 (h_j + a_j W J dx)                         exactly, for no more than inner products
-    x <- x + t dx,  theta <- theta + t dtheta,                    t = 1, 1/2, ... 1/32: the first that does not raise L
+    G_j   = a_j W a_j^T + Sigma^-1                                a matrix of 1 to 3 numbers squared
+                                                                  for each frame
+    Pi_j  = W - W a_j^T G_j^-1 a_j W                              theta_j eliminated: the Schur
+                                                                  complement
+    (J^T Pi J + ridge) dx = -(J^T g - J^T W a^T G^-1 h)           conjugate gradients; g, h:
+                                                                  gradients by lambda, theta
+    dtheta_j = -G_j^-1 (h_j + a_j W J dx)                         exactly, for no more than inner
+                                                                  products
+    x <- x + t dx,  theta <- theta + t dtheta,                    t = 1, 1/2, ... 1/32: the first
+                                                                  that does not raise L
 
-Object and positions deform together: a scan that is stretched, or that drifts, fits a stretched object nearly as well.
-Engines that alternate between the two crawl along such directions; a joint step does not. `ridge` is Levenberg's and
-Marquardt's: a share of the largest diagonal element of each unknown, less after each full step and more after a shortened one.
+Object and positions deform together: a scan that is stretched, or that drifts, fits a stretched
+object nearly as well. Engines that alternate between the two crawl along such directions; a joint
+step does not. `ridge` is Levenberg's and Marquardt's: a share of the largest diagonal element of
+each unknown, less after each full step and more after a shortened one.
 
-After a step the mean of the moves of the positions goes into the probe, and the mean dose into its strength, which changes no
-frame, and windows follow positions that have left theirs. A mixing of the modes is left as the data leave it: undetermined.
+After a step the mean of the moves of the positions goes into the probe, and the mean dose into its
+strength, which changes no frame, and windows follow positions that have left theirs. A mixing of
+the modes is left as the data leave it: undetermined.
 
-Two things help from far. Until steps lower the cost by less than 1 %, roots of counts are compared (`model.likelihood`). And
-frames that fit much worse than the others are tried at places up to 3 px around, which no linear step would find.
+Two things help from far. Until steps lower the cost by less than 1 %, roots of counts are compared
+(`model.likelihood`). And frames that fit much worse than the others are tried at places up to 3 px
+around, which no linear step would find.
 
-References: Thibault & Guizar-Sicairos, New J. Phys. 14, 063004 (2012) (maximum likelihood); Guizar-Sicairos & Fienup, Opt.
-Express 16, 7264 (2008) (positions); Golub & Pereyra, SIAM J. Numer. Anal. 10, 413 (1973) and Triggs et al., Vision Algorithms,
-LNCS 1883, 298 (2000) (elimination of what few data depend on: variable projection, Schur complement); Marquardt, J. SIAM 11,
-431 (1963).
+References: Thibault & Guizar-Sicairos, New J. Phys. 14, 063004 (2012) (maximum likelihood);
+Guizar-Sicairos & Fienup, Opt. Express 16, 7264 (2008) (positions); Golub & Pereyra, SIAM J. Numer.
+Anal. 10, 413 (1973) and Triggs et al., Vision Algorithms, LNCS 1883, 298 (2000) (elimination of
+what few data depend on: variable projection, Schur complement); Marquardt, J. SIAM 11, 431 (1963).
 """
 
 from __future__ import annotations
@@ -48,15 +59,18 @@ from ..model.unknowns import Unknowns
 from ..types import Array
 from .base import Context, Engine, Estimate, Keeps, Report, State, check_range
 
-#: First spread of positions (px) and of log doses where the spread is learned, and the least that it may become.
+#: First spread of positions (px) and of log doses where the spread is learned, and the least that
+#: it may become.
 FIRST, LEAST = (2.0, 0.05), (0.02, 1e-3)
-#: By how much a learned spread may shrink in a step: a prior that is narrow too soon holds soft errors, a drift say, for long.
+#: By how much a learned spread may shrink in a step: a prior that is narrow too soon holds soft
+#: errors, a drift say, for long.
 SHRINK = 0.7
 #: Ridge, as a share of the largest diagonal element: the first, and the least.
 RIDGE, LEAST_RIDGE = 1e-3, 1e-6
 #: Factors of the ridge after a full step, a shortened one, and one that was refused.
 FULL, SHORTENED, REFUSED = 1 / 3, 2.0, 8.0
-#: Relative fall of the cost in a step below which the likelihood of counts takes over from that of their roots.
+#: Relative fall of the cost in a step below which the likelihood of counts takes over from that of
+#: their roots.
 STILL = 0.01
 
 
@@ -90,10 +104,12 @@ class MLState(State):
 
 @dataclass(frozen=True, kw_only=True)
 class ML(Engine):
-    r"""(J^T Pi J + ridge) dx = -gradient by conjugate gradients, positions and doses eliminated; steps never raise the cost.
+    r"""(J^T Pi J + ridge) dx = -gradient by conjugate gradients, positions and doses eliminated;
+    steps never raise the cost.
 
-    One pass is one step, with as many Fourier transforms as 10 to 40 passes of rPIE; 10 to 20 steps from a result of another
-    engine are usual. Where no result to start from is given, 20 passes of rPIE come first.
+    One pass is one step, with as many Fourier transforms as 10 to 40 passes of rPIE; 10 to 20 steps
+    from a result of another engine are usual. Where no result to start from is given, 20 passes of
+    rPIE come first.
 
     Parameters
     ----------
@@ -106,9 +122,11 @@ class ML(Engine):
     probe_start : int
         First step (from 0) that moves the probe.
     position_spread : float
-        Standard deviation of the errors of positions that is expected, object pixels; 0 learns it from the data.
+        Standard deviation of the errors of positions that is expected, object pixels; 0 learns it
+        from the data.
     dose_spread : float
-        Relative standard deviation of the doses that is expected, as an amplitude; 0 learns it from the data.
+        Relative standard deviation of the doses that is expected, as an amplitude; 0 learns it from
+        the data.
     iterations : int
         Products with the Gauss-Newton matrix in a step, at most.
     tolerance : float in (0, 1)
@@ -116,14 +134,22 @@ class ML(Engine):
     """
 
     name: ClassVar[str] = "ml"
-    title: ClassVar[str] = "maximum likelihood, joint Gauss-Newton steps: object, probe, positions and doses at once"
+    title: ClassVar[str] = (
+        "maximum likelihood, joint Gauss-Newton steps: object, probe, positions and doses at once"
+    )
     moves: ClassVar[frozenset[str]] = frozenset({"object", "probe", "positions", "log_scale"})
     copes: ClassVar[frozenset[str]] = frozenset({"modes", "near field", "masks", "background"})
     schedule: ClassVar[str] = "parallel"
     needs_guess: ClassVar[bool] = True
     begins_with: ClassVar[tuple[str, int] | None] = ("rpie", 20)
     keeps: ClassVar[Keeps] = Keeps(
-        object_bytes=96, stack="waves", stack_bytes=32, frame_bytes=20, counts=True, streams=False, compile_seconds=5
+        object_bytes=96,
+        stack="waves",
+        stack_bytes=32,
+        frame_bytes=20,
+        counts=True,
+        streams=False,
+        compile_seconds=5,
     )
     positions: bool = False
     dose: bool = False
@@ -156,8 +182,13 @@ class ML(Engine):
 
     def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> MLState:
         xp = ctx.backend.xp
-        now, given = problem.positions, problem.positions if problem.measured is None else problem.measured
-        dose = ctx.backend.xp.zeros(len(problem)) if problem.log_scale is None else problem.log_scale
+        now, given = (
+            problem.positions,
+            problem.positions if problem.measured is None else problem.measured,
+        )
+        dose = (
+            ctx.backend.xp.zeros(len(problem)) if problem.log_scale is None else problem.log_scale
+        )
         return MLState(
             xp.array(object, "complex64", order="C"),
             xp.array(probe, "complex64", order="C"),
@@ -165,7 +196,9 @@ class ML(Engine):
             measured=xp.asarray(given, "float64"),
             log_scale=xp.array(dose, "float32"),
             corners=xp.array(problem.corners, "int32"),
-            spread=xp.array([self.position_spread or FIRST[0]] * 2 + [self.dose_spread or FIRST[1]], "float64"),
+            spread=xp.array(
+                [self.position_spread or FIRST[0]] * 2 + [self.dose_spread or FIRST[1]], "float64"
+            ),
             ridge=xp.array([RIDGE], "float64"),
         )
 
@@ -180,7 +213,9 @@ class ML(Engine):
             log_scale=state.log_scale if dose else None,
         )
 
-    def step(self, state: MLState, problem: Problem, batches: list[Any], ctx: Context) -> tuple[MLState, Report]:
+    def step(
+        self, state: MLState, problem: Problem, batches: list[Any], ctx: Context
+    ) -> tuple[MLState, Report]:
         xp, free = ctx.backend.xp, self.probe_moves_at(state.epoch)
         x = self.unknowns(state, problem)
         model = replace(Model.of(problem, ctx.backend), corners=ctx.backend.to_host(state.corners))
@@ -190,7 +225,9 @@ class ML(Engine):
         length, new, after = line_search(fit, x, d, before)
         factor = FULL if length >= 1 else SHORTENED if length else REFUSED
         state.ridge = (state.ridge * factor).clip(LEAST_RIDGE, 1.0)
-        change = xp.sqrt(abs2(new.object - x.object).sum(dtype="float64") / abs2(x.object).sum(dtype="float64"))
+        change = xp.sqrt(
+            abs2(new.object - x.object).sum(dtype="float64") / abs2(x.object).sum(dtype="float64")
+        )
         state.far = bool(state.far and after.total < (1 - STILL) * before.total)
         extra = {"change": change, "step": length, "products": H.products}
         if self.positions and state.epoch >= SEARCH_FROM:
@@ -204,7 +241,9 @@ class ML(Engine):
             extra["moved"] = xp.sqrt((off**2).sum(axis=1).mean())
         if self.dose:
             extra["dose_spread"] = state.log_scale.std(dtype="float64")
-        return state, Report(xp.asarray(after.misfit), {name: xp.asarray(value) for name, value in extra.items()})
+        return state, Report(
+            xp.asarray(after.misfit), {name: xp.asarray(value) for name, value in extra.items()}
+        )
 
     def estimate(self, state: MLState, ctx: Context) -> Estimate:
         return Estimate(
@@ -233,7 +272,9 @@ class ML(Engine):
             return replace(fit, likelihood=Likelihood(problem, learned))
         return fit if state.far else replace(fit, likelihood=replace(first, roots=False))
 
-    def _direction(self, fit: Fit, x: Unknowns, ridge: Array, free: bool) -> tuple[GaussNewton, Unknowns]:
+    def _direction(
+        self, fit: Fit, x: Unknowns, ridge: Array, free: bool
+    ) -> tuple[GaussNewton, Unknowns]:
         """The operator at x, and the step."""
         update = ("object", "probe") if free else ("object",)
         H = GaussNewton(fit.model, x, update, self.own, fit.likelihood.information, fit.prior)
@@ -244,8 +285,12 @@ class ML(Engine):
         damped = diagonal.axpy(1, floor)
         return H, H.step(gradient, self.tolerance, self.iterations, damped)
 
-    def _take(self, state: MLState, new: Unknowns, H: GaussNewton, model: Model, free: bool) -> None:
-        """A new estimate becomes the state: means go where they belong, windows and modes follow, spreads are learned."""
+    def _take(
+        self, state: MLState, new: Unknowns, H: GaussNewton, model: Model, free: bool
+    ) -> None:
+        """A new estimate becomes the state: means go where they belong, windows and modes follow,
+        spreads are learned.
+        """
         xp = model.backend.xp
         state.object, state.probe = new.object[0], new.probe
         if self.positions:
@@ -268,13 +313,17 @@ class ML(Engine):
         self._learn(state, H, xp)
 
     def _learn(self, state: MLState, H: GaussNewton, xp: Any) -> None:
-        """Spreads of the priors that nobody gave, by a step of EM: the mean of (theta - theta_0)^2 + Var theta."""
+        """Spreads of the priors that nobody gave, by a step of EM: the mean of (theta - theta_0)^2
+        + Var theta.
+        """
         if not self.own:
             return
         variances, spread = H.variances(), state.spread.copy()
         if self.positions and not self.position_spread:
             off = state.positions - state.measured
-            spread[:2] = xp.sqrt(((off - off.mean(axis=0)) ** 2 + variances.positions).mean(axis=0)).clip(LEAST[0], None)
+            spread[:2] = xp.sqrt(
+                ((off - off.mean(axis=0)) ** 2 + variances.positions).mean(axis=0)
+            ).clip(LEAST[0], None)
         if self.dose and not self.dose_spread:
             square = state.log_scale.astype("float64") ** 2 + variances.log_scale
             spread[2] = xp.sqrt(square.mean()).clip(LEAST[1], None)

@@ -1,19 +1,21 @@
 r"""The ptychographical iterative engines: PIE, ePIE and rPIE.
 
-For one frame j with amplitude y_j, object patch O_j and probe P (both as they were before the update):
+For one frame j with amplitude y_j, object patch O_j and probe P (both as they were before the
+update):
 
     psi  = P O_j                                    exit wave
     psi' = F^-1[ y_j F psi/|F psi| ]                modulus constraint
     O_j <- O_j + object_step w_O P* (psi' - psi)    object update
     P   <- P + probe_step w_P O_j* (psi' - psi)     probe update (not in PIE)
 
-The members differ only in the weights w, given below each class name. With K modes |F psi|, |P|^2 and P*(...) are sums over
-modes. Between pixels P is shifted by the fraction at each frame, and its update is shifted back. Frames of one batch use the
-same O and P; |P|^2 and |O|^2 in the weights are then sums over the batch, which keeps overlapping updates normalised and
-changes nothing for frames that overlap no other of their batch. Maxima are taken over each window.
+The members differ only in the weights w, given below each class name. With K modes |F psi|, |P|^2
+and P*(...) are sums over modes. Between pixels P is shifted by the fraction at each frame, and its
+update is shifted back. Frames of one batch use the same O and P; |P|^2 and |O|^2 in the weights are
+then sums over the batch, which keeps overlapping updates normalised and changes nothing for frames
+that overlap no other of their batch. Maxima are taken over each window.
 
-References: Rodenburg & Faulkner, Appl. Phys. Lett. 85, 4795 (2004) (PIE); Maiden & Rodenburg, Ultramicroscopy 109, 1256
-(2009) (ePIE); Maiden, Johnson & Li, Optica 4, 736 (2017), table 1 (rPIE).
+References: Rodenburg & Faulkner, Appl. Phys. Lett. 85, 4795 (2004) (PIE); Maiden & Rodenburg,
+Ultramicroscopy 109, 1256 (2009) (ePIE); Maiden, Johnson & Li, Optica 4, 736 (2017), table 1 (rPIE).
 """
 
 from __future__ import annotations
@@ -32,14 +34,20 @@ FULL_STEPS = (1.0, 0.5)
 
 
 def cooled(cool_from: int, epoch: int) -> float:
-    """1 before pass `cool_from` (for ever where that is negative), then 1/(1 + (epoch - cool_from)/COOLING)."""
+    """1 before pass `cool_from` (for ever where that is negative), then 1/(1 + (epoch -
+    cool_from)/COOLING).
+    """
     return 1.0 if cool_from < 0 else 1 / (1 + max(0, epoch - cool_from) / COOLING)
 
 
 def full(engine: Any) -> Any:
     """The engine with full steps where none were chosen."""
     names = ("object_step", "probe_step")
-    missing = {n: f for n, f in zip(names, FULL_STEPS, strict=True) if hasattr(engine, n) and getattr(engine, n) is None}
+    missing = {
+        n: f
+        for n, f in zip(names, FULL_STEPS, strict=True)
+        if hasattr(engine, n) and getattr(engine, n) is None
+    }
     return replace(engine, **missing) if missing else engine
 
 
@@ -51,13 +59,17 @@ def _check_steps(engine: Any) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Iterative(Engine):
-    """The sweep they share. Members supply `object_weight` and, where they move the probe, `probe_weight`."""
+    """The sweep they share. Members supply `object_weight` and, where they move the probe,
+    `probe_weight`.
+    """
 
     keeps: ClassVar[Keeps] = Keeps(object_bytes=32, transforms=4.5, compile_seconds=19)
     #: Whether w_O has the factor |P|/max|P|.
     root: ClassVar[bool] = False
 
-    def step(self, state: State, problem: Problem, batches: list[Any], ctx: Context) -> tuple[State, Report]:
+    def step(
+        self, state: State, problem: Problem, batches: list[Any], ctx: Context
+    ) -> tuple[State, Report]:
         self = full(self)
         k, propagate = ctx.backend.kernels, problem.propagator
         total, cooling = ctx.backend.xp.zeros((), "float64"), self.cooling(state.epoch)
@@ -68,13 +80,17 @@ class Iterative(Engine):
             O = k.gather(state.object, corners, problem.frame_shape)
             psi = P * O[:, None]
             wave = propagate.forward(psi, index, ctx.backend)
-            wave, misfit = k.modulus_projection(wave, problem.amplitude[batch], problem.mask_of(batch))
+            wave, misfit = k.modulus_projection(
+                wave, problem.amplitude[batch], problem.mask_of(batch)
+            )
             change = propagate.backward(wave, index, ctx.backend) - psi
             weight = cooling * self.object_weight(k.abs2(P).sum(axis=1), corners, k)
             k.scatter_add(state.object, corners, weight * (P.conj() * change).sum(axis=1))
             if self.probe_moves_at(state.epoch):
                 o2 = k.abs2(O).sum(axis=0)
-                update = k.shift(cooling * self.probe_weight(o2) * O.conj()[:, None] * change, shifts, -1)
+                update = k.shift(
+                    cooling * self.probe_weight(o2) * O.conj()[:, None] * change, shifts, -1
+                )
                 state.probe = state.probe + update.sum(axis=0)
             total += misfit.sum()
         state.epoch += 1
@@ -119,24 +135,31 @@ class PIE(Iterative):
     def object_weight(self, p2: Array, corners: Array, k: Any) -> Array:
         total, peak = k.batch_sum(p2, corners), (-2, -1)
         root = (p2 / p2.max(axis=peak, keepdims=True)) ** 0.5
-        return self.object_step * root / (total + self.object_reg * total.max(axis=peak, keepdims=True))
+        return (
+            self.object_step
+            * root
+            / (total + self.object_reg * total.max(axis=peak, keepdims=True))
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RPIE(Iterative):
-    r"""w_O = 1/((1 - object_reg)|P|^2 + object_reg max|P|^2),  w_P = 1/((1 - probe_reg)|O|^2 + probe_reg max|O|^2).
+    r"""w_O = 1/((1 - object_reg)|P|^2 + object_reg max|P|^2),  w_P = 1/((1 - probe_reg)|O|^2 +
+    probe_reg max|O|^2).
 
     Parameters
     ----------
     object_step, probe_step : float in (0, 2], or None
-        gamma of the paper. None chooses them: 1 and 0.5, less where a pixel counts fewer than 3 on average.
+        gamma of the paper. None chooses them: 1 and 0.5, less where a pixel counts fewer than 3 on
+        average.
     object_reg, probe_reg : float in (0, 1]
         alpha and beta of the paper; 1 for both is ePIE.
     probe_start : int
         First pass (from 0) that moves the probe.
     cool_from : int
-        First pass (from 0) whose steps shrink: pass e takes the steps times 1/(1 + (e - cool_from)/1.5), which averages the
-        noise of the last frames away. -1 is after two thirds of the passes `reconstruct` is asked for.
+        First pass (from 0) whose steps shrink: pass e takes the steps times 1/(1 + (e -
+        cool_from)/1.5), which averages the noise of the last frames away. -1 is after two thirds of
+        the passes `reconstruct` is asked for.
     """
 
     name: ClassVar[str] = "rpie"
@@ -180,13 +203,14 @@ class EPIE(Iterative):
     Parameters
     ----------
     object_step, probe_step : float in (0, 2], or None
-        alpha and beta of the paper. None chooses them: 1 and 0.5, less where a pixel counts fewer than 3 on average.
+        alpha and beta of the paper. None chooses them: 1 and 0.5, less where a pixel counts fewer
+        than 3 on average.
     probe_start : int
         First pass (from 0) that moves the probe.
     cool_from : int
-        First pass (from 0) whose steps shrink: pass e takes the steps times 1/(1 + (e - cool_from)/1.5). Sequential updates
-        chase the noise of the last frames; shrinking steps average it away. -1 is after two thirds of the passes
-        `reconstruct` is asked for.
+        First pass (from 0) whose steps shrink: pass e takes the steps times 1/(1 + (e -
+        cool_from)/1.5). Sequential updates chase the noise of the last frames; shrinking steps
+        average it away. -1 is after two thirds of the passes `reconstruct` is asked for.
     """
 
     name: ClassVar[str] = "epie"

@@ -1,9 +1,12 @@
-r"""Priors of the object for Ptycho-EP: messages CN(h/g, 1/g) per pixel, in natural parameters (g, h).
+r"""Priors of the object for Ptycho-EP: messages CN(h/g, 1/g) per pixel, in natural parameters (g,
+h).
 
 Gaussian         O(r) ~ CN(0, S):  g = 1/S, h = 0, for ever.
-Bernoulli-Gauss  O(r) ~ (1 - rho) delta_0 + rho CN(0, S): the message is the moment-matched belief divided by what came in,
-                 g = 1/var - 1/V, h = mean/var - m/V (Vila & Schniter, IEEE Trans. Signal Process. 61, 4658 (2013)). Where the
-                 division gives no positive precision, g is a small fraction of 1/V and h keeps the matched mean.
+Bernoulli-Gauss  O(r) ~ (1 - rho) delta_0 + rho CN(0, S): the message is the moment-matched belief
+divided by what came in,
+                 g = 1/var - 1/V, h = mean/var - m/V (Vila & Schniter, IEEE Trans. Signal Process.
+                 61, 4658 (2013)). Where the division gives no positive precision, g is a small
+                 fraction of 1/V and h keeps the matched mean.
 """
 
 from __future__ import annotations
@@ -13,8 +16,8 @@ from typing import Any
 
 from ..types import Array
 
-#: Least precision of a prior message relative to the incoming one, and least variance of a belief relative to that of a pixel
-#: known not to be zero.
+#: Least precision of a prior message relative to the incoming one, and least variance of a belief
+#: relative to that of a pixel known not to be zero.
 FLOOR = 1e-4
 
 
@@ -37,7 +40,9 @@ class BernoulliGauss:
     variance: float = 1.0
 
     def message(self, precision: Array, natural: Array, k: Any, xp: Any) -> tuple[Array, Array]:
-        """New prior message for what the data say: incoming `precision` (H, W) > 0 and `natural` = precision * mean."""
+        """New prior message for what the data say: incoming `precision` (H, W) > 0 and `natural` =
+        precision * mean.
+        """
         V = 1 / precision
         m = natural * V
         mean, variance, _ = k.bernoulli_gauss(m, V, self.density, self.variance)

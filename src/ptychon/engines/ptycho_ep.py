@@ -1,30 +1,39 @@
-r"""Ptycho-EP: ptychography by expectation propagation (Ueda, Katakami & Okada, arXiv:2504.05668 (2025)), in natural parameters.
+r"""Ptycho-EP: ptychography by expectation propagation (Ueda, Katakami & Okada, arXiv:2504.05668
+(2025)), in natural parameters.
 
-Every frame j sends the object a Gaussian message: its exit wave is CN(phi_j, 1/g_j), with one precision g_j a frame. With
-the prior message (g0, h0) the belief of the object is CN(eta/Lambda, 1/Lambda),
+Every frame j sends the object a Gaussian message: its exit wave is CN(phi_j, 1/g_j), with one
+precision g_j a frame. With the prior message (g0, h0) the belief of the object is CN(eta/Lambda,
+1/Lambda),
 
-    Lambda = g0 + sum_j g_j |P|^2,    eta = h0 + sum_j g_j P* phi_j         (each placed at window j)
+    Lambda = g0 + sum_j g_j |P|^2,    eta = h0 + sum_j g_j P* phi_j         (each placed at window
+                                                                            j)
 
 One update of frame j:
 
-    psi = P eta/Lambda,  V = mean |P|^2/Lambda                    belief of the exit wave, one variance
-    psi_c, g_c = CN(psi, V)/CN(phi_j, 1/g_j)                      cavity: the belief without this frame's message
-    z^, v^ = moments of p(y | z) CN(z; F psi_c, 1/g_c)            output function: `rician` or `laplace`
-    g = 1/v^ - g_c,  phi = (F^-1 z^/v^ - g_c psi_c)/g             the cavity divided out again: the new message
+    psi = P eta/Lambda,  V = mean |P|^2/Lambda                    belief of the exit wave, one
+                                                                  variance
+    psi_c, g_c = CN(psi, V)/CN(phi_j, 1/g_j)                      cavity: the belief without this
+                                                                  frame's message
+    z^, v^ = moments of p(y | z) CN(z; F psi_c, 1/g_c)            output function: `rician` or
+                                                                  `laplace`
+    g = 1/v^ - g_c,  phi = (F^-1 z^/v^ - g_c psi_c)/g             the cavity divided out again: the
+                                                                  new message
     phi_j <- d phi + (1-d) phi_j,  g_j^-1/2 <- d g^-1/2 + (1-d) g_j^-1/2
     Lambda += change of g_j |P|^2,  eta += change of g_j P* phi_j
 
-Two FFTs an update; no inverse of the probe. The object's error bar is object_std = Lambda^-1/2. State: phi_j and y_j, 12 bytes
-a pixel and position, beside the sub-pixel shifted probes (8 bytes a pixel, at most 256 of them).
+Two FFTs an update; no inverse of the probe. The object's error bar is object_std = Lambda^-1/2.
+State: phi_j and y_j, 12 bytes a pixel and position, beside the sub-pixel shifted probes (8 bytes a
+pixel, at most 256 of them).
 
 Noise: y = sqrt(n + 3/8), v = 1/4 for counts n (Anscombe 1948); a given variance; or learned,
 v <- mean E|y e^{i theta} - z|^2/2, for all frames together or for each (see `levels`).
 Probe, by EM after a sweep, with mu = eta/Lambda:
 
-    P <- P + sum_j g_j [mu* (phi_j - mu P) - P/Lambda]/D,   D = sum_j g_j (|mu|^2 + 1/Lambda), not below 1 % of its maximum
+    P <- P + sum_j g_j [mu* (phi_j - mu P) - P/Lambda]/D,   D = sum_j g_j (|mu|^2 + 1/Lambda), not
+                                                            below 1 % of its maximum
 
-(shifted back to the probe's grid), which for whole-pixel positions is the closed form sum g mu* phi/D. Lambda and eta are sums
-with the old probe and are rebuilt each time.
+(shifted back to the probe's grid), which for whole-pixel positions is the closed form sum g mu*
+phi/D. Lambda and eta are sums with the old probe and are rebuilt each time.
 """
 
 from __future__ import annotations
@@ -39,17 +48,22 @@ from . import frame_noise as levels
 from .base import Context, Engine, Estimate, Keeps, Remedy, Report, State, blocks, check_range
 from .priors import BernoulliGauss, Gaussian
 
-#: Anscombe's constant: sqrt(n + 3/8) of a count n has the variance COUNT_VARIANCE for all but the smallest means.
+#: Anscombe's constant: sqrt(n + 3/8) of a count n has the variance COUNT_VARIANCE for all but the
+#: smallest means.
 ANSCOMBE = 3 / 8
-#: A learned variance is not below this share of mean(y^2), starts there times 1e6, and changes at most tenfold a sweep.
+#: A learned variance is not below this share of mean(y^2), starts there times 1e6, and changes at
+#: most tenfold a sweep.
 NOISE_FLOOR = 1e-8
-#: Sweeps between two rebuilds of Lambda and eta from the messages: float32 increments drift by about 1e-5 in 400 sweeps.
+#: Sweeps between two rebuilds of Lambda and eta from the messages: float32 increments drift by
+#: about 1e-5 in 400 sweeps.
 REBUILD_EVERY = 50
-#: Sampling ratio (measurements per lit object pixel) below which the output function "auto" changes, and from which sweep.
+#: Sampling ratio (measurements per lit object pixel) below which the output function "auto"
+#: changes, and from which sweep.
 NEAR_LIMIT, CAUTIOUS_START = 2.7, 10
-#: A run whose object still changes by more than this share in a sweep, after so many, begins again with a third of the damping,
-#: unless that is so small already. Good runs are at 0.27 and falling after 100 sweeps at worst, and mostly below 0.01; at 2.6
-#: measurements a pixel some go on at 0.4 to 1.5 for ever (2 to 7 dB), and with damping 0.3 settle (9 to 11 dB).
+#: A run whose object still changes by more than this share in a sweep, after so many, begins again
+#: with a third of the damping, unless that is so small already. Good runs are at 0.27 and falling
+#: after 100 sweeps at worst, and mostly below 0.01; at 2.6 measurements a pixel some go on at 0.4
+#: to 1.5 for ever (2 to 7 dB), and with damping 0.3 settle (9 to 11 dB).
 SETTLED_BY, RESTLESS, CALM = 120, 0.35, 0.35
 #: Least denominator of the probe update, relative to its maximum.
 PROBE_RIDGE = 1e-2
@@ -93,16 +107,19 @@ class PtychoEP(Engine):
     Parameters
     ----------
     output : {"auto", "rician", "laplace"}
-        The output function (see `kernels.reference`). "auto" is Rician; with a known probe and fewer than 2.7 measurements per
-        lit object pixel it changes to Laplace after 10 sweeps. Near the sampling limit expectation propagation is
-        over-confident, and Laplace's inflated variance counters that; from the start, or with a good ratio, it is worse.
+        The output function (see `kernels.reference`). "auto" is Rician; with a known probe and
+        fewer than 2.7 measurements per lit object pixel it changes to Laplace after 10 sweeps. Near
+        the sampling limit expectation propagation is over-confident, and Laplace's inflated
+        variance counters that; from the start, or with a good ratio, it is worse.
     prior : {"gaussian", "sparse"}
         CN(0, object_variance), or Bernoulli-Gauss with `sparse_density`.
     object_variance : float
-        0 takes 1, or for the Gaussian prior the mean |O|^2 of the start on the lit pixels where that is more.
+        0 takes 1, or for the Gaussian prior the mean |O|^2 of the start on the lit pixels where
+        that is more.
     sparse_density : float
     prior_start : int
-        Sweeps with the Gaussian prior before the sparse one: on a constant start it would freeze the run.
+        Sweeps with the Gaussian prior before the sparse one: on a constant start it would freeze
+        the run.
     damping : float in (0, 1], or 0
         Weight d of the new message; 0 chooses 0.9, and 0.5 where the probe moves.
     probe_updates : int
@@ -114,7 +131,8 @@ class PtychoEP(Engine):
     learn_noise : bool
         Learn the variance although one is known. It is always learned where none is known.
     noise_per_frame : bool
-        Learn a variance for each frame: a beam, detector or background that changes during the scan.
+        Learn a variance for each frame: a beam, detector or background that changes during the
+        scan.
     noise_start : int
         First sweep (from 0) that learns the variance.
     residual_every : int
@@ -122,12 +140,20 @@ class PtychoEP(Engine):
     """
 
     name: ClassVar[str] = "ep"
-    title: ClassVar[str] = "Ptycho-EP: object with an error bar on every pixel; probe known or learned"
+    title: ClassVar[str] = (
+        "Ptycho-EP: object with an error bar on every pixel; probe known or learned"
+    )
     copes: ClassVar[frozenset[str]] = frozenset({"near field", "masks"})
     needs_guess: ClassVar[bool] = True
     fixes_scale: ClassVar[bool] = True
     keeps: ClassVar[Keeps] = Keeps(
-        object_bytes=92, stack="messages", stack_bytes=8, shift_bytes=8, sums_apart=True, transforms=5.0, compile_seconds=26
+        object_bytes=92,
+        stack="messages",
+        stack_bytes=8,
+        shift_bytes=8,
+        sums_apart=True,
+        transforms=5.0,
+        compile_seconds=26,
     )
     output: str = "auto"
     prior: str = "gaussian"
@@ -144,9 +170,14 @@ class PtychoEP(Engine):
     residual_every: int = 5
 
     def __post_init__(self) -> None:
-        for option, allowed in (("output", ("auto", "rician", "laplace")), ("prior", ("gaussian", "sparse"))):
+        for option, allowed in (
+            ("output", ("auto", "rician", "laplace")),
+            ("prior", ("gaussian", "sparse")),
+        ):
             if getattr(self, option) not in allowed:
-                raise PtychonError(f"{option} is {getattr(self, option)!r}; it must be one of {', '.join(allowed)}")
+                raise PtychonError(
+                    f"{option} is {getattr(self, option)!r}; it must be one of {', '.join(allowed)}"
+                )
         check_range("damping", self.damping, 0, 1, open_low=False)
         check_range("sparse_density", self.sparse_density, 0, 0.999999)
         check_range("object_variance", self.object_variance, 0, 1e30, open_low=False)
@@ -171,9 +202,13 @@ class PtychoEP(Engine):
             raise PtychonError(f"the probe has {len(probe)} modes; engine 'ep' takes one")
         O, P = xp.array(object, "complex64", order="C"), xp.array(probe, "complex64", order="C")
         n, (p, q) = len(problem), problem.frame_shape
-        power = sum((problem.amplitude[b] ** 2).sum(dtype="float64") for b in blocks(n)) / (n * p * q)
+        power = sum((problem.amplitude[b] ** 2).sum(dtype="float64") for b in blocks(n)) / (
+            n * p * q
+        )
         power = power + self.offset(problem)
-        state = EPState(O, P, messages=ctx.backend.beside(problem.amplitude, (n, p, q), "complex64"))
+        state = EPState(
+            O, P, messages=ctx.backend.beside(problem.amplitude, (n, p, q), "complex64")
+        )
         state.power = xp.asarray(power, "float32")
         state.message_precision = xp.full(n, 1 / state.power, "float32")
         v = xp.asarray(self._variance(problem, power), "float32")
@@ -182,10 +217,13 @@ class PtychoEP(Engine):
         light = xp.zeros(problem.object_shape, "float32")
         for b in blocks(n):
             k.scatter_add(light, problem.corners[b], k.abs2(state.probes[problem.shift_index[b]]))
-        # a prior that is too narrow for the object it starts from would make every frame disagree with it
+        # a prior that is too narrow for the object it starts from would make every frame disagree
+        # with it
         power = (light * k.abs2(O)).sum() / light.sum()
         variance = xp.asarray(self.object_variance or xp.maximum(power, 1), "float32")
-        state.prior_precision, state.prior_natural = Gaussian(variance).message(problem.object_shape, xp)
+        state.prior_precision, state.prior_natural = Gaussian(variance).message(
+            problem.object_shape, xp
+        )
         lit = float((light > 0.1 * light.max()).sum())
         state.near_limit = not self.moves_probe and n * p * q < NEAR_LIMIT * lit
         for b in blocks(n):
@@ -195,7 +233,9 @@ class PtychoEP(Engine):
         return state
 
     def _variance(self, problem: Problem, power: Array) -> Any:
-        known = self.noise_variance or (COUNT_VARIANCE if problem.counting else problem.noise_variance)
+        known = self.noise_variance or (
+            COUNT_VARIANCE if problem.counting else problem.noise_variance
+        )
         return known if known else 1e6 * NOISE_FLOOR * power
 
     def learns(self, problem: Problem) -> bool:
@@ -207,7 +247,9 @@ class PtychoEP(Engine):
         """Whether sweep `epoch` (counted from 0) learns it; only then are its moments needed."""
         return self.learns(problem) and epoch >= self.noise_start
 
-    def step(self, state: EPState, problem: Problem, batches: list[Any], ctx: Context) -> tuple[EPState, Report]:
+    def step(
+        self, state: EPState, problem: Problem, batches: list[Any], ctx: Context
+    ) -> tuple[EPState, Report]:
         k, xp, propagate = ctx.backend.kernels, ctx.backend.xp, problem.propagator
         posterior = k.laplace if self.uses_laplace(state) else k.rician
         measure = state.epoch % self.residual_every == 0
@@ -221,13 +263,18 @@ class PtychoEP(Engine):
             index = problem.shift_index[b]
             phi, g, P = state.messages[b], state.message_precision[b], state.probes[index]
             y, p2 = xp.sqrt(problem.amplitude[b] ** 2 + offset), k.abs2(P)
-            Lambda, eta = k.gather(state.precision, corners, shape), k.gather(state.natural, corners, shape)
+            Lambda, eta = (
+                k.gather(state.precision, corners, shape),
+                k.gather(state.natural, corners, shape),
+            )
             psi = P * (eta / Lambda)
             psi_c, g_c = k.cavity(psi, (p2 / Lambda).mean(axis=(-2, -1)), phi, g)
             wave = propagate.forward(psi_c, index, ctx.backend)
             wave, variance, moment = posterior(wave, 1 / g_c, y, mask, v[b])
             back = propagate.backward(wave, index, ctx.backend)
-            phi_new, g_new, skipped = k.damped_message(back, variance, psi_c, g_c, phi, g, self.weight)
+            phi_new, g_new, skipped = k.damped_message(
+                back, variance, psi_c, g_c, phi, g, self.weight
+            )
             gain, loss = g_new[:, None, None], g[:, None, None]
             k.scatter_add(state.precision, corners, (gain - loss) * p2)
             k.scatter_add(state.natural, corners, P.conj() * (gain * phi_new - loss * phi))
@@ -243,17 +290,27 @@ class PtychoEP(Engine):
         return self.finish(state, problem, ctx, misfit if measure else None, chi2, noise, skips)
 
     def finish(
-        self, state: EPState, problem: Problem, ctx: Context, misfit: Array | None, chi2: Array, noise: Array, skips: Array
+        self,
+        state: EPState,
+        problem: Problem,
+        ctx: Context,
+        misfit: Array | None,
+        chi2: Array,
+        noise: Array,
+        skips: Array,
     ) -> tuple[EPState, Report]:
         """What follows the visits of a sweep: noise variance, probe, rebuilding, mean object.
 
-        `chi2` and `noise` are sums over all pixels, or (N,) over those of each frame where frames have variances of their own.
+        `chi2` and `noise` are sums over all pixels, or (N,) over those of each frame where frames
+        have variances of their own.
         """
         xp, valid = ctx.backend.xp, problem.mask.sum() * (len(problem) // len(problem.mask))
         used = state.noise_variance
         if self.learns_at(problem, state.epoch):
             if self.noise_per_frame:
-                new = levels.shrunk(noise, levels.valid_pixels(problem.mask, len(problem), xp), xp, ctx.comm)
+                new = levels.shrunk(
+                    noise, levels.valid_pixels(problem.mask, len(problem), xp), xp, ctx.comm
+                )
             else:
                 new = noise / valid
             new = xp.clip(new.astype("float32"), used / 10, used * 10)
@@ -263,7 +320,9 @@ class PtychoEP(Engine):
             self._update_probe(state, problem, ctx)
         if (self.moves_probe and moves) or state.epoch % REBUILD_EVERY == REBUILD_EVERY - 1:
             self._rebuild(state, problem, ctx)
-        state.object, change = ctx.backend.kernels.quotient(state.natural, state.precision, state.object)
+        state.object, change = ctx.backend.kernels.quotient(
+            state.natural, state.precision, state.object
+        )
         state.epoch += 1
         extra = {"change": change, "skipped": skips / len(problem), "noise_variance": used.mean()}
         if misfit is not None:
@@ -272,21 +331,32 @@ class PtychoEP(Engine):
 
     def uses_laplace(self, state: EPState) -> bool:
         """Whether this sweep's output function is Laplace's."""
-        return self.output == "laplace" or (self.output == "auto" and state.near_limit and state.epoch >= CAUTIOUS_START)
+        return self.output == "laplace" or (
+            self.output == "auto" and state.near_limit and state.epoch >= CAUTIOUS_START
+        )
 
     def estimate(self, state: EPState, ctx: Context) -> Estimate:
         own = state.noise_variance if self.noise_per_frame else None
-        return Estimate(state.natural / state.precision, state.probe, state.precision**-0.5, noise_variances=own)
+        return Estimate(
+            state.natural / state.precision, state.probe, state.precision**-0.5, noise_variances=own
+        )
 
     def offset(self, problem: Problem) -> float:
-        """c of y = sqrt(amplitude^2 + c): Anscombe's 3/8 where the data are counts whose noise is Poisson's."""
+        """c of y = sqrt(amplitude^2 + c): Anscombe's 3/8 where the data are counts whose noise is
+        Poisson's.
+        """
         return ANSCOMBE if problem.counting and not self.noise_variance else 0.0
 
     def remedy(self, extra: dict[str, float], epoch: int) -> Remedy | None:
-        """A safer engine to start again with if sweep `epoch` (counted from 1) failed: most visits skipped, or beliefs that
-        go to and fro, as they do where measurements are few and light is uneven."""
+        """A safer engine to start again with if sweep `epoch` (counted from 1) failed: most visits
+        skipped, or beliefs that go to and fro, as they do where measurements are few and light is
+        uneven."""
         if extra["skipped"] > 0.5:
-            later = max(type(self).prior_start, 2 * self.prior_start) if self.prior == "sparse" else self.prior_start
+            later = (
+                max(type(self).prior_start, 2 * self.prior_start)
+                if self.prior == "sparse"
+                else self.prior_start
+            )
             safer = replace(self, output="rician", damping=0.5 * self.weight, prior_start=later)
             return Remedy(safer, "learned nothing from most frames")
         if epoch >= SETTLED_BY and extra["change"] > RESTLESS and self.weight > CALM:
@@ -295,7 +365,9 @@ class PtychoEP(Engine):
         return None
 
     def update_prior(self, state: EPState, ctx: Context) -> None:
-        """New message of the sparse prior for what the data say now; a Gaussian prior never changes."""
+        """New message of the sparse prior for what the data say now; a Gaussian prior never
+        changes.
+        """
         if self.prior == "gaussian" or state.epoch < self.prior_start:
             return
         xp = ctx.backend.xp
@@ -304,20 +376,29 @@ class PtychoEP(Engine):
         precision = xp.maximum(state.precision - state.prior_precision, floor)
         natural = state.natural - state.prior_natural
         prior = BernoulliGauss(self.sparse_density, variance)
-        state.prior_precision, state.prior_natural = prior.message(precision, natural, ctx.backend.kernels, xp)
-        state.precision, state.natural = precision + state.prior_precision, natural + state.prior_natural
+        state.prior_precision, state.prior_natural = prior.message(
+            precision, natural, ctx.backend.kernels, xp
+        )
+        state.precision, state.natural = (
+            precision + state.prior_precision,
+            natural + state.prior_natural,
+        )
 
     def _rebuild(self, state: EPState, problem: Problem, ctx: Context) -> None:
         """Lambda and eta from the messages."""
         state.precision, state.natural = state.prior_precision.copy(), state.prior_natural.copy()
         beliefs = state.precision, state.natural, state.probes, problem.shift_index
-        ctx.backend.kernels.message_sums(*beliefs, problem.corners, state.message_precision, state.messages)
+        ctx.backend.kernels.message_sums(
+            *beliefs, problem.corners, state.message_precision, state.messages
+        )
 
     def _update_probe(self, state: EPState, problem: Problem, ctx: Context) -> None:
         """One EM update of the probe, messages and object belief held still."""
         k, xp = ctx.backend.kernels, ctx.backend.xp
         beliefs = state.precision, state.natural, state.probes, problem.shifts, problem.shift_index
-        force, weight = k.probe_force(*beliefs, problem.corners, state.message_precision, state.messages)
+        force, weight = k.probe_force(
+            *beliefs, problem.corners, state.message_precision, state.messages
+        )
         force, weight = ctx.comm.sum(force), ctx.comm.sum(weight)
         state.probe = state.probe + force / xp.maximum(weight, PROBE_RIDGE * weight.max())
         state.probes = k.shift(state.probe, problem.shifts)[:, 0]

@@ -1,12 +1,14 @@
 r"""A stationary Gaussian prior whose spectrum is learned: S_k by rings of spatial frequency.
 
-Objects are smoother than white noise; with a prior that denies it error bars at low dose are several times too wide. With m
-the posterior mean, V_k the posterior variance of ring k, and t between 0 (plain expectation maximisation, slow where the data
-say little) and 1 (the equation of its fixed point; MacKay, Neural Comput. 4, 415 (1992)):
+Objects are smoother than white noise; with a prior that denies it error bars at low dose are
+several times too wide. With m the posterior mean, V_k the posterior variance of ring k, and t
+between 0 (plain expectation maximisation, slow where the data say little) and 1 (the equation of
+its fixed point; MacKay, Neural Comput. 4, 415 (1992)):
 
     S_k <- [|m_k|^2 + (1-t) V_k]/(1 - t V_k/S_k)
 
-The share that the data know of a ring is 1 - V_k/S_k. Rings of which they know little follow the power law of the others.
+The share that the data know of a ring is 1 - V_k/S_k. Rings of which they know little follow the
+power law of the others.
 """
 
 from __future__ import annotations
@@ -17,14 +19,17 @@ from ..types import Array
 
 #: t of the update.
 HASTE = 0.8
-#: Rings up to this one hold what leaks from the mean. A ring of which the data tell less than the first share follows the
-#: power law alone (a message that is 10 % too sure of itself would double the spectrum there), more than the second, itself.
+#: Rings up to this one hold what leaks from the mean. A ring of which the data tell less than the
+#: first share follows the power law alone (a message that is 10 % too sure of itself would double
+#: the spectrum there), more than the second, itself.
 LEAKY, DOUBTED, TRUSTED = 2, 0.4, 0.8
 PI = 3.141592653589793
 
 
 def rings_of(shape: tuple[int, int], xp: Any) -> tuple[Array, Array]:
-    """Ring of each spatial frequency, (H, W) int32, and how many each ring has, (R,) float32, R = min(H, W)//2 + 1."""
+    """Ring of each spatial frequency, (H, W) int32, and how many each ring has, (R,) float32, R =
+    min(H, W)//2 + 1.
+    """
     y, x, side = xp.fft.fftfreq(shape[0])[:, None], xp.fft.fftfreq(shape[1])[None], min(shape)
     rings = xp.minimum(xp.rint(xp.sqrt(y * y + x * x) * side).astype("int32"), side // 2)
     return rings, xp.bincount(rings.reshape(-1), minlength=side // 2 + 1).astype("float32")
@@ -60,7 +65,9 @@ def learned(S: Array, mean: Array, variance: Array, ring_size: Array, xp: Any) -
 
 
 def variance_left(precision: Array, S: Array, ring_size: Array, xp: Any) -> Array:
-    """Posterior variance (H, W) where the data have a `precision` (H, W): the mean over k of 1/(1/S_k + precision)."""
+    """Posterior variance (H, W) where the data have a `precision` (H, W): the mean over k of
+    1/(1/S_k + precision).
+    """
     grid = xp.linspace(0, 1, 65) ** 3 * precision.max()
     curve = (ring_size / ring_size.sum() / (1 / S + grid[:, None])).sum(axis=1)
     return xp.interp(precision.reshape(-1), grid, curve).reshape(precision.shape).astype("float32")

@@ -1,4 +1,6 @@
-"""What is in a file, what is missing, and what follows from it, before anything is reconstructed."""
+"""What is in a file, what is missing, and what follows from it, before anything is
+reconstructed.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,17 @@ from ..data.position_table import step_of
 from ..data.survey import Survey, electron_dose, survey
 from ..engines import registry
 from ..io import load_result, prepared
-from ..io.found import DIMENSIONS, EXTRA, PREPARATION, SELECTION, Found, assemble, check_given, doubt_of_scan, flag
+from ..io.found import (
+    DIMENSIONS,
+    EXTRA,
+    PREPARATION,
+    SELECTION,
+    Found,
+    assemble,
+    check_given,
+    doubt_of_scan,
+    flag,
+)
 from ..io.mask_file import replacing, with_mask
 from ..io.places import size_of
 from ..io.recognise import find, holds_result
@@ -36,7 +48,8 @@ _LARGEST_OBJECT = 2**31
 _LEVEL_FRAMES, _LEVEL_BYTES = 64, 2**26
 #: Wavelength below which they are electrons.
 _ELECTRONS = 1.3e-11
-#: A window of the far field should be this many steps wide, for windows (and probes of half their width) to overlap.
+#: A window of the far field should be this many steps wide, for windows (and probes of half their
+#: width) to overlap.
 _STEPS_PER_WINDOW = 4.0
 
 
@@ -52,9 +65,10 @@ def inspect(path: str | os.PathLike[str], **given: Any) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``kind`` ("scan" or "reconstruction"), ``format``, ``ready`` (whether it can be reconstructed as it is), ``missing``
-        (why not), ``found`` (name, value, where it stood or the flag that supplies it), ``frames``, ``scan``, ``engines``,
-        ``advice``. Lengths are in m, detector coordinates in px.
+        ``kind`` ("scan" or "reconstruction"), ``format``, ``ready`` (whether it can be
+        reconstructed as it is), ``missing`` (why not), ``found`` (name, value, where it stood or
+        the flag that supplies it), ``frames``, ``scan``, ``engines``, ``advice``. Lengths are in m,
+        detector coordinates in px.
 
     Raises
     ------
@@ -66,7 +80,9 @@ def inspect(path: str | os.PathLike[str], **given: Any) -> dict[str, Any]:
     if values.get("data_path") is None and holds_result(path):
         return about | _reconstruction(path)
     missing, placed = "", True
-    with warnings.catch_warnings(record=True) as doubts:  # what is doubted is said once, among the advice
+    with warnings.catch_warnings(
+        record=True
+    ) as doubts:  # what is doubted is said once, among the advice
         warnings.simplefilter("always")
         found = find(path, {k: v for k, v in values.items() if k in EXTRA})
         said = replacing(said, values.get("mask"), found.fields.get("mask"))
@@ -87,7 +103,12 @@ def inspect(path: str | os.PathLike[str], **given: Any) -> dict[str, Any]:
     about["scan"] = _scan(data, look) if placed else {}
     sane = placed and math.prod(about["scan"]["object_shape"]) <= _LARGEST_OBJECT
     about["engines"] = _engines(data, about["scan"]["object_shape"] if sane else None)
-    about["advice"] = ([missing] if missing else []) + told + advice + (_advice(data, about, look, told) if placed else [])
+    about["advice"] = (
+        ([missing] if missing else [])
+        + told
+        + advice
+        + (_advice(data, about, look, told) if placed else [])
+    )
     same = " with the same options" if given else ""
     if not about["advice"]:
         about["advice"].append(f"nothing looks wrong: ptychon reconstruct {path}{same}")
@@ -112,22 +133,38 @@ def _reconstruction(path: str | os.PathLike[str]) -> dict[str, Any]:
     result = load_result(path)
     errors = result.errors[np.isfinite(result.errors)]
     known = {
-        "engine": result.engine, "backend": result.backend, "epochs": result.epochs,
-        "object_shape": list(result.object.shape), "probe_shape": list(result.probe.shape), "positions": len(result.positions),
+        "engine": result.engine,
+        "backend": result.backend,
+        "epochs": result.epochs,
+        "object_shape": list(result.object.shape),
+        "probe_shape": list(result.probe.shape),
+        "positions": len(result.positions),
         "pixel_size": None if result.pixel_size is None else list(result.pixel_size),
         "error_in_pass": float(errors[-1]) if len(errors) else None,
         "error_final": float(result.final_error) if math.isfinite(result.final_error) else None,
-        "object_std": result.object_std is not None, "left_out": list(result.settings.get("left_out", ())),
-    }  # fmt: skip
+        "object_std": result.object_std is not None,
+        "left_out": list(result.settings.get("left_out", ())),
+    }
     format = str(result.settings.get("format", "ptychon"))
     return {
-        "kind": "reconstruction", "format": format, "ready": True, "missing": "", "result": known,
-        "advice": [f"go on from it: ptychon reconstruct SCAN --start {path}", f"show it: ptychon report {path}"],
-    }  # fmt: skip
+        "kind": "reconstruction",
+        "format": format,
+        "ready": True,
+        "missing": "",
+        "result": known,
+        "advice": [
+            f"go on from it: ptychon reconstruct SCAN --start {path}",
+            f"show it: ptychon report {path}",
+        ],
+    }
 
 
-def _table(found: Found, values: Mapping[str, Any], data: Dataset, placed: bool, mask: str) -> list[dict[str, Any]]:
-    """One row a quantity: name, value for people, where it stood; if it is not there, the flag that supplies it."""
+def _table(
+    found: Found, values: Mapping[str, Any], data: Dataset, placed: bool, mask: str
+) -> list[dict[str, Any]]:
+    """One row a quantity: name, value for people, where it stood; if it is not there, the flag that
+    supplies it.
+    """
     rows: list[dict[str, Any]] = []
 
     def row(name: str, value: str | None, *flags: str) -> None:
@@ -136,7 +173,15 @@ def _table(found: Found, values: Mapping[str, Any], data: Dataset, placed: bool,
         if change and name in ("pixel_size", "detector_pixel_size"):
             where = f"{where or 'derived'}; {change} after crop and bin"
         problem = found.problems.get(name, "") if value is None else ""
-        rows.append({"name": name, "value": value, "where": where, "flag": " or ".join(flags), "problem": problem})
+        rows.append(
+            {
+                "name": name,
+                "value": value,
+                "where": where,
+                "flag": " or ".join(flags),
+                "problem": problem,
+            }
+        )
 
     def length(value: Any) -> str | None:
         pair = None if value is None else np.broadcast_to(np.asarray(value, float), (2,))
@@ -144,29 +189,54 @@ def _table(found: Found, values: Mapping[str, Any], data: Dataset, placed: bool,
             return None
         return " x ".join(dict.fromkeys(pretty(float(v), "length") for v in pair))
 
-    wavelength = data.wavelength if placed else values.get("wavelength", found.fields.get("wavelength"))
+    wavelength = (
+        data.wavelength if placed else values.get("wavelength", found.fields.get("wavelength"))
+    )
     energy = ""
     if wavelength is not None and wavelength > 1.3e-11:
         energy = f" ({pretty(energy_of_photons(wavelength), 'energy')})"
-    row("wavelength", None if wavelength is None else pretty(wavelength, "length") + energy, "--energy", "--voltage")
+    row(
+        "wavelength",
+        None if wavelength is None else pretty(wavelength, "length") + energy,
+        "--energy",
+        "--voltage",
+    )
     for name in ("distance", "detector_pixel_size", "pixel_size"):
         value = getattr(data, name) if placed else values.get(name, found.fields.get(name))
         row(name, length(value), flag(name))
     if data.geometry == "near":
-        row("focus_distance", length(data.focus_distance) or "none: parallel beam", "--focus-distance")
+        row(
+            "focus_distance",
+            length(data.focus_distance) or "none: parallel beam",
+            "--focus-distance",
+        )
     unit = "px" if not placed or data.pixel_size is None else "m"
-    row("positions", f"{len(data)} in {unit}" if placed else None, "--positions-path", "--scan-shape with --step")
+    row(
+        "positions",
+        f"{len(data)} in {unit}" if placed else None,
+        "--positions-path",
+        "--scan-shape with --step",
+    )
     row("geometry", f"{data.geometry} field" if placed else None, "--near-field")
-    row("mask", "none: all pixels are taken to be good" if data.mask is None else f"{int((~data.mask).sum())} pixels invalid")
+    row(
+        "mask",
+        "none: all pixels are taken to be good"
+        if data.mask is None
+        else f"{int((~data.mask).sum())} pixels invalid",
+    )
     rows[-1]["where"] = mask or rows[-1]["where"]
     if data.background is not None:
         row("background", f"{float(np.mean(data.background)):.4g} counts a pixel")
     if data.read_noise is not None:
         row("read_noise", f"{data.read_noise:.4g} counts")
-    stated = "as the file states" if stated_orientation(data) or "orientation" in found.where else None
+    stated = (
+        "as the file states" if stated_orientation(data) or "orientation" in found.where else None
+    )
     row("orientation", stated, "--orient WAY, which ptychon orient finds,")
     modes = 0 if data.probe is None else len(data.probe)
-    row("probe", f"{modes} mode{'s' * (modes > 1)}" if modes else "none: one is found from the data")
+    row(
+        "probe", f"{modes} mode{'s' * (modes > 1)}" if modes else "none: one is found from the data"
+    )
     for name in sorted(set(found.where) - {r["name"] for r in rows} - {"patterns"}):
         row(name, _short(name, values.get(name, found.fields.get(name))))
     return rows
@@ -190,14 +260,26 @@ def _frames(data: Dataset, look: Survey) -> tuple[dict[str, Any], list[str]]:
     whole = bool(np.all(look.total == np.rint(look.total)))
     centres = look.centres[np.isfinite(look.centres).all(axis=1)]
     facts: dict[str, Any] = {
-        "count": len(data), "shape": [p, q], "dtype": str(dtype), "bytes": len(data) * p * q * dtype.itemsize,
-        "looked_at": len(look.index) + look.empty, "counts_mean": float(look.counts.mean()),
-        "counts_spread": float(look.counts.std() / look.counts.mean()) if look.counts.mean() > 0 else None,
-        "brightest": float(look.largest[valid].max()) if valid.any() else None, "whole_numbers": whole,
-        "empty": look.empty + int((look.counts <= 0).sum()), "hot": int(bad.hot.sum()), "dead": int(bad.dead.sum()),
-        "saturated": int(bad.saturated.sum()), "marked": int(bad.marked.sum()), "bad_values": tally.sentence,
-        "below_zero": tally.rule.share, "noise_below_zero": tally.rule.noise,
-    }  # fmt: skip
+        "count": len(data),
+        "shape": [p, q],
+        "dtype": str(dtype),
+        "bytes": len(data) * p * q * dtype.itemsize,
+        "looked_at": len(look.index) + look.empty,
+        "counts_mean": float(look.counts.mean()),
+        "counts_spread": float(look.counts.std() / look.counts.mean())
+        if look.counts.mean() > 0
+        else None,
+        "brightest": float(look.largest[valid].max()) if valid.any() else None,
+        "whole_numbers": whole,
+        "empty": look.empty + int((look.counts <= 0).sum()),
+        "hot": int(bad.hot.sum()),
+        "dead": int(bad.dead.sum()),
+        "saturated": int(bad.saturated.sum()),
+        "marked": int(bad.marked.sum()),
+        "bad_values": tally.sentence,
+        "below_zero": tally.rule.share,
+        "noise_below_zero": tally.rule.noise,
+    }
     if len(centres) > 1:
         facts["centre"] = [float(c) for c in centres.mean(axis=0)]
         trend = np.polyfit(np.linspace(0, 1, len(centres)), centres, 1)[0]
@@ -207,54 +289,90 @@ def _frames(data: Dataset, look: Survey) -> tuple[dict[str, Any], list[str]]:
     if facts["empty"]:
         advice.append(
             f"{facts['empty']} of {facts['looked_at']} frames looked at are empty: "
-            + ("they and their positions are left out" if look.empty else "they are kept, since the others have few counts")
+            + (
+                "they and their positions are left out"
+                if look.empty
+                else "they are kept, since the others have few counts"
+            )
         )
     if look.tally.sentence:
         advice.append(f"{look.tally.sentence}; reconstruct does so by itself")
     if facts["hot"] or facts["dead"]:
-        advice.append(f"{facts['hot']} hot and {facts['dead']} dead pixels are not in the mask: add --bad-pixels")
+        advice.append(
+            f"{facts['hot']} hot and {facts['dead']} dead pixels are not in the mask: add "
+            "--bad-pixels"
+        )
     if data.geometry == "far" and "centre" in facts:
         off = math.hypot(facts["centre"][0] - p // 2, facts["centre"][1] - q // 2)
         if off > 0.06 * max(p, q):
             advice.append(
-                f"the centre of mass is at row {facts['centre'][0]:.1f}, column {facts['centre'][1]:.1f}, {off:.0f} px from "
+                f"the centre of mass is at row {facts['centre'][0]:.1f}, column "
+                f"{facts['centre'][1]:.1f}, {off:.0f} px from "
                 f"the middle: add --centre auto"
             )
         if math.hypot(*facts["drift"]) > max(3.0, 0.05 * max(p, q)):
-            advice.append(f"the beam drifts by {math.hypot(*facts['drift']):.1f} px from the first frame to the last")
+            advice.append(
+                f"the beam drifts by {math.hypot(*facts['drift']):.1f} px from the first frame "
+                "to the last"
+            )
     return facts, advice
 
 
 def _levels(data: Dataset, values: Mapping[str, Any], facts: dict[str, Any]) -> list[str]:
-    """Dark level, gain and read noise that the frames show and nobody has stated, with the flags that state them."""
-    told = all(name in values for name in ("gain", "read_noise")) or (data.read_noise is not None and data.counting)
+    """Dark level, gain and read noise that the frames show and nobody has stated, with the flags
+    that state them.
+    """
+    told = all(name in values for name in ("gain", "read_noise")) or (
+        data.read_noise is not None and data.counting
+    )
     if data.noise_variance is not None or told:
         return []
     plain = np.dtype(data.patterns.dtype).kind == "f" and not facts["whole_numbers"]
     found = None
     if data.geometry == "far":
-        count = max(1, min(_LEVEL_FRAMES, len(data), _LEVEL_BYTES // (8 * math.prod(data.frame_shape))))
+        count = max(
+            1, min(_LEVEL_FRAMES, len(data), _LEVEL_BYTES // (8 * math.prod(data.frame_shape)))
+        )
         first = (len(data) - count) // 2
         block = np.asarray(data.patterns[first : first + count])
         bad = BadValues.of(data.patterns, saturation=data.saturation, mask=data.mask).bad(block)
-        mask = data.mask if data.mask is None or data.mask.ndim == 2 else data.mask[first : first + count]
+        mask = (
+            data.mask
+            if data.mask is None or data.mask.ndim == 2
+            else data.mask[first : first + count]
+        )
         valid = np.ones(block.shape, bool) if mask is None else np.broadcast_to(mask, block.shape)
         found = find_levels(block, valid if bad is None else valid & ~bad)
     if found is None:
         if plain and data.counting and "gain" not in values:
-            return ["the frames are not whole numbers: if they are not counts, give --gain, the units per photon or electron"]
+            return [
+                "the frames are not whole numbers: if they are not counts, give --gain, the "
+                "units per photon or electron"
+            ]
         return []
     facts["levels"] = asdict(found)
     gain, done = found.gain, float(values.get("gain") or 1)
-    one = "electron" if data.wavelength is not None and data.wavelength < _ELECTRONS else "photon or electron"
+    one = (
+        "electron"
+        if data.wavelength is not None and data.wavelength < _ELECTRONS
+        else "photon or electron"
+    )
     flags = []
     said = f"dark pixels stand at {found.dark:.4g} with a noise of {found.noise:.3g}"
     if abs(found.dark) > 0.1 * found.noise and "dark" not in values:
         flags.append(f"--pedestal {found.dark:.4g}")
     if "gain" in values or gain is None:
-        unit = "" if "gain" in values else " and --gain, the units of one, which the frames do not show"
+        unit = (
+            ""
+            if "gain" in values
+            else " and --gain, the units of one, which the frames do not show"
+        )
         flags += [f"--read-noise {found.noise:.2g}"] if "gain" in values else []
-        return [f"{said}: add {' '.join(flags)}{unit}"] if flags else [f"{said}; give --gain, the units of one {one}"]
+        return (
+            [f"{said}: add {' '.join(flags)}{unit}"]
+            if flags
+            else [f"{said}; give --gain, the units of one {one}"]
+        )
     how = "by the peaks of single ones" if found.peaks else "by variance over mean, roughly"
     flags += [f"--gain {gain / done:.4g}", f"--read-noise {found.noise / gain:.2g}"]
     return [f"{said}, and one {one} gives {gain:.4g} ({how}): for counts add {' '.join(flags)}"]
@@ -267,7 +385,10 @@ def _dose(data: Dataset, look: Survey) -> list[str]:
     if not data.counting or not mean > 0:
         return []
     if mean < 200:
-        said.append(f"frames hold {mean:.0f} counts on average: many passes would fit noise; try --engine ep, and stop early")
+        said.append(
+            f"frames hold {mean:.0f} counts on average: many passes would fit noise; try "
+            "--engine ep, and stop early"
+        )
     if share_of(mean / valid) < 1:
         said.append(f"epie and rpie choose small steps by themselves, {reason(mean / valid)}")
     return said
@@ -282,19 +403,31 @@ def _scan(data: Dataset, look: Survey) -> dict[str, Any]:
     diameter, source = _beam(data, look, size)
     dose = electron_dose(data, float(look.counts.mean()))
     return {
-        "unit": "px" if data.pixel_size is None else "m", "extent": [float(e) for e in extent], "step": step,
-        "window": [float(w) for w in window], "object_shape": [int(n) for n in np.ceil(extent / size) + data.frame_shape],
-        "steps_per_window": float(window.min() / step) if step > 0 else None, "beam_diameter": diameter, "beam_from": source,
+        "unit": "px" if data.pixel_size is None else "m",
+        "extent": [float(e) for e in extent],
+        "step": step,
+        "window": [float(w) for w in window],
+        "object_shape": [int(n) for n in np.ceil(extent / size) + data.frame_shape],
+        "steps_per_window": float(window.min() / step) if step > 0 else None,
+        "beam_diameter": diameter,
+        "beam_from": source,
         "overlap": None if diameter is None or not step > 0 else max(0.0, 1 - step / diameter),
-        "oversampling": None if diameter is None or data.geometry == "near" else float(window.min() / diameter),
+        "oversampling": None
+        if diameter is None or data.geometry == "near"
+        else float(window.min() / diameter),
         "dose_e_per_A2": dose,
-    }  # fmt: skip
+    }
 
 
 def _beam(data: Dataset, look: Survey, size: FloatArray) -> tuple[float | None, str]:
-    """Diameter of the disc of the same area as the beam on the sample, (sum I)^2/sum I^2, and where it is from."""
+    """Diameter of the disc of the same area as the beam on the sample, (sum I)^2/sum I^2, and where
+    it is from.
+    """
     if data.probe is not None:
-        intensity, source = (np.abs(data.probe.astype(np.complex128)) ** 2).sum(axis=0), "the first probe"
+        intensity, source = (
+            (np.abs(data.probe.astype(np.complex128)) ** 2).sum(axis=0),
+            "the first probe",
+        )
     elif data.geometry == "near":
         intensity, source = np.maximum(look.mean, 0), "the mean frame"
     else:
@@ -346,36 +479,60 @@ def _advice(data: Dataset, about: Mapping[str, Any], look: Survey, told: list[st
     rows, columns = scan["object_shape"]
     if rows * columns > _LARGEST_OBJECT:
         return [
-            f"the positions span {said(extent)}, which is an object of {rows} x {columns} px: their unit or the pixel size "
+            f"the positions span {said(extent)}, which is an object of {rows} x {columns} px: "
+            "their unit or the pixel size "
             f"must be wrong; name a table with --positions-path, or give --pixel-size"
         ]
     size = data.pixel_size if isinstance(data.pixel_size, tuple) else None
     doubt = doubt_of_scan(data.positions, size, data.frame_shape, shortest=1.0)
-    if doubt and not any("the step of the scan" in line for line in told) and (scan["steps_per_window"] or 1) > 1:
-        advice.append(f"{doubt}; if so, state the unit of the positions with --position-units, or correct the pixel size")
+    if (
+        doubt
+        and not any("the step of the scan" in line for line in told)
+        and (scan["steps_per_window"] or 1) > 1
+    ):
+        advice.append(
+            f"{doubt}; if so, state the unit of the positions with --position-units, or correct "
+            "the pixel size"
+        )
     ratio = scan["steps_per_window"]
     if ratio is not None and ratio < _STEPS_PER_WINDOW and data.geometry == "far":
         hint = ""
-        if unit == "m" and data.distance is not None and data.wavelength is not None and data.wavelength > 1.3e-11:
-            hint = "; if the frames are images of the sample, this is near field: give --near-field and --focus-distance"
+        if (
+            unit == "m"
+            and data.distance is not None
+            and data.wavelength is not None
+            and data.wavelength > 1.3e-11
+        ):
+            hint = (
+                "; if the frames are images of the sample, this is near field: give "
+                "--near-field and --focus-distance"
+            )
         advice.append(
-            f"the step of {said(scan['step'])} is {1 / ratio:.0%} of the window of {said(min(scan['window']))}: neighbouring "
+            f"the step of {said(scan['step'])} is {1 / ratio:.0%} of the window of "
+            f"{said(min(scan['window']))}: neighbouring "
             f"windows hardly overlap, as in no far-field scan{hint}"
         )
     if scan["overlap"] is not None and scan["overlap"] < 0.5:
-        advice.append(f"neighbouring beams overlap by {scan['overlap']:.0%} only; 60 % and more are usual")
+        advice.append(
+            f"neighbouring beams overlap by {scan['overlap']:.0%} only; 60 % and more are usual"
+        )
     if scan["oversampling"] is not None and scan["oversampling"] < 1.5:
         advice.append(
-            f"the beam is {1 / scan['oversampling']:.0%} of the window: the detector pixels are too coarse for it, and binning "
+            f"the beam is {1 / scan['oversampling']:.0%} of the window: the detector pixels are "
+            "too coarse for it, and binning "
             f"would make it worse"
         )
     memory = min(engine["memory"] for engine in about["engines"].values())
     if memory > 8e9:
-        advice.append(f"{memory / 1e9:.0f} GB are needed at least: --crop, --bin 2 or --frames ::2 make it less")
+        advice.append(
+            f"{memory / 1e9:.0f} GB are needed at least: --crop, --bin 2 or --frames ::2 make "
+            "it less"
+        )
     share = 0.0 if data.probe is None else probe_at_rim(data.probe)
     if share > CUT_OFF:
         advice.append(
-            f"{share:.0%} of the first probe's power is in the outermost 5 % of its window, so it is cut off or not in the "
+            f"{share:.0%} of the first probe's power is in the outermost 5 % of its window, so "
+            "it is cut off or not in the "
             f"middle: give another with --probe"
         )
     if data.probe is None and data.wavelength is not None and data.wavelength < 1.3e-11:

@@ -1,9 +1,12 @@
 """Dark level, read noise and gain of an integrating detector, from the frames themselves.
 
-    dark level  where the values of the darkest pixels gather; their spread below it is the read noise, since what comes on
+    dark level  where the values of the darkest pixels gather; their spread below it is the read
+    noise, since what comes on
                 top of it comes from the wave
-    gain        the distance of the peaks that zero, one, two electrons (or photons) make, where the noise leaves them apart;
-                else from variance = noise^2 + gain (mean - level) + (what the scan changes)^2 of dim pixels
+    gain        the distance of the peaks that zero, one, two electrons (or photons) make, where the
+                noise leaves them apart;
+                else from variance = noise^2 + gain (mean - level) + (what the scan changes)^2 of
+                dim pixels
 
 They are estimates, to be suggested and not to be applied unseen.
 """
@@ -21,7 +24,8 @@ from ..types import BoolArray, FloatArray
 DARKEST = 0.1
 #: Values that make a peak.
 EVENTS = 200
-#: Mean cosine of the phases of values between peaks, above which there are peaks: noise below an eighth of the gain.
+#: Mean cosine of the phases of values between peaks, above which there are peaks: noise below an
+#: eighth of the gain.
 PEAKED = 0.5
 #: Groups of pixels of about the same brightness.
 _GROUPS = 8
@@ -66,7 +70,8 @@ def find_levels(frames: Any, valid: BoolArray | None = None) -> Levels | None:
     values = values[:, np.isfinite(values).all(axis=0)]
     if len(values) < 8 or values.shape[1] < 100:
         return None
-    # pixels are chosen by one half of the frames and measured in the other, so that the choice shifts nothing
+    # pixels are chosen by one half of the frames and measured in the other, so that the choice
+    # shifts nothing
     chosen, measured = values[::2].mean(axis=0), values[1::2]
     order = np.argsort(chosen)
     found = _dark_level(measured[:, order[: max(20, int(DARKEST * len(order)))]])
@@ -80,7 +85,9 @@ def find_levels(frames: Any, valid: BoolArray | None = None) -> Levels | None:
 
 
 def _dark_level(dark: FloatArray) -> tuple[float, float] | None:
-    """Level and noise of dark values (S, M), if the values below the level are those of Gaussian noise."""
+    """Level and noise of dark values (S, M), if the values below the level are those of Gaussian
+    noise.
+    """
     flat = dark.ravel()
     whole = bool((flat == np.rint(flat)).all())
     if whole:  # half of the values at the level lie below it
@@ -97,7 +104,8 @@ def _dark_level(dark: FloatArray) -> tuple[float, float] | None:
         level, noise = float(near.mean()), float(np.sqrt(np.mean((below - level) ** 2)))
     under = level - flat[flat < level]
     share = len(under) / len(flat)
-    # of Gaussian noise 32 % and 5 % lie beyond one and two standard deviations; a hard edge at zero has none beyond
+    # of Gaussian noise 32 % and 5 % lie beyond one and two standard deviations; a hard edge at zero
+    # has none beyond
     beyond = float(np.mean(under > noise)), float(np.mean(under > 2 * noise))
     if not (0.1 < share < 0.65 and 0.2 < beyond[0] < 0.45 and 0.02 < beyond[1] < 0.1):
         return None
@@ -117,7 +125,9 @@ def _from_peaks(values: FloatArray, level: float, noise: float) -> float | None:
             agreement[k] = np.cos(2 * np.pi * few / gain).mean()
     if agreement.max() < PEAKED:
         return None
-    best = np.flatnonzero(agreement > 0.9 * agreement.max())[-1]  # a half and a third of the distance agree as well
+    best = np.flatnonzero(agreement > 0.9 * agreement.max())[
+        -1
+    ]  # a half and a third of the distance agree as well
     low = max(0, best - 40)
     gain = float(candidates[low + np.argmax(agreement[low : best + 1])])
     few = above[(above > 0.5 * gain) & (above < 4.5 * gain)]
@@ -125,8 +135,12 @@ def _from_peaks(values: FloatArray, level: float, noise: float) -> float | None:
     return float((few @ number) / (number @ number))
 
 
-def _from_variance(chosen: FloatArray, measured: FloatArray, level: float, noise: float) -> float | None:
-    """Gain from variance = noise^2 + gain e + c e^2 of the mean e above the level, in groups of pixels."""
+def _from_variance(
+    chosen: FloatArray, measured: FloatArray, level: float, noise: float
+) -> float | None:
+    """Gain from variance = noise^2 + gain e + c e^2 of the mean e above the level, in groups of
+    pixels.
+    """
     lit = np.flatnonzero(chosen > level + 5 * noise / np.sqrt(len(measured)))
     if len(lit) < 20 * _GROUPS:
         return None

@@ -1,24 +1,29 @@
 r"""Which way round a detector and its scan stand, found by trying.
 
-There are eight ways to read out a detector (with or without transposition, each axis either way) and two signs of the
-positions. For each that can be told apart a few passes are made on frames around the middle of the scan, a quarter of them
-held out, and the score is how well these are predicted: by the mean frame f of the others and a multiple a of what the model
-m_j adds to it,
+There are eight ways to read out a detector (with or without transposition, each axis either way)
+and two signs of the positions. For each that can be told apart a few passes are made on frames
+around the middle of the scan, a quarter of them held out, and the score is how well these are
+predicted: by the mean frame f of the others and a multiple a of what the model m_j adds to it,
 
-    gain_j = ||y_j - f||^2 - ||y_j - f - a (m_j - f)||^2,     a >= 0 the best for all held-out frames together,
+    gain_j = ||y_j - f||^2 - ||y_j - f - a (m_j - f)||^2
 
-y_j being roots of counts. The right orientation predicts frames it has not seen. (On those it has seen, a free probe lets a
-wrong one fit almost as well; and without a, the noise of a short reconstruction would decide at low doses.) The margin
-between two orientations is the mean difference of their gains in the same frames, in standard errors.
+with a >= 0 the best for all held-out frames together,
+
+y_j being roots of counts. The right orientation predicts frames it has not seen. (On those it has
+seen, a free probe lets a wrong one fit almost as well; and without a, the noise of a short
+reconstruction would decide at low doses.) The margin between two orientations is the mean
+difference of their gains in the same frames, in standard errors.
 
 What no reconstruction with a free probe can tell apart:
 
-    far field   (I(k), x) with O, P   =   (I(-k), x) with O*, P*   =   (I(k), -x) with O*(-r), P*(-r)   =   (I(-k), -x) with
-                O(-r), P(-r)                                                     four classes of four
-    near field  (I(r), x) with O, P   =   (I(-r), -x) with O(-r), P(-r)          eight classes of two
+    far field, four classes of four:
+        (I(k), x) with O, P    =   (I(-k), x) with O*, P*
+        = (I(k), -x) with O*(-r), P*(-r)   =   (I(-k), -x) with O(-r), P(-r)
+    near field, eight classes of two:
+        (I(r), x) with O, P    =   (I(-r), -x) with O(-r), P(-r)
 
-The frames turned by 180 degrees are tried as well in the far field: that is the same as trying the conjugate of the first
-probe, and finds the sign of its defocus.
+The frames turned by 180 degrees are tried as well in the far field: that is the same as trying the
+conjugate of the first probe, and finds the sign of its defocus.
 """
 
 from __future__ import annotations
@@ -45,8 +50,16 @@ PASSES, MORE_PASSES = 5, 10
 #: Standard errors of the margin from which the data have decided.
 DECIDED = 5.0
 #: What is said where nobody has said which way round the detector stands.
-UNSTATED = "the file does not say how its detector was mounted, and a wrong way may lose the object with hardly a change of R"
-_NAMES = {"transpose": "transpose", "flip-rows": "flip_rows", "flip-columns": "flip_columns", "negate": "negate"}
+UNSTATED = (
+    "the file does not say how its detector was mounted, and a wrong way may lose the object "
+    "with hardly a change of R"
+)
+_NAMES = {
+    "transpose": "transpose",
+    "flip-rows": "flip_rows",
+    "flip-columns": "flip_columns",
+    "negate": "negate",
+}
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -83,12 +96,19 @@ class Orientation:
         words = [w.strip().replace("_", "-") for w in (text or "as-is").lower().split("+")]
         for word in words:
             if word not in (*_NAMES, "as-is"):
-                raise PtychonError(f"orientation {text!r}: {word!r} is none of as-is, {', '.join(_NAMES)} (joined by +)")
+                raise PtychonError(
+                    f"orientation {text!r}: {word!r} is none of as-is, {', '.join(_NAMES)} "
+                    "(joined by +)"
+                )
         return cls(**{field: name in words for name, field in _NAMES.items()})
 
     def then(self, other: Orientation) -> Orientation:
         """This one first, the other afterwards, as one."""
-        rows, columns = (self.flip_columns, self.flip_rows) if other.transpose else (self.flip_rows, self.flip_columns)
+        rows, columns = (
+            (self.flip_columns, self.flip_rows)
+            if other.transpose
+            else (self.flip_rows, self.flip_columns)
+        )
         return Orientation(
             transpose=self.transpose != other.transpose,
             flip_rows=rows != other.flip_rows,
@@ -108,7 +128,9 @@ class Orientation:
         return frozenset((self, twin, self.turned(), twin.turned()))
 
     def frames(self, block: Any, far: bool) -> Any:
-        """Frames, masks or a single frame (..., P, Q) turned; in the far field zero frequency stays at [P//2, Q//2]."""
+        """Frames, masks or a single frame (..., P, Q) turned; in the far field zero frequency stays
+        at [P//2, Q//2].
+        """
         if self.transpose:
             block = block.swapaxes(-1, -2)
         for axis, flip in ((-2, self.flip_rows), (-1, self.flip_columns)):
@@ -134,7 +156,9 @@ class Orientation:
             patterns=Derived(data.patterns, partial(_turn, self, far), turned, data.patterns.dtype),
             positions=-data.positions if self.negate else data.positions,
             mask=None if data.mask is None else np.ascontiguousarray(self.frames(data.mask, far)),
-            background=self.frames(data.background, far) if isinstance(data.background, np.ndarray) else data.background,
+            background=self.frames(data.background, far)
+            if isinstance(data.background, np.ndarray)
+            else data.background,
             probe=data.probe.swapaxes(-1, -2) if data.probe is not None and swap else data.probe,
             object_shape=None if swap else data.object_shape,
             pixel_size=pair(data.pixel_size),
@@ -144,9 +168,13 @@ class Orientation:
 
 
 def stated_orientation(data: Dataset) -> str:
-    """What says how the detector stood: the place in the file, or how the frames were turned; empty where nothing does."""
+    """What says how the detector stood: the place in the file, or how the frames were turned; empty
+    where nothing does.
+    """
     made = "simulated" if data.notes.get("simulated") else ""
-    return str(data.notes.get("orientation") or (data.notes.get("read") or {}).get("orientation") or made)
+    return str(
+        data.notes.get("orientation") or (data.notes.get("read") or {}).get("orientation") or made
+    )
 
 
 def _turn(orientation: Orientation, far: bool, block: Any, first: int = 0) -> Any:
@@ -165,7 +193,8 @@ class Trial:
     probe : str
         The first probe that did best: "given" or "mean frame".
     explained : float
-        Share of the held-out frames' squared deviation from the mean frame that is predicted; 1 is all of it.
+        Share of the held-out frames' squared deviation from the mean frame that is predicted; 1 is
+        all of it.
     behind : float
         How far behind the best, in standard errors of the paired difference; 0 for the best.
     passes : int
@@ -214,7 +243,12 @@ class Ranking:
 
 
 def find(
-    data: Dataset, *, backend: Any = "numpy", frames: int = FRAMES, seed: int = 0, say: Callable[[str], None] | None = None
+    data: Dataset,
+    *,
+    backend: Any = "numpy",
+    frames: int = FRAMES,
+    seed: int = 0,
+    say: Callable[[str], None] | None = None,
 ) -> Ranking:
     """Try all orientations that can be told apart on a part of a scan.
 
@@ -243,7 +277,10 @@ def find(
     start = time.perf_counter()
     part, held = subset(data, frames, seed)
     chosen = get_backend(backend) if isinstance(backend, str) else backend
-    turns = [Orientation(transpose=t, flip_rows=r, flip_columns=c) for t, r, c in itertools.product((False, True), repeat=3)]
+    turns = [
+        Orientation(transpose=t, flip_rows=r, flip_columns=c)
+        for t, r, c in itertools.product((False, True), repeat=3)
+    ]
     attempts: list[Attempt] = []
     ranked: list[Trial] = []
     for first in ("given", "mean frame") if data.probe is not None else ("mean frame",):
@@ -258,7 +295,9 @@ def find(
         _go_on(leading, MORE_PASSES, chosen, say)
         ranked = _ranked(attempts, part.geometry)
     if not math.isfinite(ranked[0].explained):
-        raise PtychonError("no orientation led to a reconstruction; look at the frames and the positions first")
+        raise PtychonError(
+            "no orientation led to a reconstruction; look at the frames and the positions first"
+        )
     return Ranking(
         trials=tuple(ranked),
         geometry=data.geometry,
@@ -268,15 +307,22 @@ def find(
     )
 
 
-def _go_on(attempts: list[Attempt], passes: int, backend: Any, say: Callable[[str], None] | None) -> None:
-    """More passes for each attempt; side by side on the CPU, where compiled sweeps let go of the interpreter."""
+def _go_on(
+    attempts: list[Attempt], passes: int, backend: Any, say: Callable[[str], None] | None
+) -> None:
+    """More passes for each attempt; side by side on the CPU, where compiled sweeps let go of the
+    interpreter.
+    """
     workers = min(os.cpu_count() or 1, 8) if backend.name == "numpy" else 1
     attempts[0].run(passes)  # compiles
     with ThreadPoolExecutor(workers) as pool:
         done = pool.map(lambda attempt: attempt.run(passes), attempts[1:])
         for i, _ in enumerate(done, 2):
             if say is not None:
-                say(f"{i} of {len(attempts)} orientations, first probe {attempts[0].probe}, {attempts[0].passes} passes")
+                say(
+                    f"{i} of {len(attempts)} orientations, first probe {attempts[0].probe}, "
+                    f"{attempts[0].passes} passes"
+                )
 
 
 def _ranked(attempts: list[Attempt], geometry: str) -> list[Trial]:
@@ -307,5 +353,9 @@ def _behind(best: FloatArray, other: FloatArray) -> float:
     if not np.isfinite(other).all():
         return math.inf
     difference = best - other
-    error = float(difference.std(ddof=1)) / math.sqrt(len(difference)) if len(difference) > 1 else math.inf
+    error = (
+        float(difference.std(ddof=1)) / math.sqrt(len(difference))
+        if len(difference) > 1
+        else math.inf
+    )
     return float(difference.mean()) / max(error, 1e-300)

@@ -1,4 +1,6 @@
-"""What `ptychon.orient` tries: a part of a scan, and short reconstructions of it that are scored by what they predict."""
+"""What `ptychon.orient` tries: a part of a scan, and short reconstructions of it that are scored by
+what they predict.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +19,30 @@ if TYPE_CHECKING:
 
 #: Frames that are tried, and the share of them held out.
 FRAMES, HELD_OUT = 240, 0.25
-#: In the far field frames are cut to their middle, of at least this many pixels, while this share of the counts stays.
+#: In the far field frames are cut to their middle, of at least this many pixels, while this share
+#: of the counts stays.
 CROP, KEPT = 128, 0.95
 #: Gentle steps that do not shrink: at low doses full ones are mostly noise.
-STEPS: dict[str, Any] = {"object_step": 0.5, "probe_step": 0.2, "object_reg": 0.5, "probe_reg": 1.0, "cool_from": -2}
+STEPS: dict[str, Any] = {
+    "object_step": 0.5,
+    "probe_step": 0.2,
+    "object_reg": 0.5,
+    "probe_reg": 1.0,
+    "cool_from": -2,
+}
 
 
 def subset(data: Dataset, frames: int = FRAMES, seed: int = 0) -> tuple[Dataset, BoolArray]:
-    """Frames around the middle of a scan, in memory, and which of them to hold out (not those at the rim).
+    """Frames around the middle of a scan, in memory, and which of them to hold out (not those at
+    the rim).
 
-    In the far field they are cut to the middle of the detector where hardly any counts are lost: the pixels of the object
-    become larger in proportion.
+    In the far field they are cut to the middle of the detector where hardly any counts are lost:
+    the pixels of the object become larger in proportion.
     """
     if len(data) < 10:
-        raise PtychonError(f"the scan has {len(data)} frames; at least 10 are needed to find its orientation")
+        raise PtychonError(
+            f"the scan has {len(data)} frames; at least 10 are needed to find its orientation"
+        )
     positions = np.asarray(data.positions, float)
     distance = np.hypot(*(positions - np.median(positions, axis=0)).T)
     index: IntArray = np.sort(np.argsort(distance, kind="stable")[: min(frames, len(data))])
@@ -40,13 +52,17 @@ def subset(data: Dataset, frames: int = FRAMES, seed: int = 0) -> tuple[Dataset,
         return subset(there, frames, seed)
     rule = BadValues.of(data.patterns, saturation=data.saturation, mask=data.mask)
     patterns, mask = without_bad(patterns, rule, mask, signed=bool(data.read_noise))
-    part = replace(data, patterns=patterns, positions=positions[index], mask=mask, object_shape=None)
+    part = replace(
+        data, patterns=patterns, positions=positions[index], mask=mask, object_shape=None
+    )
     if data.geometry == "far":
         part = _cropped(part)
     order = np.argsort(distance[index], kind="stable")
     inner = order[: max(2, int(0.8 * len(index)))]
     held = np.zeros(len(index), bool)
-    held[np.random.default_rng(seed).permutation(inner)[: max(2, round(HELD_OUT * len(index)))]] = True
+    held[np.random.default_rng(seed).permutation(inner)[: max(2, round(HELD_OUT * len(index)))]] = (
+        True
+    )
     return part, held
 
 
@@ -64,14 +80,19 @@ def _cropped(data: Dataset) -> Dataset:
             break
     if (p, q) == (P, Q):
         return data
-    rows, columns = slice(P // 2 - p // 2, P // 2 - p // 2 + p), slice(Q // 2 - q // 2, Q // 2 - q // 2 + q)
+    rows, columns = (
+        slice(P // 2 - p // 2, P // 2 - p // 2 + p),
+        slice(Q // 2 - q // 2, Q // 2 - q // 2 + q),
+    )
     scale = P / p, Q / q
     size = data.pixel_size
     return replace(
         data,
         patterns=np.ascontiguousarray(data.patterns[:, rows, columns]),
         mask=None if data.mask is None else data.mask[..., rows, columns],
-        background=data.background[rows, columns] if isinstance(data.background, np.ndarray) else data.background,
+        background=data.background[rows, columns]
+        if isinstance(data.background, np.ndarray)
+        else data.background,
         positions=data.positions / scale if size is None else data.positions,
         pixel_size=(size[0] * scale[0], size[1] * scale[1]) if isinstance(size, tuple) else None,
         probe=None if data.probe is None else _coarser(data.probe, (p, q)),
@@ -91,7 +112,9 @@ def _coarser(probe: Any, shape: tuple[int, int]) -> Any:
 class Attempt:
     """A short reconstruction with one orientation and one first probe, that can be continued."""
 
-    def __init__(self, part: Dataset, held: BoolArray, orientation: Orientation, probe: str, backend: Any) -> None:
+    def __init__(
+        self, part: Dataset, held: BoolArray, orientation: Orientation, probe: str, backend: Any
+    ) -> None:
         from ..model.problem import Problem
 
         self.orientation, self.probe, self.passes, self._backend = orientation, probe, 0, backend
@@ -118,9 +141,16 @@ class Attempt:
             first = initial_probe(self._train, self._backend)
         try:
             self._result = reconstruct(
-                self._train, "rpie", epochs=passes, backend=self._backend, probe=first if self._result is None else None,
-                start=self._result, seed=self.passes, judge=False, **STEPS,
-            )  # fmt: skip
+                self._train,
+                "rpie",
+                epochs=passes,
+                backend=self._backend,
+                probe=first if self._result is None else None,
+                start=self._result,
+                seed=self.passes,
+                judge=False,
+                **STEPS,
+            )
         except PtychonError:
             return  # diverged: its gain stays what it was
         self.passes += passes
@@ -133,10 +163,16 @@ class Attempt:
         for j in range(len(self._test)):
             part = slice(j, j + 1)
             valid = self._test.mask_of(part)[0]
-            model = model_of(self._test, self._result.object, self._result.probe, part, self._backend)[0]
+            model = model_of(
+                self._test, self._result.object, self._result.probe, part, self._backend
+            )[0]
             added = np.where(valid, model - self._mean, 0)
             sought = np.where(valid, self._test.amplitude[j] - self._mean, 0)
-            overlap[j], square[j], total[j] = (added * sought).sum(), (added**2).sum(), (sought**2).sum()
+            overlap[j], square[j], total[j] = (
+                (added * sought).sum(),
+                (added**2).sum(),
+                (sought**2).sum(),
+            )
         factor = max(0.0, float(overlap.sum()) / max(float(square.sum()), 1e-300))
         self.gain = 2 * factor * overlap - factor**2 * square
         self._total = max(float(total.sum()), 1e-300)

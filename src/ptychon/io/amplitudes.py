@@ -12,12 +12,22 @@ from ..data.lazy import Derived
 from ..types import Array, BoolArray, PtychonWarning
 
 #: Names of arrays that say so.
-_NAMES = ("amplitude", "amplitudes", "magnitude", "magnitudes", "modulus", "moduli", "sqrt_intensity")
+_NAMES = (
+    "amplitude",
+    "amplitudes",
+    "magnitude",
+    "magnitudes",
+    "modulus",
+    "moduli",
+    "sqrt_intensity",
+)
 #: Frames that are looked at, and values that are not whole of which the squares prove something.
 _LOOK, _FEWEST = 3, 50
 
 
-def intensities(patterns: Array, where: str, stated: bool | None, mask: BoolArray | None, source: str) -> tuple[Array, str]:
+def intensities(
+    patterns: Array, where: str, stated: bool | None, mask: BoolArray | None, source: str
+) -> tuple[Array, str]:
     """The frames as intensities, and a remark where they were amplitudes.
 
     Square roots of counts are recognised: they are not whole, and all their squares are.
@@ -40,15 +50,21 @@ def intensities(patterns: Array, where: str, stated: bool | None, mask: BoolArra
     if stated is None and not whole:
         name = where.rsplit("/", 1)[-1]
         if name.lower() in _NAMES:
-            _warn(f"{source}: frames called {name} are taken for intensities; if they are amplitudes, add --amplitudes")
+            _warn(
+                f"{source}: frames called {name} are taken for intensities; if they are "
+                "amplitudes, add --amplitudes"
+            )
         return patterns, ""
     if stated is None:
         _warn(
-            f"{source}: the frames are not whole numbers but their squares are: they are taken for amplitudes, and squared; if "
+            f"{source}: the frames are not whole numbers but their squares are: they are taken "
+            "for amplitudes, and squared; if "
             f"they are intensities, add --intensities"
         )
     shape = int(patterns.shape[1]), int(patterns.shape[2])
-    return Derived(patterns, partial(_squared, whole), shape, np.float32), "squared: they were amplitudes"
+    return Derived(
+        patterns, partial(_squared, whole), shape, np.float32
+    ), "squared: they were amplitudes"
 
 
 def _warn(text: str) -> None:
@@ -61,7 +77,9 @@ def roots_of_counts(patterns: Array, mask: BoolArray | None = None) -> bool:
     values = np.asarray(patterns[index])
     if mask is not None:
         values = values[np.broadcast_to(mask if mask.ndim == 2 else mask[index], values.shape)]
-    precision = max(float(np.finfo(kind).eps) for kind in (values.dtype, np.float32))  # float64 may hold rounded float32
+    precision = max(
+        float(np.finfo(kind).eps) for kind in (values.dtype, np.float32)
+    )  # float64 may hold rounded float32
     values = values[np.isfinite(values) & (values != 0)].astype(np.float64)
     if not values.size or values.min() < 0:
         return False
@@ -69,7 +87,9 @@ def roots_of_counts(patterns: Array, mask: BoolArray | None = None) -> bool:
     error = 4 * precision * square  # of the square of a rounded root
     told = error < 0.05
     odd = told & (np.abs(values - np.rint(values)) > 0.01)
-    return bool(odd.sum() >= _FEWEST and (np.abs(square - np.rint(square)) <= error + 1e-9)[told].all())
+    return bool(
+        odd.sum() >= _FEWEST and (np.abs(square - np.rint(square)) <= error + 1e-9)[told].all()
+    )
 
 
 def _squared(whole: bool, block: Any) -> Any:

@@ -1,19 +1,25 @@
 """Plain arrays under plain names: NumPy archives (.npz), stacks (.npy) and any HDF5 file.
 
-What is recognised by name, in the order tried (case is ignored, groups of an HDF5 file do not matter):
+What is recognised by name, in the order tried (case is ignored, groups of an HDF5 file do not
+matter):
 
-    frames       patterns, dp, data, diffraction, intensities, frames; else the only 3-D or 4-D stack of real numbers
-    positions    positions_px, positions_m, positions_um, positions (N, 2): row, column of the probe on the object; or two
+    frames       patterns, dp, data, diffraction, intensities, frames; else the only 3-D or 4-D
+                 stack of real numbers
+    positions    positions_px, positions_m, positions_um, positions (N, 2): row, column of the probe
+                 on the object; or two
                  lists whose names say which is which (y_um and x_um)
-    mask         mask, nonzero where a pixel is valid; bad_pixels, pixel_mask, valid and the like, as their names say
-    background   background_counts, a number or a frame: counts a pixel still in the frames; read_noise, counts
+    mask         mask, nonzero where a pixel is valid; bad_pixels, pixel_mask, valid and the like,
+                 as their names say
+    background   background_counts, a number or a frame: counts a pixel still in the frames;
+                 read_noise, counts
     probe        probe, (P, Q) or (modes, P, Q) complex
     numbers      pixel_size, wavelength, voltage_kV, scan_step_A, ...: see `NUMBERS`
 
-The unit is the HDF5 attribute ``units`` of an array, or follows its name (``distance_mm``), or is the text of another one
-(``distance_units``); where none is stated, numbers are guessed to be in SI. Numbers may be arrays of one element or HDF5
-attributes. A 4-D stack [slow, fast, row, column] is a raster; where no
-positions are listed they are computed from step and rotation (`ptychon.io.found.raster_positions`).
+The unit is the HDF5 attribute ``units`` of an array, or follows its name (``distance_mm``), or is
+the text of another one (``distance_units``); where none is stated, numbers are guessed to be in SI.
+Numbers may be arrays of one element or HDF5 attributes. A 4-D stack [slow, fast, row, column] is a
+raster; where no positions are listed they are computed from step and rotation
+(`ptychon.io.found.raster_positions`).
 """
 
 from __future__ import annotations
@@ -37,7 +43,7 @@ from ..units import (
     parse,
     wavelength_of_electrons,
     wavelength_of_photons,
-)  # fmt: skip
+)
 from . import listing
 from .box import Box, last_name
 from .found import Found
@@ -49,20 +55,30 @@ from .nodes import plain, units
 from .order import ArrayLast, Hdf5Last, frames_last, without_ones
 from .positions import add_positions, points_of
 
-#: Mean counts a pixel that are still in the frames. What others call "background" may have been subtracted.
+#: Mean counts a pixel that are still in the frames. What others call "background" may have been
+#: subtracted.
 BACKGROUND = "background_counts"
 PATTERNS = ("patterns", "dp", "data", "diffraction", "intensities", "frames")
 #: What is looked for -> names it goes by, and its dimension.
 NUMBERS: dict[str, tuple[tuple[str, ...], Dimension]] = {
-    "pixel_size": (("pixel_size", "object_pixel_size", "real_space_pixel", "real_space_pixel_size"), "length"),
+    "pixel_size": (
+        ("pixel_size", "object_pixel_size", "real_space_pixel", "real_space_pixel_size"),
+        "length",
+    ),
     "detector_pixel_size": (("detector_pixel_size", "detector_pixel"), "length"),
     "detector_pixel_angle": (("detector_pixel", "detector_pixel_angle"), "angle"),
     "wavelength": (("wavelength",), "length"),
     "energy": (("energy", "photon_energy"), "energy"),
-    "voltage": (("voltage", "acceleration_voltage", "accelerating_voltage", "beam_voltage"), "voltage"),
+    "voltage": (
+        ("voltage", "acceleration_voltage", "accelerating_voltage", "beam_voltage"),
+        "voltage",
+    ),
     "distance": (("distance", "detector_distance"), "length"),
     "focus_distance": (("focus_distance",), "length"),
-    "semi_angle": (("semi_angle", "semiangle", "convergence_semiangle", "convergence_semi_angle"), "angle"),
+    "semi_angle": (
+        ("semi_angle", "semiangle", "convergence_semiangle", "convergence_semi_angle"),
+        "angle",
+    ),
     "defocus": (("defocus", "c1", "c10"), "length"),
     "step": (("scan_step", "step", "scan_step_size", "step_size"), "length"),
     "rotation": (("scan_rotation", "rotation", "rotation_angle"), "angle"),
@@ -72,7 +88,8 @@ _FEW_VALID = 0.5
 
 
 def read_archive(path: PathLike, given: Mapping[str, Any]) -> Found:
-    """What a NumPy archive (.npz) says; `given` may name the members with ``data_path`` and ``positions_path``.
+    """What a NumPy archive (.npz) says; `given` may name the members with ``data_path`` and
+    ``positions_path``.
 
     Raises
     ------
@@ -82,9 +99,16 @@ def read_archive(path: PathLike, given: Mapping[str, Any]) -> Found:
     headers = npz_headers(path)
 
     def last(key: str) -> Frames:
-        return ArrayLast(partial(read_npz, path, key), without_ones(headers[key][0]), headers[key][1], f"{key} of {path}")
+        return ArrayLast(
+            partial(read_npz, path, key),
+            without_ones(headers[key][0]),
+            headers[key][1],
+            f"{key} of {path}",
+        )
 
-    box = Box(path, headers, lambda key: read_npz(path, key), lambda key: NpzFrames(path, key), last=last)
+    box = Box(
+        path, headers, lambda key: read_npz(path, key), lambda key: NpzFrames(path, key), last=last
+    )
     for key, (shape, dtype) in headers.items():
         if math.prod(shape) <= 2 and dtype.kind in "buifUS":
             box.numbers[last_name(key)] = (read_npz(path, key), key)
@@ -96,11 +120,20 @@ def read_stack(path: PathLike, given: Mapping[str, Any]) -> Found:
     try:
         stack = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError, MemoryError) as error:
-        raise PtychonError(f"{path} is truncated, damaged or holds pickled objects; save a plain array") from error
+        raise PtychonError(
+            f"{path} is truncated, damaged or holds pickled objects; save a plain array"
+        ) from error
     shape = without_ones(np.shape(stack))
-    if not isinstance(stack, np.ndarray) or len(shape) not in (3, 4) or stack.dtype.kind not in "uifb":
+    if (
+        not isinstance(stack, np.ndarray)
+        or len(shape) not in (3, 4)
+        or stack.dtype.kind not in "uifb"
+    ):
         kind = "" if np.size(stack) == 0 else f" and type {stack.dtype}"
-        raise PtychonError(f"{path} has shape {np.shape(stack)}{kind}; a scan is (frames, rows, columns){listing.alone(shape)}")
+        raise PtychonError(
+            f"{path} has shape {np.shape(stack)}{kind}; a scan is (frames, rows, "
+            f"columns){listing.alone(shape)}"
+        )
     found = Found("NumPy array")
     box = Box(path, {}, np.load, np.load)
     why = frames_last(shape, points_of(box, given), given.get("scan_shape"))
@@ -108,7 +141,9 @@ def read_stack(path: PathLike, given: Mapping[str, Any]) -> Found:
     if why:
         stack = np.moveaxis(stack, (0, 1), (-2, -1))
         shape = stack.shape
-        stack = ArrayLast(partial(np.load, path), (*shape[-2:], *shape[:-2]), stack.dtype, str(path))
+        stack = ArrayLast(
+            partial(np.load, path), (*shape[-2:], *shape[:-2]), stack.dtype, str(path)
+        )
     else:
         stack = stack.reshape(-1, *shape[-2:])
     found.add("patterns", stack, f"the array ({why})" if why else "the array")
@@ -119,12 +154,14 @@ def read_stack(path: PathLike, given: Mapping[str, Any]) -> Found:
 
 
 def read_hdf5(path: PathLike, given: Mapping[str, Any]) -> Found:
-    """What an HDF5 file of no particular format says; ``data_path`` and ``positions_path`` in `given` name datasets.
+    """What an HDF5 file of no particular format says; ``data_path`` and ``positions_path`` in
+    `given` name datasets.
 
     Raises
     ------
     PtychonError
-        If the file is damaged, a named dataset does not exist, or it cannot be told which dataset holds the frames.
+        If the file is damaged, a named dataset does not exist, or it cannot be told which dataset
+        holds the frames.
     """
     box = hdf5_box(path, given)
     stacks = any(len(shape) in (3, 4) for shape, _ in box.arrays.values())
@@ -139,7 +176,9 @@ def read_hdf5(path: PathLike, given: Mapping[str, Any]) -> Found:
 
 
 def hdf5_box(path: PathLike, given: Mapping[str, Any]) -> Box:
-    """The arrays, numbers and units of an HDF5 file; ``data_path`` and ``positions_path`` may be behind links."""
+    """The arrays, numbers and units of an HDF5 file; ``data_path`` and ``positions_path`` may be
+    behind links.
+    """
     with opened(path) as file:
         arrays: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
         owners = [file]
@@ -160,16 +199,32 @@ def hdf5_box(path: PathLike, given: Mapping[str, Any]) -> Box:
                 check_size(again[key])
                 return again[key][()]
 
-        box = Box(path, arrays, read, lambda key: Hdf5Frames(path, key), last=lambda key: Hdf5Last(path, key))
+        box = Box(
+            path,
+            arrays,
+            read,
+            lambda key: Hdf5Frames(path, key),
+            last=lambda key: Hdf5Last(path, key),
+        )
         for node in owners:
             for name in node.attrs:
-                if _quantity(name) is not None or _UNIT_NAME.fullmatch(name):  # others may be of types that cannot be read
-                    box.numbers.setdefault(name.lower(), (node.attrs[name], f"attribute {name} of {node.name}"))
+                if _quantity(name) is not None or _UNIT_NAME.fullmatch(
+                    name
+                ):  # others may be of types that cannot be read
+                    box.numbers.setdefault(
+                        name.lower(), (node.attrs[name], f"attribute {name} of {node.name}")
+                    )
         for key, (shape, dtype) in arrays.items():
             name = last_name(key)
-            if math.prod(shape) <= 2 and dtype.kind in "uifOS" and (_quantity(name) is not None or _UNIT_NAME.fullmatch(name)):
+            if (
+                math.prod(shape) <= 2
+                and dtype.kind in "uifOS"
+                and (_quantity(name) is not None or _UNIT_NAME.fullmatch(name))
+            ):
                 value = file[key][()]
-                box.numbers.setdefault(name, (value.decode() if isinstance(value, bytes) else value, key))
+                box.numbers.setdefault(
+                    name, (value.decode() if isinstance(value, bytes) else value, key)
+                )
             if dtype.kind in "uif":
                 box.units[key] = units(file[key])
     return box
@@ -180,7 +235,9 @@ _UNIT_NAME = re.compile(r"\w+_units?", re.IGNORECASE)
 
 
 def _quantity(name: str) -> tuple[str, Dimension, str] | None:
-    """(what, dimension, unit in the name) of a name such as ``scan_step_A``; None if it is none of `NUMBERS`."""
+    """(what, dimension, unit in the name) of a name such as ``scan_step_A``; None if it is none of
+    `NUMBERS`.
+    """
     for what, (stems, dimension) in NUMBERS.items():
         for stem in stems:
             match = re.fullmatch(rf"{stem}(?:_(\w+))?", name, re.IGNORECASE)
@@ -204,7 +261,11 @@ def understand(box: Box, kind: str, given: Mapping[str, Any]) -> Found:
     found = Found(kind)
     key = _frames_key(box, given.get("data_path"))
     shape = without_ones(box.arrays[key][0])
-    why = frames_last(shape, points_of(box, given), given.get("scan_shape")) if box.last is not None else ""
+    why = (
+        frames_last(shape, points_of(box, given), given.get("scan_shape"))
+        if box.last is not None
+        else ""
+    )
     if why and box.last is not None:
         found.add("patterns", box.last(key), f"{key} ({why})")
         shape = (*shape[2:], *shape[:2])
@@ -225,23 +286,32 @@ def understand(box: Box, kind: str, given: Mapping[str, Any]) -> Found:
         if box.arrays[probe][0][-2:] == tuple(shape[-2:]):
             found.add("probe", box.table(probe), probe)
         else:
-            found.where["probe"] = f"{probe} of shape {box.arrays[probe][0]} does not fit the frames: not used"
+            found.where["probe"] = (
+                f"{probe} of shape {box.arrays[probe][0]} does not fit the frames: not used"
+            )
     return found
 
 
 def _frames_key(box: Box, name: str | None) -> str:
     forms = {k: without_ones(s) for k, (s, d) in box.arrays.items() if d.kind in "uifb"}
-    stacks = [k for k, s in forms.items() if len(s) in (3, 4) and (min(s[-2:]) >= 4 or (len(s) == 4 and min(s[:2]) >= 4))]
+    stacks = [
+        k
+        for k, s in forms.items()
+        if len(s) in (3, 4) and (min(s[-2:]) >= 4 or (len(s) == 4 and min(s[:2]) >= 4))
+    ]
     listed = listing.named(box.arrays, stacks) or "none"
     if name:
         key = next((k for k in box.arrays if k.strip("/") == name.strip("/")), None)
         if key is None:
-            raise PtychonError(f"{box.path} has no dataset {name!r}; stacks of frames in it: {listed}")
+            raise PtychonError(
+                f"{box.path} has no dataset {name!r}; stacks of frames in it: {listed}"
+            )
         shape, dtype = box.arrays[key]
         if len(without_ones(shape)) not in (3, 4) or dtype.kind not in "uifb":
             raise PtychonError(
                 f"{name} of {box.path} has shape {shape} and type {dtype}; frames are real numbers "
-                f"(frames, rows, columns) or (slow, fast, rows, columns); stacks in the file: {listed}"
+                "(frames, rows, columns) or (slow, fast, rows, columns); stacks in the file: "
+                f"{listed}"
             )
         return key
     for known in PATTERNS:
@@ -252,9 +322,13 @@ def _frames_key(box: Box, name: str | None) -> str:
         return stacks[0]
     if not stacks:
         holds = listing.said(box.arrays)
-        raise PtychonError(f"{box.path} holds no stack of diffraction patterns (3-D or 4-D real numbers): {holds}")
+        raise PtychonError(
+            f"{box.path} holds no stack of diffraction patterns (3-D or 4-D real numbers): {holds}"
+        )
     holds = listing.said(box.arrays)
-    raise PtychonError(f"{box.path} holds several stacks, and it cannot be told which are the frames: {holds}")
+    raise PtychonError(
+        f"{box.path} holds several stacks, and it cannot be told which are the frames: {holds}"
+    )
 
 
 def _add_mask(found: Found, box: Box, shape: tuple[int, ...]) -> None:
@@ -266,7 +340,11 @@ def _add_mask(found: Found, box: Box, shape: tuple[int, ...]) -> None:
         # one that is called mask and has another shape is refused, not passed over
         if form[-2:] == shape[-2:] or last_name(key) == "mask"
     ]
-    named = [(convention, key) for convention, key in masks if convention is not None or last_name(key) == "mask"]
+    named = [
+        (convention, key)
+        for convention, key in masks
+        if convention is not None or last_name(key) == "mask"
+    ]
     if not named:
         return
     convention, key = min(named, key=lambda pair: pair[0] is None)
@@ -276,8 +354,15 @@ def _add_mask(found: Found, box: Box, shape: tuple[int, ...]) -> None:
         return
     found.add("mask", valid, f"{key} (guess: {MEANING['valid']}, for its name does not say)")
     if valid.mean() < _FEW_VALID:
-        text = f"{key} of {box.path} leaves {valid.mean():.1%} of the pixels valid if nonzero means valid, which is a guess"
-        warnings.warn(f"{text}; if nonzero means bad, call it bad_pixels or pixel_mask", PtychonWarning, stacklevel=2)
+        text = (
+            f"{key} of {box.path} leaves {valid.mean():.1%} of the pixels valid if nonzero "
+            "means valid, which is a guess"
+        )
+        warnings.warn(
+            f"{text}; if nonzero means bad, call it bad_pixels or pixel_mask",
+            PtychonWarning,
+            stacklevel=2,
+        )
 
 
 def _keep_word(found: Found, name: str, value: Any, where: str) -> None:
@@ -287,14 +372,25 @@ def _keep_word(found: Found, name: str, value: Any, where: str) -> None:
         found.add("geometry", str(array[0]), where)
     elif name == "counting" and array.size == 1 and array.dtype.kind in "biu":
         found.add("counting", bool(array[0]), where)
-    elif name == "object_shape" and array.size == 2 and array.dtype.kind in "iu" and (array > 0).all():
+    elif (
+        name == "object_shape"
+        and array.size == 2
+        and array.dtype.kind in "iu"
+        and (array > 0).all()
+    ):
         found.add("object_shape", (int(array[0]), int(array[1])), where)
-    elif name in ("noise_variance", "read_noise", BACKGROUND) and array.size == 1 and array.dtype.kind in "uif":
+    elif (
+        name in ("noise_variance", "read_noise", BACKGROUND)
+        and array.size == 1
+        and array.dtype.kind in "uif"
+    ):
         found.add("background" if name == BACKGROUND else name, float(array[0]), where)
 
 
 def _keep_number(found: Found, name: str, value: Any, where: str, unit: str) -> None:
-    """A number in SI. `unit` is what the file states beside it; there may be one in its name as well."""
+    """A number in SI. `unit` is what the file states beside it; there may be one in its name as
+    well.
+    """
     quantity = _quantity(name)
     if quantity is None:
         return
@@ -305,7 +401,9 @@ def _keep_number(found: Found, name: str, value: Any, where: str, unit: str) -> 
         array = np.asarray(value).reshape(-1)
         texts = [text for v in array.tolist() if (text := plain(v))]
         if known and unit and factor_of(unit, dimension) != factor_of(known, dimension):
-            raise PtychonError(f"{where} states the unit {unit!r} beside it and {known!r} in its name; correct it")
+            raise PtychonError(
+                f"{where} states the unit {unit!r} beside it and {known!r} in its name; correct it"
+            )
         if array.dtype.kind not in "uif" and not texts:
             return
         numbers = [parse(text, dimension, where) for text in texts] or [

@@ -43,14 +43,22 @@ class Box:
 
     def unit_of(self, key: str) -> str:
         """The unit that the file states for an array or a number; empty if it states none."""
-        beside = (self.numbers.get(f"{last_name(key)}_{word}", ("",))[0] for word in ("units", "unit"))
-        texts = (self.units.get(key, ""), *(plain(np.asarray(text).reshape(-1)[0]) for text in beside if np.size(text)))
+        beside = (
+            self.numbers.get(f"{last_name(key)}_{word}", ("",))[0] for word in ("units", "unit")
+        )
+        texts = (
+            self.units.get(key, ""),
+            *(plain(np.asarray(text).reshape(-1)[0]) for text in beside if np.size(text)),
+        )
         return next((text for text in texts if not states_nothing(text)), "")
 
     def table(self, key: str) -> Any:
         """A small array, whole."""
         if math.prod(self.arrays[key][0]) > _LARGEST_TABLE:
-            raise PtychonError(f"{key} of {self.path} has shape {self.arrays[key][0]}: too large for what its name says")
+            raise PtychonError(
+                f"{key} of {self.path} has shape {self.arrays[key][0]}: too large for what its "
+                "name says"
+            )
         return self.read(key)
 
 

@@ -1,13 +1,16 @@
-"""CXI (coherent X-ray imaging, HDF5) and its relatives NXcxi_ptycho and the NeXus files of Diamond Light Source.
+"""CXI (coherent X-ray imaging, HDF5) and its relatives NXcxi_ptycho and the NeXus files of Diamond
+Light Source.
 
-Axes. The laboratory frame is (x, y, z). Detector rows and columns lie along the two ``basis_vectors`` b_i, b_j; a field
-at the sample is reconstructed on the same axes. The file gives translations t of the *sample*: the probe moves by -t,
+Axes. The laboratory frame is (x, y, z). Detector rows and columns lie along the two
+``basis_vectors`` b_i, b_j; a field at the sample is reconstructed on the same axes. The file gives
+translations t of the *sample*: the probe moves by -t,
 
     row = -t . b_i / |b_i|,    col = -t . b_j / |b_j|    (m)
 
-Without basis vectors rows run along -y and columns along -x, the default of the format. NXcxi_ptycho is the same tree
-with a ``units`` attribute on every number, and perhaps a raster [slow, fast, row, column]; Diamond's files have the frames
-at ``data/data`` with the scan in ``data/x`` and ``data/y``, dark and flat fields beside the detector.
+Without basis vectors rows run along -y and columns along -x, the default of the format.
+NXcxi_ptycho is the same tree with a ``units`` attribute on every number, and perhaps a raster
+[slow, fast, row, column]; Diamond's files have the frames at ``data/data`` with the scan in
+``data/x`` and ``data/y``, dark and flat fields beside the detector.
 """
 
 from __future__ import annotations
@@ -31,11 +34,24 @@ from .nodes import dataset, decimal, group, number, plain, table, text, units
 
 _CUTOFF = "countrate_correction_count_cutoff"
 DEFAULT_BASIS = np.array([[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])
-#: Fields of `Dataset` that our own files keep exactly in a group of their own; the arrays live in the CXI tree.
+#: Fields of `Dataset` that our own files keep exactly in a group of their own; the arrays live in
+#: the CXI tree.
 SCALARS = (
-    "pixel_size", "detector_pixel_size", "wavelength", "distance", "focus_distance", "geometry", "counting",
-    "noise_variance", "background", "read_noise", "saturation", "object_shape", "name", "notes",
-)  # fmt: skip
+    "pixel_size",
+    "detector_pixel_size",
+    "wavelength",
+    "distance",
+    "focus_distance",
+    "geometry",
+    "counting",
+    "noise_variance",
+    "background",
+    "read_noise",
+    "saturation",
+    "object_shape",
+    "name",
+    "notes",
+)
 #: Where frames are, in the order tried; the last is Diamond's.
 _FRAMES = ("data_1/data", "instrument_1/detector_1/data", "data/data")
 _ENTRIES = ("entry_1", "entry", "entry1")
@@ -48,7 +64,9 @@ def recognise(file: Any) -> bool:
         return False
     if "cxi_version" in file or any(place in entry for place in _FRAMES[:2]):
         return True
-    return "data/data" in entry and (text(entry, "definition") == "NXptycho" or ("data/x" in entry and "data/y" in entry))
+    return "data/data" in entry and (
+        text(entry, "definition") == "NXptycho" or ("data/x" in entry and "data/y" in entry)
+    )
 
 
 def _entry(file: Any) -> Any:
@@ -62,7 +80,8 @@ def read(path: PathLike, given: Mapping[str, Any] | None = None) -> Found:
     ----------
     path : path of the file
     given : mapping, optional
-        ``data_path`` names frames that are elsewhere than usual; all else is read from where the format has it.
+        ``data_path`` names frames that are elsewhere than usual; all else is read from where the
+        format has it.
 
     Raises
     ------
@@ -73,7 +92,9 @@ def read(path: PathLike, given: Mapping[str, Any] | None = None) -> Found:
     with opened(path) as file:
         entry = _entry(file)
         if entry is None:
-            raise PtychonError(f"{path} has no group entry_1, so it is no CXI data set that can be read")
+            raise PtychonError(
+                f"{path} has no group entry_1, so it is no CXI data set that can be read"
+            )
         nexus = text(entry, "definition") == "NXptycho"
         ours = plain(file.attrs.get("ptychon", "")) == "dataset"
         instrument = _instrument(entry)
@@ -81,12 +102,22 @@ def read(path: PathLike, given: Mapping[str, Any] | None = None) -> Found:
         usual = dataset(entry, *_FRAMES)
         patterns = dataset(file, named) if named else usual
         if patterns is None:
-            gone = [link for link in broken(file, path) if not named or link[0].strip("/") == named.strip("/")]
+            gone = [
+                link
+                for link in broken(file, path)
+                if not named or link[0].strip("/") == named.strip("/")
+            ]
             if gone:
                 raise missing_target(gone, path)
             if named:
-                raise PtychonError(f"{path} has no dataset {named!r}" + (f"; frames are at {usual.name}" if usual else ""))
-            raise PtychonError(f"{path} has no frames at entry_1/data_1/data nor at entry_1/instrument_1/detector_1/data")
+                raise PtychonError(
+                    f"{path} has no dataset {named!r}"
+                    + (f"; frames are at {usual.name}" if usual else "")
+                )
+            raise PtychonError(
+                f"{path} has no frames at entry_1/data_1/data nor at "
+                "entry_1/instrument_1/detector_1/data"
+            )
         diamond = usual is not None and usual.name.endswith("/data/data")
         found = Found("NeXus (Diamond)" if diamond else "NXcxi_ptycho" if nexus else "CXI")
         _check_frames(patterns, path)
@@ -125,16 +156,28 @@ def _detector(instrument: Any) -> Any:
     """The group of the detector; where there are several, the one that says most."""
     if instrument is None:
         return None
-    names = [name for name in instrument if name.startswith("detector") and group(instrument, name) is not None]
+    names = [
+        name
+        for name in instrument
+        if name.startswith("detector") and group(instrument, name) is not None
+    ]
     known = ("distance", "x_pixel_size", "basis_vectors", "mask")
-    names.sort(key=lambda name: (-sum(key in instrument[name] for key in known), name != "detector_1", name))
+    names.sort(
+        key=lambda name: (
+            -sum(key in instrument[name] for key in known),
+            name != "detector_1",
+            name,
+        )
+    )
     return instrument[names[0]] if names else None
 
 
 def _correct(found: Found, dark: FloatArray | None, flat: FloatArray | None) -> None:
     """Frames without dark and flat field; values that are no measurement stay so."""
     frames = found.fields["patterns"]
-    rule = BadValues.of(frames, saturation=found.fields.pop("saturation", None), mask=_fitting(found, frames))
+    rule = BadValues.of(
+        frames, saturation=found.fields.pop("saturation", None), mask=_fitting(found, frames)
+    )
     found.fields["patterns"] = corrected(frames, rule, dark, flat)
 
 
@@ -144,7 +187,9 @@ def _fitting(found: Found, frames: Any) -> Any:
 
 
 def read_limit(detector: Any, found: Found) -> None:
-    """The largest value that is a measurement, which NeXus calls saturation_value and Dectris the cutoff of its counters."""
+    """The largest value that is a measurement, which NeXus calls saturation_value and Dectris the
+    cutoff of its counters.
+    """
     for name in ("saturation_value", "count_cutoff", f"detectorSpecific/{_CUTOFF}", _CUTOFF):
         node = dataset(detector, name)
         if node is None or node.dtype.kind not in "uif" or node.size != 1:
@@ -156,10 +201,16 @@ def read_limit(detector: Any, found: Found) -> None:
 
 def _check_frames(node: Any, path: PathLike) -> None:
     if node.dtype.kind not in "uifb":
-        kind = "complex images (a reconstruction?)" if node.dtype.kind == "c" else f"values of type {node.dtype}"
+        kind = (
+            "complex images (a reconstruction?)"
+            if node.dtype.kind == "c"
+            else f"values of type {node.dtype}"
+        )
         raise PtychonError(f"{node.name} of {path} holds {kind}, not intensities")
     if len(node.shape) not in (3, 4):
-        raise PtychonError(f"{node.name} of {path} has shape {node.shape}; a scan is (frames, rows, columns)")
+        raise PtychonError(
+            f"{node.name} of {path} has shape {node.shape}; a scan is (frames, rows, columns)"
+        )
 
 
 def _read_ours(own: Any, found: Found) -> None:
@@ -217,7 +268,10 @@ def _read_monitor(instrument: Any, found: Found) -> None:
             mean = values.mean()
             if np.isfinite(mean) and mean > 0:
                 spread = values.std() / mean
-                found.where["monitor"] = f"{node.name}: varies by {100 * spread:.1f} % (rms); frames were not divided by it"
+                found.where["monitor"] = (
+                    f"{node.name}: varies by {100 * spread:.1f} % (rms); frames were not "
+                    "divided by it"
+                )
 
 
 def _basis(detector: Any, found: Found) -> FloatArray | None:
@@ -228,13 +282,17 @@ def _basis(detector: Any, found: Found) -> FloatArray | None:
     basis: Any = np.vectorize(decimal, otypes=[float])(table(node)) if node.size else np.zeros(0)
     if basis.ndim == 3 and len(basis):
         if np.ptp(basis, axis=0).max() > 1e-6 * np.abs(basis).max():
-            found.where["basis_vectors"] = "they differ from frame to frame; those of the first frame were used"
+            found.where["basis_vectors"] = (
+                "they differ from frame to frame; those of the first frame were used"
+            )
         basis = np.asarray(basis[0])
     if basis.shape == (3, 2):
         basis = basis.T
     lengths = [math.hypot(*b) for b in basis] if basis.shape == (2, 3) else [0.0]
     if not (np.isfinite(basis).all() and min(lengths) > 0):
-        found.where["basis_vectors"] = f"basis_vectors of shape {node.shape} were not understood and left aside"
+        found.where["basis_vectors"] = (
+            f"basis_vectors of shape {node.shape} were not understood and left aside"
+        )
         return None
     return np.asarray(basis, np.float64)
 
@@ -244,7 +302,10 @@ def _probe_positions(translation: FloatArray, basis: FloatArray | None) -> Float
     across = (DEFAULT_BASIS if basis is None else basis)[:, :2]
     directions = np.array([b / math.hypot(*b) if math.hypot(*b) > 0 else b for b in across])
     if not abs(np.linalg.det(directions)) > 0.5:
-        raise PtychonError("basis_vectors are parallel to each other or to the beam: positions cannot be placed on them")
+        raise PtychonError(
+            "basis_vectors are parallel to each other or to the beam: positions cannot be "
+            "placed on them"
+        )
     moved = -translation[:, :2]
     if abs(directions[0] @ directions[1]) < 1e-6:
         return np.asarray(moved @ directions.T + 0.0)
@@ -261,7 +322,9 @@ def _read_positions(entry: Any, basis: FloatArray | None, frames: int, found: Fo
     if values.ndim == 2 and values.shape[0] in (2, 3) and values.shape[1] == frames and frames > 3:
         values = values.T
     if values.ndim != 2 or values.shape[1] not in (2, 3):
-        raise PtychonError(f"{node.name} has shape {node.shape}; sample translations are (frames, 3): x, y, z")
+        raise PtychonError(
+            f"{node.name} has shape {node.shape}; sample translations are (frames, 3): x, y, z"
+        )
     try:
         _place(in_si(values, units(node), "length", node.name), node.name, basis, found)
     except PtychonError as error:
@@ -284,15 +347,24 @@ def _read_axes(entry: Any, basis: FloatArray | None, frames: int, found: Found) 
             x, y = np.meshgrid(x, y)
         if x.size != frames or y.size != frames:
             shapes = f"{nodes[0].shape} and {nodes[1].shape}"
-            found.problems["positions"] = f"{place}/x and y have shapes {shapes} for {frames} frames"
+            found.problems["positions"] = (
+                f"{place}/x and y have shapes {shapes} for {frames} frames"
+            )
             continue
-        return _place(np.column_stack([x.reshape(-1), y.reshape(-1)]), f"{nodes[0].name}, {nodes[1].name}", basis, found)
+        return _place(
+            np.column_stack([x.reshape(-1), y.reshape(-1)]),
+            f"{nodes[0].name}, {nodes[1].name}",
+            basis,
+            found,
+        )
     return None
 
 
 def _place(translation: FloatArray, name: str, basis: FloatArray | None, found: Found) -> None:
     remark = "" if basis is not None else "; no basis_vectors: rows along -y, columns along -x"
-    found.add("positions", _probe_positions(translation, basis), f"{name} (motion of the sample{remark})")
+    found.add(
+        "positions", _probe_positions(translation, basis), f"{name} (motion of the sample{remark})"
+    )
     found.unit = found.unit or "m"
 
 
@@ -335,6 +407,8 @@ def _read_probe(instrument: Any, shape: tuple[int, ...], found: Found) -> None:
     probe = table(node)
     probe = probe.reshape(-1, *probe.shape[-2:]) if probe.ndim >= 2 else probe
     if probe.shape[-2:] != shape or not np.isfinite(probe).all() or not probe.any():
-        found.where["probe"] = f"{node.name} of shape {node.shape} is no probe for frames of {shape}: not used"
+        found.where["probe"] = (
+            f"{node.name} of shape {node.shape} is no probe for frames of {shape}: not used"
+        )
         return
     found.add("probe", probe, node.name)

@@ -18,9 +18,9 @@ _SHORTEST_X_RAYS = 1e-11
 def write_dataset(path: PathLike, data: Dataset) -> None:
     """Write a data set to a CXI file; `ptychon.load` gives back every field.
 
-    The CXI tree holds what the format has names for (frames, translations of the sample, mask, detector, wavelength,
-    first probe), so that other programs read it too; the group ``ptychon`` holds the rest. The file appears when it is
-    complete.
+    The CXI tree holds what the format has names for (frames, translations of the sample, mask,
+    detector, wavelength, first probe), so that other programs read it too; the group ``ptychon``
+    holds the rest. The file appears when it is complete.
 
     Parameters
     ----------
@@ -64,10 +64,15 @@ def write_dataset(path: PathLike, data: Dataset) -> None:
             put(own, "positions", data.positions)
         else:
             y, x = data.positions.T
-            translation = np.stack([x, y, 0 * x], axis=1)  # rows run along -y and the sample moves by -probe
+            translation = np.stack(
+                [x, y, 0 * x], axis=1
+            )  # rows run along -y and the sample moves by -probe
             entry.create_group("sample_1/geometry_1")["translation"] = translation
             entry["data_1/translation"] = entry["sample_1/geometry_1/translation"]
         for name in SCALARS:
-            derived = name == "pixel_size" and replace(data, pixel_size=None).pixel_size == data.pixel_size
+            derived = (
+                name == "pixel_size"
+                and replace(data, pixel_size=None).pixel_size == data.pixel_size
+            )
             if not derived:
                 put(own, name, getattr(data, name), lenient=True)

@@ -46,17 +46,25 @@ def read(path: PathLike, given: Mapping[str, Any]) -> Found:
     with opened(path) as file:
         cubes = _cubes(file)
         if not cubes:
-            raise PtychonError(f"{path} is an EMD file without a DataCube, that is a 4-D stack of frames")
-        cube = next((c for c in cubes if plain(c.attrs.get("python_class", "")) == "DataCube"), cubes[0])
+            raise PtychonError(
+                f"{path} is an EMD file without a DataCube, that is a 4-D stack of frames"
+            )
+        cube = next(
+            (c for c in cubes if plain(c.attrs.get("python_class", "")) == "DataCube"), cubes[0]
+        )
         named = given.get("data_path")
         if named:  # the frames of another cube, or beside them
-            cube = next((c for c in cubes if c["data"].name.strip("/") == str(named).strip("/")), None)
+            cube = next(
+                (c for c in cubes if c["data"].name.strip("/") == str(named).strip("/")), None
+            )
             if cube is None:
                 listed = ", ".join(c["data"].name for c in cubes)
                 raise PtychonError(f"{path} has no DataCube at {named!r}; there are {listed}")
         data = cube["data"]
         if data.dtype.kind not in "uifb":
-            raise PtychonError(f"{data.name} of {path} holds values of type {data.dtype}, not intensities")
+            raise PtychonError(
+                f"{data.name} of {path} holds values of type {data.dtype}, not intensities"
+            )
         where = data.name if len(cubes) == 1 else f"{data.name} (the first of {len(cubes)})"
         frames: Any = Hdf5Frames(path, data.name)
         calibration = _calibration(file, cube)
@@ -86,7 +94,12 @@ def _calibration(file: Any, cube: Any) -> Any:
 
 def _flag(calibration: Any, name: str) -> bool:
     node = dataset(calibration, name)
-    return bool(node is not None and node.size == 1 and node.dtype.kind in "biu" and np.asarray(node[()]).reshape(-1)[0])
+    return bool(
+        node is not None
+        and node.size == 1
+        and node.dtype.kind in "biu"
+        and np.asarray(node[()]).reshape(-1)[0]
+    )
 
 
 def _unit(calibration: Any, name: str) -> str:
@@ -104,14 +117,19 @@ def _scan(calibration: Any, found: Found) -> None:
     if degrees is None and turned is not None:
         degrees = float(np.rad2deg(turned)) if abs(turned) <= 2 * np.pi else turned
     if degrees is not None:
-        # real space is turned by it, counterclockwise, against diffraction space: (x, y) of the scan, rows and columns, lie at
-        # (x cos + y sin, -x sin + y cos) on the detector, which is `rotation` with the other sign
+        # real space is turned by it, counterclockwise, against diffraction space: (x, y) of the
+        # scan, rows and columns, lie at (x cos + y sin, -x sin + y cos) on the detector, which is
+        # `rotation` with the other sign
         where = f"QR_rotation of {degrees:.4g} deg (real against diffraction space)"
         found.add("rotation", -float(np.deg2rad(degrees)), where)
     for name in ("voltage", "accelerating_voltage", "beam_energy"):
         value = scalar(calibration, name)
         if value is not None and value > 0:
-            found.add("voltage", value if value > 1e4 else value * 1e3, f"{name}{'' if value > 1e4 else ', taken to be kV'}")
+            found.add(
+                "voltage",
+                value if value > 1e4 else value * 1e3,
+                f"{name}{'' if value > 1e4 else ', taken to be kV'}",
+            )
     angle = scalar(calibration, "convergence_semiangle_mrad")
     if angle is not None and angle > 0:
         found.add("semi_angle", angle * 1e-3, "convergence_semiangle_mrad")

@@ -1,4 +1,6 @@
-"""Writing scans and reconstructions in the formats of others, and from any format to any other that can hold them."""
+"""Writing scans and reconstructions in the formats of others, and from any format to any other that
+can hold them.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ from .frames import write_npy, write_npz
 from .hdf5 import PathLike, write_aside
 from .saved import save_result, stated
 
-#: Name of a format -> suffixes it may have; the first format with a suffix is the one it stands for.
+#: Name of a format -> suffixes it may have; the first format with a suffix is the one it stands
+#: for.
 FORMATS: dict[str, tuple[str, ...]] = {
     "ptychon": (".h5", ".cxi"),
     "ptypy": (".ptyr",),
@@ -68,13 +71,18 @@ def format_of(path: PathLike, name: str | None = None) -> str:
         if name not in FORMATS:
             raise PtychonError(f"format {name!r} is none of {', '.join(FORMATS)}")
         if suffix not in FORMATS[name]:
-            raise PtychonError(f"{path} must be named {' or '.join(FORMATS[name])} to be written as {name}")
+            raise PtychonError(
+                f"{path} must be named {' or '.join(FORMATS[name])} to be written as {name}"
+            )
         return name
     for known, suffixes in FORMATS.items():
         if suffix in suffixes:
             return known
     listed = ", ".join(f"{suffixes[0]} ({known})" for known, suffixes in FORMATS.items())
-    raise PtychonError(f"{path}: the suffix {suffix or 'is missing, and'} says no format; use one of {listed}, or --format")
+    raise PtychonError(
+        f"{path}: the suffix {suffix or 'is missing, and'} says no format; use one of {listed}, "
+        "or --format"
+    )
 
 
 def convert(source: PathLike, target: PathLike, format: str | None = None, **given: Any) -> Written:
@@ -108,8 +116,12 @@ def convert(source: PathLike, target: PathLike, format: str | None = None, **giv
     if given.get("data_path") is None and holds_result(source):
         stated = [name for name, value in given.items() if value is not None]
         if stated:
-            raise PtychonError(f"{source} is a reconstruction: {', '.join(stated)} can only be said of a scan")
-        return _written(target, "reconstruction", chosen, write_result(target, load_result(source), chosen))
+            raise PtychonError(
+                f"{source} is a reconstruction: {', '.join(stated)} can only be said of a scan"
+            )
+        return _written(
+            target, "reconstruction", chosen, write_result(target, load_result(source), chosen)
+        )
     return _written(target, "scan", chosen, write_scan(target, load(source, **given), chosen))
 
 
@@ -147,7 +159,10 @@ def write_scan(path: PathLike, data: Dataset, format: str | None = None) -> list
         write_dataset(path, data)
         return []
     if format == "ptypy":
-        raise PtychonError(f"{path}: a .ptyr holds a reconstruction, and this is a scan; use .cxi, .npz or .hdf5 (PtyLab)")
+        raise PtychonError(
+            f"{path}: a .ptyr holds a reconstruction, and this is a scan; use .cxi, .npz or "
+            ".hdf5 (PtyLab)"
+        )
     if format == "ptylab":
         return ptylab.write_data(path, data)
     if format == "ptychodus":
@@ -156,8 +171,16 @@ def write_scan(path: PathLike, data: Dataset, format: str | None = None) -> list
         (write_tiff if format == "tiff" else _write_stack)(path, data.patterns)
         _write_table(positions_beside(path), data)
         kept = ("patterns", "positions", "name", "notes", "geometry", "counting")
-        lost = [name for name in data.__dataclass_fields__ if name not in kept and getattr(data, name) is not None]
-        return lost + ["notes"] * bool(data.notes) + ["that this is near field"] * (data.geometry == "near")
+        lost = [
+            name
+            for name in data.__dataclass_fields__
+            if name not in kept and getattr(data, name) is not None
+        ]
+        return (
+            lost
+            + ["notes"] * bool(data.notes)
+            + ["that this is near field"] * (data.geometry == "near")
+        )
     values = _scan_values(data)
     if format == "numpy":
         write_npz(path, values)
@@ -170,8 +193,20 @@ def _scan_values(data: Dataset) -> dict[str, Any]:
     """Arrays under the names that `ptychon.io.arrays` knows."""
     unit = "px" if data.pixel_size is None else "m"
     values: dict[str, Any] = {"patterns": data.patterns, f"positions_{unit}": data.positions}
-    for name in ("mask", "probe", "pixel_size", "detector_pixel_size", "wavelength", "distance", "focus_distance",
-                 "noise_variance", "read_noise", "object_shape", "geometry", "counting"):  # fmt: skip
+    for name in (
+        "mask",
+        "probe",
+        "pixel_size",
+        "detector_pixel_size",
+        "wavelength",
+        "distance",
+        "focus_distance",
+        "noise_variance",
+        "read_noise",
+        "object_shape",
+        "geometry",
+        "counting",
+    ):
         value = getattr(data, name)
         if value is not None:
             values[name] = np.asarray(value)
@@ -183,14 +218,22 @@ def _scan_values(data: Dataset) -> dict[str, Any]:
 def _matlab(value: Any) -> Any:
     """An array with its axes in the order of MATLAB: rows, columns, then frames or modes."""
     array = np.asarray(value)
-    return np.moveaxis(array, 0, -1) if array.ndim == 3 else array.astype(np.uint8) if array.dtype.kind == "b" else array
+    return (
+        np.moveaxis(array, 0, -1)
+        if array.ndim == 3
+        else array.astype(np.uint8)
+        if array.dtype.kind == "b"
+        else array
+    )
 
 
 def _write_mat(path: PathLike, values: Mapping[str, Any], largest: Any = None) -> None:
     import scipy.io
 
     if largest is not None and math.prod(largest.shape) * largest.dtype.itemsize > _LARGEST_MAT:
-        raise PtychonError(f"{path}: a .mat file holds at most 4 GB a variable; crop, bin or write .cxi instead")
+        raise PtychonError(
+            f"{path}: a .mat file holds at most 4 GB a variable; crop, bin or write .cxi instead"
+        )
     with write_aside(path) as aside, aside.open("wb") as stream:
         scipy.io.savemat(stream, dict(values), do_compression=True)
 
@@ -203,10 +246,18 @@ def _write_stack(path: PathLike, frames: Any) -> None:
 def _write_table(path: Path, data: Dataset) -> None:
     unit = "px" if data.pixel_size is None else "m"
     with write_aside(path) as aside:
-        np.savetxt(aside, data.positions, fmt="%.17g", delimiter=",", header=f"row [{unit}],column [{unit}]")
+        np.savetxt(
+            aside,
+            data.positions,
+            fmt="%.17g",
+            delimiter=",",
+            header=f"row [{unit}],column [{unit}]",
+        )
 
 
-def write_tiff(path: PathLike, frames: Any, pixel_size: tuple[float, float] | None = None, **metadata: Any) -> None:
+def write_tiff(
+    path: PathLike, frames: Any, pixel_size: tuple[float, float] | None = None, **metadata: Any
+) -> None:
     """A stack of pages, written in blocks.
 
     Parameters
@@ -242,9 +293,16 @@ def write_tiff(path: PathLike, frames: Any, pixel_size: tuple[float, float] | No
 
     with write_aside(path) as aside, aside.open("wb") as stream:
         tifffile.imwrite(
-            stream, pages(), shape=shape, dtype=dtype, bigtiff=large, photometric="minisblack",
-            resolution=resolution, resolutionunit=unit, metadata={"axes": "QYX", **metadata},
-        )  # fmt: skip
+            stream,
+            pages(),
+            shape=shape,
+            dtype=dtype,
+            bigtiff=large,
+            photometric="minisblack",
+            resolution=resolution,
+            resolutionunit=unit,
+            metadata={"axes": "QYX", **metadata},
+        )
 
 
 def write_result(path: PathLike, result: Result, format: str | None = None) -> list[str]:
@@ -267,7 +325,11 @@ def write_result(path: PathLike, result: Result, format: str | None = None) -> l
         save_result(path, result)
         return []
     if format in ("ptypy", "ptylab", "ptychodus"):
-        writers = {"ptypy": ptypy.write_result, "ptylab": ptylab.write_result, "ptychodus": ptychodus.write_result}
+        writers = {
+            "ptypy": ptypy.write_result,
+            "ptylab": ptylab.write_result,
+            "ptychodus": ptychodus.write_result,
+        }
         return writers[format](path, result)
     if format == "tiff":
         return _write_pictures(path, result)
@@ -278,25 +340,44 @@ def write_result(path: PathLike, result: Result, format: str | None = None) -> l
     scale = {} if result.pixel_size is None else {"pixel_size": np.array(result.pixel_size)}
     if format == "numpy":
         extra = {} if result.object_std is None else {"object_std": result.object_std}
-        arrays = {"object": result.object, "probe": result.probe, "positions_px": result.positions, **extra, **scale}
-        more = {"origin": np.array(result.origin), "errors": result.errors, "engine": np.array(result.engine)}
+        arrays = {
+            "object": result.object,
+            "probe": result.probe,
+            "positions_px": result.positions,
+            **extra,
+            **scale,
+        }
+        more = {
+            "origin": np.array(result.origin),
+            "errors": result.errors,
+            "engine": np.array(result.engine),
+        }
         write_npz(path, arrays | more)
         return history
     size = result.pixel_size or (1.0, 1.0)
     corner = np.ceil(np.array(result.object.shape) / 2 - np.array(result.probe.shape[1:]) / 2)
     places = result.positions - corner - np.array(result.probe.shape[1:]) // 2
     wavelength = stated(result, "wavelength")
-    outputs = {"probe_positions": places[:, ::-1], "fourier_error_out": np.asarray(result.errors, np.float64)}
-    known = {"dx_spec": np.array([size[1], size[0]])} | ({"lambda": float(wavelength)} if wavelength else {})
+    outputs = {
+        "probe_positions": places[:, ::-1],
+        "fourier_error_out": np.asarray(result.errors, np.float64),
+    }
+    known = {"dx_spec": np.array([size[1], size[0]])} | (
+        {"lambda": float(wavelength)} if wavelength else {}
+    )
     extra = {} if result.object_std is None else {"object_std": result.object_std}
     arrays = {"object": result.object, "probe": np.moveaxis(result.probe, 0, -1), **extra}
     _write_mat(path, {**arrays, "p": known, "outputs": outputs})
     lost = [*history, "the origin of the positions"]
-    return lost + ["that the scale is unknown (1 px is written as 1 m)"] * (result.pixel_size is None)
+    return lost + ["that the scale is unknown (1 px is written as 1 m)"] * (
+        result.pixel_size is None
+    )
 
 
 def _write_pictures(path: PathLike, result: Result) -> list[str]:
-    """Amplitude and phase of the object, and its standard deviation where there is one, float32 pages."""
+    """Amplitude and phase of the object, and its standard deviation where there is one, float32
+    pages.
+    """
     pages = [np.abs(result.object), np.angle(result.object)]
     names = ["amplitude", "phase (rad)"]
     if result.object_std is not None:

@@ -1,4 +1,6 @@
-"""Single frames in files of their own (dark, flat, background), and what is added to the notes of a scan."""
+"""Single frames in files of their own (dark, flat, background), and what is added to the notes of a
+scan.
+"""
 
 from __future__ import annotations
 
@@ -55,11 +57,13 @@ class Named:
 
 
 def read_field(path: PathLike, what: str) -> FloatArray:
-    """A frame (P, Q) from .npy, .npz, .txt, .csv, TIFF, PNG, MATLAB or HDF5; the mean, if there are several.
+    """A frame (P, Q) from .npy, .npz, .txt, .csv, TIFF, PNG, MATLAB or HDF5; the mean, if there are
+    several.
 
     Parameters
     ----------
-    path : path of the file; a dataset of an HDF5 file is named behind a colon, ``dark.h5:entry/data``
+    path : path of the file; a dataset of an HDF5 file is named behind a colon,
+    ``dark.h5:entry/data``
     what : str
         For the message: "dark".
 
@@ -73,12 +77,20 @@ def read_field(path: PathLike, what: str) -> FloatArray:
 
 
 def split_name(path: PathLike) -> tuple[str, str]:
-    """A file and the name of an array in it from ``FILE:NAME``; the name is empty where there is none."""
+    """A file and the name of an array in it from ``FILE:NAME``; the name is empty where there is
+    none.
+    """
     name, _, inner = str(path).rpartition(":")
-    return (name, inner) if name and Path(name).is_file() and not Path(path).is_file() else (str(path), "")
+    return (
+        (name, inner)
+        if name and Path(name).is_file() and not Path(path).is_file()
+        else (str(path), "")
+    )
 
 
-def read_array(path: PathLike, what: str, pick: Callable[[list[str]], str | None] = lambda names: None) -> Named:
+def read_array(
+    path: PathLike, what: str, pick: Callable[[list[str]], str | None] = lambda names: None
+) -> Named:
     """An array of real numbers (..., P, Q) from a file; see `read_field`.
 
     Parameters
@@ -102,10 +114,18 @@ def read_array(path: PathLike, what: str, pick: Callable[[list[str]], str | None
             found = Named(np.load(name, allow_pickle=False))
         elif suffix == ".npz":
             headers = npz_headers(name)
-            key = inner or _only([k for k, (shape, _) in headers.items() if len(shape) >= 2], name, what, pick)
+            key = inner or _only(
+                [k for k, (shape, _) in headers.items() if len(shape) >= 2], name, what, pick
+            )
             if key not in headers:
-                raise PtychonError(f"{name} has no array {key!r}; it has {', '.join(headers) or 'none'}")
-            found = Named(read_npz(name, key), "" if key == "arr_0" else key, beside_frames=_beside_frames(headers))
+                raise PtychonError(
+                    f"{name} has no array {key!r}; it has {', '.join(headers) or 'none'}"
+                )
+            found = Named(
+                read_npz(name, key),
+                "" if key == "arr_0" else key,
+                beside_frames=_beside_frames(headers),
+            )
         elif suffix in (".tif", ".tiff"):
             import tifffile
 
@@ -114,16 +134,28 @@ def read_array(path: PathLike, what: str, pick: Callable[[list[str]], str | None
             from PIL import Image
 
             with Image.open(name) as picture:
-                found = Named(np.asarray(picture.convert("L") if picture.mode in ("P", "LA", "RGB", "RGBA") else picture))
+                found = Named(
+                    np.asarray(
+                        picture.convert("L")
+                        if picture.mode in ("P", "LA", "RGB", "RGBA")
+                        else picture
+                    )
+                )
         elif suffix in (".txt", ".csv"):
             found = Named(np.loadtxt(name, delimiter="," if suffix == ".csv" else None))
         elif suffix == ".mat" and not _is_hdf5(name):
             from scipy.io import loadmat
 
-            arrays = {k: v for k, v in loadmat(name).items() if not k.startswith("__") and getattr(v, "size", 0) > 1}
+            arrays = {
+                k: v
+                for k, v in loadmat(name).items()
+                if not k.startswith("__") and getattr(v, "size", 0) > 1
+            }
             key = inner or _only(list(arrays), name, what, pick)
             if key not in arrays:
-                raise PtychonError(f"{name} has no array {key!r}; it has {', '.join(arrays) or 'none'}")
+                raise PtychonError(
+                    f"{name} has no array {key!r}; it has {', '.join(arrays) or 'none'}"
+                )
             found = Named(np.asarray(arrays[key]), key, beside_frames=_beside_frames(arrays))
         else:
             found = _from_hdf5(name, inner, what, pick)
@@ -133,7 +165,10 @@ def read_array(path: PathLike, what: str, pick: Callable[[list[str]], str | None
         raise PtychonError(f"{name} holds no {what} that can be read: {error}") from error
     array = found.array
     if array.dtype.kind not in "uifb" or array.ndim < 2 or not array.size:
-        raise PtychonError(f"the {what} in {path} has shape {array.shape} and type {array.dtype}; it must be a frame")
+        raise PtychonError(
+            f"the {what} in {path} has shape {array.shape} and type {array.dtype}; it must be a "
+            "frame"
+        )
     return found
 
 
@@ -158,7 +193,11 @@ def _is_hdf5(name: str) -> bool:
 def _from_hdf5(name: str, inner: str, what: str, pick: Callable[[list[str]], str | None]) -> Named:
     with opened(name) as file:
         found: list[str] = []
-        file.visititems(lambda key, node: found.append(key) if is_dataset(node) and len(node.shape) >= 2 else None)
+        file.visititems(
+            lambda key, node: (
+                found.append(key) if is_dataset(node) and len(node.shape) >= 2 else None
+            )
+        )
         key = inner or _only(found, name, what, pick)
         node = file.get(key)
         if not is_dataset(node):
@@ -166,13 +205,27 @@ def _from_hdf5(name: str, inner: str, what: str, pick: Callable[[list[str]], str
         said = {str(k): plain(v) for k, v in node.attrs.items() if isinstance(v, str | bytes)}
         tree = ""
         if re.search(r"(^|/)(detector|instrument)[^/]*/", key.lower()):
-            tree = "CXI" if "cxi_version" in file or plain(file.attrs.get("ptychon", "")) == "dataset" else "NeXus"
+            tree = (
+                "CXI"
+                if "cxi_version" in file or plain(file.attrs.get("ptychon", "")) == "dataset"
+                else "NeXus"
+            )
         return Named(np.asarray(table(node, "uifb")), key, said, tree, _beside_frames(found))
 
 
 def with_dose(data: Dataset) -> Dataset:
-    """The data set, with the dose of electrons in e/A^2 in its notes where the numbers allow one."""
-    if "read" not in data.notes or "dose_e_per_A2" in data.notes or electron_dose(data, 1.0) is None:
+    """The data set, with the dose of electrons in e/A^2 in its notes where the
+    numbers allow one.
+    """
+    if (
+        "read" not in data.notes
+        or "dose_e_per_A2" in data.notes
+        or electron_dose(data, 1.0) is None
+    ):
         return data
     dose = electron_dose(data, float(survey(data, _DOSE_FRAMES).counts.mean()))
-    return data if dose is None else replace(data, notes={**data.notes, "dose_e_per_A2": float(f"{dose:.4g}")})
+    return (
+        data
+        if dose is None
+        else replace(data, notes={**data.notes, "dose_e_per_A2": float(f"{dose:.4g}")})
+    )

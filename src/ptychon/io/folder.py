@@ -1,7 +1,9 @@
-"""A folder of files with one frame each, or a few, as detectors write them: read in the order that people count in.
+"""A folder of files with one frame each, or a few, as detectors write them: read in the order that
+people count in.
 
-Files are of one kind (TIFF, CBF, EDF, .npy or HDF5) and alike in name but for their numbers; frame_2 comes before frame_10.
-Others are left aside, and a table of positions among them is found by its length.
+Files are of one kind (TIFF, CBF, EDF, .npy or HDF5) and alike in name but for their numbers;
+frame_2 comes before frame_10. Others are left aside, and a table of positions among them is found
+by its length.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ _MOST_TABLES = 20
 
 
 def read_folder(path: PathLike, given: Mapping[str, Any]) -> Found:
-    """Frames of the files in a folder (or that a pattern names); ``data_path`` in `given` names their dataset in HDF5.
+    """Frames of the files in a folder (or that a pattern names); ``data_path`` in `given` names
+    their dataset in HDF5.
 
     Raises
     ------
@@ -46,13 +49,18 @@ def read_folder(path: PathLike, given: Mapping[str, Any]) -> Found:
     found = Found(f"folder of {kind} files")
     remark = f"{len(frames_of)} files, {frames_of[0].name} to {frames_of[-1].name}"
     if others:
-        remark += f"; left aside: {', '.join(place.name for place in others[:3])}" + (", ..." if len(others) > 3 else "")
+        remark += f"; left aside: {', '.join(place.name for place in others[:3])}" + (
+            ", ..." if len(others) > 3 else ""
+        )
     found.add("patterns", _stack(frames_of, kind, given), remark)
     if given.get("positions_path") and not Path(given["positions_path"]).is_file():
         beside = Path(path if os.path.isdir(path) else Path(path).parent) / given["positions_path"]
         given = {**given, "positions_path": str(beside)} if beside.is_file() else given
     if given.get("positions_path") is None and given.get("positions") is None:
-        given = {**given, "positions_path": _table(path, set(frames_of), others, len(found.fields["patterns"]))}
+        given = {
+            **given,
+            "positions_path": _table(path, set(frames_of), others, len(found.fields["patterns"])),
+        }
     add_positions(found, given)
     return found
 
@@ -60,7 +68,10 @@ def read_folder(path: PathLike, given: Mapping[str, Any]) -> Found:
 def _refuse_stores(path: PathLike) -> None:
     """Refuse folders that are one array in pieces."""
     if any((Path(path) / name).exists() for name in (".zarray", ".zgroup", ".zattrs", "zarr.json")):
-        raise PtychonError(f"{path} is a Zarr store, which cannot be read; save its array of frames as .npy or HDF5")
+        raise PtychonError(
+            f"{path} is a Zarr store, which cannot be read; save its array of frames as .npy or "
+            "HDF5"
+        )
 
 
 def _stack(files: list[Path], kind: str, given: Mapping[str, Any]) -> Frames:
@@ -74,13 +85,21 @@ def _stack(files: list[Path], kind: str, given: Mapping[str, Any]) -> Frames:
         return FolderFrames(files, partial(_hdf5, name), 1, stack.shape[1:], stack.dtype)
     first = _READERS[kind](files[0])
     if first.ndim not in (2, 3) or first.dtype.kind not in "uifb" or min(first.shape) < 1:
-        raise PtychonError(f"{files[0]} has shape {first.shape} and type {first.dtype}; frames are images of real numbers")
+        raise PtychonError(
+            f"{files[0]} has shape {first.shape} and type {first.dtype}; frames are images of "
+            "real numbers"
+        )
     if first.ndim == 2:
         return FolderFrames(files, _READERS[kind], 1, first.shape, first.dtype)
     if kind == "TIFF":
         return Stacked([TiffFrames(file) for file in files])
     if kind == "NumPy":
-        return Stacked([_checked(file, partial(np.load, file, mmap_mode="r", allow_pickle=False)) for file in files])
+        return Stacked(
+            [
+                _checked(file, partial(np.load, file, mmap_mode="r", allow_pickle=False))
+                for file in files
+            ]
+        )
     return FolderFrames(files, _READERS[kind], len(first), first.shape[1:], first.dtype)
 
 
@@ -91,7 +110,12 @@ def _dataset(path: Path, given: Mapping[str, Any]) -> str:
     images: list[str] = []
 
     def visit(name: str, node: Any) -> None:
-        if is_dataset(node) and len(node.shape) in (2, 3, 4) and node.dtype.kind in "uifb" and min(node.shape[-2:]) >= 4:
+        if (
+            is_dataset(node)
+            and len(node.shape) in (2, 3, 4)
+            and node.dtype.kind in "uifb"
+            and min(node.shape[-2:]) >= 4
+        ):
             images.append(name)
 
     with opened(path) as file:
@@ -113,7 +137,14 @@ class FolderFrames(Frames):
     dtype : dtype of the frames
     """
 
-    def __init__(self, files: list[Path], read: Callable[[Path], Any], each: int, shape: tuple[int, ...], dtype: Any) -> None:
+    def __init__(
+        self,
+        files: list[Path],
+        read: Callable[[Path], Any],
+        each: int,
+        shape: tuple[int, ...],
+        dtype: Any,
+    ) -> None:
         self._files, self._get, self._each = files, read, each
         super().__init__((len(files) * each, *shape), dtype, f"{files[0].parent}")
 
@@ -133,12 +164,18 @@ class FolderFrames(Frames):
             array = self._get(file)
             expected = (self._each, *self.shape[1:])
             if array.size != math.prod(expected) or array.shape[-2:] != expected[-2:]:
-                usual, this = (expected, array.shape) if self._each > 1 else (expected[1:], array.shape[-2:])
+                usual, this = (
+                    (expected, array.shape) if self._each > 1 else (expected[1:], array.shape[-2:])
+                )
                 raise PtychonError(
-                    f"{file} has shape {this}, {self._files[0].name} {usual}; remove it from the folder, or write it again"
+                    f"{file} has shape {this}, {self._files[0].name} {usual}; remove it from "
+                    "the folder, or write it again"
                 )
             if not np.can_cast(array.dtype, self.dtype, "same_kind"):
-                raise PtychonError(f"{file} holds {array.dtype}, {self._files[0].name} {self.dtype}; files must be alike")
+                raise PtychonError(
+                    f"{file} holds {array.dtype}, {self._files[0].name} {self.dtype}; files "
+                    "must be alike"
+                )
             mine = which == number
             out[mine] = array.reshape(expected)[index[mine] - number * self._each]
         return out
@@ -159,12 +196,17 @@ def _fabio(path: Path) -> Any:
         import fabio
     except ImportError:
         raise PtychonError(
-            f"{path} is a {path.suffix[1:].upper()} file: install its reader with 'pip install ptychon[detectors]'"
+            f"{path} is a {path.suffix[1:].upper()} file: install its reader with 'pip install "
+            "ptychon[detectors]'"
         ) from None
 
     def read() -> Any:
         with fabio.open(str(path)) as image:
-            return np.asarray(image.data) if image.nframes == 1 else np.stack([f.data for f in image.frames()])
+            return (
+                np.asarray(image.data)
+                if image.nframes == 1
+                else np.stack([f.data for f in image.frames()])
+            )
 
     return _checked(path, read)
 
@@ -173,7 +215,12 @@ def _hdf5(name: str, path: Path) -> Any:
     return np.asarray(Hdf5Frames(path, name))
 
 
-_READERS: dict[str, Callable[[Path], Any]] = {"NumPy": _npy, "TIFF": _tiff, "CBF": _fabio, "EDF": _fabio}
+_READERS: dict[str, Callable[[Path], Any]] = {
+    "NumPy": _npy,
+    "TIFF": _tiff,
+    "CBF": _fabio,
+    "EDF": _fabio,
+}
 
 
 def _checked(path: Path, read: Callable[[], Any]) -> Any:
@@ -188,7 +235,9 @@ def _checked(path: Path, read: Callable[[], Any]) -> Any:
 
 
 def _table(path: PathLike, series: set[Path], others: list[Path], count: int) -> str | None:
-    """The table of positions among the other files: the only one of the right length; None if there is none."""
+    """The table of positions among the other files: the only one of the right length; None if there
+    is none.
+    """
     if not os.path.isdir(path):  # a pattern names no table
         others = [place for place in files_of(Path(path).parent) if place not in series]
     tables = [place for place in others if place.suffix.lower() in _TABLES]

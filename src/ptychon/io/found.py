@@ -35,15 +35,31 @@ from .pairing import paired
 
 #: What a caller may state besides the fields of `Dataset`, all in SI or as text with a unit.
 DIMENSIONS: dict[str, Dimension] = {
-    "wavelength": "length", "distance": "length", "focus_distance": "length", "defocus": "length",
-    "energy": "energy", "voltage": "voltage", "rotation": "angle", "semi_angle": "angle", "scan_rotation": "angle",
-}  # fmt: skip
+    "wavelength": "length",
+    "distance": "length",
+    "focus_distance": "length",
+    "defocus": "length",
+    "energy": "energy",
+    "voltage": "voltage",
+    "rotation": "angle",
+    "semi_angle": "angle",
+    "scan_rotation": "angle",
+}
 PAIRS = ("pixel_size", "detector_pixel_size", "step")
 PATHS = ("data_path", "positions_path")
 EXTRA = (
-    "energy", "voltage", "semi_angle", "defocus", "scan_shape", "step", "rotation", "position_units", "mask_ones",
-    "amplitudes", *PATHS,
-)  # fmt: skip
+    "energy",
+    "voltage",
+    "semi_angle",
+    "defocus",
+    "scan_shape",
+    "step",
+    "rotation",
+    "position_units",
+    "mask_ones",
+    "amplitudes",
+    *PATHS,
+)
 #: Which frames are taken: said before each has a position.
 SELECTION = ("frames", "drop_columns")
 #: How frames and positions are prepared; see `ptychon.data.prepare.Preparation`.
@@ -62,11 +78,13 @@ class Found:
     fields : dict
         Fields of `Dataset`, `patterns` among them, and those of `EXTRA` that the file states.
     unit : str
-        Of ``fields["positions"]`` as the file spells it ("m", "um", "pixels"); empty where it does not say.
+        Of ``fields["positions"]`` as the file spells it ("m", "um", "pixels"); empty where it does
+        not say.
     where : dict
         Field -> place in the file, with remarks on how it was read.
     problems : dict
-        Field -> why what the file says cannot be used; raised only if the caller does not state that field.
+        Field -> why what the file says cannot be used; raised only if the caller does not state
+        that field.
     """
 
     kind: str
@@ -97,7 +115,10 @@ def check_given(given: Mapping[str, Any]) -> dict[str, Any]:
         name = "dark" if name == "pedestal" else name
         if name not in KNOWN:
             near = get_close_matches(name, KNOWN, n=1)
-            raise PtychonError(f"{name!r} is not something a scan has" + (f"; did you mean {near[0]!r}?" if near else ""))
+            raise PtychonError(
+                f"{name!r} is not something a scan has"
+                + (f"; did you mean {near[0]!r}?" if near else "")
+            )
         if value is not None:
             out[name] = _in_si(name, value)
     stated = [name for name in ("wavelength", "energy", "voltage") if name in out]
@@ -111,13 +132,17 @@ def _in_si(name: str, value: Any) -> Any:
         return parse_shape(value, "scan shape")
     if name == "position_units":
         if not is_pixel(str(value)) and factor_of(str(value), "length") is None:
-            raise PtychonError(f"position units are {value!r}; give px, or a unit of length: m, mm, um, nm, A")
+            raise PtychonError(
+                f"position units are {value!r}; give px, or a unit of length: m, mm, um, nm, A"
+            )
         return str(value)
     if name in PATHS or name in ("geometry", "name"):
         return str(value)
     if name == "mask_ones":
         if value not in ("valid", "bad"):
-            raise PtychonError(f"mask_ones is {value!r}; say what ones in the mask are: valid or bad")
+            raise PtychonError(
+                f"mask_ones is {value!r}; say what ones in the mask are: valid or bad"
+            )
         return value
     if name == "amplitudes":
         return _flag(name, value)
@@ -129,7 +154,10 @@ def _in_si(name: str, value: Any) -> Any:
         return value
     number = parse(value, DIMENSIONS[name], name.replace("_", " "))
     if name in ("rotation", "scan_rotation") and abs(number) > 2 * math.pi + 1e-9:
-        raise PtychonError(f"{name.replace('_', ' ')} is {number:g} rad, more than a turn: give the unit, for example -126deg")
+        raise PtychonError(
+            f"{name.replace('_', ' ')} is {number:g} rad, more than a turn: give the unit, for "
+            "example -126deg"
+        )
     if name == "semi_angle" and not 0 < number < math.pi / 2:
         raise PtychonError(f"semi-angle is {number:g} rad: give its unit, for example 1.03mrad")
     return number
@@ -144,12 +172,18 @@ def _preparation(name: str, value: Any) -> Any:
     if name == "bad_pixels":
         return _flag(name, value)
     if name in ("dark", "flat", "background"):
-        return value if isinstance(value, str | os.PathLike) or hasattr(value, "__array__") else _real(name, value)
+        return (
+            value
+            if isinstance(value, str | os.PathLike) or hasattr(value, "__array__")
+            else _real(name, value)
+        )
     if name == "scan_sign":
         signs = {"+": 1, "-": -1, 1: 1, -1: -1}
         parts = list(value) if isinstance(value, str | tuple | list) else [value]
         if len(parts) != 2 or any(part not in signs for part in parts):
-            raise PtychonError(f"scan sign is {value!r}; give + or - for rows and for columns, for example +-")
+            raise PtychonError(
+                f"scan sign is {value!r}; give + or - for rows and for columns, for example +-"
+            )
         return signs[parts[0]], signs[parts[1]]
     if name == "centre":
         if value == "auto":
@@ -161,7 +195,10 @@ def _preparation(name: str, value: Any) -> Any:
     number = _real(name, value)
     if name == "drop_columns":
         if number != int(number) or number == 0:
-            raise PtychonError(f"drop_columns is {value!r}; give a whole number: 1 for the last of each row, -1 for the first")
+            raise PtychonError(
+                f"drop_columns is {value!r}; give a whole number: 1 for the last of each row, "
+                "-1 for the first"
+            )
         return int(number)
     if name == "bin":
         if number != int(number) or number < 1:
@@ -219,7 +256,10 @@ def assemble(found: Found, given: Mapping[str, Any], source: str) -> Dataset:
         found.where.setdefault("wavelength", "from the voltage")
     values["wavelength"] = wavelength
     if "patterns" not in values:
-        raise PtychonError(f"{source} holds no diffraction patterns that were recognised; name them with --data-path")
+        raise PtychonError(
+            f"{source} holds no diffraction patterns that were recognised; name them with "
+            "--data-path"
+        )
     shape = tuple(values["patterns"].shape)
     kwargs = {f.name: values[f.name] for f in fields(Dataset) if values.get(f.name) is not None}
     kwargs.setdefault("name", source.rsplit(".", 1)[0])
@@ -227,27 +267,48 @@ def assemble(found: Found, given: Mapping[str, Any], source: str) -> Dataset:
     # the pixel size may have to be derived first: then the scan is placed on the pixels it gives
     scale = Dataset(**kwargs | {"positions": np.zeros((shape[0], 2)), "probe": None})
     pixel_size = scale.pixel_size if isinstance(scale.pixel_size, tuple) else None
-    if pixel_size is None and (angle := values.get("detector_pixel_angle")) and wavelength is not None:
+    if (
+        pixel_size is None
+        and (angle := values.get("detector_pixel_angle"))
+        and wavelength is not None
+    ):
         angles = np.broadcast_to(np.asarray(angle, float), (2,))
-        pixel_size = float(wavelength / (shape[1] * angles[0])), float(wavelength / (shape[2] * angles[1]))
-        found.where["pixel_size"] = f"from the wavelength and {found.where.get('detector_pixel_angle', '')}"
+        pixel_size = (
+            float(wavelength / (shape[1] * angles[0])),
+            float(wavelength / (shape[2] * angles[1])),
+        )
+        found.where["pixel_size"] = (
+            f"from the wavelength and {found.where.get('detector_pixel_angle', '')}"
+        )
     kwargs["pixel_size"] = pixel_size
     unit, listed = given.get("position_units", ""), True
     if "positions" not in given:
         unit = unit or found.unit
         if "positions" not in found.fields or "step" in given:
-            kwargs["positions"] = raster_positions(values, pixel_size, source, found.problems.get("positions", ""))
+            kwargs["positions"] = raster_positions(
+                values, pixel_size, source, found.problems.get("positions", "")
+            )
             unit, listed = "m", False
     told = _report_implausible({**kwargs, "pixel_size": pixel_size}, found, source)
     kwargs["positions"] = _in_unit(kwargs["positions"], unit, pixel_size, found, source)
     _select(kwargs, values, listed, source)
     _square(kwargs, values.get("amplitudes"), found, source)
     # our own files were doubted when they were made
-    doubt = "" if told or not found.where else doubt_of_scan(kwargs["positions"], pixel_size, (shape[1], shape[2]))
+    doubt = (
+        ""
+        if told or not found.where
+        else doubt_of_scan(kwargs["positions"], pixel_size, (shape[1], shape[2]))
+    )
     if doubt:
         read = f" (read as {unit})" if unit else " (guessed)"
-        remedy = f"state the unit of the positions{read} with --position-units" if listed else "correct --step"
-        warnings.warn(f"{source}: {doubt}; {remedy}, or correct the pixel size", PtychonWarning, stacklevel=3)
+        remedy = (
+            f"state the unit of the positions{read} with --position-units"
+            if listed
+            else "correct --step"
+        )
+        warnings.warn(
+            f"{source}: {doubt}; {remedy}, or correct the pixel size", PtychonWarning, stacklevel=3
+        )
     if kwargs.get("probe") is None and values.get("semi_angle") is not None:
         kwargs["probe"] = _electron_probe(values, wavelength, pixel_size, shape, found, given)
     return Dataset(**kwargs)
@@ -259,11 +320,19 @@ def _select(kwargs: dict[str, Any], values: Mapping[str, Any], listed: bool, sou
     count = len(patterns)
     shape = values.get("scan_shape")
     index, kwargs["positions"] = paired(
-        patterns, kwargs["positions"], which=which, drop=drop, scan_shape=shape, listed=listed, source=source
+        patterns,
+        kwargs["positions"],
+        which=which,
+        drop=drop,
+        scan_shape=shape,
+        listed=listed,
+        source=source,
     )
     if index is None:
         return
-    kwargs["patterns"] = Selected(patterns, index) if isinstance(patterns, Frames) else patterns[index]
+    kwargs["patterns"] = (
+        Selected(patterns, index) if isinstance(patterns, Frames) else patterns[index]
+    )
     mask = kwargs.get("mask")
     if mask is not None and np.ndim(mask) == 3 and len(mask) == count:
         kwargs["mask"] = np.asarray(mask)[index]
@@ -275,7 +344,10 @@ def _select(kwargs: dict[str, Any], values: Mapping[str, Any], listed: bool, sou
 def _square(kwargs: dict[str, Any], stated: bool | None, found: Found, source: str) -> None:
     """Frames that are amplitudes become intensities."""
     mask, where = kwargs.get("mask"), found.where.get("patterns", "")
-    usable = mask is not None and np.shape(mask) in (tuple(kwargs["patterns"].shape), tuple(kwargs["patterns"].shape[1:]))
+    usable = mask is not None and np.shape(mask) in (
+        tuple(kwargs["patterns"].shape),
+        tuple(kwargs["patterns"].shape[1:]),
+    )
     valid = np.asarray(mask, bool) if usable else None
     kwargs["patterns"], remark = intensities(kwargs["patterns"], where, stated, valid, source)
     if remark:
@@ -288,37 +360,58 @@ _ARRAYS = ("notes", "positions", "mask", "probe", *PREPARATION)
 
 #: Lengths (m) that experiments have.
 _PLAUSIBLE = {
-    "wavelength": (1e-13, 1e-5), "distance": (1e-5, 1e3), "focus_distance": (1e-7, 1e3), "detector_pixel_size": (1e-7, 1e-2),
+    "wavelength": (1e-13, 1e-5),
+    "distance": (1e-5, 1e3),
+    "focus_distance": (1e-7, 1e3),
+    "detector_pixel_size": (1e-7, 1e-2),
     "pixel_size": (1e-13, 1e-3),
-}  # fmt: skip
+}
 _WIDEST_SCAN = 0.5
 
 
 def _report_implausible(values: Mapping[str, Any], found: Found, source: str) -> bool:
-    """Warn of what a file says that can hardly be true, with the flag that corrects it; whether positions are among it."""
+    """Warn of what a file says that can hardly be true, with the flag that corrects it; whether
+    positions are among it.
+    """
     for name, (low, high) in _PLAUSIBLE.items():
-        numbers = np.ravel(values[name]) if values.get(name) is not None and name in found.where else ()
+        numbers = (
+            np.ravel(values[name]) if values.get(name) is not None and name in found.where else ()
+        )
         wrong = [float(n) for n in numbers if not low <= float(n) <= high]
         if wrong and found.fields.get(name) is not None:
-            text = f"{source}: the {name.replace('_', ' ')} is {wrong[0]:.6g} m ({found.where[name]}), which can hardly be true"
+            text = (
+                f"{source}: the {name.replace('_', ' ')} is {wrong[0]:.6g} m "
+                f"({found.where[name]}), which can hardly be true"
+            )
             warnings.warn(f"{text}; correct it with {flag(name)}", PtychonWarning, stacklevel=4)
     places = np.asarray(values.get("positions", ()))
     factor = factor_of(found.unit, "length")
     if factor is not None and places.ndim == 2 and places.size and places.dtype.kind in "uif":
-        span = float(np.ptp(places[np.isfinite(places).all(axis=1)], axis=0).max(initial=0.0)) * factor
+        span = (
+            float(np.ptp(places[np.isfinite(places).all(axis=1)], axis=0).max(initial=0.0)) * factor
+        )
         if span > _WIDEST_SCAN:
-            text = f"{source}: the positions span {span:.3g} m ({found.where.get('positions', '')}), which can hardly be true"
-            warnings.warn(f"{text}; state their unit with --position-units", PtychonWarning, stacklevel=4)
+            text = (
+                f"{source}: the positions span {span:.3g} m "
+                f"({found.where.get('positions', '')}), which can hardly be true"
+            )
+            warnings.warn(
+                f"{text}; state their unit with --position-units", PtychonWarning, stacklevel=4
+            )
             return True
     return False
 
 
-#: Steps below this part of a pixel, or above the window, are of a scan whose unit or pixel size is wrong.
+#: Steps below this part of a pixel, or above the window, are of a scan whose unit or pixel size is
+#: wrong.
 _SHORTEST_STEP = 0.5
 
 
 def doubt_of_scan(
-    positions: Any, pixel_size: tuple[float, float] | None, frame_shape: tuple[int, int], shortest: float = _SHORTEST_STEP
+    positions: Any,
+    pixel_size: tuple[float, float] | None,
+    frame_shape: tuple[int, int],
+    shortest: float = _SHORTEST_STEP,
 ) -> str:
     """Why the step of a scan can hardly be true, for people; empty if it can.
 
@@ -331,7 +424,12 @@ def doubt_of_scan(
         Part of a pixel below which a step is doubted.
     """
     places = np.asarray(positions)
-    if places.ndim != 2 or places.shape[1] != 2 or places.dtype.kind not in "uif" or not np.isfinite(places).all():
+    if (
+        places.ndim != 2
+        or places.shape[1] != 2
+        or places.dtype.kind not in "uif"
+        or not np.isfinite(places).all()
+    ):
         return ""
     size = np.ones(2) if pixel_size is None else np.array(pixel_size)
     window = size * frame_shape
@@ -342,12 +440,14 @@ def doubt_of_scan(
 
     if 0 < pixels < shortest:
         return (
-            f"the step of the scan of {said(step)} is {pixels:.2g} of a pixel of the object of {said(step / pixels)}, "
+            f"the step of the scan of {said(step)} is {pixels:.2g} of a pixel of the object of "
+            f"{said(step / pixels)}, "
             f"{window.min() / step:.0f} steps a window, which can hardly be true"
         )
     if step > window.max():
         return (
-            f"the step of the scan of {said(step)} is longer than the window of {said(window.max())}, so that no two "
+            f"the step of the scan of {said(step)} is longer than the window of "
+            f"{said(window.max())}, so that no two "
             f"windows overlap"
         )
     return ""
@@ -363,7 +463,9 @@ def _notes(found: Found, given: Mapping[str, Any], source: str) -> dict[str, Any
     return notes | dict(given.get("notes") or {})
 
 
-def _in_unit(positions: Any, unit: str, pixel_size: tuple[float, float] | None, found: Found, source: str) -> FloatArray:
+def _in_unit(
+    positions: Any, unit: str, pixel_size: tuple[float, float] | None, found: Found, source: str
+) -> FloatArray:
     """Positions in metres where the pixel size is known, else in pixels."""
     array = np.asarray(positions)
     if array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind not in "uif":
@@ -375,27 +477,40 @@ def _in_unit(positions: Any, unit: str, pixel_size: tuple[float, float] | None, 
         span = float(np.ptp(array, axis=0).max(initial=0))
         unit = "px" if span >= 1 else "m"
         found.where["positions"] = (
-            f"{where} (guess: {unit}, for no unit is stated and they span {span:.3g}; --position-units if not)"
+            f"{where} (guess: {unit}, for no unit is stated and they span {span:.3g}; "
+            "--position-units if not)"
         )
     elif unit not in ("m", "px"):
         found.where["positions"] = f"{where} ({unit})"
     if is_pixel(unit):
         return array if pixel_size is None else array * np.array(pixel_size)
     if factor_of(unit, "length") is None:
-        raise PtychonError(f"{source}: the positions ({where}) are in {unit!r}, which is no length; give --position-units")
+        raise PtychonError(
+            f"{source}: the positions ({where}) are in {unit!r}, which is no length; give "
+            "--position-units"
+        )
     array = np.asarray(in_si(array, unit, "length"))
     if pixel_size is None:
-        missing = [n for n in ("wavelength", "distance", "detector_pixel_size") if found.fields.get(n) is None]
+        missing = [
+            n
+            for n in ("wavelength", "distance", "detector_pixel_size")
+            if found.fields.get(n) is None
+        ]
         raise PtychonError(
             f"{source}: positions are in {unit} but the pixel size of the object is unknown"
             + "".join(f" ({found.problems[n]})" for n in missing if n in found.problems)
-            + f"; give --pixel-size, or {', '.join(map(flag, missing))}".replace("--wavelength", "--energy or --wavelength")
+            + f"; give --pixel-size, or {', '.join(map(flag, missing))}".replace(
+                "--wavelength", "--energy or --wavelength"
+            )
         )
     return array
 
 
 def raster_positions(
-    values: Mapping[str, Any], pixel_size: tuple[float, float] | None, source: str, problem: str = ""
+    values: Mapping[str, Any],
+    pixel_size: tuple[float, float] | None,
+    source: str,
+    problem: str = "",
 ) -> FloatArray:
     """Positions (N, 2) in m of a raster that is described but not listed.
 
@@ -403,12 +518,14 @@ def raster_positions(
 
         row = s dy cos t - f dx sin t,    col = s dy sin t + f dx cos t
 
-    with the steps (dy, dx) along the slow and the fast axis and the rotation t of the scan against the detector.
+    with the steps (dy, dx) along the slow and the fast axis and the rotation t of the scan against
+    the detector.
 
     Parameters
     ----------
     values : mapping
-        ``scan_shape`` (slow, fast), ``step`` in m (one, or two for slow and fast), ``rotation`` in rad (0 if absent).
+        ``scan_shape`` (slow, fast), ``step`` in m (one, or two for slow and fast), ``rotation`` in
+        rad (0 if absent).
     pixel_size : (dy, dx) in m or None
     source : str
     problem : str
@@ -427,7 +544,8 @@ def raster_positions(
         names = ", ".join(n.replace("_", " ") for n in missing)
         why = f" ({problem})" if problem else ""
         raise PtychonError(
-            f"{source} holds no positions that were recognised{why}; for a raster give what is missing ({names}): {flags}; "
+            f"{source} holds no positions that were recognised{why}; for a raster give what is "
+            f"missing ({names}): {flags}; "
             f"or name a table of positions with --positions-path"
         )
     slow, fast = values["scan_shape"]
@@ -456,8 +574,19 @@ def _electron_probe(
     if pixel_size is None or wavelength is None:
         if "semi_angle" not in given:
             return None
-        raise PtychonError("a probe from --semi-angle needs --voltage (or --wavelength) and --pixel-size as well")
+        raise PtychonError(
+            "a probe from --semi-angle needs --voltage (or --wavelength) and --pixel-size as well"
+        )
     defocus = float(values.get("defocus") or 0.0)
-    found.where["probe"] = f"from wavelength, semi-angle and defocus {defocus:g} m (positive: underfocus)"
-    # the flag counts underfocus positive, as microscopes do; the coefficient C1 of the aberration has the other sign
-    return electron((shape[1], shape[2]), pixel_size, wavelength=wavelength, semi_angle=values["semi_angle"], defocus=-defocus)
+    found.where["probe"] = (
+        f"from wavelength, semi-angle and defocus {defocus:g} m (positive: underfocus)"
+    )
+    # the flag counts underfocus positive, as microscopes do; the coefficient C1 of the aberration
+    # has the other sign
+    return electron(
+        (shape[1], shape[2]),
+        pixel_size,
+        wavelength=wavelength,
+        semi_angle=values["semi_angle"],
+        defocus=-defocus,
+    )

@@ -19,7 +19,8 @@ from .sources import check_filters, check_sources
 class Hdf5Frames(Frames):
     """Frames of an HDF5 dataset (..., P, Q); leading axes, of a raster say, are taken in C order.
 
-    A chunk that holds pieces of many frames is decompressed once for all that are asked for together, not once a frame.
+    A chunk that holds pieces of many frames is decompressed once for all that are asked for
+    together, not once a frame.
 
     Parameters
     ----------
@@ -30,7 +31,8 @@ class Hdf5Frames(Frames):
     Raises
     ------
     PtychonError
-        If it is compressed with a plugin that is not there, or is made of other files of which some are missing.
+        If it is compressed with a plugin that is not there, or is made of other files of which some
+        are missing.
     """
 
     def __init__(self, path: PathLike, dataset: str) -> None:
@@ -52,7 +54,9 @@ class Hdf5Frames(Frames):
             return 1
         outer = next(axis for axis, size in enumerate(chunk) if size > 1)
         whole = scan[outer] % chunk[outer] == 0 or outer == 0  # else chunks begin anew in every row
-        return (min(chunk[outer], scan[outer]) if whole else scan[outer]) * math.prod(scan[outer + 1 :])
+        return (min(chunk[outer], scan[outer]) if whole else scan[outer]) * math.prod(
+            scan[outer + 1 :]
+        )
 
     @property
     def _scan(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -67,10 +71,14 @@ class Hdf5Frames(Frames):
             with opened(self._path) as file:
                 node = file[self._dataset]
                 if tuple(node.shape) != self._full:
-                    raise PtychonError(f"{self.source} has changed since it was opened; load it again")
+                    raise PtychonError(
+                        f"{self.source} has changed since it was opened; load it again"
+                    )
                 yield node
         except MemoryError:
-            raise PtychonError(f"not enough memory for frames {first} to {last} of {self.source}") from None
+            raise PtychonError(
+                f"not enough memory for frames {first} to {last} of {self.source}"
+            ) from None
 
     def _read(self, first: int, last: int) -> Any:
         inner = math.prod(self._full[1:-2])
@@ -90,21 +98,29 @@ class Hdf5Frames(Frames):
         scan, chunk = self._scan
         out = np.empty((index.size, *self.shape[1:]), self.dtype)
         place = np.stack(np.unravel_index(index, scan), axis=-1)
-        # frames of the same chunks are read together; where a chunk is one frame, neighbours of a row of the scan
-        cell = np.ravel_multi_index((place // chunk).T, tuple(-(-n // c) for n, c in zip(scan, chunk, strict=True)))
+        # frames of the same chunks are read together; where a chunk is one frame, neighbours of a
+        # row of the scan
+        cell = np.ravel_multi_index(
+            (place // chunk).T, tuple(-(-n // c) for n, c in zip(scan, chunk, strict=True))
+        )
         with self._node(int(index.min()), int(index.max())) as node:
             for group in _equal(cell) if math.prod(chunk) > 1 else _rows(index, scan[-1]):
                 self._pick(node, group, place, out)
         return out
 
     def _pick(self, node: Any, which: IntArray, place: IntArray, out: Any) -> None:
-        """Read the box of the scan that holds some frames, tile by tile where it is much larger than they are."""
+        """Read the box of the scan that holds some frames, tile by tile where it is much larger
+        than they are.
+        """
         low, high = place[which].min(axis=0), place[which].max(axis=0) + 1
         box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
         local = tuple((place[which] - low).T)
         p, q = self.shape[1:]
         tiles = (p, q)
-        if math.prod(high - low) * p * q * node.dtype.itemsize > BLOCK_BYTES and self._chunks is not None:
+        if (
+            math.prod(high - low) * p * q * node.dtype.itemsize > BLOCK_BYTES
+            and self._chunks is not None
+        ):
             tiles = self._chunks[-2], self._chunks[-1]
         for top in range(0, p, tiles[0]):
             for left in range(0, q, tiles[1]):
@@ -112,7 +128,9 @@ class Hdf5Frames(Frames):
                 out[(which, *tile)] = node[(*box, *tile)][local]
 
     def walk(self) -> int:
-        """Go through the index of all chunks, and return their number; it is damaged where this fails."""
+        """Go through the index of all chunks, and return their number; it is damaged where this
+        fails.
+        """
         with opened(self._path) as file:
             node = file[self._dataset]
             if node.chunks is None:
@@ -139,7 +157,9 @@ def _equal(labels: IntArray) -> list[IntArray]:
 
 
 class NpzFrames(Frames):
-    """Frames of one array of an .npz archive, which is compressed as a whole: read at the first touch and kept."""
+    """Frames of one array of an .npz archive, which is compressed as a whole: read at the first
+    touch and kept.
+    """
 
     def __init__(self, path: PathLike, member: str) -> None:
         self._path, self._member = path, member
@@ -167,10 +187,16 @@ def _npz(path: PathLike, read: Callable[[zipfile.ZipFile], Any]) -> Any:
         raise PtychonError(f"not enough memory for the arrays of {path}") from None
     except PtychonError:
         raise
-    except Exception as error:  # BadZipFile, zlib.error, struct.error, ...: whatever a broken stream provokes
+    except (
+        Exception
+    ) as error:  # BadZipFile, zlib.error, struct.error, ...: whatever a broken stream provokes
         if "Object arrays" in str(error):
-            raise PtychonError(f"{path} holds pickled objects, which are never loaded; save plain arrays") from error
-        raise PtychonError(f"{path} is truncated or damaged ({_short(error)}); copy it again") from error
+            raise PtychonError(
+                f"{path} holds pickled objects, which are never loaded; save plain arrays"
+            ) from error
+        raise PtychonError(
+            f"{path} is truncated or damaged ({_short(error)}); copy it again"
+        ) from error
 
 
 def _short(error: BaseException) -> str:
@@ -200,7 +226,9 @@ def npz_headers(path: PathLike) -> dict[str, tuple[tuple[int, ...], np.dtype[Any
                 if dtype.hasobject:
                     raise ValueError("Object arrays cannot be loaded")
                 if stream.tell() + math.prod(shape) * dtype.itemsize != info.file_size:
-                    raise ValueError(f"{info.filename} says {shape} {dtype} but has {info.file_size} bytes")
+                    raise ValueError(
+                        f"{info.filename} says {shape} {dtype} but has {info.file_size} bytes"
+                    )
             found[info.filename.removesuffix(".npy")] = (shape, dtype)
         return found
 
@@ -219,14 +247,18 @@ def read_npz(path: PathLike, member: str) -> Any:
 
 
 def write_npz(path: PathLike, arrays: Mapping[str, Any]) -> None:
-    """A compressed .npz archive that appears when it is complete; lazy stacks of frames are written in blocks.
+    """A compressed .npz archive that appears when it is complete; lazy stacks of frames are written
+    in blocks.
 
     Raises
     ------
     PtychonError
         If it cannot be written.
     """
-    with write_aside(path) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with (
+        write_aside(path) as aside,
+        zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+    ):
         for name, array in arrays.items():
             member = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
             member.compress_type = zipfile.ZIP_DEFLATED
@@ -239,7 +271,11 @@ def write_npy(stream: Any, array: Any) -> None:
     if not isinstance(array, Frames):
         np.lib.format.write_array(stream, np.asanyarray(array), allow_pickle=False)
         return
-    header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
+    header = {
+        "descr": np.lib.format.dtype_to_descr(array.dtype),
+        "fortran_order": False,
+        "shape": array.shape,
+    }
     np.lib.format.write_array_header_1_0(stream, header)
     for part in blocks(array):
         stream.write(np.ascontiguousarray(array[part], array.dtype).tobytes())

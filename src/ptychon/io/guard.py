@@ -1,8 +1,9 @@
-"""The HDF5 library can crash on a damaged file, and take the process with it: what reads one does so in a copy first.
+"""The HDF5 library can crash on a damaged file, and take the process with it: what reads one does
+so in a copy first.
 
-The copy of the process (a fork) opens the file, walks what will be needed of it, and is gone within milliseconds. If it
-crashes, hangs or asks for absurd amounts of memory, one sentence says so. Where there is no fork, under MPI and where other
-threads are running, files are opened without this.
+The copy of the process (a fork) opens the file, walks what will be needed of it, and is gone within
+milliseconds. If it crashes, hangs or asks for absurd amounts of memory, one sentence says so. Where
+there is no fork, under MPI and where other threads are running, files are opened without this.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def check(path: PathLike, open_it: Callable[[], Any]) -> None:
     Raises
     ------
     PtychonError
-        If that crashes, hangs or takes absurd amounts of memory. What else is wrong is not said here.
+        If that crashes, hangs or takes absurd amounts of memory. What else is wrong is not said
+        here.
     """
     if not (_is_hdf5(path) and possible()):
         return
@@ -111,7 +113,9 @@ def in_copy(path: PathLike, work: Callable[[], Any], patience: float | None = No
     sys.stderr.flush()
     receive, send = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of native threads, which the copy does not use
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # of native threads, which the copy does not use
         child = os.fork()
     if child == 0:
         os.close(receive)
@@ -126,16 +130,24 @@ def in_copy(path: PathLike, work: Callable[[], Any], patience: float | None = No
         os.close(receive)
     if text is None:
         _end(child)
-        raise Damaged(f"{path} cannot be read: no answer in {patience:.0f} s; it is damaged, or its disk is slow")
+        raise Damaged(
+            f"{path} cannot be read: no answer in {patience:.0f} s; it is damaged, or its disk "
+            "is slow"
+        )
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         name = signal.Signals(os.WTERMSIG(status)).name
         if name in ("SIGINT", "SIGTERM"):
             raise KeyboardInterrupt
-        raise Damaged(f"{path} is damaged: the library that reads it crashed ({name}); copy or write it again")
+        raise Damaged(
+            f"{path} is damaged: the library that reads it crashed ({name}); copy or write it again"
+        )
     code = os.WEXITSTATUS(status)
     if code == _OUT_OF_MEMORY:
-        raise Damaged(f"{path} asks for more memory than a file of its size can need: it is damaged, or too large")
+        raise Damaged(
+            f"{path} asks for more memory than a file of its size can need: it is damaged, or "
+            "too large"
+        )
     if code == 130:
         raise KeyboardInterrupt
     if code == _MESSAGE:
@@ -166,7 +178,10 @@ def _be_the_copy(path: PathLike, work: Callable[[], Any], send: int) -> None:
     except OSError as error:
         code, answer = _MESSAGE, f"{path}: {error.strerror or error}".encode("utf-8", "replace")
     except BaseException as error:
-        code, answer = _MESSAGE, f"{path} is damaged or not what it seems: {error}".encode("utf-8", "replace")
+        code, answer = (
+            _MESSAGE,
+            f"{path} is damaged or not what it seems: {error}".encode("utf-8", "replace"),
+        )
     finally:
         with contextlib.suppress(BaseException):
             sys.stdout.flush()

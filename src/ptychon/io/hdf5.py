@@ -1,7 +1,9 @@
-"""HDF5 underneath everything: files that appear whole or not at all, and plain values <-> HDF5 nodes.
+"""HDF5 underneath everything: files that appear whole or not at all, and plain values <-> HDF5
+nodes.
 
-Each node carries an attribute ``type`` that says what it was: none, bool, int, float, complex, str, array, list, tuple,
-map, record (a dataclass) or repr (the text of something that has no other form). Nothing is ever pickled.
+Each node carries an attribute ``type`` that says what it was: none, bool, int, float, complex, str,
+array, list, tuple, map, record (a dataclass) or repr (the text of something that has no other
+form). Nothing is ever pickled.
 """
 
 from __future__ import annotations
@@ -31,12 +33,14 @@ if TYPE_CHECKING:
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
-#: Arrays smaller than this are stored as they are: a chunk index would cost more than compression saves.
+#: Arrays smaller than this are stored as they are: a chunk index would cost more than compression
+#: saves.
 _COMPRESS_FROM = 4096
 _DEEPEST = 32
 #: Seconds after which an unfinished file is nobody's.
 _FORGOTTEN = 86400.0
-#: Bytes from which a dataset must be stored to be believed, and how much smaller compression can make it.
+#: Bytes from which a dataset must be stored to be believed, and how much smaller compression can
+#: make it.
 _LARGE, _BEST_COMPRESSION = 2**28, 2000
 _REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -53,7 +57,11 @@ _REASONS = {
 
 
 def _reason(error: BaseException) -> str:
-    return _REASONS.get(getattr(error, "errno", None) or 0) or getattr(error, "strerror", None) or _first_line(error)
+    return (
+        _REASONS.get(getattr(error, "errno", None) or 0)
+        or getattr(error, "strerror", None)
+        or _first_line(error)
+    )
 
 
 @contextlib.contextmanager
@@ -67,8 +75,8 @@ def write_aside(path: PathLike) -> Iterator[Path]:
     Yields
     ------
     Path
-        Write here. On leaving normally it is flushed to the disk and renamed; on any exception, Ctrl-C included, it is
-        removed and what was at `path` before is untouched.
+        Write here. On leaving normally it is flushed to the disk and renamed; on any exception,
+        Ctrl-C included, it is removed and what was at `path` before is untouched.
 
     Raises
     ------
@@ -79,7 +87,10 @@ def write_aside(path: PathLike) -> Iterator[Path]:
     aside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.part")
     try:
         if target.exists() and not target.is_file():
-            raise PtychonError(f"cannot write {path}: it is {'a folder' if target.is_dir() else 'not a regular file'}")
+            raise PtychonError(
+                f"cannot write {path}: it is "
+                f"{'a folder' if target.is_dir() else 'not a regular file'}"
+            )
         os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         _sweep(target)
         try:
@@ -92,7 +103,9 @@ def write_aside(path: PathLike) -> Iterator[Path]:
     except OSError as error:
         kept = "; the file that was there is unharmed" if os.path.exists(target) else ""
         raise PtychonError(f"cannot write {path}: {_reason(error)}{kept}") from error
-    with contextlib.suppress(OSError):  # the name itself; not every file system lets a folder be flushed
+    with contextlib.suppress(
+        OSError
+    ):  # the name itself; not every file system lets a folder be flushed
         _to_disk(target.parent)
 
 
@@ -130,14 +143,18 @@ class _Enough(Exception):
 
 @contextlib.contextmanager
 def create(path: PathLike) -> Iterator[h5py.File]:
-    """An HDF5 file open for writing that appears at `path` only when it is complete (see `write_aside`)."""
+    """An HDF5 file open for writing that appears at `path` only when it is complete (see
+    `write_aside`).
+    """
     with write_aside(path) as aside, _on_disk(aside, "w") as file:
         yield file
 
 
 @contextlib.contextmanager
 def amend(path: PathLike, source: PathLike) -> Iterator[h5py.File]:
-    """A copy of the HDF5 file `source` open for changes, which appears at `path` only when it is complete."""
+    """A copy of the HDF5 file `source` open for changes, which appears at `path` only when it is
+    complete.
+    """
     with write_aside(path) as aside:
         shutil.copyfile(source, aside)
         with _on_disk(aside, "r+") as file:
@@ -159,7 +176,8 @@ def _on_disk(path: Path, mode: str) -> Iterator[h5py.File]:
 class _Disk(io.FileIO):
     """A file that remembers the first failure instead of raising it.
 
-    The HDF5 library, told of a full disk, can no longer close its file and says so at length on stderr, again at exit.
+    The HDF5 library, told of a full disk, can no longer close its file and says so at length on
+    stderr, again at exit.
     """
 
     def __init__(self, path: Path) -> None:
@@ -192,8 +210,8 @@ class _Disk(io.FileIO):
 def opened(path: PathLike) -> Iterator[h5py.File]:
     """An HDF5 file open for reading; whatever is wrong with it is said in one sentence.
 
-    Filters of plugins are registered first: any dataset in the file may be compressed with one, or stand for others that
-    are (a virtual dataset, a link to another file).
+    Filters of plugins are registered first: any dataset in the file may be compressed with one, or
+    stand for others that are (a virtual dataset, a link to another file).
 
     Raises
     ------
@@ -214,14 +232,26 @@ def opened(path: PathLike) -> Iterator[h5py.File]:
             yield file
         except PtychonError:
             raise
-        except (OSError, RuntimeError, LookupError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
+        except (
+            OSError,
+            RuntimeError,
+            LookupError,
+            TypeError,
+            ValueError,
+            ArithmeticError,
+            MemoryError,
+        ) as error:
             raise PtychonError(_unusable(path, error)) from error
 
 
 def _unusable(path: PathLike, error: BaseException) -> str:
     text = _first_line(error)
-    if "filter" in text and ("not registered" in text or "not available" in text or "plugin" in text):
-        return f"a dataset of {path} is compressed with a plugin that is not there ({text}); {PLUGINS}"
+    if "filter" in text and (
+        "not registered" in text or "not available" in text or "plugin" in text
+    ):
+        return (
+            f"a dataset of {path} is compressed with a plugin that is not there ({text}); {PLUGINS}"
+        )
     return f"{path} is damaged or not what it seems: {text}"
 
 
@@ -236,7 +266,9 @@ def check_readable(path: PathLike) -> None:
         if not place.exists():
             raise PtychonError(f"{path}: there is no such file")
         if not place.is_file():
-            raise PtychonError(f"{path} is {'a folder' if place.is_dir() else 'not a regular file'}; name a file")
+            raise PtychonError(
+                f"{path} is {'a folder' if place.is_dir() else 'not a regular file'}; name a file"
+            )
         if place.stat().st_size == 0:
             raise PtychonError(f"{path} is empty (0 bytes); copy or write it again")
         with place.open("rb"):
@@ -253,7 +285,10 @@ def _first_line(error: BaseException) -> str:
 def _unreadable(path: PathLike, error: BaseException) -> str:
     found = re.search(r"truncated file: eof = (\d+).*stored_eof = (\d+)", str(error))
     if found:
-        return f"{path} is truncated: {found.group(1)} of {found.group(2)} bytes are there; copy it again"
+        return (
+            f"{path} is truncated: {found.group(1)} of {found.group(2)} bytes are there; copy "
+            "it again"
+        )
     if "signature not found" in str(error):
         return f"{path} is not an HDF5 file, or its beginning is damaged"
     return f"cannot read {path}: {_first_line(error)}"
@@ -278,7 +313,8 @@ def put(group: Any, name: str, value: Any, *, lenient: bool = False) -> Any:
     group : h5py.Group
     name : str
         Any text; a slash does not make a subgroup.
-    value : None, bool, int, float, complex, str, path, array, list, tuple, mapping with str keys, or dataclass
+    value : None, bool, int, float, complex, str, path, array, list, tuple, mapping with str keys,
+    or dataclass
     lenient : bool
         Store the text of anything else instead of refusing it.
 
@@ -304,11 +340,16 @@ def put(group: Any, name: str, value: Any, *, lenient: bool = False) -> Any:
             plain = "\0" not in value and bool(value.encode())
         except UnicodeEncodeError:  # a file name that is not UTF-8
             plain = False
-        data: Any = value if plain else np.frombuffer(value.encode("utf-8", "surrogatepass"), np.uint8)
+        data: Any = (
+            value if plain else np.frombuffer(value.encode("utf-8", "surrogatepass"), np.uint8)
+        )
         node, kind = group.create_dataset(key, data=data), "str"
     elif isinstance(value, (bool, int, float, complex)):
         whole = isinstance(value, int) and not -(2**63) <= value < 2**63
-        node, kind = group.create_dataset(key, data=str(value) if whole else value), type(value).__name__
+        node, kind = (
+            group.create_dataset(key, data=str(value) if whole else value),
+            type(value).__name__,
+        )
     elif isinstance(value, Mapping):
         node, kind = group.create_group(key, track_order=True), "map"
         for inner, item in value.items():
@@ -337,14 +378,22 @@ def put(group: Any, name: str, value: Any, *, lenient: bool = False) -> Any:
 
 
 def put_array(group: Any, name: str, array: Any, dtype: Any = None) -> Any:
-    """A dataset, compressed where that pays. `array` may be lazy: a long stack is copied in blocks of frames."""
+    """A dataset, compressed where that pays. `array` may be lazy: a long stack is copied in blocks
+    of frames.
+    """
     shape, dtype = tuple(array.shape), np.dtype(dtype or array.dtype)
     large = int(np.prod(shape)) * dtype.itemsize >= _COMPRESS_FROM
     if not large or 0 in shape:
         return group.create_dataset(name, data=np.asarray(array, dtype))
     chunks = (1, *shape[1:]) if len(shape) == 3 else True
     node = group.create_dataset(
-        name, shape, dtype, chunks=chunks, compression="gzip", compression_opts=1, shuffle=dtype.itemsize > 1
+        name,
+        shape,
+        dtype,
+        chunks=chunks,
+        compression="gzip",
+        compression_opts=1,
+        shuffle=dtype.itemsize > 1,
     )
     step = max(1, int(2**26 // max(1, np.prod(shape[1:]) * dtype.itemsize)))
     for first in range(0, shape[0], step):
@@ -353,7 +402,8 @@ def put_array(group: Any, name: str, array: Any, dtype: Any = None) -> Any:
 
 
 def check_size(node: Any) -> None:
-    """Refuse a dataset of absurd shape before it is read: one of a gigabyte of which next to nothing is stored.
+    """Refuse a dataset of absurd shape before it is read: one of a gigabyte of which next to
+    nothing is stored.
 
     Raises
     ------
@@ -363,7 +413,10 @@ def check_size(node: Any) -> None:
     size = math.prod(node.shape or (0,)) * node.dtype.itemsize
     stored = int(node.id.get_storage_size()) if size > _LARGE else size
     if size > _LARGE and stored * _BEST_COMPRESSION < size:
-        raise PtychonError(f"{node.name} says its shape is {node.shape}, but only {stored} bytes are stored: it is damaged")
+        raise PtychonError(
+            f"{node.name} says its shape is {node.shape}, but only {stored} bytes are stored: "
+            "it is damaged"
+        )
 
 
 def get(node: Any, _depth: int = 0) -> Any:
@@ -376,7 +429,9 @@ def get(node: Any, _depth: int = 0) -> Any:
     """
     kind = node.attrs.get("type")
     if _depth > _DEEPEST:
-        raise PtychonError(f"{node.name} is nested more than {_DEEPEST} deep: not written by this package")
+        raise PtychonError(
+            f"{node.name} is nested more than {_DEEPEST} deep: not written by this package"
+        )
     if kind == "none":
         return None
     if hasattr(node, "dtype"):
@@ -395,4 +450,6 @@ def get(node: Any, _depth: int = 0) -> Any:
         return {"bool": bool, "int": int, "float": float, "complex": complex}[kind](value)
     if kind == "array":
         return node[()]
-    raise PtychonError(f"{node.name} in {node.file.filename} has the type {kind!r}: not written by this package")
+    raise PtychonError(
+        f"{node.name} in {node.file.filename} has the type {kind!r}: not written by this package"
+    )

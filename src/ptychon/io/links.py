@@ -13,7 +13,8 @@ _MOST, _DEEPEST = 10000, 8
 
 
 def broken(node: Any, path: PathLike) -> list[tuple[str, str]]:
-    """External links below a group that lead nowhere: (name of the link, file that is missing or lacks the target).
+    """External links below a group that lead nowhere: (name of the link, file that is missing or
+    lacks the target).
 
     Parameters
     ----------
@@ -33,7 +34,11 @@ def broken(node: Any, path: PathLike) -> list[tuple[str, str]]:
             if isinstance(link, h5py.ExternalLink):
                 if group.get(name) is None:
                     found.append((f"{group.name.rstrip('/')}/{name}", str(link.filename)))
-            elif depth < _DEEPEST and isinstance(link, h5py.HardLink) and hasattr(inner := group[name], "keys"):
+            elif (
+                depth < _DEEPEST
+                and isinstance(link, h5py.HardLink)
+                and hasattr(inner := group[name], "keys")
+            ):
                 groups.append((inner, depth + 1))
     return sorted(found)
 
@@ -44,5 +49,10 @@ def missing_target(links: list[tuple[str, str]], path: PathLike) -> PtychonError
     more = f", and {len(links) - 1} more like it" if len(links) > 1 else ""
     here = Path(path).resolve().parent / file
     if here.is_file():
-        return PtychonError(f"{name} of {path} leads into {file}{more}, which is damaged or lacks that; copy it again")
-    return PtychonError(f"{name} of {path} leads to the file {file}{more}, which is missing; put it beside {path}")
+        return PtychonError(
+            f"{name} of {path} leads into {file}{more}, which is damaged or lacks that; copy it "
+            "again"
+        )
+    return PtychonError(
+        f"{name} of {path} leads to the file {file}{more}, which is missing; put it beside {path}"
+    )

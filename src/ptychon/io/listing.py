@@ -1,4 +1,6 @@
-"""What arrays in a file might be, where it cannot be told: for messages, with the flags that would use them."""
+"""What arrays in a file might be, where it cannot be told: for messages, with the flags that would
+use them.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,18 @@ from .hdf5 import PathLike
 Arrays = Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
 
 #: Words in the names of frames, and of positions.
-_FRAMES = re.compile(r"data|dp|diff|frame|pattern|intens|image|eiger|pilatus|merlin|detector|cube|4d", re.IGNORECASE)
+_FRAMES = re.compile(
+    r"data|dp|diff|frame|pattern|intens|image|eiger|pilatus|merlin|detector|cube|4d", re.IGNORECASE
+)
 _POSITIONS = re.compile(r"pos|scan|coord|xy|yx|transl|encoder|motor|probe_?loc", re.IGNORECASE)
 #: Arrays that are listed, of each kind.
 _LISTED = 4
 
 
 def stacks_in(arrays: Arrays) -> list[str]:
-    """Names of what may be frames, the most plausible first: as many as there are positions, by name, by size."""
+    """Names of what may be frames, the most plausible first: as many as there are positions, by
+    name, by size.
+    """
     lengths = {max(shape) for shape, dtype in arrays.values() if _table(shape, dtype)}
 
     def rank(name: str) -> tuple[bool, bool, int]:
@@ -35,7 +41,8 @@ def stacks_in(arrays: Arrays) -> list[str]:
 
 
 def tables_in(arrays: Arrays, frames: int | None = None) -> list[str]:
-    """Names of what may be positions, the most plausible first: as many as there are frames, by name.
+    """Names of what may be positions, the most plausible first: as many as there are frames, by
+    name.
 
     Parameters
     ----------
@@ -43,8 +50,14 @@ def tables_in(arrays: Arrays, frames: int | None = None) -> list[str]:
     frames : int, optional
         How many there are; tables of other lengths are then left out.
     """
-    found = [name for name, (shape, dtype) in arrays.items() if _table(shape, dtype) and frames in (None, max(shape))]
-    return sorted(found, key=lambda name: (bool(_POSITIONS.search(name)), max(arrays[name][0])), reverse=True)
+    found = [
+        name
+        for name, (shape, dtype) in arrays.items()
+        if _table(shape, dtype) and frames in (None, max(shape))
+    ]
+    return sorted(
+        found, key=lambda name: (bool(_POSITIONS.search(name)), max(arrays[name][0])), reverse=True
+    )
 
 
 def is_stack(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
@@ -57,15 +70,21 @@ def _table(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
 
 
 def named(arrays: Arrays, names: list[str], flag: str = "") -> str:
-    """Names with shapes and dtypes, and with the flag that would use each; as many as a person reads."""
-    said = [f"{flag} {name} {arrays[name][0]} {arrays[name][1]}".strip() for name in names[:_LISTED]]
+    """Names with shapes and dtypes, and with the flag that would use each; as many as a person
+    reads.
+    """
+    said = [
+        f"{flag} {name} {arrays[name][0]} {arrays[name][1]}".strip() for name in names[:_LISTED]
+    ]
     return ", ".join(said) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
 
 
 def said(arrays: Arrays) -> str:
     """What there is and which flags would use it, in one sentence without an end."""
     stacks, tables = stacks_in(arrays), tables_in(arrays)
-    others = sorted(set(arrays) - set(stacks) - set(tables), key=lambda name: -math.prod(arrays[name][0]))
+    others = sorted(
+        set(arrays) - set(stacks) - set(tables), key=lambda name: -math.prod(arrays[name][0])
+    )
     parts = []
     if stacks:
         parts.append(f"frames may be {named(arrays, stacks, '--data-path')}")
@@ -77,9 +96,14 @@ def said(arrays: Arrays) -> str:
 
 
 def alone(shape: tuple[int, ...]) -> str:
-    """What to do with an array that is no stack: a remedy that follows on what is wrong; perhaps empty."""
+    """What to do with an array that is no stack: a remedy that follows on what is wrong; perhaps
+    empty.
+    """
     if len(shape) == 2 and min(shape) == 2:
-        return "; if these are positions, name the file with the frames, and this one with --positions-path"
+        return (
+            "; if these are positions, name the file with the frames, and this one with "
+            "--positions-path"
+        )
     if len(shape) == 2:
         return "; where each frame has a file of its own, name their folder"
     return ""
@@ -93,7 +117,9 @@ def said_of_text(path: PathLike) -> str:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, ValueError):
         return ""
-    rows = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    rows = [
+        line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")
+    ]
     widths = set()
     for row in rows[1:]:  # the first may be names of columns
         words = [word for word in re.split(r"[\s,;]+", row.strip()) if word]
@@ -104,6 +130,7 @@ def said_of_text(path: PathLike) -> str:
     if len(widths) != 1 or len(rows) < 3:
         return ""
     return (
-        f"{path} is a table of {len(rows)} lines and {widths.pop()} columns, not of frames; if it holds their positions, name "
+        f"{path} is a table of {len(rows)} lines and {widths.pop()} columns, not of frames; if "
+        "it holds their positions, name "
         f"the file with the frames, and this one with --positions-path"
     )

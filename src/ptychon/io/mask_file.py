@@ -1,8 +1,8 @@
 """A mask in a file of its own: npy, npz, TIFF, PNG, text, MATLAB or HDF5, and what its values mean.
 
-What nonzero means is told by the caller (``mask_ones``), else by an attribute of the dataset, by the format of the file, by
-the name of the dataset or of the file, or by the values where these are bits. Where nothing tells it, nothing is guessed: an
-inverted mask leaves the pixels without data.
+What nonzero means is told by the caller (``mask_ones``), else by an attribute of the dataset, by
+the format of the file, by the name of the dataset or of the file, or by the values where these are
+bits. Where nothing tells it, nothing is guessed: an inverted mask leaves the pixels without data.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ _ONE_IS = re.compile(
 
 
 def with_mask(given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """What the caller states, with the mask as an array that is True where a pixel is valid; and a sentence on it.
+    """What the caller states, with the mask as an array that is True where a pixel is valid; and a
+    sentence on it.
 
     Parameters
     ----------
@@ -47,7 +48,10 @@ def with_mask(given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     mask, ones = values.get("mask"), values.pop("mask_ones", None)
     if mask is None:
         if ones is not None:
-            raise PtychonError("--mask-ones says what ones in the file of --mask are, but there is none: give --mask FILE:NAME")
+            raise PtychonError(
+                "--mask-ones says what ones in the file of --mask are, but there is none: give "
+                "--mask FILE:NAME"
+            )
         return values, ""
     if not isinstance(mask, str | os.PathLike):
         if ones is not None:
@@ -65,14 +69,20 @@ def replacing(said: str, mask: Any, own: Any) -> str:
         own = np.asarray(own).any(axis=0)
     back = np.asarray(mask) & ~np.asarray(own)
     pixels = int(back.reshape(-1, *back.shape[-2:]).any(axis=0).sum())
-    return f"{said}; {pixels} pixels that the scan's own mask takes out are valid now" if pixels else said
+    return (
+        f"{said}; {pixels} pixels that the scan's own mask takes out are valid now"
+        if pixels
+        else said
+    )
 
 
 def noted(data: Dataset, said: str) -> Dataset:
     """The data set, with the sentence on its mask among the notes of what was given."""
     if not said:
         return data
-    return replace(data, notes={**data.notes, "given": {**data.notes.get("given", {}), "mask": said}})
+    return replace(
+        data, notes={**data.notes, "given": {**data.notes.get("given", {}), "mask": said}}
+    )
 
 
 def read_mask(path: PathLike, ones: Literal["valid", "bad"] | None = None) -> tuple[BoolArray, str]:
@@ -80,7 +90,8 @@ def read_mask(path: PathLike, ones: Literal["valid", "bad"] | None = None) -> tu
 
     Parameters
     ----------
-    path : path of the file; an array of an .npz or HDF5 file is named behind a colon, ``mask.h5:entry/mask``
+    path : path of the file; an array of an .npz or HDF5 file is named behind a colon,
+    ``mask.h5:entry/mask``
     ones : {"valid", "bad"}, optional
         What nonzero values are.
 
@@ -100,23 +111,33 @@ def read_mask(path: PathLike, ones: Literal["valid", "bad"] | None = None) -> tu
     if array.ndim == 3 and array.shape[-1] in (3, 4) and array.shape[0] > 4:  # a picture in colours
         array = array[..., :3].max(axis=-1)
     array = array.reshape(-1, *array.shape[-2:]) if array.ndim > 3 else array
-    array = array[0] if array.ndim == 3 and (len(array) == 1 or (array == array[0]).all()) else array
+    array = (
+        array[0] if array.ndim == 3 and (len(array) == 1 or (array == array[0]).all()) else array
+    )
     if array.dtype.kind != "b" and (different := len(np.unique(array))) > _VALUES:
-        raise PtychonError(f"{path} holds {different} different values: it is no mask; name another with --mask FILE:NAME")
+        raise PtychonError(
+            f"{path} holds {different} different values: it is no mask; name another with "
+            "--mask FILE:NAME"
+        )
     convention: Convention | None = ones
     why = "as stated"
     if convention is None:
         convention, why = _told(found, path, array)
     size = array.shape[-2] * array.shape[-1]
-    marked = int(np.count_nonzero(~valid_from(array, "bad")) / (len(array) if array.ndim == 3 else 1))
+    marked = int(
+        np.count_nonzero(~valid_from(array, "bad")) / (len(array) if array.ndim == 3 else 1)
+    )
     if convention is None:
         raise PtychonError(
-            f"{path}: it cannot be told whether nonzero means valid (then {size - marked} of {size} pixels are taken out) or "
+            f"{path}: it cannot be told whether nonzero means valid (then {size - marked} of "
+            f"{size} pixels are taken out) or "
             f"bad (then {marked}); say so with --mask-ones valid or --mask-ones bad"
         )
     valid = valid_from(array, convention)
     if not valid.any():
-        raise PtychonError(f"{path}: no pixel is valid ({MEANING[convention]}, {why}); turn it with --mask-ones")
+        raise PtychonError(
+            f"{path}: no pixel is valid ({MEANING[convention]}, {why}); turn it with --mask-ones"
+        )
     frames = f" (the mean of {len(valid)} frames)" if valid.ndim == 3 else ""
     out = round(np.count_nonzero(~valid) / (len(valid) if valid.ndim == 3 else 1))
     file, inner = split_name(path)

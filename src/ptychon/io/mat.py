@@ -1,11 +1,13 @@
-"""MATLAB files, version 5 (through SciPy) and 7.3 (HDF5), and the results of fold_slice and PtychoShelves in them.
+"""MATLAB files, version 5 (through SciPy) and 7.3 (HDF5), and the results of fold_slice and
+PtychoShelves in them.
 
-MATLAB counts its axes from the other end: frames are (row, column, frame), probes (row, column, mode), a raster
-(row, column, slow, fast). In a file of version 7.3 every array appears with its axes reversed.
+MATLAB counts its axes from the other end: frames are (row, column, frame), probes (row, column,
+mode), a raster (row, column, slow, fast). In a file of version 7.3 every array appears with its
+axes reversed.
 
-A result ``Niter*.mat`` holds ``object`` (H, W[, layers]), ``probe`` (P, Q, modes[, variable]), ``p.lambda`` and
-``p.dx_spec`` in m, and ``outputs.probe_positions`` (x, y) in px, which places the corner of a window at
-position + ceil(H/2 - P/2).
+A result ``Niter*.mat`` holds ``object`` (H, W[, layers]), ``probe`` (P, Q, modes[, variable]),
+``p.lambda`` and ``p.dx_spec`` in m, and ``outputs.probe_positions`` (x, y) in px, which places the
+corner of a window at position + ceil(H/2 - P/2).
 """
 
 from __future__ import annotations
@@ -43,25 +45,35 @@ def is_v73(head: bytes) -> bool:
 
 
 def _scipy(path: PathLike, function: str, **options: Any) -> Any:
-    """A reader of scipy.io; whatever is wrong with the file becomes one sentence. Nothing is unpickled by them."""
+    """A reader of scipy.io; whatever is wrong with the file becomes one sentence. Nothing is
+    unpickled by them.
+    """
     import scipy.io
 
     try:
         return getattr(scipy.io, function)(path, **options)
     except MemoryError:
         raise PtychonError(f"not enough memory for {path}, or its sizes are damaged") from None
-    except Exception as error:  # MatReadError, zlib.error, struct.error, ...: whatever a broken stream provokes
+    except (
+        Exception
+    ) as error:  # MatReadError, zlib.error, struct.error, ...: whatever a broken stream provokes
         reason = (str(error).splitlines() or [""])[0][:100] or type(error).__name__
-        raise PtychonError(f"{path} is no MATLAB file that can be read, or damaged: {reason}") from error
+        raise PtychonError(
+            f"{path} is no MATLAB file that can be read, or damaged: {reason}"
+        ) from error
 
 
 def _turned(array: Any, first: bool | None = None) -> Any:
-    """An array of version 5 with its axes in our order; `first` if frames are along the first axes in MATLAB as well."""
+    """An array of version 5 with its axes in our order; `first` if frames are along the first axes
+    in MATLAB as well.
+    """
     return array.transpose(_order(array.shape, first))
 
 
 def _frames_first(shape: tuple[int, ...], points: set[int]) -> bool:
-    """Whether a stack was written by someone who puts frames first: what the number of positions says, else equal axes."""
+    """Whether a stack was written by someone who puts frames first: what the number of positions
+    says, else equal axes.
+    """
     if len(shape) not in (3, 4):
         return False
     first, last = (shape[:1], shape[2:]) if len(shape) == 3 else (shape[:2], shape[2:])
@@ -84,9 +96,19 @@ def _order(shape: tuple[int, ...], first: bool | None = None) -> tuple[int, ...]
 class MatFrames(Frames):
     """Frames of a variable of a file of version 5, which is read at the first touch and kept."""
 
-    def __init__(self, path: PathLike, name: str, shape: tuple[int, ...], dtype: Any, first: bool | None = None) -> None:
+    def __init__(
+        self,
+        path: PathLike,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: Any,
+        first: bool | None = None,
+    ) -> None:
         if math.prod(shape) > _LARGEST_STACK:
-            raise PtychonError(f"{name} of {path} has shape {shape}: too large for a MATLAB file of version 5; is it damaged?")
+            raise PtychonError(
+                f"{name} of {path} has shape {shape}: too large for a MATLAB file of version 5; "
+                "is it damaged?"
+            )
         self._path, self._name, self._first = path, name, first
         self._data: Any = None
         super().__init__(shape, dtype, f"{name} of {path}")
@@ -99,7 +121,9 @@ class MatFrames(Frames):
             array = _variable(self._path, self._name)
             if array.size != math.prod(self.shape):
                 raise PtychonError(f"{self.source} has changed since it was opened; load it again")
-            self._data = np.ascontiguousarray(_turned(array, self._first), self.dtype).reshape(self.shape)
+            self._data = np.ascontiguousarray(_turned(array, self._first), self.dtype).reshape(
+                self.shape
+            )
         return self._data[first:last]
 
 
@@ -108,7 +132,9 @@ def _variable(path: PathLike, name: str) -> Any:
 
 
 _CLASSES = {"double": "f8", "single": "f4", "logical": "?", "char": "U1"} | {
-    f"{sign}int{bits}": f"{sign or 'i'}{bits // 8}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+    f"{sign}int{bits}": f"{sign or 'i'}{bits // 8}"
+    for sign in ("", "u")
+    for bits in (8, 16, 32, 64)
 }
 
 
@@ -122,8 +148,16 @@ def read(path: PathLike, given: Mapping[str, Any]) -> Found:
     """
     listed = {name: (tuple(shape), kind) for name, shape, kind in _scipy(path, "whosmat")}
     _refuse_result(path, set(listed))
-    arrays = {n: (_turned_shape(s), np.dtype(_CLASSES[k])) for n, (s, k) in listed.items() if k in _CLASSES}
-    small = {n: _variable(path, n) for n, (s, d) in arrays.items() if 0 < math.prod(s) <= LARGEST_TABLE // 64 and "f" in d.kind}
+    arrays = {
+        n: (_turned_shape(s), np.dtype(_CLASSES[k]))
+        for n, (s, k) in listed.items()
+        if k in _CLASSES
+    }
+    small = {
+        n: _variable(path, n)
+        for n, (s, d) in arrays.items()
+        if 0 < math.prod(s) <= LARGEST_TABLE // 64 and "f" in d.kind
+    }
     for name, array in small.items():  # the class does not tell whether it is complex
         arrays[name] = arrays[name][0], array.dtype
     box = Box(
@@ -134,11 +168,20 @@ def read(path: PathLike, given: Mapping[str, Any]) -> Found:
     )
     points = points_of(box, given)
     first = {n: _frames_first(s, points) for n, (s, k) in listed.items() if k in _CLASSES}
-    arrays.update({n: (_turned_shape(listed[n][0], first[n]), arrays[n][1]) for n in first if len(listed[n][0]) > 2})
+    arrays.update(
+        {
+            n: (_turned_shape(listed[n][0], first[n]), arrays[n][1])
+            for n in first
+            if len(listed[n][0]) > 2
+        }
+    )
     for name, (shape, kind) in listed.items():
         if kind in _CLASSES and math.prod(shape) <= 2:
             value = _variable(path, name)
-            box.numbers[name.lower()] = (str(value[0]) if kind == "char" and value.size else value, name)
+            box.numbers[name.lower()] = (
+                str(value[0]) if kind == "char" and value.size else value,
+                name,
+            )
     return understand(box, "MATLAB file", given)
 
 
@@ -147,7 +190,9 @@ def read_v73(path: PathLike, given: Mapping[str, Any]) -> Found:
     with opened(path) as file:
         _refuse_result(path, set(file))
         nodes = {name: node for name, node in file.items() if is_dataset(node)}
-        arrays = {name: (_v73_shape(node.shape), _v73_dtype(node.dtype)) for name, node in nodes.items()}
+        arrays = {
+            name: (_v73_shape(node.shape), _v73_dtype(node.dtype)) for name, node in nodes.items()
+        }
 
         def load(key: str) -> Any:
             with opened(path) as again:
@@ -157,7 +202,9 @@ def read_v73(path: PathLike, given: Mapping[str, Any]) -> Found:
             stack: Any = (Hdf5Last if key in first else Hdf5Frames)(path, key)
             with opened(path) as again:
                 shape = tuple(again[key].shape)
-            if key in first:  # frames that are first in MATLAB are last, and transposed, in the file
+            if (
+                key in first
+            ):  # frames that are first in MATLAB are last, and transposed, in the file
                 shape = (*shape[2:], *shape[:2])
             if len(shape) == 4:  # (fast, slow, column, row)
                 stack = Selected(stack, np.arange(len(stack)).reshape(shape[:2]).T.reshape(-1))
@@ -168,7 +215,11 @@ def read_v73(path: PathLike, given: Mapping[str, Any]) -> Found:
         points = points_of(box, given)
         for name, node in nodes.items():
             shape = tuple(node.shape)
-            if len(shape) in (3, 4) and node.dtype.kind in "uif" and frames_last(shape, points, given.get("scan_shape")):
+            if (
+                len(shape) in (3, 4)
+                and node.dtype.kind in "uif"
+                and frames_last(shape, points, given.get("scan_shape"))
+            ):
                 first.add(name)
                 arrays[name] = _v73_shape((*shape[2:], *shape[:2])), arrays[name][1]
         for name, (shape, dtype) in arrays.items():
@@ -200,11 +251,16 @@ def _v73(node: Any) -> Any:
 
 def _refuse_result(path: PathLike, names: set[str]) -> None:
     if is_result(names):
-        raise PtychonError(f"{path} is a reconstruction by fold_slice, not a scan; to go on from it use --start {path}")
+        raise PtychonError(
+            f"{path} is a reconstruction by fold_slice, not a scan; to go on from it use "
+            f"--start {path}"
+        )
 
 
 def is_result(names: Any) -> bool:
-    """Whether a file with these variables (or an open HDF5 file) is a reconstruction by fold_slice."""
+    """Whether a file with these variables (or an open HDF5 file) is a reconstruction
+    by fold_slice.
+    """
     return all(name in names for name in ("object", "probe", "outputs", "p"))
 
 
@@ -224,24 +280,52 @@ def read_result(path: PathLike, v73: bool) -> Result:
     if v73:
         with opened(path) as file:
             if not is_result(file):
-                raise PtychonError(f"{path} is no result of fold_slice: object, probe, outputs and p are not all there")
+                raise PtychonError(
+                    f"{path} is no result of fold_slice: object, probe, outputs and p are not "
+                    "all there"
+                )
             objects, probe = (_v73(file[name]) for name in ("object", "probe"))
             values = {name: _v73(file[name]) if name in file else None for name in _FIELDS}
-        objects, probe = objects.reshape(-1, *objects.shape[-2:]), probe.reshape(-1, *probe.shape[-2:])
+        objects, probe = (
+            objects.reshape(-1, *objects.shape[-2:]),
+            probe.reshape(-1, *probe.shape[-2:]),
+        )
     else:
         if not is_v5_result(path):
-            raise PtychonError(f"{path} is no result of fold_slice: object, probe, outputs and p are not all there")
-        whole = _scipy(path, "loadmat", variable_names=["object", "probe", "outputs", "p"], simplify_cells=True)
+            raise PtychonError(
+                f"{path} is no result of fold_slice: object, probe, outputs and p are not all there"
+            )
+        whole = _scipy(
+            path, "loadmat", variable_names=["object", "probe", "outputs", "p"], simplify_cells=True
+        )
         values = {name: _field(whole, *name.split("/")) for name in _FIELDS}
         objects, probe = (np.asarray(whole[name]) for name in ("object", "probe"))
-        objects, probe = (a.transpose(*range(a.ndim)[:1:-1], 0, 1).reshape(-1, *a.shape[:2]) for a in (objects, probe))
-    if objects.dtype.kind not in "cf" or probe.dtype.kind not in "cf" or not objects.size or not probe.size:
-        raise PtychonError(f"object and probe of {path} are of type {objects.dtype} and {probe.dtype}; complex is needed")
+        objects, probe = (
+            a.transpose(*range(a.ndim)[:1:-1], 0, 1).reshape(-1, *a.shape[:2])
+            for a in (objects, probe)
+        )
+    if (
+        objects.dtype.kind not in "cf"
+        or probe.dtype.kind not in "cf"
+        or not objects.size
+        or not probe.size
+    ):
+        raise PtychonError(
+            f"object and probe of {path} are of type {objects.dtype} and {probe.dtype}; complex "
+            "is needed"
+        )
     flat = {k: np.asarray(v, np.float64).reshape(-1) for k, v in values.items() if _numeric(v)}
     scale = flat.get("p/dx_spec", np.zeros(0))
     size = (float(scale[-1]), float(scale[0])) if len(scale) and (scale > 0).all() else None
-    corner = np.ceil(np.array(objects.shape[1:]) / 2 - np.array(probe.shape[1:]) / 2) + np.array(probe.shape[1:]) // 2
-    places = np.asarray(values["outputs/probe_positions"]) if _numeric(values["outputs/probe_positions"]) else np.zeros((0, 2))
+    corner = (
+        np.ceil(np.array(objects.shape[1:]) / 2 - np.array(probe.shape[1:]) / 2)
+        + np.array(probe.shape[1:]) // 2
+    )
+    places = (
+        np.asarray(values["outputs/probe_positions"])
+        if _numeric(values["outputs/probe_positions"])
+        else np.zeros((0, 2))
+    )
     if places.ndim != 2 or places.shape[1] != 2:
         places = places.T if places.ndim == 2 and places.shape[0] == 2 else np.zeros((0, 2))
     errors = flat.get("outputs/fourier_error_out", np.zeros(0))
@@ -251,13 +335,23 @@ def read_result(path: PathLike, v73: bool) -> Result:
         settings["wavelength"] = float(wavelength[0])
     if len(objects) > 1:
         settings["left_out"] = [f"{len(objects) - 1} more layers of the object"]
-    origin = (0.0, 0.0) if size is None else (-float(corner[0]) * size[0], -float(corner[1]) * size[1])
+    origin = (
+        (0.0, 0.0) if size is None else (-float(corner[0]) * size[0], -float(corner[1]) * size[1])
+    )
     return Result(
-        object=objects[0].astype(np.complex64), probe=probe.astype(np.complex64),
-        errors=np.full(len(errors), np.nan, np.float32), final_error=math.nan,
-        positions=places[:, ::-1].astype(np.float64) + corner, origin=origin, pixel_size=size, engine="fold_slice",
-        backend="fold_slice", epochs=len(errors), history={"fourier_error": errors.astype(np.float32)}, settings=settings,
-    )  # fmt: skip
+        object=objects[0].astype(np.complex64),
+        probe=probe.astype(np.complex64),
+        errors=np.full(len(errors), np.nan, np.float32),
+        final_error=math.nan,
+        positions=places[:, ::-1].astype(np.float64) + corner,
+        origin=origin,
+        pixel_size=size,
+        engine="fold_slice",
+        backend="fold_slice",
+        epochs=len(errors),
+        history={"fourier_error": errors.astype(np.float32)},
+        settings=settings,
+    )
 
 
 _FIELDS = ("p/dx_spec", "p/lambda", "outputs/probe_positions", "outputs/fourier_error_out")

@@ -1,4 +1,6 @@
-"""Small values in open HDF5 files of others: groups that may be missing, numbers with units, tables of a sane size."""
+"""Small values in open HDF5 files of others: groups that may be missing, numbers with units, tables
+of a sane size.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def table(node: Any, kinds: str = "biufc") -> Any:
     """
     shape = tuple(node.shape)
     if node.dtype.kind not in kinds:
-        raise PtychonError(f"{node.name} holds {node.dtype}, not numbers of the kind that belongs there")
+        raise PtychonError(
+            f"{node.name} holds {node.dtype}, not numbers of the kind that belongs there"
+        )
     if math.prod(shape) > LARGEST_TABLE:
         raise PtychonError(f"{node.name} has shape {shape}: too large for what its name says")
     check_size(node)
@@ -53,7 +57,9 @@ def table(node: Any, kinds: str = "biufc") -> Any:
 
 
 def decimal(value: Any) -> float:
-    """A number; of a float32 the shortest decimal that it stands for, 5.5e-05 rather than 5.4999999702e-05."""
+    """A number; of a float32 the shortest decimal that it stands for, 5.5e-05 rather than
+    5.4999999702e-05.
+    """
     value = np.asarray(value).reshape(-1)[0]
     return float(str(value)) if isinstance(value, np.float32) else float(value)
 
@@ -70,7 +76,9 @@ def plain(value: Any) -> str:
 def text(parent: Any, name: str) -> str:
     """Text of a scalar dataset; empty if there is none."""
     node = dataset(parent, name)
-    return plain(node[()]) if node is not None and node.dtype.kind in "OS" and node.size == 1 else ""
+    return (
+        plain(node[()]) if node is not None and node.dtype.kind in "OS" and node.size == 1 else ""
+    )
 
 
 def units(node: Any) -> str:

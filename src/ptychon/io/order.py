@@ -1,7 +1,9 @@
-"""Which axes of a stack are the scan and which the detector, and stacks whose frames are along the last axes.
+"""Which axes of a stack are the scan and which the detector, and stacks whose frames are along the
+last axes.
 
-The rule is (frames, rows, columns) and (slow, fast, rows, columns). It is turned round where the number of positions, or the
-shape of the raster, fits only the last axes, and for three axes of which only the first two are equal.
+The rule is (frames, rows, columns) and (slow, fast, rows, columns). It is turned round where the
+number of positions, or the shape of the raster, fits only the last axes, and for three axes of
+which only the first two are equal.
 """
 
 from __future__ import annotations
@@ -23,8 +25,11 @@ def without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
-def frames_last(shape: tuple[int, ...], points: set[int], raster: tuple[int, int] | None = None) -> str:
-    """Why the frames of a stack are along its last axes; empty if they are along the first, as usual.
+def frames_last(
+    shape: tuple[int, ...], points: set[int], raster: tuple[int, int] | None = None
+) -> str:
+    """Why the frames of a stack are along its last axes; empty if they are along the first, as
+    usual.
 
     Parameters
     ----------
@@ -40,9 +45,13 @@ def frames_last(shape: tuple[int, ...], points: set[int], raster: tuple[int, int
     if math.prod(first) in points or min(first) < 1:
         return ""
     if raster is None and len(shape) == 3 and shape[1] == shape[2] != shape[0]:
-        return ""  # square frames along the first axis: there are too few or too many positions, which is said
+        # square frames along the first axis: there are too few or too many positions, which is said
+        return ""
     if math.prod(last) in points and min(shape[: len(shape) - len(last)]) >= 4:
-        return f"frames along the last {'axis' if len(last) == 1 else 'axes'}, since there are {math.prod(last)} positions"
+        return (
+            f"frames along the last {'axis' if len(last) == 1 else 'axes'}, since there are "
+            f"{math.prod(last)} positions"
+        )
     if not points and len(shape) == 3 and shape[0] == shape[1] != shape[2] and shape[2] > 1:
         return "guess: frames along the last axis, since the first two are equal"
     return ""
@@ -68,7 +77,9 @@ class Hdf5Last(Frames):
                 raise PtychonError(f"{self.source} has changed since it was opened; load it again")
             block = np.asarray(node[:, :, rows])
         block = np.moveaxis(block.reshape(*self._full[:2], -1), -1, 0)
-        return np.ascontiguousarray(block[first - rows.start * inner : last - rows.start * inner], self.dtype)
+        return np.ascontiguousarray(
+            block[first - rows.start * inner : last - rows.start * inner], self.dtype
+        )
 
 
 class ArrayLast(Frames):

@@ -22,7 +22,8 @@ POSITIONS = re.compile(r"positions(?:_([^_]+))?", re.IGNORECASE)
 
 
 def add_positions(found: Found, given: Mapping[str, Any], box: Box | None = None) -> None:
-    """Add the positions that ``positions_path`` names, a dataset or a file, or that `box` holds under a known name.
+    """Add the positions that ``positions_path`` names, a dataset or a file, or that `box` holds
+    under a known name.
 
     Raises
     ------
@@ -32,15 +33,26 @@ def add_positions(found: Found, given: Mapping[str, Any], box: Box | None = None
     name = given.get("positions_path")
     frames = len(found.fields["patterns"])
     if name:
-        key = next((k for k in box.arrays if k.strip("/") == name.strip("/")), None) if box is not None else None
+        key = (
+            next((k for k in box.arrays if k.strip("/") == name.strip("/")), None)
+            if box is not None
+            else None
+        )
         if box is None or key is None:
             try:
                 table, unit, where = positions_from(name)
             except FileNotFoundError:
                 tables = listing.tables_in(box.arrays) if box is not None else []
                 raise PtychonError(
-                    f"{name!r} is neither a file nor a dataset of {box.path if box is not None else 'the stack'}"
-                    + (f"; tables in it: {listing.named(box.arrays, tables)}" if box is not None and tables else "")
+                    (
+                        f"{name!r} is neither a file nor a dataset of "
+                        f"{box.path if box is not None else 'the stack'}"
+                    )
+                    + (
+                        f"; tables in it: {listing.named(box.arrays, tables)}"
+                        if box is not None and tables
+                        else ""
+                    )
                 ) from None
             found.add("positions", _two_columns(np.asarray(table), where, frames), where)
             found.unit = unit
@@ -51,7 +63,9 @@ def add_positions(found: Found, given: Mapping[str, Any], box: Box | None = None
         key = _positions_key(box)
         if key is None:
             _add_lists(found, box, frames)
-            if "positions" not in found.fields and (tables := listing.tables_in(box.arrays, frames)):
+            if "positions" not in found.fields and (
+                tables := listing.tables_in(box.arrays, frames)
+            ):
                 named = listing.named(box.arrays, tables, "--positions-path")
                 found.problems.setdefault("positions", f"they may be {named}")
             return
@@ -61,13 +75,19 @@ def add_positions(found: Found, given: Mapping[str, Any], box: Box | None = None
 
 def _positions_key(box: Box) -> str | None:
     """The table of positions; one whose name ends in px or m goes before others."""
-    names = [k for k, (s, d) in box.arrays.items() if len(s) in (2, 3) and d.kind in "uif" and _unit_in(k) is not None]
+    names = [
+        k
+        for k, (s, d) in box.arrays.items()
+        if len(s) in (2, 3) and d.kind in "uif" and _unit_in(k) is not None
+    ]
     order = {"px": 0, "m": 1, "": 2}
     return min(names, key=lambda k: order.get(_unit_in(k) or "", 3), default=None)
 
 
 def _unit_in(key: str) -> str | None:
-    """The unit in the name of positions, empty where there is none; None if it is no name of positions."""
+    """The unit in the name of positions, empty where there is none; None if it is no name of
+    positions.
+    """
     match = POSITIONS.fullmatch(key.rsplit("/", 1)[-1])
     unit = "" if match is None else match.group(1) or ""
     known = not unit or is_pixel(unit) or factor_of(unit, "length") is not None
@@ -78,7 +98,11 @@ def _add_lists(found: Found, box: Box, frames: int) -> None:
     """Positions that are two lists, one named for the rows and one for the columns."""
     lists: dict[str, list[tuple[str, str]]] = {"y": [], "x": []}
     for key, (shape, dtype) in box.arrays.items():
-        axis = axis_of(key.rsplit("/", 1)[-1]) if math.prod(shape) == frames and dtype.kind in "uif" else None
+        axis = (
+            axis_of(key.rsplit("/", 1)[-1])
+            if math.prod(shape) == frames and dtype.kind in "uif"
+            else None
+        )
         if axis is not None:
             lists[axis[0]].append((key, box.unit_of(key) or axis[1]))
     if [len(names) for names in lists.values()] != [1, 1]:
@@ -86,7 +110,10 @@ def _add_lists(found: Found, box: Box, frames: int) -> None:
     (y, unit), (x, other) = lists["y"][0], lists["x"][0]
     columns = [np.asarray(box.table(key), np.float64).reshape(-1) for key in (y, x)]
     if unit != other:
-        columns = [in_si(c, u, "length", key) for c, u, key in zip(columns, (unit, other), (y, x), strict=True)]
+        columns = [
+            in_si(c, u, "length", key)
+            for c, u, key in zip(columns, (unit, other), (y, x), strict=True)
+        ]
         unit = "m"
     found.add("positions", np.column_stack(columns), f"{y}, {x}")
     found.unit = unit
@@ -108,11 +135,15 @@ def points_of(box: Box, given: Mapping[str, Any]) -> set[int]:
 
 def _two_columns(table: Any, name: str, frames: int) -> FloatArray:
     if table.dtype.kind not in "uif":
-        raise PtychonError(f"{name} holds {table.dtype}; positions are real numbers, row and column")
+        raise PtychonError(
+            f"{name} holds {table.dtype}; positions are real numbers, row and column"
+        )
     if table.ndim == 3 and table.shape[-1] == 2:
         table = table.reshape(-1, 2)
     if table.ndim == 2 and table.shape[0] == 2 and table.shape[1] == frames and frames != 2:
         table = table.T
     if table.ndim != 2 or table.shape[1] != 2:
-        raise PtychonError(f"{name} has shape {table.shape}; positions are (frames, 2), row then column")
+        raise PtychonError(
+            f"{name} has shape {table.shape}; positions are (frames, 2), row then column"
+        )
     return np.asarray(table, np.float64)

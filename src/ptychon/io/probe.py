@@ -22,8 +22,8 @@ def read_probe(path: PathLike) -> tuple[ComplexArray, tuple[float, float] | None
     Parameters
     ----------
     path : path
-        Of a result, ours or another package's, as `load_result` reads them; of a .npy file; of a .npz or HDF5 file with an
-        array called probe.
+        Of a result, ours or another package's, as `load_result` reads them; of a .npy file; of a
+        .npz or HDF5 file with an array called probe.
 
     Raises
     ------
@@ -37,7 +37,9 @@ def read_probe(path: PathLike) -> tuple[ComplexArray, tuple[float, float] | None
         try:
             array = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError, SyntaxError) as error:
-            raise PtychonError(f"{path} is truncated, damaged or holds pickled objects; save a plain array") from error
+            raise PtychonError(
+                f"{path} is truncated, damaged or holds pickled objects; save a plain array"
+            ) from error
     elif holds_result(path):
         result = load_result(path)
         array, size = result.probe, result.pixel_size
@@ -45,20 +47,30 @@ def read_probe(path: PathLike) -> tuple[ComplexArray, tuple[float, float] | None
         names = list(npz_headers(path))
         name = "probe" if "probe" in names else names[0] if len(names) == 1 else None
         if name is None:
-            raise PtychonError(f"{path} has no array called probe; it has {', '.join(names) or 'none at all'}")
+            raise PtychonError(
+                f"{path} has no array called probe; it has {', '.join(names) or 'none at all'}"
+            )
         array = read_npz(path, name)
     else:
         with opened(path) as file:
-            node = next((file[place] for place in PLACES if place in file and hasattr(file[place], "dtype")), None)
+            node = next(
+                (
+                    file[place]
+                    for place in PLACES
+                    if place in file and hasattr(file[place], "dtype")
+                ),
+                None,
+            )
             if node is None:
                 raise PtychonError(
-                    f"{path} holds no probe: it is no reconstruction that can be read, and has none of {', '.join(PLACES)}"
+                    f"{path} holds no probe: it is no reconstruction that can be read, and has "
+                    f"none of {', '.join(PLACES)}"
                 )
             array = node[()]
     if array.ndim not in (2, 3) or array.dtype.kind not in "cf" or 0 in array.shape:
         raise PtychonError(
-            f"the probe in {path} has shape {array.shape} and type {array.dtype}; it must be complex, "
+            f"the probe in {path} has shape {array.shape} and type {array.dtype}; it must be "
+            "complex, "
             f"(rows, columns) or (modes, rows, columns)"
         )
     return np.asarray(array, np.complex64).reshape(-1, *array.shape[-2:]), size
-

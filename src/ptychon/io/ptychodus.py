@@ -1,6 +1,8 @@
-"""Ptychodus and Pty-Chi: products (.h5 or flat .npz) and their diffraction files, joined on the index of the frame.
+"""Ptychodus and Pty-Chi: products (.h5 or flat .npz) and their diffraction files, joined on the
+index of the frame.
 
-A product states positions (x, y) in m of the probe, and places pixel k of the object at centre + (k - W/2) pixel.
+A product states positions (x, y) in m of the probe, and places pixel k of the object at centre + (k
+- W/2) pixel.
 """
 
 from __future__ import annotations
@@ -26,15 +28,24 @@ from .saved import stated
 
 _MARK = "probe_position_indexes"
 _NUMBERS = (
-    "detector_object_distance_m", "photon_energy_eV", "probe_energy_eV", "probe_photon_count", "probe_photons_per_s",
-    "exposure_time_s", "focus_object_distance_m", "far_field",
-)  # fmt: skip
+    "detector_object_distance_m",
+    "photon_energy_eV",
+    "probe_energy_eV",
+    "probe_photon_count",
+    "probe_photons_per_s",
+    "exposure_time_s",
+    "focus_object_distance_m",
+    "far_field",
+)
 #: Attribute of a dataset in HDF5 -> name in the flat archive.
 _FLAT = {
-    ("probe", "pixel_width_m"): "probe_pixel_width_m", ("probe", "pixel_height_m"): "probe_pixel_height_m",
-    ("object", "pixel_width_m"): "object_pixel_width_m", ("object", "pixel_height_m"): "object_pixel_height_m",
-    ("object", "center_x_m"): "object_center_x_m", ("object", "center_y_m"): "object_center_y_m",
-}  # fmt: skip
+    ("probe", "pixel_width_m"): "probe_pixel_width_m",
+    ("probe", "pixel_height_m"): "probe_pixel_height_m",
+    ("object", "pixel_width_m"): "object_pixel_width_m",
+    ("object", "pixel_height_m"): "object_pixel_height_m",
+    ("object", "center_x_m"): "object_center_x_m",
+    ("object", "center_y_m"): "object_center_y_m",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +78,9 @@ class Product:
     def pixel_size(self) -> tuple[float, float] | None:
         """(dy, dx) of the object in m, None if it is not stated."""
         for kind in ("object", "probe"):
-            size = tuple(self.numbers.get(f"{kind}_pixel_{side}_m", 0.0) for side in ("height", "width"))
+            size = tuple(
+                self.numbers.get(f"{kind}_pixel_{side}_m", 0.0) for side in ("height", "width")
+            )
             if min(size) > 0:
                 return size[0], size[1]
         return None
@@ -75,7 +88,9 @@ class Product:
     @property
     def wavelength(self) -> float | None:
         """In m, None if the energy is not stated."""
-        energy = self.numbers.get("photon_energy_eV", self.numbers.get("probe_energy_eV", 0.0))  # the older name last
+        energy = self.numbers.get(
+            "photon_energy_eV", self.numbers.get("probe_energy_eV", 0.0)
+        )  # the older name last
         return wavelength_of_photons(energy * ELEMENTARY_CHARGE) if energy > 0 else None
 
     @property
@@ -97,7 +112,11 @@ def is_product(names: Any) -> bool:
 
 def is_diffraction(names: Any) -> bool:
     """Whether a file with these datasets (or an open HDF5 file) is a diffraction file."""
-    return "patterns" in names and "indexes" in names and not any("position" in str(name).lower() for name in names)
+    return (
+        "patterns" in names
+        and "indexes" in names
+        and not any("position" in str(name).lower() for name in names)
+    )
 
 
 def is_product_file(path: PathLike) -> bool:
@@ -119,45 +138,89 @@ def read_product(path: PathLike) -> Product:
     check_readable(path)
     arrays: dict[str, Any] = {}
     numbers: dict[str, float] = {}
-    wanted = (_MARK, "probe_position_x_m", "probe_position_y_m", "probe", "object", "loss_values", "costs")
+    wanted = (
+        _MARK,
+        "probe_position_x_m",
+        "probe_position_y_m",
+        "probe",
+        "object",
+        "loss_values",
+        "costs",
+    )
     if Path(path).suffix.lower() == ".npz":
         headers = npz_headers(path)
         arrays = {name: read_npz(path, name) for name in wanted if name in headers}
         for name in (*_NUMBERS, *_FLAT.values()):
-            if name in headers and math.prod(headers[name][0]) == 1 and headers[name][1].kind in "buif":
+            if (
+                name in headers
+                and math.prod(headers[name][0]) == 1
+                and headers[name][1].kind in "buif"
+            ):
                 numbers[name] = float(read_npz(path, name).reshape(-1)[0])
-        named = str(read_npz(path, "name")) if "name" in headers and headers["name"][1].kind == "U" else ""
+        named = (
+            str(read_npz(path, "name"))
+            if "name" in headers and headers["name"][1].kind == "U"
+            else ""
+        )
     else:
         with opened(path) as file:
             arrays = {name: table(file[name]) for name in wanted if dataset(file, name) is not None}
             pairs = [(file.attrs, name, name) for name in _NUMBERS]
-            pairs += [(file[kind].attrs, name, flat) for (kind, name), flat in _FLAT.items() if kind in arrays]
+            pairs += [
+                (file[kind].attrs, name, flat)
+                for (kind, name), flat in _FLAT.items()
+                if kind in arrays
+            ]
             for attributes, name, flat in pairs:
                 value = np.asarray(attributes.get(name, np.nan))
                 if value.size == 1 and value.dtype.kind in "buif":
                     numbers[flat] = float(value.reshape(-1)[0])
             named = plain(file.attrs.get("name", ""))
     indexes, x, y = (np.asarray(arrays[name]).reshape(-1) for name in wanted[:3])
-    if not len(indexes) == len(x) == len(y) or indexes.dtype.kind not in "uif" or x.dtype.kind not in "uif":
-        raise PtychonError(f"{path} has {len(indexes)} indexes, {len(x)} x and {len(y)} y of positions; they must agree")
-    images = {name: array for name, array in arrays.items() if name in ("probe", "object") and array.dtype.kind == "c"}
+    if (
+        not len(indexes) == len(x) == len(y)
+        or indexes.dtype.kind not in "uif"
+        or x.dtype.kind not in "uif"
+    ):
+        raise PtychonError(
+            f"{path} has {len(indexes)} indexes, {len(x)} x and {len(y)} y of positions; they "
+            "must agree"
+        )
+    images = {
+        name: array
+        for name, array in arrays.items()
+        if name in ("probe", "object") and array.dtype.kind == "c"
+    }
     for name, array in images.items():
         if array.ndim not in (2, 3, 4) or array.size == 0:
-            raise PtychonError(f"{name} of {path} has shape {array.shape}; it must be (modes, rows, columns)")
+            raise PtychonError(
+                f"{name} of {path} has shape {array.shape}; it must be (modes, rows, columns)"
+            )
         images[name] = array.reshape(-1, *array.shape[-2:]) if array.ndim < 4 else array[0]
-    losses = np.asarray(arrays.get("loss_values", arrays.get("costs", np.zeros(0))), np.float64).reshape(-1)
+    losses = np.asarray(
+        arrays.get("loss_values", arrays.get("costs", np.zeros(0))), np.float64
+    ).reshape(-1)
     return Product(
-        indexes=indexes.astype(np.int64), positions=np.column_stack([y, x]).astype(np.float64), losses=losses, name=named,
-        probe=images.get("probe"), object=images.get("object"),
+        indexes=indexes.astype(np.int64),
+        positions=np.column_stack([y, x]).astype(np.float64),
+        losses=losses,
+        name=named,
+        probe=images.get("probe"),
+        object=images.get("object"),
         numbers={name: value for name, value in numbers.items() if math.isfinite(value)},
-    )  # fmt: skip
+    )
 
 
 def read_diffraction(path: PathLike, given: Mapping[str, Any]) -> Found:
-    """Frames of a diffraction file; the product that holds their positions is named by ``positions_path``."""
+    """Frames of a diffraction file; the product that holds their positions is named by
+    ``positions_path``.
+    """
     product = given.get("positions_path")
     if product is None:
-        raise PtychonError(f"{path} holds frames of Ptychodus without positions; name the product with --positions-path")
+        raise PtychonError(
+            f"{path} holds frames of Ptychodus without positions; name the product with "
+            "--positions-path"
+        )
     return join(str(product), path)
 
 
@@ -166,7 +229,8 @@ def read(path: PathLike, given: Mapping[str, Any]) -> Found:
     frames = given.get("data_path")
     if frames is None or not Path(frames).is_file():
         raise PtychonError(
-            f"{path} is a product of Ptychodus: positions, probe and object, but no frames; name the file that holds "
+            f"{path} is a product of Ptychodus: positions, probe and object, but no frames; "
+            "name the file that holds "
             f"the frames with --data-path"
         )
     return join(path, frames)
@@ -186,10 +250,17 @@ def join(product_path: PathLike, frames_path: PathLike) -> Found:
     order = {int(index): k for k, index in enumerate(indexes)}
     both = [(order[int(i)], k) for k, i in enumerate(product.indexes) if int(i) in order]
     if len(both) < 2:
-        raise PtychonError(f"{frames_path} and {product_path} have {len(both)} indexes in common; are they of one scan?")
+        raise PtychonError(
+            f"{frames_path} and {product_path} have {len(both)} indexes in common; are they of "
+            "one scan?"
+        )
     which, rows = (np.array(column) for column in zip(*both, strict=True))
     whole = len(which) == len(frames) and np.array_equal(which, np.arange(len(frames)))
-    found.add("patterns", frames if whole else Selected(frames, which), f"{frames_path}, {len(which)} of {len(frames)} frames")
+    found.add(
+        "patterns",
+        frames if whole else Selected(frames, which),
+        f"{frames_path}, {len(which)} of {len(frames)} frames",
+    )
     found.add("positions", product.positions[rows], f"{product_path} (joined on the index)")
     found.unit = "m"
     if bad is not None and bad.shape == frames.shape[1:]:
@@ -204,7 +275,11 @@ def join(product_path: PathLike, frames_path: PathLike) -> Found:
         found.add("geometry", "near", "far_field")
         focus = abs(product.numbers.get("focus_object_distance_m", 0.0))
         found.add("focus_distance", focus if focus > 0 else None, "focus_object_distance_m")
-    if product.probe is not None and product.probe.shape[1:] == frames.shape[1:] and product.probe.any():
+    if (
+        product.probe is not None
+        and product.probe.shape[1:] == frames.shape[1:]
+        and product.probe.any()
+    ):
         found.add("probe", product.probe, "probe of the product")
     return found
 
@@ -229,7 +304,9 @@ def _frames(path: PathLike) -> tuple[Any, IntArray, Any]:
             bad = None if broken is None else table(broken)
     indexes = np.asarray(indexes).reshape(-1)
     if len(indexes) != len(frames) or indexes.dtype.kind not in "iu":
-        raise PtychonError(f"{path} has {len(indexes)} indexes for {len(frames)} frames; they must agree")
+        raise PtychonError(
+            f"{path} has {len(indexes)} indexes for {len(frames)} frames; they must agree"
+        )
     return frames, indexes, bad
 
 
@@ -250,23 +327,34 @@ def read_result(path: PathLike) -> Result:
     if len(layers) > 1:
         settings["left_out"] = [f"{len(layers) - 1} more layers of the object"]
     size = product.pixel_size
-    half = (np.array(layers.shape[1:]) - np.array(modes.shape[1:])) / 2 + np.array(modes.shape[1:]) // 2
+    half = (np.array(layers.shape[1:]) - np.array(modes.shape[1:])) / 2 + np.array(
+        modes.shape[1:]
+    ) // 2
     middle = np.array([product.numbers.get(f"object_center_{axis}_m", 0.0) for axis in "yx"])
     positions = (product.positions - middle) / (size or (1.0, 1.0)) + half
     origin = middle - half * np.array(size or (1.0, 1.0))
     return Result(
-        object=np.asarray(layers[0], np.complex64), probe=np.asarray(modes, np.complex64),
-        errors=np.full(len(product.losses), np.nan, np.float32), final_error=math.nan, positions=positions,
-        origin=(float(origin[0]), float(origin[1])), pixel_size=size, engine="Ptychodus", backend="Ptychodus",
-        epochs=len(product.losses), history={"loss": product.losses.astype(np.float32)},
+        object=np.asarray(layers[0], np.complex64),
+        probe=np.asarray(modes, np.complex64),
+        errors=np.full(len(product.losses), np.nan, np.float32),
+        final_error=math.nan,
+        positions=positions,
+        origin=(float(origin[0]), float(origin[1])),
+        pixel_size=size,
+        engine="Ptychodus",
+        backend="Ptychodus",
+        epochs=len(product.losses),
+        history={"loss": product.losses.astype(np.float32)},
         settings={k: v for k, v in settings.items() if v is not None},
-    )  # fmt: skip
+    )
 
 
 def write_result(path: PathLike, result: Result) -> list[str]:
     """Write a product, .h5 or .npz by the suffix; returns what it has no room for."""
     scale = np.array(result.pixel_size or (1.0, 1.0))
-    half = (np.array(result.object.shape) - np.array(result.probe.shape[1:])) / 2 + np.array(result.probe.shape[1:]) // 2
+    half = (np.array(result.object.shape) - np.array(result.probe.shape[1:])) / 2 + np.array(
+        result.probe.shape[1:]
+    ) // 2
     middle = np.array(result.origin) + half * scale
     places = (result.positions - half) * scale + middle
     measured = np.flatnonzero(np.isfinite(result.errors))
@@ -274,24 +362,42 @@ def write_result(path: PathLike, result: Result) -> list[str]:
     scan = result.settings.get("scan")
     near = isinstance(scan, dict) and scan.get("geometry") == "near"
     # under the names of today, and under those that older versions demand
-    numbers: dict[str, Any] = dict.fromkeys(("exposure_time_s", "mass_attenuation_m2_kg", "tomography_angle_deg"), 0.0)
+    numbers: dict[str, Any] = dict.fromkeys(
+        ("exposure_time_s", "mass_attenuation_m2_kg", "tomography_angle_deg"), 0.0
+    )
     numbers["far_field"] = not near
     numbers["detector_object_distance_m"] = float(stated(result, "distance") or 0.0)
-    numbers["probe_energy_eV"] = energy_of_photons(float(wavelength)) / ELEMENTARY_CHARGE if wavelength else 0.0
+    numbers["probe_energy_eV"] = (
+        energy_of_photons(float(wavelength)) / ELEMENTARY_CHARGE if wavelength else 0.0
+    )
     numbers["photon_energy_eV"] = numbers["probe_energy_eV"]
     numbers["probe_photon_count"] = float(np.sum(np.abs(result.probe) ** 2))
     values = {
-        "probe_pixel_width_m": scale[1], "probe_pixel_height_m": scale[0], "object_pixel_width_m": scale[1],
-        "object_pixel_height_m": scale[0], "object_center_x_m": middle[1], "object_center_y_m": middle[0],
-    }  # fmt: skip
+        "probe_pixel_width_m": scale[1],
+        "probe_pixel_height_m": scale[0],
+        "object_pixel_width_m": scale[1],
+        "object_pixel_height_m": scale[0],
+        "object_center_x_m": middle[1],
+        "object_center_y_m": middle[0],
+    }
     arrays: dict[str, Any] = {
-        _MARK: np.arange(len(places)), "probe_position_x_m": places[:, 1], "probe_position_y_m": places[:, 0],
-        "probe": result.probe[None], "object": result.object[None], "object_layer_spacing_m": np.zeros(0),
-        "loss_epochs": measured, "loss_values": np.asarray(result.errors)[measured],
-    }  # fmt: skip
-    texts = {"name": str(result.settings.get("name") or "ptychon"), "comments": f"{result.engine}, {result.epochs} epochs"}
+        _MARK: np.arange(len(places)),
+        "probe_position_x_m": places[:, 1],
+        "probe_position_y_m": places[:, 0],
+        "probe": result.probe[None],
+        "object": result.object[None],
+        "object_layer_spacing_m": np.zeros(0),
+        "loss_epochs": measured,
+        "loss_values": np.asarray(result.errors)[measured],
+    }
+    texts = {
+        "name": str(result.settings.get("name") or "ptychon"),
+        "comments": f"{result.engine}, {result.epochs} epochs",
+    }
     if Path(path).suffix.lower() == ".npz":
-        write_npz(path, {**{k: np.asarray(v) for k, v in (numbers | values | texts).items()}, **arrays})
+        write_npz(
+            path, {**{k: np.asarray(v) for k, v in (numbers | values | texts).items()}, **arrays}
+        )
     else:
         with create(path) as file:
             file.attrs.update(numbers | texts)
@@ -300,11 +406,15 @@ def write_result(path: PathLike, result: Result) -> list[str]:
             for (kind, name), flat in _FLAT.items():
                 file[kind].attrs[name] = values[flat]
     lost = ["settings and provenance"] + ["object_std"] * (result.object_std is not None)
-    return lost + ["that the scale is unknown (1 px is written as 1 m)"] * (result.pixel_size is None)
+    return lost + ["that the scale is unknown (1 px is written as 1 m)"] * (
+        result.pixel_size is None
+    )
 
 
 def write_data(path: PathLike, data: Dataset) -> list[str]:
-    """Write the frames as a diffraction file .h5 or .npz; returns what it has no room for: all but frames and mask."""
+    """Write the frames as a diffraction file .h5 or .npz; returns what it has no room for: all but
+    frames and mask.
+    """
     bad = None if data.mask is None or data.mask.ndim == 3 else ~data.mask
     if Path(path).suffix.lower() == ".npz":
         arrays = {"indexes": np.arange(len(data)), "patterns": data.patterns}

@@ -1,7 +1,7 @@
 """ptypy: prepared data (.ptyd), and reconstructions (.ptyr) read and written.
 
-Every node of these files carries an attribute ``type``; None is stored as zeros(1), and a pickle is never loaded.
-Storages place pixel k at r = (k - _center) _psize, rows first.
+Every node of these files carries an attribute ``type``; None is stored as zeros(1), and a pickle is
+never loaded. Storages place pixel k at r = (k - _center) _psize, rows first.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def _there(parent: Any, name: str) -> bool:
         return False
     kind = plain(node.attrs.get("type", ""))
     if kind in ("pickle", "record_array"):
-        raise PtychonError(f"{node.name} is a pickle, which is never loaded; save it from ptypy as a plain value")
+        raise PtychonError(
+            f"{node.name} is a pickle, which is never loaded; save it from ptypy as a plain value"
+        )
     return kind != "None"
 
 
@@ -63,22 +65,44 @@ def read(path: PathLike, given: Any = None) -> Found:
             try:
                 chunk = chunks[name]
             except (KeyError, OSError):
-                raise PtychonError(f"chunk {name} of {path} is in another file that is not there; copy it beside") from None
+                raise PtychonError(
+                    f"chunk {name} of {path} is in another file that is not there; copy it beside"
+                ) from None
             data, positions = dataset(chunk, "data"), dataset(chunk, "positions")
-            if data is None or positions is None or not (_there(chunk, "data") and _there(chunk, "positions")):
+            if (
+                data is None
+                or positions is None
+                or not (_there(chunk, "data") and _there(chunk, "positions"))
+            ):
                 continue
             if data.dtype.kind not in "uifb" or len(data.shape) != 3:
-                raise PtychonError(f"{data.name} of {path} has shape {data.shape} and type {data.dtype}: not frames")
+                raise PtychonError(
+                    f"{data.name} of {path} has shape {data.shape} and type {data.dtype}: not "
+                    "frames"
+                )
             stacks.append(Hdf5Frames(path, f"chunks/{name}/data"))
             places.append(np.asarray(table(positions, "uif"), np.float64))
             if places[-1].shape != (data.shape[0], 2):
-                raise PtychonError(f"{positions.name} of {path} has shape {positions.shape} for {data.shape[0]} frames")
+                raise PtychonError(
+                    f"{positions.name} of {path} has shape {positions.shape} for "
+                    f"{data.shape[0]} frames"
+                )
             weights = dataset(chunk, "weights")
-            usable = weights is not None and _there(chunk, "weights") and weights.shape[-2:] == data.shape[-2:]
+            usable = (
+                weights is not None
+                and _there(chunk, "weights")
+                and weights.shape[-2:] == data.shape[-2:]
+            )
             masks.append(_weights(weights, data.shape) if usable else None)
         if not stacks:
-            raise PtychonError(f"{path} is a .ptyd without frames: was the data preparation finished?")
-        found.add("patterns", stacks[0] if len(stacks) == 1 else Stacked(stacks), f"chunks ({len(stacks)})")
+            raise PtychonError(
+                f"{path} is a .ptyd without frames: was the data preparation finished?"
+            )
+        found.add(
+            "patterns",
+            stacks[0] if len(stacks) == 1 else Stacked(stacks),
+            f"chunks ({len(stacks)})",
+        )
         found.add("positions", np.concatenate(places), "chunks/*/positions")
         found.unit = "m"
         _add_mask(found, masks, [len(stack) for stack in stacks])
@@ -90,7 +114,11 @@ def read(path: PathLike, given: Any = None) -> Found:
             found.problems["wavelength"] = str(error)
         distance = scalar(meta, "distance") if _there(meta, "distance") else None
         found.add("distance", distance, "meta/distance")
-        found.add("detector_pixel_size", pair(meta, "psize") if _there(meta, "psize") else None, "meta/psize")
+        found.add(
+            "detector_pixel_size",
+            pair(meta, "psize") if _there(meta, "psize") else None,
+            "meta/psize",
+        )
         near = "near" in text(meta, "propagation")
         found.add("geometry", "near" if near else "far", "meta/propagation")
     return found
@@ -103,7 +131,9 @@ def _weights(node: Any, shape: tuple[int, ...]) -> Any:
     if len(node.shape) == 2:
         return first
     if math.prod(shape) > 2**31:
-        raise PtychonError(f"{node.name} has shape {shape}: masks of that size do not fit into memory")
+        raise PtychonError(
+            f"{node.name} has shape {shape}: masks of that size do not fit into memory"
+        )
     step = max(1, 2**24 // math.prod(shape[1:]))
     if all(((np.asarray(node[k : k + step]) > 0) == first).all() for k in range(0, shape[0], step)):
         return first
@@ -119,7 +149,8 @@ def _add_mask(found: Found, masks: list[Any], lengths: list[int]) -> None:
         return
     shape = found.fields["patterns"].shape[1:]
     parts = [
-        np.broadcast_to(True if mask is None else mask, (n, *shape)) for mask, n in zip(masks, lengths, strict=True)
+        np.broadcast_to(True if mask is None else mask, (n, *shape))
+        for mask, n in zip(masks, lengths, strict=True)
     ]
     found.add("mask", np.concatenate(parts), "chunks/*/weights (> 0 is valid)")
 
@@ -137,15 +168,24 @@ def read_result(path: PathLike) -> Result:
         obj, others = _storage(content["obj"], path)
         probe, _ = _storage(content["probe"], path)
         if obj is None or probe is None:
-            raise PtychonError(f"{path} holds no object or no probe: its storages have no complex data")
+            raise PtychonError(
+                f"{path} holds no object or no probe: its storages have no complex data"
+            )
         settings: dict[str, Any] = {"format": "ptypy"}
         objects, modes = table(obj["data"], "c"), table(probe["data"], "c")
-        lost = [f"storages {', '.join(others)}"] * bool(others) + [f"{len(objects) - 1} more object modes"] * (len(objects) > 1)
+        lost = [f"storages {', '.join(others)}"] * bool(others) + [
+            f"{len(objects) - 1} more object modes"
+        ] * (len(objects) > 1)
         if lost:
             settings["left_out"] = lost
-        size, centre = pair(obj, "_psize"), table(obj["_center"]) if "_center" in obj else np.zeros(2)
+        size, centre = (
+            pair(obj, "_psize"),
+            table(obj["_center"]) if "_center" in obj else np.zeros(2),
+        )
         name = obj.name.rsplit("/", 1)[-1]
-        moved = dataset(group(content, "positions"), name) or dataset(group(content, "positions"), *group_names(content))
+        moved = dataset(group(content, "positions"), name) or dataset(
+            group(content, "positions"), *group_names(content)
+        )
         positions = np.zeros((0, 2))
         if moved is not None and size is not None and moved.shape[-1:] == (2,):
             positions = np.asarray(table(moved, "uif"), np.float64) / np.array(size) + centre
@@ -159,13 +199,26 @@ def read_result(path: PathLike) -> Result:
         history = {}
         if errors and all(e.shape == (3,) for e in errors):
             columns = np.array(errors, np.float32).T
-            history = dict(zip(("ptypy_fourier", "ptypy_photon", "ptypy_exit"), columns, strict=True))
-    origin = (0.0, 0.0) if size is None else (-float(centre[0]) * size[0], -float(centre[1]) * size[1])
+            history = dict(
+                zip(("ptypy_fourier", "ptypy_photon", "ptypy_exit"), columns, strict=True)
+            )
+    origin = (
+        (0.0, 0.0) if size is None else (-float(centre[0]) * size[0], -float(centre[1]) * size[1])
+    )
     return Result(
-        object=np.asarray(objects[0], np.complex64), probe=np.asarray(modes, np.complex64).reshape(-1, *modes.shape[-2:]),
-        errors=np.full(len(errors), np.nan, np.float32), final_error=math.nan, positions=positions, origin=origin,
-        pixel_size=size, engine=engine or "ptypy", backend="ptypy", epochs=len(errors), history=history, settings=settings,
-    )  # fmt: skip
+        object=np.asarray(objects[0], np.complex64),
+        probe=np.asarray(modes, np.complex64).reshape(-1, *modes.shape[-2:]),
+        errors=np.full(len(errors), np.nan, np.float32),
+        final_error=math.nan,
+        positions=positions,
+        origin=origin,
+        pixel_size=size,
+        engine=engine or "ptypy",
+        backend="ptypy",
+        epochs=len(errors),
+        history=history,
+        settings=settings,
+    )
 
 
 def group_names(content: Any) -> list[str]:
@@ -175,12 +228,18 @@ def group_names(content: Any) -> list[str]:
 
 def _storage(parent: Any, path: PathLike) -> tuple[Any, list[str]]:
     """The first storage (modes, ny, nx) and the names of the others."""
-    names = [name for name in parent if (node := dataset(parent[name], "data")) is not None and node.dtype.kind == "c"]
+    names = [
+        name
+        for name in parent
+        if (node := dataset(parent[name], "data")) is not None and node.dtype.kind == "c"
+    ]
     if not names:
         return None, []
     shape = parent[names[0]]["data"].shape
     if len(shape) != 3:
-        raise PtychonError(f"{names[0]} of {path} has shape {shape}; a storage is (modes, rows, columns)")
+        raise PtychonError(
+            f"{names[0]} of {path} has shape {shape}; a storage is (modes, rows, columns)"
+        )
     return parent[names[0]], names[1:]
 
 
@@ -215,8 +274,15 @@ def write_result(path: PathLike, result: Result) -> list[str]:
             for name in ("distributed", "padonly", "DataTooSmall"):
                 _array(storage, name, np.asarray(False), "scalar")
             if wavelength:
-                _array(storage, "_energy", np.asarray(energy_of_photons(float(wavelength)) / _KEV), "scalar")
-        _array(_map(content, "positions", "dict"), "SMFG00", result.positions * scale + result.origin)
+                _array(
+                    storage,
+                    "_energy",
+                    np.asarray(energy_of_photons(float(wavelength)) / _KEV),
+                    "scalar",
+                )
+        _array(
+            _map(content, "positions", "dict"), "SMFG00", result.positions * scale + result.origin
+        )
         pars = _map(content, "pars", "param")
         _text(pars, "run", str(result.settings.get("name") or "ptychon"))
         runs = _map(_map(content, "runtime", "param"), "iter_info", "list")

@@ -1,4 +1,6 @@
-"""Frames without a header that says what they are: EMPAD raw, TIFF stacks, and what RosettaSciIO reads."""
+"""Frames without a header that says what they are: EMPAD raw, TIFF stacks, and what RosettaSciIO
+reads.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,27 @@ from .positions import add_positions
 #: A frame of an EMPAD: 128x128 float32 followed by 1024 bytes that are none.
 _EMPAD = (130, 128)
 _EMPAD_BYTES = 130 * 128 * 4
-_INTEGRATES = "no: an EMPAD integrates; --pedestal (its dark level) and --gain (units per electron) make counts"
-#: Readers of RosettaSciIO that are used: the formats of detectors and microscopes, none of which unpickles anything.
+_INTEGRATES = (
+    "no: an EMPAD integrates; --pedestal (its dark level) and --gain (units per electron) make "
+    "counts"
+)
+#: Readers of RosettaSciIO that are used: the formats of detectors and microscopes, none of which
+#: unpickles anything.
 _MICROSCOPES = (
-    "Blockfile", "DigitalMicrograph", "EMD", "FEI", "HSPY", "QuantumDetector", "Quantum Detector", "TVIPS", "EMPAD",
-    "NumPy", "Ripple", "MRC", "Electron Microscopy Dataset (EMD)",
-)  # fmt: skip
+    "Blockfile",
+    "DigitalMicrograph",
+    "EMD",
+    "FEI",
+    "HSPY",
+    "QuantumDetector",
+    "Quantum Detector",
+    "TVIPS",
+    "EMPAD",
+    "NumPy",
+    "Ripple",
+    "MRC",
+    "Electron Microscopy Dataset (EMD)",
+)
 
 
 def is_empad(path: PathLike) -> bool:
@@ -50,8 +67,9 @@ def read_empad(path: PathLike, given: Mapping[str, Any]) -> Found:
 
 #: Shapes of rasters in names of files: scan_x16_y4 has 4 rows of 16, 4x16 as well.
 _NAMED_RASTERS = (
-    (re.compile(r"x_?(\d+)_?y_?(\d+)", re.IGNORECASE), (2, 1)), (re.compile(r"(?<!\d)(\d+)x(\d+)(?!\d)"), (1, 2)),
-)  # fmt: skip
+    (re.compile(r"x_?(\d+)_?y_?(\d+)", re.IGNORECASE), (2, 1)),
+    (re.compile(r"(?<!\d)(\d+)x(\d+)(?!\d)"), (1, 2)),
+)
 
 
 def _raster_of(path: PathLike, count: int, found: Found) -> None:
@@ -61,12 +79,18 @@ def _raster_of(path: PathLike, count: int, found: Found) -> None:
         for match in pattern.finditer(Path(path).stem):
             rows, columns = int(match.group(slow)), int(match.group(fast))
             if rows * columns == count:
-                found.add("scan_shape", (rows, columns), f"the name of the file: {rows} rows of {columns}")
+                found.add(
+                    "scan_shape", (rows, columns), f"the name of the file: {rows} rows of {columns}"
+                )
                 return
             other = other or f"; its name says {rows} x {columns}, which is {rows * columns}"
     side = math.isqrt(count)
     if side * side == count:
-        found.add("scan_shape", (side, side), f"guess: a square raster, since there are {count} frames{other}")
+        found.add(
+            "scan_shape",
+            (side, side),
+            f"guess: a square raster, since there are {count} frames{other}",
+        )
     elif other:
         found.problems["scan_shape"] = f"the file holds {count} frames{other}"
 
@@ -80,14 +104,24 @@ class TiffFrames(Frames):
             if series is None or len(series.shape) not in (3, 4) or series.dtype is None:
                 shape = None if series is None else series.shape
                 hint = alone(tuple(shape or ()))
-                raise PtychonError(f"{path} has shape {shape}; a scan is a stack of pages (frames, rows, columns){hint}")
+                raise PtychonError(
+                    f"{path} has shape {shape}; a scan is a stack of pages (frames, rows, "
+                    f"columns){hint}"
+                )
             shape, dtype = tuple(int(n) for n in series.shape), series.dtype
             if len(series.pages) not in (1, math.prod(shape[:-2])) or dtype.kind not in "uifb":
-                raise PtychonError(f"{path} holds colours or {dtype}; a scan is a stack of pages of grey values")
+                raise PtychonError(
+                    f"{path} holds colours or {dtype}; a scan is a stack of pages of grey values"
+                )
             self._offset = series.dataoffset
             self._stored = np.dtype(file.byteorder + dtype.char) if dtype.itemsize > 1 else dtype
-            if self._offset is None and math.prod(shape) * dtype.itemsize > 2**10 * os.path.getsize(path):
-                raise PtychonError(f"{path} says it holds {shape} {dtype} in {os.path.getsize(path)} bytes: damaged")
+            if self._offset is None and math.prod(shape) * dtype.itemsize > 2**10 * os.path.getsize(
+                path
+            ):
+                raise PtychonError(
+                    f"{path} says it holds {shape} {dtype} in {os.path.getsize(path)} bytes: "
+                    "damaged"
+                )
         self._path = path
         super().__init__(shape, dtype, f"pages of {path}")
 
@@ -97,7 +131,9 @@ class TiffFrames(Frames):
             offset = self._offset + first * size * self._stored.itemsize
             block = np.fromfile(self._path, self._stored, (last - first) * size, offset=offset)
             if block.size != (last - first) * size:
-                raise PtychonError(f"{self._path} is truncated: frames {first} to {last - 1} are not all there")
+                raise PtychonError(
+                    f"{self._path} is truncated: frames {first} to {last - 1} are not all there"
+                )
             return block.reshape(-1, *self.shape[1:]).astype(self.dtype, copy=False)
         return self._pages(range(first, last))
 
@@ -107,12 +143,17 @@ class TiffFrames(Frames):
         return self._pages(index.tolist())
 
     def _pages(self, numbers: Sequence[int]) -> Any:
-        """Compressed pages; the file is opened once for all of them, since finding them takes longer than reading one."""
+        """Compressed pages; the file is opened once for all of them, since finding them takes
+        longer than reading one.
+        """
         with _tiff(self._path) as file:
             try:
                 pages = [file.series[0].pages[k].asarray() for k in numbers]
             except Exception as error:  # whatever a damaged stream provokes in a decoder
-                raise PtychonError(f"{self._path} is damaged among frames {min(numbers)} to {max(numbers)}: {error}") from error
+                raise PtychonError(
+                    f"{self._path} is damaged among frames {min(numbers)} to {max(numbers)}: "
+                    f"{error}"
+                ) from error
         return np.array(pages, self.dtype).reshape(-1, *self.shape[1:])
 
 
@@ -120,7 +161,9 @@ def _tiff(path: PathLike) -> Any:
     try:
         import tifffile
     except ImportError:
-        raise PtychonError(f"{path} is a TIFF file: install its reader with 'pip install tifffile'") from None
+        raise PtychonError(
+            f"{path} is a TIFF file: install its reader with 'pip install tifffile'"
+        ) from None
     try:
         return tifffile.TiffFile(path)
     except Exception as error:  # whatever a damaged header provokes
@@ -140,7 +183,9 @@ def read_tiff(path: PathLike, given: Mapping[str, Any]) -> Found:
     except PtychonError:
         raise
     except Exception as error:  # tags of absurd values fail deep inside
-        raise PtychonError(f"{path} is a TIFF file that cannot be understood ({error}); copy it again") from error
+        raise PtychonError(
+            f"{path} is a TIFF file that cannot be understood ({error}); copy it again"
+        ) from error
     found.add("patterns", frames, "the pages")
     add_positions(found, given)
     return found
@@ -179,16 +224,22 @@ def read_rosetta(path: PathLike, given: Mapping[str, Any]) -> Found | None:
     except ImportError:
         if suffix in ("mib", "dm3", "dm4", "blo", "hspy", "tvips", "hdr", "emi", "ser", "mrc"):
             raise PtychonError(
-                f"{path} looks like a file of an electron microscope: install the reader with 'pip install ptychon[em]'"
+                f"{path} looks like a file of an electron microscope: install the reader with "
+                "'pip install ptychon[em]'"
             ) from None
         return None
-    plugins = [p for p in IO_PLUGINS if suffix in [e.lower() for e in p["file_extensions"]] and p["name"] in _MICROSCOPES]
+    plugins = [
+        p
+        for p in IO_PLUGINS
+        if suffix in [e.lower() for e in p["file_extensions"]] and p["name"] in _MICROSCOPES
+    ]
     for plugin in plugins:
         try:
             signals = import_module(plugin["api"]).file_reader(str(path), lazy=True)
         except ImportError as error:
             raise PtychonError(
-                f"{path} is read with {plugin['name']} of RosettaSciIO, which needs a package that is not there ({error}); "
+                f"{path} is read with {plugin['name']} of RosettaSciIO, which needs a package "
+                f"that is not there ({error}); "
                 f"install it with 'pip install ptychon[em]'"
             ) from error
         except Exception as error:  # every reader has its own ways to fail
@@ -200,17 +251,19 @@ def read_rosetta(path: PathLike, given: Mapping[str, Any]) -> Found | None:
                 return _signal(path, plugin["name"], signal, data, axes, given)
         shapes = ", ".join(str(tuple(signal["data"].shape)) for signal in signals[:8]) or "nothing"
         raise PtychonError(
-            f"{path} ({plugin['name']}) holds {shapes}, and no stack of frames: (frames, rows, columns) or (slow, fast, rows, "
+            f"{path} ({plugin['name']}) holds {shapes}, and no stack of frames: (frames, rows, "
+            "columns) or (slow, fast, rows, "
             f"columns); save one scan as .npy and give that"
         )
     return None
 
 
 def _usual_order(signal: Any) -> tuple[Any, list[dict[str, Any]]]:
-    """Data and axes with the scan first and the detector last, without axes of length 1 at the front.
+    """Data and axes with the scan first and the detector last, without axes of length 1 at the
+    front.
 
-    The unit of an axis says what it is: a length is the scan, an angle or a wavenumber the detector. Where units do not, the
-    reader says which axes it navigates along.
+    The unit of an axis says what it is: a length is the scan, an angle or a wavenumber the
+    detector. Where units do not, the reader says which axes it navigates along.
     """
     data = signal["data"]
     axes = [axis for axis in signal.get("axes", []) if isinstance(axis, dict)]
@@ -238,10 +291,19 @@ def _kind(axis: Mapping[str, Any]) -> str:
     return "scan" if factor_of(unit, "length") is not None else ""
 
 
-def _signal(path: PathLike, kind: str, signal: Any, data: Any, axes: list[dict[str, Any]], given: Mapping[str, Any]) -> Found:
+def _signal(
+    path: PathLike,
+    kind: str,
+    signal: Any,
+    data: Any,
+    axes: list[dict[str, Any]],
+    given: Mapping[str, Any],
+) -> Found:
     found = Found(f"{kind} (RosettaSciIO)")
     turned = tuple(data.shape) != tuple(signal["data"].shape)
-    found.add("patterns", _Dask(data, path), f"data, axes in the order {data.shape}" if turned else "data")
+    found.add(
+        "patterns", _Dask(data, path), f"data, axes in the order {data.shape}" if turned else "data"
+    )
     if kind == "EMPAD":
         found.fields["counting"], found.where["counting"] = False, _INTEGRATES
     if data.ndim == 4:
@@ -249,11 +311,18 @@ def _signal(path: PathLike, kind: str, signal: Any, data: Any, axes: list[dict[s
     steps, pixels = axes[:-2], axes[-2:]
     try:
         if len(steps) == 2:
-            step = tuple(abs(in_si(float(a["scale"]), str(a["units"]), "length", "step of the scan")) for a in steps)
+            step = tuple(
+                abs(in_si(float(a["scale"]), str(a["units"]), "length", "step of the scan"))
+                for a in steps
+            )
             known = all(_kind(a) == "scan" for a in steps) and min(step) > 0
             found.add("step", step if known else None, "scale of the axes of the scan")
     except (PtychonError, KeyError, TypeError, ValueError) as error:
-        found.where["step"] = str(error) if isinstance(error, PtychonError) else "the axes of the scan state no length"
+        found.where["step"] = (
+            str(error)
+            if isinstance(error, PtychonError)
+            else "the axes of the scan state no length"
+        )
     units = [str(axis.get("units") or "") for axis in pixels]
     scales = [abs(float(axis.get("scale") or 0)) for axis in pixels]
     if len(pixels) == 2 and min(scales) > 0:
@@ -261,14 +330,18 @@ def _signal(path: PathLike, kind: str, signal: Any, data: Any, axes: list[dict[s
         sizes = list(zip(scales, units, strict=True))
         if all(factor_of(unit, "angle") is not None for unit in units):
             angles = tuple(in_si(scale, unit, "angle") for scale, unit in sizes)
-            found.add("detector_pixel_angle", angles, f"scale of the axes of the detector ({units[0]})")
+            found.add(
+                "detector_pixel_angle", angles, f"scale of the axes of the detector ({units[0]})"
+            )
         elif all(factor_of(unit, "wavenumber") is not None for unit in units):
             waves = [1 / in_si(scale, unit, "wavenumber") for scale, unit in sizes]
             size = waves[0] / data.shape[-2], waves[1] / data.shape[-1]
             found.add("pixel_size", size, f"scale of the axes of the detector ({units[0]})")
         elif not all(states_nothing(unit) or is_pixel(unit) for unit in units):
             stated = " and ".join(dict.fromkeys(units))
-            found.problems["pixel_size"] = f"the axes of the detector are in {stated}, neither an angle nor a wavenumber"
+            found.problems["pixel_size"] = (
+                f"the axes of the detector are in {stated}, neither an angle nor a wavenumber"
+            )
     microscope = signal.get("metadata", {}).get("Acquisition_instrument", {}).get("TEM", {})
     if isinstance(microscope, dict):
         voltage, angle = microscope.get("beam_energy"), microscope.get("convergence_angle")

@@ -22,11 +22,16 @@ from .positions import add_positions
 
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".cxi", ".nxs", ".hdf", ".he5", ".ptyd", ".ptyr", ".emd")
 _LARGEST_OBJECT = 2**28
-_KNOWN = "CXI, NeXus and other HDF5, .ptyd, .ptyr, .mat, .npz, .npy, TIFF, EMPAD .raw, folders of .tif, .npy, .cbf, .edf or .h5"
+_KNOWN = (
+    "CXI, NeXus and other HDF5, .ptyd, .ptyr, .mat, .npz, .npy, TIFF, EMPAD .raw, folders of "
+    ".tif, .npy, .cbf, .edf or .h5"
+)
 
 
 class Format(NamedTuple):
-    """A format inside HDF5: how it is recognised and read, as a scan or (with `scan` None) as a reconstruction."""
+    """A format inside HDF5: how it is recognised and read, as a scan or (with `scan` None) as a
+    reconstruction.
+    """
 
     name: str
     recognise: Callable[[Any], bool]
@@ -68,12 +73,17 @@ def find(path: PathLike, given: Mapping[str, Any]) -> Found:
     suffix = Path(path).suffix.lower()
     if head.startswith(b"PK") or suffix == ".npz":
         if not zipfile.is_zipfile(path):
-            raise PtychonError(f"{path} is no complete .npz archive: truncated or damaged; copy it again")
+            raise PtychonError(
+                f"{path} is no complete .npz archive: truncated or damaged; copy it again"
+            )
         headers = npz_headers(path)
         if ptychodus.is_product(headers):
             return ptychodus.read(path, given)
         if plainly.is_result(headers) and "data_path" not in given:
-            raise PtychonError(f"{path} holds object and probe of a reconstruction but no frames; go on from it with --start")
+            raise PtychonError(
+                f"{path} holds object and probe of a reconstruction but no frames; go on from "
+                "it with --start"
+            )
         if ptychodus.is_diffraction(headers) and "data_path" not in given:
             return ptychodus.read_diffraction(path, given)
         return arrays.read_archive(path, given)
@@ -92,11 +102,17 @@ def find(path: PathLike, given: Mapping[str, Any]) -> Found:
         return raw.read_empad(path, given)
     found = raw.read_rosetta(path, given)
     if found is None and suffix in KINDS:
-        raise PtychonError(f"{path} is one frame of a scan; name the folder with all of them, or a pattern such as '*{suffix}'")
+        raise PtychonError(
+            f"{path} is one frame of a scan; name the folder with all of them, or a pattern "
+            f"such as '*{suffix}'"
+        )
     if found is None:
         if table := said_of_text(path):
             raise PtychonError(table)
-        raise PtychonError(f"{path} is of no kind that can be read; these can: {_KNOWN}; more with 'pip install ptychon[em]'")
+        raise PtychonError(
+            f"{path} is of no kind that can be read; these can: {_KNOWN}; more with 'pip "
+            "install ptychon[em]'"
+        )
     return found
 
 
@@ -126,17 +142,27 @@ def _find_hdf5(path: PathLike, head: bytes, given: Mapping[str, Any]) -> Found:
         hyperspy = plain(file.attrs.get("file_format", "")) == "HyperSpy"
     if own and own != "dataset":
         verb = "--start" if own == "result" else "ptychon resume"
-        raise PtychonError(f"{path} is the {own} of a reconstruction, not a scan; to go on from it use {verb} {path}")
+        raise PtychonError(
+            f"{path} is the {own} of a reconstruction, not a scan; to go on from it use {verb} "
+            f"{path}"
+        )
     named = given.get("data_path")
-    if named is not None and (known is None or known.scan is None or not _keeps(known, path, named)):
+    if named is not None and (
+        known is None or known.scan is None or not _keeps(known, path, named)
+    ):
         return arrays.read_hdf5(path, given)
-    if hyperspy and find_spec("rsciio") is not None and (signal := raw.read_rosetta(path, given)) is not None:
+    if (
+        hyperspy
+        and find_spec("rsciio") is not None
+        and (signal := raw.read_rosetta(path, given)) is not None
+    ):
         return signal
     if known is None:
         return mat.read_v73(path, given) if mat.is_v73(head) else arrays.read_hdf5(path, given)
     if known.scan is None:
         raise PtychonError(
-            f"{path} is a reconstruction by {known.name}, not a scan: it holds no frames; to go on from it use --start {path}"
+            f"{path} is a reconstruction by {known.name}, not a scan: it holds no frames; to go "
+            f"on from it use --start {path}"
         )
     found = known.scan(path, given)
     if given.get("positions_path") and known.name not in _OWN_POSITIONS:
@@ -153,7 +179,9 @@ _OWN_POSITIONS = ("NXmx", "Ptychodus product", "Ptychodus diffraction")
 
 def _keeps(known: Format, path: PathLike, named: str) -> bool:
     """Whether the reader of a format is to be used though the frames are named."""
-    if known.result is not None and Path(named).is_file():  # frames of a product are in another file
+    if (
+        known.result is not None and Path(named).is_file()
+    ):  # frames of a product are in another file
         return True
     if known.name in _NAMED_FRAMES:
         return True
@@ -165,10 +193,12 @@ def _keeps(known: Format, path: PathLike, named: str) -> bool:
 
 
 def load_result(path: PathLike) -> Result:
-    """A reconstruction: our own, or one by ptypy, PtyLab, Ptychodus or fold_slice, recognised by content.
+    """A reconstruction: our own, or one by ptypy, PtyLab, Ptychodus or fold_slice, recognised by
+    content.
 
-    Of another package's, object, probe modes, positions and pixel size are kept; its error is in ``history``, since none of
-    them measures R, and ``settings["left_out"]`` names what a `Result` has no room for.
+    Of another package's, object, probe modes, positions and pixel size are kept; its error is in
+    ``history``, since none of them measures R, and ``settings["left_out"]`` names what a `Result`
+    has no room for.
 
     Parameters
     ----------
@@ -183,7 +213,9 @@ def load_result(path: PathLike) -> Result:
     if head.startswith(b"PK") and zipfile.is_zipfile(path):
         product = ptychodus.is_product(npz_headers(path))
         if not product and not plainly.is_result(npz_headers(path)):
-            raise PtychonError(f"{path} is no reconstruction: it has no complex arrays called object and probe")
+            raise PtychonError(
+                f"{path} is no reconstruction: it has no complex arrays called object and probe"
+            )
         return _checked(path, (ptychodus if product else plainly).read_result(path))
     if mat.is_v5(head):
         return _checked(path, mat.read_result(path, v73=False))
@@ -203,13 +235,21 @@ def _checked(path: PathLike, result: Result) -> Result:
 
     for name, ndim in (("object", 2), ("probe", 3), ("positions", 2)):
         array = getattr(result, name)
-        if array.ndim != ndim or (name != "positions" and 0 in array.shape) or not np.isfinite(array).all():
-            raise PtychonError(f"{path}: its {name} of shape {array.shape} is damaged, empty or not finite")
+        if (
+            array.ndim != ndim
+            or (name != "positions" and 0 in array.shape)
+            or not np.isfinite(array).all()
+        ):
+            raise PtychonError(
+                f"{path}: its {name} of shape {array.shape} is damaged, empty or not finite"
+            )
     return _padded(path, result) if len(result.positions) else result
 
 
 def _padded(path: PathLike, result: Result) -> Result:
-    """With an object that holds every window: some packages store less, and mean a transparent rest."""
+    """With an object that holds every window: some packages store less, and mean a transparent
+    rest.
+    """
     import numpy as np
 
     window, shape = np.array(result.probe.shape[1:]), np.array(result.object.shape)
@@ -219,7 +259,10 @@ def _padded(path: PathLike, result: Result) -> Result:
     if not (before.any() or after.any()):
         return result
     if np.prod(shape + before + after) > _LARGEST_OBJECT:
-        raise PtychonError(f"{path}: its positions lie far outside its object of {shape[0]}x{shape[1]} px; their unit is wrong")
+        raise PtychonError(
+            f"{path}: its positions lie far outside its object of {shape[0]}x{shape[1]} px; "
+            "their unit is wrong"
+        )
     wide = [(int(b), int(a)) for b, a in zip(before, after, strict=True)]
     size = result.pixel_size or (1.0, 1.0)
     std = result.object_std
@@ -228,7 +271,10 @@ def _padded(path: PathLike, result: Result) -> Result:
         object=np.pad(result.object, wide, constant_values=1),
         object_std=None if std is None else np.pad(std, wide),
         positions=result.positions + before,
-        origin=(result.origin[0] - float(before[0]) * size[0], result.origin[1] - float(before[1]) * size[1]),
+        origin=(
+            result.origin[0] - float(before[0]) * size[0],
+            result.origin[1] - float(before[1]) * size[1],
+        ),
         settings={**result.settings, "padded": [list(pair) for pair in wide]},
     )
 
@@ -256,4 +302,6 @@ def holds_result(path: PathLike) -> bool:
         if own:
             return own == "result"
         known = next((f for f in HDF5 if f.recognise(file)), None)
-        return (known is not None and known.result is not None) or (mat.is_v73(head) and mat.is_result(file))
+        return (known is not None and known.result is not None) or (
+            mat.is_v73(head) and mat.is_result(file)
+        )

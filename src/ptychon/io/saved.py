@@ -1,10 +1,14 @@
-"""Results of reconstructions: one HDF5 file in the CXI tree, that other readers of CXI show as an image.
+"""Results of reconstructions: one HDF5 file in the CXI tree, that other readers of CXI show as an
+image.
 
-    entry_1/image_1/data            object (H, W) complex, with data_error = object_std where there is one
-    entry_1/image_2/data            probe modes (K, P, Q) complex; also entry_1/instrument_1/illumination
+    entry_1/image_1/data            object (H, W) complex, with data_error = object_std where there
+                                    is one
+    entry_1/image_2/data            probe modes (K, P, Q) complex; also
+                                    entry_1/instrument_1/illumination
     entry_1/data_1/data             the object again, a link
     entry_1/sample_1/geometry_1     translations of the sample, where the scale is known
-    ptychon/result                  every field of `ptychon.Result`, object and probe being links to the above
+    ptychon/result                  every field of `ptychon.Result`, object and probe being links to
+                                    the above
 
 The root carries the attribute ``ptychon`` = "result".
 """
@@ -29,7 +33,8 @@ _LINKED = {
 
 
 def save_result(path: PathLike, result: Result) -> None:
-    """Write a result; the file appears when it is complete, and what was there before is not harmed by a failure.
+    """Write a result; the file appears when it is complete, and what was there before is not harmed
+    by a failure.
 
     Parameters
     ----------
@@ -97,19 +102,33 @@ def load_result(path: PathLike) -> Result:
         if str(file.attrs.get("ptychon", "")) != "result" or "ptychon/result" not in file:
             raise PtychonError(f"{path} is not a result written by ptychon")
         values: dict[str, Any] = get(file["ptychon/result"])
-    missing = [f.name for f in fields(Result) if f.default is f.default_factory is MISSING and f.name not in values]
+    missing = [
+        f.name
+        for f in fields(Result)
+        if f.default is f.default_factory is MISSING and f.name not in values
+    ]
     if missing:
         raise PtychonError(f"{path} is incomplete: it lacks {', '.join(missing)}")
     result = Result(**{f.name: values[f.name] for f in fields(Result) if f.name in values})
-    for name, ndim, kind in (("object", 2, "c"), ("probe", 3, "c"), ("positions", 2, "f"), ("errors", 1, "f")):
+    for name, ndim, kind in (
+        ("object", 2, "c"),
+        ("probe", 3, "c"),
+        ("positions", 2, "f"),
+        ("errors", 1, "f"),
+    ):
         array = np.asarray(getattr(result, name))
         if array.ndim != ndim or array.dtype.kind != kind:
-            raise PtychonError(f"{path}: its {name} has shape {array.shape} and type {array.dtype}; the file was altered")
+            raise PtychonError(
+                f"{path}: its {name} has shape {array.shape} and type {array.dtype}; the file "
+                "was altered"
+            )
     return result
 
 
 def stated(result: Result, name: str) -> float | None:
-    """A number about the scan, "wavelength" or "distance" in m, that came along in the settings of a result."""
+    """A number about the scan, "wavelength" or "distance" in m, that came along in the settings of
+    a result.
+    """
     scan = result.settings.get("scan")
     value = result.settings.get(name) or (scan.get(name) if isinstance(scan, dict) else None)
     return float(value) if isinstance(value, int | float) and value > 0 else None

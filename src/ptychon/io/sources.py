@@ -1,6 +1,7 @@
 """What a dataset of an HDF5 file needs besides that file: filters of plugins, and other files.
 
-Where a file that a virtual dataset is made of is missing, the HDF5 library says nothing and returns the fill value.
+Where a file that a virtual dataset is made of is missing, the HDF5 library says nothing and returns
+the fill value.
 """
 
 from __future__ import annotations
@@ -34,12 +35,14 @@ def check_filters(node: Any, path: PathLike) -> None:
         if number >= _FIRST_PLUGIN and not h5z.filter_avail(number):
             name = label.decode("utf-8", "replace").split(";")[0] if label else "without a name"
             raise PtychonError(
-                f"{node.name} of {path} is compressed with a plugin that is not there (filter {number}, {name}); {PLUGINS}"
+                f"{node.name} of {path} is compressed with a plugin that is not there (filter "
+                f"{number}, {name}); {PLUGINS}"
             )
 
 
 def check_sources(node: Any, path: PathLike, _depth: int = 0) -> None:
-    """Refuse a dataset whose values are in other files, or other datasets, of which some are missing.
+    """Refuse a dataset whose values are in other files, or other datasets, of which some are
+    missing.
 
     Raises
     ------
@@ -51,13 +54,20 @@ def check_sources(node: Any, path: PathLike, _depth: int = 0) -> None:
     missing = [name for name, place in places.items() if place is None]
     if missing:
         count = len(places)
-        which = f"the file {missing[0]}" if count == 1 else f"{len(missing)} of {count} files (first: {missing[0]})"
+        which = (
+            f"the file {missing[0]}"
+            if count == 1
+            else f"{len(missing)} of {count} files (first: {missing[0]})"
+        )
         one = len(missing) == 1
         raise PtychonError(
-            f"{which} that {node.name} of {path} is made of {'is' if one else 'are'} missing; put {'it' if one else 'them'} "
+            f"{which} that {node.name} of {path} is made of {'is' if one else 'are'} missing; "
+            f"put {'it' if one else 'them'} "
             f"where the file says, or beside it"
         )
-    for name, dataset in dict.fromkeys([*sources[:1], *sources[-1:]]):  # thousands of files would take long to open
+    for name, dataset in dict.fromkeys(
+        [*sources[:1], *sources[-1:]]
+    ):  # thousands of files would take long to open
         place = places[name]
         if not dataset or place is None or _depth == _DEEPEST or "%" in name + dataset:
             continue
@@ -65,14 +75,17 @@ def check_sources(node: Any, path: PathLike, _depth: int = 0) -> None:
             inner = file.get(dataset)
             if not hasattr(inner, "dtype"):
                 raise PtychonError(
-                    f"{node.name} of {path} is made of {dataset} of {place}, which is not there; copy that file again"
+                    f"{node.name} of {path} is made of {dataset} of {place}, which is not "
+                    "there; copy that file again"
                 )
             check_filters(inner, place)
             check_sources(inner, place, _depth + 1)
 
 
 def _sources(node: Any) -> list[tuple[str, str]]:
-    """Names of the files that a dataset is made of, and of the datasets in them (none of raw files)."""
+    """Names of the files that a dataset is made of, and of the datasets in them (none of raw
+    files).
+    """
     if node.is_virtual:
         return list(dict.fromkeys((s.file_name, s.dset_name) for s in node.virtual_sources()))
     return list(dict.fromkeys((name, "") for name, _, _ in node.external or ()))

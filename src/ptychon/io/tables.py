@@ -16,16 +16,21 @@ from .nodes import dataset, table, units
 __all__ = ["axis_of", "positions_from"]
 
 _NAMES: tuple[tuple[str, str], ...] = (
-    ("positions_px", "px"), ("positions_m", "m"), ("positions", ""), ("encoder", "m"),
-)  # fmt: skip
+    ("positions_px", "px"),
+    ("positions_m", "m"),
+    ("positions", ""),
+    ("encoder", "m"),
+)
 
 
 def positions_from(path: PathLike) -> tuple[Any, str, str]:
-    """Rows and columns of the probe from a text table, .npy, .npz or HDF5 file; their unit, empty if none; where they stood.
+    """Rows and columns of the probe from a text table, .npy, .npz or HDF5 file; their unit, empty
+    if none; where they stood.
 
-    HDF5 files and archives may be products of Ptychodus, position files of fold_slice (ppX, ppY in m), or hold
-    positions, positions_px or positions_m. Behind a colon may stand a dataset (``scan.h5:entry/positions``), or the columns of
-    a table that hold y and x (``scan.csv:y_encoder,x_encoder`` or ``scan.csv:2,1``, counted from 0).
+    HDF5 files and archives may be products of Ptychodus, position files of fold_slice (ppX, ppY in
+    m), or hold positions, positions_px or positions_m. Behind a colon may stand a dataset
+    (``scan.h5:entry/positions``), or the columns of a table that hold y and x
+    (``scan.csv:y_encoder,x_encoder`` or ``scan.csv:2,1``, counted from 0).
 
     Raises
     ------
@@ -51,16 +56,29 @@ def positions_from(path: PathLike) -> tuple[Any, str, str]:
         for member, unit in ((inner, ""),) if inner else _NAMES:
             if member in headers:
                 return read_npz(name, member), unit, f"{member} of {name}"
-        raise PtychonError(f"{name} holds no positions, but {', '.join(headers)}; name them behind a colon: {name}:NAME")
-    if head == b"\x89HDF\r\n\x1a\n" or Path(name).suffix.lower() in (".h5", ".hdf5", ".cxi", ".mat"):
+        raise PtychonError(
+            f"{name} holds no positions, but {', '.join(headers)}; name them behind a colon: "
+            f"{name}:NAME"
+        )
+    if head == b"\x89HDF\r\n\x1a\n" or Path(name).suffix.lower() in (
+        ".h5",
+        ".hdf5",
+        ".cxi",
+        ".mat",
+    ):
         with opened(name) as file:
             if is_product(file):
                 return read_product(name).positions, "m", f"{name} (product)"
             x, y = dataset(file, "ppX"), dataset(file, "ppY")
             if x is not None and y is not None and not inner:
-                columns = [np.asarray(table(node, "uif"), np.float64).reshape(-1) for node in (y, x)]
+                columns = [
+                    np.asarray(table(node, "uif"), np.float64).reshape(-1) for node in (y, x)
+                ]
                 if len(columns[0]) != len(columns[1]):
-                    raise PtychonError(f"ppX and ppY of {name} have {len(columns[1])} and {len(columns[0])} elements")
+                    raise PtychonError(
+                        f"ppX and ppY of {name} have {len(columns[1])} and {len(columns[0])} "
+                        "elements"
+                    )
                 return np.column_stack(columns), "m", f"ppY, ppX of {name}"
             for member, unit in ((inner, ""),) if inner else _NAMES:
                 node = dataset(file, member)
@@ -68,6 +86,8 @@ def positions_from(path: PathLike) -> tuple[Any, str, str]:
                     return table(node), units(node) or unit, f"{member} of {name}"
             if inner:
                 raise PtychonError(f"{name} has no dataset {inner!r}")
-            raise PtychonError(f"{name} holds no positions; name their dataset behind a colon: {name}:NAME")
+            raise PtychonError(
+                f"{name} holds no positions; name their dataset behind a colon: {name}:NAME"
+            )
     found = read_table(name, [part.strip() for part in inner.split(",")] if inner else None)
     return found.positions, found.unit, f"{name} ({found.how})"

@@ -1,8 +1,8 @@
 """Kernels: the few array operations every engine is written in.
 
-`reference` and `likelihoods` are the specification. `cpu.table`, `cpu.likelihoods`, `gpu.table` may replace any name, with the
-same signature and the same result; a name they lack falls back to the reference. tests/kernels and
-tests/engines/test_posterior.py compare every name on every backend.
+`reference` and `likelihoods` are the specification. `cpu.table`, `cpu.likelihoods`, `gpu.table` may
+replace any name, with the same signature and the same result; a name they lack falls back to the
+reference. tests/kernels and tests/engines/test_posterior.py compare every name on every backend.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from . import likelihoods as sites
 from . import reference
 
 #: Every kernel and what it means.
-SPECIFIED = {name: getattr(module, name) for module in (reference, sites) for name in module.__all__}
+SPECIFIED = {
+    name: getattr(module, name) for module in (reference, sites) for name in module.__all__
+}
 
 
 def build(*overrides: ModuleType) -> SimpleNamespace:
@@ -22,6 +24,9 @@ def build(*overrides: ModuleType) -> SimpleNamespace:
     for module in overrides:
         extra = set(module.__all__) - set(table)
         if extra:
-            raise TypeError(f"{module.__name__} defines {sorted(extra)}, which neither reference.py nor sites.py specifies")
+            raise TypeError(
+                f"{module.__name__} defines {sorted(extra)}, which neither reference.py nor "
+                "sites.py specifies"
+            )
         table |= {name: getattr(module, name) for name in module.__all__}
     return SimpleNamespace(**table)

@@ -1,30 +1,42 @@
 """Kernels of the joint posterior.
 
-`curvature` is the data's share A* W A x of its precision (see `engines.linear`). `site_moments` is what one detector pixel says
-of its wave, when what is known without it is CN(z_c, v0).
+`curvature` is the data's share A* W A x of its precision (see `engines.linear`). `site_moments` is
+what one detector pixel says of its wave, when what is known without it is CN(z_c, v0).
 
-By symmetry the posterior mean is rho along z_c, and the posterior variance has one value along z_c and one across:
+By symmetry the posterior mean is rho along z_c, and the posterior variance has one value along z_c
+and one across:
 
-    E z = rho z_c/|z_c|,   Var across = v0 rho/(2 |z_c|),   Var along = (v0/2) d rho/d|z_c| = E|z|^2 - rho^2 - Var across
+    E z = rho z_c/|z_c|,   Var across = v0 rho/(2 |z_c|),   Var along = (v0/2) d rho/d|z_c| = E|z|^2
+                                                            - rho^2 - Var across
 
-(derivatives of the log evidence in z_c; real variances of one component; K modes have one direction along and 2K - 1 across).
+(derivatives of the log evidence in z_c; real variances of one component; K modes have one direction
+along and 2K - 1 across).
 
-    "rician"   y = |z + w|, w ~ CN(0, 2v): with kappa = 2 y |z_c|/(v0 + 2v) and A = I_K(kappa)/I_{K-1}(kappa),
-               rho = (v0 y A + 2 v |z_c|)/(v0 + 2v),  Var along = v0 v/(v0 + 2v) + (v0 y/(v0 + 2v))^2 dA/dkappa
-    "normal"   y = max(|z| + w, 0), w ~ N(0, v) real: by quadrature over r = |z|, whose density without the data is
+    "rician"   y = |z + w|, w ~ CN(0, 2v): with kappa = 2 y |z_c|/(v0 + 2v) and A =
+               I_K(kappa)/I_{K-1}(kappa),
+               rho = (v0 y A + 2 v |z_c|)/(v0 + 2v),  Var along = v0 v/(v0 + 2v) + (v0 y/(v0 +
+               2v))^2 dA/dkappa
+    "normal"   y = max(|z| + w, 0), w ~ N(0, v) real: by quadrature over r = |z|, whose density
+               without the data is
                r^K I_{K-1}(2 r |z_c|/v0) exp(-(r^2 + |z_c|^2)/v0); of r, I_K/I_{K-1} lies along z_c
-    "counts"   n ~ Poisson(|z|^2): with x = |z_c|^2/(v0 (1 + v0)) and the Laguerre ratio q_n = L_{n+1}(-x)/L_n(-x), L_n of the
-               order K - 1,  rho = |z_c| [(n + 1) q_n - n - K]/(x (1 + v0)),  E|z|^2 = (n + 1) q_n v0/(1 + v0);
-               above 16 counts "rician" with y^2 = n + 3/8 + (K - 1)/2, v = 1/4 (Anscombe 1948; w has K components there)
-    "shifted"  N ~ Poisson(|z|^2 + B), N real, any number of modes: by quadrature over r = |z|. With a = 1 + 1/v0 and
+    "counts"   n ~ Poisson(|z|^2): with x = |z_c|^2/(v0 (1 + v0)) and the Laguerre ratio q_n =
+               L_{n+1}(-x)/L_n(-x), L_n of the
+               order K - 1,  rho = |z_c| [(n + 1) q_n - n - K]/(x (1 + v0)),  E|z|^2 = (n + 1) q_n
+               v0/(1 + v0); above 16 counts "rician" with y^2 = n + 3/8 + (K - 1)/2, v = 1/4
+               (Anscombe 1948; w has K components there)
+    "shifted"  N ~ Poisson(|z|^2 + B), N real, any number of modes: by quadrature over r = |z|. With
+    a = 1 + 1/v0 and
                x = 2 r |z_c|/v0,
 
-               p(r) ~ r^K I_{K-1}(x) exp(-a r^2) (r^2 + B)^N,   Var across = E r^2 A(x)/x,   rho = 2 |z_c| (Var across)/v0
+               p(r) ~ r^K I_{K-1}(x) exp(-a r^2) (r^2 + B)^N,
+               Var across = E r^2 A(x)/x,   rho = 2 |z_c| (Var across)/v0
 
-               For N < 0, which read noise makes of a dark pixel, exp(N r^2/B) stands for (r^2 + B)^N: the same slope at r = 0,
-               so that the mean of the score stays 0 there, and p(z) stays Gaussian.
+               For N < 0, which read noise makes of a dark pixel, exp(N r^2/B) stands for (r^2 +
+               B)^N: the same slope at r = 0, so that the mean of the score stays 0 there, and p(z)
+               stays Gaussian.
 
-log p as a function of r^2 is concave for N >= 0, so there is one mode; it is found from below by Newton's method.
+log p as a function of r^2 is concave for N >= 0, so there is one mode; it is found from below by
+Newton's method.
 """
 
 from __future__ import annotations
@@ -44,9 +56,11 @@ CAVITY_SHARE = 0.02
 FEW_COUNTS, ANSCOMBE, ROOT_VARIANCE = 16, 3 / 8, 1 / 4
 #: Gauss-Legendre nodes over what can be seen of |z|: 16 reach 1e-4 of the mean and the variances.
 NODES, WEIGHTS = (tuple(float(x) for x in part) for part in np.polynomial.legendre.leggauss(16))
-#: Half the width of that range in standard deviations; brighter than this many, nothing of the edge at |z| = 0 is seen.
+#: Half the width of that range in standard deviations; brighter than this many, nothing of the edge
+#: at |z| = 0 is seen.
 RANGE, BRIGHT = 4.5, 12.0
-#: Steps of Newton's method to the mode of "shifted", and of the search for where log p has fallen by `FALL` on either side.
+#: Steps of Newton's method to the mode of "shifted", and of the search for where log p has fallen
+#: by `FALL` on either side.
 NEWTON, ENDS, FALL = 4, 2, 11.0
 #: The range begins at 0 where the parabola's half width exceeds this share of the mode.
 NEAR_ZERO = 0.7
@@ -57,7 +71,8 @@ ASYMPTOTIC, SERIES = 20.0, (1.0, -0.5, -0.125, -0.125, -25 / 128, -13 / 32)
 PI = 3.141592653589793
 #: exp(t^2) erfc(t) in powers of 1/(1 + 0.3275911 t), to 1e-6 where it is used.
 ERFCX = (0.0, 0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
-#: I0(x) for x < 3.75 and sqrt(x) exp(-x) I0(x) beyond (Abramowitz & Stegun 9.8.1 and 9.8.2, to 2e-7).
+#: I0(x) for x < 3.75 and sqrt(x) exp(-x) I0(x) beyond (Abramowitz & Stegun 9.8.1 and 9.8.2, to
+#: 2e-7).
 I0_SMALL = (1.0, 3.5156229, 3.0899424, 1.2067492, 0.2659732, 0.0360768, 0.0045813)
 I0_LARGE = (
     *(0.39894228, 0.01328592, 0.00225319, -0.00157565, 0.00916281),
@@ -66,7 +81,14 @@ I0_LARGE = (
 
 
 def site_moments(
-    wave: Array, natural: Array, index: Array, table: Array, data: Array, v: Any, kind: str, background: Array | None = None
+    wave: Array,
+    natural: Array,
+    index: Array,
+    table: Array,
+    data: Array,
+    v: Any,
+    kind: str,
+    background: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """Take each pixel's own message out of the belief of its wave, and put its likelihood in.
 
@@ -83,7 +105,8 @@ def site_moments(
     data : (B, P, Q) float32
         sqrt(pattern); for "shifted" N.
     v : (B,) or 0-d float
-        Variance of the amplitude noise, of each frame or of all; "counts" and "shifted" have their own.
+        Variance of the amplitude noise, of each frame or of all; "counts" and "shifted" have their
+        own.
     kind : {"rician", "normal", "counts", "shifted"}
     background : (1 or B, P, Q) float32, optional
         B of "shifted".
@@ -91,10 +114,11 @@ def site_moments(
     Returns
     -------
     ratio : (B, P, Q) float32
-        E z = ratio z_c with z_c = (wave/V - natural)/g_c, g_c = max(1/V - g, 0.02/V); 1 where masked.
+        E z = ratio z_c with z_c = (wave/V - natural)/g_c, g_c = max(1/V - g, 0.02/V); 1 where
+        masked.
     sums : (4, C) float64
-        Per class the number of pixels and the sums of Var along, Var across, and E w^2 = E(y - |z|)^2 (for "rician" E|y e^{i
-        theta} - z|^2/2; v for "counts" and "shifted").
+        Per class the number of pixels and the sums of Var along, Var across, and E w^2 = E(y -
+        |z|)^2 (for "rician" E|y e^{i theta} - z|^2/2; v for "counts" and "shifted").
     noise : (B,) float64
         The last of these sums by frames, over valid pixels.
     """
@@ -116,17 +140,30 @@ def site_moments(
     masked = index == C - 1
     ratio = xp.where(masked, 1, rho / xp.maximum(r0, 1e-30))
     columns = [xp.ones_like(r0), along, across, noise]
-    sums = xp.stack([xp.bincount(index.reshape(-1), weights=c.reshape(-1), minlength=C) for c in columns])
+    sums = xp.stack(
+        [xp.bincount(index.reshape(-1), weights=c.reshape(-1), minlength=C) for c in columns]
+    )
     return ratio.astype("float32"), sums, xp.where(masked, 0, noise).sum(axis=(1, 2))
 
 
 def curvature(
-    change: Array, probe_change: Array | None, probes: Array, object: Array | None, shifts: Array, index: Array,
-    corners: Array, classes: Array, weights: Array, waves: Array | None, transfer: Array | None, threads: int,
-) -> tuple[Array, Array | None]:  # fmt: skip
+    change: Array,
+    probe_change: Array | None,
+    probes: Array,
+    object: Array | None,
+    shifts: Array,
+    index: Array,
+    corners: Array,
+    classes: Array,
+    weights: Array,
+    waves: Array | None,
+    transfer: Array | None,
+    threads: int,
+) -> tuple[Array, Array | None]:
     """sum_j A_j* W A_j x for a change of the object, and of the probe.
 
-    A_j x = F[P_j dO_j + dP_j O_j]; W weighs each pixel by its class, along and across the direction of its wave.
+    A_j x = F[P_j dO_j + dP_j O_j]; W weighs each pixel by its class, along and across the direction
+    of its wave.
 
     Parameters
     ----------
@@ -161,7 +198,12 @@ def curvature(
             O = gather(object, corners[b], shape)[:, None]
             psi = psi + shift(probe_change, shifts[index[b]]) * O
         factor = None if transfer is None else transfer[index[b]][:, None]
-        z = weigh(_propagate(xp, psi, factor, True), classes[b], weights, None if waves is None else waves[b])
+        z = weigh(
+            _propagate(xp, psi, factor, True),
+            classes[b],
+            weights,
+            None if waves is None else waves[b],
+        )
         psi = _propagate(xp, z, factor, False)
         scatter_add(out, corners[b], (P.conj() * psi).sum(axis=1))
         if out_probe is not None:
@@ -170,17 +212,23 @@ def curvature(
 
 
 def weigh(wave: Array, classes: Array, weights: Array, directions: Array | None) -> Array:
-    """W wave: each pixel's part across its direction by one weight of its class, its part along by the other."""
+    """W wave: each pixel's part across its direction by one weight of its class, its part along by
+    the other.
+    """
     across = weights[1][classes][:, None]
     if directions is None:
         return across * wave
     power = abs2(directions).sum(axis=1, keepdims=True)
-    along = (directions.conj() * wave).real.sum(axis=1, keepdims=True) / namespace(wave).maximum(power, 1e-30)
+    along = (directions.conj() * wave).real.sum(axis=1, keepdims=True) / namespace(wave).maximum(
+        power, 1e-30
+    )
     return across * wave + ((weights[0] - weights[1])[classes][:, None] * along) * directions
 
 
 def _propagate(xp: Any, wave: Array, factor: Array | None, forward: bool) -> Array:
-    """To the detector or back; `factor` (B, 1, P, Q) is the transfer function of each frame in the near field."""
+    """To the detector or back; `factor` (B, 1, P, Q) is the transfer function of each frame in the
+    near field.
+    """
     if factor is None:
         move = xp.fft.fft2 if forward else xp.fft.ifft2
         return move(wave, norm="ortho").astype(wave.dtype, copy=False)
@@ -189,8 +237,10 @@ def _propagate(xp: Any, wave: Array, factor: Array | None, forward: bool) -> Arr
 
 
 def bessel_quotient(xp: Any, kappa: Array, order: int) -> Array:
-    """I_n(kappa)/I_{n-1}(kappa) for n = `order`, to 1e-6: the continued fraction from an accurate bound for a high order down;
-    beyond a concentration of 20 the asymptotic series of the first order, and recurrence upwards."""
+    """I_n(kappa)/I_{n-1}(kappa) for n = `order`, to 1e-6: the continued fraction from an accurate
+    bound for a high order down; beyond a concentration of 20 the asymptotic series of the first
+    order, and recurrence upwards.
+    """
     m = order + 12
     ratio = kappa / (m - 0.5 + xp.sqrt((m + 0.5) ** 2 + kappa**2))
     for n in range(m - 1, order - 1, -1):
@@ -202,7 +252,9 @@ def bessel_quotient(xp: Any, kappa: Array, order: int) -> Array:
     return xp.where(kappa > ASYMPTOTIC, large, ratio)
 
 
-def _rician(xp: Any, r0: Array, y: Array, v0: Array, v: Any, K: int) -> tuple[Array, Array, Array, Array]:
+def _rician(
+    xp: Any, r0: Array, y: Array, v0: Array, v: Any, K: int
+) -> tuple[Array, Array, Array, Array]:
     y = xp.maximum(y, 0)
     s = v0 + 2 * v
     kappa = xp.maximum(2 * y * r0 / s, 1e-12)
@@ -215,7 +267,9 @@ def _rician(xp: Any, r0: Array, y: Array, v0: Array, v: Any, K: int) -> tuple[Ar
     return rho, base + square * slope, base + square * A / kappa, noise
 
 
-def _normal(xp: Any, r0: Array, y: Array, v0: Array, v: Any, K: int) -> tuple[Array, Array, Array, Array]:
+def _normal(
+    xp: Any, r0: Array, y: Array, v0: Array, v: Any, K: int
+) -> tuple[Array, Array, Array, Array]:
     deviation = xp.sqrt(v0 * v / (v0 + 2 * v))
     peak = (v0 * y + 2 * v * r0) / (v0 + 2 * v)
     low = xp.maximum(peak - RANGE * deviation, 0)
@@ -231,8 +285,8 @@ def _normal(xp: Any, r0: Array, y: Array, v0: Array, v: Any, K: int) -> tuple[Ar
         p = weight * r**K * xp.exp(log) * _i0e(xp, x)
         for order in range(1, K):
             p = p * bessel_quotient(xp, x, order)
-        # an amplitude of 0 was 0 or anything below: erfc(t) in place of exp(-t^2), t = r/(2v)^1/2 (Abramowitz & Stegun 7.1.26),
-        # and E w^2 of all w < -r in place of r^2
+        # an amplitude of 0 was 0 or anything below: erfc(t) in place of exp(-t^2), t = r/(2v)^1/2
+        # (Abramowitz & Stegun 7.1.26), and E w^2 of all w < -r in place of r^2
         tail = _horner(ERFCX, 1 / (1 + 0.3275911 * r / (2 * v) ** 0.5))
         p = xp.where(y > 0, p, p * tail)
         square = xp.where(y > 0, (y - r) ** 2, v + r * (2 * v / PI) ** 0.5 / tail)
@@ -241,8 +295,15 @@ def _normal(xp: Any, r0: Array, y: Array, v0: Array, v: Any, K: int) -> tuple[Ar
         second += p * r * r
         distance += p * square
     rho, power = first / total, second / total
-    across = xp.where(r0 > 1e-6 * xp.sqrt(v0), 0.5 * v0 * rho / xp.maximum(r0, 1e-30), 0.5 * power / K)
-    return rho, xp.maximum(power - rho**2 - (2 * K - 1) * across, 1e-6 * v0), across, distance / total
+    across = xp.where(
+        r0 > 1e-6 * xp.sqrt(v0), 0.5 * v0 * rho / xp.maximum(r0, 1e-30), 0.5 * power / K
+    )
+    return (
+        rho,
+        xp.maximum(power - rho**2 - (2 * K - 1) * across, 1e-6 * v0),
+        across,
+        distance / total,
+    )
 
 
 def _i0e(xp: Any, x: Array) -> Array:
@@ -260,7 +321,9 @@ def _horner(coefficients: tuple[float, ...], x: Array) -> Array:
 
 
 def _counts(xp: Any, r0: Array, n: Array, v0: Array, K: int) -> tuple[Array, Array, Array, Array]:
-    rho, along, across, _ = _rician(xp, r0, xp.sqrt(n + ANSCOMBE + 0.5 * (K - 1)), v0, ROOT_VARIANCE, K)
+    rho, along, across, _ = _rician(
+        xp, r0, xp.sqrt(n + ANSCOMBE + 0.5 * (K - 1)), v0, ROOT_VARIANCE, K
+    )
     noise = xp.full_like(r0, ROOT_VARIANCE)
     x = xp.maximum(r0 * r0 / (v0 * (1 + v0)), 1e-8)
     q = K + x
@@ -272,13 +335,19 @@ def _counts(xp: Any, r0: Array, n: Array, v0: Array, K: int) -> tuple[Array, Arr
     few = n <= FEW_COUNTS
     sideways = 0.5 * v0 * gain
     forward = xp.maximum(power - (gain * r0) ** 2 - (2 * K - 1) * sideways, 1e-6 * v0)
-    return xp.where(few, gain * r0, rho), xp.where(few, forward, along), xp.where(few, sideways, across), noise
+    return (
+        xp.where(few, gain * r0, rho),
+        xp.where(few, forward, along),
+        xp.where(few, sideways, across),
+        noise,
+    )
 
 
 def _mode(xp: Any, r0: Array, N: Array, v0: Array, B: Array, K: int) -> Array:
     """Square of the mode of p(r) of "shifted", nearly: the zero of the convex, falling function
 
-        (2K - 1)/u + (2 r0/v0)^2 A(x)/x + 2N/(u + B) - 2a,   A(x)/x >= 1/(K - 1/2 + sqrt((K + 1/2)^2 + x^2))   (Amos 1974)
+    (2K - 1)/u + (2 r0/v0)^2 A(x)/x + 2N/(u + B) - 2a,
+    A(x)/x >= 1/(K - 1/2 + sqrt((K + 1/2)^2 + x^2))   (Amos 1974)
     """
     a, beta2, c = 1 + 1 / v0, (2 * r0 / v0) ** 2, 2 * K - 1.0
     # two lower bounds: without the prior's wave, and without the counts
@@ -288,7 +357,9 @@ def _mode(xp: Any, r0: Array, N: Array, v0: Array, B: Array, K: int) -> Array:
     u = xp.maximum(u, xp.maximum(c / (2 * a), (r0 / (a * v0)) ** 2))
     # a better one: brighter waves are x - (2K - 1)/2 of x A
     n = N * u / (u + B)
-    u = xp.maximum(u, ((xp.sqrt(beta2) + xp.sqrt(beta2 + 8 * a * (K - 0.5 + 2 * n))) / (4 * a)) ** 2)
+    u = xp.maximum(
+        u, ((xp.sqrt(beta2) + xp.sqrt(beta2 + 8 * a * (K - 0.5 + 2 * n))) / (4 * a)) ** 2
+    )
     for _ in range(NEWTON):
         s = xp.sqrt((K + 0.5) ** 2 + beta2 * u)
         w = 1 / (K - 0.5 + s)
@@ -298,7 +369,9 @@ def _mode(xp: Any, r0: Array, N: Array, v0: Array, B: Array, K: int) -> Array:
     return u
 
 
-def _log_density(xp: Any, r: Array, r0: Array, N: Array, v0: Array, B: Array, K: int) -> tuple[Array, Array]:
+def _log_density(
+    xp: Any, r: Array, r0: Array, N: Array, v0: Array, B: Array, K: int
+) -> tuple[Array, Array]:
     """log p(r) of "shifted" but for a constant, and A(x)/x."""
     x, u = 2 * r0 * r / v0, r * r
     first = xp.maximum(x, 1e-12)
@@ -311,7 +384,9 @@ def _log_density(xp: Any, r: Array, r0: Array, N: Array, v0: Array, B: Array, K:
     return log, q
 
 
-def _shifted(xp: Any, r0: Array, N: Array, v0: Array, B: Array, K: int) -> tuple[Array, Array, Array, Array]:
+def _shifted(
+    xp: Any, r0: Array, N: Array, v0: Array, B: Array, K: int
+) -> tuple[Array, Array, Array, Array]:
     B = xp.maximum(B, 1e-6)
     n = xp.maximum(N, 0)
     u = _mode(xp, r0, n, v0, B, K)

@@ -1,7 +1,9 @@
-"""What each kernel means, in plain array code that runs on NumPy and CuPy arrays alike: the specification.
+"""What each kernel means, in plain array code that runs on NumPy and CuPy arrays alike: the
+specification.
 
-Shapes: object (H, W), probe (K, P, Q), patches (B, P, Q), waves (B, K, P, Q); corners are host integers (B, 2).
-All arithmetic stays in complex64/float32 if that is what comes in (and in complex128/float64 likewise).
+Shapes: object (H, W), probe (K, P, Q), patches (B, P, Q), waves (B, K, P, Q); corners are host
+integers (B, 2). All arithmetic stays in complex64/float32 if that is what comes in (and in
+complex128/float64 likewise).
 """
 
 from __future__ import annotations
@@ -31,24 +33,29 @@ __all__ = [
 
 #: Moduli below this are zero: their phase is rounding, and its square is still a normal float32.
 TINY = 1e-18
-#: Relative guards of expectation propagation; none of them depends on the scale of the data. A frame of a scan that measures
-#: every pixel a thousand times adds a thousandth to what is known: the least gain is far below that, far above rounding.
+#: Relative guards of expectation propagation; none of them depends on the scale of the data. A
+#: frame of a scan that measures every pixel a thousand times adds a thousandth to what is known:
+#: the least gain is far below that, far above rounding.
 CAVITY_FLOOR = 1e-3
 EXTRINSIC_GAIN = 1e-4
 VARIANCE_FLOOR = 1e-6
-#: I1(k)/I0(k) = k A(k)/B(k) to 1.3e-4 and 1 - (I1/I0)^2 = C(k)/D(k) to 6.7e-4, relative, for all k >= 0 (rational least-squares
-#: fits; the second is its own fit because 1 - R^2 by subtraction has no digits left in float32 at large k).
+#: I1(k)/I0(k) = k A(k)/B(k) to 1.3e-4 and 1 - (I1/I0)^2 = C(k)/D(k) to 6.7e-4, relative, for all k
+#: >= 0 (rational least-squares fits; the second is its own fit because 1 - R^2 by subtraction has
+#: no digits left in float32 at large k).
 BESSEL_A = (0.49993662, 0.23901914, 0.08853111, 0.03700171)
 BESSEL_B = (1.0, 0.47430503, 0.31906998, 0.10621296, 0.03700631)
 BESSEL_C = (0.99932833, 0.24235761, 0.03239556, 0.09187582)
 BESSEL_D = (1.0, 0.2235314, 0.36507308, 0.02509676, 0.09193639)
-#: Fourth powers must stay in float32. Beyond, R/k and 1 - R^2 fall as 1/k: one of a bright pixel's 1e7 counts has such a k.
+#: Fourth powers must stay in float32. Beyond, R/k and 1 - R^2 fall as 1/k: one of a bright pixel's
+#: 1e7 counts has such a k.
 KAPPA_MAX = 1e7
 
 
 def namespace(array: Array) -> Any:
     """The module (numpy or cupy) an array belongs to."""
-    return array.__array_namespace__() if isinstance(array, np.ndarray) else _foreign_namespace(array)
+    return (
+        array.__array_namespace__() if isinstance(array, np.ndarray) else _foreign_namespace(array)
+    )
 
 
 def _foreign_namespace(array: Array) -> Any:
@@ -77,7 +84,8 @@ def scatter_add(field: Array, corners: Array, patches: Array) -> None:
 
 
 def shift(probe: Array, shifts: Array, sign: int = 1) -> Array:
-    """Move images by fractions of a pixel with the Fourier shift theorem; unitary, so sign = -1 is inverse and adjoint.
+    """Move images by fractions of a pixel with the Fourier shift theorem; unitary, so sign = -1 is
+    inverse and adjoint.
 
     Parameters
     ----------
@@ -87,7 +95,8 @@ def shift(probe: Array, shifts: Array, sign: int = 1) -> Array:
     Returns
     -------
     (B, K, P, Q) complex
-        S_s P (r) = P(r - s); whole `probe` where all shifts are zero (a view, not to be written to).
+        S_s P (r) = P(r - s); whole `probe` where all shifts are zero (a view, not to be written
+        to).
     """
     xp = namespace(probe)
     shifts = np.asarray(shifts)
@@ -106,9 +115,11 @@ def shift_ramps(shifts: Any, shape: tuple[int, ...], sign: int = 1) -> Any:
 
 
 def batch_sum(patches: Array, corners: Array) -> Array:
-    """For each window the sum, on the object, of all patches of the batch: (B, P, Q) real, as `patches`.
+    """For each window the sum, on the object, of all patches of the batch: (B, P, Q) real, as
+    `patches`.
 
-    What a batch needs to stay normalised where its windows overlap; with one window it is the patch itself.
+    What a batch needs to stay normalised where its windows overlap; with one window it is the patch
+    itself.
     """
     if len(patches) == 1:
         return patches
@@ -121,7 +132,8 @@ def batch_sum(patches: Array, corners: Array) -> Array:
 
 
 def modulus_projection(wave: Array, amplitude: Array, mask: Array) -> tuple[Array, Array]:
-    """Keep the phase of a detector wave, take its modulus from the measurement: z y/|z|; zero and masked pixels stay.
+    """Keep the phase of a detector wave, take its modulus from the measurement: z y/|z|; zero and
+    masked pixels stay.
 
     Parameters
     ----------
@@ -138,7 +150,9 @@ def modulus_projection(wave: Array, amplitude: Array, mask: Array) -> tuple[Arra
     xp = namespace(wave)
     modulus = xp.sqrt(abs2(wave).sum(axis=1))
     misfit = xp.where(mask, modulus - amplitude, 0) ** 2
-    factor = xp.where(mask & (modulus > TINY), amplitude / xp.maximum(modulus, wave.real.dtype.type(TINY)), 1)
+    factor = xp.where(
+        mask & (modulus > TINY), amplitude / xp.maximum(modulus, wave.real.dtype.type(TINY)), 1
+    )
     return wave * factor[:, None].astype(wave.real.dtype), misfit.sum(axis=(-2, -1))
 
 
@@ -159,18 +173,21 @@ def cavity(belief: Array, variance: Array, message: Array, precision: Array) -> 
     return belief * (g_b / g_c)[:, None, None] - message * (precision / g_c)[:, None, None], g_c
 
 
-def rician(wave: Array, v0: Array, amplitude: Array, mask: Array, v: Array) -> tuple[Array, Array, Array]:
+def rician(
+    wave: Array, v0: Array, amplitude: Array, mask: Array, v: Array
+) -> tuple[Array, Array, Array]:
     """Posterior of a detector wave with y = |z + w|, w ~ CN(0, 2v), cavity z ~ CN(z_c, v0).
 
-    Given the phase theta of z + w the posterior is Gaussian, and theta - arg z_c is von Mises with concentration
-    kappa = 2 y |z_c|/(v0 + 2v). With R = I1(kappa)/I0(kappa)
+    Given the phase theta of z + w the posterior is Gaussian, and theta - arg z_c is von Mises with
+    concentration kappa = 2 y |z_c|/(v0 + 2v). With R = I1(kappa)/I0(kappa)
 
         E z   = z_c (v0 y R/|z_c| + 2v)/(v0 + 2v)
         Var z = 2 v0 v/(v0 + 2v) + (v0 y/(v0 + 2v))^2 (1 - R^2)
 
     Parameters
     ----------
-    wave : (B, P, Q) complex; v0 : (B,); amplitude : (B, P, Q), negative values count as 0; mask : (1 or B, P, Q)
+    wave : (B, P, Q) complex; v0 : (B,); amplitude : (B, P, Q), negative values count as 0; mask :
+    (1 or B, P, Q)
     v : (B,) or scalar
 
     Returns
@@ -202,8 +219,11 @@ def rician(wave: Array, v0: Array, amplitude: Array, mask: Array, v: Array) -> t
     )
 
 
-def laplace(wave: Array, v0: Array, amplitude: Array, mask: Array, v: Array) -> tuple[Array, Array, Array]:
-    """Laplace approximation of the same posterior, noise after the modulus: y = |z| + w, w ~ N(0, v).
+def laplace(
+    wave: Array, v0: Array, amplitude: Array, mask: Array, v: Array
+) -> tuple[Array, Array, Array]:
+    """Laplace approximation of the same posterior, noise after the modulus: y = |z| + w, w ~ N(0,
+    v).
 
         rho   = (v0 y + 2 v |z_c|)/(v0 + 2v),   E z = rho z_c/|z_c|
         Var z = v0 v/(v0 + 2v) + v0 rho/(2 |z_c|)          (Shastri & Schniter 2024)
@@ -225,7 +245,13 @@ def laplace(wave: Array, v0: Array, amplitude: Array, mask: Array, v: Array) -> 
 
 
 def damped_message(
-    posterior: Array, variance: Array, cavity_mean: Array, g_c: Array, message: Array, precision: Array, damping: float
+    posterior: Array,
+    variance: Array,
+    cavity_mean: Array,
+    g_c: Array,
+    message: Array,
+    precision: Array,
+    damping: float,
 ) -> tuple[Array, Array, Array]:
     """Divide the cavity out of a posterior and damp the new message.
 
@@ -247,13 +273,24 @@ def damped_message(
     root = damping / xp.sqrt(g_n) + (1 - damping) / xp.sqrt(precision)
     new = damping * phi_n + (1 - damping) * message
     keep = skipped[:, None, None]
-    return xp.where(keep, message, new), xp.where(skipped, precision, (1 / root**2).astype(g_c.dtype)), skipped
+    return (
+        xp.where(keep, message, new),
+        xp.where(skipped, precision, (1 / root**2).astype(g_c.dtype)),
+        skipped,
+    )
 
 
 def message_sums(
-    precision: Array, natural: Array, probes: Array, index: Array, corners: Array, g: Array, messages: Array
+    precision: Array,
+    natural: Array,
+    probes: Array,
+    index: Array,
+    corners: Array,
+    g: Array,
+    messages: Array,
 ) -> None:
-    """Lambda += sum_j g_j |P_j|^2 and eta += sum_j g_j P_j* phi_j, in place, each term at its window.
+    """Lambda += sum_j g_j |P_j|^2 and eta += sum_j g_j P_j* phi_j, in place, each term at its
+    window.
 
     Parameters
     ----------
@@ -268,11 +305,19 @@ def message_sums(
 
 
 def probe_force(
-    precision: Array, natural: Array, probes: Array, shifts: Array, index: Array, corners: Array, g: Array, messages: Array
+    precision: Array,
+    natural: Array,
+    probes: Array,
+    shifts: Array,
+    index: Array,
+    corners: Array,
+    g: Array,
+    messages: Array,
 ) -> tuple[Array, Array]:
     """What pulls the probe, sum_j S_j^-1 g_j [mu* (phi_j - mu P_j) - P_j/Lambda], and its weight.
 
-    The weight is sum_j g_j (|mu|^2 + 1/Lambda); mu = eta/Lambda is the belief, S_j^-1 the shift back to the probe grid.
+    The weight is sum_j g_j (|mu|^2 + 1/Lambda); mu = eta/Lambda is the belief, S_j^-1 the shift
+    back to the probe grid.
 
     Returns
     -------
@@ -311,8 +356,11 @@ def _blocks(n: int, size: int = 16) -> list[slice]:
     return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
 
-def bernoulli_gauss(mean: Array, variance: Array, density: float, scale: float) -> tuple[Array, Array, Array]:
-    """Posterior of x with prior (1 - density) delta_0 + density CN(0, scale) and incoming message CN(mean, variance).
+def bernoulli_gauss(
+    mean: Array, variance: Array, density: float, scale: float
+) -> tuple[Array, Array, Array]:
+    """Posterior of x with prior (1 - density) delta_0 + density CN(0, scale) and incoming message
+    CN(mean, variance).
 
         log odds = log(density/(1-density)) + log(V/(V+S)) + |m|^2 (1/V - 1/(V+S))
 
@@ -322,7 +370,11 @@ def bernoulli_gauss(mean: Array, variance: Array, density: float, scale: float) 
     """
     xp = namespace(mean)
     gain = scale / (scale + variance)
-    odds = float(np.log(density / (1 - density))) + xp.log(variance / (variance + scale)) + abs2(mean) * gain / variance
+    odds = (
+        float(np.log(density / (1 - density)))
+        + xp.log(variance / (variance + scale))
+        + abs2(mean) * gain / variance
+    )
     pi = 0.5 * (1 + xp.tanh(0.5 * odds))
     m1, v1 = mean * gain, variance * gain
     return pi * m1, pi * v1 + pi * (1 - pi) * abs2(m1), pi

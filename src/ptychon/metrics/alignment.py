@@ -1,16 +1,18 @@
 """Comparing two objects modulo the ambiguities of ptychography.
 
-With the probe known, the object is determined up to a constant phase. With the probe unknown, O and P may become
+With the probe known, the object is determined up to a constant phase. With the probe unknown, O and
+P may become
 
     c exp(i k.r) O(r - s)   and   (1/c) exp(-i k.r) P(r - s)
 
-without any change of the intensities: a complex factor c, a phase ramp k and a translation s of both (Guizar-Sicairos &
-Fienup, Opt. Express 16, 7264 (2008)). `align` undoes the three. For given s and k the best factor is a least-squares
-one and leaves
+without any change of the intensities: a complex factor c, a phase ramp k and a translation s of
+both (Guizar-Sicairos & Fienup, Opt. Express 16, 7264 (2008)). `align` undoes the three. For given s
+and k the best factor is a least-squares one and leaves
 
     ||T||^2 - |A|^2/||E_s||^2,    A(s, k) = sum_r T*(r) E(r + s) exp(-i k.r),
 
-T the truth and E the estimate, all sums over the region compared; see `ptychon.registration` for the search.
+T the truth and E the estimate, all sums over the region compared; see `ptychon.registration` for
+the search.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ Region: TypeAlias = tuple[slice, slice] | BoolArray | None
 
 @dataclass(frozen=True, kw_only=True)
 class Alignment:
-    """How an estimate lies on a truth: estimate(r) ~ scale exp(i ramp.(r - shift - centre)) truth(r - shift).
+    """How an estimate lies on a truth: estimate(r) ~ scale exp(i ramp.(r - shift - centre)) truth(r
+    - shift).
 
     Attributes
     ----------
@@ -60,13 +63,15 @@ class Alignment:
         return np.asarray(moved * plane(moved.shape, self.ramp, -1) / self.scale)
 
     def apply_probe(self, probe: ComplexArray) -> ComplexArray:
-        """The transform of the probe (K, P, Q) or (P, Q) that goes with it: inverse scale and ramp, same shift.
+        """The transform of the probe (K, P, Q) or (P, Q) that goes with it: inverse scale and ramp,
+        same shift.
 
-        Object and probe transformed give the intensities they gave before. Probes live on the periodic grid of the FFT:
-        what leaves on one side comes in on the other.
+        Object and probe transformed give the intensities they gave before. Probes live on the
+        periodic grid of the FFT: what leaves on one side comes in on the other.
         """
         y, x = (
-            np.exp(2j * np.pi * scipy.fft.fftfreq(n) * s) for n, s in zip(probe.shape[-2:], self.shift, strict=True)
+            np.exp(2j * np.pi * scipy.fft.fftfreq(n) * s)
+            for n, s in zip(probe.shape[-2:], self.shift, strict=True)
         )
         if all(float(s).is_integer() for s in self.shift):
             moved = np.roll(probe, [-int(s) for s in self.shift], axis=(-2, -1))
@@ -76,7 +81,8 @@ class Alignment:
 
 
 def phase_align(estimate: ComplexArray, truth: ComplexArray, region: Region = None) -> ComplexArray:
-    """estimate exp(-i phi) with phi = arg <truth, estimate> on the region: only the global phase is removed.
+    """estimate exp(-i phi) with phi = arg <truth, estimate> on the region: only the global phase is
+    removed.
 
     Parameters
     ----------
@@ -93,7 +99,8 @@ def phase_align(estimate: ComplexArray, truth: ComplexArray, region: Region = No
 
 
 def pmse(estimate: ComplexArray, truth: ComplexArray, region: Region = None) -> float:
-    """Phase-aligned error, dB: 10 log10(||O||^2/||O_hat exp(-i phi) - O||^2), phi = arg <O, O_hat>; larger is better.
+    """Phase-aligned error, dB: 10 log10(||O||^2/||O_hat exp(-i phi) - O||^2), phi = arg <O, O_hat>;
+    larger is better.
 
     Parameters
     ----------
@@ -132,8 +139,8 @@ def align(
     ----------
     estimate, truth : (H, W) complex
     region : pair of slices or (H, W) bool array, optional
-        Pixels of `truth` that are compared, less those that the shifted estimate does not know (none, if the region
-        leaves `max_shift` px of margin).
+        Pixels of `truth` that are compared, less those that the shifted estimate does not know
+        (none, if the region leaves `max_shift` px of margin).
     max_shift : int
         Largest translation looked for in y and in x (px); 0 looks for none.
     ramp : bool
@@ -150,7 +157,8 @@ def align(
     Raises
     ------
     PtychonError
-        If shapes disagree, numbers are not finite, the region is empty, or either picture vanishes on it.
+        If shapes disagree, numbers are not finite, the region is empty, or either picture vanishes
+        on it.
     """
     estimate, truth, inside = _checked(estimate, truth, region)
     if max_shift < 0:
@@ -163,7 +171,9 @@ def align(
     inside = inside & known(truth.shape, shift)
     factor = complex(np.vdot(moved[inside], truth[inside]))
     if factor == 0:
-        raise PtychonError("the estimate is zero, or has nothing in common with the truth, on the region compared")
+        raise PtychonError(
+            "the estimate is zero, or has nothing in common with the truth, on the region compared"
+        )
     factor /= float(np.linalg.norm(moved[inside])) ** 2 if scale else abs(factor)
     moved = moved * factor
     return Alignment(
@@ -185,17 +195,24 @@ def inside_region(region: Region, shape: tuple[int, ...]) -> BoolArray:
     else:
         mask = np.asarray(region)
         if mask.shape != shape or mask.dtype != bool:
-            raise PtychonError(f"the region is {mask.dtype} {mask.shape}; it must be two slices or bool {shape}")
+            raise PtychonError(
+                f"the region is {mask.dtype} {mask.shape}; it must be two slices or bool {shape}"
+            )
         inside = mask
     if not inside.any():
         raise PtychonError(f"the region to compare holds no pixel of a {shape} picture")
     return inside
 
 
-def _checked(estimate: Any, truth: Any, region: Region) -> tuple[ComplexArray, ComplexArray, BoolArray]:
+def _checked(
+    estimate: Any, truth: Any, region: Region
+) -> tuple[ComplexArray, ComplexArray, BoolArray]:
     estimate, truth = np.asarray(estimate), np.asarray(truth)
     if estimate.ndim != 2 or estimate.shape != truth.shape:
-        raise PtychonError(f"cannot compare pictures of shapes {estimate.shape} and {truth.shape}: both must be (H, W)")
+        raise PtychonError(
+            f"cannot compare pictures of shapes {estimate.shape} and {truth.shape}: both must "
+            "be (H, W)"
+        )
     inside = inside_region(region, truth.shape)
     estimate, truth = estimate.astype(np.complex128), truth.astype(np.complex128)
     if not (np.isfinite(estimate).all() and np.isfinite(truth[inside]).all()):

@@ -1,18 +1,21 @@
-"""What the data cannot tell, as directions in which object and probe may move without any change of the intensities.
+"""What the data cannot tell, as directions in which object and probe may move without any change of
+the intensities.
 
-With the probe known there is one, the global phase: dO = i O. With the probe free (Guizar-Sicairos & Fienup, Opt. Express
-16, 7264 (2008)):
+With the probe known there is one, the global phase: dO = i O. With the probe free (Guizar-Sicairos
+& Fienup, Opt. Express 16, 7264 (2008)):
 
     phases              dO = i O                    dP = i P, each for itself
     scale               dO = O                      dP = -P
     ramps along y, x    dO = i r O                  dP = -i r P
     translations        dO = -grad O                dP = -grad P        (far field only)
 
-Translations are exact for waves that vanish at the rim of their windows, the others always. In the near field object and probe
-cannot be translated together: the images would move on the detector. `unseen` is where this is decided for all.
+Translations are exact for waves that vanish at the rim of their windows, the others always. In the
+near field object and probe cannot be translated together: the images would move on the detector.
+`unseen` is where this is decided for all.
 
-An error e is stated after the best of these was taken off: e - G c with c least squares on the region compared. That is to
-first order what `metrics.phase_align` does with a known probe and `metrics.align` with an unknown one.
+An error e is stated after the best of these was taken off: e - G c with c least squares on the
+region compared. That is to first order what `metrics.phase_align` does with a known probe and
+`metrics.align` with an unknown one.
 """
 
 from __future__ import annotations
@@ -63,7 +66,9 @@ class Gauge:
 
     def coefficients(self, error: ComplexArray) -> FloatArray:
         """c of the least-squares fit of G c to an error (H, W) on the region: (n,) float64."""
-        inner: FloatArray = np.array([_real(g[self.region], error[self.region]) for g in self.object])
+        inner: FloatArray = np.array(
+            [_real(g[self.region], error[self.region]) for g in self.object]
+        )
         return np.asarray(self._inverse @ inner)
 
     def remove(self, error: ComplexArray) -> tuple[ComplexArray, FloatArray]:
@@ -72,7 +77,9 @@ class Gauge:
         return np.asarray(error - np.tensordot(c, self.object, 1)), c
 
     def remove_from_probe(self, error: ComplexArray, c: FloatArray) -> ComplexArray:
-        """An error (K, P, Q) of the probe without what belongs to the coefficients c of the object, and without its phase."""
+        """An error (K, P, Q) of the probe without what belongs to the coefficients c of the object,
+        and without its phase.
+        """
         rest = error - np.tensordot(c, self.probe, 1)
         for name, g in zip(self.names, self.probe, strict=True):
             if name == PROBE_PHASE:
@@ -82,10 +89,14 @@ class Gauge:
     @property
     def _inverse(self) -> FloatArray:
         inside = [g[self.region] for g in self.object]
-        return np.asarray(np.linalg.pinv(np.array([[_real(a, b) for b in inside] for a in inside]), rcond=1e-10))
+        return np.asarray(
+            np.linalg.pinv(np.array([[_real(a, b) for b in inside] for a in inside]), rcond=1e-10)
+        )
 
     def orthonormal(self, with_probe: bool) -> ComplexArray:
-        """The exact directions as orthonormal rows of (Re, Im) vectors, (m, H W [+ K P Q]) complex128."""
+        """The exact directions as orthonormal rows of (Re, Im) vectors, (m, H W [+ K P Q])
+        complex128.
+        """
         rows = [
             np.concatenate([o.ravel(), p.ravel()]) if with_probe else o.ravel()
             for o, p, sure in zip(self.object, self.probe, self.exact, strict=True)
@@ -96,29 +107,49 @@ class Gauge:
         return np.asarray((basis[:half] + 1j * basis[half:]).T)
 
 
-def gauge_of(problem: Problem, object: Any, probe: Any, free_probe: bool, region: BoolArray, touched: BoolArray) -> Gauge:
-    """The directions at an object (H, W) and a probe (K, P, Q), inside the pixels `touched` by light (H, W)."""
+def gauge_of(
+    problem: Problem,
+    object: Any,
+    probe: Any,
+    free_probe: bool,
+    region: BoolArray,
+    touched: BoolArray,
+) -> Gauge:
+    """The directions at an object (H, W) and a probe (K, P, Q), inside the pixels `touched` by
+    light (H, W).
+    """
     O = np.where(touched, object, 0).astype(np.complex128)
     P = np.asarray(probe, np.complex128)
     names = unseen(problem.near_field, free_probe)
     if not free_probe:
-        return Gauge(names, 1j * O[None], np.zeros((1, *P.shape), complex), np.array([True]), region)
-    (yo, xo), (yp, xp) = (np.meshgrid(*(np.arange(n) - n // 2 for n in s), indexing="ij") for s in (O.shape, P.shape[-2:]))
+        return Gauge(
+            names, 1j * O[None], np.zeros((1, *P.shape), complex), np.array([True]), region
+        )
+    (yo, xo), (yp, xp) = (
+        np.meshgrid(*(np.arange(n) - n // 2 for n in s), indexing="ij")
+        for s in (O.shape, P.shape[-2:])
+    )
     scale = float(max(O.shape))  # coordinates of order 1, for the sake of the numbers alone
     objects = [1j * O, 0 * O, O, 1j * yo * O / scale, 1j * xo * O / scale]
     probes = [0 * P, 1j * P, -P, -1j * yp * P / scale, -1j * xp * P / scale]
     if TRANSLATIONS[0] in names:
         for axis in ((STEP, 0.0), (0.0, STEP)):
             back = -axis[0], -axis[1]
-            objects.append(np.where(touched, (translate(O, axis) - translate(O, back)) / (2 * STEP), 0))
-            probes.append(np.stack([(translate(p, axis) - translate(p, back)) / (2 * STEP) for p in P]))
+            objects.append(
+                np.where(touched, (translate(O, axis) - translate(O, back)) / (2 * STEP), 0)
+            )
+            probes.append(
+                np.stack([(translate(p, axis) - translate(p, back)) / (2 * STEP) for p in P])
+            )
     exact = np.array([name not in TRANSLATIONS for name in names])
     return Gauge(names, np.array(objects), np.array(probes), exact, region)
 
 
-def without_unseen(change: Array, object: Array, weight: Array, names: tuple[str, ...], backend: Any) -> Array:
-    """A small change of the object without its share in directions that the data do not tell: the same as `Gauge.remove`, on a
-    device, in single precision and without a look at any number.
+def without_unseen(
+    change: Array, object: Array, weight: Array, names: tuple[str, ...], backend: Any
+) -> Array:
+    """A small change of the object without its share in directions that the data do not tell: the
+    same as `Gauge.remove`, on a device, in single precision and without a look at any number.
 
     Parameters
     ----------
@@ -143,7 +174,11 @@ def without_unseen(change: Array, object: Array, weight: Array, names: tuple[str
     scale = xp.sqrt(xp.maximum(xp.diagonal(products), 1e-30))
     matrix = products / (scale[:, None] * scale[None]) + 1e-9 * xp.eye(len(tangents))
     factors = xp.linalg.solve(matrix, found / scale) / scale
-    return (change.reshape(-1) - factors.astype("float32") @ basis).reshape(change.shape).astype("complex64")
+    return (
+        (change.reshape(-1) - factors.astype("float32") @ basis)
+        .reshape(change.shape)
+        .astype("complex64")
+    )
 
 
 def _real(a: ComplexArray, b: ComplexArray) -> float:

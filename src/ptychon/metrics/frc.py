@@ -2,15 +2,17 @@
 
     FRC(q) = Re sum A(f) B*(f) / sqrt(sum |A(f)|^2 sum |B(f)|^2),    sums over the ring |f| ~ q,
 
-A and B being the spectra of the two pictures, apodised softly. It is compared with the curves that a signal-to-noise
-ratio of 0.2071 (half a bit of information a pixel in the mean of both) or 0.5 (one bit) gives on a ring of n samples:
+A and B being the spectra of the two pictures, apodised softly. It is compared with the curves that
+a signal-to-noise ratio of 0.2071 (half a bit of information a pixel in the mean of both) or 0.5
+(one bit) gives on a ring of n samples:
 
     half bit  (0.2071 + 1.9102/sqrt n)/(1.2071 + 0.9102/sqrt n)
     one bit   (0.5 + 2.4142/sqrt n)/(1.5 + 1.4142/sqrt n)
 
 (van Heel & Schatz, J. Struct. Biol. 151, 250 (2005)). n is the number of samples of a ring times
-(sum w^2)^2/(M sum w^4), the share of them that the window w, on a crop of M pixels, leaves independent. The resolution
-is the period 1/q at which the correlation falls below its curve for the first time.
+(sum w^2)^2/(M sum w^4), the share of them that the window w, on a crop of M pixels, leaves
+independent. The resolution is the period 1/q at which the correlation falls below its curve for the
+first time.
 """
 
 from __future__ import annotations
@@ -43,9 +45,11 @@ class RingCorrelation:
     half_bit, one_bit : (R,) float64
         Threshold curves.
     resolution, resolution_one_bit : float
-        Full period (px or m) at which the correlation falls below the curve; inf where it is nowhere above it.
+        Full period (px or m) at which the correlation falls below the curve; inf where it is
+        nowhere above it.
     nyquist_limited : bool
-        True where the correlation stays above the half-bit curve: the resolution is then the two pixels of Nyquist.
+        True where the correlation stays above the half-bit curve: the resolution is then the two
+        pixels of Nyquist.
     unit : {"px", "m"}
     """
 
@@ -67,7 +71,8 @@ def frc(
     region: Region = None,
     taper: float = 0.1,
 ) -> RingCorrelation:
-    """Fourier ring correlation of two pictures that lie on each other (see `align`, with ``subpixel=True``).
+    """Fourier ring correlation of two pictures that lie on each other (see `align`, with
+    ``subpixel=True``).
 
     Parameters
     ----------
@@ -78,7 +83,8 @@ def frc(
     region : pair of slices or (H, W) bool array, optional
         A boolean region is cut out at its bounding box and fades softly inside its own outline.
     taper : float
-        Width of the soft edge as a share of the shorter side of the region, 0 (hard) to 0.5 (no flat part left).
+        Width of the soft edge as a share of the shorter side of the region, 0 (hard) to 0.5 (no
+        flat part left).
 
     Returns
     -------
@@ -87,11 +93,15 @@ def frc(
     Raises
     ------
     PtychonError
-        If shapes disagree, numbers are not finite, the region is narrower than 8 pixels, or a picture is flat.
+        If shapes disagree, numbers are not finite, the region is narrower than 8 pixels, or a
+        picture is flat.
     """
     first, second = np.asarray(a), np.asarray(b)
     if first.ndim != 2 or first.shape != second.shape:
-        raise PtychonError(f"cannot correlate pictures of shapes {first.shape} and {second.shape}: both must be (H, W)")
+        raise PtychonError(
+            f"cannot correlate pictures of shapes {first.shape} and {second.shape}: both must "
+            "be (H, W)"
+        )
     if not 0 <= taper <= 0.5:
         raise PtychonError(f"taper is {taper}; it must lie between 0 and 0.5 of the shorter side")
     inside = inside_region(region, first.shape)
@@ -101,7 +111,9 @@ def frc(
     if min(H, W) < 8:
         raise PtychonError(f"the region is {H}x{W} px; a ring correlation needs at least 8x8")
     A, B = _spectrum(first[box], window), _spectrum(second[box], window)
-    dy, dx = np.broadcast_to(np.asarray(1.0 if pixel_size is None else pixel_size, float), (2,)).tolist()
+    dy, dx = np.broadcast_to(
+        np.asarray(1.0 if pixel_size is None else pixel_size, float), (2,)
+    ).tolist()
     if not (min(dy, dx) > 0 and math.isfinite(dy * dx)):
         raise PtychonError(f"the pixel size is {pixel_size}; it must be positive")
     f = np.hypot(scipy.fft.fftfreq(H, dy)[:, None], scipy.fft.fftfreq(W, dx))
@@ -137,10 +149,12 @@ def frc(
 
 
 def crossing(frequency: FloatArray, correlation: FloatArray, threshold: FloatArray) -> float:
-    """Frequency at which a curve, once above its threshold, first falls below it; interpolated between two rings.
+    """Frequency at which a curve, once above its threshold, first falls below it; interpolated
+    between two rings.
 
-    The last frequency where it never falls; 0 where it never rises above. The first rings, of a few samples each, may
-    lie below: slow phase variations are the least certain part of a reconstruction.
+    The last frequency where it never falls; 0 where it never rises above. The first rings, of a few
+    samples each, may lie below: slow phase variations are the least certain part of a
+    reconstruction.
     """
     above = np.nan_to_num(correlation - threshold, nan=-1.0)
     first = int(np.argmax(above > 0))
@@ -155,7 +169,9 @@ def crossing(frequency: FloatArray, correlation: FloatArray, threshold: FloatArr
 
 
 def soft_window(inside: Any, taper: float) -> FloatArray:
-    """1 deep inside a boolean region (H, W), a raised cosine over its outermost `taper` of the shorter side."""
+    """1 deep inside a boolean region (H, W), a raised cosine over its outermost `taper` of the
+    shorter side.
+    """
     edge = taper * min(inside.shape)
     if edge < 1:
         return np.asarray(inside, float)

@@ -1,10 +1,10 @@
 """The search behind `align`: which shift s and which phase ramp k lay an estimate E on a truth T.
 
-Shift and ramp maximise the correlation coefficient of T(r) and E(r + s) exp(-i k.r) on a region: for one s over all
-k by an FFT of T* E_s, for one k over all s by cross-correlations, in turn. The alternation starts from shifts found
-by measures that no ramp can change: the correlation of the moduli, and that of the products E(r + d) E*(r), in
-which a ramp is one constant phase. Fractions of a pixel come from Gauss-Newton steps on shift, ramp and factor
-together.
+Shift and ramp maximise the correlation coefficient of T(r) and E(r + s) exp(-i k.r) on a region:
+for one s over all k by an FFT of T* E_s, for one k over all s by cross-correlations, in turn. The
+alternation starts from shifts found by measures that no ramp can change: the correlation of the
+moduli, and that of the products E(r + d) E*(r), in which a ramp is one constant phase. Fractions of
+a pixel come from Gauss-Newton steps on shift, ramp and factor together.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ import scipy.fft
 
 from ..types import BoolArray, ComplexArray, FloatArray
 
-#: Lags d (px) of the products E(r + d) E*(r): short ones see detail, longer ones stand out of the noise.
+#: Lags d (px) of the products E(r + d) E*(r): short ones see detail, longer ones stand out of the
+#: noise.
 LAGS = ((1, 0), (0, 1), (4, 0), (0, 4))
 #: Width (px) of the mirrored rim that keeps Fourier interpolation from ringing at the border.
 RIM = 32
 
 
 def phase_ramp(field: ComplexArray) -> tuple[float, float]:
-    """Slope k of the ramp exp(i k.r) that a field (H, W) resembles most: the maximum of |sum field exp(-i k.r)|.
+    """Slope k of the ramp exp(i k.r) that a field (H, W) resembles most: the maximum of |sum field
+    exp(-i k.r)|.
 
     Returns
     -------
@@ -56,7 +58,8 @@ def _refine(field: ComplexArray, start: Any) -> tuple[float, float]:
 def translate(field: ComplexArray, shift: tuple[float, float]) -> ComplexArray:
     """field(r + shift) for a field (H, W); pixels that come from outside are 0.
 
-    The fraction of a pixel is interpolated by the Fourier shift theorem, on a grid with a mirrored rim.
+    The fraction of a pixel is interpolated by the Fourier shift theorem, on a grid with a mirrored
+    rim.
     """
     whole = [math.floor(s + 0.5) for s in shift]
     fraction = [s - w for s, w in zip(shift, whole, strict=True)]
@@ -64,10 +67,15 @@ def translate(field: ComplexArray, shift: tuple[float, float]) -> ComplexArray:
     if any(fraction):
         rim = [min(RIM, n) for n in field.shape]
         wide = np.pad(field, [(r, r) for r in rim], mode="symmetric")
-        y, x = (np.exp(2j * np.pi * scipy.fft.fftfreq(n) * f) for n, f in zip(wide.shape, fraction, strict=True))
+        y, x = (
+            np.exp(2j * np.pi * scipy.fft.fftfreq(n) * f)
+            for n, f in zip(wide.shape, fraction, strict=True)
+        )
         wide = scipy.fft.ifft2(scipy.fft.fft2(wide) * (y[:, None] * x))
         field = wide[rim[0] : rim[0] + field.shape[0], rim[1] : rim[1] + field.shape[1]]
-    to, source = zip(*(_overlap(n, w) for n, w in zip(field.shape, whole, strict=True)), strict=True)
+    to, source = zip(
+        *(_overlap(n, w) for n, w in zip(field.shape, whole, strict=True)), strict=True
+    )
     out[to] = field[source]
     return out
 
@@ -75,11 +83,17 @@ def translate(field: ComplexArray, shift: tuple[float, float]) -> ComplexArray:
 class Search:
     """Maximises the correlation coefficient of the truth and the estimate over shifts and ramps.
 
-    That is |A|/(||E_s|| ||T||) with the means taken off: a constant says nothing about the shift, but brings its noise.
+    That is |A|/(||E_s|| ||T||) with the means taken off: a constant says nothing about the shift,
+    but brings its noise.
     """
 
     def __init__(
-        self, estimate: ComplexArray, truth: ComplexArray, inside: BoolArray, max_shift: int, ramp: bool
+        self,
+        estimate: ComplexArray,
+        truth: ComplexArray,
+        inside: BoolArray,
+        max_shift: int,
+        ramp: bool,
     ) -> None:
         flat = float(truth[inside].std()) <= 1e-6 * float(np.abs(truth[inside]).max())
         max_shift = 0 if flat else max_shift
@@ -109,7 +123,9 @@ class Search:
         top, s, k = best
         while self.ramp and self.m:
             around = [(s[0] + dy, s[1] + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
-            tried = [(t, _refine(self._product(t), k)) for t in around if max(map(abs, t)) <= self.m]
+            tried = [
+                (t, _refine(self._product(t), k)) for t in around if max(map(abs, t)) <= self.m
+            ]
             score, t, slope = max((self._score_at(t, slope), t, slope) for t, slope in tried)
             if score <= top:
                 break
@@ -125,14 +141,15 @@ class Search:
         for _ in range(12):
             flat = self.E * plane(self.T.shape, slope, -1)
             here, up, down, right, left = (
-                translate(flat, (shift[0] + dy, shift[1] + dx)) for dy, dx in
-                ((0, 0), (0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5))
-            )  # fmt: skip
+                translate(flat, (shift[0] + dy, shift[1] + dx))
+                for dy, dx in ((0, 0), (0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5))
+            )
             w = self.w & known(self.T.shape, shift)
             columns = [up - down, right - left] if self.m else []
             columns += [-1j * y * here, -1j * x * here] if self.ramp else []
             c = np.vdot(here[w], self.T[w]) / max(float(np.linalg.norm(here[w])) ** 2, 1e-300)
-            # the factor is complex, the other parameters real: real and imaginary parts are rows of one real system
+            # the factor is complex, the other parameters real: real and imaginary parts are rows of
+            # one real system
             J = np.stack([c * here[w], 1j * c * here[w], *(c * d[w] for d in columns)], axis=1)
             norm = np.linalg.norm(J, axis=0)
             norm[norm == 0] = 1
@@ -153,7 +170,9 @@ class Search:
         return shift, slope
 
     def _starts(self) -> list[tuple[int, int]]:
-        """Shifts to begin with: maxima of the measures that no ramp can change, and no shift at all."""
+        """Shifts to begin with: maxima of the measures that no ramp can change, and no shift at
+        all.
+        """
         starts = [(0, 0)]
         if self.m == 0:
             return starts
@@ -168,7 +187,9 @@ class Search:
         return starts
 
     def _lag_scores(self, lag: tuple[int, int]) -> FloatArray:
-        """Squared normalised correlation of E(r + d) E*(r)/sqrt|.| with the same of the truth, for every shift."""
+        """Squared normalised correlation of E(r + d) E*(r)/sqrt|.| with the same of the truth, for
+        every shift.
+        """
         w = _lagged(self.w.astype(float), lag).real > 0
         if not w.any():
             return np.zeros((2 * self.m + 1,) * 2)
@@ -185,7 +206,9 @@ class Search:
         return np.asarray(np.abs(_correlate(big, G)) ** 2 / (energy * np.maximum(spread, floor)))
 
     def _product(self, shift: tuple[int, int]) -> ComplexArray:
-        product: ComplexArray = np.where(self.w, self.T.conj(), 0)[self.box] * translate(self.E, shift)[self.box]
+        product: ComplexArray = (
+            np.where(self.w, self.T.conj(), 0)[self.box] * translate(self.E, shift)[self.box]
+        )
         return product
 
     def _slope(self, shift: tuple[int, int]) -> tuple[float, float]:
@@ -214,7 +237,9 @@ class Search:
 
 
 def _coefficient(TE: Any, E: Any, T: Any, EE: Any, TT: Any, n: Any) -> Any:
-    """Squared modulus of the correlation coefficient, from sums of T* E, E, T, |E|^2, |T|^2 and 1."""
+    """Squared modulus of the correlation coefficient, from sums of T* E, E, T, |E|^2,
+    |T|^2 and 1.
+    """
     n = np.maximum(n, 1)
     varE, varT = EE - np.abs(E) ** 2 / n, TT - np.abs(T) ** 2 / n
     floor = 1e-12 * max(float(np.max(EE)) * float(np.max(TT)), 1e-300)
@@ -229,24 +254,33 @@ def bounding_box(mask: BoolArray) -> tuple[slice, slice]:
 
 def plane(shape: tuple[int, ...], slope: tuple[float, float], sign: int) -> ComplexArray:
     """exp(sign i slope.(r - centre)) on a grid of `shape`."""
-    y, x = (np.exp(1j * sign * k * (np.arange(n) - n // 2)) for n, k in zip(shape, slope, strict=True))
+    y, x = (
+        np.exp(1j * sign * k * (np.arange(n) - n // 2)) for n, k in zip(shape, slope, strict=True)
+    )
     return np.asarray(y[:, None] * x)
 
 
 def _overlap(n: int, shift: int) -> tuple[slice, slice]:
-    """Along an axis of n pixels, the pixels r for which r + shift is on the axis, and those r + shift."""
+    """Along an axis of n pixels, the pixels r for which r + shift is on the axis, and those r +
+    shift.
+    """
     low, high = max(0, -shift), max(min(n, n - shift), max(0, -shift))
     return slice(low, high), slice(low + shift, high + shift) if high > low else slice(0, 0)
 
 
 def known(shape: tuple[int, ...], shift: tuple[float, float]) -> BoolArray:
     """Pixels r for which r + shift lies on the grid."""
-    y, x = ((np.arange(n) + s >= -0.5) & (np.arange(n) + s <= n - 0.5) for n, s in zip(shape, shift, strict=True))
+    y, x = (
+        (np.arange(n) + s >= -0.5) & (np.arange(n) + s <= n - 0.5)
+        for n, s in zip(shape, shift, strict=True)
+    )
     return np.asarray(y[:, None] & x)
 
 
 def _lagged(field: Any, lag: tuple[int, int]) -> Any:
-    """field(r + d) field*(r)/sqrt|.|, so that strong pixels do not count by their square; 0 where r + d is outside."""
+    """field(r + d) field*(r)/sqrt|.|, so that strong pixels do not count by their square; 0 where r
+    + d is outside.
+    """
     product = translate(field, lag) * field.conj()
     size = np.sqrt(np.abs(product))
     return np.divide(product, size, out=np.zeros_like(product), where=size > 0)

@@ -1,18 +1,21 @@
 """Numbers that say how good a reconstruction is.
 
-What the data say: the residual, with object and probe held still and all modes k added in intensity,
+What the data say: the residual, with object and probe held still and all modes k added in
+intensity,
 
     R = sqrt( sum_j sum_valid (sqrt(sum_k |z_jk|^2) - y_j)^2 / sum_j sum_valid y_j^2 ),
     z_jk = F[ P_k(r - shift_j) O_j ].
 
-It falls below its value at the true object where a reconstruction fits the noise, so it does not measure the object's
-error.
+It falls below its value at the true object where a reconstruction fits the noise, so it does not
+measure the object's error.
 
-What a known truth says, modulo the ambiguities (`pmse`, `align`; see `ptychon.alignment`); what two independent
-reconstructions say (`frc`; see `ptychon.metrics.frc`); and whether the error bars are right (`coverage`). If the error of the
-complex object is circular and Gaussian with the standard deviation sigma(r) stated, u = |error|/sigma has
+What a known truth says, modulo the ambiguities (`pmse`, `align`; see `ptychon.alignment`); what two
+independent reconstructions say (`frc`; see `ptychon.metrics.frc`); and whether the error bars are
+right (`coverage`). If the error of the complex object is circular and Gaussian with the standard
+deviation sigma(r) stated, u = |error|/sigma has
 
-    P(u < t) = 1 - exp(-t^2),  mean u^2 = 1,  median u = sqrt(ln 2) = 0.8326,  P(1/2 < u < 2) = 0.7605.
+    P(u < t) = 1 - exp(-t^2),  mean u^2 = 1,  median u = sqrt(ln 2) = 0.8326,  P(1/2 < u < 2) =
+    0.7605.
 """
 
 from __future__ import annotations
@@ -56,7 +59,8 @@ __all__ = [
 BLOCK_BYTES = 32 * 2**20
 #: Width of the rim of a probe's window on each side, in sides of the window.
 RIM = 0.05
-#: A probe with more of its power than this at the rim is cut off by its window (a disc that just touches the rim has 6 %).
+#: A probe with more of its power than this at the rim is cut off by its window (a disc that just
+#: touches the rim has 6 %).
 CUT_OFF = 0.1
 #: Probabilities at which `coverage` looks.
 PROBABILITIES = (0.5, 0.683, 0.9, 0.95, 0.99)
@@ -85,11 +89,15 @@ def residual(problem: Problem, object: Array, probe: Array, backend: Any = None)
     """
     numerator, denominator = _misfit(problem, object, probe, backend)
     if not denominator.sum() > 0:
-        raise PtychonError("the frames hold no signal in their valid pixels, so there is no residual")
+        raise PtychonError(
+            "the frames hold no signal in their valid pixels, so there is no residual"
+        )
     return math.sqrt(float(numerator.sum()) / float(denominator.sum()))
 
 
-def residual_per_frame(problem: Problem, object: Array, probe: Array, backend: Any = None) -> FloatArray:
+def residual_per_frame(
+    problem: Problem, object: Array, probe: Array, backend: Any = None
+) -> FloatArray:
     """The same as `residual`, for each frame alone: (N,) float64, NaN for frames without signal."""
     numerator, denominator = _misfit(problem, object, probe, backend)
     ratio = np.full(len(problem), np.nan)
@@ -98,7 +106,8 @@ def residual_per_frame(problem: Problem, object: Array, probe: Array, backend: A
 
 
 def residual_without_object(problem: Problem, probe: Array, backend: Any = None) -> float:
-    """The least R of the same probe behind an object without features, c at every pixel: what R must fall below.
+    """The least R of the same probe behind an object without features, c at every pixel: what R
+    must fall below.
 
     Parameters
     ----------
@@ -128,14 +137,18 @@ def model_without_object(problem: Problem, probe: Array, u: int, backend: Any = 
 
         backend = get_backend("numpy")
     modes = _modes(problem, probe)
-    wave = backend.asarray(reference.shift(modes, np.asarray(problem.shifts)[u][None]).astype(COMPLEX))
+    wave = backend.asarray(
+        reference.shift(modes, np.asarray(problem.shifts)[u][None]).astype(COMPLEX)
+    )
     wave = problem.propagator.to(backend).forward(wave, np.array([u]), backend)[0]
     model: FloatArray = backend.to_host((wave.real**2 + wave.imag**2).sum(axis=0) ** 0.5)
     return model
 
 
 def illumination(problem: Problem, probe: Array) -> FloatArray:
-    """sum_j sum_k |P_k(r - s_j)|^2 on the object grid, (H, W) float64; fractions of a pixel included."""
+    """sum_j sum_k |P_k(r - s_j)|^2 on the object grid, (H, W) float64; fractions of a pixel
+    included.
+    """
     probe = _modes(problem, probe)
     p, q = problem.frame_shape
     total = np.zeros(problem.object_shape)
@@ -153,7 +166,8 @@ def illuminated(problem: Problem, probe: Array, threshold: float = 0.1) -> BoolA
 
 
 def probe_at_rim(probe: ComplexArray, share: float = RIM) -> float:
-    """Share of a probe's power at the rim of its window: more than a tenth means that the window cuts it off.
+    """Share of a probe's power at the rim of its window: more than a tenth means that the window
+    cuts it off.
 
     Parameters
     ----------
@@ -172,7 +186,9 @@ def probe_at_rim(probe: ComplexArray, share: float = RIM) -> float:
 
 
 def sampling_ratio(problem: Problem, probe: Array) -> float:
-    """Measurements for each unknown: N P Q / number of object pixels lit with more than 10 % of the maximum."""
+    """Measurements for each unknown: N P Q / number of object pixels lit with more than 10 % of the
+    maximum.
+    """
     p, q = problem.frame_shape
     return len(problem) * p * q / int(illuminated(problem, probe).sum())
 
@@ -204,7 +220,9 @@ class Coverage:
     pixels: int
 
 
-def coverage(estimate: ComplexArray, truth: ComplexArray, std: FloatArray, region: Region = None) -> Coverage:
+def coverage(
+    estimate: ComplexArray, truth: ComplexArray, std: FloatArray, region: Region = None
+) -> Coverage:
     """Compare actual errors, after removal of the global phase, with stated standard deviations.
 
     Parameters
@@ -227,9 +245,13 @@ def coverage(estimate: ComplexArray, truth: ComplexArray, std: FloatArray, regio
     inside = inside_region(region, aligned.shape)
     sigma = np.asarray(std, float)
     if sigma.shape != aligned.shape:
-        raise PtychonError(f"the standard deviation has shape {sigma.shape}; the object is {aligned.shape}")
+        raise PtychonError(
+            f"the standard deviation has shape {sigma.shape}; the object is {aligned.shape}"
+        )
     if not (np.isfinite(sigma[inside]).all() and (sigma[inside] > 0).all()):
-        raise PtychonError("the standard deviation must be finite and positive on the whole region compared")
+        raise PtychonError(
+            "the standard deviation must be finite and positive on the whole region compared"
+        )
     u = np.abs(aligned[inside] - np.asarray(truth)[inside]) / sigma[inside]
     return Coverage(
         probability=PROBABILITIES,
@@ -241,15 +263,22 @@ def coverage(estimate: ComplexArray, truth: ComplexArray, std: FloatArray, regio
     )
 
 
-def _misfit(problem: Problem, object: Array, probe: Array, backend: Any) -> tuple[FloatArray, FloatArray]:
-    """Per frame, sum (|model| - y)^2 and sum y^2 over valid pixels, (N,) float64 each, on the host."""
+def _misfit(
+    problem: Problem, object: Array, probe: Array, backend: Any
+) -> tuple[FloatArray, FloatArray]:
+    """Per frame, sum (|model| - y)^2 and sum y^2 over valid pixels, (N,) float64 each,
+    on the host.
+    """
     if backend is None:
         from ..backends import get_backend
 
         backend = get_backend("numpy")
     xp, move = backend.xp, backend.asarray
     if tuple(object.shape) != tuple(problem.object_shape):
-        raise PtychonError(f"the object has shape {tuple(object.shape)}; the problem has {tuple(problem.object_shape)}")
+        raise PtychonError(
+            f"the object has shape {tuple(object.shape)}; the problem has "
+            f"{tuple(problem.object_shape)}"
+        )
     field = move(object).astype(COMPLEX, copy=False)
     modes = move(_modes(problem, probe)).astype(COMPLEX, copy=False)
     x = unknowns_of(problem, field, modes).to(backend)
@@ -262,7 +291,9 @@ def _misfit(problem: Problem, object: Array, probe: Array, backend: Any) -> tupl
         y, valid = move(problem.amplitude[batch]), move(problem.mask_of(batch))
         error = xp.where(valid, model - y, 0)
         signal = xp.where(valid, y, 0)
-        parts.append([backend.to_host((e**2).sum(axis=(1, 2), dtype=xp.float64)) for e in (error, signal)])
+        parts.append(
+            [backend.to_host((e**2).sum(axis=(1, 2), dtype=xp.float64)) for e in (error, signal)]
+        )
     numerator, denominator = (np.concatenate(part) for part in zip(*parts, strict=True))
     return numerator, denominator
 
@@ -279,5 +310,7 @@ def _modes(problem: Problem, probe: Array) -> Array:
     if probe.ndim == 2:
         probe = probe[None]
     if probe.ndim != 3 or tuple(probe.shape[1:]) != problem.frame_shape:
-        raise PtychonError(f"the probe has shape {tuple(probe.shape)}; frames are {problem.frame_shape}")
+        raise PtychonError(
+            f"the probe has shape {tuple(probe.shape)}; frames are {problem.frame_shape}"
+        )
     return probe

@@ -2,12 +2,15 @@
 
     z_jk = F psi_jk                                              far field
     z_jk = F^-1[ H(q) exp(2 pi i q.f_j) F psi_jk ]               near field
-    lambda_j(q) = B[ sum_k |z_jk|^2 ](q) + b(q)                  B: point spread or sum of pixels, b: background
+    lambda_j(q) = B[ sum_k |z_jk|^2 ](q) + b(q)                  B: point spread or sum of pixels,
+                                                                 b: background
 
-A window lies on whole pixels and its probe f_j off its middle, so the exit wave stands f_j too far in it. In the far field that
-is a phase; a near-field image would move on the detector, and the ramp moves it back.
+A window lies on whole pixels and its probe f_j off its middle, so the exit wave stands f_j too far
+in it. In the far field that is a phase; a near-field image would move on the detector, and the ramp
+moves it back.
 
-With a change w of z: d lambda = B[ 2 Re sum_k z_k* w_k ] + d b, and back to the wave goes 2 z_k B^T[.].
+With a change w of z: d lambda = B[ 2 Re sum_k z_k* w_k ] + d b, and back to the wave goes 2 z_k
+B^T[.].
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ from .view import View
 
 
 class Spread(Protocol):
-    """A linear operator on intensities: from (B, P, Q), as light falls, to (B, R, C), as it is counted."""
+    """A linear operator on intensities: from (B, P, Q), as light falls, to (B, R, C), as it is
+    counted.
+    """
 
     def forward(self, intensity: Array) -> Array:
         """B."""
@@ -73,7 +78,8 @@ class Separable:
 
 
 def blur(shape: tuple[int, int], width: float | tuple[float, float]) -> Separable:
-    """A Gaussian point spread: positive, keeps the light, and goes round the edges of the frame, as waves do.
+    """A Gaussian point spread: positive, keeps the light, and goes round the edges of the frame, as
+    waves do.
 
     Parameters
     ----------
@@ -87,7 +93,9 @@ def blur(shape: tuple[int, int], width: float | tuple[float, float]) -> Separabl
         If the width is not positive.
     """
     if not (np.isfinite(width) & (np.asarray(width) > 0)).all():
-        raise PtychonError(f"the detector's point spread has a width of {width} px; it must be positive")
+        raise PtychonError(
+            f"the detector's point spread has a width of {width} px; it must be positive"
+        )
     widths = np.broadcast_to(np.asarray(width, float), (2,))
     return Separable(*(_gaussian(n, float(w)) for n, w in zip(shape, widths, strict=True)))
 
@@ -101,9 +109,10 @@ def binning(shape: tuple[int, int], factor: int, *, centred: bool = True) -> Sep
         Of the waves; multiples of `factor`.
     factor : int
     centred : bool
-        True for far-field frames, zero frequency at [0, 0]: a measured pixel has its middle on a pixel of the wave (half a fine
-        pixel above it for an even factor, which is a linear phase of the object). False for near-field images, whose first
-        measured pixel is the sum of the first ones.
+        True for far-field frames, zero frequency at [0, 0]: a measured pixel has its middle on a
+        pixel of the wave (half a fine pixel above it for an even factor, which is a linear phase of
+        the object). False for near-field images, whose first measured pixel is the sum of the first
+        ones.
 
     Raises
     ------
@@ -111,9 +120,14 @@ def binning(shape: tuple[int, int], factor: int, *, centred: bool = True) -> Sep
         If the shape is no multiple.
     """
     if factor < 1 or any(n % factor for n in shape):
-        raise PtychonError(f"waves of {shape[0]} x {shape[1]} pixels cannot be summed by {factor}; give a divisor of both")
+        raise PtychonError(
+            f"waves of {shape[0]} x {shape[1]} pixels cannot be summed by {factor}; give a "
+            "divisor of both"
+        )
     shift = factor // 2 if centred else 0
-    return Separable(*(np.roll(np.kron(np.eye(n // factor), np.ones(factor)), -shift, 1) for n in shape))
+    return Separable(
+        *(np.roll(np.kron(np.eye(n // factor), np.ones(factor)), -shift, 1) for n in shape)
+    )
 
 
 @dataclass(frozen=True)
@@ -127,9 +141,11 @@ class Detector:
     spread : Spread, optional
         None where a pixel counts the light that falls on it and no other.
     background : (R, C) float, optional
-        Known counts that come from no wave; an unknown background (`Unknowns.background`) is added to it.
+        Known counts that come from no wave; an unknown background (`Unknowns.background`) is added
+        to it.
     mask : (1 or N, R, C) bool, optional
-        True where a pixel is valid. The model says what every pixel expects; `valid` says which ones may be compared.
+        True where a pixel is valid. The model says what every pixel expects; `valid` says which
+        ones may be compared.
     """
 
     propagator: Propagator = field(default_factory=FarField)
@@ -160,7 +176,9 @@ class Detector:
         return view.waves
 
     def tangent(self, view: View, d: Unknowns, change: Array) -> Array:
-        """How they change with the exit wave and, in the near field, with the positions: the image stays where it is."""
+        """How they change with the exit wave and, in the near field, with the positions: the image
+        stays where it is.
+        """
         total = self._onward(view, change)
         if d.positions is not None and self.propagator.free is not None:
             slope = slopes(view, d.positions[view.frames])
@@ -179,7 +197,9 @@ class Detector:
 
     def _onward(self, view: View, wave: Array) -> Array:
         transfer, backend = self._transfer(view, wave), view.backend
-        return backend.fft2(wave) if transfer is None else backend.ifft2(transfer * backend.fft2(wave))
+        return (
+            backend.fft2(wave) if transfer is None else backend.ifft2(transfer * backend.fft2(wave))
+        )
 
     def _transfer(self, view: View, wave: Array) -> Array | None:
         """H_f, (1 or B, 1, P, Q); None in the far field."""
@@ -204,7 +224,8 @@ class Detector:
                 if tuple(background.shape) != tuple(light.shape[1:]):
                     frame = tuple(light.shape[1:])
                     raise PtychonError(
-                        f"the background is {tuple(background.shape)} pixels, but a frame {frame}; make them equal"
+                        f"the background is {tuple(background.shape)} pixels, but a frame "
+                        f"{frame}; make them equal"
                     )
                 light = light + background.astype(light.dtype, copy=False)
         return light
@@ -217,7 +238,9 @@ class Detector:
         return light if d.background is None else light + d.background
 
     def intensity_adjoint(self, view: View, change: Array, out: Unknowns) -> Array:
-        """What a change (B, R, C) of lambda asks of the waves, (B, K, P, Q); adds what it asks of the background."""
+        """What a change (B, R, C) of lambda asks of the waves, (B, K, P, Q); adds what it asks of
+        the background.
+        """
         if out.background is not None:
             out.background += change.sum(axis=0)
         light = change if self.spread is None else self.spread.transpose(change)

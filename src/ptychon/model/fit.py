@@ -1,4 +1,6 @@
-"""How far an estimate is from the data and its priors, for line searches; and a search for frames that fit badly."""
+"""How far an estimate is from the data and its priors, for line searches; and a search for frames
+that fit badly.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,16 @@ from .problem import Problem
 from .unknowns import Unknowns
 from .view import View
 
-#: First step (from 0) after which frames that fit badly are looked for elsewhere: those whose cost is so many times the median,
-#: on circles of these radii (px), if that lowers it by more than so much of it.
+#: First step (from 0) after which frames that fit badly are looked for elsewhere: those whose cost
+#: is so many times the median, on circles of these radii (px), if that lowers it by more than so
+#: much of it.
 SEARCH_FROM, OUTLIER, RADII, GAIN = 2, 1.3, (0.5, 1.0, 2.0, 3.0), 0.05
 
 
 class Cost(NamedTuple):
-    """L, the sum of (|model| - amplitude)^2 over valid pixels, and -log p of each frame (N,) on the device."""
+    """L, the sum of (|model| - amplitude)^2 over valid pixels, and -log p of each frame (N,) on the
+    device.
+    """
 
     total: float
     misfit: float
@@ -59,7 +64,9 @@ class Fit:
         parts = []
         for b, view in self.blocks(x):
             parts.append(self._frames(view, b, self.problem.mask_of(b)))
-        frames, misfit = (self.model.backend.xp.concatenate(part) for part in zip(*parts, strict=True))
+        frames, misfit = (
+            self.model.backend.xp.concatenate(part) for part in zip(*parts, strict=True)
+        )
         pull = self.pull(x)
         own = 0.5 * pull.dot(pull.times(self.prior.map(lambda array: 1 / array)))
         return Cost(float(frames.sum() + own), float(misfit.sum()), frames)
@@ -74,10 +81,11 @@ class Fit:
         return energy.sum(axis=(1, 2)), xp.where(valid, off**2, 0).sum(axis=(1, 2), dtype="float64")
 
     def search(self, x: Unknowns, cost: Cost) -> int:
-        """Look for frames that fit much worse than the others up to 3 px around, and leave them in `x` where they fit best.
+        """Look for frames that fit much worse than the others up to 3 px around, and leave them in
+        `x` where they fit best.
 
-        A linear step finds a position from about a pixel away; few frames that are further off would stay where they are.
-        Returns how many were moved.
+        A linear step finds a position from about a pixel away; few frames that are further off
+        would stay where they are. Returns how many were moved.
         """
         host, move = self.model.backend.to_host, self.model.backend.asarray
         costs = np.asarray(host(cost.frames))
@@ -91,7 +99,10 @@ class Fit:
         best, least = places.copy(), (1 - GAIN) * costs[worst]
         p, q = (int(n) for n in x.probe.shape[-2:])
         shape = int(x.object.shape[-2]), int(x.object.shape[-1])
-        weight, given = np.asarray(host(self.prior.positions)), np.asarray(host(self.measured))[worst]
+        weight, given = (
+            np.asarray(host(self.prior.positions)),
+            np.asarray(host(self.measured))[worst],
+        )
         for radius in RADII:
             for angle in np.arange(8) * np.pi / 4:
                 tried = places + radius * np.array([np.sin(angle), np.cos(angle)])
@@ -99,7 +110,9 @@ class Fit:
                 view = model.view(replace(rows, positions=move(tried)), slice(None))
                 found = np.asarray(host(self._frames(view, worst, self.problem.mask_of(worst))[0]))
                 # what the prior says of the move
-                found = found + 0.5 * (((tried - given) ** 2 - (places - given) ** 2) * weight).sum(axis=1)
+                found = found + 0.5 * (((tried - given) ** 2 - (places - given) ** 2) * weight).sum(
+                    axis=1
+                )
                 better = found < least
                 best[better], least[better] = tried[better], found[better]
         x.positions[worst] = move(best)
@@ -107,10 +120,11 @@ class Fit:
 
 
 def line_search(fit: Fit, x: Unknowns, d: Unknowns, before: Cost) -> tuple[float, Unknowns, Cost]:
-    """Length of a step along d, the estimate after it and its cost, which is not above the cost before.
+    """Length of a step along d, the estimate after it and its cost, which is not above the cost
+    before.
 
-    The first of 1, 1/2, ... that does not raise it, 0 where none does; where 1 lowers it, 2 and 4 are tried as well, since
-    steps towards positions that are far off are too short.
+    The first of 1, 1/2, ... that does not raise it, 0 where none does; where 1 lowers it, 2 and 4
+    are tried as well, since steps towards positions that are far off are too short.
     """
     for halvings in range(HALVINGS + 1):
         length = 0.5**halvings

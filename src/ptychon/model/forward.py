@@ -1,27 +1,33 @@
-"""The forward model: what a detector should count, for any estimate of the unknowns. Everything that needs it asks here.
+"""The forward model: what a detector should count, for any estimate of the unknowns. Everything
+that needs it asks here.
 
-For frame j, probe mode k, slice s, detector pixel q; f_j is the fraction of a pixel of position s_j:
+For frame j, probe mode k, slice s, detector pixel q; f_j is the fraction of a pixel of position
+s_j:
 
     psi_1jk  = exp(a_j) S_{f_j}( P_k + delta_k0 sum_l c_jl V_l )             illumination
     psi_s+1  = F^-1[ G_s F( psi_s O_s ) ],   exit wave psi_S O_S             specimen
-    z_jk     = F[exit]   or   F^-1[ H exp(2 pi i q.f_j) F[exit] ]            detector: far field or near field
-    lambda_j = B[ sum_k |z_jk|^2 ] + b                                       detector: counts that are expected
+    z_jk     = F[exit]   or   F^-1[ H exp(2 pi i q.f_j) F[exit] ]            detector: far field or
+                                                                             near field
+    lambda_j = B[ sum_k |z_jk|^2 ] + b                                       detector: counts that
+                                                                             are expected
 
-Each of the three parts has `forward`, `tangent` T and `adjoint` T*, and they chain here. For one slice, how z changes with each
-unknown, and what a change w of z asks of it, c = D* w being w taken back to the exit wave:
+Each of the three parts has `forward`, `tangent` T and `adjoint` T*, and they chain here. For one
+slice, how z changes with each unknown, and what a change w of z asks of it, c = D* w being w taken
+back to the exit wave:
 
     object        T = D[ psi dO ]                                            sum_k psi* c
     probe         T = D[ (exp(a) S dP_k) O ]                                 exp(a) S^-1 (O* c)
-    variation l   c_jl times that of mode 0                                  c_jl times that of mode 0
+    variation l   c_jl times that of mode 0                                  c_jl times that of mode
+                                                                             0
     weight jl     T = D[ (exp(a) S V_l) O ], mode 0                          Re <T, w>
     log scale     T = z                                                      Re <z, w>
     position y    T = -D[ (d_y psi) O ], d_y = 2 pi i q_y in Fourier space   Re <T, w>
                   in the near field + F^-1[ 2 pi i q_y F z ]: the image stays where the detector is
     background    on lambda: d lambda = 2 Re sum_k z_k* w_k + db             sum_j
 
-References: Thibault & Menzel, Nature 494, 68 (2013) (modes); Odstrcil et al., Opt. Express 24, 8360 (2016) (a probe that
-varies); Maiden, Humphry & Rodenburg, J. Opt. Soc. Am. A 29, 1606 (2012) (slices); Guizar-Sicairos & Fienup, Opt. Express 16,
-7264 (2008) (positions).
+References: Thibault & Menzel, Nature 494, 68 (2013) (modes); Odstrcil et al., Opt. Express 24, 8360
+(2016) (a probe that varies); Maiden, Humphry & Rodenburg, J. Opt. Soc. Am. A 29, 1606 (2012)
+(slices); Guizar-Sicairos & Fienup, Opt. Express 16, 7264 (2008) (positions).
 """
 
 from __future__ import annotations
@@ -53,7 +59,8 @@ class Model:
     Attributes
     ----------
     corners : (N, 2) int, on the host
-        Top-left object pixel of each window. They stay while positions move, until `follow` is asked.
+        Top-left object pixel of each window. They stay while positions move, until `follow` is
+        asked.
     backend : Backend
     illumination, specimen, detector : Part
         On the backend's device.
@@ -67,10 +74,14 @@ class Model:
 
     @classmethod
     def of(cls, problem: Problem, backend: Backend, **parts: Any) -> Model:
-        """The model of a problem: its windows, propagator, mask and background. `parts` replace those that it makes."""
+        """The model of a problem: its windows, propagator, mask and background. `parts` replace
+        those that it makes.
+        """
         background = None if problem.background is None else problem.background[0]
         detector = Detector(problem.propagator, background=background, mask=problem.mask)
-        return cls(corners=problem.corners, backend=backend, **{"detector": detector, **parts}).to(backend)
+        return cls(corners=problem.corners, backend=backend, **{"detector": detector, **parts}).to(
+            backend
+        )
 
     def to(self, backend: Backend) -> Model:
         """The same on another backend."""
@@ -96,23 +107,29 @@ class Model:
         owned = frozenset[str]().union(*(part.owns for part in self.parts))
         for name in update:
             if name not in owned:
-                raise PtychonError(f"this model has no derivative for {name!r}; it has those of {', '.join(sorted(owned))}")
+                raise PtychonError(
+                    f"this model has no derivative for {name!r}; it has those of "
+                    f"{', '.join(sorted(owned))}"
+                )
         return x.zeros(update)
 
     def follow(self, x: Unknowns) -> Model:
-        """The same model, with windows that follow positions which have left theirs, as far as the object goes; itself where
-        none has. Reads positions."""
+        """The same model, with windows that follow positions which have left theirs, as far as the
+        object goes; itself where none has. Reads positions."""
         if x.positions is None:
             return self
         shape = tuple(int(n) for n in x.probe.shape[-2:])
         whole = None if x.object is None else (int(x.object.shape[-2]), int(x.object.shape[-1]))
-        corners = windows(self.backend.to_host(x.positions), (shape[0], shape[1]), self.corners, whole)
+        corners = windows(
+            self.backend.to_host(x.positions), (shape[0], shape[1]), self.corners, whole
+        )
         return self if np.array_equal(corners, self.corners) else replace(self, corners=corners)
 
     # ------------------------------------------------------------ forward
 
     def view(self, x: Unknowns, frames: Any) -> View:
-        """What some frames see: a slice or an array of distinct numbers. Everything else starts from it.
+        """What some frames see: a slice or an array of distinct numbers. Everything else starts
+        from it.
 
         Raises
         ------
@@ -128,18 +145,34 @@ class Model:
         """A view with windows and ramps, before any wave."""
         rows = x.sizes().get("N", len(self))
         if rows != len(self):
-            raise PtychonError(f"the estimate has rows for {rows} frames, but the model has {len(self)} windows; give as many")
+            raise PtychonError(
+                f"the estimate has rows for {rows} frames, but the model has {len(self)} "
+                "windows; give as many"
+            )
         if (x.variations is None) != (x.weights is None):
-            raise PtychonError("variations of the probe and weights go together; give both or neither")
+            raise PtychonError(
+                "variations of the probe and weights go together; give both or neither"
+            )
         view = View(x, frames, self.corners[frames], self.backend)
-        if not isinstance(frames, slice) and len(np.unique(np.arange(len(self))[frames])) < len(view.corners):
-            raise PtychonError("a batch has the same frame twice, whose changes would be lost; give each once")
-        low, high = view.corners, view.corners + np.array(view.shape) - np.array(x.object.shape[-2:])
+        if not isinstance(frames, slice) and len(np.unique(np.arange(len(self))[frames])) < len(
+            view.corners
+        ):
+            raise PtychonError(
+                "a batch has the same frame twice, whose changes would be lost; give each once"
+            )
+        low, high = (
+            view.corners,
+            view.corners + np.array(view.shape) - np.array(x.object.shape[-2:]),
+        )
         if (low < 0).any() or (high > 0).any():
             bad = int(((low < 0) | (high > 0)).any(axis=1).argmax())
-            first, last = view.corners[bad].tolist(), (view.corners[bad] + np.array(view.shape)).tolist()
+            first, last = (
+                view.corners[bad].tolist(),
+                (view.corners[bad] + np.array(view.shape)).tolist(),
+            )
             raise PtychonError(
-                f"the window of frame {np.arange(len(self))[frames][bad]} covers pixels {first} to {last} of an object of "
+                f"the window of frame {np.arange(len(self))[frames][bad]} covers pixels {first} "
+                f"to {last} of an object of "
                 f"{tuple(x.object.shape[-2:])}; give it a larger object (object_shape)"
             )
         if x.positions is not None:
@@ -184,7 +217,9 @@ class Model:
     # ------------------------------------------------------------ the walk back, one step at a time
 
     def pull(self, view: View, s: int, change: Array) -> tuple[Array, Array]:
-        """What a change behind slice s asks of the slice, (B, P, Q), and of the wave that meets it, (B, K, P, Q)."""
+        """What a change behind slice s asks of the slice, (B, P, Q), and of the wave that meets it,
+        (B, K, P, Q).
+        """
         return self.specimen.pull(view, s, change)  # type: ignore[no-any-return]
 
     def up(self, view: View, s: int, change: Array) -> Array:
@@ -193,6 +228,10 @@ class Model:
 
 
 def unknowns_of(problem: Problem, object: Array, probe: Array) -> Unknowns:
-    """An estimate from an object (H, W) or (S, H, W), a probe (K, P, Q), and the positions and doses of a problem."""
+    """An estimate from an object (H, W) or (S, H, W), a probe (K, P, Q), and the positions and
+    doses of a problem.
+    """
     field = object[None] if object.ndim == 2 else object
-    return Unknowns(object=field, probe=probe, positions=problem.positions, log_scale=problem.log_scale)
+    return Unknowns(
+        object=field, probe=probe, positions=problem.positions, log_scale=problem.log_scale
+    )

@@ -1,14 +1,17 @@
 r"""Unknowns that only one frame has, eliminated exactly: position, dose and weights of a variation.
 
-Let theta_j be all such unknowns of frame j, a_j,theta = d lambda_j/d theta the images by which they change what is expected, W
-the information of each pixel on lambda (1/lambda for counts), and Sigma^-1 their prior. In the normal matrix of everything the
-block of theta is one small matrix a frame. What is left for the others is its Schur complement, a projection of each image:
+Let theta_j be all such unknowns of frame j, a_j,theta = d lambda_j/d theta the images by which they
+change what is expected, W the information of each pixel on lambda (1/lambda for counts), and
+Sigma^-1 their prior. In the normal matrix of everything the block of theta is one small matrix a
+frame. What is left for the others is its Schur complement, a projection of each image:
 
-    G_j    = sum_q a W a^T + Sigma^-1                                n x n, n = 2 for positions, 1 for dose, ...
+    G_j    = sum_q a W a^T + Sigma^-1                                n x n, n = 2 for positions, 1
+                                                                     for dose, ...
     W v    becomes   W v - W a^T G^-1 sum_q a W v
     theta  = -G^-1 ( sum_q a (W v + score) + Sigma^-1 (theta - theta_0) )
 
-v being the change of lambda by all other unknowns. No FFT is needed for it, and it holds for any model and any weights.
+v being the change of lambda by all other unknowns. No FFT is needed for it, and it holds for any
+model and any weights.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ from .view import View
 
 
 def components(x: Unknowns, names: Sequence[str]) -> list[tuple[str, int]]:
-    """The numbers that each frame has of its own, in order: (name, column), column 0 for (N,) arrays.
+    """The numbers that each frame has of its own, in order: (name, column), column 0 for (N,)
+    arrays.
 
     Raises
     ------
@@ -34,7 +38,10 @@ def components(x: Unknowns, names: Sequence[str]) -> list[tuple[str, int]]:
     for name in names:
         if name not in declared() or not declared()[name].per_frame:
             own = ", ".join(n for n, of in declared().items() if of.per_frame)
-            raise PtychonError(f"{name!r} is not an unknown of each frame, so it cannot be eliminated; those are {own}")
+            raise PtychonError(
+                f"{name!r} is not an unknown of each frame, so it cannot be eliminated; those "
+                f"are {own}"
+            )
         array = dict(x.only([name]).each())[name]
         found += [(name, c) for c in range(1 if array.ndim == 1 else array.shape[1])]
     return found
@@ -54,7 +61,9 @@ def columns(model: Model, view: View, names: Sequence[str]) -> Array:
 def rows(x: Unknowns, names: Sequence[str], frames: Array, xp: Array) -> Array:
     """The numbers of some frames, in the order of `components`: (B, n) float64."""
     parts = [getattr(x, name)[frames] for name in names]
-    return xp.concatenate([(p[:, None] if p.ndim == 1 else p).astype("float64") for p in parts], axis=1)
+    return xp.concatenate(
+        [(p[:, None] if p.ndim == 1 else p).astype("float64") for p in parts], axis=1
+    )
 
 
 def put_rows(numbers: Array, names: Sequence[str], frames: Array, out: Unknowns) -> None:
@@ -87,8 +96,12 @@ class Eliminated:
     inverse: Array | None = None
 
     @classmethod
-    def of(cls, model: Model, view: View, weight: Array, names: Sequence[str], prior: Array = 0) -> Eliminated:
-        """Eliminate the unknowns named from a view; `prior` (B, n) or a number is the diagonal of Sigma^-1."""
+    def of(
+        cls, model: Model, view: View, weight: Array, names: Sequence[str], prior: Array = 0
+    ) -> Eliminated:
+        """Eliminate the unknowns named from a view; `prior` (B, n) or a number is the diagonal of
+        Sigma^-1.
+        """
         if not names:
             return cls(weight)
         xp = model.backend.xp
@@ -100,7 +113,11 @@ class Eliminated:
         G[:, index, index] += prior
         # numbers of different units: brought to one scale, so that the inverse loses no digits
         size = 1 / xp.sqrt(xp.maximum(G[:, index, index], 1e-300))
-        inverse = xp.linalg.inv(G * size[:, :, None] * size[:, None, :]) * size[:, :, None] * size[:, None, :]
+        inverse = (
+            xp.linalg.inv(G * size[:, :, None] * size[:, None, :])
+            * size[:, :, None]
+            * size[:, None, :]
+        )
         return cls(weight, images, inverse)
 
     def along(self, image: Array) -> Array:
@@ -116,9 +133,17 @@ class Eliminated:
     def across(self, numbers: Array) -> Array:
         """W a^T numbers, (B, R, C): how weighted images change with these unknowns."""
         assert self.images is not None
-        return self.weight * (self.images * numbers[:, :, None, None].astype(self.images.dtype)).sum(axis=1)
+        return self.weight * (
+            self.images * numbers[:, :, None, None].astype(self.images.dtype)
+        ).sum(axis=1)
 
     def weighed(self, image: Array) -> Array:
-        """W image less what these unknowns can explain of it, (B, R, C): symmetric, and never negative as a form."""
+        """W image less what these unknowns can explain of it, (B, R, C): symmetric, and never
+        negative as a form.
+        """
         weighted = self.weight * image
-        return weighted if self.images is None else weighted - self.across(self.solved(self.along(weighted)))
+        return (
+            weighted
+            if self.images is None
+            else weighted - self.across(self.solved(self.along(weighted)))
+        )

@@ -1,16 +1,19 @@
 r"""The Gauss-Newton operator of any set of unknowns, and steps and draws by conjugate gradients.
 
-    H = J^T W J + prior,    J = d lambda/d x by `Model.intensity_tangent`, J^T its adjoint, W the information of lambda
+    H = J^T W J + prior,    J = d lambda/d x by `Model.intensity_tangent`, J^T its adjoint, W the
+                            information of lambda
 
-Unknowns of single frames may be eliminated (`frames`): H is then the Schur complement of the normal matrix of all, and they
-come out of each solution at the cost of n inner products a frame. With g the gradient of -log posterior by all that is free,
+Unknowns of single frames may be eliminated (`frames`): H is then the Schur complement of the normal
+matrix of all, and they come out of each solution at the cost of n inner products a frame. With g
+the gradient of -log posterior by all that is free,
 
     d = -(normal matrix of all)^-1 g
 
-is the step of a joint Gauss-Newton iteration; with g from N(0, normal matrix), by `noise`, d is a draw of the error in
-Laplace's approximation, of positions and doses as well.
+is the step of a joint Gauss-Newton iteration; with g from N(0, normal matrix), by `noise`, d is a
+draw of the error in Laplace's approximation, of positions and doses as well.
 
-Reference: conjugate gradients of Hestenes & Stiefel, J. Res. NBS 49, 409 (1952), preconditioned with the diagonal.
+Reference: conjugate gradients of Hestenes & Stiefel, J. Res. NBS 49, 409 (1952), preconditioned
+with the diagonal.
 """
 
 from __future__ import annotations
@@ -56,9 +59,11 @@ class GaussNewton:
     information : callable
         W of (lambda, frames); pixels without data are left out by the model's mask.
     prior : Unknowns
-        Precision of each real number, as arrays that broadcast to the fields; a field that is None has no prior.
+        Precision of each real number, as arrays that broadcast to the fields; a field that is None
+        has no prior.
     keep : bool
-        Keep all waves, 2 + S times K complex frames for each frame; False computes them again for each product.
+        Keep all waves, 2 + S times K complex frames for each frame; False computes them again for
+        each product.
     products : int
         How many were computed.
     """
@@ -99,7 +104,9 @@ class GaussNewton:
     def views(self) -> list[tuple[View, Eliminated]]:
         """Each block's view and what is eliminated from it."""
         pairs = zip(self.blocks(), self._views, self._out, strict=True)
-        return [(self.model.view(self.x, b) if view is None else view, out) for b, view, out in pairs]
+        return [
+            (self.model.view(self.x, b) if view is None else view, out) for b, view, out in pairs
+        ]
 
     # ------------------------------------------------------------ products
 
@@ -108,14 +115,17 @@ class GaussNewton:
         self.products += 1
         out = self.model.zeros(self.x, self.update)
         for view, frames in self.views():
-            self.model.intensity_adjoint(view, frames.weighed(self.model.intensity_tangent(view, d)), out)
+            self.model.intensity_adjoint(
+                view, frames.weighed(self.model.intensity_tangent(view, d)), out
+            )
         return out.axpy(1, d.times(self.prior))
 
     def diagonal(self) -> Unknowns:
         """About the diagonal of H, half the trace for a complex number: for the preconditioner.
 
-        Nothing is taken off for what is eliminated, modes do not share their information, the light is as if it were spread
-        evenly over the detector (exact in the far field), and the probe is where its window is.
+        Nothing is taken off for what is eliminated, modes do not share their information, the light
+        is as if it were spread evenly over the detector (exact in the far field), and the probe is
+        where its window is.
         """
         out = self.model.zeros(self.x, self.update)
         for view, frames in self.views():
@@ -131,7 +141,12 @@ class GaussNewton:
                     view.kernels.scatter_add(out.object[s], view.corners, light)
                 through = through * abs2(view.windows[s])[:, None]
             if self.x.log_scale is not None:
-                share = share * self.model.backend.xp.exp(2 * self.x.log_scale[view.frames])[:, None, None, None]
+                share = (
+                    share
+                    * self.model.backend.xp.exp(2 * self.x.log_scale[view.frames])[
+                        :, None, None, None
+                    ]
+                )
             if out.probe is not None:
                 out.probe += (share * through).sum(axis=0)
             if out.variations is not None:
@@ -154,19 +169,24 @@ class GaussNewton:
         Parameters
         ----------
         score : callable
-            Derivative of -log p of the data by lambda, of (lambda, frames): 1 - n/lambda for counts n.
+            Derivative of -log p of the data by lambda, of (lambda, frames): 1 - n/lambda for counts
+            n.
         pull : Unknowns, optional
             Gradient of the prior: its precision times (x - its mean).
         """
         out = self.model.zeros(self.x, (*self.update, *self.eliminate))
         for view, frames in self.views():
             image = score(self.model.intensity(view), view.frames)
-            image = self.model.backend.xp.where(frames.weight > 0, image, 0).astype(frames.weight.dtype)
+            image = self.model.backend.xp.where(frames.weight > 0, image, 0).astype(
+                frames.weight.dtype
+            )
             self.model.intensity_adjoint(view, image, out)
         return out if pull is None else out.axpy(1, pull)
 
     def noise(self, rng: np.random.Generator) -> Unknowns:
-        """A gradient drawn from N(0, whole normal matrix): `step(noise(rng))` is a draw of the estimate's error."""
+        """A gradient drawn from N(0, whole normal matrix): `step(noise(rng))` is a draw of the
+        estimate's error.
+        """
         move, xp = self.model.backend.asarray, self.model.backend.xp
         out = self.model.zeros(self.x, (*self.update, *self.eliminate))
         for view, frames in self.views():
@@ -183,9 +203,14 @@ class GaussNewton:
         return out.axpy(1, Unknowns(**drawn))
 
     def step(
-        self, gradient: Unknowns, tolerance: float = 1e-2, iterations: int = 300, diagonal: Unknowns | None = None
+        self,
+        gradient: Unknowns,
+        tolerance: float = 1e-2,
+        iterations: int = 300,
+        diagonal: Unknowns | None = None,
     ) -> Unknowns:
-        """-(whole normal matrix)^-1 gradient, for the unknowns to update and for those eliminated (see `solve`).
+        """-(whole normal matrix)^-1 gradient, for the unknowns to update and for those eliminated
+        (see `solve`).
 
         `diagonal` is what the preconditioner divides by, default that of `diagonal()`.
         """
@@ -201,11 +226,18 @@ class GaussNewton:
         own = self.x.zeros(names)
         for view, frames in self.views():
             moved = frames.along(frames.weight * self.model.intensity_tangent(view, d))
-            put_rows(-frames.solved(rows(gradient, names, view.frames, xp) + moved), names, view.frames, own)
+            put_rows(
+                -frames.solved(rows(gradient, names, view.frames, xp) + moved),
+                names,
+                view.frames,
+                own,
+            )
         return d.axpy(1, own)
 
     def variances(self) -> Unknowns:
-        """Diagonal of G^-1: variance of each unknown that is eliminated, where all others are known."""
+        """Diagonal of G^-1: variance of each unknown that is eliminated, where all others are
+        known.
+        """
         own = self.x.zeros(self.eliminate)
         for b, frames in zip(self.blocks(), self._out, strict=True):
             if frames.inverse is not None:
@@ -222,7 +254,9 @@ class GaussNewton:
 
 @dataclass(frozen=True)
 class Solved:
-    """Solution, iterations, and the residual that is left, relative to the right-hand side in the preconditioner's norm."""
+    """Solution, iterations, and the residual that is left, relative to the right-hand side in the
+    preconditioner's norm.
+    """
 
     x: Unknowns
     iterations: int
@@ -230,7 +264,11 @@ class Solved:
 
 
 def solve(
-    operator: Callable[[Unknowns], Unknowns], b: Unknowns, diagonal: Unknowns, tolerance: float = 1e-2, iterations: int = 300
+    operator: Callable[[Unknowns], Unknowns],
+    b: Unknowns,
+    diagonal: Unknowns,
+    tolerance: float = 1e-2,
+    iterations: int = 300,
 ) -> Solved:
     """H x = b from x = 0, for a symmetric positive H.
 

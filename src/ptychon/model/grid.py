@@ -6,7 +6,8 @@ import numpy as np
 
 from ..types import FloatArray, IntArray
 
-#: How far beyond half a pixel a position may drift before its window follows: a position that trembles moves no window.
+#: How far beyond half a pixel a position may drift before its window follows: a position that
+#: trembles moves no window.
 SLACK = 0.25
 
 
@@ -16,17 +17,20 @@ def windows(
     corners: IntArray | None = None,
     object_shape: tuple[int, int] | None = None,
 ) -> IntArray:
-    """Corners (N, 2) int32 of windows of `shape` about positions (N, 2), on the host; those that are near enough stay.
+    """Corners (N, 2) int32 of windows of `shape` about positions (N, 2), on the host; those that
+    are near enough stay.
 
     Parameters
     ----------
     positions : (N, 2) float, object pixels
     shape : (P, Q)
     corners : (N, 2) int, optional
-        Where they were. A window moves only if its position has left its middle by more than 1/2 + 1/4 px.
+        Where they were. A window moves only if its position has left its middle by more than 1/2 +
+        1/4 px.
     object_shape : (H, W), optional
-        Windows stay inside it. A position near the rim is then further from the middle of its window, and the probe is shifted
-        by that much: right as long as the probe fades towards the edges of its window.
+        Windows stay inside it. A position near the rim is then further from the middle of its
+        window, and the probe is shifted by that much: right as long as the probe fades towards the
+        edges of its window.
     """
     half = np.array([n // 2 for n in shape])
     nearest = np.asarray(np.rint(positions) - half, np.int32)

@@ -1,12 +1,14 @@
 """The illumination: the wave that meets the first slice, for each frame.
 
-    P_jk = exp(a_j) S_{f_j} ( P_k + delta_k0 sum_l c_jl V_l ),        S_f P (r) = P(r - f) by the Fourier shift theorem
+    P_jk = exp(a_j) S_{f_j} ( P_k + delta_k0 sum_l c_jl V_l ),        S_f P (r) = P(r - f) by the
+                                                                      Fourier shift theorem
 
-The window of frame j lies on whole pixels and f_j is the rest of its position (see `fractions`). S_f multiplies by the ramp
-exp(-2 pi i q.f), so its derivative by the position is -2 pi i q in Fourier space, exactly.
+The window of frame j lies on whole pixels and f_j is the rest of its position (see `fractions`).
+S_f multiplies by the ramp exp(-2 pi i q.f), so its derivative by the position is -2 pi i q in
+Fourier space, exactly.
 
-References: Thibault & Menzel, Nature 494, 68 (2013) (modes); Odstrcil et al., Opt. Express 24, 8360 (2016) (a probe that
-varies); Guizar-Sicairos & Fienup, Opt. Express 16, 7264 (2008) (positions).
+References: Thibault & Menzel, Nature 494, 68 (2013) (modes); Odstrcil et al., Opt. Express 24, 8360
+(2016) (a probe that varies); Guizar-Sicairos & Fienup, Opt. Express 16, 7264 (2008) (positions).
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ from .view import View, frequencies
 class Illumination:
     """Modes, variations of the first, positions between pixels, and dose."""
 
-    owns: ClassVar[frozenset[str]] = frozenset({"probe", "positions", "log_scale", "variations", "weights"})
+    owns: ClassVar[frozenset[str]] = frozenset(
+        {"probe", "positions", "log_scale", "variations", "weights"}
+    )
 
     def to(self, backend: Any) -> Illumination:
         """The same on a backend's device."""
@@ -57,7 +61,9 @@ class Illumination:
         if d.log_scale is not None:
             total = total + _column(d.log_scale[b], incident) * incident
         if d.positions is not None:
-            total = total - view.backend.ifft2(slopes(view, d.positions[b]) * view.backend.fft2(incident))
+            total = total - view.backend.ifft2(
+                slopes(view, d.positions[b]) * view.backend.fft2(incident)
+            )
         return total
 
     def adjoint(self, view: View, change: Array, out: Unknowns) -> None:
@@ -97,29 +103,44 @@ class Illumination:
 
 
 def fractions(positions: Array, corners: IntArray, shape: tuple[int, int], xp: Any) -> Array:
-    """What is left of positions (B, 2) over the middles of their windows: (B, 2) float64, pixels."""
-    return positions - xp.asarray(np.asarray(corners) + np.array([n // 2 for n in shape]), "float64")
+    """What is left of positions (B, 2) over the middles of their windows: (B, 2)
+    float64, pixels.
+    """
+    return positions - xp.asarray(
+        np.asarray(corners) + np.array([n // 2 for n in shape]), "float64"
+    )
 
 
 def ramps(fraction: Array, shape: tuple[int, int], precision: str, xp: Any) -> tuple[Array, Array]:
     """exp(-2 pi i q f), (B, P) along y and (B, Q) along x, for fractions (B, 2) float64."""
     complex_type = KINDS["complex"][precision]
-    waves = [xp.exp(-2j * np.pi * fraction[:, i, None] * frequencies(n, xp)[None]) for i, n in enumerate(shape)]
+    waves = [
+        xp.exp(-2j * np.pi * fraction[:, i, None] * frequencies(n, xp)[None])
+        for i, n in enumerate(shape)
+    ]
     return waves[0].astype(complex_type), waves[1].astype(complex_type)
 
 
 def slopes(view: View, step: Array) -> Array:
-    """2 pi i q.step, (B, 1, P, Q), for steps (B, 2): what a shift by -step multiplies a spectrum by, to first order."""
+    """2 pi i q.step, (B, 1, P, Q), for steps (B, 2): what a shift by -step multiplies a spectrum
+    by, to first order.
+    """
     xp, (p, q) = view.backend.xp, view.shape
-    total = step[:, 0, None, None] * frequencies(p, xp)[:, None] + step[:, 1, None, None] * frequencies(q, xp)
+    total = step[:, 0, None, None] * frequencies(p, xp)[:, None] + step[
+        :, 1, None, None
+    ] * frequencies(q, xp)
     return (2j * np.pi * total)[:, None].astype(KINDS["complex"][view.x.precision])
 
 
 def position_pull(view: View, spectrum: Array, change: Array) -> Array:
-    """Re <2 pi i q spectrum, change>, (B, 2) float64, for spectra (B, K, P, Q): the adjoint of `slopes` times a spectrum."""
+    """Re <2 pi i q spectrum, change>, (B, 2) float64, for spectra (B, K, P, Q): the adjoint of
+    `slopes` times a spectrum.
+    """
     xp, (p, q) = view.backend.xp, view.shape
     rate = 2 * np.pi * (spectrum.conj() * change).imag.sum(axis=1).astype("float64")
-    return xp.stack([rate.sum(axis=2) @ frequencies(p, xp), rate.sum(axis=1) @ frequencies(q, xp)], axis=1)
+    return xp.stack(
+        [rate.sum(axis=2) @ frequencies(p, xp), rate.sum(axis=1) @ frequencies(q, xp)], axis=1
+    )
 
 
 def _scale(view: View, like: Array) -> Array:

@@ -1,18 +1,23 @@
-"""What measured frames say of lambda, the expected counts: information, score and energy of each pixel.
+"""What measured frames say of lambda, the expected counts: information, score and energy of each
+pixel.
 
-    poisson      -log p = lambda - N log lambda                     N the counts, lambda with all its background (`Problem`)
-    amplitude    -log p = (sqrt(lambda) - y)^2/(2 v)                y the measured amplitude, v its variance
+    poisson      -log p = lambda - N log lambda                     N the counts, lambda with all
+                                                                    its background (`Problem`)
+    amplitude    -log p = (sqrt(lambda) - y)^2/(2 v)                y the measured amplitude, v its
+                                                                    variance
 
     score        d(-log p)/d lambda:       1 - N/lambda,            (1 - y/sqrt(lambda))/(2 v)
     information  its mean slope:           1/lambda,                1/(4 v lambda)
 
-Far from a solution the likelihood of counts is steep where few were expected and many counted. Their roots have a variance that
-does not depend on them, and pull more evenly (Anscombe, Biometrika 35, 246 (1948)); at a solution they say nearly the same:
+Far from a solution the likelihood of counts is steep where few were expected and many counted.
+Their roots have a variance that does not depend on them, and pull more evenly (Anscombe, Biometrika
+35, 246 (1948)); at a solution they say nearly the same:
 
     roots        -log p = 2 (sqrt(lambda) - sqrt(N))^2
 
-These are `model.noise.Noise` as functions of lambda instead of the modulus of one wave, so that a point spread, an unknown
-background and modes make no difference. The softening of the Poisson likelihood at few counts is the same as there.
+These are `model.noise.Noise` as functions of lambda instead of the modulus of one wave, so that a
+point spread, an unknown background and modes make no difference. The softening of the Poisson
+likelihood at few counts is the same as there.
 """
 
 from __future__ import annotations
@@ -61,7 +66,9 @@ class Likelihood:
         if self.noise.kind == "poisson":
             counts, extra = self._counts(light, frames)
             return 1 - (counts + extra) / (light + extra).clip(TINY, None)
-        return (1 - self._amplitude(light, frames) / light.clip(TINY, None) ** 0.5) / (2 * self.noise.variance)
+        return (1 - self._amplitude(light, frames) / light.clip(TINY, None) ** 0.5) / (
+            2 * self.noise.variance
+        )
 
     def energy(self, light: Array, frames: Any) -> Array:
         """-log p less a constant, (B, R, C): 0 where the model says what was counted."""
@@ -72,7 +79,9 @@ class Likelihood:
             counts, extra = self._counts(light, frames)
             mean, seen = (light + extra).clip(TINY, None), counts + extra
             return mean - seen - seen * xp.log(mean / seen.clip(TINY, None))
-        return (light.clip(0, None) ** 0.5 - self._amplitude(light, frames)) ** 2 / (2 * self.noise.variance)
+        return (light.clip(0, None) ** 0.5 - self._amplitude(light, frames)) ** 2 / (
+            2 * self.noise.variance
+        )
 
     @property
     def _by_roots(self) -> bool:
@@ -85,7 +94,9 @@ class Likelihood:
     def _counts(self, light: Array, frames: Any) -> tuple[Array, Array]:
         """N, and the softening that data and model both get."""
         problem, xp = self.problem, namespace(light)
-        counts = problem.amplitude[frames] ** 2 if problem.counts is None else problem.counts[frames]
+        counts = (
+            problem.amplitude[frames] ** 2 if problem.counts is None else problem.counts[frames]
+        )
         return counts.astype(light.dtype, copy=False), xp.asarray(self.noise.extra, light.dtype)
 
     def _amplitude(self, light: Array, frames: Any) -> Array:

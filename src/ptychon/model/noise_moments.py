@@ -1,13 +1,15 @@
-r"""What the squared misfit of a detector pixel is expected to be, however few the counts, and when a sum of them is too much.
+r"""What the squared misfit of a detector pixel is expected to be, however few the counts, and when
+a sum of them is too much.
 
     counts      q = 4 (sqrt(n + 3/8) - sqrt(m + 3/8))^2,  n ~ Poisson(m)
-    with read noise r  n = k + r w + r^2,  k ~ Poisson(m - r^2),  w ~ N(0, 1): the N of `Problem`, of mean and variance m
-    amplitude   q = (y - a)^2/v,  y = max(0, a + w),  w ~ N(0, v)
+    with read noise r  n = k + r w + r^2,  k ~ Poisson(m - r^2),  w ~ N(0, 1): the N of `Problem`,
+    of mean and variance m amplitude   q = (y - a)^2/v,  y = max(0, a + w),  w ~ N(0, v)
 
-With many counts q is the square of a normal number (Anscombe, Biometrika 35, 246 (1948)). With few it is not, and its first
-three cumulants are taken from tables computed by summing over n. Pearson's (n - m)^2/m has the mean 1 for any m, but the
-variance 2 + 1/m: at 0.01 counts one photon outweighs 50 pixels. The cumulants of a sum are the sums of the cumulants, and a
-sum with the skewness g is made normal as a gamma variable is (Wilson & Hilferty, PNAS 17, 684 (1931)):
+With many counts q is the square of a normal number (Anscombe, Biometrika 35, 246 (1948)). With few
+it is not, and its first three cumulants are taken from tables computed by summing over n. Pearson's
+(n - m)^2/m has the mean 1 for any m, but the variance 2 + 1/m: at 0.01 counts one photon outweighs
+50 pixels. The cumulants of a sum are the sums of the cumulants, and a sum with the skewness g is
+made normal as a gamma variable is (Wilson & Hilferty, PNAS 17, 684 (1931)):
 
     z -> 6/g ((1 + g z/2)^{1/3} - 1) + g/6
 """
@@ -22,7 +24,8 @@ from ..types import BoolArray, FloatArray
 
 #: Anscombe's constant.
 ANSCOMBE = 3 / 8
-#: Means that the table of counts spans: below it cumulants are proportional to the mean, above it those of a normal number.
+#: Means that the table of counts spans: below it cumulants are proportional to the mean, above it
+#: those of a normal number.
 LEAST, MOST = 1e-6, 400.0
 #: Standard deviations up to which a chance is computed from the distribution itself.
 FAR = 6.0
@@ -30,17 +33,24 @@ FAR = 6.0
 
 def misfit(count: FloatArray, mean: FloatArray) -> FloatArray:
     """q of counts, 0 where both agree."""
-    return np.asarray(4 * (np.sqrt(np.maximum(count + ANSCOMBE, 0)) - np.sqrt(mean + ANSCOMBE)) ** 2)
+    return np.asarray(
+        4 * (np.sqrt(np.maximum(count + ANSCOMBE, 0)) - np.sqrt(mean + ANSCOMBE)) ** 2
+    )
 
 
-def cumulants(mean: FloatArray, read_noise: float = 0.0) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Mean, variance and third cumulant of `misfit` for counts with this mean, the square of the read noise included."""
+def cumulants(
+    mean: FloatArray, read_noise: float = 0.0
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Mean, variance and third cumulant of `misfit` for counts with this mean, the square of the
+    read noise included.
+    """
     grid, table = _table(float(read_noise))
     counted = mean - read_noise**2
     x = np.log(np.clip(counted, LEAST, MOST))
     few = np.minimum(mean / LEAST, 1)
     one, two, three = (
-        np.where(counted > MOST, limit, np.interp(x, grid, row) * few) for row, limit in zip(table, (1, 2, 8), strict=True)
+        np.where(counted > MOST, limit, np.interp(x, grid, row) * few)
+        for row, limit in zip(table, (1, 2, 8), strict=True)
     )
     return one, two, three
 
@@ -64,7 +74,9 @@ def _table(read_noise: float) -> tuple[FloatArray, FloatArray]:
 
 
 def amplitude_cumulants(level: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The same of the amplitude's q, for the level a/sqrt(v): less than those of a normal number where y is cut off at 0."""
+    """The same of the amplitude's q, for the level a/sqrt(v): less than those of a normal number
+    where y is cut off at 0.
+    """
     grid, table = _clipped()
     one, two, three = (np.interp(level, grid, row) for row in table)
     return one, two, three
@@ -90,8 +102,12 @@ def square(level: FloatArray) -> FloatArray:
     return np.asarray((level**2 + 1) * norm.cdf(level) + level * norm.pdf(level))
 
 
-def normalised(total: FloatArray, mean: FloatArray, variance: FloatArray, third: FloatArray) -> FloatArray:
-    """Sums with these cumulants as numbers that are normal where the sums are what is expected; 0 where nothing is."""
+def normalised(
+    total: FloatArray, mean: FloatArray, variance: FloatArray, third: FloatArray
+) -> FloatArray:
+    """Sums with these cumulants as numbers that are normal where the sums are what is expected; 0
+    where nothing is.
+    """
     safe = np.maximum(variance, 1e-30)
     z, skew = (total - mean) / np.sqrt(safe), np.maximum(third / safe**1.5, 1e-6)
     w = 6 / skew * (np.cbrt(np.maximum(1 + skew * z / 2, 0)) - 1) + skew / 6
@@ -99,7 +115,9 @@ def normalised(total: FloatArray, mean: FloatArray, variance: FloatArray, third:
 
 
 def deviate(count: FloatArray, mean: FloatArray) -> FloatArray:
-    """The normal number as improbable as at least (above the mean), or at most (below), so many Poisson counts."""
+    """The normal number as improbable as at least (above the mean), or at most (below), so many
+    Poisson counts.
+    """
     from scipy.stats import norm, poisson
 
     high = count > mean
@@ -110,7 +128,9 @@ def deviate(count: FloatArray, mean: FloatArray) -> FloatArray:
     chance = np.where(high, poisson.sf(count - 1, safe), poisson.cdf(count, safe))
     near: BoolArray = root < FAR
     size = np.where(near, np.maximum(norm.isf(np.clip(chance, 1e-30, 1 - 1e-15)), 0), root)
-    return np.asarray(np.where(mean > 0, np.where(high, size, -size), np.where(count > 0, np.inf, 0.0)))
+    return np.asarray(
+        np.where(mean > 0, np.where(high, size, -size), np.where(count > 0, np.inf, 0.0))
+    )
 
 
 @cache
@@ -132,9 +152,13 @@ def counting_noise(mean: FloatArray) -> FloatArray:
 
 
 def expected_root(model: FloatArray) -> FloatArray:
-    """E sqrt n of n ~ Poisson(model^2), from E (sqrt n - model)^2; below `model` where counts are few."""
+    """E sqrt n of n ~ Poisson(model^2), from E (sqrt n - model)^2; below `model` where counts are
+    few.
+    """
     mean = model**2
-    return np.divide(2 * mean - counting_noise(mean), 2 * model, out=np.zeros_like(model), where=model > 1e-6)
+    return np.divide(
+        2 * mean - counting_noise(mean), 2 * model, out=np.zeros_like(model), where=model > 1e-6
+    )
 
 
 #: Variance of the square root of a Poisson count (Anscombe 1948).
@@ -142,7 +166,9 @@ COUNT_VARIANCE = 1 / 4
 
 
 def subtracted_noise(model: FloatArray, background: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """E (y - m)^2 and E y of y = sqrt(max(n - b, 0)), n - b being N(m^2, m^2 + B): with a background (and read noise) B."""
+    """E (y - m)^2 and E y of y = sqrt(max(n - b, 0)), n - b being N(m^2, m^2 + B): with a
+    background (and read noise) B.
+    """
     deviation, nodes = np.sqrt(model**2 + background), _normal_nodes()
     square, root = np.zeros_like(model), np.zeros_like(model)
     for t, weight in zip(*nodes, strict=True):

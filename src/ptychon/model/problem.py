@@ -17,7 +17,8 @@ from .grid import windows
 from .noise_moments import COUNT_VARIANCE, subtracted_noise
 from .propagators import FarField, NearField, Propagator, angular_spectrum
 
-#: Sub-pixel shifts are rounded to 1/16 px, so that shifted probes can be kept: at most 256 different ones.
+#: Sub-pixel shifts are rounded to 1/16 px, so that shifted probes can be kept: at most 256
+#: different ones.
 SHIFTS_PER_PIXEL = 16
 #: Frames from which the variance of subtracted amplitudes is estimated.
 NOISE_FRAMES = 16
@@ -32,8 +33,8 @@ class Problem:
     amplitude : (N, P, Q) float32
         sqrt(pattern); in the far field zero frequency is at [0, 0]. Masked pixels are 0.
     mask : (1 or N, P, Q) bool
-        True where a pixel is valid, ordered as `amplitude`: the mask of the data set without the values that
-        `ptychon.data.bad_values` finds.
+        True where a pixel is valid, ordered as `amplitude`: the mask of the data set without the
+        values that `ptychon.data.bad_values` finds.
     corners : (N, 2) int32, always on the host
         Top-left object pixel of each window: round(centre) - (P//2, Q//2).
     shifts : (U, 2) float32 and shift_index : (N,) int32, on the host
@@ -46,18 +47,21 @@ class Problem:
     noise_variance : float or None
         Known variance of Gaussian amplitude noise.
     counts : (N, P, Q) float32 or None
-        N = pattern + r^2, r being the read noise, where there is a background or read noise. N may be negative. `amplitude` is
-        then that of the wave alone, sqrt(max(pattern - b, 0)), as engines without a likelihood of counts take it.
+        N = pattern + r^2, r being the read noise, where there is a background or read noise. N may
+        be negative. `amplitude` is then that of the wave alone, sqrt(max(pattern - b, 0)), as
+        engines without a likelihood of counts take it.
     background : (1, P, Q) float32 or None
-        B = b + r^2, in the order of `amplitude`: N ~ Poisson(|z|^2 + B) has the mean and the variance of the pattern. Exact
-        where r = 0; with read noise it is the shifted Poisson model (Snyder et al., J. Opt. Soc. Am. A 10, 1014 (1993)).
+        B = b + r^2, in the order of `amplitude`: N ~ Poisson(|z|^2 + B) has the mean and the
+        variance of the pattern. Exact where r = 0; with read noise it is the shifted Poisson model
+        (Snyder et al., J. Opt. Soc. Am. A 10, 1014 (1993)).
     read_noise : float
         r, counts.
     origin : (2,) float
         Position of object pixel [0, 0], in the units of `Dataset.positions`.
     pixel_size : (dy, dx) m or None
     measured : (N, 2) float64 or None, on the host
-        Positions as the data state them, object pixels, where `corners` and `shifts` are refined ones; else None.
+        Positions as the data state them, object pixels, where `corners` and `shifts` are refined
+        ones; else None.
     log_scale : (N,) float32 or None, on the host
         Logarithm of the dose of each frame, as an amplitude, where an earlier run has found it.
     """
@@ -104,20 +108,26 @@ class Problem:
 
     @property
     def near_field(self) -> bool:
-        """Whether frames are images, each with a transfer function of its fraction; else they are one FFT away."""
+        """Whether frames are images, each with a transfer function of its fraction; else they are
+        one FFT away.
+        """
         return not isinstance(self.propagator, FarField)
 
     @cached_property
     def noise_level(self) -> float:
-        """Variance of the amplitude noise, averaged over valid pixels: what is known, 0 where nothing is.
+        """Variance of the amplitude noise, averaged over valid pixels: what is known, 0 where
+        nothing is.
 
-        Counts have 1/4 where they are not small; a pixel that counted nothing can hardly be wrong by that much and takes 0,
-        a lower bound (in a scan with mostly empty pixels 1/4 everywhere would excuse any misfit).
+        Counts have 1/4 where they are not small; a pixel that counted nothing can hardly be wrong
+        by that much and takes 0, a lower bound (in a scan with mostly empty pixels 1/4 everywhere
+        would excuse any misfit).
         """
         if not self.counting:
             return self.noise_variance or 0.0
         block = range(0, len(self), 64)
-        total = sum(float((self.amplitude[i : i + 64] ** 2).clip(0, COUNT_VARIANCE).sum()) for i in block)
+        total = sum(
+            float((self.amplitude[i : i + 64] ** 2).clip(0, COUNT_VARIANCE).sum()) for i in block
+        )
         valid = float(self.mask.sum()) * (len(self) // len(self.mask))
         return total / valid
 
@@ -126,7 +136,9 @@ class Problem:
         return self.mask if len(self.mask) == 1 else self.mask[batch]
 
     def select(self, index: Any) -> Problem:
-        """The same problem with only some of the positions (an index array, slice or boolean array)."""
+        """The same problem with only some of the positions (an index array, slice or boolean
+        array).
+        """
         return replace(
             self,
             amplitude=self.amplitude[index],
@@ -143,14 +155,28 @@ class Problem:
         return self.select(np.array_split(np.arange(len(self)), size)[rank])
 
     def to(self, backend: Any, frames: Any = None) -> Problem:
-        """A copy whose large arrays live on the backend's device; with `frames` in place of amplitudes that stay elsewhere."""
+        """A copy whose large arrays live on the backend's device; with `frames` in place of
+        amplitudes that stay elsewhere.
+        """
         move = backend.asarray
         amplitude = move(self.amplitude) if frames is None else frames
-        moved = {} if self.counts is None else {"counts": move(self.counts), "background": move(self.background)}
-        return replace(self, amplitude=amplitude, mask=move(self.mask), propagator=self.propagator.to(backend), **moved)
+        moved = (
+            {}
+            if self.counts is None
+            else {"counts": move(self.counts), "background": move(self.background)}
+        )
+        return replace(
+            self,
+            amplitude=amplitude,
+            mask=move(self.mask),
+            propagator=self.propagator.to(backend),
+            **moved,
+        )
 
     def subtracted(self) -> Problem:
-        """The same for engines that know amplitudes only, with the mean of their variance, which is not that of counts."""
+        """The same for engines that know amplitudes only, with the mean of their variance, which is
+        not that of counts.
+        """
         if self.counts is None or self.background is None:
             return self
         every = slice(None, None, max(1, len(self) // NOISE_FRAMES))
@@ -159,11 +185,18 @@ class Problem:
         square, mean = subtracted_noise(amplitude, np.asarray(self.background, np.float64))
         variance = square - (mean - amplitude) ** 2
         return replace(
-            self, counts=None, background=None, read_noise=0.0, counting=False, noise_variance=float(variance[valid].mean())
+            self,
+            counts=None,
+            background=None,
+            read_noise=0.0,
+            counting=False,
+            noise_variance=float(variance[valid].mean()),
         )
 
     def counted(self, pattern: Array, b: slice) -> tuple[Array, Array]:
-        """`amplitude` and `counts` of measured patterns (B, P, Q), float, in the order of `amplitude`; on the host."""
+        """`amplitude` and `counts` of measured patterns (B, P, Q), float, in the order of
+        `amplitude`; on the host.
+        """
         assert self.background is not None
         shift = self.read_noise**2
         dark = np.asarray(self.background, np.float64) - shift
@@ -172,7 +205,8 @@ class Problem:
         return amplitude.astype(REAL), np.where(valid, pattern + shift, 0).astype(REAL)
 
     def with_background(self, background: Any) -> Problem:
-        """The same counts, of which so many a pixel (a number, or (P, Q) in the order of `amplitude`) are no part of the wave.
+        """The same counts, of which so many a pixel (a number, or (P, Q) in the order of
+        `amplitude`) are no part of the wave.
 
         Raises
         ------
@@ -180,7 +214,9 @@ class Problem:
             If the data are not counts, a background is known already, or it is negative.
         """
         if not self.counting:
-            raise PtychonError("a background in counts belongs to Poisson noise; these data are not counts")
+            raise PtychonError(
+                "a background in counts belongs to Poisson noise; these data are not counts"
+            )
         if self.counts is not None:
             raise PtychonError("the data state their background already; do not give another")
         b = np.asarray(background, np.float64)
@@ -188,7 +224,9 @@ class Problem:
             what = f"a number of counts, or {self.frame_shape}, not negative"
             raise PtychonError(f"the background is {background}; it must be {what}")
         known = replace(self, background=np.broadcast_to(b, (1, *self.frame_shape)).astype(REAL))
-        amplitude, counts = known.counted(np.square(self.amplitude, dtype=np.float64), slice(0, len(self)))
+        amplitude, counts = known.counted(
+            np.square(self.amplitude, dtype=np.float64), slice(0, len(self))
+        )
         return replace(known, amplitude=amplitude, counts=counts)
 
     def with_positions(
@@ -204,13 +242,15 @@ class Problem:
         Parameters
         ----------
         positions : (N, 2) float
-            Probe centres, object pixels. Where one would put its window over the rim of the object, the window stays inside
-            and the probe moves in it.
+            Probe centres, object pixels. Where one would put its window over the rim of the object,
+            the window stays inside and the probe moves in it.
         log_scale : (N,) float, optional
         corners : (N, 2) int, optional
-            Windows that were used with them, which they need not be in the middle of; default the nearest.
+            Windows that were used with them, which they need not be in the middle of; default the
+            nearest.
         per_pixel : int, optional
-            Round them to so many parts of a pixel, for engines that keep a probe for each distinct shift.
+            Round them to so many parts of a pixel, for engines that keep a probe for each distinct
+            shift.
 
         Raises
         ------
@@ -219,15 +259,24 @@ class Problem:
         """
         centres = np.asarray(positions, np.float64)
         if centres.shape != (len(self), 2) or not np.isfinite(centres).all():
-            raise PtychonError(f"the refined positions have shape {centres.shape}; give ({len(self)}, 2) finite numbers")
+            raise PtychonError(
+                f"the refined positions have shape {centres.shape}; give ({len(self)}, 2) "
+                "finite numbers"
+            )
         if per_pixel is not None:
             centres = np.rint(centres * per_pixel) / per_pixel
         near = windows(centres, self.frame_shape, object_shape=self.object_shape)
-        if corners is None or np.shape(corners) != near.shape or np.abs(np.asarray(corners) - near).max() > 1:
+        if (
+            corners is None
+            or np.shape(corners) != near.shape
+            or np.abs(np.asarray(corners) - near).max() > 1
+        ):
             corners = near
         corners = np.asarray(corners, np.int32)
         half = np.array([n // 2 for n in self.frame_shape])
-        shifts, index = np.unique((centres - corners - half).astype(REAL), axis=0, return_inverse=True)
+        shifts, index = np.unique(
+            (centres - corners - half).astype(REAL), axis=0, return_inverse=True
+        )
         return replace(
             self,
             corners=np.ascontiguousarray(corners),
@@ -247,14 +296,17 @@ class Problem:
         ----------
         data : Dataset
         subpixel : bool
-            Honour fractions of a pixel (rounded to 1/16 px); False rounds positions to whole pixels.
+            Honour fractions of a pixel (rounded to 1/16 px); False rounds positions to whole
+            pixels.
         object_shape : (H, W), optional
-            Overrides ``data.object_shape``. Without either, the smallest grid that holds every window.
+            Overrides ``data.object_shape``. Without either, the smallest grid that holds every
+            window.
 
         Raises
         ------
         PtychonError
-            Windows outside the object, a probe larger than the object, no valid pixel, all frames empty.
+            Windows outside the object, a probe larger than the object, no valid pixel, all frames
+            empty.
         """
         amplitude, mask, counts, background, measured = _amplitude(data)
         if len(measured) < len(data):
@@ -262,7 +314,11 @@ class Problem:
         shape = object_shape or data.object_shape
         centres, shape, origin = _place(data, shape)
         whole = np.rint(centres).astype(np.int32)
-        fraction = np.rint((centres - whole) * SHIFTS_PER_PIXEL) / SHIFTS_PER_PIXEL if subpixel else 0 * centres
+        fraction = (
+            np.rint((centres - whole) * SHIFTS_PER_PIXEL) / SHIFTS_PER_PIXEL
+            if subpixel
+            else 0 * centres
+        )
         shifts, index = np.unique(fraction.astype(REAL), axis=0, return_inverse=True)
         corners = whole - np.array([n // 2 for n in data.frame_shape], np.int32)
         _check_windows(corners, data.frame_shape, shape)
@@ -292,7 +348,9 @@ def _pair(value: Any) -> tuple[float, float]:
 def _place(
     data: Dataset, shape: tuple[int, int] | None
 ) -> tuple[FloatArray, tuple[int, int], tuple[float, float]]:
-    """Probe centres in object pixels (N, 2), the object's shape, and the position of its pixel [0, 0]."""
+    """Probe centres in object pixels (N, 2), the object's shape, and the position of its pixel [0,
+    0].
+    """
     scale = np.ones(2) if data.pixel_size is None else np.array(_pair(data.pixel_size))
     pixels = data.positions / scale
     frame = np.array(data.frame_shape)
@@ -302,7 +360,8 @@ def _place(
         if np.prod(extent.astype(float)) > 2**31:
             unit = "px" if data.pixel_size is None else "m"
             raise PtychonError(
-                f"the scan spans {extent[0]} x {extent[1]} object pixels ({np.ptp(data.positions, axis=0)} {unit}): "
+                f"the scan spans {extent[0]} x {extent[1]} object pixels "
+                f"({np.ptp(data.positions, axis=0)} {unit}): "
                 f"are the positions in {unit}, and is the pixel size right?"
             )
         # a whole-pixel offset keeps whole-pixel scans whole
@@ -312,7 +371,10 @@ def _place(
     else:
         shape = int(shape[0]), int(shape[1])
         if (np.array(shape) < frame).any():
-            raise PtychonError(f"the probe is {frame[0]}x{frame[1]} px, larger than the object of {shape[0]}x{shape[1]}")
+            raise PtychonError(
+                f"the probe is {frame[0]}x{frame[1]} px, larger than the object of "
+                f"{shape[0]}x{shape[1]}"
+            )
         offset = np.array(shape) // 2
     origin = -offset * scale
     return pixels + offset, shape, (float(origin[0]), float(origin[1]))
@@ -324,14 +386,19 @@ def _check_windows(corners: IntArray, frame: tuple[int, int], shape: tuple[int, 
         j = int(np.flatnonzero(outside)[0])
         (y, x), (p, q) = corners[j], frame
         raise PtychonError(
-            f"{int(outside.sum())} of {len(corners)} positions put the {p}x{q} window outside the object of "
-            f"{shape[0]}x{shape[1]} px (first: position {j}, rows {y}..{y + p - 1}, columns {x}..{x + q - 1}); "
+            f"{int(outside.sum())} of {len(corners)} positions put the {p}x{q} window outside "
+            "the object of "
+            f"{shape[0]}x{shape[1]} px (first: position {j}, rows {y}..{y + p - 1}, columns "
+            f"{x}..{x + q - 1}); "
             f"enlarge object_shape or leave it out"
         )
 
 
-def _amplitude(data: Dataset) -> tuple[FloatArray, BoolArray, FloatArray | None, FloatArray | None, IntArray]:
-    """Amplitude in float32, mask, N and B where there are any, all with zero frequency at [0, 0] in the far field.
+def _amplitude(
+    data: Dataset,
+) -> tuple[FloatArray, BoolArray, FloatArray | None, FloatArray | None, IntArray]:
+    """Amplitude in float32, mask, N and B where there are any, all with zero frequency at [0, 0] in
+    the far field.
 
     Last the numbers of the frames that were measured; the others are left out.
     """
@@ -353,7 +420,9 @@ def _amplitude(data: Dataset) -> tuple[FloatArray, BoolArray, FloatArray | None,
         block = np.asarray(data.patterns[part])
         mask = data.mask if data.mask is None or data.mask.ndim == 2 else data.mask[part]
         blank[part] = blank_frames(block, mask)
-        if (blank[part] == FILL).any():  # left out below, and no bad values of frames that were measured
+        if (
+            blank[part] == FILL
+        ).any():  # left out below, and no bad values of frames that were measured
             block = np.where((blank[part] == FILL)[:, None, None], block.dtype.type(0), block)
         bad = tally.add(block, mask)
         valid: Any = mask if bad is None else ~bad if mask is None else mask & ~bad
@@ -370,7 +439,11 @@ def _amplitude(data: Dataset) -> tuple[FloatArray, BoolArray, FloatArray | None,
         totals[part] = block.sum(axis=(1, 2), dtype=np.float64)
         root = order(np.sqrt(block, dtype=REAL if block.dtype.kind != "f" else None))
         amplitude[part] = root if bad is None else np.where(order(bad), np.nan, root)
-    valid = np.ones((1, p, q), bool) if data.mask is None else np.ascontiguousarray(order(data.mask)).reshape(-1, p, q)
+    valid = (
+        np.ones((1, p, q), bool)
+        if data.mask is None
+        else np.ascontiguousarray(order(data.mask)).reshape(-1, p, q)
+    )
     valid = _told(tally, amplitude, valid, order(~tally.ever))
     left_out = unmeasured(blank, totals)
     warn_unmeasured(left_out)
@@ -378,11 +451,20 @@ def _amplitude(data: Dataset) -> tuple[FloatArray, BoolArray, FloatArray | None,
         _tell_noise(rule, data)
     measured = np.flatnonzero(~left_out)
     if left_out.any():
-        amplitude, counts = _closed_up(amplitude, measured), None if counts is None else _closed_up(counts, measured)
+        amplitude, counts = (
+            _closed_up(amplitude, measured),
+            None if counts is None else _closed_up(counts, measured),
+        )
         valid = valid if len(valid) == 1 else valid[measured]
     if counts is None:
         return amplitude, valid, None, None, measured
-    return amplitude, valid, counts, np.ascontiguousarray(order(np.broadcast_to(dark + REAL.type(r * r), (1, p, q)))), measured
+    return (
+        amplitude,
+        valid,
+        counts,
+        np.ascontiguousarray(order(np.broadcast_to(dark + REAL.type(r * r), (1, p, q)))),
+        measured,
+    )
 
 
 def _told(tally: Tally, amplitude: FloatArray, mask: BoolArray, good: BoolArray) -> BoolArray:
@@ -400,7 +482,9 @@ def _told(tally: Tally, amplitude: FloatArray, mask: BoolArray, good: BoolArray)
         if not tally.still:
             whole[part : part + 64] &= ~bad
     if not whole.any():
-        raise PtychonError(f"no valid pixel is left, as {tally.sentence}: wrong dataset, or a mask inverted?")
+        raise PtychonError(
+            f"no valid pixel is left, as {tally.sentence}: wrong dataset, or a mask inverted?"
+        )
     warnings.warn(tally.sentence, PtychonWarning, stacklevel=5)
     return np.ascontiguousarray(whole)
 
@@ -411,7 +495,8 @@ def _tell_noise(rule: BadValues, data: Dataset) -> None:
     else:
         remedy, unit = "give --gain, the units per photon or electron, and --read-noise", ""
     warnings.warn(
-        f"{rule.share:.2g} of the values are negative by noise of {rule.noise:.3g}{unit} (rms) and are taken as 0, which makes "
+        f"{rule.share:.2g} of the values are negative by noise of {rule.noise:.3g}{unit} (rms) "
+        "and are taken as 0, which makes "
         f"dark pixels too bright; to keep them {remedy}",
         PtychonWarning,
         stacklevel=5,
@@ -419,7 +504,9 @@ def _tell_noise(rule: BadValues, data: Dataset) -> None:
 
 
 def _closed_up(stack: FloatArray, which: IntArray) -> FloatArray:
-    """Some frames of a stack, ascending, moved to its beginning, so that no second stack is needed."""
+    """Some frames of a stack, ascending, moved to its beginning, so that no second
+    stack is needed.
+    """
     for to, at in enumerate(which):
         stack[to] = stack[at]
     return stack[: len(which)]
@@ -430,6 +517,13 @@ def _propagator(data: Dataset) -> Propagator:
         return FarField()
     missing = [n for n in ("wavelength", "distance", "pixel_size") if getattr(data, n) is None]
     if missing:
-        raise PtychonError(f"near-field data need {', '.join(missing)}: give --{missing[0].replace('_', '-')}")
-    wavelength, distance = float(data.wavelength or 0), float(data.distance or 0) / data.magnification
-    return NearField(angular_spectrum(data.frame_shape, _pair(data.pixel_size), wavelength, distance))
+        raise PtychonError(
+            f"near-field data need {', '.join(missing)}: give --{missing[0].replace('_', '-')}"
+        )
+    wavelength, distance = (
+        float(data.wavelength or 0),
+        float(data.distance or 0) / data.magnification,
+    )
+    return NearField(
+        angular_spectrum(data.frame_shape, _pair(data.pixel_size), wavelength, distance)
+    )

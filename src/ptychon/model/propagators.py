@@ -1,13 +1,16 @@
 """Propagators: what happens to the exit wave between the object and the detector. All are unitary.
 
 Far field   z = F psi, the orthonormal discrete Fourier transform with kernel exp(-2 pi i).
-Near field  z = F^-1[ H F psi ], H = exp(2 pi i d (sqrt(1/lambda^2 - f^2) - 1/lambda)), the angular spectrum without its
-            constant phase (Goodman, Introduction to Fourier Optics, section 3.10). A cone beam from a focus at distance f1
-            before the sample is a parallel beam with d = distance/M and pixels smaller by M (Fresnel scaling theorem).
+Near field  z = F^-1[ H F psi ], H = exp(2 pi i d (sqrt(1/lambda^2 - f^2) - 1/lambda)), the angular
+spectrum without its
+            constant phase (Goodman, Introduction to Fourier Optics, section 3.10). A cone beam from
+            a focus at distance f1 before the sample is a parallel beam with d = distance/M and
+            pixels smaller by M (Fresnel scaling theorem).
 
-Windows of the object lie on whole pixels, and the probe takes the fraction f of a position. The exit wave in its window is then
-that of the unshifted probe, moved by f. In the far field this is a phase ramp that no detector sees. In the near field the
-pattern would move with it, but the detector stays where it is: a frame with the fraction f has
+Windows of the object lie on whole pixels, and the probe takes the fraction f of a position. The
+exit wave in its window is then that of the unshifted probe, moved by f. In the far field this is a
+phase ramp that no detector sees. In the near field the pattern would move with it, but the detector
+stays where it is: a frame with the fraction f has
 
     H_f(q) = H(q) exp(2 pi i q.f),   q in cycles a pixel
 """
@@ -107,7 +110,9 @@ class NearField:
         return self if free is self.free else NearField(free, self.shifts)
 
     def rows(self, index: IntArray | None) -> Array:
-        """H_f of frames, (1 or B, P, Q); of waves that no fraction has moved where `index` is None."""
+        """H_f of frames, (1 or B, P, Q); of waves that no fraction has moved where
+        `index` is None.
+        """
         if index is None:
             return self.free[None]
         return self.transfer if len(self.transfer) == 1 else self.transfer[index]
@@ -137,8 +142,8 @@ def angular_spectrum(
 
     Notes
     -----
-    Evanescent components (f > 1/wavelength) would decay; their phase is kept at that of f = 1/wavelength so that H stays
-    unitary. No practical pixel reaches them.
+    Evanescent components (f > 1/wavelength) would decay; their phase is kept at that of f =
+    1/wavelength so that H stays unitary. No practical pixel reaches them.
     """
     fy = np.fft.fftfreq(shape[0], pixel_size[0])[:, None]
     fx = np.fft.fftfreq(shape[1], pixel_size[1])[None, :]

@@ -2,8 +2,9 @@
 
     e_s = psi_s O_s,   psi_{s+1} = F^-1[ G_s F e_s ],   the exit wave is e_S
 
-G_s is the transfer function of the gap below slice s. One slice is the product of a thin object. The way back is the adjoint of
-that, without a division: to O_s goes sum_k psi_sk* c, on goes G_{s-1}^H [ O_s* c ].
+G_s is the transfer function of the gap below slice s. One slice is the product of a thin object.
+The way back is the adjoint of that, without a division: to O_s goes sum_k psi_sk* c, on goes
+G_{s-1}^H [ O_s* c ].
 
 Reference: Maiden, Humphry & Rodenburg, J. Opt. Soc. Am. A 29, 1606 (2012).
 """
@@ -25,7 +26,8 @@ class Specimen:
     Attributes
     ----------
     gaps : (S-1, P, Q) complex
-        Transfer function of the free space below each slice but the last, zero frequency at [0, 0] (`angular_spectrum`).
+        Transfer function of the free space below each slice but the last, zero frequency at [0, 0]
+        (`angular_spectrum`).
     """
 
     gaps: Array = ()
@@ -41,9 +43,15 @@ class Specimen:
         slices = len(view.x.object)
         if len(self.gaps) != slices - 1:
             gaps = len(self.gaps)
-            raise PtychonError(f"the object has {slices} slices, but the specimen {gaps} gaps between them; give {slices - 1}")
+            raise PtychonError(
+                f"the object has {slices} slices, but the specimen {gaps} gaps between them; "
+                f"give {slices - 1}"
+            )
         if slices > 1 and tuple(self.gaps.shape[1:]) != view.shape:
-            raise PtychonError(f"a gap is {tuple(self.gaps.shape[1:])} pixels, but a frame {view.shape}; make them equal")
+            raise PtychonError(
+                f"a gap is {tuple(self.gaps.shape[1:])} pixels, but a frame {view.shape}; make "
+                "them equal"
+            )
         view.incident, view.windows = [], []
         for s in range(slices):
             view.incident.append(wave)
@@ -62,7 +70,9 @@ class Specimen:
         return change
 
     def adjoint(self, view: View, change: Array, out: Unknowns) -> Array:
-        """out.object += what the exit wave's change asks of each slice; returns what it asks of the incident wave."""
+        """out.object += what the exit wave's change asks of each slice; returns what it asks of the
+        incident wave.
+        """
         for s in view.slices_back():
             to_object, to_wave = self.pull(view, s, change)
             if out.object is not None:
@@ -77,8 +87,12 @@ class Specimen:
         return self._through(view, self.gaps[s], wave) if s < len(view.x.object) - 1 else wave
 
     def pull(self, view: View, s: int, change: Array) -> tuple[Array, Array]:
-        """What a change (B, K, P, Q) behind slice s asks of the slice, (B, P, Q), and of the wave on it, (B, K, P, Q)."""
-        return (view.incident[s].conj() * change).sum(axis=1), view.windows[s].conj()[:, None] * change
+        """What a change (B, K, P, Q) behind slice s asks of the slice, (B, P, Q), and of the wave
+        on it, (B, K, P, Q).
+        """
+        return (view.incident[s].conj() * change).sum(axis=1), view.windows[s].conj()[
+            :, None
+        ] * change
 
     def up(self, view: View, s: int, change: Array) -> Array:
         """From the front of slice s back through the gap above it; nothing above the first."""

@@ -1,10 +1,12 @@
-"""The unknowns of a scan in one record: an estimate, and also a gradient, a step, a standard deviation or a draw.
+"""The unknowns of a scan in one record: an estimate, and also a gradient, a step, a standard
+deviation or a draw.
 
-A field declares once what it is: the letters of its shape, its kind of number, and whether all frames share it or each has its
-own. Every method goes over the fields, so a new unknown is one line here and its derivative in one part of the model.
+A field declares once what it is: the letters of its shape, its kind of number, and whether all
+frames share it or each has its own. Every method goes over the fields, so a new unknown is one line
+here and its derivative in one part of the model.
 
-Letters, beside those of `ptychon.types`: S slices, M variations of the probe, (R, C) pixels of a measured frame, which are
-(P, Q) unless the detector adds pixels up.
+Letters, beside those of `ptychon.types`: S slices, M variations of the probe, (R, C) pixels of a
+measured frame, which are (P, Q) unless the detector adds pixels up.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ import numpy as np
 from ..kernels.reference import namespace
 from ..types import Array, FloatArray, PtychonError
 
-#: Types of the kinds of numbers, in single and in double precision. Positions are large and matter to 1/100 px.
+#: Types of the kinds of numbers, in single and in double precision. Positions are large and matter
+#: to 1/100 px.
 KINDS: dict[str, dict[str, np.dtype[Any]]] = {
     "complex": {"single": np.dtype(np.complex64), "double": np.dtype(np.complex128)},
     "real": {"single": np.dtype(np.float32), "double": np.dtype(np.float64)},
@@ -29,7 +32,9 @@ KINDS: dict[str, dict[str, np.dtype[Any]]] = {
 
 @dataclass(frozen=True)
 class Declared:
-    """What a field of `Unknowns` is: letters of its shape, kind of number (of `KINDS`), whether each frame has its own."""
+    """What a field of `Unknowns` is: letters of its shape, kind of number (of `KINDS`), whether
+    each frame has its own.
+    """
 
     letters: tuple[str, ...]
     kind: str
@@ -48,7 +53,8 @@ def per_frame(letters: str, kind: str) -> dict[str, Declared]:
 
 @dataclass(slots=True, kw_only=True)
 class Unknowns:
-    """Everything about a scan that may have to be found. A field is None where there is no such unknown, or no change of it.
+    """Everything about a scan that may have to be found. A field is None where there is no such
+    unknown, or no change of it.
 
     Attributes
     ----------
@@ -57,7 +63,8 @@ class Unknowns:
     probe : (K, P, Q) complex
         Modes, which add in intensity; mode 0 is the one that varies.
     positions : (N, 2) float64
-        Probe centres (y, x) in object pixels, fractions included; None where every probe sits on its window's pixels.
+        Probe centres (y, x) in object pixels, fractions included; None where every probe sits on
+        its window's pixels.
     log_scale : (N,) real
         a of each frame: its probe is exp(a) times as strong.
     variations : (M, P, Q) complex
@@ -110,13 +117,20 @@ class Unknowns:
         found: dict[str, tuple[int, str]] = {}
         for name, array in self.each():
             letters = declared()[name].letters
-            fixed = all(int(n) == size for n, size in zip(letters, array.shape, strict=False) if n.isdigit())
+            fixed = all(
+                int(n) == size for n, size in zip(letters, array.shape, strict=False) if n.isdigit()
+            )
             if len(array.shape) != len(letters) or not fixed:
-                raise PtychonError(f"{name} has shape {tuple(array.shape)}; it must be ({', '.join(letters)})")
+                raise PtychonError(
+                    f"{name} has shape {tuple(array.shape)}; it must be ({', '.join(letters)})"
+                )
             for letter, size in zip(letters, array.shape, strict=True):
                 known, owner = found.setdefault(letter, (int(size), name))
                 if known != size:
-                    raise PtychonError(f"{name} has {letter} = {size}, but {owner} has {letter} = {known}; make them agree")
+                    raise PtychonError(
+                        f"{name} has {letter} = {size}, but {owner} has {letter} = {known}; "
+                        "make them agree"
+                    )
         return {letter: size for letter, (size, _) in found.items() if not letter.isdigit()}
 
     # ------------------------------------------------------------ others like it
@@ -137,7 +151,10 @@ class Unknowns:
         for name in names:
             if name not in there:
                 known = ", ".join(there)
-                raise PtychonError(f"there is no unknown {name!r} in this estimate, which has {known}; give it a start first")
+                raise PtychonError(
+                    f"there is no unknown {name!r} in this estimate, which has {known}; give it "
+                    "a start first"
+                )
         return Unknowns(**{name: array for name, array in there.items() if name in names})
 
     def zeros(self, names: Collection[str] | None = None) -> Unknowns:
@@ -159,11 +176,15 @@ class Unknowns:
 
     def astype(self, precision: str) -> Unknowns:
         """The same in "single" or "double" precision."""
-        cast = {n: a.astype(KINDS[declared()[n].kind][precision], copy=False) for n, a in self.each()}
+        cast = {
+            n: a.astype(KINDS[declared()[n].kind][precision], copy=False) for n, a in self.each()
+        }
         return replace(self, **cast)
 
     def select(self, frames: Any) -> Unknowns:
-        """The same for some of the frames (an index array, slice or boolean array): their rows, and all that is shared."""
+        """The same for some of the frames (an index array, slice or boolean array): their rows, and
+        all that is shared.
+        """
         rows = {name: array[frames] for name, array in self.each() if declared()[name].per_frame}
         return replace(self, **rows)
 
@@ -176,23 +197,35 @@ class Unknowns:
     # ------------------------------------------------------------ algebra
 
     def axpy(self, factor: Any, other: Unknowns) -> Unknowns:
-        """self + factor other, in the precision of each field; a field that one of the two lacks is 0 in it."""
+        """self + factor other, in the precision of each field; a field that one of the two lacks is
+        0 in it.
+        """
         total = dict(self.each())
         for name, step in other.each():
             start = total.get(name)
             same = step.dtype if start is None else start.dtype
-            total[name] = (factor * step if start is None else start + factor * step).astype(same, copy=False)
+            total[name] = (factor * step if start is None else start + factor * step).astype(
+                same, copy=False
+            )
         return Unknowns(**total)
 
     def times(self, factor: Any) -> Unknowns:
         """factor self: a number, or `Unknowns` of factors for the fields that both have."""
         if isinstance(factor, Unknowns):
             factors = dict(factor.each())
-            return Unknowns(**{n: (a * factors[n]).astype(a.dtype, copy=False) for n, a in self.each() if n in factors})
+            return Unknowns(
+                **{
+                    n: (a * factors[n]).astype(a.dtype, copy=False)
+                    for n, a in self.each()
+                    if n in factors
+                }
+            )
         return self.map(lambda array: (factor * array).astype(array.dtype, copy=False))
 
     def dot(self, other: Unknowns) -> Array:
-        """Re <self, other> over the fields both have, summed in double precision; 0-d, where the arrays are."""
+        """Re <self, other> over the fields both have, summed in double precision; 0-d, where the
+        arrays are.
+        """
         there = dict(other.each())
         total: Array = 0.0
         for name, array in self.each():
@@ -207,9 +240,14 @@ class Unknowns:
     # ------------------------------------------------------------ as one vector
 
     def vector(self) -> FloatArray:
-        """All numbers in a row, float64 on the host: field by field, real and imaginary parts of a complex number in turn."""
+        """All numbers in a row, float64 on the host: field by field, real and imaginary parts of a
+        complex number in turn.
+        """
         parts = [np.asarray(array).reshape(-1) for _, array in self.each()]
-        flat = [p.astype(np.complex128).view(np.float64) if np.iscomplexobj(p) else p.astype(np.float64) for p in parts]
+        flat = [
+            p.astype(np.complex128).view(np.float64) if np.iscomplexobj(p) else p.astype(np.float64)
+            for p in parts
+        ]
         return np.concatenate(flat)
 
     def from_vector(self, vector: FloatArray) -> Unknowns:
@@ -218,7 +256,11 @@ class Unknowns:
         for name, array in self.each():
             wide = np.iscomplexobj(array)
             part = np.ascontiguousarray(vector[first : first + array.size * (1 + wide)])
-            found[name] = (part.view(np.complex128) if wide else part).reshape(array.shape).astype(array.dtype)
+            found[name] = (
+                (part.view(np.complex128) if wide else part)
+                .reshape(array.shape)
+                .astype(array.dtype)
+            )
             first += part.size
         return Unknowns(**found)
 

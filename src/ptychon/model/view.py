@@ -13,7 +13,8 @@ from .unknowns import Unknowns
 
 @dataclass
 class View:
-    """A batch of B frames: where they look, and the waves on their way. Each part writes here what its derivatives need.
+    """A batch of B frames: where they look, and the waves on their way. Each part writes here what
+    its derivatives need.
 
     Attributes
     ----------
@@ -24,7 +25,8 @@ class View:
     corners : (B, 2) int, on the host
     backend : Backend
     ramps : (B, P) and (B, Q) complex, or None
-        exp(-2 pi i q f) along y and x, f being the fraction of a pixel between a window and its probe; None for whole pixels.
+        exp(-2 pi i q f) along y and x, f being the fraction of a pixel between a window and its
+        probe; None for whole pixels.
     incident : S arrays (B, K, P, Q) complex
         The wave that meets each slice; the first is the illumination.
     windows : S arrays (B, P, Q) complex
@@ -47,7 +49,9 @@ class View:
 
     @property
     def kernels(self) -> Any:
-        """Those of the backend, which are made for single precision; the reference in double precision."""
+        """Those of the backend, which are made for single precision; the reference in double
+        precision.
+        """
         return self.backend.kernels if self.x.precision == "single" else reference
 
     @property
@@ -62,10 +66,11 @@ class View:
 
 
 class Part(Protocol):
-    """A part of the model. It is right if Re <w, T d> = <T* w, d> and T is the derivative of `forward`: see `ptychon.testing`.
+    """A part of the model. It is right if Re <w, T d> = <T* w, d> and T is the derivative of
+    `forward`: see `ptychon.testing`.
 
-    `wave` is what the part before hands over, (B, K, P, Q); None for the first. `owns` names the unknowns the part has
-    derivatives for.
+    `wave` is what the part before hands over, (B, K, P, Q); None for the first. `owns` names the
+    unknowns the part has derivatives for.
     """
 
     owns: ClassVar[frozenset[str]]
@@ -79,11 +84,15 @@ class Part(Protocol):
         ...
 
     def tangent(self, view: View, d: Unknowns, change: Array) -> Array:
-        """T (d, change): how that wave changes with the unknowns and with the wave before; 0 stands for no change."""
+        """T (d, change): how that wave changes with the unknowns and with the wave before; 0 stands
+        for no change.
+        """
         ...
 
     def adjoint(self, view: View, change: Array, out: Unknowns) -> Array:
-        """out += T* change for the unknowns that `out` has; returns what goes to the part before."""
+        """out += T* change for the unknowns that `out` has; returns what goes to the
+        part before.
+        """
         ...
 
 

@@ -1,12 +1,13 @@
 """From complex fields to what an eye can read.
 
-Phases are shown with the ramp and the offset taken off that the data do not determine, O exp(-i(k.r + phi)): k is where
-|sum w O exp(-i k.r)| is greatest, refined by a plane through the phases that deviates least from them in absolute value
-(features do not tilt the background), and phi puts the cut of the phase, +-pi, where their histogram is emptiest. If
-nothing is there, the phase does not wrap.
+Phases are shown with the ramp and the offset taken off that the data do not determine, O exp(-i(k.r
++ phi)): k is where |sum w O exp(-i k.r)| is greatest, refined by a plane through the phases that
+deviates least from them in absolute value (features do not tilt the background), and phi puts the
+cut of the phase, +-pi, where their histogram is emptiest. If nothing is there, the phase does not
+wrap.
 
-Complex fields are drawn in Oklab (B. Ottosson, 2020): lightness is the amplitude, hue the phase, at a chroma that all
-hues reach, so that amplitudes are read rightly in grey and by any eye.
+Complex fields are drawn in Oklab (B. Ottosson, 2020): lightness is the amplitude, hue the phase, at
+a chroma that all hues reach, so that amplitudes are read rightly in grey and by any eye.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ LIGHTNESS, CHROMA = 0.75, 0.12
 
 
 def remove_ramp(object: ComplexArray, weights: FloatArray | None = None) -> ComplexArray:
-    """The object without the phase ramp that explains most of it, and with the phase of its weighted mean at zero.
+    """The object without the phase ramp that explains most of it, and with the phase of its
+    weighted mean at zero.
 
     Parameters
     ----------
@@ -49,7 +51,8 @@ def remove_ramp(object: ComplexArray, weights: FloatArray | None = None) -> Comp
     inside = (w > 0) & (field != 0)
     offset, wraps = phase_cut(np.angle(field[inside]))
     if not wraps:
-        # a phase of its own that lies to one side drags the ramp with it; least absolute deviations do not see it
+        # a phase of its own that lies to one side drags the ramp with it; least absolute deviations
+        # do not see it
         rows, cols = np.nonzero(inside)
         phase = np.angle(field[inside] * np.exp(-1j * offset))
         plane = np.stack([rows - rows.mean(), cols - cols.mean(), np.ones(len(rows))], axis=1)
@@ -66,11 +69,15 @@ def remove_ramp(object: ComplexArray, weights: FloatArray | None = None) -> Comp
 
 
 def phase_cut(phases: FloatArray) -> tuple[float, bool]:
-    """The offset that moves the emptiest stretch of some phases to +-pi, and whether even that is inhabited."""
+    """The offset that moves the emptiest stretch of some phases to +-pi, and whether even that is
+    inhabited.
+    """
     bins, width = 90, 9
     counts = np.histogram(phases, bins, (-np.pi, np.pi))[0].astype(float)
     spread = np.convolve(
-        np.concatenate([counts[-(width // 2) :], counts, counts[: width // 2]]), np.ones(width), "valid"
+        np.concatenate([counts[-(width // 2) :], counts, counts[: width // 2]]),
+        np.ones(width),
+        "valid",
     )
     # the middle of the emptiest run, which may go around the circle
     empty = spread <= spread.min()
@@ -82,7 +89,8 @@ def phase_cut(phases: FloatArray) -> tuple[float, bool]:
     longest = max(runs, key=len)
     middle = z[longest[(len(longest) - 1) // 2]]
     wraps = bool(spread.min() > 0.05 * width * counts.mean())
-    # exp(2 pi i b/bins) runs from 0, the histogram from -pi: the cut is at angle(middle) - pi, the offset pi further
+    # exp(2 pi i b/bins) runs from 0, the histogram from -pi: the cut is at angle(middle) - pi, the
+    # offset pi further
     return float(np.angle(middle)), wraps
 
 
@@ -122,4 +130,6 @@ def complex_rgb(field: ComplexArray, top: float | None = None) -> FloatArray:
         ]
     )
     linear = np.clip(linear, 0, 1)
-    return np.asarray(np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055))
+    return np.asarray(
+        np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    )

@@ -1,8 +1,9 @@
 """What is drawn with, imported so that the environment cannot spoil it.
 
-A notebook hands ``MPLBACKEND=module://...`` on to every command it starts. Where that module is not installed, the import of
-matplotlib itself fails. Pictures here go to files and need no backend: the variable is hidden from the first import, and
-honoured after it where it names something that exists.
+A notebook hands ``MPLBACKEND=module://...`` on to every command it starts. Where that module is not
+installed, the import of matplotlib itself fails. Pictures here go to files and need no backend: the
+variable is hidden from the first import, and honoured after it where it names something that
+exists.
 """
 # ruff: noqa: E402
 

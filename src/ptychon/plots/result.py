@@ -1,8 +1,10 @@
-"""Pictures of reconstructions, drawn without any global state of matplotlib: every function returns a new `Figure`.
+"""Pictures of reconstructions, drawn without any global state of matplotlib: every function returns
+a new `Figure`.
 
-Objects are shown on the bounding box of their illuminated region, and hatched outside it; their phases without ramp
-and offset (`remove_ramp`), in grey between their 0.5 and 99.5 % quantiles, or in a cyclic map if they wrap. Probes are
-shown twice: their amplitude in grey, and every mode in colours whose lightness is the amplitude (`complex_rgb`).
+Objects are shown on the bounding box of their illuminated region, and hatched outside it; their
+phases without ramp and offset (`remove_ramp`), in grey between their 0.5 and 99.5 % quantiles, or
+in a cyclic map if they wrap. Probes are shown twice: their amplitude in grey, and every mode in
+colours whose lightness is the amplitude (`complex_rgb`).
 """
 
 from __future__ import annotations
@@ -20,7 +22,17 @@ from ..data.result import Result
 from ..metrics.registration import bounding_box
 from ..types import BoolArray, FloatArray, PtychonError
 from .display import complex_rgb, phase_cut, remove_ramp
-from .figures import AnchoredText, Axes, Figure, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, Rectangle, withStroke
+from .figures import (
+    AnchoredText,
+    Axes,
+    Figure,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    Rectangle,
+    withStroke,
+)
 
 __all__ = ["compare", "complex_rgb", "picture", "remove_ramp", "save"]
 
@@ -30,14 +42,18 @@ ROBUST = (0.5, 99.5)
 MODES = 6
 
 
-def picture(result: Result, path: str | os.PathLike[str] | None = None, title: str | None = None) -> Figure:
-    """A reconstruction at a glance: object amplitude and phase, its standard deviation, probe, convergence.
+def picture(
+    result: Result, path: str | os.PathLike[str] | None = None, title: str | None = None
+) -> Figure:
+    """A reconstruction at a glance: object amplitude and phase, its standard deviation, probe,
+    convergence.
 
     Parameters
     ----------
     result : Result
     path : path, optional
-        Where to save it; the suffix gives the format (.png, .pdf, .svg). A file that exists is replaced as a whole.
+        Where to save it; the suffix gives the format (.png, .pdf, .svg). A file that exists is
+        replaced as a whole.
     title : str, optional
         Instead of engine, backend, epochs and residual.
 
@@ -55,7 +71,9 @@ def picture(result: Result, path: str | os.PathLike[str] | None = None, title: s
     columns = 2 if deviation is None else 3
     further = len(result.probe[1:MODES]) > 0
     width = 5.2 * columns if columns == 2 else 14.4
-    heights = [min(max((width / columns - 1.6) * frame.aspect, 1.5), 7.0) + 1.2, 3.5, 1.9][: 2 + further]
+    heights = [min(max((width / columns - 1.6) * frame.aspect, 1.5), 7.0) + 1.2, 3.5, 1.9][
+        : 2 + further
+    ]
     figure = Figure(figsize=(width, sum(heights) + 0.3), layout="constrained")
     figure.suptitle(title if title is not None else headline(result))
     rows: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
@@ -77,9 +95,12 @@ def picture(result: Result, path: str | os.PathLike[str] | None = None, title: s
 
 
 def compare(
-    results: Sequence[Result], names: Sequence[str] | None = None, path: str | os.PathLike[str] | None = None
+    results: Sequence[Result],
+    names: Sequence[str] | None = None,
+    path: str | os.PathLike[str] | None = None,
 ) -> Figure:
-    """Phases (above) and amplitudes (below) of several results of one data set, a column each, on common scales.
+    """Phases (above) and amplitudes (below) of several results of one data set, a column each, on
+    common scales.
 
     Parameters
     ----------
@@ -96,11 +117,14 @@ def compare(
     Raises
     ------
     PtychonError
-        If there is nothing to compare, names and results differ in number, or the file cannot be written.
+        If there is nothing to compare, names and results differ in number, or the file cannot be
+        written.
     """
     names = [r.engine for r in results] if names is None else names
     if not results or len(names) != len(results):
-        raise PtychonError(f"{len(results)} results and {len(names)} names to compare: one name each is needed")
+        raise PtychonError(
+            f"{len(results)} results and {len(names)} names to compare: one name each is needed"
+        )
     figure = Figure(figsize=(3.6 * len(results) + 1.2, 7.4), layout="constrained")
     axes = figure.subplots(2, len(results), squeeze=False)
     parts = [shown(r) for r in results]
@@ -112,8 +136,14 @@ def compare(
         limits = _limits(np.concatenate([p[np.isfinite(p)] for p in pictures]))
         image = None
         for ax, result, values, name in zip(axes[row], results, pictures, names, strict=True):
-            heading = f"{name}\n$R$ = {result.final_error:.4f}, {result.epochs} epochs" if row == 0 else ""
-            image = _Frame(result).show(ax, values, heading, None, limits=limits, wraps=wraps and row == 0)
+            heading = (
+                f"{name}\n$R$ = {result.final_error:.4f}, {result.epochs} epochs"
+                if row == 0
+                else ""
+            )
+            image = _Frame(result).show(
+                ax, values, heading, None, limits=limits, wraps=wraps and row == 0
+            )
         assert image is not None
         figure.colorbar(image, ax=list(axes[row]), label=label, shrink=0.85, pad=0.01)
     if path is not None:
@@ -123,7 +153,10 @@ def compare(
 
 def headline(result: Result) -> str:
     """Engine, backend, epochs, residual and time in one line."""
-    parts = [result.engine + (f" on {result.backend}" if result.backend else ""), f"{result.epochs} epochs"]
+    parts = [
+        result.engine + (f" on {result.backend}" if result.backend else ""),
+        f"{result.epochs} epochs",
+    ]
     if math.isfinite(result.final_error):
         parts.append(f"final $R$ = {result.final_error:.4f}")
     if result.seconds > 0:
@@ -132,7 +165,9 @@ def headline(result: Result) -> str:
 
 
 def shown(result: Result) -> tuple[FloatArray, FloatArray, bool]:
-    """Amplitude and phase (H, W) as they are drawn, NaN outside the illuminated region, and whether the phase wraps."""
+    """Amplitude and phase (H, W) as they are drawn, NaN outside the illuminated region, and whether
+    the phase wraps.
+    """
     lit = _lit(result)
     flat = remove_ramp(result.object, lit.astype(float))
     offset, wraps = phase_cut(np.angle(flat[lit]))
@@ -155,7 +190,8 @@ def save(figure: Figure, path: str | os.PathLike[str], dpi: int = 150) -> None:
     known = figure.canvas.get_supported_filetypes()
     if kind not in known:
         raise PtychonError(
-            f"cannot save a picture as {path.name!r}: the suffix must be one of {', '.join(sorted(known))}"
+            f"cannot save a picture as {path.name!r}: the suffix must be one of "
+            f"{', '.join(sorted(known))}"
         )
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -199,12 +235,18 @@ class _Frame:
         limits: tuple[float, float] | None = None,
         wraps: bool = False,
     ) -> Any:
-        """Draw a picture (H, W), NaN where there is nothing, with a colour bar if it has a label."""
+        """Draw a picture (H, W), NaN where there is nothing, with a colour bar if it
+        has a label.
+        """
         values = values[self.rows, self.cols]
         (dy, dx), (y0, x0) = self.scale, self.start
         rows, cols = self.rows, self.cols
-        extent = (x0 + (cols.start - 0.5) * dx, x0 + (cols.stop - 0.5) * dx,
-                  y0 + (rows.stop - 0.5) * dy, y0 + (rows.start - 0.5) * dy)  # fmt: skip
+        extent = (
+            x0 + (cols.start - 0.5) * dx,
+            x0 + (cols.stop - 0.5) * dx,
+            y0 + (rows.stop - 0.5) * dy,
+            y0 + (rows.start - 0.5) * dy,
+        )
         vmin, vmax = _limits(values[np.isfinite(values)]) if limits is None else limits
         if wraps:
             vmin, vmax = -math.pi, math.pi
@@ -227,24 +269,42 @@ class _Frame:
 
 
 def scale_bar(ax: Axes, width: float, unit: str) -> None:
-    """A bar of a round length, about a quarter of `width`, in the lower left corner: white on black, black on white."""
+    """A bar of a round length, about a quarter of `width`, in the lower left corner: white on
+    black, black on white.
+    """
     length = 10 ** math.floor(math.log10(width / 4))
     length *= max(f for f in (1, 2, 5) if f * length <= width / 4 * 1.0001)
     share = length / width
     ax.add_patch(
         Rectangle(
-            (0.05, 0.05), share, 0.018, transform=ax.transAxes, facecolor="white", edgecolor="black", lw=0.8, zorder=5
+            (0.05, 0.05),
+            share,
+            0.018,
+            transform=ax.transAxes,
+            facecolor="white",
+            edgecolor="black",
+            lw=0.8,
+            zorder=5,
         )
     )
     ax.text(
-        0.05, 0.09, f"{length:g} {unit}", transform=ax.transAxes, va="bottom", color="white", fontsize=9, zorder=5,
+        0.05,
+        0.09,
+        f"{length:g} {unit}",
+        transform=ax.transAxes,
+        va="bottom",
+        color="white",
+        fontsize=9,
+        zorder=5,
         bbox={"facecolor": "black", "alpha": 0.6, "pad": 1.2, "linewidth": 0},
-    )  # fmt: skip
+    )
 
 
 def _bar(ax: Axes, image: Any, label: str, extend: str = "neither") -> Any:
     """A colour bar as high as the picture."""
-    return ax.figure.colorbar(image, cax=ax.inset_axes((1.03, 0, 0.05, 1)), label=label, extend=extend)
+    return ax.figure.colorbar(
+        image, cax=ax.inset_axes((1.03, 0, 0.05, 1)), label=label, extend=extend
+    )
 
 
 def _probe(axes: Any, result: Result) -> None:
@@ -256,7 +316,9 @@ def _probe(axes: Any, result: Result) -> None:
     _bar(axes[0], image, "amplitude")
     _dress(axes[0], "probe amplitude" + (", all modes" if len(result.probe) > 1 else ""), unit)
     _mode(axes[1], result, 0, extent)
-    _dress(axes[1], "complex probe" + (f", {_share(result, 0)}" if len(result.probe) > 1 else ""), unit)
+    _dress(
+        axes[1], "complex probe" + (f", {_share(result, 0)}" if len(result.probe) > 1 else ""), unit
+    )
     _wheel(axes[1])
 
 
@@ -290,7 +352,12 @@ def _probe_extent(result: Result) -> tuple[tuple[float, float, float, float], st
     dy, dx = (1.0, 1.0) if size is None else size
     factor, unit = _unit(None if size is None else max(p * dy, q * dx))
     dy, dx = dy * factor, dx * factor
-    return ((-(q // 2) - 0.5) * dx, (q - q // 2 - 0.5) * dx, (p - p // 2 - 0.5) * dy, (-(p // 2) - 0.5) * dy), unit
+    return (
+        (-(q // 2) - 0.5) * dx,
+        (q - q // 2 - 0.5) * dx,
+        (p - p // 2 - 0.5) * dy,
+        (-(p // 2) - 0.5) * dy,
+    ), unit
 
 
 def _wheel(ax: Axes) -> None:
@@ -304,8 +371,16 @@ def _wheel(ax: Axes) -> None:
     inset.imshow(rgba, extent=(-1, 1, -1, 1))
     inset.set_axis_off()
     for text, (u, v) in {"0": (1.25, 0), "π": (-1.3, 0), "π/2": (0, 1.3)}.items():
-        inset.text(u, v, text, color="white", fontsize=7, ha="center", va="center",
-                   path_effects=[withStroke(linewidth=1.5, foreground="black")])  # fmt: skip
+        inset.text(
+            u,
+            v,
+            text,
+            color="white",
+            fontsize=7,
+            ha="center",
+            va="center",
+            path_effects=[withStroke(linewidth=1.5, foreground="black")],
+        )
 
 
 def _convergence(ax: Axes, result: Result) -> None:
@@ -313,12 +388,25 @@ def _convergence(ax: Axes, result: Result) -> None:
     errors = np.asarray(result.errors, float)
     epochs = np.arange(result.epochs - len(errors) + 1, result.epochs + 1)
     good = np.isfinite(errors) & (errors > 0)
-    final = result.final_error if math.isfinite(result.final_error) and result.final_error > 0 else None
+    final = (
+        result.final_error if math.isfinite(result.final_error) and result.final_error > 0 else None
+    )
     if good.any():
         mark = "o" if good.sum() <= 60 else ""
-        ax.plot(epochs[good], errors[good], "-", marker=mark, ms=3, lw=1.5, color="black", label="in the pass")
+        ax.plot(
+            epochs[good],
+            errors[good],
+            "-",
+            marker=mark,
+            ms=3,
+            lw=1.5,
+            color="black",
+            label="in the pass",
+        )
     if final is not None:
-        ax.axhline(final, ls="--", lw=1.2, color="#c04000", label=f"final object and probe: {final:.4f}")
+        ax.axhline(
+            final, ls="--", lw=1.2, color="#c04000", label=f"final object and probe: {final:.4f}"
+        )
     if not good.any() and final is None:
         ax.add_artist(AnchoredText("not measured", loc="center", frameon=False))
     else:

@@ -1,8 +1,9 @@
 """Unwrapping: the smooth phase whose wrapped differences between neighbours are those measured.
 
-Least squares with weights, (D^T W D) phi = D^T W wrap(D psi), by conjugate gradients preconditioned with the same equation
-without weights, which a cosine transform solves (Ghiglia & Romero, J. Opt. Soc. Am. A 11, 107 (1994)). The result is made
-congruent with the wrapped phase: every pixel differs from it by a whole number of turns.
+Least squares with weights, (D^T W D) phi = D^T W wrap(D psi), by conjugate gradients preconditioned
+with the same equation without weights, which a cosine transform solves (Ghiglia & Romero, J. Opt.
+Soc. Am. A 11, 107 (1994)). The result is made congruent with the wrapped phase: every pixel differs
+from it by a whole number of turns.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ def unwrap(field: ComplexArray, weights: FloatArray) -> FloatArray:
 
 
 def level(phase: FloatArray, weights: FloatArray) -> FloatArray:
-    """A phase (H, W) without the plane that deviates least from it in absolute value, where weights are positive."""
+    """A phase (H, W) without the plane that deviates least from it in absolute value, where weights
+    are positive.
+    """
     inside = weights > 0
     rows, columns = np.nonzero(inside)
     if len(rows) < 4:

@@ -1,11 +1,12 @@
-"""The numbers of a report: what the data say of a reconstruction, frame by frame and pixel by pixel.
+"""The numbers of a report: what the data say of a reconstruction, frame by frame and pixel by
+pixel.
 
     R_j^2  = sum_pixels (|model| - y)^2/sum y^2          of frame j, y = sqrt(counts)
     noise  = sum e(|model|^2)/sum y^2,  e(m) = E (sqrt n - sqrt m)^2 for n ~ Poisson(m)
     flat   = least R^2 of the same probe behind an object without features
 
-R is to be seen between the last two: at the noise nothing is left to explain; near the value without an object, R tells
-nothing of the object.
+R is to be seen between the last two: at the noise nothing is left to explain; near the value
+without an object, R tells nothing of the object.
 """
 
 from __future__ import annotations
@@ -40,9 +41,11 @@ class Fit:
     bad : (M,) int
         Frames whose R stands out.
     per_pixel : (P, Q) float64
-        sqrt(mean (|model| - y)^2) of each detector pixel, sqrt(counts); NaN where masked. Zero frequency in the middle.
+        sqrt(mean (|model| - y)^2) of each detector pixel, sqrt(counts); NaN where masked. Zero
+        frequency in the middle.
     bias : (P, Q) float64
-        mean (y - E y), with E sqrt n of counts in place of |model|; positive where the model has too little light.
+        mean (y - E y), with E sqrt n of counts in place of |model|; positive where the model has
+        too little light.
     noise : float or None
         R that counting noise alone would give; None where the data are not counts.
     flat : float
@@ -81,7 +84,8 @@ def fit(problem: Problem, result: Result, backend: Any) -> Fit:
     """
     if len(result.positions) != len(problem) or result.object.shape != tuple(problem.object_shape):
         raise PtychonError(
-            f"the data now give {len(problem)} frames on an object of {problem.object_shape}; the result has "
+            f"the data now give {len(problem)} frames on an object of {problem.object_shape}; "
+            "the result has "
             f"{len(result.positions)} on {result.object.shape}: they were read otherwise then"
         )
     P, Q = problem.frame_shape
@@ -103,12 +107,16 @@ def fit(problem: Problem, result: Result, backend: Any) -> Fit:
             square, root = counting_noise(model**2), None
             if problem.background is not None:
                 square, root = subtracted_noise(model, problem.background)
-            bias += np.where(valid, y - (expected_root(model) if root is None else root), 0).sum(axis=0)
+            bias += np.where(valid, y - (expected_root(model) if root is None else root), 0).sum(
+                axis=0
+            )
             noise += float(np.where(valid, square, 0).sum())
     total = float(signal.sum())
     if not total > 0:
         raise PtychonError("the frames hold no signal in their valid pixels")
-    per_frame = np.sqrt(np.divide(misfit, signal, out=np.full(len(problem), np.nan), where=signal > 0))
+    per_frame = np.sqrt(
+        np.divide(misfit, signal, out=np.full(len(problem), np.nan), where=signal > 0)
+    )
 
     def picture(sums: FloatArray) -> FloatArray:
         mean = np.divide(sums, seen, out=np.full((P, Q), np.nan), where=seen > 0)
@@ -140,15 +148,22 @@ def outliers(values: FloatArray) -> IntArray:
 
 
 def phase_error_bar(result: Result) -> FloatArray | None:
-    """Standard deviation of the phase (rad), (H, W): std/(sqrt 2 |O|), half of a circular error being tangential."""
+    """Standard deviation of the phase (rad), (H, W): std/(sqrt 2 |O|), half of a circular error
+    being tangential.
+    """
     if result.object_std is None:
         return None
     amplitude = np.maximum(np.abs(result.object), 1e-12)
-    return np.minimum(np.asarray(result.object_std, np.float64) / (math.sqrt(2) * amplitude), math.pi / math.sqrt(3))
+    return np.minimum(
+        np.asarray(result.object_std, np.float64) / (math.sqrt(2) * amplitude),
+        math.pi / math.sqrt(3),
+    )
 
 
 def power_spectrum(result: Result) -> tuple[FloatArray, FloatArray]:
-    """Frequency (cycles/px or /m) and mean |spectrum|^2 of rings, of the illuminated object without its mean."""
+    """Frequency (cycles/px or /m) and mean |spectrum|^2 of rings, of the illuminated object without
+    its mean.
+    """
     from ..metrics.frc import soft_window
     from ..metrics.registration import bounding_box
     from ..plots.display import remove_ramp
@@ -161,9 +176,14 @@ def power_spectrum(result: Result) -> tuple[FloatArray, FloatArray]:
     picture = (picture - (window * picture).sum() / window.sum()) * window
     spectrum = np.abs(np.fft.fft2(picture)) ** 2 / max(float((window**2).sum()), 1e-300)
     dy, dx = (1.0, 1.0) if result.pixel_size is None else result.pixel_size
-    f = np.hypot(np.fft.fftfreq(picture.shape[0], dy)[:, None], np.fft.fftfreq(picture.shape[1], dx))
+    f = np.hypot(
+        np.fft.fftfreq(picture.shape[0], dy)[:, None], np.fft.fftfreq(picture.shape[1], dx)
+    )
     width = max(1 / (picture.shape[0] * dy), 1 / (picture.shape[1] * dx))
     ring = np.rint(f / width).astype(int).ravel()
     rings = int(0.5 / max(dy, dx) / width + 1e-9)
-    sums, samples = (np.bincount(ring, w, rings + 1)[1 : rings + 1] for w in (spectrum.ravel(), np.ones(ring.size)))
+    sums, samples = (
+        np.bincount(ring, w, rings + 1)[1 : rings + 1]
+        for w in (spectrum.ravel(), np.ones(ring.size))
+    )
     return width * np.arange(1, rings + 1), sums / np.maximum(samples, 1)

@@ -42,15 +42,31 @@ TITLES = {
     "detector": "Residual of each detector pixel",
 }
 TEXTS = {
-    "object": "Amplitude and phase, without the phase ramp that no data determine; hatched where hardly any light came.",
-    "object_colours": "Hue is the phase, lightness the amplitude, as the disc shows; in grey it is the picture beside it.",
-    "object_unwrapped": "Least squares, weighted by light; it differs from the wrapped phase by whole turns and a plane.",
-    "deviation": "Posterior standard deviation of the complex object, and of its phase: std/(√2 |object|). They hold counting "
+    "object": (
+        "Amplitude and phase, without the phase ramp that no data determine; hatched where "
+        "hardly any light came."
+    ),
+    "object_colours": (
+        "Hue is the phase, lightness the amplitude, as the disc shows; in grey it is the "
+        "picture beside it."
+    ),
+    "object_unwrapped": (
+        "Least squares, weighted by light; it differs from the wrapped phase by whole turns and "
+        "a plane."
+    ),
+    "deviation": "Posterior standard deviation of the complex object, and of its phase: std/(√2 "
+    "|object|). They hold counting "
     "noise, not errors of the positions or of the model.",
     "probe": "Modes in the plane of the object; the phase of each is free.",
-    "propagation": "Summed across the beam, root of the intensity; dashed: the object, dotted: the narrowest place.",
+    "propagation": (
+        "Summed across the beam, root of the intensity; dashed: the object, dotted: the "
+        "narrowest place."
+    ),
     "frames": "Frames that stand out are crossed and numbered.",
-    "detector": "Structure here is what the model cannot explain: background, bad pixels, a wrong mask. Yellow: masked.",
+    "detector": (
+        "Structure here is what the model cannot explain: background, bad pixels, a wrong mask. "
+        "Yellow: masked."
+    ),
 }
 
 
@@ -85,11 +101,25 @@ class Section:
     numbers: dict[str, Any] = field(default_factory=dict)
 
 
-def fill(made: Section, fit: Fit | None, why: str, found: Agreement | None, why_not: str, halves: Halves | None = None) -> None:
+def fill(
+    made: Section,
+    fit: Fit | None,
+    why: str,
+    found: Agreement | None,
+    why_not: str,
+    halves: Halves | None = None,
+) -> None:
     """The panels of a section; `why` and `why_not` say why there is no fit, no resolution."""
     result = made.result
 
-    def add(name: str, picture: Callable[[], Any], text: str = "", *, half: bool = False, missing: str = "") -> None:
+    def add(
+        name: str,
+        picture: Callable[[], Any],
+        text: str = "",
+        *,
+        half: bool = False,
+        missing: str = "",
+    ) -> None:
         panel = Panel(name, TITLES[name], text or TEXTS.get(name, ""), half=half, missing=missing)
         made.panels.append(panel)
         if missing:
@@ -110,7 +140,9 @@ def fill(made: Section, fit: Fit | None, why: str, found: Agreement | None, why_
     add("deviation", lambda: draw.deviation(result))
     if halves is not None:
         sentence = halves.sentence()
-        text = f"{sentence[0].upper()}{sentence[1:]}. T: what the variances are to be multiplied by."
+        text = (
+            f"{sentence[0].upper()}{sentence[1:]}. T: what the variances are to be multiplied by."
+        )
         add("halves", lambda: draw.halves(halves), text)
     add("probe", lambda: draw.probe(result))
     add("propagation", lambda: draw.propagation(result))
@@ -121,8 +153,10 @@ def fill(made: Section, fit: Fit | None, why: str, found: Agreement | None, why_
         unit = found.rings.unit
         low, high = (length(r, unit) for r in found.interval)
         text = (
-            f"{length(found.rings.resolution, unit)} at the half-bit curve (95 %: {low} to {high}), "
-            f"{length(found.rings.resolution_one_bit, unit)} at the one-bit curve. Each half has half the "
+            f"{length(found.rings.resolution, unit)} at the half-bit curve (95 %: {low} to "
+            f"{high}), "
+            f"{length(found.rings.resolution_one_bit, unit)} at the one-bit curve. Each half "
+            "has half the "
             f"dose. What both get wrong alike (positions, the first probe) does not show here."
         )
         add("ring_correlation", lambda: draw.ring_correlation(found), text, half=True)
@@ -141,7 +175,10 @@ def facts_of(result: Result, fit: Fit | None, found: Agreement | None) -> list[t
     modes, p, q = result.probe.shape
     pixel = "" if result.pixel_size is None else f", pixel {pretty(result.pixel_size[1], 'length')}"
     rows = [
-        ("engine", f"{result.engine} on {result.backend}, {result.epochs} passes, {result.seconds:.1f} s"),
+        (
+            "engine",
+            f"{result.engine} on {result.backend}, {result.epochs} passes, {result.seconds:.1f} s",
+        ),
         ("object", f"{h} × {w} px{pixel}"),
         ("probe", f"{modes} mode{'s' if modes > 1 else ''} of {p} × {q} px"),
         *([("power of the modes", described(shares(result.probe)))] if modes > 1 else []),
@@ -160,12 +197,16 @@ def facts_of(result: Result, fit: Fit | None, found: Agreement | None) -> list[t
     if found is not None:
         unit = found.rings.unit
         low, high = (length(r, unit) for r in found.interval)
-        rows.append(("resolution, half bit", f"{length(found.rings.resolution, unit)} ({low} to {high})"))
+        rows.append(
+            ("resolution, half bit", f"{length(found.rings.resolution, unit)} ({low} to {high})")
+        )
         rows.append(("phase noise of a half", f"{found.phase_error:.3g} rad"))
     return rows
 
 
-def numbers_of(result: Result, fit: Fit | None, found: Agreement | None, judged: Verdict) -> dict[str, Any]:
+def numbers_of(
+    result: Result, fit: Fit | None, found: Agreement | None, judged: Verdict
+) -> dict[str, Any]:
     numbers: dict[str, Any] = {
         "engine": result.engine,
         "epochs": result.epochs,
@@ -175,7 +216,11 @@ def numbers_of(result: Result, fit: Fit | None, found: Agreement | None, judged:
         "pixel_size": result.pixel_size,
         "probe_modes": len(result.probe),
         "mode_powers": shares(result.probe),
-        "verdict": {"level": judged.level, "headline": judged.headline, "reasons": [asdict(r) for r in judged.reasons]},
+        "verdict": {
+            "level": judged.level,
+            "headline": judged.headline,
+            "reasons": [asdict(r) for r in judged.reasons],
+        },
     }
     if fit is not None:
         kept = ("residual", "noise", "flat", "sampling_ratio", "counts", "per_frame", "bad")

@@ -1,4 +1,6 @@
-"""The pictures of a report. Grey for amplitudes and phases, marks and dashes beside colours: readable without colour vision."""
+"""The pictures of a report. Grey for amplitudes and phases, marks and dashes beside colours:
+readable without colour vision.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ def object_grey(result: Result) -> Figure:
 
 
 def object_colours(result: Result) -> Figure:
-    """Amplitude as lightness and phase as hue, with their key; and the amplitude, which the same picture in grey shows."""
+    """Amplitude as lightness and phase as hue, with their key; and the amplitude, which the same
+    picture in grey shows.
+    """
     figure, axes, frame = _row(result, 2)
     lit = _lit(result)
     flat = remove_ramp(result.object, lit.astype(float))
@@ -76,7 +80,11 @@ def object_unwrapped(result: Result) -> tuple[Figure, dict[str, float]]:
     figure, axes, frame = _row(result, 2)
     lit = _lit(result)
     flat = remove_ramp(result.object, lit.astype(float))
-    weights = np.where(lit, np.abs(flat) * np.sqrt(result.illumination / max(float(result.illumination.max()), 1e-30)), 0)
+    weights = np.where(
+        lit,
+        np.abs(flat) * np.sqrt(result.illumination / max(float(result.illumination.max()), 1e-30)),
+        0,
+    )
     phase = level(unwrap(flat, weights), weights)
     frame.show(axes[0], np.where(lit, phase, np.nan), "unwrapped, plane removed", "phase (rad)")
     low, high = (float(v) for v in np.percentile(phase[lit], (0.5, 99.5)))
@@ -98,7 +106,10 @@ def deviation(result: Result) -> tuple[Figure, dict[str, float]]:
     std = np.where(lit, np.asarray(result.object_std, float), np.nan)
     frame.show(axes[0], std, "standard deviation of the complex object", "standard deviation")
     frame.show(axes[1], np.where(lit, bars, np.nan), "standard deviation of its phase", "rad")
-    return figure, {"median_std": float(np.nanmedian(std)), "median_phase_std": float(np.median(bars[lit]))}
+    return figure, {
+        "median_std": float(np.nanmedian(std)),
+        "median_phase_std": float(np.median(bars[lit])),
+    }
 
 
 def halves(said: Halves) -> Figure:
@@ -106,7 +117,9 @@ def halves(said: Halves) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(PROBABILITIES, said.covered, "o-", color="black", ms=5, lw=1.2, label="as they are")
-    left.plot(PROBABILITIES, said.covered_after, "s--", color="#b07800", ms=5, lw=1.2, label="times √T")
+    left.plot(
+        PROBABILITIES, said.covered_after, "s--", color="#b07800", ms=5, lw=1.2, label="times √T"
+    )
     left.plot((0, 1), (0, 1), ":", color="0.5", label="if the bars are right")
     left.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="stated probability", ylabel="share inside")
     left.legend(frameon=False, fontsize=9)
@@ -133,7 +146,9 @@ def probe(result: Result) -> Figure:
         figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
         axes = np.reshape(figure.subplots(1, 2), (2, 1))
     else:
-        figure = Figure(figsize=(WIDTH, 0.7 + 2 * min(WIDTH / max(modes, 3), 3.6)), layout="constrained")
+        figure = Figure(
+            figsize=(WIDTH, 0.7 + 2 * min(WIDTH / max(modes, 3), 3.6)), layout="constrained"
+        )
         axes = figure.subplots(2, max(modes, 3), squeeze=False)
     for ax in axes[:, modes:].flat:
         ax.set_axis_off()
@@ -164,7 +179,9 @@ def propagation(result: Result) -> tuple[Figure, dict[str, float]]:
     power = (np.abs(spectrum) ** 2).sum(axis=0)
     fy, fx = np.fft.fftfreq(shape[0], size[0])[:, None], np.fft.fftfreq(shape[1], size[1])[None]
     centre = [float((power * f).sum() / power.sum()) for f in (fy, fx)]
-    angle = wavelength * math.sqrt(float((power * ((fy - centre[0]) ** 2 + (fx - centre[1]) ** 2)).sum() / power.sum()))
+    angle = wavelength * math.sqrt(
+        float((power * ((fy - centre[0]) ** 2 + (fx - centre[1]) ** 2)).sum() / power.sum())
+    )
     field = min(shape[0] * size[0], shape[1] * size[1])
     # as far as the beam stays well inside its window
     reach = 0.35 * field / max(angle, 1e-12)
@@ -179,7 +196,14 @@ def propagation(result: Result) -> tuple[Figure, dict[str, float]]:
         along["x"].append(light.sum(axis=0))
         total = light.sum()
         my, mx = (light.sum(axis=1) * y).sum() / total, (light.sum(axis=0) * x).sum() / total
-        widths.append(math.sqrt(float(((light.sum(1) * (y - my) ** 2).sum() + (light.sum(0) * (x - mx) ** 2).sum()) / total)))
+        widths.append(
+            math.sqrt(
+                float(
+                    ((light.sum(1) * (y - my) ** 2).sum() + (light.sum(0) * (x - mx) ** 2).sum())
+                    / total
+                )
+            )
+        )
     focus = int(np.argmin(widths))
     factor_z, unit_z = _unit(2 * reach)
     factor, unit = _unit(field)
@@ -218,8 +242,13 @@ def convergence(result: Result, fit: Fit | None) -> Figure:
     _convergence(ax, result)
     if fit is not None:
         low, high = ax.get_ylim()
-        for value, name, dash in ((fit.flat, "no object", "-."), (fit.noise, "counting noise", ":")):
-            if value is not None and low / 2 < value < 2 * high:  # far away it would squeeze the curve
+        for value, name, dash in (
+            (fit.flat, "no object", "-."),
+            (fit.noise, "counting noise", ":"),
+        ):
+            if (
+                value is not None and low / 2 < value < 2 * high
+            ):  # far away it would squeeze the curve
                 ax.axhline(value, ls=dash, lw=1.2, color="0.35", label=f"{name}: {value:.4f}")
                 low, high = min(low, value / 1.05), max(high, value * 1.05)
         ax.set_ylim(low, high)
@@ -240,7 +269,9 @@ def ring_correlation(found: Agreement) -> Figure:
     ax.axhline(0, color="0.8", lw=0.8)
     if math.isfinite(rings.resolution):
         ends = [1 / r if math.isfinite(r) else 0 for r in found.interval]
-        ax.axvspan(min(ends) / factor, max(ends) / factor, color="0.85", zorder=0, label="resolution, 95 %")
+        ax.axvspan(
+            min(ends) / factor, max(ends) / factor, color="0.85", zorder=0, label="resolution, 95 %"
+        )
         ax.axvline(1 / rings.resolution / factor, color="0.3", lw=1)
     ax.set_ylim(-0.15, 1.05)
     ax.set_xlim(0, f[-1])
@@ -266,7 +297,9 @@ def spectrum(result: Result) -> Figure:
 
 
 def frames(result: Result, fit: Fit) -> Figure:
-    """R of each frame where it was taken; bad ones crossed and numbered. And against their number."""
+    """R of each frame where it was taken; bad ones crossed and numbered. And against
+    their number.
+    """
     figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
     axes = figure.subplots(1, 2, width_ratios=(1, 1.2))
     y, x, unit = _positions(result)
@@ -274,13 +307,24 @@ def frames(result: Result, fit: Fit) -> Figure:
     good = values[np.isfinite(values)]
     low, high = (float(v) for v in np.percentile(good, (1, 99))) if good.size else (0.0, 1.0)
     side = 5000 / max(len(values), 25) ** 0.95
-    dots = axes[0].scatter(x, y, c=values, s=side, cmap="Greys", vmin=low - 0.3 * (high - low), vmax=max(high, low + 1e-9),
-                           edgecolors="0.6", linewidths=0.3)  # fmt: skip
+    dots = axes[0].scatter(
+        x,
+        y,
+        c=values,
+        s=side,
+        cmap="Greys",
+        vmin=low - 0.3 * (high - low),
+        vmax=max(high, low + 1e-9),
+        edgecolors="0.6",
+        linewidths=0.3,
+    )
     figure.colorbar(dots, ax=axes[0], label="R of the frame (dark: fits badly)", shrink=0.9)
     if fit.bad.size:
         axes[0].scatter(x[fit.bad], y[fit.bad], marker="x", s=60, color="#c04000", linewidths=1.6)
         for j in fit.bad[:8]:
-            axes[0].annotate(str(j), (x[j], y[j]), xytext=(4, 4), textcoords="offset points", fontsize=8)
+            axes[0].annotate(
+                str(j), (x[j], y[j]), xytext=(4, 4), textcoords="offset points", fontsize=8
+            )
     _map(axes[0], "where the frames were taken", unit)
     axes[1].plot(np.arange(len(values)), values, ".", ms=3, color="0.25")
     if fit.bad.size:
@@ -323,7 +367,12 @@ def positions(result: Result) -> Figure:
     dy, dx = (1.0, 1.0) if result.pixel_size is None else result.pixel_size
     h, w = light.shape
     oy, ox = result.origin
-    extent = ((ox - dx / 2) * factor, (ox + (w - 0.5) * dx) * factor, (oy + (h - 0.5) * dy) * factor, (oy - dy / 2) * factor)
+    extent = (
+        (ox - dx / 2) * factor,
+        (ox + (w - 0.5) * dx) * factor,
+        (oy + (h - 0.5) * dy) * factor,
+        (oy - dy / 2) * factor,
+    )
     ax.imshow(light, cmap="gray", extent=extent, vmin=0)
     ax.plot(x, y, "-", color="white", lw=0.5, alpha=0.7)
     ax.plot(x, y, ".", color="white", ms=3.5, markeredgecolor="black", markeredgewidth=0.3)
@@ -358,6 +407,16 @@ def _map(ax: Any, title: str, unit: str) -> None:
 
 
 __all__ = [
-    "convergence", "detector", "deviation", "frames", "object_colours", "object_grey", "object_unwrapped",
-    "positions", "probe", "propagation", "ring_correlation", "spectrum",
-]  # fmt: skip
+    "convergence",
+    "detector",
+    "deviation",
+    "frames",
+    "object_colours",
+    "object_grey",
+    "object_unwrapped",
+    "positions",
+    "probe",
+    "propagation",
+    "ring_correlation",
+    "spectrum",
+]

@@ -1,4 +1,6 @@
-"""The verdict of a report: a few rules, each a sentence with its numbers, and the worst of them as the headline."""
+"""The verdict of a report: a few rules, each a sentence with its numbers, and the worst of them as
+the headline.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ MARKS: dict[Level, str] = {"good": "✓", "note": "·", "care": "!", "bad": "✗
 
 @dataclass(frozen=True)
 class Reason:
-    """One sentence of the verdict and how it weighs; a "note" says what is not known and weighs nothing."""
+    """One sentence of the verdict and how it weighs; a "note" says what is not known and weighs
+    nothing.
+    """
 
     level: Level
     text: str
@@ -50,7 +54,11 @@ class Verdict:
 
 
 def verdict(
-    result: Result, fit: Fit | None, found: Agreement | None, halves: Halves | None = None, far: bool | None = None
+    result: Result,
+    fit: Fit | None,
+    found: Agreement | None,
+    halves: Halves | None = None,
+    far: bool | None = None,
 ) -> Verdict:
     """Judge a reconstruction by what is known of it.
 
@@ -69,13 +77,20 @@ def verdict(
     if far is None:
         far = (result.settings.get("scan") or {}).get("geometry", "far") == "far"
     reasons = [_halves(result, found), _convergence(result)]
-    reasons += [Reason(doubt.level, f"{doubt.text[0].upper()}{doubt.text[1:]}.") for doubt in doubts(result, far)]
+    reasons += [
+        Reason(doubt.level, f"{doubt.text[0].upper()}{doubt.text[1:]}.")
+        for doubt in doubts(result, far)
+    ]
     if halves is not None:
         reasons.append(_bars(halves))
     if fit is not None:
         reasons += [_residual(result, fit), _frames(fit), _sampling(fit)]
     else:
-        reasons.append(Reason("care", "The data were not at hand, so the fit of single frames was not looked at."))
+        reasons.append(
+            Reason(
+                "care", "The data were not at hand, so the fit of single frames was not looked at."
+            )
+        )
     order: tuple[Level, ...] = ("bad", "care", "note", "good")
     reasons = sorted(reasons, key=lambda r: order.index(r.level))
     worst = reasons[0].level
@@ -84,19 +99,32 @@ def verdict(
 
 def _halves(result: Result, found: Agreement | None) -> Reason:
     if found is None:
-        return Reason("note", "Its resolution is not known: no two independent half-scans were compared (--half-split).")
+        return Reason(
+            "note",
+            "Its resolution is not known: no two independent half-scans were compared "
+            "(--half-split).",
+        )
     rings = found.rings
     pixel = 1.0 if rings.unit == "px" else max(result.pixel_size or (1.0, 1.0))
     if not math.isfinite(rings.resolution):
-        return Reason("bad", "Two independent half-scans have nothing in common above the half-bit curve: this is noise.")
+        return Reason(
+            "bad",
+            "Two independent half-scans have nothing in common above the half-bit curve: this "
+            "is noise.",
+        )
     text = length(rings.resolution, rings.unit)
     pixels = rings.resolution / pixel
     both = ", ".join(length(r, rings.unit) for r in found.interval)
     if rings.nyquist_limited:
         return Reason(
-            "good", f"Two independent half-scans agree down to the pixel ({text}, half-bit curve): that is the limit."
+            "good",
+            f"Two independent half-scans agree down to the pixel ({text}, half-bit curve): that "
+            "is the limit.",
         )
-    sentence = f"Two independent half-scans agree down to {text} (half-bit curve; 95 % interval {both}), {pixels:.1f} pixels."
+    sentence = (
+        f"Two independent half-scans agree down to {text} (half-bit curve; 95 % interval "
+        f"{both}), {pixels:.1f} pixels."
+    )
     if pixels > 12:
         return Reason("care", sentence + " That is coarse for these pixels.")
     return Reason("good", sentence)
@@ -105,14 +133,22 @@ def _halves(result: Result, found: Agreement | None) -> Reason:
 def _bars(halves: Halves) -> Reason:
     said = halves.sentence()
     sentence = f"{said[0].upper()}{said[1:]}."
-    return Reason("good", sentence) if halves.describes else Reason("care", sentence + " Do not rely on its error bars.")
+    return (
+        Reason("good", sentence)
+        if halves.describes
+        else Reason("care", sentence + " Do not rely on its error bars.")
+    )
 
 
 def _convergence(result: Result) -> Reason:
     errors = np.asarray(result.errors, float)
     measured = np.flatnonzero(np.isfinite(errors))
     if len(measured) < 3:
-        return Reason("care", f"R was measured in {len(measured)} passes only, too few to say whether it has settled.")
+        return Reason(
+            "care",
+            f"R was measured in {len(measured)} passes only, too few to say whether it has "
+            "settled.",
+        )
     inside = measured[measured >= len(errors) - max(5, len(errors) // 5)]
     first, last = inside[[0, -1]] if len(inside) > 1 else measured[-2:]
     passes = f"the last {last - first + 1} passes"
@@ -131,14 +167,30 @@ def _residual(result: Result, fit: Fit) -> Reason:
         texts.append(f"and counting noise alone would give {fit.noise:.4f}")
     sentence = " ".join(texts) + "."
     if no_better(fit.residual, fit.flat, fit.noise) is not None:
-        return Reason("bad", sentence + " The object explains nothing: check positions, orientation and first probe.")
+        return Reason(
+            "bad",
+            sentence
+            + " The object explains nothing: check positions, orientation and first probe.",
+        )
     if fit.noise is not None and fit.residual < 1.1 * fit.noise:
         if gain < 0.1:
-            return Reason("good", sentence + " Noise is nearly all there is in single frames, so R says little; the halves do.")
+            return Reason(
+                "good",
+                sentence
+                + (
+                    " Noise is nearly all there is in single frames, so R says little; the "
+                    "halves do."
+                ),
+            )
         return Reason("good", sentence + " The data are explained down to their noise.")
     if gain < 0.1:
         return Reason(
-            "care", sentence + f" The object explains only {gain:.0%} of the misfit: look at the halves and the picture."
+            "care",
+            sentence
+            + (
+                f" The object explains only {gain:.0%} of the misfit: look at the halves and "
+                "the picture."
+            ),
         )
     if fit.noise is not None and fit.residual > 3 * fit.noise:
         several = "modes" in registry.get(result.engine, Engine).copes
@@ -146,8 +198,10 @@ def _residual(result: Result, fit: Fit) -> Reason:
         return Reason(
             "care",
             sentence
-            + f" Something other than noise is not explained ({fit.residual / fit.noise:.1f} times the noise): more probe "
-            f"modes ({engine}--modes {len(result.probe) + 2}), better positions or a mask may help.",
+            + f" Something other than noise is not explained ({fit.residual / fit.noise:.1f} "
+            "times the noise): more probe "
+            f"modes ({engine}--modes {len(result.probe) + 2}), better positions or a mask may "
+            "help.",
         )
     return Reason("good", sentence)
 
@@ -157,7 +211,10 @@ def _frames(fit: Fit) -> Reason:
     if not fit.bad.size:
         return Reason("good", f"None of the {n} frames fits much worse than the others.")
     names = ", ".join(map(str, fit.bad[:6])) + (", ..." if fit.bad.size > 6 else "")
-    sentence = f"{fit.bad.size} of {n} frames fit{'' if fit.bad.size > 1 else 's'} much worse than the others ({names})"
+    sentence = (
+        f"{fit.bad.size} of {n} frames fit{'' if fit.bad.size > 1 else 's'} much worse than the "
+        f"others ({names})"
+    )
     return Reason("care", sentence + ": look at them, and drop them if they are broken.")
 
 

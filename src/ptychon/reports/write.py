@@ -1,7 +1,8 @@
-"""A page that a scientist can send to a colleague: pictures, numbers and a verdict of one or several results.
+"""A page that a scientist can send to a colleague: pictures, numbers and a verdict of one or
+several results.
 
-One self-contained HTML file, the pictures in it once more as PNG files in a folder beside it, and the numbers as JSON. What
-cannot be shown is said with its reason.
+One self-contained HTML file, the pictures in it once more as PNG files in a folder beside it, and
+the numbers as JSON. What cannot be shown is said with its reason.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ def write_report(
     output : path, optional
         The page, .html; default beside the first result.
     half_split : bool, optional
-        Whether to reconstruct two half-scans for the resolution. None uses those that an earlier report left beside the
-        result; False uses none.
+        Whether to reconstruct two half-scans for the resolution. None uses those that an earlier
+        report left beside the result; False uses none.
     data : Dataset, optional
         What the (only) result was made from; default the file named in it.
     backend : str or Backend
@@ -90,13 +91,19 @@ def write_report(
     sections = []
     for path, result in zip(paths, results, strict=True):
         say(f"report: {path}")
-        sections.append(section(path, result, chosen, half_split, data if len(results) == 1 else None, seed, say))
+        sections.append(
+            section(
+                path, result, chosen, half_split, data if len(results) == 1 else None, seed, say
+            )
+        )
     together = None
     if len(sections) > 1:
         from ..plots.result import compare
 
         png = png_of(compare(results, [s.name for s in sections]))
-        together = Panel("comparison", "Side by side", "Phases above, amplitudes below, on common scales.", png)
+        together = Panel(
+            "comparison", "Side by side", "Phases above, amplitudes below, on common scales.", png
+        )
     _write(written, sections, together)
     return written
 
@@ -133,7 +140,9 @@ def section(
         from ..uncertainty.half_data import halves_numbers, halves_rows
 
         made.numbers["bars_by_halves"] = halves_numbers(halves)
-        made.facts += [(f"error bars by halves: {name}", text) for name, text in halves_rows(halves)[1:]]
+        made.facts += [
+            (f"error bars by halves: {name}", text) for name, text in halves_rows(halves)[1:]
+        ]
     if problem is not None:
         _check(made, problem, backend)
     if warning:
@@ -141,7 +150,11 @@ def section(
     made.settings = json.dumps(plain({"options": result.options, **result.settings}), indent=2)
     origin = dict(result.provenance)
     about = origin.pop("backend", {})
-    origin |= {f"backend {k}": v for k, v in about.items()} if isinstance(about, Mapping) else {"backend": about}
+    origin |= (
+        {f"backend {k}": v for k, v in about.items()}
+        if isinstance(about, Mapping)
+        else {"backend": about}
+    )
     made.provenance = [(k.replace("_", " "), _text(v)) for k, v in origin.items()]
     return made
 
@@ -152,13 +165,28 @@ def _check(made: Section, problem: Problem, backend: Backend) -> None:
 
     found = check(problem, made.result, backend=backend)
     if found.level is not None:
-        made.facts.append(("misfit over what is foretold", f"{found.level:.3f} ± {found.level_error:.3f}"))
+        made.facts.append(
+            ("misfit over what is foretold", f"{found.level:.3f} ± {found.level_error:.3f}")
+        )
     made.facts.append(("frames, pixels and drift", " ".join(sentences(found))))
-    kept = ("level", "level_error", "bad_frames", "worst_frames", "hot", "dead", "noisy", "false_alarm")
-    made.numbers["check"] = plain({name: getattr(found, name) for name in kept} | {"drifts": [d.name for d in found.drifts]})
+    kept = (
+        "level",
+        "level_error",
+        "bad_frames",
+        "worst_frames",
+        "hot",
+        "dead",
+        "noisy",
+        "false_alarm",
+    )
+    made.numbers["check"] = plain(
+        {name: getattr(found, name) for name in kept} | {"drifts": [d.name for d in found.drifts]}
+    )
 
 
-def _problem(path: PathLike, result: Result, data: Dataset | None) -> tuple[Problem | None, str, str]:
+def _problem(
+    path: PathLike, result: Result, data: Dataset | None
+) -> tuple[Problem | None, str, str]:
     """The data of a result on its grid, or why not; and a warning if they have changed."""
     from ..request.settings import find_data, on_grid
 
@@ -191,7 +219,11 @@ def _agreement(
         return None, "it was not asked for (--half-split)"
     places = [Path(path).with_suffix(f".half{i}.h5") for i in (1, 2)]
     try:
-        stored = [load_result(place) for place in places] if all(place.is_file() for place in places) else []
+        stored = (
+            [load_result(place) for place in places]
+            if all(place.is_file() for place in places)
+            else []
+        )
         if stored and all(belongs(half, result) for half in stored):
             return agreement(stored[0], stored[1]), ""
         if half_split is None:
@@ -202,7 +234,11 @@ def _agreement(
         from ..run.observers import ProgressBar
 
         halves = half_scans(
-            problem, **_as_before(result, data), backend=backend, seed=seed, callbacks=[ProgressBar("half-scan")]
+            problem,
+            **_as_before(result, data),
+            backend=backend,
+            seed=seed,
+            callbacks=[ProgressBar("half-scan")],
         )
         for i, place in enumerate(places):
             save_result(place, tagged(halves[i], i + 1, result))
@@ -212,7 +248,9 @@ def _agreement(
 
 
 def _as_before(result: Result, data: Dataset | None) -> dict[str, Any]:
-    """How to run the engine as it was run for the whole scan: engine, passes, schedule, first probe."""
+    """How to run the engine as it was run for the whole scan: engine, passes, schedule, first
+    probe.
+    """
     from ..engines import make
     from ..io.probe import read_probe
     from ..run.finish import as_finished
@@ -226,9 +264,13 @@ def _as_before(result: Result, data: Dataset | None) -> dict[str, Any]:
     if data is not None:
         probe = data.probe
     if request.get("probe"):
-        probe = read_probe(request["probe"])[0] if data is None else probe_for(data, request["probe"])
+        probe = (
+            read_probe(request["probe"])[0] if data is None else probe_for(data, request["probe"])
+        )
     elif request.get("start"):
-        probe = read_probe(request["start"])[0] if data is None else probe_for(data, request["start"])
+        probe = (
+            read_probe(request["start"])[0] if data is None else probe_for(data, request["start"])
+        )
     elif request and data is None:
         from ..request.settings import open_data, validated
 
@@ -249,7 +291,10 @@ def _write(written: Written, sections: list[Section], together: Panel | None) ->
     from .. import __version__
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ptychon.reports"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.PackageLoader("ptychon.reports"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
     )
     now = datetime.datetime.now().astimezone()
     html = environment.get_template("report.html").render(
@@ -258,7 +303,9 @@ def _write(written: Written, sections: list[Section], together: Panel | None) ->
     try:
         written.pictures.mkdir(exist_ok=True)
     except OSError as error:
-        raise PtychonError(f"cannot make the folder {written.pictures}: {error.strerror}") from error
+        raise PtychonError(
+            f"cannot make the folder {written.pictures}: {error.strerror}"
+        ) from error
     for each in sections:
         prefix = f"{each.name}_" if len(sections) > 1 else ""
         for panel in each.panels:
@@ -266,7 +313,11 @@ def _write(written: Written, sections: list[Section], together: Panel | None) ->
                 _bytes(written.pictures / f"{prefix}{panel.name}.png", panel.png)
     if together is not None:
         _bytes(written.pictures / "comparison.png", together.png)
-    numbers = {"ptychon": __version__, "date": now.isoformat(), "results": {s.path: plain(s.numbers) for s in sections}}
+    numbers = {
+        "ptychon": __version__,
+        "date": now.isoformat(),
+        "results": {s.path: plain(s.numbers) for s in sections},
+    }
     _bytes(written.numbers, (json.dumps(numbers, indent=1) + "\n").encode())
     _bytes(written.page, html.encode())
 

@@ -15,17 +15,44 @@ if TYPE_CHECKING:
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
 
-#: Options of `ptychon.run.reconstruct.reconstruct` that --set takes beside those of the engine: kind, default, meaning.
+#: Options of `ptychon.run.reconstruct.reconstruct` that --set takes beside those of the engine:
+#: kind, default, meaning.
 RUN_OPTIONS: dict[str, tuple[type, Any, str]] = {
-    "schedule": (str, None, "sequential, levels, colours, minibatch or parallel; default what the engine asks for"),
+    "schedule": (
+        str,
+        None,
+        "sequential, levels, colours, minibatch or parallel; default what the engine asks for",
+    ),
     "batch_size": (int, 16, "frames of a batch of the schedule minibatch"),
-    "shuffle": (bool, None, "visit frames in a new order every pass; default true for epie and rpie"),
-    "finish": (int, None, "passes of rpie that end a run of dm, of those asked for; default a quarter of them, 0 for none"),
-    "tolerance": (float, None, "stop when the object changes by less than this for five passes (ep)"),
-    "warm_start": (int, None, "passes of dm (pie with a known probe) for the first guess; default 20 to 60 for ep, else 0"),
+    "shuffle": (
+        bool,
+        None,
+        "visit frames in a new order every pass; default true for epie and rpie",
+    ),
+    "finish": (
+        int,
+        None,
+        "passes of rpie that end a run of dm, of those asked for; default a quarter of them, 0 "
+        "for none",
+    ),
+    "tolerance": (
+        float,
+        None,
+        "stop when the object changes by less than this for five passes (ep)",
+    ),
+    "warm_start": (
+        int,
+        None,
+        "passes of dm (pie with a known probe) for the first guess; default 20 to 60 for ep, "
+        "else 0",
+    ),
 }
 
-_TRUE, _FALSE, _NONE = ("true", "yes", "on", "1"), ("false", "no", "off", "0"), ("none", "null", "auto")
+_TRUE, _FALSE, _NONE = (
+    ("true", "yes", "on", "1"),
+    ("false", "no", "off", "0"),
+    ("none", "null", "auto"),
+)
 
 
 def typed(name: str, text: str, kind: type, default: Any) -> Any:
@@ -52,8 +79,12 @@ def typed(name: str, text: str, kind: type, default: Any) -> Any:
         return text
     if kind is type(None):  # nothing is known of its type
         return int(text) if re.fullmatch(r"[+-]?\d+", text) else _number_or_text(text)
-    what = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, kind.__name__)
-    raise PtychonError(f"option {name} is {text!r}; it must be {what}, like its default {default!r}")
+    what = {bool: "true or false", int: "a whole number", float: "a number"}.get(
+        kind, kind.__name__
+    )
+    raise PtychonError(
+        f"option {name} is {text!r}; it must be {what}, like its default {default!r}"
+    )
 
 
 def _number_or_text(text: str) -> float | str:
@@ -63,7 +94,9 @@ def _number_or_text(text: str) -> float | str:
         return text
 
 
-def split_options(engine: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+def split_options(
+    engine: str, values: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """Options of a known engine, options of the run, and all that is wrong with them."""
     from ..engines import kinds, make, nearest, options, registry
     from ..run.schedule import KINDS
@@ -75,9 +108,13 @@ def split_options(engine: str, values: Mapping[str, Any]) -> tuple[dict[str, Any
     for key, value in values.items():
         name = str(key).replace("-", "_")
         if name not in known and name not in RUN_OPTIONS:
-            wrong.append(f"engine {engine!r} has no option {name!r}; {nearest(name, [*known, *RUN_OPTIONS])}")
+            wrong.append(
+                f"engine {engine!r} has no option {name!r}; {nearest(name, [*known, *RUN_OPTIONS])}"
+            )
             continue
-        kind, default = (kinds(registry[engine])[name], known[name]) if name in known else RUN_OPTIONS[name][:2]
+        kind, default = (
+            (kinds(registry[engine])[name], known[name]) if name in known else RUN_OPTIONS[name][:2]
+        )
         try:
             # numbers in YAML without a point before the exponent are text
             value = typed(name, value, kind, default) if isinstance(value, str) else value
@@ -87,7 +124,9 @@ def split_options(engine: str, values: Mapping[str, Any]) -> tuple[dict[str, Any
                 continue
             whole = kind is float and isinstance(value, int) and not isinstance(value, bool)
             if not (value is None and default is None) and not whole and type(value) is not kind:
-                raise PtychonError(f"option {name!r} is {value!r}; it must be of type {kind.__name__}")
+                raise PtychonError(
+                    f"option {name!r} is {value!r}; it must be of type {kind.__name__}"
+                )
             if name == "schedule" and value is not None and value not in KINDS:
                 raise PtychonError(f"schedule is {value!r}; choose one of {', '.join(KINDS)}")
             if name == "batch_size" and value < 1:

@@ -1,7 +1,9 @@
-"""The settings of a run: one record, from a YAML file, from the command line, or from an earlier result.
+"""The settings of a run: one record, from a YAML file, from the command line, or from an earlier
+result.
 
-All mistakes of a settings file are found and told together. What a run used is stored with its result, so that it can be
-repeated, and the data of a result can be found again by their path and their hash.
+All mistakes of a settings file are found and told together. What a run used is stored with its
+result, so that it can be repeated, and the data of a result can be found again by their path and
+their hash.
 """
 
 from __future__ import annotations
@@ -11,7 +13,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from ..io.hdf5 import PathLike, check_readable
@@ -53,7 +63,8 @@ class Settings(BaseModel):
     options : mapping
         Of the engine and of the run, as ``ptychon engines`` lists them.
     data : mapping
-        What the file does not say or says wrongly, as `ptychon.load` takes it: numbers in SI, or text with a unit.
+        What the file does not say or says wrongly, as `ptychon.load` takes it: numbers in SI, or
+        text with a unit.
     probe, start : str, optional
         Files with the first probe, and with a result to start from.
     modes : int, optional
@@ -94,7 +105,11 @@ class Settings(BaseModel):
         from ..engines import nearest, registry
 
         if value not in registry:
-            raise PydanticCustomError("engine", "{text}", {"text": f"unknown engine {value!r}; {nearest(value, registry)}"})
+            raise PydanticCustomError(
+                "engine",
+                "{text}",
+                {"text": f"unknown engine {value!r}; {nearest(value, registry)}"},
+            )
         return value
 
     @field_validator("backend")
@@ -104,7 +119,9 @@ class Settings(BaseModel):
 
         known = ("auto", "numpy", "cupy", "reference")
         if value not in known:
-            raise PydanticCustomError("backend", "{text}", {"text": f"unknown backend {value!r}; {nearest(value, known)}"})
+            raise PydanticCustomError(
+                "backend", "{text}", {"text": f"unknown backend {value!r}; {nearest(value, known)}"}
+            )
         return value
 
     @field_validator("bars")
@@ -164,7 +181,10 @@ def validated(values: Mapping[str, Any], source: str) -> Settings:
         wrong = [_sentence(e["loc"], e["type"], e["msg"]) for e in error.errors()]
     if len(wrong) == 1:
         raise PtychonError(f"{source}: {wrong[0]}")
-    raise PtychonError(f"{source} has {len(wrong)} mistakes: " + "; ".join(f"({i}) {w}" for i, w in enumerate(wrong, 1)))
+    raise PtychonError(
+        f"{source} has {len(wrong)} mistakes: "
+        + "; ".join(f"({i}) {w}" for i, w in enumerate(wrong, 1))
+    )
 
 
 def _sentence(place: tuple[Any, ...], kind: str, message: str) -> str:
@@ -179,7 +199,8 @@ def _sentence(place: tuple[Any, ...], kind: str, message: str) -> str:
 
 
 def read_settings(path: PathLike) -> dict[str, Any]:
-    """The values of a YAML file; paths in it are relative to its folder. They are not yet validated.
+    """The values of a YAML file; paths in it are relative to its folder. They are not yet
+    validated.
 
     Raises
     ------
@@ -194,9 +215,13 @@ def read_settings(path: PathLike) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-        raise PtychonError(f"{path}{where}: {getattr(error, 'problem', None) or str(error).splitlines()[0]}") from None
+        raise PtychonError(
+            f"{path}{where}: {getattr(error, 'problem', None) or str(error).splitlines()[0]}"
+        ) from None
     if not isinstance(values, dict):
-        raise PtychonError(f"{path} holds no settings; it must be lines such as 'input: scan.cxi' and 'epochs: 60'")
+        raise PtychonError(
+            f"{path} holds no settings; it must be lines such as 'input: scan.cxi' and 'epochs: 60'"
+        )
     folder = Path(path).parent
     for name in _PATHS:
         if isinstance(values.get(name), str):
@@ -207,7 +232,9 @@ def read_settings(path: PathLike) -> dict[str, Any]:
 
 
 def with_paths(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """What is known of a scan, with the files named in it that exist in a folder by their full paths."""
+    """What is known of a scan, with the files named in it that exist in a folder by their full
+    paths.
+    """
     found = {}
     for name in _DATA_PATHS:
         text = data.get(name)
@@ -256,7 +283,8 @@ def input_hash(path: PathLike) -> str | None:
 def find_input(
     request: Mapping[str, Any], near: PathLike, sha256: str | None
 ) -> tuple[Path, Literal["same", "changed", "unknown"]]:
-    """Where the data of a run are now: at their old path, or beside the file `near`; and whether they are the same.
+    """Where the data of a run are now: at their old path, or beside the file `near`; and whether
+    they are the same.
 
     Raises
     ------
@@ -267,7 +295,10 @@ def find_input(
     places = [stored, Path(near).parent / stored.name]
     found = next((place for place in places if exists(place)), None)
     if found is None:
-        raise PtychonError(f"the data of {near} are not found: neither {places[0]} nor {places[1]} exists; put them there")
+        raise PtychonError(
+            f"the data of {near} are not found: neither {places[0]} nor {places[1]} exists; put "
+            "them there"
+        )
     now = input_hash(found)
     if sha256 is None or now is None:
         return found, "unknown"
@@ -294,7 +325,9 @@ def find_data(result: Result, near: PathLike) -> tuple[Dataset, Path, bool]:
 
 
 def on_grid(data: Dataset, result: Result) -> Problem:
-    """Data as they were put on the pixel grid of a result made from them, with the positions and doses it has found."""
+    """Data as they were put on the pixel grid of a result made from them, with the positions and
+    doses it has found.
+    """
     from ..model.problem import Problem
 
     problem = Problem.from_dataset(data, subpixel=bool(result.settings.get("subpixel", True)))
@@ -314,5 +347,8 @@ def request_of(settings: Mapping[str, Any], path: PathLike) -> dict[str, Any]:
     """
     request = settings.get("request")
     if not isinstance(request, Mapping) or "input" not in request:
-        raise PtychonError(f"{path} does not say from which file and with which settings it was made; start from the scan")
+        raise PtychonError(
+            f"{path} does not say from which file and with which settings it was made; start "
+            "from the scan"
+        )
     return dict(request)

@@ -83,7 +83,8 @@ def passes(
     resume : Checkpoint, optional
         Of this engine.
     total : int, optional
-        Passes that callbacks are told are planned, after those of earlier runs; default `before` + `epochs`.
+        Passes that callbacks are told are planned, after those of earlier runs; default `before` +
+        `epochs`.
     done : int
         Rows of the checkpoint that are of another engine, before this one.
     spent : float
@@ -100,11 +101,21 @@ def passes(
         rows: Rows = []
         state = None
         if resume is not None and attempt == 0:
-            rows, state = resume.rows()[done:], restored(resume, problem, engine, object, probe, ctx)
+            rows, state = (
+                resume.rows()[done:],
+                restored(resume, problem, engine, object, probe, ctx),
+            )
         remedy = None
-        for progress in iterate(problem, engine, object, probe, ctx=ctx, schedule=schedule, resume=state, epochs=epochs):
+        for progress in iterate(
+            problem, engine, object, probe, ctx=ctx, schedule=schedule, resume=state, epochs=epochs
+        ):
             rows.append((progress.error, progress.extra))
-            seen = replace(progress, epoch=before + progress.epoch, epochs=total, seconds=spent + progress.seconds)
+            seen = replace(
+                progress,
+                epoch=before + progress.epoch,
+                epochs=total,
+                seconds=spent + progress.seconds,
+            )
             answers = [bool(callback(seen)) for callback in callbacks]
             remedy = engine.remedy(progress.extra, len(rows))
             asked = any(answers) or still(rows, tolerance) >= STILL_PASSES
@@ -112,21 +123,36 @@ def passes(
                 break
         if remedy is None:
             earlier = resume.seconds if resume is not None and attempt == 0 else 0.0
-            return Passes(rows, progress.state, earlier + time.perf_counter() - began, progress.engine or engine, asked)
+            return Passes(
+                rows,
+                progress.state,
+                earlier + time.perf_counter() - began,
+                progress.engine or engine,
+                asked,
+            )
         because = remedy.because
         if attempt < MAX_RESTARTS:
             changed = _difference(engine, remedy.engine)
-            text = f"pass {len(rows)} of engine {engine.name!r} {because}; starting again with {changed}"
+            text = (
+                f"pass {len(rows)} of engine {engine.name!r} {because}; starting again with "
+                f"{changed}"
+            )
             warnings.warn(text, PtychonWarning, stacklevel=4)
             engine = remedy.engine
     raise FailedError(
-        f"engine {engine.name!r} failed {MAX_RESTARTS + 1} times (the last one {because}); start it from the "
+        f"engine {engine.name!r} failed {MAX_RESTARTS + 1} times (the last one {because}); "
+        "start it from the "
         f"result of another engine, or give a better probe"
     )
 
 
 def restored(
-    resume: Checkpoint, problem: Problem, engine: Engine, object: ComplexArray, probe: ComplexArray, ctx: Context
+    resume: Checkpoint,
+    problem: Problem,
+    engine: Engine,
+    object: ComplexArray,
+    probe: ComplexArray,
+    ctx: Context,
 ) -> State:
     """The state of a checkpoint of this engine, on the backend."""
     local, move = placed(problem, ctx.backend, engine, len(probe)), ctx.backend.asarray
@@ -134,9 +160,15 @@ def restored(
 
 
 def still(rows: Rows, tolerance: float | None) -> int:
-    """Passes at the end of a run in which the object changed by less than the tolerance; at most `STILL_PASSES`."""
+    """Passes at the end of a run in which the object changed by less than the tolerance; at most
+    `STILL_PASSES`.
+    """
     count = 0
-    while tolerance and count < min(STILL_PASSES, len(rows)) and rows[-1 - count][1].get("change", math.inf) < tolerance:
+    while (
+        tolerance
+        and count < min(STILL_PASSES, len(rows))
+        and rows[-1 - count][1].get("change", math.inf) < tolerance
+    ):
         count += 1
     return count
 

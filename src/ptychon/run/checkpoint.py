@@ -1,8 +1,8 @@
 """Checkpoints: a run that was stopped goes on bit for bit.
 
-Batches are a pure function of (positions, seed, epoch), so a run is known by its engine, the state after a pass and what was
-recorded up to there. All of that is in one HDF5 file, which appears whole or not at all; object and probe stand also where
-readers of CXI look for them.
+Batches are a pure function of (positions, seed, epoch), so a run is known by its engine, the state
+after a pass and what was recorded up to there. All of that is in one HDF5 file, which appears whole
+or not at all; object and probe stand also where readers of CXI look for them.
 
     entry_1/image_1/data, entry_1/image_2/data   object and probe of the state
     ptychon/checkpoint                           every field of `Checkpoint`
@@ -65,7 +65,14 @@ class Checkpoint:
     def rows(self) -> list[tuple[float, dict[str, float]]]:
         """What the loop had recorded: R and the other numbers of each pass."""
         return [
-            (float(error), {name: float(values[i]) for name, values in self.history.items() if math.isfinite(values[i])})
+            (
+                float(error),
+                {
+                    name: float(values[i])
+                    for name, values in self.history.items()
+                    if math.isfinite(values[i])
+                },
+            )
             for i, error in enumerate(self.errors)
         ]
 
@@ -92,12 +99,16 @@ def restore(checkpoint: Checkpoint, fresh: State, backend: Backend) -> State:
     """
     for item in fields(fresh):
         if item.name not in checkpoint.state:
-            raise PtychonError(f"the checkpoint lacks {item.name!r} of engine {checkpoint.engine!r}; it cannot go on")
+            raise PtychonError(
+                f"the checkpoint lacks {item.name!r} of engine {checkpoint.engine!r}; it cannot "
+                "go on"
+            )
         new, old = checkpoint.state[item.name], getattr(fresh, item.name)
         if hasattr(old, "shape"):
             if tuple(np.shape(new)) != tuple(old.shape):
                 raise PtychonError(
-                    f"the checkpoint has {item.name} of shape {np.shape(new)}; these data need {tuple(old.shape)}: "
+                    f"the checkpoint has {item.name} of shape {np.shape(new)}; these data need "
+                    f"{tuple(old.shape)}: "
                     f"it belongs to other data, or these were read otherwise"
                 )
             new = np.array(new, dtype=old.dtype)
@@ -139,7 +150,9 @@ class Checkpointer:
         resumed: Checkpoint | None = None,
     ) -> None:
         if every is not None and every < 1:
-            raise PtychonError(f"a checkpoint every {every} passes cannot be; the number must be at least 1")
+            raise PtychonError(
+                f"a checkpoint every {every} passes cannot be; the number must be at least 1"
+            )
         self.path, self.every, self.due, self.settings = path, every, due, dict(settings or {})
         self.written: int | None = None
         self.rows = [] if resumed is None else resumed.rows()
@@ -167,7 +180,10 @@ class Checkpointer:
             options=asdict(engine),
             state={item.name: _on_host(getattr(state, item.name)) for item in fields(state)},
             errors=np.array([error for error, _ in self.rows], np.float32),
-            history={n: np.array([extra.get(n, math.nan) for _, extra in self.rows], np.float32) for n in names},
+            history={
+                n: np.array([extra.get(n, math.nan) for _, extra in self.rows], np.float32)
+                for n in names
+            },
             epoch=progress.epoch,
             epochs=progress.epochs or progress.epoch,
             seconds=self._before + progress.seconds,
@@ -214,17 +230,24 @@ def load_checkpoint(path: PathLike) -> Checkpoint:
     with opened(path) as file:
         kind = str(file.attrs.get("ptychon", ""))
         if kind == "result":
-            raise PtychonError(f"{path} is a result, not a checkpoint; to go on from it use reconstruct --start {path}")
+            raise PtychonError(
+                f"{path} is a result, not a checkpoint; to go on from it use reconstruct "
+                f"--start {path}"
+            )
         if kind != "checkpoint" or "ptychon/checkpoint" not in file:
             raise PtychonError(f"{path} is not a checkpoint written by ptychon")
         values: dict[str, Any] = get(file["ptychon/checkpoint"])
     known = fields(Checkpoint)
-    missing = [f.name for f in known if f.default is f.default_factory is MISSING and f.name not in values]
+    missing = [
+        f.name for f in known if f.default is f.default_factory is MISSING and f.name not in values
+    ]
     if missing:
         raise PtychonError(f"{path} is incomplete: it lacks {', '.join(missing)}")
     checkpoint = Checkpoint(**{f.name: values[f.name] for f in known if f.name in values})
     if not isinstance(checkpoint.state, Mapping) or np.asarray(checkpoint.errors).ndim != 1:
-        raise PtychonError(f"{path}: its state is not what a checkpoint holds; the file was altered")
+        raise PtychonError(
+            f"{path}: its state is not what a checkpoint holds; the file was altered"
+        )
     return checkpoint
 
 

@@ -87,10 +87,19 @@ def warm_up(
 
     with ctx.backend.compiling(announce):
         for method, passes in ((engine, 1), (engine.eager(), 2)):
-            steps = iterate(tiny, method, np.ones(tiny.object_shape, np.complex64), probe, ctx=ctx, schedule=schedule)
+            steps = iterate(
+                tiny,
+                method,
+                np.ones(tiny.object_shape, np.complex64),
+                probe,
+                ctx=ctx,
+                schedule=schedule,
+            )
             for _ in range(passes):
                 last = next(steps)
         found = method.estimate(last.state, ctx)
-        residual(tiny, ctx.backend.to_host(found.object), ctx.backend.to_host(found.probe), ctx.backend)
+        residual(
+            tiny, ctx.backend.to_host(found.object), ctx.backend.to_host(found.probe), ctx.backend
+        )
         ctx.backend.synchronise()
     return time.perf_counter() - start

@@ -1,17 +1,22 @@
-r"""What speaks against a reconstruction and R does not show: a sentence for each, with its numbers and a remedy.
+r"""What speaks against a reconstruction and R does not show: a sentence for each, with its numbers
+and a remedy.
 
     window   the probe has its light where its window ends
-    spots    the probe repeats itself: its intensity autocorrelation has a second maximum about as high as the first
+    spots    the probe repeats itself: its intensity autocorrelation has a second maximum about as
+             high as the first
     step     neighbouring beams do not overlap
-    grid     the object holds power at the spatial frequencies of the scan positions, and nowhere beside them
+    grid     the object holds power at the spatial frequencies of the scan positions, and nowhere
+             beside them
     nothing  R is that of the same probe without any object
     top      frames hold the largest value of their integer type
 
-The grid is found with the structure factor of the positions, S(q) = |sum_j exp(-2 pi i q r_j)|^2/N^2: where it is large beside
-q = 0, positions are periodic, and the power of the object there is compared with that of other frequencies of the same
-length. Regular scans leave such a product of a periodic error of the probe and its inverse in the object undetermined (Thibault
-et al., Ultramicroscopy 109, 338 (2009)); a specimen has such a lattice only by accident. Twelve good reconstructions, simulated
-and measured, gave 0.5 to 2 times the power beside it, lattices of spots 10 to 30.
+The grid is found with the structure factor of the positions, S(q) = |sum_j exp(-2 pi i q
+r_j)|^2/N^2: where it is large beside q = 0, positions are periodic, and the power of the object
+there is compared with that of other frequencies of the same length. Regular scans leave such a
+product of a periodic error of the probe and its inverse in the object undetermined (Thibault et
+al., Ultramicroscopy 109, 338 (2009)); a specimen has such a lattice only by accident. Twelve good
+reconstructions, simulated and measured, gave 0.5 to 2 times the power beside it, lattices of spots
+10 to 30.
 """
 
 from __future__ import annotations
@@ -29,10 +34,12 @@ from ..model.problem import Problem
 from ..types import FloatArray
 from .guess import mean_power
 
-#: Height of a second maximum of the probe's autocorrelation above the valley before it: spots 0.96, beams at most 0.01.
+#: Height of a second maximum of the probe's autocorrelation above the valley before it: spots 0.96,
+#: beams at most 0.01.
 REPEATS = 0.7
-#: Structure factor from which positions are periodic; and the power at those frequencies over that beside them, and its
-#: share of the whole, from which the grid shows and from which it is most of what shows.
+#: Structure factor from which positions are periodic; and the power at those frequencies over that
+#: beside them, and its share of the whole, from which the grid shows and from which it is most of
+#: what shows.
 PERIODIC, CONTRAST, SHOWS, RULES = 0.1, 5.0, 0.01, 0.05
 #: R this close to that without an object is no better.
 NO_BETTER = 0.99
@@ -56,7 +63,11 @@ def doubts(result: Result, far: bool = True) -> list[Doubt]:
     far : bool
         Whether the data are of the far field.
     """
-    return [found for found in (_window(result, far), _spots(result), _step(result), _grid(result)) if found is not None]
+    return [
+        found
+        for found in (_window(result, far), _spots(result), _step(result), _grid(result))
+        if found is not None
+    ]
 
 
 def all_doubts(result: Result, problem: Problem) -> list[Doubt]:
@@ -71,7 +82,9 @@ def all_doubts(result: Result, problem: Problem) -> list[Doubt]:
     noise = None
     if problem.counting:
         pixels = float(problem.mask.sum()) * (len(problem) // len(problem.mask))
-        noise = (problem.noise_level * pixels / max(mean_power(problem) * len(problem), 1e-300)) ** 0.5
+        noise = (
+            problem.noise_level * pixels / max(mean_power(problem) * len(problem), 1e-300)
+        ) ** 0.5
     without = residual_without_object(problem, result.probe)
     found = doubts(result, problem.propagator.transfer is None)
     found += [d for d in (no_better(result.final_error, without, noise),) if d is not None]
@@ -79,7 +92,8 @@ def all_doubts(result: Result, problem: Problem) -> list[Doubt]:
 
 
 def no_better(residual: float, without: float, noise: float | None) -> Doubt | None:
-    """R beside that of the same probe without an object; None where R is better, or noise leaves nothing to be better by.
+    """R beside that of the same probe without an object; None where R is better, or noise leaves
+    nothing to be better by.
 
     Parameters
     ----------
@@ -91,13 +105,17 @@ def no_better(residual: float, without: float, noise: float | None) -> Doubt | N
         return None
     return Doubt(
         "bad",
-        f"R is {residual:.4f} and the same probe without any object gives {without:.4f}: the object explains nothing; check "
-        f"positions and orientation (ptychon inspect, ptychon orient) and the first probe (--probe)",
+        f"R is {residual:.4f} and the same probe without any object gives {without:.4f}: the "
+        "object explains nothing; check "
+        "positions and orientation (ptychon inspect, ptychon orient) and the first probe "
+        "(--probe)",
     )
 
 
 def at_rim(probe: Any) -> tuple[float, float]:
-    """Share of a probe's power (K, P, Q) in the outermost 5 % of its window on each side, and that of an even probe."""
+    """Share of a probe's power (K, P, Q) in the outermost 5 % of its window on each side, and that
+    of an even probe.
+    """
     return probe_at_rim(probe), probe_at_rim(np.ones(probe.shape[-2:], np.complex64))
 
 
@@ -111,10 +129,17 @@ def _window(result: Result, far: bool) -> Doubt | None:
     share, even = at_rim(result.probe)
     if share <= (CUT_OFF if far else even):
         return None
-    text = f"{share:.0%} of the probe's power lies in the outermost 5 % of its window ({even:.0%} for an even beam): "
+    text = (
+        f"{share:.0%} of the probe's power lies in the outermost 5 % of its window ({even:.0%} "
+        "for an even beam): "
+    )
     if far and share > even:
         return Doubt("bad", text + f"the probe is aliased or cut off; {_PROBE}")
-    remedy = "do not crop the frames, or bin them less (--bin)" if not far else f"do not bin the frames, or {_PROBE}"
+    remedy = (
+        "do not crop the frames, or bin them less (--bin)"
+        if not far
+        else f"do not bin the frames, or {_PROBE}"
+    )
     return Doubt("care", text + f"the window may cut the beam off; {remedy}")
 
 
@@ -131,12 +156,15 @@ def _spots(result: Result) -> Doubt | None:
         if distance[k] < 3:
             continue
         along = np.linspace(0, 1, int(2 * distance[k]) + 2)[:, None]
-        valley = float(alike[tuple(np.rint(centre + along * (peaks[k] - centre)).astype(int).T)].min())
+        valley = float(
+            alike[tuple(np.rint(centre + along * (peaks[k] - centre)).astype(int).T)].min()
+        )
         height = float(alike[tuple(peaks[k])])
         if height - valley > REPEATS:
             return Doubt(
                 "bad",
-                f"the probe repeats itself every {distance[k]:.0f} px ({height:.0%} alike): it is a lattice of spots, which a "
+                f"the probe repeats itself every {distance[k]:.0f} px ({height:.0%} alike): it "
+                "is a lattice of spots, which a "
                 f"first probe curved too strongly for its window leads to; {_PROBE}",
             )
     return None
@@ -148,7 +176,8 @@ def _step(result: Result) -> Doubt | None:
         return None
     return Doubt(
         "bad",
-        f"the step of {step:.3g} px (median to the nearest neighbour) exceeds the probe's width of {beam:.3g} px: neighbouring "
+        f"the step of {step:.3g} px (median to the nearest neighbour) exceeds the probe's width "
+        f"of {beam:.3g} px: neighbouring "
         f"frames share too little light to be joined; check --step and --pixel-size, or {_PROBE}",
     )
 
@@ -166,13 +195,16 @@ def _grid(result: Result) -> Doubt | None:
         return None
     return Doubt(
         "bad" if share > RULES else "care",
-        f"{share:.1%} of the object's power lies at the spatial frequencies of the scan's own grid, {contrast:.0f} times what "
-        f"lies beside them: part of the object is a lattice of the scan; {_PROBE}, or measure with uneven steps",
+        f"{share:.1%} of the object's power lies at the spatial frequencies of the scan's own "
+        f"grid, {contrast:.0f} times what "
+        f"lies beside them: part of the object is a lattice of the scan; {_PROBE}, or measure "
+        "with uneven steps",
     )
 
 
 def grid_power(result: Result) -> tuple[float, float]:
-    """Power of the object at the frequencies of the scan's grid over that beside them, and its share of the whole.
+    """Power of the object at the frequencies of the scan's grid over that beside them, and its
+    share of the whole.
 
     (1, 0) where the positions are not periodic.
     """
@@ -182,8 +214,12 @@ def grid_power(result: Result) -> tuple[float, float]:
     box = bounding_box(lit)
     window = soft_window(lit[box], 0.1)
     picture = np.where(lit, result.object, 0)[box].astype(np.complex128)
-    # a ramp of the phase, which no data determine, would move the spectrum away from the frequencies of the grid
-    y, x = (np.exp(-1j * k * np.arange(n)) for k, n in zip(phase_ramp(picture), picture.shape, strict=True))
+    # a ramp of the phase, which no data determine, would move the spectrum away from the
+    # frequencies of the grid
+    y, x = (
+        np.exp(-1j * k * np.arange(n))
+        for k, n in zip(phase_ramp(picture), picture.shape, strict=True)
+    )
     picture *= y[:, None] * x
     picture = (picture - (window * picture).sum() / window.sum()) * window
     power = np.abs(np.fft.fft2(picture)) ** 2
@@ -202,4 +238,6 @@ def grid_power(result: Result) -> tuple[float, float]:
     beside = (~at).ravel()
     mean = np.bincount(ring, power.ravel() * beside) / np.maximum(np.bincount(ring, beside), 1)
     expected = mean[ring].reshape(power.shape)[at]
-    return float(power[at].sum() / max(expected.sum(), 1e-300)), float((power[at] - expected).sum() / power.sum())
+    return float(power[at].sum() / max(expected.sum(), 1e-300)), float(
+        (power[at] - expected).sum() / power.sum()
+    )

@@ -1,10 +1,11 @@
 """How a run of the difference map ends: with passes of rPIE.
 
-The difference map finds its way from far, but its solution wanders about a fixed point that noise and positions of finite
-accuracy leave nowhere to be found. Some passes of rPIE from there settle it. Measured on 64 frames with 1e5 counts each: 40
-passes of the difference map alone came within 23.1 dB of the truth, with the last 10 of rPIE 26.0 dB; 100 passes 23.3 and
-26.3 dB. With 1e7 counts, where 40 passes had not found the object yet, a quarter of them cost 2 dB (half of them 4.5 dB), and
-a quarter of 100 gained 1 dB.
+The difference map finds its way from far, but its solution wanders about a fixed point that noise
+and positions of finite accuracy leave nowhere to be found. Some passes of rPIE from there settle
+it. Measured on 64 frames with 1e5 counts each: 40 passes of the difference map alone came within
+23.1 dB of the truth, with the last 10 of rPIE 26.0 dB; 100 passes 23.3 and 26.3 dB. With 1e7
+counts, where 40 passes had not found the object yet, a quarter of them cost 2 dB (half of them 4.5
+dB), and a quarter of 100 gained 1 dB.
 """
 
 from __future__ import annotations
@@ -39,15 +40,23 @@ def finishing_passes(engine: Engine, asked: int | None, epochs: int) -> int:
     Raises
     ------
     PtychonError
-        For a number that is negative, leaves the engine no pass, or is asked of an engine that is not finished so.
+        For a number that is negative, leaves the engine no pass, or is asked of an engine that is
+        not finished so.
     """
     if asked is None:
         return int(epochs * SHARE) if engine.finished_by else 0
     if asked and not engine.finished_by:
-        ended = " and ".join(f"{cls.finished_by} ends {name}" for name, cls in registry.items() if cls.finished_by)
-        raise PtychonError(f"finish is {asked}; no other engine ends runs of {engine.name} ({ended}): leave it out")
+        ended = " and ".join(
+            f"{cls.finished_by} ends {name}" for name, cls in registry.items() if cls.finished_by
+        )
+        raise PtychonError(
+            f"finish is {asked}; no other engine ends runs of {engine.name} ({ended}): leave it out"
+        )
     if not 0 <= asked < epochs:
-        raise PtychonError(f"finish is {asked} of {epochs} passes; it must be 0 or more, and leave {engine.name} at least one")
+        raise PtychonError(
+            f"finish is {asked} of {epochs} passes; it must be 0 or more, and leave "
+            f"{engine.name} at least one"
+        )
     return asked
 
 
@@ -94,9 +103,19 @@ class Plan:
             rows, state = resume.rows(), restored(resume, problem, self.engine, object, probe, ctx)
         else:
             one = passes(
-                problem, self.engine, object, probe, ctx, self.schedule, self.epochs - self.finish, callbacks, tolerance,
-                before, resume, total=total,
-            )  # fmt: skip
+                problem,
+                self.engine,
+                object,
+                probe,
+                ctx,
+                self.schedule,
+                self.epochs - self.finish,
+                callbacks,
+                tolerance,
+                before,
+                resume,
+                total=total,
+            )
             rows, state, here = one.rows, one.state, one.seconds - earlier
             if one.asked or not self.finish:
                 return one, [(one.engine.name, len(one.rows))]
@@ -108,11 +127,25 @@ class Plan:
             object, probe = ctx.backend.to_host(found.object), ctx.backend.to_host(found.probe)
             del state, found  # the waves of all frames
         two = passes(
-            problem, second, object, probe, ctx, self.second_schedule, self.epochs - len(rows), callbacks, tolerance,
-            before + len(rows), resume if ending else None, total=total, done=len(rows), spent=here,
-        )  # fmt: skip
+            problem,
+            second,
+            object,
+            probe,
+            ctx,
+            self.second_schedule,
+            self.epochs - len(rows),
+            callbacks,
+            tolerance,
+            before + len(rows),
+            resume if ending else None,
+            total=total,
+            done=len(rows),
+            spent=here,
+        )
         ran = [(self.engine.name, len(rows)), (two.engine.name, len(two.rows))]
-        return Passes([*rows, *two.rows], two.state, earlier + here + two.seconds, two.engine, two.asked), ran
+        return Passes(
+            [*rows, *two.rows], two.state, earlier + here + two.seconds, two.engine, two.asked
+        ), ran
 
 
 def described(ran: Sequence[Sequence[object]]) -> str:
@@ -121,7 +154,9 @@ def described(ran: Sequence[Sequence[object]]) -> str:
 
 
 def as_finished(result: Result, epochs: int) -> int | None:
-    """What `finish` must be for so many passes to end as those of a result did: as many, a share of fewer, or none."""
+    """What `finish` must be for so many passes to end as those of a result did: as many, a share of
+    fewer, or none.
+    """
     asked = int(result.settings.get("finish") or 0)
     return asked if asked < epochs else None
 

@@ -1,18 +1,25 @@
-"""Where to begin. A first probe where none is given: candidates of several kinds are tried on a few frames.
+"""Where to begin. A first probe where none is given: candidates of several kinds are tried on a few
+frames.
 
-Engines that learn the probe find its details from almost anywhere, but not its size or its defocus: from a probe that is much
-too small, too wide or on the wrong side of the focus they end in a wrong optimum. The candidates:
+Engines that learn the probe find its details from almost anywhere, but not its size or its defocus:
+from a probe that is much too small, too wide or on the wrong side of the focus they end in a wrong
+optimum. The candidates:
 
-    shadow  the pupil, defocused as the motion of the frames says (`shadow_defocus`): curved beams, zone plates, electrons;
-            the pupil is the root of the mean frame, or the same without what the object scatters (`sharp_pupil`)
-    focus   the root of the mean frame, in focus and defocused both ways to several widths (`focused`)
+    shadow  the pupil, defocused as the motion of the frames says (`shadow_defocus`): curved beams,
+    zone plates, electrons;
+            the pupil is the root of the mean frame, or the same without what the object scatters
+            (`sharp_pupil`)
+    focus   the root of the mean frame, in focus and defocused both ways to several widths
+            (`focused`)
     disc    evenly lit discs of several diameters; the best is refined, and tried as a ring
 
-Each has some passes of rPIE over neighbouring frames of the middle of the scan, without a tenth of the pixels of each frame.
-What it foretells of those tells the candidates apart; pixels that it has seen would favour probes that fit anything. The better
-ones go on, and the best is taken as it is after its passes, in the middle of its window.
+Each has some passes of rPIE over neighbouring frames of the middle of the scan, without a tenth of
+the pixels of each frame. What it foretells of those tells the candidates apart; pixels that it has
+seen would favour probes that fit anything. The better ones go on, and the best is taken as it is
+after its passes, in the middle of its window.
 
-The cost is at most `COST` passes over `FRAMES` frames, whatever the scan: 34 passes over one of 169 frames.
+The cost is at most `COST` passes over `FRAMES` frames, whatever the scan: 34 passes over one of 169
+frames.
 """
 
 from __future__ import annotations
@@ -30,7 +37,17 @@ from ..engines import Context, make
 from ..metrics.residual import CUT_OFF, probe_at_rim, residual
 from ..model.problem import Problem
 from ..types import ComplexArray, PtychonWarning
-from .guess import aspect, centred, defocused, focused, initial_object, initial_probe, scaled_probe, sharp_pupil, wave_power
+from .guess import (
+    aspect,
+    centred,
+    defocused,
+    focused,
+    initial_object,
+    initial_probe,
+    scaled_probe,
+    sharp_pupil,
+    wave_power,
+)
 from .iterate import iterate
 from .schedule import Schedule
 from .shadow import shadow_defocus
@@ -42,19 +59,22 @@ HELD_OUT = 0.1
 #: Passes of all candidates, then of the better ones.
 FIRST_PASSES = 4
 ROUNDS = ((3, 6), (1, 8))
-#: Widths of the defocused candidates in those of the plain one, diameters of the discs in sides of the frame, the factors
-#: by which the best disc is changed in the end, and the hole of a ring in its diameters.
+#: Widths of the defocused candidates in those of the plain one, diameters of the discs in sides of
+#: the frame, the factors by which the best disc is changed in the end, and the hole of a ring in
+#: its diameters.
 WIDTHS = (1.0, 1.7)
 DIAMETERS = tuple(0.86**k for k in range(8))
 REFINEMENTS = (0.07, 0.035, 0.018)
 HOLE = 0.4
-#: What the search costs at most, in passes over `FRAMES` frames; looking at pixels that were held out takes half a pass.
+#: What the search costs at most, in passes over `FRAMES` frames; looking at pixels that were held
+#: out takes half a pass.
 COST = (1 + 2 * len(WIDTHS) + len(DIAMETERS) + 2 * len(REFINEMENTS) + 1) * (FIRST_PASSES + 0.5)
 COST += sum(keep * (passes + 0.5) for keep, passes in ROUNDS)
 
 
 def find_probe(problem: Problem, backend: Backend) -> ComplexArray:
-    """The best of several first probes, (1, P, Q) complex64 with sum |P|^2 = mean power, in the middle of its window.
+    """The best of several first probes, (1, P, Q) complex64 with sum |P|^2 = mean power, in the
+    middle of its window.
 
     The plain one (`guess.initial_probe`) in the near field and for scans of fewer than 8 frames.
 
@@ -95,7 +115,8 @@ def find_probe(problem: Problem, backend: Backend) -> ComplexArray:
     if share > CUT_OFF:
         p, q = problem.frame_shape
         warnings.warn(
-            f"the probe found from the data has {share:.0%} of its power in the outermost 5 % of its {p} x {q} px and "
+            f"the probe found from the data has {share:.0%} of its power in the outermost 5 % "
+            f"of its {p} x {q} px and "
             f"may be cut off: leave the detector pixels unbinned, or give a first probe (--probe)",
             PtychonWarning,
             stacklevel=2,
@@ -144,14 +165,23 @@ class Trial:
         self._unseen, self._context = ground.unseen, Context(get_backend("numpy", threads=1))
         first = initial_object(ground.seen, probe, ground.power)
         order = Schedule(kind="sequential", shuffle=True, seed=0)
-        self._steps = iterate(ground.seen, make("rpie", cool_from=10**6), first, probe, ctx=self._context, schedule=order)
+        self._steps = iterate(
+            ground.seen,
+            make("rpie", cool_from=10**6),
+            first,
+            probe,
+            ctx=self._context,
+            schedule=order,
+        )
 
     def run(self, passes: int) -> None:
         """So many passes more."""
         *_, last = islice(self._steps, passes)
         self.probe, self.score = np.array(last.state.probe), float("inf")
         if np.isfinite(last.error):
-            self.score = residual(self._unseen, last.state.object, self.probe, self._context.backend)
+            self.score = residual(
+                self._unseen, last.state.object, self.probe, self._context.backend
+            )
 
 
 def candidates(problem: Problem, plain: ComplexArray) -> Iterator[tuple[ComplexArray, float]]:
@@ -172,19 +202,25 @@ def candidates(problem: Problem, plain: ComplexArray) -> Iterator[tuple[ComplexA
 
 
 def middle(problem: Problem) -> Problem:
-    """At most `FRAMES` frames next to the middle one, on an object cut down to their windows; none is dark, or ten times
-    brighter or darker than most."""
+    """At most `FRAMES` frames next to the middle one, on an object cut down to their windows; none
+    is dark, or ten times brighter or darker than most."""
     light = np.array([float((y * y).sum(dtype=np.float64)) for y in problem.amplitude])
     lit = light > 0
-    usual = np.flatnonzero(lit & (np.abs(np.log10(np.where(lit, light, 1) / np.median(light[lit]))) < 1))
+    usual = np.flatnonzero(
+        lit & (np.abs(np.log10(np.where(lit, light, 1) / np.median(light[lit]))) < 1)
+    )
     distance = ((problem.corners[usual] - np.median(problem.corners, axis=0)) ** 2).sum(axis=1)
     part = problem.select(np.sort(usual[np.argsort(distance, kind="stable")[:FRAMES]]))
     low = part.corners.min(axis=0)
     height, width = (part.corners.max(axis=0) - low + problem.frame_shape).tolist()
-    return replace(part, corners=np.ascontiguousarray(part.corners - low), object_shape=(height, width))
+    return replace(
+        part, corners=np.ascontiguousarray(part.corners - low), object_shape=(height, width)
+    )
 
 
-def disc(shape: tuple[int, int], diameter: float, ratio: tuple[float, float] = (1.0, 1.0)) -> ComplexArray:
+def disc(
+    shape: tuple[int, int], diameter: float, ratio: tuple[float, float] = (1.0, 1.0)
+) -> ComplexArray:
     """An evenly lit disc with a soft edge of a pixel about (P//2, Q//2), (1, P, Q) complex64.
 
     Parameters
@@ -193,7 +229,8 @@ def disc(shape: tuple[int, int], diameter: float, ratio: tuple[float, float] = (
     diameter : float
         px, in pixels of the same area that are square.
     ratio : (float, float)
-        Height and width of an object pixel over the root of its area: discs are round on the sample.
+        Height and width of an object pixel over the root of its area: discs are round on the
+        sample.
     """
     y, x = ((np.arange(n) - n // 2) * r for n, r in zip(shape, ratio, strict=True))
     distance = np.hypot(y[:, None], x[None, :])
@@ -201,7 +238,9 @@ def disc(shape: tuple[int, int], diameter: float, ratio: tuple[float, float] = (
 
 
 def _refined(ground: Ground, best: Trial) -> list[Trial]:
-    """Discs of nearly the diameter of the best one, and a ring of that which turns out best, after their first passes."""
+    """Discs of nearly the diameter of the best one, and a ring of that which turns out best, after
+    their first passes.
+    """
     shape, new = ground.seen.frame_shape, []
 
     def tried(probe: ComplexArray, diameter: float) -> Trial:
@@ -212,7 +251,10 @@ def _refined(ground: Ground, best: Trial) -> list[Trial]:
     for change in REFINEMENTS:
         for diameter in (best.diameter * (1 - change), best.diameter * (1 + change)):
             best = min(best, tried(disc(shape, diameter, ground.ratio), diameter), key=_score)
-    tried(disc(shape, best.diameter, ground.ratio) - disc(shape, HOLE * best.diameter, ground.ratio), 0.0)
+    tried(
+        disc(shape, best.diameter, ground.ratio) - disc(shape, HOLE * best.diameter, ground.ratio),
+        0.0,
+    )
     return new
 
 

@@ -50,7 +50,11 @@ def iterate(
     local = placed(problem, backend, engine, len(probe if resume is None else resume.probe))
     schedule = schedule or Schedule(kind=engine.schedule)
     power = mean_power(problem) * len(problem)
-    state = resume if resume is not None else engine.init(local, backend.asarray(object), backend.asarray(probe), ctx)
+    state = (
+        resume
+        if resume is not None
+        else engine.init(local, backend.asarray(object), backend.asarray(probe), ctx)
+    )
     batches = Batches()
     start = time.perf_counter()
     while True:
@@ -59,7 +63,9 @@ def iterate(
         step = fast_step(backend, engine, local, batches) or engine.step
         state, report = step(state, local, batches, ctx)
         error, extra = _read(report, power, backend)
-        yield Progress(state.epoch, epochs, error, state, time.perf_counter() - start, extra, engine)
+        yield Progress(
+            state.epoch, epochs, error, state, time.perf_counter() - start, extra, engine
+        )
 
 
 def _read(report: Report, power: float, backend: Backend) -> tuple[float, dict[str, float]]:

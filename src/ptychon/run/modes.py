@@ -1,13 +1,16 @@
-r"""Several probe modes: what they begin as, which basis they are stated in, and how much of the light each holds.
+r"""Several probe modes: what they begin as, which basis they are stated in, and how much of the
+light each holds.
 
-Modes are mutually incoherent waves whose intensities add (Thibault & Menzel, Nature 494, 68 (2013)). Modes that begin alike
-move alike and never separate, so the weak ones begin as products of the first with low powers of the coordinates,
+Modes are mutually incoherent waves whose intensities add (Thibault & Menzel, Nature 494, 68
+(2013)). Modes that begin alike move alike and never separate, so the weak ones begin as products of
+the first with low powers of the coordinates,
 
     P_k = x^a y^b P_0,    (a, b) = (1, 0), (0, 1), (2, 0), (1, 1), (0, 2), ...
 
-about its centre of mass, made orthogonal to the earlier ones: what a beam that trembles, a source of finite size or a spread
-of energies adds first. Only P^H P is known from the data, so any unitary mixture U of the modes is the same probe. Stated are
-the eigenvectors of the Gram matrix G_kl = <P_k, P_l>: orthogonal, the strongest first, with all intensities as they were.
+about its centre of mass, made orthogonal to the earlier ones: what a beam that trembles, a source
+of finite size or a spread of energies adds first. Only P^H P is known from the data, so any unitary
+mixture U of the modes is the same probe. Stated are the eigenvectors of the Gram matrix G_kl =
+<P_k, P_l>: orthogonal, the strongest first, with all intensities as they were.
 """
 
 from __future__ import annotations
@@ -41,18 +44,25 @@ def for_engine(probe: ComplexArray, modes: int | None, engine: Engine) -> Comple
     Raises
     ------
     PtychonError
-        If the engine takes one mode, or moves no probe and would leave new modes as they began; with the engines to choose.
+        If the engine takes one mode, or moves no probe and would leave new modes as they began;
+        with the engines to choose.
     """
     if modes is not None and modes > len(probe) and not engine.moves_probe:
-        free = ", ".join(name for name, kind in registry.items() if "probe" in kind.moves and "modes" in kind.copes)
+        free = ", ".join(
+            name
+            for name, kind in registry.items()
+            if "probe" in kind.moves and "modes" in kind.copes
+        )
         raise PtychonError(
-            f"{modes} modes were asked for and the probe that is known has {len(probe)}; engine {engine.name!r} does not move "
+            f"{modes} modes were asked for and the probe that is known has {len(probe)}; engine "
+            f"{engine.name!r} does not move "
             f"it, so that new modes would stay as they began: choose {free}"
         )
     count = len(probe) if modes is None else modes
     if count > 1 and "modes" not in engine.copes:
         raise PtychonError(
-            f"the probe has {count} modes and engine {engine.name!r} takes one; these take several: {able('modes')}"
+            f"the probe has {count} modes and engine {engine.name!r} takes one; these take "
+            f"several: {able('modes')}"
         )
     return probe if modes is None else started(probe, modes)
 
@@ -90,7 +100,9 @@ def started(probe: ComplexArray, modes: int) -> ComplexArray:
 
 
 def _products(probe: ComplexArray, number: int) -> ComplexArray:
-    """x^a y^b P_0 orthogonal to all modes and to each other, each of norm 1, (number, P, Q) complex128."""
+    """x^a y^b P_0 orthogonal to all modes and to each other, each of norm 1, (number, P, Q)
+    complex128.
+    """
     first = orthogonal(probe)[0].astype(np.complex128)
     light = np.abs(first) ** 2
     axes = []
@@ -101,11 +113,16 @@ def _products(probe: ComplexArray, number: int) -> ComplexArray:
         axes.append(place / max(np.sqrt((place**2 * weight).sum()), 1e-12))
     y, x = axes[0][:, None], axes[1][None, :]
     basis = [mode / norm for mode in probe if (norm := np.linalg.norm(mode)) > 0]
-    basis = list(np.linalg.qr(np.stack([b.ravel() for b in basis], axis=1))[0].T.reshape(-1, *light.shape))
+    basis = list(
+        np.linalg.qr(np.stack([b.ravel() for b in basis], axis=1))[0].T.reshape(-1, *light.shape)
+    )
     found: list[ComplexArray] = []
     for degree in count(1):
         if degree > HIGHEST:
-            raise PtychonError(f"{number + len(probe)} modes are more than the first probe leaves room for; ask for fewer")
+            raise PtychonError(
+                f"{number + len(probe)} modes are more than the first probe leaves room for; "
+                "ask for fewer"
+            )
         for b in range(degree + 1):
             wave = x ** (degree - b) * y**b * first
             whole = np.linalg.norm(wave)
@@ -124,7 +141,8 @@ def _products(probe: ComplexArray, number: int) -> ComplexArray:
 def orthogonal(probe: ComplexArray) -> ComplexArray:
     """The same probe in modes that are orthogonal, the strongest first, (K, P, Q) complex64.
 
-    A unitary mixture of the modes: every intensity is unchanged. Modes that are so already stay as they are.
+    A unitary mixture of the modes: every intensity is unchanged. Modes that are so already stay as
+    they are.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """What may happen after each pass: showing progress, stopping early, Ctrl-C.
 
-A callback is called with a `ptychon.run.reconstruct.Progress`; True ends the run. `close()`, where it exists, is called at
-the end, whatever the end was.
+A callback is called with a `ptychon.run.reconstruct.Progress`; True ends the run. `close()`, where
+it exists, is called at the end, whatever the end was.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class ProgressBar:
         What anything else gets: a line about every tenth of the way, or (False) nothing.
     """
 
-    def __init__(self, title: str = "", *, stream: TextIO | None = None, lines: bool = False) -> None:
+    def __init__(
+        self, title: str = "", *, stream: TextIO | None = None, lines: bool = False
+    ) -> None:
         self.title = title
         self.stream = sys.stderr if stream is None else stream
         self.lines = lines
@@ -55,11 +57,15 @@ class ProgressBar:
         if self.stream.isatty():
             self._draw(progress, error, left)
         elif self.lines:
-            tenth = 10 * progress.epoch // progress.epochs if progress.epochs else progress.epoch // 10
+            tenth = (
+                10 * progress.epoch // progress.epochs if progress.epochs else progress.epoch // 10
+            )
             if tenth > self._tenth or progress.epoch == progress.epochs:
                 total = f"/{progress.epochs}" if progress.epochs else ""
                 text = f"{self.title} epoch {progress.epoch}{total}  R {error}"
-                print(text.strip() + (f"  {left} left" if left else ""), file=self.stream, flush=True)
+                print(
+                    text.strip() + (f"  {left} left" if left else ""), file=self.stream, flush=True
+                )
             self._tenth = tenth
 
     def _seconds_left(self, progress: Progress) -> float:
@@ -80,9 +86,13 @@ class ProgressBar:
                 console=Console(file=self.stream),
             )
             self._bar.start()
-            self._task = self._bar.add_task(self.title, total=progress.epochs, error=error, left=left)
+            self._task = self._bar.add_task(
+                self.title, total=progress.epochs, error=error, left=left
+            )
         left = f"{left} left" if left else ""
-        self._bar.update(self._task, completed=progress.epoch, total=progress.epochs, error=error, left=left)
+        self._bar.update(
+            self._task, completed=progress.epoch, total=progress.epochs, error=error, left=left
+        )
 
     def close(self) -> None:
         """Leave the bar as it is and give the terminal back."""
@@ -104,7 +114,8 @@ class StopWhen:
     Parameters
     ----------
     change : float, optional
-        Stop when R has fallen by less than this fraction of itself over the last `epochs` measured passes.
+        Stop when R has fallen by less than this fraction of itself over the last `epochs` measured
+        passes.
     epochs : int
         Measured passes that are compared.
     error : float, optional
@@ -116,7 +127,9 @@ class StopWhen:
         If neither rule is given, or a number is not positive.
     """
 
-    def __init__(self, *, change: float | None = None, epochs: int = 10, error: float | None = None) -> None:
+    def __init__(
+        self, *, change: float | None = None, epochs: int = 10, error: float | None = None
+    ) -> None:
         if change is None and error is None:
             raise PtychonError("StopWhen needs a rule: change=1e-3, say, or error=0.1")
         for name, value in (("change", change), ("error", error), ("epochs", epochs)):
@@ -137,11 +150,16 @@ class StopWhen:
         if self.error is not None and progress.error <= self.error:
             return True
         full = len(self._seen) == self._seen.maxlen
-        return full and self.change is not None and self._seen[0] - self._seen[-1] < self.change * self._seen[-1]
+        return (
+            full
+            and self.change is not None
+            and self._seen[0] - self._seen[-1] < self.change * self._seen[-1]
+        )
 
 
 class Interrupt:
-    """Ctrl-C ends the run after the pass that is going on; what was found is kept. A second Ctrl-C ends it at once.
+    """Ctrl-C ends the run after the pass that is going on; what was found is kept. A second Ctrl-C
+    ends it at once.
 
     To be used around the run and as one of its callbacks::
 
@@ -162,16 +180,26 @@ class Interrupt:
             self._before = signal.signal(signal.SIGINT, self._handle)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._active:
-            signal.signal(signal.SIGINT, self._before if self._before is not None else signal.default_int_handler)
+            signal.signal(
+                signal.SIGINT,
+                self._before if self._before is not None else signal.default_int_handler,
+            )
             self._active = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.pressed:
             raise KeyboardInterrupt
         self.pressed = True
-        print("\nfinishing this pass; press Ctrl-C again to stop at once", file=sys.stderr, flush=True)
+        print(
+            "\nfinishing this pass; press Ctrl-C again to stop at once", file=sys.stderr, flush=True
+        )
 
     def __call__(self, progress: Progress) -> bool:
         """Whether Ctrl-C was pressed."""

@@ -1,8 +1,9 @@
-"""An earlier result on the grid of other data: another part, crop or binning of the scan, or other units of its counts.
+"""An earlier result on the grid of other data: another part, crop or binning of the scan, or other
+units of its counts.
 
-The object goes where its origin says and is resampled to the pixel of the new grid; where it was not lit it is a constant. The
-probe keeps its centre. What comes out is scaled so that its model has the power of the new data. A result on the very grid
-of the data is left as it is, bit for bit.
+The object goes where its origin says and is resampled to the pixel of the new grid; where it was
+not lit it is a constant. The probe keeps its centre. What comes out is scaled so that its model has
+the power of the new data. A result on the very grid of the data is left as it is, bit for bit.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ SAME = 0.02
 DIM = 0.01
 #: Amplitude of the model against that of the data within which nothing is rescaled.
 RESCALED = 1.25
-#: Where the zero frequency may lie beside its pixel: binning by 2, 3, 4 puts it there by 1/4, 1/3, 3/8 of a pixel.
+#: Where the zero frequency may lie beside its pixel: binning by 2, 3, 4 puts it there by 1/4, 1/3,
+#: 3/8 of a pixel.
 MIDDLES = (0.0, -0.25, 0.25, -0.36, 0.36, -0.5, 0.5)
 #: Frames from which these are judged.
 FRAMES = 32
@@ -66,7 +68,9 @@ class _Grids:
 
     @property
     def whole(self) -> bool:
-        return bool(np.all(self.ratio == 1) and np.all(np.abs(self.offset - np.rint(self.offset)) < SAME))
+        return bool(
+            np.all(self.ratio == 1) and np.all(np.abs(self.offset - np.rint(self.offset)) < SAME)
+        )
 
 
 def placed(start: Result, problem: Problem) -> Placed:
@@ -85,16 +89,26 @@ def placed(start: Result, problem: Problem) -> Placed:
     """
     same_probe = start.probe.shape[-2:] == problem.frame_shape
     grids = _grids(start, problem, same_probe)
-    if grids.whole and not grids.offset.any() and same_probe and start.object.shape == problem.object_shape:
+    if (
+        grids.whole
+        and not grids.offset.any()
+        and same_probe
+        and start.object.shape == problem.object_shape
+    ):
         return Placed(start.object, start.probe)
     object, known = _object(start, problem, grids)
     probe = fitted_probe(start.probe, grids.ratio, problem.frame_shape)
     light, (p, q) = (np.abs(probe) ** 2).sum(axis=0, dtype=np.float64), problem.frame_shape
-    covered = float(np.mean([(light * known[y : y + p, x : x + q]).sum() for y, x in problem.corners.tolist()]) / light.sum())
+    covered = float(
+        np.mean([(light * known[y : y + p, x : x + q]).sum() for y, x in problem.corners.tolist()])
+        / light.sum()
+    )
     if covered < DIM:
         raise PtychonError(
-            f"the result to start from lies elsewhere: {_extent(start.object.shape, start)}, these data "
-            f"{_extent(problem.object_shape, problem)}; start without it, or give positions with the same origin"
+            f"the result to start from lies elsewhere: {_extent(start.object.shape, start)}, "
+            "these data "
+            f"{_extent(problem.object_shape, problem)}; start without it, or give positions "
+            "with the same origin"
         )
     said = f"the result to start from covers {covered:.0%} of what is lit"
     if grids.offset.any():
@@ -113,10 +127,15 @@ def _grids(start: Result, problem: Problem, same_probe: bool) -> _Grids:
         ratio = _ratio(old, new, problem.object_shape)
     elif not same_probe:
         raise PtychonError(
-            f"the result to start from has a probe of {_size(start.probe.shape[-2:])} px and these frames are "
-            f"{_size(problem.frame_shape)}, and {_whose(old, new)} pixel size is known: give --pixel-size, or crop as it was"
+            f"the result to start from has a probe of {_size(start.probe.shape[-2:])} px and "
+            "these frames are "
+            f"{_size(problem.frame_shape)}, and {_whose(old, new)} pixel size is known: give "
+            "--pixel-size, or crop as it was"
         )
-    if start.settings.get("format") in _WITHOUT_ORIGIN and (moved := _same_scan(start, problem, ratio)) is not None:
+    if (
+        start.settings.get("format") in _WITHOUT_ORIGIN
+        and (moved := _same_scan(start, problem, ratio)) is not None
+    ):
         return _Grids(moved, ratio)
     if (old is None) != (new is None):
         moved = _same_scan(start, problem, ratio)
@@ -124,22 +143,36 @@ def _grids(start: Result, problem: Problem, same_probe: bool) -> _Grids:
             moved = np.zeros(2)
         if moved is None:
             raise PtychonError(
-                f"the result to start from has an object of {_size(start.object.shape)} px and these data need "
-                f"{_size(problem.object_shape)}, and {_whose(old, new)} pixel size is known: give --pixel-size"
+                f"the result to start from has an object of {_size(start.object.shape)} px and "
+                "these data need "
+                f"{_size(problem.object_shape)}, and {_whose(old, new)} pixel size is known: "
+                "give --pixel-size"
             )
         return _Grids(moved, ratio)
-    if not len(start.positions) and start.origin == (0.0, 0.0) and start.object.shape == problem.object_shape:
+    if (
+        not len(start.positions)
+        and start.origin == (0.0, 0.0)
+        and start.object.shape == problem.object_shape
+    ):
         return _Grids(np.zeros(2), ratio)  # it says nothing of where it lies
-    offset = (np.array(problem.origin) - np.array(start.origin)) / (1.0 if old is None else np.array(old))
+    offset = (np.array(problem.origin) - np.array(start.origin)) / (
+        1.0 if old is None else np.array(old)
+    )
     near = np.abs(offset - np.rint(offset)) < SAME
     return _Grids(np.where(near & (ratio == 1), np.rint(offset), offset), ratio)
 
 
 def _same_scan(start: Result, problem: Problem, ratio: FloatArray) -> FloatArray | None:
-    """The offset between the grids if both have the same positions, frame by frame; None if they have not."""
+    """The offset between the grids if both have the same positions, frame by frame; None if they
+    have not.
+    """
     if len(start.positions) != len(problem):
         return None
-    centres = problem.corners + np.array(problem.frame_shape) // 2 + problem.shifts[problem.shift_index].astype(float)
+    centres = (
+        problem.corners
+        + np.array(problem.frame_shape) // 2
+        + problem.shifts[problem.shift_index].astype(float)
+    )
     apart = start.positions - centres * ratio
     offset: FloatArray = np.median(apart, axis=0)
     if np.median(np.abs(apart - offset)) > 1:
@@ -161,7 +194,10 @@ def _object(start: Result, problem: Problem, grids: _Grids) -> tuple[ComplexArra
     if grids.whole:
         moved, known = np.full(shape, rest, np.complex64), np.zeros(shape, bool)
         (y, x), (h, w) = np.rint(grids.offset).astype(int).tolist(), old.shape
-        into = slice(max(-y, 0), max(min(h - y, shape[0]), 0)), slice(max(-x, 0), max(min(w - x, shape[1]), 0))
+        into = (
+            slice(max(-y, 0), max(min(h - y, shape[0]), 0)),
+            slice(max(-x, 0), max(min(w - x, shape[1]), 0)),
+        )
         out = slice(into[0].start + y, into[0].stop + y), slice(into[1].start + x, into[1].stop + x)
         if into[0].start < into[0].stop and into[1].start < into[1].stop:
             known[into] = lit[out]
@@ -189,16 +225,20 @@ def _resampled(field: ComplexArray, where: Any, ratio: FloatArray, mode: str) ->
 
 
 def fitted_probe(probe: ComplexArray, ratio: FloatArray, shape: tuple[int, int]) -> ComplexArray:
-    """A probe (K, P, Q) about its centre on windows of another shape, whose pixels are `ratio` times as large.
+    """A probe (K, P, Q) about its centre on windows of another shape, whose pixels are `ratio`
+    times as large.
 
-    The light is kept, but for what falls outside. Where the window stays as wide as it was, as with a crop of the detector,
-    its Fourier coefficients are cut or padded, which is exact; else it is interpolated.
+    The light is kept, but for what falls outside. Where the window stays as wide as it was, as with
+    a crop of the detector, its Fourier coefficients are cut or padded, which is exact; else it is
+    interpolated.
     """
     old = np.array(probe.shape[-2:])
     if np.all(ratio == 1):
         return _cut(probe, shape)
     if np.all(np.abs(np.array(shape) * ratio - old) < SAME * ratio):
-        spectrum = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(probe, axes=(-2, -1)), norm="ortho"), axes=(-2, -1))
+        spectrum = np.fft.fftshift(
+            np.fft.fft2(np.fft.ifftshift(probe, axes=(-2, -1)), norm="ortho"), axes=(-2, -1)
+        )
         waves = np.fft.ifft2(np.fft.ifftshift(_cut(spectrum, shape), axes=(-2, -1)), norm="ortho")
         return np.asarray(np.fft.fftshift(waves, axes=(-2, -1)), np.complex64)
     axes = [old[k] // 2 + (np.arange(shape[k]) - shape[k] // 2) * ratio[k] for k in (0, 1)]
@@ -208,7 +248,8 @@ def fitted_probe(probe: ComplexArray, ratio: FloatArray, shape: tuple[int, int])
 
 
 def probe_for(data: Dataset, path: PathLike) -> ComplexArray:
-    """The probe in a file on the windows of a data set: resampled about its centre where it was found with other pixels.
+    """The probe in a file on the windows of a data set: resampled about its centre where it was
+    found with other pixels.
 
     Parameters
     ----------
@@ -261,9 +302,17 @@ def rescaling(problem: Problem, object: ComplexArray, probe: ComplexArray) -> fl
         one = slice(j, j + 1)
         waves = reference.shift(probe, part.shifts[part.shift_index[one]])
         waves = waves * reference.gather(object, part.corners[one], part.frame_shape)[:, None]
-        model += float((np.square(np.abs(_forward(part, waves))).sum(axis=1) * part.mask_of(one)).sum(dtype=np.float64))
+        model += float(
+            (np.square(np.abs(_forward(part, waves))).sum(axis=1) * part.mask_of(one)).sum(
+                dtype=np.float64
+            )
+        )
     factor = math.sqrt(wave_power(part) * len(part) / model) if model > 0 else 1.0
-    return factor if not 1 / RESCALED < factor < RESCALED and math.isfinite(factor) and factor > 0 else 1.0
+    return (
+        factor
+        if not 1 / RESCALED < factor < RESCALED and math.isfinite(factor) and factor > 0
+        else 1.0
+    )
 
 
 def _centred(problem: Problem, object: ComplexArray, probe: ComplexArray) -> ComplexArray:
@@ -284,9 +333,13 @@ def _centred(problem: Problem, object: ComplexArray, probe: ComplexArray) -> Com
             for j in range(len(part)):
                 one = slice(j, j + 1)
                 waves = reference.shift(trial, part.shifts[part.shift_index[one]])
-                waves = waves * reference.gather(object, part.corners[one], part.frame_shape)[:, None]
+                waves = (
+                    waves * reference.gather(object, part.corners[one], part.frame_shape)[:, None]
+                )
                 model = np.sqrt(np.square(np.abs(_forward(part, waves))).sum(axis=1))
-                left += float((np.square(model - part.amplitude[one]) * valid[one]).sum(dtype=np.float64))
+                left += float(
+                    (np.square(model - part.amplitude[one]) * valid[one]).sum(dtype=np.float64)
+                )
             if left < least:
                 best, least = trial, left
     return best
@@ -311,6 +364,8 @@ def _extent(shape: Any, grid: Result | Problem) -> str:
     unit, scale = ("px", (1.0, 1.0)) if grid.pixel_size is None else ("um", grid.pixel_size)
     factor = 1.0 if grid.pixel_size is None else 1e6
     rows, columns = (
-        f"{grid.origin[k] * factor:.4g} to {(grid.origin[k] + (shape[k] - 1) * scale[k]) * factor:.4g} {unit}" for k in (0, 1)
+        f"{grid.origin[k] * factor:.4g} to "
+        f"{(grid.origin[k] + (shape[k] - 1) * scale[k]) * factor:.4g} {unit}"
+        for k in (0, 1)
     )
     return f"rows {rows} and columns {columns}"

@@ -13,22 +13,27 @@ from ..engines import Engine, Estimate
 from ..model.problem import Problem
 from ..types import PtychonWarning
 
-#: Parts of a pixel to which refined positions are rounded for engines that keep a probe for each distinct shift, in scans of
-#: more frames than so many.
+#: Parts of a pixel to which refined positions are rounded for engines that keep a probe for each
+#: distinct shift, in scans of more frames than so many.
 PER_PIXEL, MANY = 32, 1024
-#: Object pixels by which two sets of measured positions may differ and still be the same scan: they are rounded to 1/16 px.
+#: Object pixels by which two sets of measured positions may differ and still be the same scan: they
+#: are rounded to 1/16 px.
 SAME = 0.13
 
 
 def carried(problem: Problem, start: Result, engine: Engine) -> Problem:
-    """The problem with the refined positions and doses of the result that a run starts from; itself where there are none.
+    """The problem with the refined positions and doses of the result that a run starts from; itself
+    where there are none.
 
     Doses go only to engines that move them; others would take them for part of the object.
     """
     if start.positions_given is None:
         given, refined = problem.positions, None
     else:
-        given, refined = np.asarray(start.positions_given, float), np.asarray(start.positions, float)
+        given, refined = (
+            np.asarray(start.positions_given, float),
+            np.asarray(start.positions, float),
+        )
     log_scale = start.log_scale if "log_scale" in engine.moves else None
     if refined is None and log_scale is None:
         return problem
@@ -36,19 +41,25 @@ def carried(problem: Problem, start: Result, engine: Engine) -> Problem:
     same = len(start.positions) == len(problem) and given.shape == measured.shape
     if not same or np.abs(given - measured).max() > SAME:
         warnings.warn(
-            f"the refined positions of the result to start from are left out: its {len(start.positions)} frames were not "
-            f"measured where the {len(problem)} frames of these data were; start from a result of these data",
+            "the refined positions of the result to start from are left out: its "
+            f"{len(start.positions)} frames were not "
+            f"measured where the {len(problem)} frames of these data were; start from a result "
+            "of these data",
             PtychonWarning,
             stacklevel=3,
         )
         return problem
     many = len(problem) > MANY and "positions" not in engine.moves
     places = problem.positions if refined is None else refined
-    return problem.with_positions(places, log_scale, corners=start.corners, per_pixel=PER_PIXEL if many else None)
+    return problem.with_positions(
+        places, log_scale, corners=start.corners, per_pixel=PER_PIXEL if many else None
+    )
 
 
 def with_found(problem: Problem, estimate: Estimate, host: Callable[[Any], Any]) -> Problem:
-    """The problem with what an engine has found of each frame; itself where it has found nothing."""
+    """The problem with what an engine has found of each frame; itself where it has
+    found nothing.
+    """
     if estimate.positions is None and estimate.log_scale is None:
         return problem
     places = problem.positions if estimate.positions is None else host(estimate.positions)

@@ -37,4 +37,5 @@ class Progress:
     extra: dict[str, float] = field(default_factory=dict)
     engine: Engine | None = None
 
+
 Callback = Callable[[Progress], "bool | None"]

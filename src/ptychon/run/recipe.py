@@ -1,11 +1,13 @@
-"""What Ptycho-EP starts from, where nothing else is said: some passes of an engine that finds its way from a constant.
+"""What Ptycho-EP starts from, where nothing else is said: some passes of an engine that finds its
+way from a constant.
 
-With the probe unknown: the difference map, since EM steps find a probe only slowly, and from a poor one they end in a wrong
-optimum. It stops where its R has settled. In the near field, where the difference map is easily lost: rPIE.
+With the probe unknown: the difference map, since EM steps find a probe only slowly, and from a poor
+one they end in a wrong optimum. It stops where its R has settled. In the near field, where the
+difference map is easily lost: rPIE.
 
-With the probe known: PIE. Most runs end in the same optimum without it; with a sparse object, behind a beam stop and where
-measurements are few, some do not. At fewer than 2.7 measurements for each lit pixel PIE is lost, and what it leaves is worse
-than a constant.
+With the probe known: PIE. Most runs end in the same optimum without it; with a sparse object,
+behind a beam stop and where measurements are few, some do not. At fewer than 2.7 measurements for
+each lit pixel PIE is lost, and what it leaves is worse than a constant.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 UNKNOWN_PASSES, KNOWN_PASSES = 60, 20
 #: Passes of PIE before a second attempt with a known probe, where the first one failed.
 AGAIN_PASSES = 50
-#: The difference map has settled when its R fell by less than this share since it was last measured, five passes before.
+#: The difference map has settled when its R fell by less than this share since it was last
+#: measured, five passes before.
 SETTLED = 0.005
 
 
@@ -57,8 +60,11 @@ class WarmStart:
     instead: str = ""
     dispensable: bool = False
 
-    def run(self, problem: Problem, callbacks: Sequence[Callback] = (), **way: Any) -> Result | None:
-        """The first guess of object and probe. Where the difference map runs away, rPIE makes it; where PIE does, none does.
+    def run(
+        self, problem: Problem, callbacks: Sequence[Callback] = (), **way: Any
+    ) -> Result | None:
+        """The first guess of object and probe. Where the difference map runs away, rPIE makes it;
+        where PIE does, none does.
 
         Parameters
         ----------
@@ -74,18 +80,28 @@ class WarmStart:
         interrupts = [callback for callback in callbacks if isinstance(callback, Interrupt)]
         watching: list[Callback] = [*interrupts, *([Settled()] if self.settle else [])]
         try:
-            found = reconstruct(problem, self.engine, epochs=self.epochs, callbacks=watching, finish=0, **way)
+            found = reconstruct(
+                problem, self.engine, epochs=self.epochs, callbacks=watching, finish=0, **way
+            )
         except PtychonError as error:
             if self.dispensable:
-                warnings.warn(f"{error}: beginning from a constant instead", PtychonWarning, stacklevel=3)
+                warnings.warn(
+                    f"{error}: beginning from a constant instead", PtychonWarning, stacklevel=3
+                )
                 return None
             if not self.instead:
                 raise
-            warnings.warn(f"{error}: beginning with {self.instead} instead", PtychonWarning, stacklevel=3)
-            found = reconstruct(problem, self.instead, epochs=self.epochs, callbacks=interrupts, **way)
+            warnings.warn(
+                f"{error}: beginning with {self.instead} instead", PtychonWarning, stacklevel=3
+            )
+            found = reconstruct(
+                problem, self.instead, epochs=self.epochs, callbacks=interrupts, **way
+            )
         if any(interrupt.pressed for interrupt in interrupts):
             done = f"stopped after {found.epochs} of the passes that make the first guess"
-            warnings.warn(f"{done}: begin again rather than go on from it", PtychonWarning, stacklevel=3)
+            warnings.warn(
+                f"{done}: begin again rather than go on from it", PtychonWarning, stacklevel=3
+            )
         return found
 
 
@@ -100,11 +116,17 @@ class Settled:
             return False
         before, self.before = self.before, progress.error
         # a rise is no end: the difference map may climb out of a wrong optimum
-        return math.isfinite(before) and before * (1 - SETTLED) < progress.error < before * (1 + SETTLED)
+        return math.isfinite(before) and before * (1 - SETTLED) < progress.error < before * (
+            1 + SETTLED
+        )
 
 
 def warm_start(
-    problem: Problem, engine: Engine, probe: ComplexArray, asked: int | None = None, given: bool = False
+    problem: Problem,
+    engine: Engine,
+    probe: ComplexArray,
+    asked: int | None = None,
+    given: bool = False,
 ) -> WarmStart | None:
     """What comes before an engine; None where it begins by itself.
 

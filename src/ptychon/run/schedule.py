@@ -1,14 +1,18 @@
-"""Which positions are visited together, and in what order: a pure function of (positions, seed, epoch).
+"""Which positions are visited together, and in what order: a pure function of (positions, seed,
+epoch).
 
-Frames of one batch see the same object and probe. Two frames whose windows do not overlap change nothing the other reads
-while the probe is fixed, so their updates commute exactly (a shifted hard aperture rings beyond its support: it is windows
-that must not overlap, not supports). From that:
+Frames of one batch see the same object and probe. Two frames whose windows do not overlap change
+nothing the other reads while the probe is fixed, so their updates commute exactly (a shifted hard
+aperture rings beyond its support: it is windows that must not overlap, not supports). From that:
 
 sequential   one frame at a time, in the order of the scan.
-levels       level(j) = 1 + the highest level of an earlier frame that overlaps j; one batch a level: with a fixed probe the
+levels       level(j) = 1 + the highest level of an earlier frame that overlaps j; one batch a
+             level: with a fixed probe the
              result is bit for bit that of `sequential`.
-colours      frames of one colour do not overlap (greedy colouring, Welsh & Powell 1967): `sequential` in another order.
-minibatch    consecutive groups of `size` frames, overlapping or not: another algorithm, with other transients.
+colours      frames of one colour do not overlap (greedy colouring, Welsh & Powell 1967):
+             `sequential` in another order.
+minibatch    consecutive groups of `size` frames, overlapping or not: another algorithm, with other
+             transients.
 parallel     all frames in one batch.
 """
 
@@ -43,7 +47,8 @@ class Schedule:
     shuffle : bool
         Visit the frames in a new random order every pass.
     seed : int
-        Of the shuffling; pass e uses the generator of [seed, e], so a resumed run needs no generator state.
+        Of the shuffling; pass e uses the generator of [seed, e], so a resumed run needs no
+        generator state.
     """
 
     kind: str = "sequential"
@@ -58,9 +63,15 @@ class Schedule:
             raise PtychonError(f"batch size is {self.size}; it must be at least 1")
 
     def batches(self, problem: Problem, epoch: int) -> Batches:
-        """Batches of pass `epoch` (from 0): slices where the frames are consecutive, index arrays where not."""
+        """Batches of pass `epoch` (from 0): slices where the frames are consecutive, index arrays
+        where not.
+        """
         n = len(problem)
-        order = np.random.default_rng([self.seed, epoch]).permutation(n) if self.shuffle else np.arange(n)
+        order = (
+            np.random.default_rng([self.seed, epoch]).permutation(n)
+            if self.shuffle
+            else np.arange(n)
+        )
         if self.kind == "sequential":
             return Batches(slice(int(j), int(j) + 1) for j in order)
         if self.kind == "parallel":
@@ -68,7 +79,9 @@ class Schedule:
         if self.kind == "minibatch":
             groups = [order[i : i + self.size] for i in range(0, n, self.size)]
         else:
-            label = (_levels if self.kind == "levels" else _colours)(problem.corners[order], problem.frame_shape)
+            label = (_levels if self.kind == "levels" else _colours)(
+                problem.corners[order], problem.frame_shape
+            )
             groups = [order[label == value] for value in range(label.max() + 1)]
         batches = Batches(_as_slice(group) for group in groups)
         batches.disjoint = self.kind in ("levels", "colours")

@@ -1,17 +1,20 @@
-r"""Defocus from how frames move: out of focus each frame is a shadow image, which travels when the probe does.
+r"""Defocus from how frames move: out of focus each frame is a shadow image, which travels when the
+probe does.
 
-Far enough from the focus a ray of frequency f meets the object D f pixels from the middle of the probe, so that
+Far enough from the focus a ray of frequency f meets the object D f pixels from the middle of the
+probe, so that
 
     I_j(f) ~ |A(f)|^2 h(s_j + D f),
 
-h being something of the object and s_j the position: the frame is an image of the object, magnified by 1/D (an in-line
-hologram; Gabor, Nature 161, 777 (1948)), and moves by -s_j/D. With G_j(q) the Fourier transform of the contrast of frame j, the
-sum
+h being something of the object and s_j the position: the frame is an image of the object, magnified
+by 1/D (an in-line hologram; Gabor, Nature 161, 777 (1948)), and moves by -s_j/D. With G_j(q) the
+Fourier transform of the contrast of frame j, the sum
 
     S(D) = sum_q |sum_j G_j(q) exp(-2 pi i q s_j/D)|^2 / sum_q sum_j |G_j(q)|^2 - 1
 
-is largest where the shift that is undone is the true one, and about 0 elsewhere. It has a sign, needs no phase, and costs a few
-passes. A flat wavefront casts no shadow image: S has then no maximum inside the range.
+is largest where the shift that is undone is the true one, and about 0 elsewhere. It has a sign,
+needs no phase, and costs a few passes. A flat wavefront casts no shadow image: S has then no
+maximum inside the range.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ LEAST, SHARE = 0.5, 0.4
 
 
 def shadow_motion(problem: Problem) -> tuple[FloatArray, FloatArray]:
-    """S for a range of defocus of both signs: D ascending in 1/D, and S(D), each (2 * `VALUES`,) float64.
+    """S for a range of defocus of both signs: D ascending in 1/D, and S(D), each (2 * `VALUES`,)
+    float64.
 
     Parameters
     ----------
@@ -60,7 +64,8 @@ def shadow_motion(problem: Problem) -> tuple[FloatArray, FloatArray]:
 
 
 def shadow_defocus(problem: Problem, most: int = 2) -> list[float]:
-    """The likeliest values of the defocus, the best first; none where frames do not move with the probe.
+    """The likeliest values of the defocus, the best first; none where frames do not move with the
+    probe.
 
     Parameters
     ----------
@@ -77,7 +82,11 @@ def shadow_defocus(problem: Problem, most: int = 2) -> list[float]:
     values, found = shadow_motion(problem)
     ends = {0, VALUES - 1, VALUES, 2 * VALUES - 1}
     least = max(LEAST, SHARE * float(found.max()))
-    tops = [i for i in range(len(found)) if i not in ends and found[i] >= max(found[i - 1], found[i + 1]) and found[i] > least]
+    tops = [
+        i
+        for i in range(len(found))
+        if i not in ends and found[i] >= max(found[i - 1], found[i + 1]) and found[i] > least
+    ]
     tops.sort(key=lambda i: -found[i])
     out = []
     for i in tops[:most]:
@@ -89,7 +98,9 @@ def shadow_defocus(problem: Problem, most: int = 2) -> list[float]:
 
 
 def _contrast(problem: Problem) -> FloatArray:
-    """Fourier transform over the detector of what frames have above their mean, in units of its noise, (N, P, Q) complex64."""
+    """Fourier transform over the detector of what frames have above their mean, in units of its
+    noise, (N, P, Q) complex64.
+    """
     intensity = np.square(problem.amplitude, dtype=np.float32)
     seen = np.maximum(problem.mask.mean(axis=0, dtype=np.float32), 1 / len(problem))
     mean = intensity.mean(axis=0) / seen

@@ -4,8 +4,10 @@ siemens_star  spokes cut by rings: resolution at every scale at once
 cell          membrane, nucleus, organelles, filaments on an empty background: smooth, biological
 circuit       two metal layers on a grid, vias, pads: straight edges
 blobs         a few smooth spots, exactly 0 between them: sparse
-texture       dense, edges at every scale: leaves of size s with density s^-3 that cover each other, the "dead leaves"
-              model of natural images (Lee, Mumford & Huang, Int. J. Comput. Vis. 41, 35, 2001), over 1/f noise
+texture       dense, edges at every scale: leaves of size s with density s^-3 that cover each other,
+              the "dead leaves"
+              model of natural images (Lee, Mumford & Huang, Int. J. Comput. Vis. 41, 35, 2001),
+              over 1/f noise
 
 Two pictures make a complex object, one its amplitude and one its phase, independent of each other:
 
@@ -57,7 +59,8 @@ def siemens_star(shape: Shape, seed: int = 0, *, spokes: int = 36) -> FloatArray
 
 
 def cell(shape: Shape, seed: int = 0) -> FloatArray:
-    """Something like a living cell: membrane, nucleus with nucleoli, mitochondria, vesicles, filaments.
+    """Something like a living cell: membrane, nucleus with nucleoli, mitochondria, vesicles,
+    filaments.
 
     Parameters
     ----------
@@ -97,12 +100,21 @@ def cell(shape: Shape, seed: int = 0) -> FloatArray:
     def places(n: int) -> FloatArray:
         """Up to n points in the cytoplasm."""
         points = rng.uniform(-1, 1, (40 * n, 2)) * half
-        index = ((points / unit) + (np.array(shape) - 1) / 2).round().astype(int).clip(0, np.array(shape) - 1)
+        index = (
+            ((points / unit) + (np.array(shape) - 1) / 2)
+            .round()
+            .astype(int)
+            .clip(0, np.array(shape) - 1)
+        )
         free = (depth[index[:, 0], index[:, 1]] > 0.1) & (inner[index[:, 0], index[:, 1]] < -0.07)
         return np.asarray(points[free][:n])
 
     for py, px in places(16):
-        angle, length, width = rng.uniform(0, np.pi), rng.uniform(0.05, 0.1), rng.uniform(0.022, 0.032)
+        angle, length, width = (
+            rng.uniform(0, np.pi),
+            rng.uniform(0.05, 0.1),
+            rng.uniform(0.022, 0.032),
+        )
         along = (y - py) * np.sin(angle) + (x - px) * np.cos(angle)
         across = (x - px) * np.sin(angle) - (y - py) * np.cos(angle) + 0.3 * along**2 / length
         gap = np.hypot(across, np.clip(np.abs(along) - length, 0, None))
@@ -118,7 +130,8 @@ def cell(shape: Shape, seed: int = 0) -> FloatArray:
 
 
 def circuit(shape: Shape, seed: int = 0) -> FloatArray:
-    """Layout of a circuit: diffusion blocks, a horizontal and a vertical metal layer, vias where they meet, pads.
+    """Layout of a circuit: diffusion blocks, a horizontal and a vertical metal layer, vias where
+    they meet, pads.
 
     Parameters
     ----------
@@ -127,7 +140,8 @@ def circuit(shape: Shape, seed: int = 0) -> FloatArray:
 
     Returns
     -------
-    (H, W) float32 in [0, 1]: 0 substrate, 0.2 blocks, 0.45 and 0.7 metal, 1 vias and the rims of pads
+    (H, W) float32 in [0, 1]: 0 substrate, 0.2 blocks, 0.45 and 0.7 metal, 1 vias and the rims of
+    pads
 
     Raises
     ------
@@ -155,7 +169,9 @@ def circuit(shape: Shape, seed: int = 0) -> FloatArray:
         for x in range(0, w, pitch):
             if across[y, x] and down[y, x] and rng.random() < 0.4:
                 low = -(width // 2)
-                image[max(y + low, 0) : y + 2 * width + low, max(x + low, 0) : x + 2 * width + low] = 1.0
+                image[
+                    max(y + low, 0) : y + 2 * width + low, max(x + low, 0) : x + 2 * width + low
+                ] = 1.0
     side = 4 * pitch
     for _ in range(7):
         y, x = int(rng.integers(0, max(1, h - side))), int(rng.integers(0, max(1, w - side)))
@@ -192,7 +208,10 @@ def blobs(shape: Shape, seed: int = 0, *, count: int = 40) -> FloatArray:
     half = np.array(shape) / min(shape)
     image = np.zeros(shape)
     for _ in range(count):
-        (cy, cx), radius = rng.uniform(-0.95, 0.95, 2) * half, max(rng.uniform(0.02, 0.09), 1.5 * unit)
+        (cy, cx), radius = (
+            rng.uniform(-0.95, 0.95, 2) * half,
+            max(rng.uniform(0.02, 0.09), 1.5 * unit),
+        )
         stretch, angle = rng.uniform(0.6, 1.0), rng.uniform(0, np.pi)
         u = (y - cy) * np.sin(angle) + (x - cx) * np.cos(angle)
         v = ((y - cy) * np.cos(angle) - (x - cx) * np.sin(angle)) / stretch
@@ -202,7 +221,8 @@ def blobs(shape: Shape, seed: int = 0, *, count: int = 40) -> FloatArray:
 
 
 def texture(shape: Shape, seed: int = 0, *, leaves: int = 1500) -> FloatArray:
-    """Dense natural texture: overlapping leaves of all sizes over 1/f noise; no empty pixel, edges everywhere.
+    """Dense natural texture: overlapping leaves of all sizes over 1/f noise; no empty pixel, edges
+    everywhere.
 
     Parameters
     ----------
@@ -230,7 +250,11 @@ def texture(shape: Shape, seed: int = 0, *, leaves: int = 1500) -> FloatArray:
     for radius, (cy, cx) in zip(radii, places, strict=True):
         rows, columns = (_span(c, radius, n, unit) for c, n in zip((cy, cx), shape, strict=True))
         grey, aspect, angle = rng.uniform(0, 1), rng.uniform(0.4, 1.0), rng.uniform(0, np.pi)
-        slope, ripple, period = rng.uniform(-0.25, 0.25), rng.uniform(0, 0.08), rng.uniform(0.06, 0.3) * radius
+        slope, ripple, period = (
+            rng.uniform(-0.25, 0.25),
+            rng.uniform(0, 0.08),
+            rng.uniform(0.06, 0.3) * radius,
+        )
         if rows.stop <= rows.start or columns.stop <= columns.start:
             continue
         dy, dx = y[rows] - cy, x[:, columns] - cx
@@ -261,7 +285,8 @@ def make(name: str, shape: Shape, seed: int = 0) -> FloatArray:
     Raises
     ------
     PtychonError
-        An unknown name (the message gives the nearest one), a shape that is not two positive numbers.
+        An unknown name (the message gives the nearest one), a shape that is not two positive
+        numbers.
     """
     if name not in _PHANTOMS:
         near = difflib.get_close_matches(str(name), NAMES, 1, 0.4)
@@ -283,7 +308,8 @@ def complex_object(
     ----------
     amplitude, phase : (H, W) float in [0, 1]
     amplitude_range : (a0, a1)
-        Amplitude where `amplitude` is 0 and 1. A sparse object keeps its background at exactly 0 with a0 = 0.
+        Amplitude where `amplitude` is 0 and 1. A sparse object keeps its background at exactly 0
+        with a0 = 0.
     phase_range : (p0, p1)
         rad.
 
@@ -298,11 +324,15 @@ def complex_object(
     """
     a, b = np.asarray(amplitude, np.float64), np.asarray(phase, np.float64)
     if a.shape != b.shape or a.ndim != 2:
-        raise PtychonError(f"amplitude has shape {a.shape} and phase {b.shape}; both must be the same (rows, columns)")
+        raise PtychonError(
+            f"amplitude has shape {a.shape} and phase {b.shape}; both must be the same (rows, "
+            "columns)"
+        )
     for what, picture in (("amplitude", a), ("phase", b)):
         if not ((picture >= 0) & (picture <= 1)).all():
             raise PtychonError(
-                f"the {what} picture spans {picture.min():g} to {picture.max():g}; scale it to [0, 1] first, "
+                f"the {what} picture spans {picture.min():g} to {picture.max():g}; scale it to "
+                "[0, 1] first, "
                 f"{what}_range sets the physical values"
             )
     if min(amplitude_range) < 0:
@@ -312,9 +342,13 @@ def complex_object(
 
 
 def _grid(shape: Shape) -> tuple[FloatArray, FloatArray, float]:
-    """Coordinates (H, 1) and (1, W) with the shorter side spanning [-1, 1], and the size of a pixel in them."""
+    """Coordinates (H, 1) and (1, W) with the shorter side spanning [-1, 1], and the size of a pixel
+    in them.
+    """
     if len(shape) != 2 or min(shape) < 1:
-        raise PtychonError(f"the phantom's shape is {tuple(shape)}; it must be (rows, columns), each at least 1")
+        raise PtychonError(
+            f"the phantom's shape is {tuple(shape)}; it must be (rows, columns), each at least 1"
+        )
     unit = 2 / min(shape)
     y, x = ((np.arange(n) - (n - 1) / 2) * unit for n in shape)
     return y[:, None], x[None, :], unit
@@ -340,25 +374,35 @@ def _outline(y: FloatArray, x: FloatArray, radius: float, rng: np.random.Generat
     angle = np.arctan2(y, x)
     edge = np.ones_like(angle)
     for m in range(2, 7):
-        edge += 0.16 / m**1.3 * rng.uniform(0.2, 0.7) * np.cos(m * angle + rng.uniform(0, 2 * np.pi))
+        edge += (
+            0.16 / m**1.3 * rng.uniform(0.2, 0.7) * np.cos(m * angle + rng.uniform(0, 2 * np.pi))
+        )
     return np.asarray(radius * edge - np.hypot(y, x))
 
 
 def _clouds(shape: Shape, rng: np.random.Generator, power: float) -> FloatArray:
-    """Noise with spectrum f^-power in amplitude, mean 0, standard deviation about 1 (0 for a single pixel)."""
+    """Noise with spectrum f^-power in amplitude, mean 0, standard deviation about 1 (0 for a single
+    pixel).
+    """
     f = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.fftfreq(shape[1])[None, :])
     f[0, 0] = np.inf
     field = np.fft.ifft2(np.fft.fft2(rng.standard_normal(shape)) * f**-power).real
     return np.asarray(field / max(float(field.std()), 1e-12))
 
 
-def _filaments(shape: Shape, rng: np.random.Generator, centre: FloatArray, half: FloatArray, unit: float) -> FloatArray:
+def _filaments(
+    shape: Shape, rng: np.random.Generator, centre: FloatArray, half: FloatArray, unit: float
+) -> FloatArray:
     """Thin curved lines that leave `centre`, one to two pixels wide."""
     image = np.zeros(shape)
     t = np.linspace(0.25, 1, 4 * max(shape))
     for angle in rng.uniform(0, 2 * np.pi, 26):
         bend, reach = rng.uniform(-0.9, 0.9), rng.uniform(0.6, 1.0)
-        path = np.stack([np.sin(angle + bend * t), np.cos(angle + bend * t)], axis=1) * (reach * t)[:, None] * half
+        path = (
+            np.stack([np.sin(angle + bend * t), np.cos(angle + bend * t)], axis=1)
+            * (reach * t)[:, None]
+            * half
+        )
         index = np.rint((path + centre) / unit + (np.array(shape) - 1) / 2).astype(int)
         index = index[((index >= 0) & (index < shape)).all(axis=1)]
         image[index[:, 0], index[:, 1]] = 1.0
@@ -366,8 +410,12 @@ def _filaments(shape: Shape, rng: np.random.Generator, centre: FloatArray, half:
     return np.asarray(image / max(float(image.max()), 1e-12))
 
 
-def _tracks(shape: Shape, pitch: int, width: int, density: float, rng: np.random.Generator) -> Array:
-    """Horizontal wires of random length on every `pitch`-th row, (H, W) bool; some step to the next track."""
+def _tracks(
+    shape: Shape, pitch: int, width: int, density: float, rng: np.random.Generator
+) -> Array:
+    """Horizontal wires of random length on every `pitch`-th row, (H, W) bool; some step to the next
+    track.
+    """
     h, w = shape
     wires = np.zeros(shape, bool)
     for y in range(0, h, pitch):

@@ -1,18 +1,22 @@
 """Illuminations, each (P, Q) complex64, centred at [P//2, Q//2] and scaled to max |P| = 1.
 
-Coordinates r are whole pixels from the centre pixel, -n/2 .. n/2-1 for even n; frequencies f are in cycles per object
-pixel, 0.5 being Nyquist. Object pixels are taken to be square except in `electron`.
+Coordinates r are whole pixels from the centre pixel, -n/2 .. n/2-1 for even n; frequencies f are in
+cycles per object pixel, 0.5 being Nyquist. Object pixels are taken to be square except in
+`electron`.
 
 Defocus    P = F^-1[ exp(-i pi D f^2) F P0 ],  D = wavelength * distance / pixel^2 (square pixels).
-           D > 0 is the wave a distance *behind* the plane of P0 (the sample stands downstream of the focus). A ray of
-           frequency f moves by D f pixels, so |D| <= n keeps everything inside the window; the Fresnel number of an
-           aperture of radius a is a^2 / D. (Goodman, Introduction to Fourier Optics, chapter 4.)
+           D > 0 is the wave a distance *behind* the plane of P0 (the sample stands downstream of
+           the focus). A ray of frequency f moves by D f pixels, so |D| <= n keeps everything inside
+           the window; the Fresnel number of an aperture of radius a is a^2 / D. (Goodman,
+           Introduction to Fourier Optics, chapter 4.)
 Electrons  P = F^-1[ A(k) exp(-i chi(k)) ],  alpha = wavelength |k|,
-           chi = (2 pi / wavelength) ( C1 alpha^2/2 + A1 alpha^2/2 cos 2(phi - phi_A) + B2 alpha^3/3 cos(phi - phi_B)
+           chi = (2 pi / wavelength) ( C1 alpha^2/2 + A1 alpha^2/2 cos 2(phi - phi_A) + B2 alpha^3/3
+           cos(phi - phi_B)
                                        + C3 alpha^4/4 )
-           in the notation of Krivanek, Dellby & Lupini (Ultramicroscopy 78, 1, 1999; Kirkland, Advanced Computing in
-           Electron Microscopy, chapter 3). With the forward transform exp(-2 pi i) of this package the far field of the
-           probe is A exp(-i chi) itself, and C1 > 0 (overfocus) is again the wave a distance C1 behind the focus.
+           in the notation of Krivanek, Dellby & Lupini (Ultramicroscopy 78, 1, 1999; Kirkland,
+           Advanced Computing in Electron Microscopy, chapter 3). With the forward transform exp(-2
+           pi i) of this package the far field of the probe is A exp(-i chi) itself, and C1 > 0
+           (overfocus) is again the wave a distance C1 behind the focus.
 """
 
 from __future__ import annotations
@@ -44,7 +48,9 @@ def circular_aperture(shape: Shape, radius: float) -> ComplexArray:
     return (_radius(shape) <= radius).astype(COMPLEX)
 
 
-def defocused_aperture(shape: Shape, radius: float, defocus: float, *, edge: float = 2.0) -> ComplexArray:
+def defocused_aperture(
+    shape: Shape, radius: float, defocus: float, *, edge: float = 2.0
+) -> ComplexArray:
     """Disc seen a distance behind it: near-field fringes and a curved wavefront.
 
     Parameters
@@ -69,7 +75,8 @@ def defocused_aperture(shape: Shape, radius: float, defocus: float, *, edge: flo
 
 
 def gaussian(shape: Shape, fwhm: float, curvature: float = 0.0) -> ComplexArray:
-    """Gaussian beam, free of zeros and therefore of vortices: exp(-2 ln 2 r^2 / fwhm^2 + i pi curvature r^2).
+    """Gaussian beam, free of zeros and therefore of vortices: exp(-2 ln 2 r^2 / fwhm^2 + i pi
+    curvature r^2).
 
     Parameters
     ----------
@@ -77,8 +84,8 @@ def gaussian(shape: Shape, fwhm: float, curvature: float = 0.0) -> ComplexArray:
     fwhm : float
         Full width at half maximum of the *intensity*, px.
     curvature : float
-        1/px^2; pixel^2 / (wavelength * R) for a wavefront of radius R, positive for a diverging beam. Below 1/(2 n) in
-        magnitude the phase is sampled well everywhere.
+        1/px^2; pixel^2 / (wavelength * R) for a wavefront of radius R, positive for a diverging
+        beam. Below 1/(2 n) in magnitude the phase is sampled well everywhere.
 
     Raises
     ------
@@ -91,11 +98,19 @@ def gaussian(shape: Shape, fwhm: float, curvature: float = 0.0) -> ComplexArray:
 
 
 def structured(
-    shape: Shape, diameter: float, feature: float, strength: float = 1.0, seed: int = 0, *, contrast: float = 0.2
+    shape: Shape,
+    diameter: float,
+    feature: float,
+    strength: float = 1.0,
+    seed: int = 0,
+    *,
+    contrast: float = 0.2,
 ) -> ComplexArray:
-    """Disc behind a diffuser: soft disc * exp(contrast h + i strength g), with g and h smooth random fields.
+    """Disc behind a diffuser: soft disc * exp(contrast h + i strength g), with g and h smooth
+    random fields.
 
-    The exponential has no zeros, so whatever the strength the probe has no vortices inside the disc.
+    The exponential has no zeros, so whatever the strength the probe has no vortices inside the
+    disc.
 
     Parameters
     ----------
@@ -124,17 +139,20 @@ def structured(
 
 
 def zone_plate(shape: Shape, outer: float, stop: float, defocus: float) -> ComplexArray:
-    """Focus of a zone plate with a central stop, seen out of focus: a ring-shaped pupil transformed to the sample.
+    """Focus of a zone plate with a central stop, seen out of focus: a ring-shaped pupil transformed
+    to the sample.
 
     Parameters
     ----------
     shape : (P, Q)
     outer : float
-        Radius of the pupil, cycles per object pixel (pixel * numerical aperture / wavelength), at most 0.5.
+        Radius of the pupil, cycles per object pixel (pixel * numerical aperture / wavelength), at
+        most 0.5.
     stop : float
         Radius of the central stop, cycles per object pixel, below `outer`.
     defocus : float
-        D = wavelength * distance / pixel^2; geometrically the ring on the sample reaches from |D| stop to |D| outer px.
+        D = wavelength * distance / pixel^2; geometrically the ring on the sample reaches from |D|
+        stop to |D| outer px.
 
     Raises
     ------
@@ -142,7 +160,10 @@ def zone_plate(shape: Shape, outer: float, stop: float, defocus: float) -> Compl
         Radii out of order or beyond Nyquist.
     """
     if not 0 <= stop < outer <= 0.5:
-        raise PtychonError(f"the pupil reaches from {stop} to {outer} cycles/px; 0 <= stop < outer <= 0.5 is needed")
+        raise PtychonError(
+            f"the pupil reaches from {stop} to {outer} cycles/px; 0 <= stop < outer <= 0.5 is "
+            "needed"
+        )
     f, sample = _frequency(shape), 1 / min(shape)
     # edges one sample wide, so that small pupils do not depend on how the grid falls
     pupil = _disc(f, outer, sample) * (1 - _disc(f, stop, sample) if stop > 0 else 1)
@@ -177,8 +198,8 @@ def electron(
     wavelength : float, optional
         m.
     defocus : float
-        C1 = C10, m; > 0 is overfocus, the sample downstream of the focus. Textbooks that write chi with -Delta f mean
-        C1 = -Delta f.
+        C1 = C10, m; > 0 is overfocus, the sample downstream of the focus. Textbooks that write chi
+        with -Delta f mean C1 = -Delta f.
     cs : float
         Spherical aberration C3 = C30, m.
     astigmatism, astigmatism_angle : float
@@ -192,14 +213,21 @@ def electron(
         Neither or both of voltage and wavelength, or an aperture beyond Nyquist.
     """
     if (voltage is None) == (wavelength is None):
-        raise PtychonError("an electron probe needs either voltage or wavelength, not both and not neither")
+        raise PtychonError(
+            "an electron probe needs either voltage or wavelength, not both and not neither"
+        )
     lam = electron_wavelength(voltage) if voltage is not None else float(wavelength or 0)
     dy, dx = (float(v) for v in np.broadcast_to(np.asarray(pixel_size, float), (2,)))
-    for name, value in (("wavelength", lam), ("pixel size", min(dy, dx)), ("semi-angle", semi_angle)):
+    for name, value in (
+        ("wavelength", lam),
+        ("pixel size", min(dy, dx)),
+        ("semi-angle", semi_angle),
+    ):
         _positive(name, value)
     if semi_angle / lam > 0.5 / max(dy, dx):
         raise PtychonError(
-            f"a semi-angle of {semi_angle:g} rad needs pixels of at most {lam / (2 * semi_angle):.3g} m, not "
+            f"a semi-angle of {semi_angle:g} rad needs pixels of at most "
+            f"{lam / (2 * semi_angle):.3g} m, not "
             f"{max(dy, dx):.3g} m; take smaller pixels or a smaller angle"
         )
     y, x = _axes(shape)
@@ -231,7 +259,8 @@ def electron_wavelength(voltage: float) -> float:
 
 
 def normalise(probe: ComplexArray, mean_counts: float) -> ComplexArray:
-    """The probe scaled so that sum |P|^2 over pixels and modes is `mean_counts`; a new complex64 array.
+    """The probe scaled so that sum |P|^2 over pixels and modes is `mean_counts`; a new complex64
+    array.
 
     With orthonormal transforms that is the number of counts in a frame behind a transparent object.
 
@@ -249,7 +278,9 @@ def normalise(probe: ComplexArray, mean_counts: float) -> ComplexArray:
     probe = np.asarray(probe)
     power = float((np.abs(probe).astype(np.float64) ** 2).sum())
     if not (np.isfinite(power) and power > 0):
-        raise PtychonError(f"the probe has sum |P|^2 = {power}; it must be finite and not zero everywhere")
+        raise PtychonError(
+            f"the probe has sum |P|^2 = {power}; it must be finite and not zero everywhere"
+        )
     return np.asarray(probe * np.sqrt(mean_counts / power), COMPLEX)
 
 
@@ -295,7 +326,9 @@ def _defocus(wave: Array, defocus: float) -> ComplexArray:
 
 
 def _smooth_noise(rng: np.random.Generator, shape: Shape, length: float) -> FloatArray:
-    """Gaussian random field, mean 0, standard deviation 1, correlation exp(-r^2 / length^2), periodic."""
+    """Gaussian random field, mean 0, standard deviation 1, correlation exp(-r^2 / length^2),
+    periodic.
+    """
     f = np.fft.ifftshift(_frequency(shape))
     spectrum = np.fft.fft2(rng.standard_normal(shape)) * np.exp(-((np.pi * length * f) ** 2) / 2)
     spectrum[0, 0] = 0

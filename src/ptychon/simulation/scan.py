@@ -1,15 +1,20 @@
 """Where the probe goes: scan patterns as (N, 2) float64 positions (y, x).
 
-Positions are centres of the probe in object pixels, relative to the centre pixel [H//2, W//2] of an object (H, W);
-that is what `ptychon.Dataset` expects where its `object_shape` is given. The window of a probe of P x Q pixels is
+Positions are centres of the probe in object pixels, relative to the centre pixel [H//2, W//2] of an
+object (H, W); that is what `ptychon.Dataset` expects where its `object_shape` is given. The window
+of a probe of P x Q pixels is
 
     corner = round(position + [H//2, W//2]) - [P//2, Q//2],    rows corner .. corner + P - 1.
 
-Raster   y_a = start + a step, start = -floor((m - 1) step / 2), for a = 0..m-1 (whole pixels), plus jitter in [-j, j].
-Spiral   (y_i, x_i) = step sqrt(i) (sin, cos)(2.399967 i): the Fermat spiral of sunflower heads (Vogel, Math. Biosci.
-         44, 179, 1979; for ptychography Huang et al., Opt. Express 22, 12634, 2014). Uniform density without the
-         periods of a raster, which a joint reconstruction of object and probe could mistake for structure.
-Overlap  o = 1 - d/D, d the distance to the nearest neighbour and D the diameter of the probe (Bunk et al.,
+Raster   y_a = start + a step, start = -floor((m - 1) step / 2), for a = 0..m-1 (whole pixels), plus
+         jitter in [-j, j].
+Spiral   (y_i, x_i) = step sqrt(i) (sin, cos)(2.399967 i): the Fermat spiral of sunflower heads
+         (Vogel, Math. Biosci.
+         44, 179, 1979; for ptychography Huang et al., Opt. Express 22, 12634, 2014). Uniform
+         density without the periods of a raster, which a joint reconstruction of object and probe
+         could mistake for structure.
+Overlap  o = 1 - d/D, d the distance to the nearest neighbour and D the diameter of the probe (Bunk
+et al.,
          Ultramicroscopy 108, 481, 2008); 0.6 to 0.8 is common.
 """
 
@@ -46,8 +51,8 @@ def raster(
     step : float or (dy, dx)
         Spacing, px. Must be whole numbers in whole-pixel mode.
     jitter : float
-        Each coordinate moves by a uniform random number in [-jitter, jitter], px (an integer in whole-pixel mode, both
-        ends included). Even one pixel breaks the period of the raster.
+        Each coordinate moves by a uniform random number in [-jitter, jitter], px (an integer in
+        whole-pixel mode, both ends included). Even one pixel breaks the period of the raster.
     seed : int
     whole : bool
         Whole pixels; otherwise the raster is centred exactly and jitter is continuous.
@@ -59,19 +64,29 @@ def raster(
     Raises
     ------
     PtychonError
-        Fewer than one point, a step that is not positive, a negative jitter, fractions in whole-pixel mode.
+        Fewer than one point, a step that is not positive, a negative jitter, fractions in
+        whole-pixel mode.
     """
     rows, columns = (int(n) for n in np.broadcast_to(shape, (2,)))
     steps = np.broadcast_to(np.asarray(step, float), (2,))
     if rows < 1 or columns < 1:
-        raise PtychonError(f"the raster has {rows}x{columns} points; at least one along each axis is needed")
+        raise PtychonError(
+            f"the raster has {rows}x{columns} points; at least one along each axis is needed"
+        )
     if not (np.isfinite(steps).all() and (steps > 0).all()):
         raise PtychonError(f"the raster step is {step}; it must be a positive number of pixels")
     if not (np.isfinite(jitter) and jitter >= 0):
-        raise PtychonError(f"the jitter is {jitter}; it must be zero or a positive number of pixels")
+        raise PtychonError(
+            f"the jitter is {jitter}; it must be zero or a positive number of pixels"
+        )
     if whole and (np.any(steps % 1) or jitter % 1):
-        raise PtychonError(f"step {step} and jitter {jitter} are not whole pixels; round them or pass whole=False")
-    y, x = (np.arange(m) * s - _half((m - 1) * s, whole) for m, s in zip((rows, columns), steps, strict=True))
+        raise PtychonError(
+            f"step {step} and jitter {jitter} are not whole pixels; round them or pass whole=False"
+        )
+    y, x = (
+        np.arange(m) * s - _half((m - 1) * s, whole)
+        for m, s in zip((rows, columns), steps, strict=True)
+    )
     positions = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
     rng = np.random.default_rng(seed)
     if whole:
@@ -91,11 +106,12 @@ def fermat_spiral(n: int, step: float, *, whole: bool = False) -> FloatArray:
     n : int
         Number of points.
     step : float
-        Scale, px: point i lies at radius step sqrt(i), and one point covers pi step^2 square pixels. The nearest
-        neighbours are about 1.68 step apart.
+        Scale, px: point i lies at radius step sqrt(i), and one point covers pi step^2 square
+        pixels. The nearest neighbours are about 1.68 step apart.
     whole : bool
-        Truncate to whole pixels as published benchmarks do. They truncate centre + offset, a positive number, which
-        floors the offset: the positions are then biased by -0.5 px on average. Leave it off to keep the spiral centred.
+        Truncate to whole pixels as published benchmarks do. They truncate centre + offset, a
+        positive number, which floors the offset: the positions are then biased by -0.5 px on
+        average. Leave it off to keep the spiral centred.
 
     Returns
     -------
@@ -122,10 +138,12 @@ def from_table(table: Any, *, columns: Sequence[int | str] | None = None) -> Flo
     Parameters
     ----------
     table : (N, M) array-like, or path of a .npy, .csv or .txt file
-        Text holds one position a line, numbers separated by commas, semicolons or blanks. Names of the columns, in the
-        first line or behind ``#``, say which are y and x; see `ptychon.data.position_table`.
+        Text holds one position a line, numbers separated by commas, semicolons or blanks. Names of
+        the columns, in the first line or behind ``#``, say which are y and x; see
+        `ptychon.data.position_table`.
     columns : (row column, column column), optional
-        Names or numbers (from 0) of the columns that hold y and x; needed where there are more than two without names.
+        Names or numbers (from 0) of the columns that hold y and x; needed where there are more than
+        two without names.
 
     Returns
     -------
@@ -134,18 +152,23 @@ def from_table(table: Any, *, columns: Sequence[int | str] | None = None) -> Flo
     Raises
     ------
     PtychonError
-        A file that cannot be read, text that is not numbers, columns that cannot be told apart, NaN.
+        A file that cannot be read, text that is not numbers, columns that cannot be told apart,
+        NaN.
     """
     if isinstance(table, (str, Path)):
         return read_table(table, columns).positions
     try:
         values = np.array(table, np.float64)
     except (TypeError, ValueError):
-        raise PtychonError("the table of positions is not an array of numbers; give (N, 2), y then x") from None
+        raise PtychonError(
+            "the table of positions is not an array of numbers; give (N, 2), y then x"
+        ) from None
     return choose(values, (), (), "the table of positions", columns).positions
 
 
-def inside(positions: FloatArray, object_shape: tuple[int, int], frame_shape: tuple[int, int]) -> BoolArray:
+def inside(
+    positions: FloatArray, object_shape: tuple[int, int], frame_shape: tuple[int, int]
+) -> BoolArray:
     """Which windows lie inside the object, (N,) bool.
 
     Parameters
@@ -159,7 +182,9 @@ def inside(positions: FloatArray, object_shape: tuple[int, int], frame_shape: tu
     return np.asarray(((corners >= 0) & (corners + frame <= size)).all(axis=1))
 
 
-def fit(positions: FloatArray, object_shape: tuple[int, int], frame_shape: tuple[int, int]) -> FloatArray:
+def fit(
+    positions: FloatArray, object_shape: tuple[int, int], frame_shape: tuple[int, int]
+) -> FloatArray:
     """Only those positions whose window lies inside the object, in their order, (M, 2) float64.
 
     Parameters
@@ -177,7 +202,8 @@ def fit(positions: FloatArray, object_shape: tuple[int, int], frame_shape: tuple
     keep = inside(positions, object_shape, frame_shape)
     if not keep.any():
         raise PtychonError(
-            f"none of {len(positions)} windows of {frame_shape[0]}x{frame_shape[1]} px lies inside the object of "
+            f"none of {len(positions)} windows of {frame_shape[0]}x{frame_shape[1]} px lies "
+            "inside the object of "
             f"{object_shape[0]}x{object_shape[1]} px; enlarge the object or shrink the scan"
         )
     return positions[keep]
@@ -218,5 +244,7 @@ def _checked(positions: Any) -> FloatArray:
         raise PtychonError(f"positions have shape {positions.shape}; they must be (N, 2), y then x")
     bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
     if bad.size:
-        raise PtychonError(f"{bad.size} of {len(positions)} positions are not finite (first: {bad[0]}); drop them")
+        raise PtychonError(
+            f"{bad.size} of {len(positions)} positions are not finite (first: {bad[0]}); drop them"
+        )
     return np.asarray(positions)

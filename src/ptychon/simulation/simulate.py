@@ -1,16 +1,21 @@
-"""A scan that never happened: object, probe and positions to a `Dataset`, with the truth kept beside it.
+"""A scan that never happened: object, probe and positions to a `Dataset`, with the truth kept
+beside it.
 
     I_j = sum_k | D[ S_j P_k . O_j ] |^2
 
-O_j is the window of position j, S_j the shift of the probe by the fraction of a pixel, D the propagator (far or near
-field), k the mutually incoherent modes of the probe (Thibault & Menzel, Nature 494, 68, 2013). Windows, fractions and
-propagator are those `Problem.from_dataset` makes of the same data, so without noise the truth fits to rounding.
+O_j is the window of position j, S_j the shift of the probe by the fraction of a pixel, D the
+propagator (far or near field), k the mutually incoherent modes of the probe (Thibault & Menzel,
+Nature 494, 68, 2013). Windows, fractions and propagator are those `Problem.from_dataset` makes of
+the same data, so without noise the truth fits to rounding.
 
 Noise
     none      patterns = I
-    gaussian  patterns = max(0, sqrt(I) + w)^2,  w ~ N(0, variance); Gaussian on the *amplitude*. Given an SNR,
-              variance = sum I / (number of pixels * 10^(SNR/10)) over valid pixels, before clipping.
-    poisson   patterns ~ Poisson(I + b) + N(0, r^2), b counts of background and r of read noise; integers where r = 0
+    gaussian  patterns = max(0, sqrt(I) + w)^2,  w ~ N(0, variance); Gaussian on the *amplitude*.
+    Given an SNR,
+              variance = sum I / (number of pixels * 10^(SNR/10)) over valid pixels, before
+              clipping.
+    poisson   patterns ~ Poisson(I + b) + N(0, r^2), b counts of background and r of read noise;
+              integers where r = 0
 """
 
 from __future__ import annotations
@@ -33,10 +38,10 @@ Noise = Literal["none", "gaussian", "poisson"]
 #: Working memory of a block of frames.
 BLOCK_BYTES = 64 * 2**20
 
-#: What a propagator needs of a backend. Double precision: the truth should not carry the rounding of an engine.
+#: What a propagator needs of a backend. Double precision: the truth should not carry the rounding
+#: of an engine.
 _FFT = SimpleNamespace(
-    fft2=lambda a: np.fft.fft2(a, norm="ortho"),
-    ifft2=lambda a: np.fft.ifft2(a, norm="ortho"),
+    fft2=lambda a: np.fft.fft2(a, norm="ortho"), ifft2=lambda a: np.fft.ifft2(a, norm="ortho")
 )
 
 
@@ -87,41 +92,48 @@ def simulate(
     probe : (P, Q) or (K, P, Q) complex
         Modes in the object plane, centred at [P//2, Q//2]. Arrays of the caller are never changed.
     positions : (N, 2) float
-        Probe centres (y, x) in object pixels relative to the object's centre pixel [H//2, W//2]. `Dataset.positions`
-        holds the same in metres if a pixel size is given or follows from the geometry.
+        Probe centres (y, x) in object pixels relative to the object's centre pixel [H//2, W//2].
+        `Dataset.positions` holds the same in metres if a pixel size is given or follows from the
+        geometry.
     geometry : {"far", "near"}
         The near field needs `wavelength`, `distance` and a pixel size.
     noise : {"none", "gaussian", "poisson"}
     variance, snr_db : float, optional
-        Gaussian noise only, exactly one of them: variance of the amplitude noise, or the signal-to-noise ratio in dB.
+        Gaussian noise only, exactly one of them: variance of the amplitude noise, or the
+        signal-to-noise ratio in dB.
     mean_counts : float, optional
-        The probe is scaled so that the mean over frames of all intensity that reaches the detector, masked pixels
-        included, is this number. Without it the probe is taken as it is, sum |P|^2 being the counts behind a
-        transparent object.
+        The probe is scaled so that the mean over frames of all intensity that reaches the detector,
+        masked pixels included, is this number. Without it the probe is taken as it is, sum |P|^2
+        being the counts behind a transparent object.
     background : float or (P, Q) array, optional
-        Poisson noise only: mean counts a pixel besides the wave's, ordered as the patterns are; not part of `mean_counts`.
+        Poisson noise only: mean counts a pixel besides the wave's, ordered as the patterns are; not
+        part of `mean_counts`.
     read_noise : float, optional
-        Poisson noise only: standard deviation (counts) of Gaussian noise added after counting; patterns are then float32.
+        Poisson noise only: standard deviation (counts) of Gaussian noise added after counting;
+        patterns are then float32.
     mask : (P, Q) or (N, P, Q) bool, optional
-        True where a pixel is valid, ordered as the patterns are (zero frequency at [P//2, Q//2] in the far field).
-        Patterns are 0 elsewhere.
+        True where a pixel is valid, ordered as the patterns are (zero frequency at [P//2, Q//2] in
+        the far field). Patterns are 0 elsewhere.
     pixel_size, detector_pixel_size, wavelength, distance, focus_distance
         As in `Dataset`, m.
     subpixel : bool
-        Honour fractions of a pixel (to 1/16 px); False rounds the positions, and the data set states them rounded.
+        Honour fractions of a pixel (to 1/16 px); False rounds the positions, and the data set
+        states them rounded.
     seed : int
     name : str
 
     Returns
     -------
     Simulation
-        Patterns are float32 with `Dataset.counting` False, or for Poisson noise uint16 (uint32 where needed) with
-        `counting` True. `Dataset.noise_variance` states Gaussian noise that was added, `background` and `read_noise` these two.
+        Patterns are float32 with `Dataset.counting` False, or for Poisson noise uint16 (uint32
+        where needed) with `counting` True. `Dataset.noise_variance` states Gaussian noise that was
+        added, `background` and `read_noise` these two.
 
     Raises
     ------
     PtychonError
-        Shapes that disagree, windows outside the object, options that do not belong to the noise, impossible numbers.
+        Shapes that disagree, windows outside the object, options that do not belong to the noise,
+        impossible numbers.
     """
     truth, modes = _checked_arrays(object, probe)
     _check_noise(noise, variance, snr_db, mean_counts)
@@ -151,7 +163,9 @@ def simulate(
     patterns, total = _intensities(truth, modes, data)
     if mean_counts is not None:
         if not total > 0:
-            raise PtychonError("no light reaches the detector (object or probe is zero), so it cannot be scaled")
+            raise PtychonError(
+                "no light reaches the detector (object or probe is zero), so it cannot be scaled"
+            )
         scale = mean_counts * len(data) / total
         modes = np.asarray(modes * np.sqrt(scale), COMPLEX)
         patterns *= REAL.type(scale)
@@ -160,14 +174,20 @@ def simulate(
         power = patterns.mean(dtype=np.float64, where=valid)
         variance = float(power / 10 ** (snr_db / 10))
     options = {"seed": seed, "variance": variance, "snr_db": snr_db, "mean_counts": mean_counts}
-    notes = {"simulated": True, "noise": noise} | {k: v for k, v in options.items() if v is not None}
+    notes = {"simulated": True, "noise": noise} | {
+        k: v for k, v in options.items() if v is not None
+    }
     if background is not None and data.background is not None:
         patterns += np.asarray(data.background, REAL)
         notes["background"] = float(np.mean(data.background))
     if read_noise:
         notes["read_noise"] = float(read_noise)
-    noisy = _add_noise(patterns, data.mask, noise, variance, np.random.default_rng(seed), data.read_noise or 0.0)
-    return Simulation(replace(data, patterns=noisy, noise_variance=variance, notes=notes), truth, modes)
+    noisy = _add_noise(
+        patterns, data.mask, noise, variance, np.random.default_rng(seed), data.read_noise or 0.0
+    )
+    return Simulation(
+        replace(data, patterns=noisy, noise_variance=variance, notes=notes), truth, modes
+    )
 
 
 def _checked_arrays(object: Any, probe: Any) -> tuple[ComplexArray, ComplexArray]:
@@ -177,22 +197,30 @@ def _checked_arrays(object: Any, probe: Any) -> tuple[ComplexArray, ComplexArray
     if truth.ndim != 2:
         raise PtychonError(f"the object has shape {truth.shape}; it must be (rows, columns)")
     if modes.ndim != 3 or not len(modes):
-        raise PtychonError(f"the probe has shape {np.shape(probe)}; it must be (rows, columns), or (modes, ...)")
+        raise PtychonError(
+            f"the probe has shape {np.shape(probe)}; it must be (rows, columns), or (modes, ...)"
+        )
     (p, q), (h, w) = modes.shape[1:], truth.shape
     if p > h or q > w:
         raise PtychonError(f"the probe is {p}x{q} px, larger than the object of {h}x{w}")
     for what, array in (("object", truth), ("probe", modes)):
         if not np.isfinite(array).all():
-            raise PtychonError(f"the {what} has {int((~np.isfinite(array)).sum())} values that are not finite")
+            raise PtychonError(
+                f"the {what} has {int((~np.isfinite(array)).sum())} values that are not finite"
+            )
     return truth, modes
 
 
-def _check_noise(noise: str, variance: float | None, snr_db: float | None, mean_counts: float | None) -> None:
+def _check_noise(
+    noise: str, variance: float | None, snr_db: float | None, mean_counts: float | None
+) -> None:
     if noise not in ("none", "gaussian", "poisson"):
         raise PtychonError(f"noise is {noise!r}; it must be 'none', 'gaussian' or 'poisson'")
     given = (variance is not None) + (snr_db is not None)
     if noise == "gaussian" and given != 1:
-        raise PtychonError("Gaussian noise needs either variance or snr_db, not both and not neither")
+        raise PtychonError(
+            "Gaussian noise needs either variance or snr_db, not both and not neither"
+        )
     if noise != "gaussian" and given:
         raise PtychonError(f"variance and snr_db belong to Gaussian noise; noise is {noise!r}")
     for name, value in (("variance", variance), ("mean_counts", mean_counts)):
@@ -210,8 +238,10 @@ def _check_windows(data: Dataset) -> None:
         j = int(np.flatnonzero(outside)[0])
         y, x = data.positions[j]
         raise PtychonError(
-            f"{int(outside.sum())} of {len(data)} positions put the {data.frame_shape[0]}x{data.frame_shape[1]} window "
-            f"outside the object of {shape[0]}x{shape[1]} px (first: position {j} at ({y:g}, {x:g})); "
+            f"{int(outside.sum())} of {len(data)} positions put the "
+            f"{data.frame_shape[0]}x{data.frame_shape[1]} window "
+            f"outside the object of {shape[0]}x{shape[1]} px (first: position {j} at ({y:g}, "
+            f"{x:g})); "
             f"drop them with scan.fit or enlarge the object"
         )
 
@@ -223,25 +253,43 @@ def _blocks(n: int, size: int) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(edges)]
 
 
-def _intensities(truth: ComplexArray, modes: ComplexArray, data: Dataset) -> tuple[FloatArray, float]:
-    """Patterns without noise, (N, P, Q) float32, zero frequency in the middle in the far field; and their sum."""
+def _intensities(
+    truth: ComplexArray, modes: ComplexArray, data: Dataset
+) -> tuple[FloatArray, float]:
+    """Patterns without noise, (N, P, Q) float32, zero frequency in the middle in the far field; and
+    their sum.
+    """
     patterns = np.empty(data.patterns.shape, REAL)
     wide, total = modes.astype(np.complex128), 0.0
     for part in _blocks(len(data), BLOCK_BYTES // (64 * modes.size)):
-        block = replace(data, patterns=data.patterns[part], positions=data.positions[part], mask=None, background=None)
-        # Problem does the placing, so that its windows and fractions are these and not merely like them
+        block = replace(
+            data,
+            patterns=data.patterns[part],
+            positions=data.positions[part],
+            mask=None,
+            background=None,
+        )
+        # Problem does the placing, so that its windows and fractions are these and not merely like
+        # them
         problem = Problem.from_dataset(block)
         shifted = shift(wide, problem.shifts)[problem.shift_index]
         windows = gather(truth, problem.corners, problem.frame_shape)
         waves = problem.propagator.forward(shifted * windows[:, None], problem.shift_index, _FFT)
         intensity = abs2(waves).sum(axis=1)
         total += float(intensity.sum())
-        patterns[part] = np.fft.fftshift(intensity, axes=(1, 2)) if data.geometry == "far" else intensity
+        patterns[part] = (
+            np.fft.fftshift(intensity, axes=(1, 2)) if data.geometry == "far" else intensity
+        )
     return patterns, total
 
 
 def _add_noise(
-    patterns: FloatArray, mask: BoolArray | None, noise: str, variance: float | None, rng: np.random.Generator, read: float
+    patterns: FloatArray,
+    mask: BoolArray | None,
+    noise: str,
+    variance: float | None,
+    rng: np.random.Generator,
+    read: float,
 ) -> Any:
     """Noise in place where the type allows; masked pixels become 0."""
     out: Any = patterns
@@ -250,9 +298,13 @@ def _add_noise(
         # far beyond the largest of any number of draws
         top += 12 * np.sqrt(top) + 50
         if top > np.iinfo(np.uint32).max:
-            raise PtychonError(f"a pixel expects {patterns.max():.3g} counts, too many to store; lower mean_counts")
+            raise PtychonError(
+                f"a pixel expects {patterns.max():.3g} counts, too many to store; lower mean_counts"
+            )
         if not read:
-            out = np.empty(patterns.shape, np.uint16 if top <= np.iinfo(np.uint16).max else np.uint32)
+            out = np.empty(
+                patterns.shape, np.uint16 if top <= np.iinfo(np.uint16).max else np.uint32
+            )
     for part in _blocks(len(patterns), BLOCK_BYTES // (32 * patterns[0].size)):
         block: Any = patterns[part].astype(np.float64)
         if noise == "poisson":
@@ -260,7 +312,12 @@ def _add_noise(
             if read:
                 block = block + read * rng.standard_normal(block.shape)
         elif variance is not None:
-            block = np.clip(np.sqrt(block) + np.sqrt(variance) * rng.standard_normal(block.shape), 0, None) ** 2
+            block = (
+                np.clip(
+                    np.sqrt(block) + np.sqrt(variance) * rng.standard_normal(block.shape), 0, None
+                )
+                ** 2
+            )
         if mask is not None:
             block = np.where(mask if mask.ndim == 2 else mask[part], block, 0)
         out[part] = block
@@ -268,7 +325,8 @@ def _add_noise(
 
 
 def beam_stop(shape: tuple[int, int], radius: float, arm_width: float = 0.0) -> BoolArray:
-    """Mask of a beam stop: False in a disc about [P//2, Q//2] and in an arm from there to the last row.
+    """Mask of a beam stop: False in a disc about [P//2, Q//2] and in an arm from there to the last
+    row.
 
     Parameters
     ----------
@@ -288,12 +346,17 @@ def beam_stop(shape: tuple[int, int], radius: float, arm_width: float = 0.0) -> 
         Negative lengths, or nothing left.
     """
     if not (radius >= 0 and arm_width >= 0):
-        raise PtychonError(f"the beam stop has radius {radius} and arm width {arm_width} px; they must not be negative")
+        raise PtychonError(
+            f"the beam stop has radius {radius} and arm width {arm_width} px; they must not be "
+            "negative"
+        )
     y, x = (np.arange(n) - n // 2 for n in shape)
     covered = np.hypot(y[:, None], x[None, :]) <= radius
     covered |= (y[:, None] >= 0) & (np.abs(x)[None, :] < arm_width / 2)
     if covered.all():
-        raise PtychonError(f"a beam stop of radius {radius} px covers the whole frame of {shape[0]}x{shape[1]} px")
+        raise PtychonError(
+            f"a beam stop of radius {radius} px covers the whole frame of {shape[0]}x{shape[1]} px"
+        )
     return np.asarray(~covered)
 
 
@@ -317,8 +380,12 @@ def bad_pixels(shape: tuple[int, int], fraction: float, seed: int = 0) -> BoolAr
         A fraction outside [0, 1).
     """
     if not 0 <= fraction < 1:
-        raise PtychonError(f"the fraction of bad pixels is {fraction}; it must be at least 0 and below 1")
+        raise PtychonError(
+            f"the fraction of bad pixels is {fraction}; it must be at least 0 and below 1"
+        )
     valid = np.ones(shape, bool)
-    dead = np.random.default_rng(seed).choice(valid.size, round(fraction * valid.size), replace=False)
+    dead = np.random.default_rng(seed).choice(
+        valid.size, round(fraction * valid.size), replace=False
+    )
     valid.flat[dead] = False
     return valid

@@ -1,4 +1,5 @@
-"""Fused sweeps: the same step as an engine's own, as compiled loops over positions. `find` says where one exists.
+"""Fused sweeps: the same step as an engine's own, as compiled loops over positions. `find` says
+where one exists.
 
 An engine's `step` stays the specification; tests hold each sweep here against it.
 """
@@ -31,7 +32,9 @@ CHUNK = 32
 
 
 class Kept:
-    """The probe at every shift and, where it is known, its weights, from one pass to the next of the same problem."""
+    """The probe at every shift and, where it is known, its weights, from one pass to the next of
+    the same problem.
+    """
 
     def __init__(self) -> None:
         self._entry: tuple[Any, ...] | None = None
@@ -40,25 +43,45 @@ class Kept:
     def ramps(self, problem: Any) -> tuple[Array, Array]:
         """Those of every distinct shift."""
         if self._ramps is None or self._ramps[0]() is not problem:
-            self._ramps = weakref.ref(problem), _numba.separable_ramps(problem.shifts, problem.frame_shape)
+            self._ramps = (
+                weakref.ref(problem),
+                _numba.separable_ramps(problem.shifts, problem.frame_shape),
+            )
         return self._ramps[1]
 
     def _forget(self, problem: Any) -> None:
         self._entry = None
 
-    def probes(self, state: Any, problem: Any, ctx: Any, weights: tuple[bool, Any, Any, Any]) -> tuple[Array, Array]:
-        """(U, K, P, Q) and (U, P, Q), made anew where the probe's values, the weights or the problem have changed."""
+    def probes(
+        self, state: Any, problem: Any, ctx: Any, weights: tuple[bool, Any, Any, Any]
+    ) -> tuple[Array, Array]:
+        """(U, K, P, Q) and (U, P, Q), made anew where the probe's values, the weights or the
+        problem have changed.
+        """
         entry = self._entry
-        if entry is not None and entry[0]() is problem and entry[1] == weights and np.array_equal(entry[2], state.probe):
+        if (
+            entry is not None
+            and entry[0]() is problem
+            and entry[1] == weights
+            and np.array_equal(entry[2], state.probe)
+        ):
             return entry[3], entry[4]
         probes = self.shifted(state, problem, ctx)
         factor = np.empty((len(probes), *probes.shape[2:]), np.float32)
         _numba_pie.object_weights(probes, *weights, factor)
-        self._entry = weakref.ref(problem, self._forget), weights, state.probe.copy(), probes, factor
+        self._entry = (
+            weakref.ref(problem, self._forget),
+            weights,
+            state.probe.copy(),
+            probes,
+            factor,
+        )
         return probes, factor
 
     def shifted(self, state: Any, problem: Any, ctx: Any) -> Array:
-        """(U, K, P, Q) alone: the difference map begins a pass with the probe that it ended the last one with."""
+        """(U, K, P, Q) alone: the difference map begins a pass with the probe that it ended the
+        last one with.
+        """
         entry = self._entry
         if entry is not None and entry[0]() is problem and np.array_equal(entry[2], state.probe):
             return cast(Array, entry[3])
@@ -75,16 +98,24 @@ def find(engine: Any, problem: Any, batches: Any, threads: int, kept: Kept) -> S
     if kind is PtychoEP:
         return lambda *a: _ep(engine, *a, apart=apart, threads=1 if one_by_one else threads)
     if kind is DifferenceMap:
-        return (lambda *a: _difference_map(engine, *a, kept=kept, threads=threads)) if engine.beta == 1 else None
+        return (
+            (lambda *a: _difference_map(engine, *a, kept=kept, threads=threads))
+            if engine.beta == 1
+            else None
+        )
     if kind in ITERATIVE:
         if one_by_one or (apart and not engine.moves_probe):
-            return lambda *a: _iterative(engine, *a, kept=kept, threads=1 if one_by_one else threads)
+            return lambda *a: _iterative(
+                engine, *a, kept=kept, threads=1 if one_by_one else threads
+            )
         return lambda *a: _together(engine, *a, kept=kept, threads=threads)
     return None
 
 
 def _weights(engine: Any) -> tuple[bool, Any, Any, Any]:
-    """(root, step, a, reg) of the object weight step (|P|/max|P| if root)/(a |P|^2 + reg max|P|^2)."""
+    """(root, step, a, reg) of the object weight step (|P|/max|P| if root)/(a |P|^2 +
+    reg max|P|^2).
+    """
     reg = f4(getattr(engine, "object_reg", 1.0))
     return engine.root, f4(engine.object_step), ONE if engine.root else ONE - reg, reg
 
@@ -112,13 +143,33 @@ def _iterative(
         ramps = kept.ramps(problem)
         p_step, p_reg = cooling * f4(engine.probe_step), f4(getattr(engine, "probe_reg", 1.0))
         misfit = _numba_pie.moving_probe_sweep(
-            state.object, state.probe, problem.subpixel, *ramps, *scan, order, step, reg, p_step, p_reg, transfer, near
+            state.object,
+            state.probe,
+            problem.subpixel,
+            *ramps,
+            *scan,
+            order,
+            step,
+            reg,
+            p_step,
+            p_reg,
+            transfer,
+            near,
         )
     else:
         probes, factor = kept.probes(state, problem, ctx, (root, step, a, reg))
-        parts = [[order]] if threads == 1 else [np.array_split(order[i:j], threads) for i, j in pairwise(bounds)]
-        with ThreadPoolExecutor(threads) as pool:  # windows of one batch do not overlap: threads may write at once
-            jobs = [[(state.object, probes, factor, *scan, part, transfer, near) for part in batch] for batch in parts]
+        parts = (
+            [[order]]
+            if threads == 1
+            else [np.array_split(order[i:j], threads) for i, j in pairwise(bounds)]
+        )
+        with ThreadPoolExecutor(
+            threads
+        ) as pool:  # windows of one batch do not overlap: threads may write at once
+            jobs = [
+                [(state.object, probes, factor, *scan, part, transfer, near) for part in batch]
+                for batch in parts
+            ]
             misfit = sum(sum(_each(pool, _numba_pie.fixed_probe_sweep, batch)) for batch in jobs)
     state.epoch += 1
     return state, Report(ctx.comm.sum(misfit))
@@ -128,7 +179,11 @@ def _together(
     engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, kept: Kept, threads: int
 ) -> tuple[Any, Any]:
     """PIE, ePIE and rPIE where the frames of a batch see the same object and probe."""
-    moves, subpixel, shape = engine.probe_moves_at(state.epoch), problem.subpixel, problem.frame_shape
+    moves, subpixel, shape = (
+        engine.probe_moves_at(state.epoch),
+        problem.subpixel,
+        problem.frame_shape,
+    )
     root, step, a, reg = weights = _weights(engine)
     cooling, ramps = f4(engine.cooling(state.epoch)), kept.ramps(problem)
     scan = problem.shift_index, problem.corners, problem.amplitude, problem.mask
@@ -149,26 +204,64 @@ def _together(
                 spectrum = ctx.backend.fft2(state.probe) if subpixel else state.probe
                 if subpixel:
                     part = (spectrum, *ramps, distinct, probes)
-                    _each(pool, _numba_batch.batch_shift, [(i, j, *part) for i, j in _stripes(len(distinct), threads)])
+                    _each(
+                        pool,
+                        _numba_batch.batch_shift,
+                        [(i, j, *part) for i, j in _stripes(len(distinct), threads)],
+                    )
                 else:
                     probes[:] = state.probe
                 power = np.zeros(shape, np.float32)
-                _each(pool, _numba_batch.batch_power, [(i, j, frames, state.object, scan[1], power) for i, j in lines])
+                _each(
+                    pool,
+                    _numba_batch.batch_power,
+                    [(i, j, frames, state.object, scan[1], power) for i, j in lines],
+                )
                 p_reg = f4(getattr(engine, "probe_reg", 1.0))
-                weight = cooling * f4(engine.probe_step) / ((1 - p_reg) * power + p_reg * power.max())
+                weight = (
+                    cooling * f4(engine.probe_step) / ((1 - p_reg) * power + p_reg * power.max())
+                )
             light = np.zeros(state.object.shape, np.float32)
-            _each(pool, _numba_batch.batch_light, [(i, j, frames, which, probes, scan[1], light) for i, j in rows])
+            _each(
+                pool,
+                _numba_batch.batch_light,
+                [(i, j, frames, which, probes, scan[1], light) for i, j in rows],
+            )
             # a batch that fits one chunk reads everything before anything is written
             seen = state.object if len(frames) <= CHUNK else state.object.copy()
             force = np.zeros_like(state.probe)
-            rest = root, cooling * step, a, reg, moves, weight, subpixel, *ramps, *_transfer(problem), push, pull, misfit
+            rest = (
+                root,
+                cooling * step,
+                a,
+                reg,
+                moves,
+                weight,
+                subpixel,
+                *ramps,
+                *_transfer(problem),
+                push,
+                pull,
+                misfit,
+            )
             for start in range(0, len(frames), CHUNK):
                 chunk, mine = frames[start : start + CHUNK], which[start : start + CHUNK]
-                jobs = [(chunk[i:j], mine[i:j], i, seen, probes, light, *scan, *rest) for i, j in _stripes(len(chunk), threads)]
+                jobs = [
+                    (chunk[i:j], mine[i:j], i, seen, probes, light, *scan, *rest)
+                    for i, j in _stripes(len(chunk), threads)
+                ]
                 _each(pool, _numba_batch.batch_changes, jobs)
-                _each(pool, _numba_batch.batch_add, [(i, j, chunk, scan[1], push, state.object) for i, j in rows])
+                _each(
+                    pool,
+                    _numba_batch.batch_add,
+                    [(i, j, chunk, scan[1], push, state.object) for i, j in rows],
+                )
                 if moves:
-                    _each(pool, _numba_batch.batch_pull, [(i, j, len(chunk), pull, force) for i, j in lines])
+                    _each(
+                        pool,
+                        _numba_batch.batch_pull,
+                        [(i, j, len(chunk), pull, force) for i, j in lines],
+                    )
             if moves:
                 state.probe = state.probe + (ctx.backend.ifft2(force) if subpixel else force)
     state.epoch += 1
@@ -181,8 +274,13 @@ def _stripes(n: int, parts: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-def _ep(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, apart: bool, threads: int) -> tuple[Any, Any]:
-    measure, learn = state.epoch % engine.residual_every == 0, engine.learns_at(problem, state.epoch)
+def _ep(
+    engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, apart: bool, threads: int
+) -> tuple[Any, Any]:
+    measure, learn = (
+        state.epoch % engine.residual_every == 0,
+        engine.learns_at(problem, state.epoch),
+    )
     engine.update_prior(state, ctx)
     belief = state.precision, state.natural
     scan = state.probes, problem.shift_index, problem.corners
@@ -191,7 +289,16 @@ def _ep(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, apart:
     sums = np.zeros((len(problem), 4))
     data: tuple[Any, ...] = (
         *(state.messages, state.message_precision, *scan, problem.amplitude, problem.mask),
-        *(f4(model[0]), model[1], model[2], f4(model[3]), *_transfer(problem), measure, learn, sums),
+        *(
+            f4(model[0]),
+            model[1],
+            model[2],
+            f4(model[3]),
+            *_transfer(problem),
+            measure,
+            learn,
+            sums,
+        ),
     )
     if threads == 1 and apart:
         _numba_ep.ep_visits(_order(batches)[0], *belief, *data)
@@ -207,19 +314,28 @@ def _ep(engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, apart:
     misfit, chi2, noise, skips = sums.sum(axis=0)
     if engine.noise_per_frame:
         chi2, noise = sums[:, 1], sums[:, 2]
-    done: tuple[Any, Any] = engine.finish(state, problem, ctx, misfit if measure else None, chi2, noise, skips)
+    done: tuple[Any, Any] = engine.finish(
+        state, problem, ctx, misfit if measure else None, chi2, noise, skips
+    )
     return done
 
 
-def _ep_together(pool: ThreadPoolExecutor, threads: int, frames: IntArray, belief: Any, data: Any, scan: Any) -> None:
-    """One batch whose frames all see the same belief: new messages in parallel, then their sum, in parallel over rows.
+def _ep_together(
+    pool: ThreadPoolExecutor, threads: int, frames: IntArray, belief: Any, data: Any, scan: Any
+) -> None:
+    """One batch whose frames all see the same belief: new messages in parallel, then their sum, in
+    parallel over rows.
 
-    The sum over frames is taken in the same order whatever the number of threads, so that the result does not depend on it.
+    The sum over frames is taken in the same order whatever the number of threads, so that the
+    result does not depend on it.
     """
     # a batch that fits one chunk reads everything before anything is written
     seen = belief if len(frames) <= CHUNK else tuple(a.copy() for a in belief)
     shape = scan[0].shape[-2:]
-    change, gain = np.empty((min(CHUNK, len(frames)), *shape), np.complex64), np.empty(CHUNK, np.float32)
+    change, gain = (
+        np.empty((min(CHUNK, len(frames)), *shape), np.complex64),
+        np.empty(CHUNK, np.float32),
+    )
     rows = [int(r) for r in np.linspace(0, len(belief[0]), threads + 1)]
     for start in range(0, len(frames), CHUNK):
         chunk = frames[start : start + CHUNK]
@@ -233,10 +349,15 @@ def _ep_together(pool: ThreadPoolExecutor, threads: int, frames: IntArray, belie
         _each(pool, _numba_ep.ep_add, stripes)
 
 
-def _each(pool: ThreadPoolExecutor, function: Callable[..., Any], arguments: list[tuple[Any, ...]]) -> list[Any]:
-    """function(*a) for every a, one thread each. Plain threads sleep when idle: a busy neighbour costs its share only.
+def _each(
+    pool: ThreadPoolExecutor, function: Callable[..., Any], arguments: list[tuple[Any, ...]]
+) -> list[Any]:
+    """function(*a) for every a, one thread each. Plain threads sleep when idle: a busy neighbour
+    costs its share only.
 
-    They end with the pass: a process that keeps threads cannot be copied safely (`io.guard`), which 0.1 ms is not worth."""
+    They end with the pass: a process that keeps threads cannot be copied safely (`io.guard`), which
+    0.1 ms is not worth.
+    """
     if len(arguments) == 1:
         return [function(*arguments[0])]
     return [task.result() for task in [pool.submit(function, *a) for a in arguments]]
@@ -248,15 +369,21 @@ def _difference_map(
     measure, moves = state.epoch % engine.residual_every == 0, engine.probe_moves_at(state.epoch)
     scan = problem.shift_index, problem.corners
     # sorted by shift, so that the probe's way back costs one FFT a distinct shift
-    parts = [p for p in np.array_split(np.argsort(problem.shift_index, kind="stable"), threads) if len(p)]
+    parts = [
+        p for p in np.array_split(np.argsort(problem.shift_index, kind="stable"), threads) if len(p)
+    ]
     with ThreadPoolExecutor(len(parts)) as pool:
         probes = kept.shifted(state, problem, ctx)
         low, box = _numba.scan_box(problem.corners, problem.frame_shape)
         near = problem.shift_index, problem.corners - low
         for _ in range(engine.overlap_passes if moves else 1):
-            num, den = np.zeros((len(parts), *box), np.complex64), np.zeros((len(parts), *box), np.float32)
+            num, den = (
+                np.zeros((len(parts), *box), np.complex64),
+                np.zeros((len(parts), *box), np.float32),
+            )
             sums: list[tuple[Any, ...]] = [
-                (state.waves, probes, *near, part, n, d) for part, n, d in zip(parts, num, den, strict=True)
+                (state.waves, probes, *near, part, n, d)
+                for part, n, d in zip(parts, num, den, strict=True)
             ]
             _each(pool, _numba_dm.object_sums, sums)
             _numba_dm.settle(num, den, state.object, low[0], low[1], f4(engine.object_inertia))
@@ -273,7 +400,9 @@ def _difference_map(
             force, total = ctx.backend.ifft2(spectra.sum(axis=0)), weight.sum(axis=0)
             share = engine.probe_inertia
             with np.errstate(invalid="ignore"):  # a run that diverges is noticed at its end
-                state.probe = state.probe + force / np.maximum((1 - share) * total + share * total.max(), f4(1e-30))
+                state.probe = state.probe + force / np.maximum(
+                    (1 - share) * total + share * total.max(), f4(1e-30)
+                )
             probes = kept.shifted(state, problem, ctx)
         data = problem.amplitude, problem.mask
         rest = float(engine.noise_power(problem, state)), *_transfer(problem), measure

@@ -1,7 +1,7 @@
 """Which compiled pass serves an engine, where its frames go, and what a run holds.
 
-Compiled passes are found by the type of an engine and by the backend. What has none runs the engine's own `step` on the table
-of kernels: slower, and right; `why_slow` says so in a sentence.
+Compiled passes are found by the type of an engine and by the backend. What has none runs the
+engine's own `step` on the table of kernels: slower, and right; `why_slow` says so in a sentence.
 """
 
 from __future__ import annotations
@@ -26,12 +26,16 @@ Step = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
 
 
 def fast_step(backend: Backend, engine: Engine, problem: Problem, batches: Any) -> Step | None:
-    """A compiled pass in place of ``engine.step``, with the same arguments and results; None where there is none."""
+    """A compiled pass in place of ``engine.step``, with the same arguments and results; None where
+    there is none.
+    """
     engine = full(engine)
     if backend.sweeps == "cpu":
         from . import cpu  # brings Numba
 
-        return cpu.find(engine, problem, batches, backend.threads, backend.kept.setdefault("cpu", cpu.Kept()))
+        return cpu.find(
+            engine, problem, batches, backend.threads, backend.kept.setdefault("cpu", cpu.Kept())
+        )
     if backend.sweeps == "gpu":
         return plans(backend).find(engine, problem, batches)
     return None
@@ -51,7 +55,8 @@ def why_slow(backend: Backend, engine: Engine) -> str | None:
         return None
     names = ", ".join(cls.name for cls in COMPILED)
     return (
-        f"engine {engine.name!r} has no compiled pass: it runs on the table of kernels, several times slower than {names}, "
+        f"engine {engine.name!r} has no compiled pass: it runs on the table of kernels, several "
+        f"times slower than {names}, "
         f"which have one"
     )
 
@@ -70,7 +75,9 @@ def memory(backend: Backend, problem: Problem, engine: Engine, modes: int) -> Me
 
 
 def placed(problem: Problem, backend: Backend, engine: Engine, modes: int) -> Problem:
-    """The problem for a run of an engine with so many probe modes: frames may stay on the host if the device is too small."""
+    """The problem for a run of an engine with so many probe modes: frames may stay on the host if
+    the device is too small.
+    """
     problem = problem if "background" in engine.copes else problem.subtracted()
     if backend.stay is None or not isinstance(problem.amplitude, np.ndarray):
         return problem.to(backend)

@@ -1,4 +1,5 @@
-"""Fused steps on a GPU: which plan serves which state, and what a pass costs in memory. The counterpart of `fused`.
+"""Fused steps on a GPU: which plan serves which state, and what a pass costs in memory. The
+counterpart of `fused`.
 
 An engine's `step` stays the specification; the plans of `gpu_waves` do the same for every schedule.
 """
@@ -36,7 +37,10 @@ class Plans:
     """
 
     #: The array of a state that no engine ever replaces, by which its plan is found.
-    _anchor: ClassVar[dict[type[Any], str]] = {difference_map.DifferenceMap: "waves", PtychoEP: "messages"}
+    _anchor: ClassVar[dict[type[Any], str]] = {
+        difference_map.DifferenceMap: "waves",
+        PtychoEP: "messages",
+    }
 
     def __init__(self, launcher: Launcher, free_bytes: Callable[[], int]) -> None:
         self._launcher, self._free = launcher, free_bytes
@@ -51,28 +55,38 @@ class Plans:
             return partial(self._difference_map, engine)
         return partial(self._iterative, engine) if kind in ITERATIVE else None
 
-    def _iterative(self, engine: Any, state: Any, problem: Any, batches: Any, ctx: Any) -> tuple[Any, Any]:
+    def _iterative(
+        self, engine: Any, state: Any, problem: Any, batches: Any, ctx: Any
+    ) -> tuple[Any, Any]:
         misfit = self._plan(Iterative, engine, state, problem).step(engine, state, batches)
         state.epoch += 1
         return state, Report(ctx.comm.sum(misfit))
 
     def _ep(self, engine: Any, state: Any, problem: Any, batches: Any, ctx: Any) -> tuple[Any, Any]:
         engine.update_prior(state, ctx)
-        found = self._plan(Expectation, engine, state, problem).step(engine, state, problem, batches)
+        found = self._plan(Expectation, engine, state, problem).step(
+            engine, state, problem, batches
+        )
         done: tuple[Any, Any] = engine.finish(state, problem, ctx, *found)
         return done
 
-    def _difference_map(self, engine: Any, state: Any, problem: Any, batches: Any, ctx: Any) -> tuple[Any, Any]:
+    def _difference_map(
+        self, engine: Any, state: Any, problem: Any, batches: Any, ctx: Any
+    ) -> tuple[Any, Any]:
         if isinstance(problem.amplitude, Far) and (ctx.comm.size > 1 or engine.beta != 1):
             raise PtychonError(
-                f"{problem.amplitude.nbytes / 1e9:.2f} GB of frames do not fit on the GPU, and the difference map over several "
-                f"processes, or with a beta other than 1, needs them there; use one process and beta=1, or crop or bin them"
+                f"{problem.amplitude.nbytes / 1e9:.2f} GB of frames do not fit on the GPU, and "
+                "the difference map over several "
+                "processes, or with a beta other than 1, needs them there; use one process and "
+                "beta=1, or crop or bin them"
             )
         if ctx.comm.size > 1:
             # its sums over all processes stand in the middle of a pass
             done: tuple[Any, Any] = engine.step(state, problem, batches, ctx)
             return done
-        misfit: Array | None = self._plan(DifferenceMap, engine, state, problem).step(engine, state, problem)
+        misfit: Array | None = self._plan(DifferenceMap, engine, state, problem).step(
+            engine, state, problem
+        )
         done = engine.finish(state, misfit, problem, ctx)
         return done
 
@@ -104,7 +118,9 @@ def memory(launcher: Launcher, problem: Any, engine: Any, modes: int, free: int)
 
 
 def workspace(engine: Any, problem: Any, modes: int, block: int, far: bool = False) -> int:
-    """Bytes that a plan takes beside the problem and the state, with blocks of `block` frames; rather too many."""
+    """Bytes that a plan takes beside the problem and the state, with blocks of `block` frames;
+    rather too many.
+    """
     shapes = Shapes.of(problem, modes)
     # a second stack of waves is made in the pass
     second: int = max(0, engine.stacks - 1) * engine.keeps.stack_bytes * modes * shapes.frames
@@ -123,15 +139,19 @@ def block_that_fits(launcher: Launcher, engine: Any, problem: Any, modes: int, f
     far = launcher.is_far(problem.amplitude)
     if far:
         # two groups, of the sweep and, after one of Ptycho-EP, of its sums
-        free -= (4 if engine.keeps.sums_apart else 2) * max(launcher.group_bytes, (4 + 8 * modes) * p * q)
+        free -= (4 if engine.keeps.sums_apart else 2) * max(
+            launcher.group_bytes, (4 + 8 * modes) * p * q
+        )
     block = largest_block(Shapes.of(problem, modes), launcher.block_bytes)
     while block > 1 and workspace(engine, problem, modes, block, far) > free:
         block //= 2
     need = workspace(engine, problem, modes, block, far)
     if need > free:
         raise PtychonError(
-            f"engine {engine.name!r} needs {need / 1e9:.2f} GB on the GPU beside the data and its state, and only "
-            f"{free / 1e9:.2f} GB are free; use fewer or smaller frames (a crop or a binning), fewer modes, "
+            f"engine {engine.name!r} needs {need / 1e9:.2f} GB on the GPU beside the data and "
+            "its state, and only "
+            f"{free / 1e9:.2f} GB are free; use fewer or smaller frames (a crop or a binning), "
+            "fewer modes, "
             f"subpixel=False, or --backend numpy"
         )
     return block

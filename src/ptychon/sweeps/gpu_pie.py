@@ -28,7 +28,14 @@ class Iterative(Plan):
         apart = one_by_one or (not moves and getattr(batches, "disjoint", False))
         reg = getattr(engine, "object_reg", 1.0)
         p_reg = getattr(engine, "probe_reg", 1.0)
-        steps = engine.object_step, 1.0 if root else 1 - reg, reg, getattr(engine, "probe_step", 0.0), 1 - p_reg, p_reg
+        steps = (
+            engine.object_step,
+            1.0 if root else 1 - reg,
+            reg,
+            getattr(engine, "probe_step", 0.0),
+            1 - p_reg,
+            p_reg,
+        )
         self.bind(state, *self.names)
         self.launcher.write(self.array("steps", (6,), "float32"), np.array(steps, np.float32))
         blocks = lists.cut(bounds, min(self.block, self.group))
@@ -38,11 +45,17 @@ class Iterative(Plan):
         self.visit_all(key, order, lambda: self._visits(blocks, root, moves, apart))
         return self.found(0)
 
-    def _visits(self, blocks: list[list[tuple[int, int]]], root: bool, moves: bool, apart: bool) -> Iterator[Visit]:
+    def _visits(
+        self, blocks: list[list[tuple[int, int]]], root: bool, moves: bool, apart: bool
+    ) -> Iterator[Visit]:
         probe = self.bound["probe"]
         if apart and moves:
             if self.subpixel:
-                yield lambda: self.launcher.fft(probe, self.array("spectrum", probe.shape), False), 0, 0
+                yield (
+                    lambda: self.launcher.fft(probe, self.array("spectrum", probe.shape), False),
+                    0,
+                    0,
+                )
             for ((first, stop),) in blocks:
                 yield partial(self._move_both, first), first, stop
             if self.subpixel:
@@ -64,10 +77,14 @@ class Iterative(Plan):
 
     def _peaks(self, probes: Array) -> Array:
         peaks = self.array("probe peaks", (self.shifts,), "float32")
-        self.launcher.launch("probe_peaks", (1, self.shifts), probes, self.modes, self.pixels, peaks)
+        self.launcher.launch(
+            "probe_peaks", (1, self.shifts), probes, self.modes, self.pixels, peaks
+        )
         return peaks
 
-    def _exit(self, probes: Array, select: int, first: int, wave: Array, *peaks: Array | None) -> None:
+    def _exit(
+        self, probes: Array, select: int, first: int, wave: Array, *peaks: Array | None
+    ) -> None:
         tops = peaks or (None, None)
         head = self.bound["object"], self.shape[1], probes, select, *self.scan(first)
         self.launch("exit_wave", len(wave), *head, self.modes, *self.frame, wave, *tops)
@@ -77,8 +94,17 @@ class Iterative(Plan):
         wave, probes = self.waves("wave", stop - first), self._probes()
         self._exit(probes, BY_SHIFT, first, wave)
         self.modulus(wave, first, self.parts("misfit"))
-        head = self.bound["object"], self.shape[1], probes, self.kept["probe peaks"], wave, *self.scan(first)
-        self.launch("object_step", len(wave), *head, self.modes, *self.frame, root, self.kept["steps"])
+        head = (
+            self.bound["object"],
+            self.shape[1],
+            probes,
+            self.kept["probe peaks"],
+            wave,
+            *self.scan(first),
+        )
+        self.launch(
+            "object_step", len(wave), *head, self.modes, *self.frame, root, self.kept["steps"]
+        )
 
     def _move_both(self, first: int) -> None:
         """Object and probe, one frame."""
@@ -105,7 +131,8 @@ class Iterative(Plan):
         self.launcher.fft(spectrum, spectrum, True)
         self.add(spectrum, probe, 1 / self.pixels)
 
-    # a batch of frames that see the same object and probe, normalised by their sums where they overlap
+    # a batch of frames that see the same object and probe, normalised by their sums where they
+    # overlap
 
     def _begin_batch(self, batch: list[tuple[int, int]], done: int, moves: bool) -> None:
         """Light of the batch on the object and its maximum in each window; sums at zero."""
@@ -116,7 +143,18 @@ class Iterative(Plan):
         self.clear(push, light)
         for b, (first, _) in enumerate(batch, done):
             tiles = self.listed("tile", b)
-            self.over_tiles("object_sums", None, 1, probes, *tiles, *self.scan(first), *size, *self.shape, None, light)
+            self.over_tiles(
+                "object_sums",
+                None,
+                1,
+                probes,
+                *tiles,
+                *self.scan(first),
+                *size,
+                *self.shape,
+                None,
+                light,
+            )
         for first, stop in batch:
             head = light, self.shape[1], *self.scan(first)
             self.launcher.launch("window_peaks", (1, stop - first), *head, *self.frame, tops)
@@ -125,14 +163,29 @@ class Iterative(Plan):
 
     def _pull(self, first: int, stop: int, block: int, root: bool, moves: bool) -> None:
         """What the frames of one block ask of object and probe."""
-        wave, probes, size, scan = self.waves("wave", stop - first), self._probes(), (self.modes, *self.frame), self.scan(first)
+        wave, probes, size, scan = (
+            self.waves("wave", stop - first),
+            self._probes(),
+            (self.modes, *self.frame),
+            self.scan(first),
+        )
         light, tops, peaks = (self.kept[name] for name in ("light", "window peaks", "probe peaks"))
         self._exit(probes, BY_SHIFT, first, wave)
         self.modulus(wave, first, self.parts("misfit"))
         head = wave, probes, peaks, light, tops, root, *self.listed("tile", block)
-        self.over_tiles("object_pull", *head, *scan, *size, *self.shape, self.kept["steps"], self.kept["push"])
+        self.over_tiles(
+            "object_pull", *head, *scan, *size, *self.shape, self.kept["steps"], self.kept["push"]
+        )
         if moves:
-            pulls = wave, 1, self.bound["object"], self.shape[1], probes, 0, *self.listed("segment", block)
+            pulls = (
+                wave,
+                1,
+                self.bound["object"],
+                self.shape[1],
+                probes,
+                0,
+                *self.listed("segment", block),
+            )
             self.launch("probe_sums", self.segments, *pulls, *scan, *size, *self.segment_arrays())
 
     def _end_batch(self, moves: bool) -> None:
@@ -141,7 +194,15 @@ class Iterative(Plan):
             probe, (force, weight) = self.bound["probe"], self.segment_arrays()
             total, bright = self.light_total(weight)
             steps = self.kept["steps"]
-            self.launch("force_weight", self.segments * self.modes, force, total, *bright, self.pixels, steps)
+            self.launch(
+                "force_weight",
+                self.segments * self.modes,
+                force,
+                total,
+                *bright,
+                self.pixels,
+                steps,
+            )
             update = self.array("update", probe.shape)
             self.gather_force(force, update)
             self.add(update, probe)

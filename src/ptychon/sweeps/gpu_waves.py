@@ -1,7 +1,8 @@
-"""The sweeps of all engines as sequences of kernel launches and FFTs, with nothing on the host per position.
+"""The sweeps of all engines as sequences of kernel launches and FFTs, with nothing on the host per
+position.
 
-Here those that keep a wave for each frame; where the frames stay on the host, the waves do too, and both go to the device and
-back in groups.
+Here those that keep a wave for each frame; where the frames stay on the host, the waves do too, and
+both go to the device and back in groups.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ __all__ = ["DifferenceMap", "Expectation", "Iterative"]
 
 
 class DifferenceMap(Plan):
-    """The difference map. With a `beta` other than 1 the waves reflected at the modulus have an object and a probe of their
-    own ("back"), and are kept beside the waves, on the device alone."""
+    """The difference map. With a `beta` other than 1 the waves reflected at the modulus have an
+    object and a probe of their own ("back"), and are kept beside the waves, on the device alone."""
 
     names = ("object", "probe", "waves")
     stack = "waves"
@@ -33,15 +34,25 @@ class DifferenceMap(Plan):
         # sums run over all frames whatever the batches are
         self.frames = np.arange(self.count)
         size = self.count if self.far is None else self.group
-        self.blocks = [(first, min(first + size, self.count)) for first in range(0, self.count, size)]
+        self.blocks = [
+            (first, min(first + size, self.count)) for first in range(0, self.count, size)
+        ]
         self.make_lists(self.frames, self.blocks, True)
 
     def step(self, engine: Any, state: Any, problem: Any) -> Array | None:
         """One pass on the arrays of `state`; returns the misfit where it was measured."""
-        measure, moves = state.epoch % engine.residual_every == 0, engine.probe_moves_at(state.epoch)
+        measure, moves = (
+            state.epoch % engine.residual_every == 0,
+            engine.probe_moves_at(state.epoch),
+        )
         self.bind(state, *self.names)
         bound = engine.noise_power(problem, state)
-        settings = engine.object_inertia, engine.probe_inertia, 0.0 if problem.near_field else bound, engine.beta
+        settings = (
+            engine.object_inertia,
+            engine.probe_inertia,
+            0.0 if problem.near_field else bound,
+            engine.beta,
+        )
         self.launcher.write(self.array("settings", (4,), "float32"), np.array(settings, np.float32))
         if problem.near_field:  # it is on the device
             self.kept["settings"][2:3] = bound
@@ -57,7 +68,9 @@ class DifferenceMap(Plan):
         if self.twice:
             reflected = self.array("reflected", self.bound["waves"].shape)
             for first in range(0, self.count, self.block):
-                yield partial(self._reflect_modulus, first, min(first + self.block, self.count), reflected)
+                yield partial(
+                    self._reflect_modulus, first, min(first + self.block, self.count), reflected
+                )
             yield lambda: self._overlap_back(moves, passes)
         yield lambda: self._overlap(moves, passes)
         for work, _, _ in self._reflections(measure):
@@ -66,11 +79,15 @@ class DifferenceMap(Plan):
             yield lambda: self.total(self.parts("misfit"), 0)
 
     def _in_groups(self, measure: bool, moves: bool, passes: int) -> None:
-        """The same where the waves are on the host: three sweeps over them, the last of which writes them."""
+        """The same where the waves are on the host: three sweeps over them, the last of which
+        writes them.
+        """
         self._overlap(moves, passes)
         waves = Stream("waves", self.bound["waves"], True)
         streams = Stream("frames", self.far), waves
-        self.visit_all(("reflect", measure), self.frames, lambda: self._reflections(measure), streams)
+        self.visit_all(
+            ("reflect", measure), self.frames, lambda: self._reflections(measure), streams
+        )
         if measure:
             self.total(self.parts("misfit"), 0)
 
@@ -85,15 +102,29 @@ class DifferenceMap(Plan):
         if self.far is None:
             add(0, 0)
             return
-        visits = [(partial(add, first, b), first, stop) for b, (first, stop) in enumerate(self.blocks)]
-        self.visit_all(name, self.frames, lambda: iter(visits), (Stream("waves", self.bound["waves"]),))
+        visits = [
+            (partial(add, first, b), first, stop) for b, (first, stop) in enumerate(self.blocks)
+        ]
+        self.visit_all(
+            name, self.frames, lambda: iter(visits), (Stream("waves", self.bound["waves"]),)
+        )
 
     def _reflect_modulus(self, first: int, stop: int, reflected: Array) -> None:
         waves, wave, order = self.bound["waves"], self.waves("wave", stop - first), self.iota
         self.copy(waves[first:stop], wave)
         changed = self.parts("change")
         self.modulus(wave, first, changed)
-        head = waves, wave, changed, self.valid, len(self.mask), order, first, self.modes, self.pixels
+        head = (
+            waves,
+            wave,
+            changed,
+            self.valid,
+            len(self.mask),
+            order,
+            first,
+            self.modes,
+            self.pixels,
+        )
         self.launch("reflect_modulus", len(wave), *head, self.kept["settings"], reflected)
 
     def _overlap_back(self, moves: bool, passes: int) -> None:
@@ -125,17 +156,29 @@ class DifferenceMap(Plan):
             update = self.array("update", P.shape)
             self.gather_force(force, update)
             total, light = self.light_total(weight)
-            self.launch("probe_settle", 1, P, update, total, *light, settings, self.modes, self.pixels)
+            self.launch(
+                "probe_settle", 1, P, update, total, *light, settings, self.modes, self.pixels
+            )
             self.shift_all(P)
 
     def _add_object(self, first: int, block: int) -> None:
         size, scan = (self.modes, *self.frame), self.scan(first, self.iota)
         head = self.each("waves"), 0, self._probes(), *self.listed("tile", block)
-        self.over_tiles("object_sums", *head, *scan, *size, *self.shape, self.kept["num"], self.kept["den"])
+        self.over_tiles(
+            "object_sums", *head, *scan, *size, *self.shape, self.kept["num"], self.kept["den"]
+        )
 
     def _add_probe(self, first: int, block: int) -> None:
         size, scan = (self.modes, *self.frame), self.scan(first, self.iota)
-        head = self.each("waves"), 0, self.bound["object"], self.shape[1], self._probes(), 1, *self.listed("segment", block)
+        head = (
+            self.each("waves"),
+            0,
+            self.bound["object"],
+            self.shape[1],
+            self._probes(),
+            1,
+            *self.listed("segment", block),
+        )
         self.launch("probe_sums", self.segments, *head, *scan, *size, *self.segment_arrays())
 
     def _reflect(self, first: int, stop: int, measure: bool) -> None:
@@ -144,22 +187,66 @@ class DifferenceMap(Plan):
         wave = self.waves("wave", stop - first)
         scan, size = self.scan(first, self.iota), (self.modes, *self.frame)
         if measure:
-            self.launch("exit_wave", len(wave), O, self.shape[1], probes, BY_SHIFT, *scan, *size, wave, None, None)
+            self.launch(
+                "exit_wave",
+                len(wave),
+                O,
+                self.shape[1],
+                probes,
+                BY_SHIFT,
+                *scan,
+                *size,
+                wave,
+                None,
+                None,
+            )
             self.propagate(wave, wave, False, scan)
-            data = self.each("frames"), 0.0, self.each("mask"), len(self.mask), *scan[:2], self.modes, self.pixels, self.norm
+            data = (
+                self.each("frames"),
+                0.0,
+                self.each("mask"),
+                len(self.mask),
+                *scan[:2],
+                self.modes,
+                self.pixels,
+                self.norm,
+            )
             sums = (self.here(self.parts(name)) for name in ("misfit", "unused"))
             self.launch("misfits", len(wave), wave, *data, *sums)
-        self.launch("reflect_open", len(wave), waves, O, self.shape[1], probes, *scan, *size, self.kept["settings"], wave)
+        self.launch(
+            "reflect_open",
+            len(wave),
+            waves,
+            O,
+            self.shape[1],
+            probes,
+            *scan,
+            *size,
+            self.kept["settings"],
+            wave,
+        )
         changed = self.parts("change")
         self.modulus(wave, first, changed)
-        head = waves, O, self.shape[1], probes, *self._back(), wave, self.here(changed), self.each("valid"), len(self.mask)
+        head = (
+            waves,
+            O,
+            self.shape[1],
+            probes,
+            *self._back(),
+            wave,
+            self.here(changed),
+            self.each("valid"),
+            len(self.mask),
+        )
         self.launch("reflect_close", len(wave), *head, *scan, *size, self.kept["settings"])
 
     def _back(self) -> tuple[Array | None, Array | None]:
         """Object and shifted probes of the reflected waves, where there are any."""
         if not self.twice:
             return None, None
-        return self.kept["back object"], self.kept["back probes"] if self.subpixel else self.kept["back probe"][None]
+        return self.kept["back object"], self.kept["back probes"] if self.subpixel else self.kept[
+            "back probe"
+        ][None]
 
 
 class Expectation(Plan):
@@ -168,21 +255,31 @@ class Expectation(Plan):
     names = ("precision", "natural", "messages", "message_precision", "probes")
     stack = "messages"
 
-    def step(self, engine: Any, state: Any, problem: Any, batches: Any) -> tuple[Array | None, Array, Array, Array]:
+    def step(
+        self, engine: Any, state: Any, problem: Any, batches: Any
+    ) -> tuple[Array | None, Array, Array, Array]:
         """Misfit (where measured), misfit of the stabilised amplitudes, noise, skips."""
         order, bounds = self.take(batches)
         together = not (bool((np.diff(bounds) == 1).all()) or getattr(batches, "disjoint", False))
-        measure, laplace, offset = state.epoch % engine.residual_every == 0, engine.uses_laplace(state), engine.offset(problem)
+        measure, laplace, offset = (
+            state.epoch % engine.residual_every == 0,
+            engine.uses_laplace(state),
+            engine.offset(problem),
+        )
         self.bind(state, *self.names)
         self.bound["noise_variance"] = self.array("noise variance", (self.count,), "float32")
         self.bound["noise_variance"][...] = state.noise_variance
-        self.launcher.write(self.array("damping", (1,), "float32"), np.array([engine.weight], np.float32))
+        self.launcher.write(
+            self.array("damping", (1,), "float32"), np.array([engine.weight], np.float32)
+        )
         blocks = lists.cut(bounds, self.block if self.far is None else min(self.block, self.group))
         if together:
             self.list_blocks(blocks, False)
         key = together, measure, laplace, offset, bounds.tobytes()
         streams = Stream("frames", self.far), Stream("messages", self.bound["messages"], True)
-        self.visit_all(key, order, lambda: self._visits(blocks, together, measure, laplace, offset), streams)
+        self.visit_all(
+            key, order, lambda: self._visits(blocks, together, measure, laplace, offset), streams
+        )
         stabilised, noise = self.found(1), self.found(2)
         if engine.noise_per_frame:
             stabilised, noise = self._by_frame("stabilised"), self._by_frame("noise")
@@ -195,7 +292,9 @@ class Expectation(Plan):
         return out.copy()
 
     def few(self) -> dict[str, Array]:
-        return super().few() | {name: self.bound[name] for name in ("message_precision", "noise_variance")}
+        return super().few() | {
+            name: self.bound[name] for name in ("message_precision", "noise_variance")
+        }
 
     def _give_back(self, first: int, stop: int) -> None:
         assert self.local is not None
@@ -203,19 +302,34 @@ class Expectation(Plan):
         self.bound["message_precision"][self.order[first:stop]] = changed
 
     def _visits(
-        self, blocks: list[list[tuple[int, int]]], together: bool, measure: bool, laplace: bool, offset: float
+        self,
+        blocks: list[list[tuple[int, int]]],
+        together: bool,
+        measure: bool,
+        laplace: bool,
+        offset: float,
     ) -> Iterator[Visit]:
         done = 0
         for batch in blocks:
             beliefs = self.bound["precision"], self.bound["natural"]
             seen = beliefs
             if together and len(batch) > 1:
-                # all frames of the batch must see the belief before it, and the sums of a block change it
-                seen = self.array("seen precision", self.shape, "float32"), self.array("seen natural", self.shape)
+                # all frames of the batch must see the belief before it, and the sums of a block
+                # change it
+                seen = (
+                    self.array("seen precision", self.shape, "float32"),
+                    self.array("seen natural", self.shape),
+                )
                 for source, target in zip(beliefs, seen, strict=True):
                     yield partial(self.copy, source, target), 0, 0
             for first, stop in batch:
-                yield partial(self._visit, first, stop, done, seen, together, measure, laplace, offset), first, stop
+                yield (
+                    partial(
+                        self._visit, first, stop, done, seen, together, measure, laplace, offset
+                    ),
+                    first,
+                    stop,
+                )
                 done += 1
         for i, name in enumerate(("misfit", "stabilised", "noise")):
             if measure or name == "noise":
@@ -226,28 +340,92 @@ class Expectation(Plan):
         self.total(self.parts(name), i)
 
     def _visit(
-        self, first: int, stop: int, block: int, seen: tuple[Array, Array], together: bool, measure: bool, laplace: bool,
+        self,
+        first: int,
+        stop: int,
+        block: int,
+        seen: tuple[Array, Array],
+        together: bool,
+        measure: bool,
+        laplace: bool,
         offset: float,
-    ) -> None:  # fmt: skip
+    ) -> None:
         count, W, scan = stop - first, self.shape[1], self.scan(first)
         psi, wave = self.waves("psi", count), self.waves("wave", count)
-        probes, messages, g = self.bound["probes"], self.each("messages"), self.each("message_precision")
-        cavities, changes = self.array("cavities", (self.block, 2), "float32"), self.array("changes", (self.block,), "float32")
-        parts, variances = (self.array(n, (self.block, self.grid), "float64") for n in ("belief parts", "variance parts"))
+        probes, messages, g = (
+            self.bound["probes"],
+            self.each("messages"),
+            self.each("message_precision"),
+        )
+        cavities, changes = (
+            self.array("cavities", (self.block, 2), "float32"),
+            self.array("changes", (self.block,), "float32"),
+        )
+        parts, variances = (
+            self.array(n, (self.block, self.grid), "float64")
+            for n in ("belief parts", "variance parts")
+        )
         data = self.each("mask"), len(self.mask), *scan[:2]
         self.launch("belief_variance", count, seen[0], W, probes, *scan, *self.frame, parts)
         if measure:
             self.launch("belief_wave", count, *seen, W, probes, *scan, *self.frame, psi)
             self.propagate(psi, wave, False, scan)
             sums = (self.here(self.parts(name)) for name in ("misfit", "stabilised"))
-            self.launch("misfits", count, wave, self.each("frames"), offset, *data, 1, self.pixels, self.norm, *sums)
-        self.launch("cavity_wave", count, *seen, W, probes, messages, g, *scan, *self.frame, parts, cavities, psi)
+            self.launch(
+                "misfits",
+                count,
+                wave,
+                self.each("frames"),
+                offset,
+                *data,
+                1,
+                self.pixels,
+                self.norm,
+                *sums,
+            )
+        self.launch(
+            "cavity_wave",
+            count,
+            *seen,
+            W,
+            probes,
+            messages,
+            g,
+            *scan,
+            *self.frame,
+            parts,
+            cavities,
+            psi,
+        )
         self.propagate(psi, wave, False, scan)
-        output = cavities, self.each("noise_variance"), laplace, self.norm, self.norm, variances, self.here(self.parts("noise"))
-        self.launch("posterior", count, wave, self.each("frames"), offset, *data, self.pixels, *output)
+        output = (
+            cavities,
+            self.each("noise_variance"),
+            laplace,
+            self.norm,
+            self.norm,
+            variances,
+            self.here(self.parts("noise")),
+        )
+        self.launch(
+            "posterior", count, wave, self.each("frames"), offset, *data, self.pixels, *output
+        )
         self.propagate(wave, wave, True, scan)
         beliefs = self.bound["precision"], self.bound["natural"]
-        head = *beliefs, W, probes, messages, g, wave, psi, *scan, *self.frame, cavities, variances, self.kept["damping"]
+        head = (
+            *beliefs,
+            W,
+            probes,
+            messages,
+            g,
+            wave,
+            psi,
+            *scan,
+            *self.frame,
+            cavities,
+            variances,
+            self.kept["damping"],
+        )
         skips = self.array("skips", (self.count,), "float64")
         self.launch("message_step", count, *head, together, changes, self.here(skips))
         if together:

@@ -1,4 +1,6 @@
-"""What a run holds, from shapes alone; and, on a GPU, whether the frames are to be there or on the host."""
+"""What a run holds, from shapes alone; and, on a GPU, whether the frames are to be there or on the
+host.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,16 @@ from ..kernels.gpu.far import group_frames
 from ..kernels.gpu.plan import FRAME_BLOCKS, GRID_ROWS
 from ..types import PtychonError
 
-#: Bytes that are left alone: compiled kernels, FFT plans of other sizes, what the allocator cannot use.
+#: Bytes that are left alone: compiled kernels, FFT plans of other sizes, what the allocator cannot
+#: use.
 RESERVE = 256 * 2**20
+
 
 @dataclass(frozen=True)
 class Shapes:
-    """What memory depends on: N frames of P x Q, object H x W, probe modes, distinct shifts, masks (1 or N), whether counts
-    are kept beside the amplitudes, for a background, and whether the detector is near."""
+    """What memory depends on: N frames of P x Q, object H x W, probe modes, distinct shifts, masks
+    (1 or N), whether counts are kept beside the amplitudes, for a background, and whether the
+    detector is near."""
 
     frames: int
     frame: tuple[int, int]
@@ -32,8 +37,16 @@ class Shapes:
     @classmethod
     def of(cls, problem: Any, modes: int) -> Shapes:
         """Those of a `Problem`."""
-        return cls(len(problem), problem.frame_shape, problem.object_shape, modes, len(problem.shifts), len(problem.mask),
-                   getattr(problem, "counts", None) is not None, problem.near_field)  # fmt: skip
+        return cls(
+            len(problem),
+            problem.frame_shape,
+            problem.object_shape,
+            modes,
+            len(problem.shifts),
+            len(problem.mask),
+            getattr(problem, "counts", None) is not None,
+            problem.near_field,
+        )
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,8 @@ class Memory:
     device : dict of str to int
         Bytes on the device, by what they are for.
     host : dict of str to int
-        Bytes of arrays with an entry for each frame that stay on the host; empty where nothing does.
+        Bytes of arrays with an entry for each frame that stay on the host; empty where nothing
+        does.
     block : int
         Frames worked on together.
     free : int
@@ -74,8 +88,13 @@ class Memory:
 
     def line(self) -> str:
         """One line for people: what is held, in GB, and how much is free."""
-        parts = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in self.device.items() if size >= 5e6)
-        said = f"{self.where} memory: {self.engine} holds {self.total / 1e9:.2f} GB ({parts or 'all small'})"
+        parts = ", ".join(
+            f"{name} {size / 1e9:.2f}" for name, size in self.device.items() if size >= 5e6
+        )
+        said = (
+            f"{self.where} memory: {self.engine} holds {self.total / 1e9:.2f} GB "
+            f"({parts or 'all small'})"
+        )
         if self.free:
             said += f"; {self.free / 1e9:.2f} GB are free"
         if self.far:
@@ -84,8 +103,11 @@ class Memory:
         return said
 
 
-def needed(engine: Engine, shapes: Shapes, *, far: bool = False, block: int = 1, group_bytes: int = 0) -> Memory:
-    """What a run holds with blocks of `block` frames, frames and waves on the device or (far) on the host; rather too much.
+def needed(
+    engine: Engine, shapes: Shapes, *, far: bool = False, block: int = 1, group_bytes: int = 0
+) -> Memory:
+    """What a run holds with blocks of `block` frames, frames and waves on the device or (far) on
+    the host; rather too much.
 
     Parameters
     ----------
@@ -101,7 +123,9 @@ def needed(engine: Engine, shapes: Shapes, *, far: bool = False, block: int = 1,
     pixels, keeps = p * q, engine.keeps
     stack = keeps.stack
     size = (keeps.stack_bytes * k * engine.stacks + keeps.frame_bytes) * n * pixels
-    kept = {"frames": 4 * n * pixels * (1 + (shapes.counts and keeps.counts))} | ({stack: size} if stack else {})
+    kept = {"frames": 4 * n * pixels * (1 + (shapes.counts and keeps.counts))} | (
+        {stack: size} if stack else {}
+    )
     groups = 0
     if far:
         group = min(n, group_frames(group_bytes, pixels, k if stack else 0, shapes.masks > 1))
@@ -112,7 +136,9 @@ def needed(engine: Engine, shapes: Shapes, *, far: bool = False, block: int = 1,
             groups += 2 * group * 8 * pixels
         if stack:
             # which frames of each group reach which tile
-            groups += -(-n // group) * 4 * (lists.tile_count((h, w)) + shapes.shifts * lists.SEGMENTS + 2)
+            groups += (
+                -(-n // group) * 4 * (lists.tile_count((h, w)) + shapes.shifts * lists.SEGMENTS + 2)
+            )
     device = {
         "object and probe": (8 + keeps.object_bytes) * h * w
         + 24 * k * pixels
@@ -132,7 +158,8 @@ def work(engine: Engine, shapes: Shapes, block: int, far: bool = False) -> int:
     wave = 8 * shapes.modes * p * q
     # two arrays of waves and as much again for the FFTs; shifted probes and their spectrum
     total = 4 * block * wave + (shapes.shifts + 3) * wave
-    # sums, or beliefs kept for a batch, on the object; lists of what reaches its tiles; errors of frames
+    # sums, or beliefs kept for a batch, on the object; lists of what reaches its tiles; errors of
+    # frames
     total += 12 * h * w + 4 * n * (lists.tiles_of_frame((p, q)) + 1) + 5 * 8 * FRAME_BLOCKS * n
     if engine.moves_probe:
         segments = shapes.shifts * lists.segments_per_shift(shapes.shifts, n)
@@ -146,14 +173,17 @@ def largest_block(shapes: Shapes, block_bytes: int) -> int:
     return max(1, min(shapes.frames, GRID_ROWS, block_bytes // (8 * shapes.modes * p * q)))
 
 
-def planned(engine: Engine, shapes: Shapes, free: int, *, block_bytes: int, group_bytes: int) -> Memory:
-    """How a run fits into `free` bytes: all on the device if it can, with smaller blocks where memory is short, else with
-    frames and waves on the host.
+def planned(
+    engine: Engine, shapes: Shapes, free: int, *, block_bytes: int, group_bytes: int
+) -> Memory:
+    """How a run fits into `free` bytes: all on the device if it can, with smaller blocks where
+    memory is short, else with frames and waves on the host.
 
     Parameters
     ----------
     engine, shapes
-        As in `needed`. Frames of an engine that cannot stream them, or keeps more than one stack of waves, stay on the device.
+        As in `needed`. Frames of an engine that cannot stream them, or keeps more than one stack of
+        waves, stay on the device.
     free : int
     block_bytes, group_bytes : int
         Of the launcher.
@@ -175,7 +205,8 @@ def planned(engine: Engine, shapes: Shapes, free: int, *, block_bytes: int, grou
     least = min(found.total for found in tries)
     plain = " (this run cannot leave its frames on the host)" if stay else ""
     raise PtychonError(
-        f"engine {engine.name!r} needs {least / 1e9:.2f} GB on the GPU{plain}, and {free / 1e9:.2f} GB are free; use fewer or "
+        f"engine {engine.name!r} needs {least / 1e9:.2f} GB on the GPU{plain}, and "
+        f"{free / 1e9:.2f} GB are free; use fewer or "
         f"smaller frames (a crop or a binning), fewer modes, subpixel=False, or --backend numpy"
     )
 

@@ -1,9 +1,21 @@
-"""Tests to inherit: for a part of the forward model (`parts`) and for an engine (`engines`), in a package of your own too."""
+"""Tests to inherit: for a part of the forward model (`parts`) and for an engine (`engines`), in a
+package of your own too.
+"""
 
 from __future__ import annotations
 
 from .engines import EngineTests
-from .parts import FRAME, DetectorTests, IlluminationTests, ModelTests, PartTests, Scene, SpecimenTests, scene, scenes
+from .parts import (
+    FRAME,
+    DetectorTests,
+    IlluminationTests,
+    ModelTests,
+    PartTests,
+    Scene,
+    SpecimenTests,
+    scene,
+    scenes,
+)
 
 __all__ = [
     "FRAME",

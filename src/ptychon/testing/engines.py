@@ -1,13 +1,15 @@
-"""Tests that an engine inherits: it is what the rest of the package takes it for, and it finds a small object.
+"""Tests that an engine inherits: it is what the rest of the package takes it for, and it finds a
+small object.
 
 A new engine needs no more than this, in a test module that pytest collects:
 
     class TestMine(EngineTests):
         engine = Mine
 
-On a simulated scan of 36 frames of 24 x 24 pixels, of which object and probe are known, it must: be a frozen record with a
-name, a title and documented options; leave the caller's arrays alone; give the same bits twice; go on from a state as if it
-had never stopped; agree with itself on every backend of the CPU; cope with what it declares; and lower the misfit.
+On a simulated scan of 36 frames of 24 x 24 pixels, of which object and probe are known, it must: be
+a frozen record with a name, a title and documented options; leave the caller's arrays alone; give
+the same bits twice; go on from a state as if it had never stopped; agree with itself on every
+backend of the CPU; cope with what it declares; and lower the misfit.
 """
 
 from __future__ import annotations
@@ -46,8 +48,12 @@ class Scan:
 
 
 @cache
-def small_scan(modes: int = 1, near_field: bool = False, masked: bool = False, background: float = 0.0) -> Scan:
-    """36 frames with 1e6 counts each, between pixels; random, but always the same. The object is smooth, of modulus about 1."""
+def small_scan(
+    modes: int = 1, near_field: bool = False, masked: bool = False, background: float = 0.0
+) -> Scan:
+    """36 frames with 1e6 counts each, between pixels; random, but always the same. The object is
+    smooth, of modulus about 1.
+    """
     rng = np.random.default_rng(5)
     f2 = np.add.outer(np.fft.fftfreq(OBJECT) ** 2, np.fft.fftfreq(OBJECT) ** 2)
     rough = rng.standard_normal((OBJECT, OBJECT)) + 1j * rng.standard_normal((OBJECT, OBJECT))
@@ -68,7 +74,9 @@ def small_scan(modes: int = 1, near_field: bool = False, masked: bool = False, b
     if background:
         noise["background"] = background
     made = simulate(truth, probe, positions, mask=mask, seed=3, **noise, **geometry)
-    return Scan(Problem.from_dataset(made.dataset, object_shape=truth.shape), made.object, made.probe)
+    return Scan(
+        Problem.from_dataset(made.dataset, object_shape=truth.shape), made.object, made.probe
+    )
 
 
 class EngineTests:
@@ -103,7 +111,9 @@ class EngineTests:
         return get_backend("reference"), get_backend("numpy", threads=1)
 
     def start(self, scan: Scan) -> tuple[ComplexArray, ComplexArray]:
-        """Object and probe to begin with: a constant object, and the probe, a little wrong where the engine moves it."""
+        """Object and probe to begin with: a constant object, and the probe, a little wrong where
+        the engine moves it.
+        """
         object = np.full_like(scan.object, np.abs(scan.object).mean())
         probe = scan.probe.copy()
         if self.make().moves_probe:
@@ -111,23 +121,39 @@ class EngineTests:
             probe = (probe * np.exp(0.004j * (y**2 + x**2))).astype(np.complex64)
         return object, probe
 
-    def run(self, scan: Scan, passes: int, backend: Backend | None = None, resume: State | None = None) -> list[Any]:
+    def run(
+        self, scan: Scan, passes: int, backend: Backend | None = None, resume: State | None = None
+    ) -> list[Any]:
         """States and R after each pass, the states as copies on the host."""
         backend = backend or self.backends()[0]
         engine, found = self.make().for_passes(passes), []
-        steps = iterate(scan.problem, engine, *self.start(scan), ctx=Context(backend), resume=resume)
+        steps = iterate(
+            scan.problem, engine, *self.start(scan), ctx=Context(backend), resume=resume
+        )
         for _ in range(passes):
             done = next(steps)
             estimate = engine.estimate(done.state, Context(backend))
             host = backend.to_host
-            found.append((np.array(host(estimate.object)), np.array(host(estimate.probe)), done.error))
+            found.append(
+                (np.array(host(estimate.object)), np.array(host(estimate.probe)), done.error)
+            )
         return found
 
     def test_it_is_an_engine(self) -> None:
         """A frozen record, with a name and a title of its own."""
         check_engine(self.engine)
-        assert self.engine.title, f"{self.engine.__name__} has no title: one line for lists of engines"
-        assert self.engine.moves <= {"object", "probe", "positions", "log_scale", "variations", "weights", "background"}
+        assert self.engine.title, (
+            f"{self.engine.__name__} has no title: one line for lists of engines"
+        )
+        assert self.engine.moves <= {
+            "object",
+            "probe",
+            "positions",
+            "log_scale",
+            "variations",
+            "weights",
+            "background",
+        }
         assert "object" in self.engine.moves
         engine = self.make()
         name = fields(engine)[0].name if fields(engine) else "name"
@@ -135,21 +161,34 @@ class EngineTests:
             setattr(engine, name, None)
         except FrozenInstanceError:
             return
-        raise AssertionError(f"{self.engine.__name__} can be changed after it was made; it must be frozen")
+        raise AssertionError(
+            f"{self.engine.__name__} can be changed after it was made; it must be frozen"
+        )
 
     def test_options_are_documented(self) -> None:
-        """Each under Parameters in the docstring of the class, which is what ``ptychon engines`` shows."""
+        """Each under Parameters in the docstring of the class, which is what ``ptychon engines``
+        shows.
+        """
         text = inspect.getdoc(self.engine) or ""
         section = re.search(r"Parameters\n-+\n(.*?)(?:\n\n[A-Z][a-z]+\n-+|\Z)", text, re.DOTALL)
         lines = section.group(1).splitlines() if section else []
-        named = {n.strip() for line in lines if line[:1].strip() for n in line.partition(" : ")[0].split(",")}
-        new = {f.name for f in fields(self.engine)} & set(vars(self.engine).get("__annotations__", {}))
+        named = {
+            n.strip()
+            for line in lines
+            if line[:1].strip()
+            for n in line.partition(" : ")[0].split(",")
+        }
+        new = {f.name for f in fields(self.engine)} & set(
+            vars(self.engine).get("__annotations__", {})
+        )
         assert new <= named, f"not described under Parameters: {', '.join(sorted(new - named))}"
 
     def test_options_can_be_stored(self) -> None:
         """Numbers, texts, booleans or None: they go into files and come from the command line."""
         for name, value in asdict(self.make()).items():
-            assert value is None or isinstance(value, bool | int | float | str), f"{name} is {value!r}"
+            assert value is None or isinstance(value, bool | int | float | str), (
+                f"{name} is {value!r}"
+            )
 
     def test_arrays_of_the_caller_stay(self) -> None:
         scan = small_scan()
@@ -164,7 +203,9 @@ class EngineTests:
     def test_passes_are_counted(self) -> None:
         """`state.epoch` is one more after each: schedules and checkpoints follow from it."""
         scan = small_scan()
-        steps = iterate(scan.problem, self.make(), *self.start(scan), ctx=Context(self.backends()[0]))
+        steps = iterate(
+            scan.problem, self.make(), *self.start(scan), ctx=Context(self.backends()[0])
+        )
         assert [next(steps).epoch for _ in range(3)] == [1, 2, 3]
 
     def test_the_same_bits_twice(self) -> None:
@@ -188,13 +229,17 @@ class EngineTests:
         assert np.array_equal(ctx.backend.to_host(later.probe), whole[1])
 
     def test_backends_agree(self) -> None:
-        """After two passes from the same start, and batch by batch where several frames go together."""
+        """After two passes from the same start, and batch by batch where several frames go
+        together.
+        """
         first, *others = self.backends()
         wanted = self.run(small_scan(), 2, first)[-1]
         for backend in others:
             found = self.run(small_scan(), 2, backend)[-1]
             for a, b in zip(found[:2], wanted[:2], strict=True):
-                assert _distance(a, b) < self.agreement, f"{backend.name} and {first.name} differ by {_distance(a, b):.1e}"
+                assert _distance(a, b) < self.agreement, (
+                    f"{backend.name} and {first.name} differ by {_distance(a, b):.1e}"
+                )
 
     def test_a_compiled_pass_is_its_step(self) -> None:
         """Where a backend has a compiled pass for it, that pass computes what `step` does."""
@@ -209,7 +254,8 @@ class EngineTests:
                 continue
             states = [engine.init(local, start[0], start[1], ctx) for _ in range(2)]
             done: list[tuple[State, Report]] = [
-                step(state, local, batches, ctx) for step, state in zip((fast, engine.step), states, strict=True)
+                step(state, local, batches, ctx)
+                for step, state in zip((fast, engine.step), states, strict=True)
             ]
             for name in ("object", "probe"):
                 a, b = (np.asarray(backend.to_host(getattr(state, name))) for state, _ in done)
@@ -231,7 +277,9 @@ class EngineTests:
             assert np.isfinite(probe).all(), f"the probe is not finite with {name}"
 
     def test_positions_that_it_moves_come_right(self) -> None:
-        """Half a pixel off, from the true object: a quarter of that is left. Its option `positions` switches it on."""
+        """Half a pixel off, from the true object: a quarter of that is left. Its option `positions`
+        switches it on.
+        """
         if "positions" not in self.engine.moves:
             return
         scan, ctx = small_scan(), Context(self.backends()[0])
@@ -244,9 +292,14 @@ class EngineTests:
             state = next(steps).state
         found = engine.estimate(state, ctx).positions
         assert found is not None, "positions are to be moved, and the estimate has none"
-        before, after = (e - e.mean(axis=0) for e in (given.positions - true, np.asarray(ctx.backend.to_host(found)) - true))
+        before, after = (
+            e - e.mean(axis=0)
+            for e in (given.positions - true, np.asarray(ctx.backend.to_host(found)) - true)
+        )
         rms = [float(np.sqrt((e**2).mean())) for e in (before, after)]
-        assert rms[1] < 0.25 * rms[0], f"positions are {rms[1]:.3f} px off after {self.passes} passes, {rms[0]:.3f} px before"
+        assert rms[1] < 0.25 * rms[0], (
+            f"positions are {rms[1]:.3f} px off after {self.passes} passes, {rms[0]:.3f} px before"
+        )
 
     def test_a_probe_that_it_does_not_move_stays(self) -> None:
         if not self.make().moves_probe:
@@ -261,7 +314,9 @@ class EngineTests:
         before = residual(scan.problem, *self.start(scan))
         object, probe, _ = self.run(scan, self.passes, self.backends()[-1])[-1]
         after = residual(scan.problem, object, probe)
-        assert after < self.gain * before, f"R went from {before:.3f} to {after:.3f} in {self.passes} passes"
+        assert after < self.gain * before, (
+            f"R went from {before:.3f} to {after:.3f} in {self.passes} passes"
+        )
 
 
 def _distance(a: Any, b: Any) -> float:

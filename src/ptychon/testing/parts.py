@@ -1,6 +1,8 @@
-"""Tests that a part of the forward model inherits: its adjoint is the adjoint of its tangent, and its tangent the derivative.
+"""Tests that a part of the forward model inherits: its adjoint is the adjoint of its tangent, and
+its tangent the derivative.
 
-    Re <w, T d> = <T* w, d>                                          to 1e-12 in double precision, 1e-5 in single
+    Re <w, T d> = <T* w, d>                                          to 1e-12 in double precision,
+                                                                     1e-5 in single
     T d = (8 (f(x + h d) - f(x - h d)) - f(x + 2h d) + f(x - 2h d))/12h
 
 A new part needs no more than this, in a test module that pytest collects:
@@ -9,8 +11,9 @@ A new part needs no more than this, in a test module that pytest collects:
         def part(self, scene):
             return MyDetector(propagator=scene.model.detector.propagator)
 
-It is put in place of the model's own in every scene of `scenes`: one and three slices, one and two modes, with and without
-variations of the probe, near and far field, positions on and between pixels, frames that are not square.
+It is put in place of the model's own in every scene of `scenes`: one and three slices, one and two
+modes, with and without variations of the probe, near and far field, positions on and between
+pixels, frames that are not square.
 """
 
 from __future__ import annotations
@@ -47,7 +50,9 @@ FRAME, OBJECT = (8, 7), (20, 19)
 
 @dataclass(frozen=True)
 class Scene:
-    """A small model and an estimate of everything in it, double precision, on the host; random, but always the same."""
+    """A small model and an estimate of everything in it, double precision, on the host; random, but
+    always the same.
+    """
 
     name: str
     model: Model
@@ -67,23 +72,48 @@ class Scene:
 
 
 def scene(
-    slices: int = 1, modes: int = 1, variations: int = 0, *, near: bool = False, between: bool = True, seed: int = 0
+    slices: int = 1,
+    modes: int = 1,
+    variations: int = 0,
+    *,
+    near: bool = False,
+    between: bool = True,
+    seed: int = 0,
 ) -> Scene:
-    """Six frames, of which three are looked at in another order; with variations come dose and background."""
-    name = f"slices={slices} modes={modes} variations={variations} {'near' if near else 'far'} between={between}"
+    """Six frames, of which three are looked at in another order; with variations come dose and
+    background.
+    """
+    name = (
+        f"slices={slices} modes={modes} variations={variations} {'near' if near else 'far'} "
+        f"between={between}"
+    )
     rng = np.random.default_rng([seed, slices, modes, variations, near, between])
     (p, q), n = FRAME, 6
     f2 = np.fft.fftfreq(p)[:, None] ** 2 + np.fft.fftfreq(q)[None] ** 2
-    gaps = np.stack([np.exp(-3j * np.pi * (s + 1) * f2) for s in range(slices - 1)]) if slices > 1 else ()
-    corners = np.stack([rng.integers(0, h - w + 1, n) for h, w in zip(OBJECT, FRAME, strict=True)], 1).astype(np.int32)
+    gaps = (
+        np.stack([np.exp(-3j * np.pi * (s + 1) * f2) for s in range(slices - 1)])
+        if slices > 1
+        else ()
+    )
+    corners = np.stack(
+        [rng.integers(0, h - w + 1, n) for h, w in zip(OBJECT, FRAME, strict=True)], 1
+    ).astype(np.int32)
     detector = Detector(NearField(np.exp(-6j * np.pi * f2)) if near else FarField())
-    model = Model(corners=corners, backend=get_backend("reference"), specimen=Specimen(gaps), detector=detector)
+    model = Model(
+        corners=corners,
+        backend=get_backend("reference"),
+        specimen=Specimen(gaps),
+        detector=detector,
+    )
     made = Scene(name, model, Unknowns(), np.array([1, 4, 2]), rng)
     x = Unknowns(object=made.normal((slices, *OBJECT)), probe=made.normal((modes, p, q)))
     if between:
         x.positions = corners + np.array([p // 2, q // 2]) + rng.uniform(-0.7, 0.7, (n, 2))
     if variations:
-        x.variations, x.weights = made.normal((variations, p, q)), made.normal((n, variations), "real")
+        x.variations, x.weights = (
+            made.normal((variations, p, q)),
+            made.normal((n, variations), "real"),
+        )
         x.log_scale, x.background = 0.2 * made.normal(n, "real"), rng.uniform(0.5, 2, (p, q))
     return replace(made, x=x)
 
@@ -98,7 +128,9 @@ def scenes() -> Iterator[Scene]:
 
 @dataclass(frozen=True)
 class Step:
-    """A stretch of the model with the signatures of a `Part`; `before(view)` is the wave that it meets, None at the start."""
+    """A stretch of the model with the signatures of a `Part`; `before(view)` is the wave that it
+    meets, None at the start.
+    """
 
     name: str
     owns: frozenset[str]
@@ -108,10 +140,14 @@ class Step:
     adjoint: Callable[[View, Array, Unknowns], Any]
 
 
-def adjoint_error(step: Step, view: View, d: Unknowns, change: Any, rng: np.random.Generator) -> float:
-    """Relative error of Re <w, T (d, change)> = <T* w, (d, change)>, at a view that `step.forward` has been through.
+def adjoint_error(
+    step: Step, view: View, d: Unknowns, change: Any, rng: np.random.Generator
+) -> float:
+    """Relative error of Re <w, T (d, change)> = <T* w, (d, change)>, at a view that `step.forward`
+    has been through.
 
-    w is half random and half along T d, so that the product is no small difference of large numbers.
+    w is half random and half along T d, so that the product is no small difference of large
+    numbers.
     """
     host, move = view.backend.to_host, view.backend.asarray
     moved = host(step.tangent(view, d, change))
@@ -155,7 +191,9 @@ class Trial:
 
 
 class PartTests:
-    """Base of the tests of a part: say which `place` of the model it takes, and make it in `part`."""
+    """Base of the tests of a part: say which `place` of the model it takes, and make
+    it in `part`.
+    """
 
     place: str = ""
 
@@ -174,12 +212,26 @@ class PartTests:
     def steps(self, model: Model) -> list[Step]:
         """What has a tangent and an adjoint."""
         part = getattr(model, self.place)
-        return [Step(self.place, part.owns, _before(model, self.place), part.forward, part.tangent, part.adjoint)]
+        return [
+            Step(
+                self.place,
+                part.owns,
+                _before(model, self.place),
+                part.forward,
+                part.tangent,
+                part.adjoint,
+            )
+        ]
 
     def cases(self) -> Iterator[tuple[Scene, Step]]:
         """Each step of each scene, with the part in it."""
         for plain in self.scenes():
-            scene = replace(plain, model=replace(plain.model, **({self.place: self.part(plain)} if self.place else {})))
+            scene = replace(
+                plain,
+                model=replace(
+                    plain.model, **({self.place: self.part(plain)} if self.place else {})
+                ),
+            )
             for step in self.steps(scene.model):
                 yield scene, step
 
@@ -187,7 +239,11 @@ class PartTests:
         """Changes of each unknown, of all of them, and of the wave before."""
         own = tuple(n for n in scene.x.names if n in step.owns)
         wave = step.before(scene.model.placed(scene.x, scene.frames))
-        for names in [*((n,) for n in own), *([own] if len(own) > 1 else []), *([] if wave is None else [()])]:
+        for names in [
+            *((n,) for n in own),
+            *([own] if len(own) > 1 else []),
+            *([] if wave is None else [()]),
+        ]:
             yield scene.direction(names), None if wave is None else scene.normal(wave.shape)
 
     def trials(self, scene: Scene, step: Step) -> list[Trial]:
@@ -198,7 +254,11 @@ class PartTests:
             here = next(s for s in self.steps(model) if s.name == step.name)
             view = model.placed(x, scene.frames)
             here.forward(view, here.before(view))
-            found.append(Trial(f"{scene.name} {backend.name} {precision}: {step.name}", precision, here, view))
+            found.append(
+                Trial(
+                    f"{scene.name} {backend.name} {precision}: {step.name}", precision, here, view
+                )
+            )
         return found
 
     def test_adjoint(self) -> None:
@@ -207,19 +267,28 @@ class PartTests:
             trials = self.trials(scene, step)
             for d, change in self.directions(scene, step):
                 for trial in trials:
-                    error = adjoint_error(trial.step, trial.view, *trial.there(d, change), scene.rng)
-                    assert error < ADJOINT[trial.precision], f"{trial.name} by {d.names}: adjoint off by {error:.1e}"
+                    error = adjoint_error(
+                        trial.step, trial.view, *trial.there(d, change), scene.rng
+                    )
+                    assert error < ADJOINT[trial.precision], (
+                        f"{trial.name} by {d.names}: adjoint off by {error:.1e}"
+                    )
 
     def test_tangent(self) -> None:
         """T d is the derivative, taken in double precision on the host."""
         for scene, step in self.cases():
-            trials, wave = self.trials(scene, step), step.before(scene.model.placed(scene.x, scene.frames))
+            trials, wave = (
+                self.trials(scene, step),
+                step.before(scene.model.placed(scene.x, scene.frames)),
+            )
             for d, change in self.directions(scene, step):
                 truth = derivative(partial(_moved, scene, step, d, wave, change))
                 for trial in trials:
                     moved = trial.step.tangent(trial.view, *trial.there(d, change))
                     error = distance(trial.view.backend.to_host(moved), truth)
-                    assert error < TANGENT[trial.precision], f"{trial.name} by {d.names}: tangent off by {error:.1e}"
+                    assert error < TANGENT[trial.precision], (
+                        f"{trial.name} by {d.names}: tangent off by {error:.1e}"
+                    )
 
 
 class IlluminationTests(PartTests):
@@ -228,7 +297,9 @@ class IlluminationTests(PartTests):
     place = "illumination"
 
     def scenes(self) -> Iterator[Scene]:
-        return (scene for scene in scenes() if len(scene.x.object) == 1 or scene.x.positions is None)
+        return (
+            scene for scene in scenes() if len(scene.x.object) == 1 or scene.x.positions is None
+        )
 
 
 class SpecimenTests(PartTests):
@@ -243,7 +314,9 @@ class DetectorTests(PartTests):
     place = "detector"
 
     def scenes(self) -> Iterator[Scene]:
-        return (scene for scene in scenes() if len(scene.x.object) == 1 or scene.x.positions is None)
+        return (
+            scene for scene in scenes() if len(scene.x.object) == 1 or scene.x.positions is None
+        )
 
     def steps(self, model: Model) -> list[Step]:
         part, waves = model.detector, super().steps(model)[0]
@@ -256,11 +329,18 @@ class DetectorTests(PartTests):
             return part.intensity(view)
 
         owns = frozenset({"background"})
-        return [waves, Step("intensity", owns, at_detector, read, part.intensity_tangent, part.intensity_adjoint)]
+        return [
+            waves,
+            Step(
+                "intensity", owns, at_detector, read, part.intensity_tangent, part.intensity_adjoint
+            ),
+        ]
 
 
 class ModelTests(PartTests):
-    """For all parts together, in waves and in intensities; override `model` to test another composition."""
+    """For all parts together, in waves and in intensities; override `model` to test another
+    composition.
+    """
 
     def model(self, scene: Scene) -> Model:
         """The model to test in a scene."""
@@ -290,7 +370,9 @@ class ModelTests(PartTests):
 
         return [
             Step("model", owns - {"background"}, _nothing, waves, tangent, model.adjoint),
-            Step("intensity", owns, _nothing, intensity, intensity_tangent, model.intensity_adjoint),
+            Step(
+                "intensity", owns, _nothing, intensity, intensity_tangent, model.intensity_adjoint
+            ),
         ]
 
 

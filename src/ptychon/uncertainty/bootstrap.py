@@ -1,9 +1,12 @@
-"""The parametric bootstrap: simulate data from the result, reconstruct them in the same way, and see how far they scatter.
+"""The parametric bootstrap: simulate data from the result, reconstruct them in the same way, and
+see how far they scatter.
 
-The slow referee of the other methods (Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 6): it knows nothing
-of curvatures and takes the engine as it is, with its early stopping, its regularisation and its noise. What it does not see is
-what the result itself has lost: it asks how well the *result* can be found again, and a smooth result is easier to find than a
-rough truth. A replicate starts from the solution (faster, and only about this optimum) or where the result itself did.
+The slow referee of the other methods (Efron & Tibshirani, An Introduction to the Bootstrap (1993),
+chapter 6): it knows nothing of curvatures and takes the engine as it is, with its early stopping,
+its regularisation and its noise. What it does not see is what the result itself has lost: it asks
+how well the *result* can be found again, and a smooth result is easier to find than a rough truth.
+A replicate starts from the solution (faster, and only about this optimum) or where the result
+itself did.
 """
 
 from __future__ import annotations
@@ -63,13 +66,16 @@ def bootstrap(
     result : Result
     replicates : int
     start : {"solution", "beginning"}
-        Where a replicate starts: from the result, or as the result itself did (then give its first `probe`).
+        Where a replicate starts: from the result, or as the result itself did (then give its first
+        `probe`).
     probe : (K, P, Q) complex array, optional
-        First probe of a replicate from the beginning; default from its frames. A known probe is that of the result.
+        First probe of a replicate from the beginning; default from its frames. A known probe is
+        that of the result.
     epochs : int, optional
         Passes of a replicate; default those of the result.
     noise_variance : float, optional
-        Of Gaussian amplitude noise; default what the problem says (Poisson noise for counts), else that of the misfit.
+        Of Gaussian amplitude noise; default what the problem says (Poisson noise for counts), else
+        that of the misfit.
     background : float or (P, Q) array, optional
         Counts a pixel besides the wave's, where the problem does not state them itself.
     region : (H, W) bool array, optional
@@ -77,7 +83,8 @@ def bootstrap(
     backend : str or Backend
     seed : int
     store : path, optional
-        File (.npz) that keeps the replicates made so far; a later call with the same arguments goes on from them.
+        File (.npz) that keeps the replicates made so far; a later call with the same arguments goes
+        on from them.
     keep : bool
         Keep the replicates, aligned, in `Posterior.draws`.
     tell : callable
@@ -86,8 +93,8 @@ def bootstrap(
     Returns
     -------
     Posterior
-        `object_std` is the standard deviation of the replicates about their mean, and `offset` the distance of that mean from
-        the result: the bias that can be seen.
+        `object_std` is the standard deviation of the replicates about their mean, and `offset` the
+        distance of that mean from the result: the bias that can be seen.
 
     Raises
     ------
@@ -95,9 +102,13 @@ def bootstrap(
         Fewer than two replicates, an unknown start, a stored file of another bootstrap.
     """
     if replicates < 2:
-        raise PtychonError(f"{replicates} replicates tell no standard deviation; at least 2 are needed")
+        raise PtychonError(
+            f"{replicates} replicates tell no standard deviation; at least 2 are needed"
+        )
     if start not in ("solution", "beginning"):
-        raise PtychonError(f"start is {start!r}; a replicate starts from the 'solution' or from the 'beginning'")
+        raise PtychonError(
+            f"start is {start!r}; a replicate starts from the 'solution' or from the 'beginning'"
+        )
     chosen = get_backend(backend)
     engine = make(result.engine, **result.options)
     lit = illuminated(problem, result.probe) if region is None else region
@@ -114,13 +125,21 @@ def bootstrap(
     if start == "solution":
         run |= {"object": result.object, "probe": result.probe}
     else:
-        first = {"probe": probe, "modes": len(result.probe)} if engine.moves_probe else {"probe": result.probe}
+        first = (
+            {"probe": probe, "modes": len(result.probe)}
+            if engine.moves_probe
+            else {"probe": result.probe}
+        )
         run |= first | {"warm_start": result.settings.get("warm_start") or None}
     mark = _fingerprint(problem, result, start, probe, run["epochs"], seed, model)
     done = _stored(store, mark)[:replicates]
     for number in range(len(done), replicates):
         tell("replicate", number, replicates)
-        again = reconstruct(simulated(problem, result, model, chosen, np.random.default_rng([seed, number])), engine, **run)
+        again = reconstruct(
+            simulated(problem, result, model, chosen, np.random.default_rng([seed, number])),
+            engine,
+            **run,
+        )
         done.append(_laid_on(again.object, result.object, lit, engine))
         if store is not None:
             with write_aside(store) as aside, aside.open("wb") as stream:
@@ -129,23 +148,37 @@ def bootstrap(
     return _posterior(np.array(done), result, lit, engine, model, start, keep)
 
 
-def _noise(problem: Problem, result: Result, variance: float | None, lit: BoolArray, backend: Backend) -> Noise:
+def _noise(
+    problem: Problem, result: Result, variance: float | None, lit: BoolArray, backend: Backend
+) -> Noise:
     model = noise_of(problem, "auto", variance)
     if model is not None:
         return model
-    power = sum(float((problem.amplitude[j] ** 2).sum(dtype=np.float64)) for j in range(len(problem)))
+    power = sum(
+        float((problem.amplitude[j] ** 2).sum(dtype=np.float64)) for j in range(len(problem))
+    )
     valid = float(problem.mask.sum()) * (len(problem) // len(problem.mask))
     misfit = residual(problem, result.object, result.probe, backend) ** 2 * power
-    return Noise("amplitude", max(misfit, 1e-20 * power) / max(valid - 2 * float(lit.sum()), 0.25 * valid))
+    return Noise(
+        "amplitude", max(misfit, 1e-20 * power) / max(valid - 2 * float(lit.sum()), 0.25 * valid)
+    )
 
 
-def simulated(problem: Problem, result: Result, noise: Noise, backend: Backend, rng: np.random.Generator) -> Problem:
-    """The same problem with data that the result would give; with the noise of each frame where the result has learned it."""
+def simulated(
+    problem: Problem, result: Result, noise: Noise, backend: Backend, rng: np.random.Generator
+) -> Problem:
+    """The same problem with data that the result would give; with the noise of each frame where the
+    result has learned it.
+    """
     if noise.kind == "amplitude":
         problem = problem.subtracted()
     amplitude = np.empty_like(problem.amplitude)
     counts, r = None if problem.counts is None else np.empty_like(amplitude), problem.read_noise
-    each = np.full(len(problem), noise.variance) if result.noise_variances is None else result.noise_variances
+    each = (
+        np.full(len(problem), noise.variance)
+        if result.noise_variances is None
+        else result.noise_variances
+    )
     width = np.sqrt(each)[:, None, None]
     for first in range(0, len(problem), BLOCK):
         b = slice(first, min(first + BLOCK, len(problem)))
@@ -164,15 +197,25 @@ def simulated(problem: Problem, result: Result, noise: Noise, backend: Backend, 
     return replace(problem, amplitude=amplitude, counts=counts)
 
 
-def _laid_on(object: ComplexArray, truth: ComplexArray, lit: BoolArray, engine: Engine) -> ComplexArray:
+def _laid_on(
+    object: ComplexArray, truth: ComplexArray, lit: BoolArray, engine: Engine
+) -> ComplexArray:
     if not engine.moves_probe:
         return phase_align(object, truth, lit).astype(COMPLEX)
-    return align(object, truth, region=lit, max_shift=MAX_SHIFT, subpixel=True).estimate.astype(COMPLEX)
+    return align(object, truth, region=lit, max_shift=MAX_SHIFT, subpixel=True).estimate.astype(
+        COMPLEX
+    )
 
 
-def _fingerprint(problem: Problem, result: Result, start: str, probe: Any, epochs: int, seed: int, noise: Noise) -> str:
+def _fingerprint(
+    problem: Problem, result: Result, start: str, probe: Any, epochs: int, seed: int, noise: Noise
+) -> str:
     """Of all that the replicates depend on."""
-    digest = hashlib.sha256(repr((start, epochs, seed, asdict(noise), result.engine, sorted(result.options.items()))).encode())
+    digest = hashlib.sha256(
+        repr(
+            (start, epochs, seed, asdict(noise), result.engine, sorted(result.options.items()))
+        ).encode()
+    )
     scan = problem.corners, problem.shifts, problem.shift_index, problem.mask
     arrays = (result.object, result.probe, *scan, np.asarray(noise.background))
     for array in arrays if probe is None else (*arrays, probe):
@@ -187,21 +230,36 @@ def _stored(store: PathLike | None, mark: str) -> list[ComplexArray]:
         with np.load(store, allow_pickle=False) as file:
             found, objects = str(file["mark"]), file["objects"]
     except (OSError, ValueError, KeyError, EOFError) as error:
-        raise PtychonError(f"{store} holds no replicates of a bootstrap ({error}); give another name, or delete it") from None
+        raise PtychonError(
+            f"{store} holds no replicates of a bootstrap ({error}); give another name, or delete it"
+        ) from None
     if found != mark:
-        raise PtychonError(f"the replicates in {store} are of another result, seed or setting; give another name, or delete it")
+        raise PtychonError(
+            f"the replicates in {store} are of another result, seed or setting; give another "
+            "name, or delete it"
+        )
     return list(objects)
 
 
 def _posterior(
-    draws: ComplexArray, result: Result, lit: BoolArray, engine: Engine, noise: Noise, start: str, keep: bool
+    draws: ComplexArray,
+    result: Result,
+    lit: BoolArray,
+    engine: Engine,
+    noise: Noise,
+    start: str,
+    keep: bool,
 ) -> Posterior:
     n, centre = len(draws), draws.mean(axis=0, dtype=np.complex128)
     size = np.abs(result.object)
     way = np.where(size > 0, result.object / np.where(size > 0, size, 1), 1)
     scatter = (draws - centre) * way.conj()
-    along, across = (np.maximum((part**2).sum(axis=0) / (n - 1), 1e-30) for part in (scatter.real, scatter.imag))
-    removed = "a factor, a phase ramp and a translation" if engine.moves_probe else "the global phase"
+    along, across = (
+        np.maximum((part**2).sum(axis=0) / (n - 1), 1e-30) for part in (scatter.real, scatter.imag)
+    )
+    removed = (
+        "a factor, a phase ramp and a translation" if engine.moves_probe else "the global phase"
+    )
     offset, made = result.object - centre, bars(along, across, result.object)
     return Posterior(
         method="bootstrap",

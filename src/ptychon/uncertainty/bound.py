@@ -1,13 +1,17 @@
-"""The limit error bars are judged by: the exact Fisher information of small problems, and the bound that follows from it.
+"""The limit error bars are judged by: the exact Fisher information of small problems, and the bound
+that follows from it.
 
-The information of unknowns x (real and imaginary parts of the object, and of the probe if it is free) is
+The information of unknowns x (real and imaginary parts of the object, and of the probe if it is
+free) is
 
     I = J^T diag(i(m)) J + prior,    J = dm/dx
 
-(see `noise` for i(m)), and no estimate is better, on average over the prior, than I^-1 says (Van Trees, Detection,
-Estimation, and Modulation Theory, part I (1968); for ptychography Wei, Urbach & Coene, Phys. Rev. A 102, 043516 (2020)). It is
-taken at one object, where the posterior is narrow against what changes I. What the data cannot tell is projected out, as in
-`metrics.ambiguities`. Dense linear algebra in float64; it shares nothing with `curvature` but the noise model and the gauge.
+(see `noise` for i(m)), and no estimate is better, on average over the prior, than I^-1 says (Van
+Trees, Detection, Estimation, and Modulation Theory, part I (1968); for ptychography Wei, Urbach &
+Coene, Phys. Rev. A 102, 043516 (2020)). It is taken at one object, where the posterior is narrow
+against what changes I. What the data cannot tell is projected out, as in `metrics.ambiguities`.
+Dense linear algebra in float64; it shares nothing with `curvature` but the noise model and the
+gauge.
 """
 
 from __future__ import annotations
@@ -40,7 +44,8 @@ class Bound:
     covariance : (2 n, 2 n) float64
         Of real parts, then imaginary parts, of the `pixels` of the object, aligned.
     pixels : (n,) int
-        Flat indices of the pixels that any light reaches. The others have the variance of their prior.
+        Flat indices of the pixels that any light reaches. The others have the variance of their
+        prior.
     region : (H, W) bool
         Where errors are compared after alignment.
     """
@@ -89,14 +94,19 @@ def information(
     problem = told(problem, background, noise, noise_variance)
     model = noise_of(problem, noise, noise_variance)
     if model is None:
-        raise PtychonError("the bound needs the variance of the amplitude noise; give noise_variance")
+        raise PtychonError(
+            "the bound needs the variance of the amplitude noise; give noise_variance"
+        )
     probe, (p, q) = np.asarray(probe, np.complex128), problem.frame_shape
     pixels = np.flatnonzero(illumination(problem, probe) > 0)
     place = np.full(object.size, -1)
     place[pixels] = np.arange(len(pixels))
     n, extra = len(pixels), probe.size if free_probe else 0
     if 2 * (n + extra) > MOST:
-        raise PtychonError(f"{2 * (n + extra)} real unknowns are too many for the exact information (at most {MOST}); crop")
+        raise PtychonError(
+            f"{2 * (n + extra)} real unknowns are too many for the exact information (at most "
+            f"{MOST}); crop"
+        )
     total = np.zeros((2 * (n + extra),) * 2)
     propagators: dict[int, ComplexArray] = {}
     grid = np.arange(object.size).reshape(object.shape)
@@ -127,7 +137,14 @@ def information(
         keep[: len(own)] &= own >= 0
         keep[len(own) :] &= own >= 0
         total[np.ix_(index[keep], index[keep])] += J[:, keep].T @ J[:, keep]
-    order = np.concatenate([np.arange(n), n + extra + np.arange(n), n + np.arange(extra), 2 * n + extra + np.arange(extra)])
+    order = np.concatenate(
+        [
+            np.arange(n),
+            n + extra + np.arange(n),
+            n + np.arange(extra),
+            2 * n + extra + np.arange(extra),
+        ]
+    )
     return total[np.ix_(order, order)] if extra else total, pixels
 
 
@@ -177,7 +194,9 @@ def cramer_rao(
     prior[2 * n :] = 2 / float((np.abs(probe) ** 2).sum(axis=0).max())
     stiff = float(np.diag(I)[: 2 * n].mean())
     np.fill_diagonal(I, np.diag(I) + prior)
-    held = np.array([_real(o.ravel()[pixels], p) for o, p in zip(gauge.object, gauge.probe, strict=True)])[gauge.exact]
+    held = np.array(
+        [_real(o.ravel()[pixels], p) for o, p in zip(gauge.object, gauge.probe, strict=True)]
+    )[gauge.exact]
     basis, _ = np.linalg.qr(held[:, : len(I)].T)
     I += stiff * basis @ basis.T
     covariance = _aligned(_inverse(I)[: 2 * n, : 2 * n], gauge, pixels)
@@ -195,7 +214,10 @@ def _inverse(matrix: FloatArray) -> FloatArray:
 
     factor, wrong = lapack.dpotrf(matrix, lower=1)
     if wrong:
-        raise PtychonError("the information is singular: there are unknowns of which neither data nor prior say anything")
+        raise PtychonError(
+            "the information is singular: there are unknowns of which neither data nor prior "
+            "say anything"
+        )
     inverse, _ = lapack.dpotri(factor, lower=1)
     lower = np.tril(inverse)
     return np.asarray(lower + np.tril(inverse, -1).T)
@@ -203,7 +225,9 @@ def _inverse(matrix: FloatArray) -> FloatArray:
 
 def _aligned(C: FloatArray, gauge: Gauge, pixels: IntArray) -> FloatArray:
     """Covariance of e - G c, c being least squares on the region."""
-    G = np.array([np.concatenate([g.ravel()[pixels].real, g.ravel()[pixels].imag]) for g in gauge.object]).T
+    G = np.array(
+        [np.concatenate([g.ravel()[pixels].real, g.ravel()[pixels].imag]) for g in gauge.object]
+    ).T
     seen = np.tile(gauge.region.ravel()[pixels], 2)[:, None] * G
     fit = np.linalg.pinv(G.T @ seen, rcond=1e-10) @ seen.T
     C = C - G @ (fit @ C)

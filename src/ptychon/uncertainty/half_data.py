@@ -1,23 +1,31 @@
-"""Are the bars of measured data true? Two independent halves of the data must differ by as much as their bars say.
+"""Are the bars of measured data true? Two independent halves of the data must differ by as much as
+their bars say.
 
-    positions   one of each pair of neighbouring frames goes to either half: other frames of the same object
-    counts      each count goes to either half with probability 1/2: n -> Binomial(n, 1/2) and the rest. Both halves of a
-                Poisson variable are Poisson and independent (Kingman, Poisson Processes, Oxford (1993)); every position stays
+    positions   one of each pair of neighbouring frames goes to either half: other frames of the
+                same object
+    counts      each count goes to either half with probability 1/2: n -> Binomial(n, 1/2) and the
+                rest. Both halves of a
+                Poisson variable are Poisson and independent (Kingman, Poisson Processes, Oxford
+                (1993)); every position stays
 
-Each half is reconstructed from the start and gets the bars s of the joint posterior. b being laid on a modulo what the data
-cannot tell,
+Each half is reconstructed from the start and gets the bars s of the joint posterior. b being laid
+on a modulo what the data cannot tell,
 
-    d^2 = |a - b|^2/(c_a s_a^2 + c_b s_b^2),    mean d^2 = 1,   P(d < t) = 1 - exp(-t^2)    if the bars are right.
+    d^2 = |a - b|^2/(c_a s_a^2 + c_b s_b^2)
+    mean d^2 = 1,   P(d < t) = 1 - exp(-t^2)    if the bars are right.
 
-Where the data say little both means lean on the prior in the same way, and this part of their errors is not in a - b. With
-the prior's spectrum S_k and the posterior's variance V_k two posterior means differ by 2 V_k (1 - V_k/S_k), so that
+Where the data say little both means lean on the prior in the same way, and this part of their
+errors is not in a - b. With the prior's spectrum S_k and the posterior's variance V_k two posterior
+means differ by 2 V_k (1 - V_k/S_k), so that
 
     c = sum V_k (1 - V_k/S_k)/sum V_k,   1 where the data decide.
 
-Pixels alone do not see whether coarse structures are as certain as is said: the same is asked of each octave of periods.
+Pixels alone do not see whether coarse structures are as certain as is said: the same is asked of
+each octave of periods.
 
-What a wrong model does to both halves alike does not show. Halves of the counts share their positions, so that a wrong model
-shows less in them than in halves of the positions; these in turn have half the overlap.
+What a wrong model does to both halves alike does not show. Halves of the counts share their
+positions, so that a wrong model shows less in them than in halves of the positions; these in turn
+have half the overlap.
 """
 
 from __future__ import annotations
@@ -47,7 +55,8 @@ KINDS = ("positions", "counts")
 PROBABILITIES = (0.5, 0.683, 0.9, 0.95)
 #: Deviation of the mean square from 1, and of the coverage, that passes.
 NEAR, SHAPE = 0.2, 0.05
-#: Temperature, or its inverse, up to which a model is said to describe the data: bars half or twice as wide as they should be.
+#: Temperature, or its inverse, up to which a model is said to describe the data: bars half or twice
+#: as wide as they should be.
 HOTTEST = 4.0
 #: Factor by which the temperature of an octave of periods may differ from that of all.
 EVEN = 2.0
@@ -67,12 +76,13 @@ class Halves:
     mean_square : float
         Of d; also the temperature T: bars times sqrt(T) would have been right on average.
     covered, covered_after : tuple of float
-        Share of pixels with d below sqrt(-ln(1 - p)) for `PROBABILITIES`, with the bars as they are and times sqrt(T).
+        Share of pixels with d below sqrt(-ln(1 - p)) for `PROBABILITIES`, with the bars as they are
+        and times sqrt(T).
     mean_square_after : float
         Of d on half of the tiles, after the temperature of the other half.
     by_period : tuple of float
-        Mean square of the structures with periods above 32, 16 to 32, 8 to 16, 4 to 8 and 2 to 4 px; NaN where the
-        region is too small to tell.
+        Mean square of the structures with periods above 32, 16 to 32, 8 to 16, 4 to 8 and 2 to 4
+        px; NaN where the region is too small to tell.
     independent : float
         Share c of the variance that two halves do not have in common, mean of both.
     difference_db : float
@@ -109,23 +119,31 @@ class Halves:
 
     @property
     def holds_after(self) -> bool:
-        """Whether they are right after the temperature: in shape, at every period, and on the tiles that it is not from."""
+        """Whether they are right after the temperature: in shape, at every period, and on the tiles
+        that it is not from.
+        """
         return self.right_in_pixels and self.even
 
     @property
     def right_in_pixels(self) -> bool:
-        """Whether single pixels are covered after the temperature: in shape, and on the tiles that it is not from."""
+        """Whether single pixels are covered after the temperature: in shape, and on the tiles that
+        it is not from.
+        """
         off = max(abs(c - p) for c, p in zip(self.covered_after, PROBABILITIES, strict=True))
         return abs(self.mean_square_after - 1) <= NEAR and off <= SHAPE
 
     @property
     def even(self) -> bool:
         """Whether one temperature fits all periods, within a factor of 2."""
-        return all(1 / EVEN <= T / self.temperature <= EVEN for T in self.by_period if math.isfinite(T))
+        return all(
+            1 / EVEN <= T / self.temperature <= EVEN for T in self.by_period if math.isfinite(T)
+        )
 
     @property
     def describes(self) -> bool:
-        """Whether the model describes the data, as far as halves can tell: the bars hold, or after a temperature up to 4."""
+        """Whether the model describes the data, as far as halves can tell: the bars hold, or after
+        a temperature up to 4.
+        """
         return self.holds or (self.holds_after and 1 / HOTTEST <= self.temperature <= HOTTEST)
 
     def _unlike(self, octave: tuple[int, float]) -> float:
@@ -133,8 +151,13 @@ class Halves:
 
     def sentence(self) -> str:
         """For people: the verdict and its numbers."""
-        shares = ", ".join(f"{c:.0%} for {p:.0%}" for c, p in zip(self.covered, PROBABILITIES, strict=True))
-        numbers = f"halves by {self.kind}, mean square {self.mean_square:.2f} of what their bars say, inside {shares}"
+        shares = ", ".join(
+            f"{c:.0%} for {p:.0%}" for c, p in zip(self.covered, PROBABILITIES, strict=True)
+        )
+        numbers = (
+            f"halves by {self.kind}, mean square {self.mean_square:.2f} of what their bars say, "
+            f"inside {shares}"
+        )
         factor = f"bars times {self.temperature**0.5:.2f}"
         if self.holds:
             return f"the model describes the data: {numbers}"
@@ -145,7 +168,10 @@ class Halves:
             rest = f"; {factor} cover single pixels"
             if not self.even:
                 octave, worst = max(enumerate(self.by_period), key=self._unlike)
-                rest += f", but not periods above {PERIODS[octave + 1]:g} px, where the mean square is {worst:.2g}"
+                rest += (
+                    f", but not periods above {PERIODS[octave + 1]:g} px, where the mean square "
+                    f"is {worst:.2g}"
+                )
         return f"the model does not describe the data: {numbers}{rest}"
 
 
@@ -169,15 +195,23 @@ def thinned(problem: Problem, seed: int = 0) -> tuple[Problem, Problem]:
     """
     rng = np.random.default_rng(seed)
     if not problem.counting:
-        raise PtychonError("these data are not counts, so that they cannot be split by counts; split them by positions")
+        raise PtychonError(
+            "these data are not counts, so that they cannot be split by counts; split them by "
+            "positions"
+        )
     if problem.read_noise:
         raise PtychonError(
-            f"the counts hold a read noise of {problem.read_noise:g}, which does not part into two independent halves; "
+            f"the counts hold a read noise of {problem.read_noise:g}, which does not part into "
+            "two independent halves; "
             f"split the data by positions"
         )
     known = problem.background is not None
     # either half counts half of the background
-    half = replace(problem, background=problem.background / 2) if problem.background is not None else problem
+    half = (
+        replace(problem, background=problem.background / 2)
+        if problem.background is not None
+        else problem
+    )
     one, two = (np.empty(problem.amplitude.shape, REAL) for _ in range(2))
     left, right = (np.empty_like(one) if known else None for _ in range(2))
     for j in range(len(problem)):
@@ -188,7 +222,8 @@ def thinned(problem: Problem, seed: int = 0) -> tuple[Problem, Problem]:
         off = float(np.abs(counts - whole).max())
         if off > WHOLE:
             raise PtychonError(
-                f"frame {j} holds intensities that are not whole numbers (off by {off:.2g}), so that they cannot be split by "
+                f"frame {j} holds intensities that are not whole numbers (off by {off:.2g}), so "
+                "that they cannot be split by "
                 f"counts; split them by positions, or divide by the gain of the detector first"
             )
         first = rng.binomial(whole.astype(np.int64), 0.5)
@@ -207,7 +242,8 @@ def halves_of(problem: Problem, kind: str, seed: int = 0) -> tuple[Problem, Prob
     Raises
     ------
     PtychonError
-        For another kind than "positions" or "counts", fewer than four frames, or data that are not counts.
+        For another kind than "positions" or "counts", fewer than four frames, or data that are not
+        counts.
     """
     if kind not in KINDS:
         raise PtychonError(f"halves by {kind!r} are unknown; choose one of {', '.join(KINDS)}")
@@ -235,7 +271,8 @@ def halves(
     seed: int = 0,
     tell: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> tuple[Halves, tuple[Result, Result]]:
-    """Reconstruct two independent halves of the data, with error bars, and compare their difference with these.
+    """Reconstruct two independent halves of the data, with error bars, and compare their difference
+    with these.
 
     Parameters
     ----------
@@ -245,8 +282,9 @@ def halves(
     probe : (K, P, Q) complex array, optional
         First probe of both; default found from the data of each. Its modes are those of the model.
     free_probe : bool
-        Each half finds the probe for itself; with False `probe` is taken as known, in both. A probe that was found from all
-        of the data and then held is shared, not independent: its error does not show.
+        Each half finds the probe for itself; with False `probe` is taken as known, in both. A probe
+        that was found from all of the data and then held is shared, not independent: its error does
+        not show.
     engine : str
         That makes the first reconstruction; default "rpie", or "pie" where the probe is known.
     options : mapping, optional
@@ -272,10 +310,15 @@ def halves(
         Data that cannot be split so, a known probe that is not given, a run that fails.
     """
     if not free_probe and probe is None:
-        raise PtychonError("the probe is to be known but none is given; give probe=, or let each half find it")
+        raise PtychonError(
+            "the probe is to be known but none is given; give probe=, or let each half find it"
+        )
     chosen = engine or ("rpie" if free_probe else "pie")
     if not free_probe and make(chosen, **(options or {})).moves_probe:
-        raise PtychonError(f"engine {chosen!r} moves the probe, which is known; take 'pie', or 'ep' with probe_updates=0")
+        raise PtychonError(
+            f"engine {chosen!r} moves the probe, which is known; take 'pie', or 'ep' with "
+            "probe_updates=0"
+        )
     found: list[Result] = []
     for i, half in enumerate(halves_of(problem, kind, seed)):
 
@@ -283,15 +326,31 @@ def halves(
             tell(f"half {number}: {what}", done, total)
 
         start = reconstruct(
-            half, chosen, epochs=epochs, probe=probe, backend=backend, seed=seed + i, judge=False,
-            **(options or {}), callbacks=[_passes(said, epochs)],
-        )  # fmt: skip
+            half,
+            chosen,
+            epochs=epochs,
+            probe=probe,
+            backend=backend,
+            seed=seed + i,
+            judge=False,
+            **(options or {}),
+            callbacks=[_passes(said, epochs)],
+        )
         found.append(
             joint(
-                half, start, free_probe=free_probe, sweeps=sweeps, settle=settle, draws=draws, check=check,
-                noise_variance=noise_variance, backend=backend, seed=seed + i, tell=said,
+                half,
+                start,
+                free_probe=free_probe,
+                sweeps=sweeps,
+                settle=settle,
+                draws=draws,
+                check=check,
+                noise_variance=noise_variance,
+                backend=backend,
+                seed=seed + i,
+                tell=said,
             )[0]
-        )  # fmt: skip
+        )
     one, two = found
     region = lit_region(problem, one) & lit_region(problem, two)
     return compared(one, two, region, kind=kind, free_probe=free_probe), (one, two)
@@ -316,7 +375,9 @@ def compared(one: Result, two: Result, region: BoolArray, *, kind: str, free_pro
         If a half has no bars or no draws, or the region is empty.
     """
     if one.object_std is None or two.object_std is None or one.draws is None or two.draws is None:
-        raise PtychonError("both halves need the error bars and draws of the joint posterior (engine 'posterior')")
+        raise PtychonError(
+            "both halves need the error bars and draws of the joint posterior (engine 'posterior')"
+        )
     first, second = one.object.astype(np.complex128), two.object
     stds = [one.object_std.astype(float), two.object_std.astype(float)]
     if free_probe:
@@ -336,7 +397,11 @@ def compared(one: Result, two: Result, region: BoolArray, *, kind: str, free_pro
     square = np.abs(first - second)[region] ** 2 / np.asarray(variance)[region]
     T = float(square.mean())
     black = chessboard(region.shape)[region]
-    after = float(square[black].mean() / square[~black].mean()) if black.any() and not black.all() else math.nan
+    after = (
+        float(square[black].mean() / square[~black].mean())
+        if black.any() and not black.all()
+        else math.nan
+    )
     power = float((np.abs(first[region]) ** 2).sum() / (np.abs(first - second)[region] ** 2).sum())
     return Halves(
         kind=kind,
@@ -344,7 +409,9 @@ def compared(one: Result, two: Result, region: BoolArray, *, kind: str, free_pro
         covered=inside(square),
         covered_after=inside(square / T),
         mean_square_after=after,
-        by_period=octaves(rings(first - second, region), uncertain[0].visible + uncertain[1].visible, region),
+        by_period=octaves(
+            rings(first - second, region), uncertain[0].visible + uncertain[1].visible, region
+        ),
         independent=float(np.mean(shares)),
         difference_db=10 * math.log10(power),
         chi2=(_chi2(one), _chi2(two)),
@@ -381,7 +448,9 @@ POOR = 1.5
 
 
 def halves_numbers(said: Halves) -> dict[str, Any]:
-    """All of it, with what follows from it; periods in object pixels, null where the region is too small to tell."""
+    """All of it, with what follows from it; periods in object pixels, null where the region is too
+    small to tell.
+    """
     from dataclasses import asdict
     from math import isfinite
 
@@ -393,7 +462,12 @@ def halves_numbers(said: Halves) -> dict[str, Any]:
     }
     if not isfinite(said.mean_square_after):
         numbers["mean_square_after"] = None
-    more = {"temperature": said.temperature, "describes": said.describes, "holds": said.holds, "sentence": said.sentence()}
+    more = {
+        "temperature": said.temperature,
+        "describes": said.describes,
+        "holds": said.holds,
+        "sentence": said.sentence(),
+    }
     return numbers | more | {"periods_above": list(PERIODS[1:])}
 
 
@@ -408,13 +482,25 @@ def halves_rows(said: Halves) -> list[tuple[str, str]]:
         return ", ".join(f"{c:.0%} for {p:.0%}" for c, p in zip(values, PROBABILITIES, strict=True))
 
     # then T judges the reconstructions of the halves as much as the model
-    poor = ": they did not converge, or the model is wrong; more passes (-n) tell" if max(said.chi2) > POOR else ""
+    poor = (
+        ": they did not converge, or the model is wrong; more passes (-n) tell"
+        if max(said.chi2) > POOR
+        else ""
+    )
     periods = zip(PERIODS[1:], said.by_period, strict=True)
     return [
         ("verdict", said.sentence()),
-        ("temperature", f"T = {said.temperature:.2f}: bars times {said.temperature**0.5:.2f} are right on average"),
+        (
+            "temperature",
+            f"T = {said.temperature:.2f}: bars times {said.temperature**0.5:.2f} are right on "
+            "average",
+        ),
         ("inside", shares(said.covered)),
         ("after T", shares(said.covered_after)),
         ("T by period", ", ".join(f"above {p:g} px {T:.2g}" for p, T in periods if isfinite(T))),
-        ("misfit", ", ".join(f"{x:.2f}" for x in said.chi2) + f" of what the noise explains, in each half{poor}"),
+        (
+            "misfit",
+            ", ".join(f"{x:.2f}" for x in said.chi2)
+            + f" of what the noise explains, in each half{poor}",
+        ),
     ]

@@ -1,4 +1,6 @@
-"""Error bars by expectation propagation, from where any engine has come: Ptycho-EP, the joint posterior, and its twin."""
+"""Error bars by expectation propagation, from where any engine has come: Ptycho-EP, the joint
+posterior, and its twin.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,12 @@ from .twin import Twin, judge, twin_data
 
 #: Sweeps of Ptycho-EP before the joint posterior, and its passes before draws are kept.
 SWEEPS, SETTLE = 60, 24
-#: Conjugate gradients a pass where a probe is learned behind a background, whose dark pixels hold it only loosely: with the
-#: engine's 3 the mean (error/bar)^2 of three scans was 1.06 to 1.22, with 12 0.96 to 1.02. Without a background 3 are better.
+#: Conjugate gradients a pass where a probe is learned behind a background, whose dark pixels hold
+#: it only loosely: with the engine's 3 the mean (error/bar)^2 of three scans was 1.06 to 1.22, with
+#: 12 0.96 to 1.02. Without a background 3 are better.
 CAREFUL = 12
-#: Illumination, relative to the mean over what is lit at all, from which pixels count as illuminated in checks.
+#: Illumination, relative to the mean over what is lit at all, from which pixels count as
+#: illuminated in checks.
 FULL = 0.5
 
 
@@ -47,7 +51,8 @@ def joint(
     seed: int = 0,
     tell: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> tuple[Result, Posterior, Twin | None]:
-    """Error bars that include the correlations between pixels, an unknown probe and a learned prior, checked on a twin.
+    """Error bars that include the correlations between pixels, an unknown probe and a learned
+    prior, checked on a twin.
 
     Parameters
     ----------
@@ -58,7 +63,8 @@ def joint(
     free_probe : bool
         Whether the probe is unknown as well.
     sweeps : int
-        Of Ptycho-EP first (not with several probe modes, nor where the result is the joint posterior's already).
+        Of Ptycho-EP first (not with several probe modes, nor where the result is the joint
+        posterior's already).
     settle, draws : int
         Passes of the joint posterior, and draws it keeps after them.
     check : bool
@@ -75,8 +81,8 @@ def joint(
     Returns
     -------
     (Result, Posterior, Twin or None)
-        The posterior mean with its bars and draws, already multiplied by the root of the twin's temperature; the same as a
-        `Posterior`; what the twin said.
+        The posterior mean with its bars and draws, already multiplied by the root of the twin's
+        temperature; the same as a `Posterior`; what the twin said.
 
     Raises
     ------
@@ -87,22 +93,51 @@ def joint(
     options: dict[str, Any] = {} if noise_variance is None else {"noise_variance": noise_variance}
     if result.options.get("noise_per_frame", False) if noise_per_frame is None else noise_per_frame:
         options["noise_per_frame"] = True
-    careful: dict[str, Any] = {"iterations": CAREFUL} if free_probe and problem.counts is not None else {}
+    careful: dict[str, Any] = (
+        {"iterations": CAREFUL} if free_probe and problem.counts is not None else {}
+    )
 
     def made(data: Problem, start: Result, number: int) -> Result:
         first = start
-        if len(start.probe) == 1 and sweeps and not issubclass(registry.get(start.engine, Engine), JointPosterior):
+        if (
+            len(start.probe) == 1
+            and sweeps
+            and not issubclass(registry.get(start.engine, Engine), JointPosterior)
+        ):
             own: dict[str, Any] = {"probe_updates": 1 if free_probe else 0}
             first = reconstruct(
-                data, "ep", epochs=sweeps, backend=chosen, start=start, seed=seed, judge=False, **own, **options,
-                callbacks=[lambda p: tell(("sweep", "sweep of the twin")[number], p.epoch - start.epochs, sweeps)],
-            )  # fmt: skip
+                data,
+                "ep",
+                epochs=sweeps,
+                backend=chosen,
+                start=start,
+                seed=seed,
+                judge=False,
+                **own,
+                **options,
+                callbacks=[
+                    lambda p: tell(
+                        ("sweep", "sweep of the twin")[number], p.epoch - start.epochs, sweeps
+                    )
+                ],
+            )
         total = settle + draws
         return reconstruct(
-            data, "posterior", epochs=total, backend=chosen, start=first, learn_probe=free_probe, settle=settle, draws=draws,
-            judge=False, **careful, **options,
-            callbacks=[lambda p: tell(("pass", "pass of the twin")[number], p.epoch - first.epochs, total)],
-        )  # fmt: skip
+            data,
+            "posterior",
+            epochs=total,
+            backend=chosen,
+            start=first,
+            learn_probe=free_probe,
+            settle=settle,
+            draws=draws,
+            judge=False,
+            **careful,
+            **options,
+            callbacks=[
+                lambda p: tell(("pass", "pass of the twin")[number], p.epoch - first.epochs, total)
+            ],
+        )
 
     found = made(problem, result, 0)
     assert found.draws is not None
@@ -126,7 +161,12 @@ def lit_region(problem: Problem, result: Result) -> BoolArray:
 
 
 def described(
-    problem: Problem, result: Result, found: Result, lit: BoolArray, free_probe: bool, twin: Twin | None
+    problem: Problem,
+    result: Result,
+    found: Result,
+    lit: BoolArray,
+    free_probe: bool,
+    twin: Twin | None,
 ) -> Posterior:
     """The bars as a `Posterior`."""
     assert found.draws is not None
@@ -139,7 +179,9 @@ def described(
     conditional = [
         _noise(problem, v, own),
         "prior of the object: stationary Gaussian with a learned spectrum",
-        "the probe was learned, and its error is part of the bars" if free_probe else "the probe is known exactly",
+        "the probe was learned, and its error is part of the bars"
+        if free_probe
+        else "the probe is known exactly",
         "the positions are known exactly",
         f"after alignment on the lit pixels: {', '.join(gauge.names)}",
         twin.sentence() if twin is not None else "not checked on a twin",
@@ -163,7 +205,10 @@ def described(
 
 def _noise(problem: Problem, v: float, own: FloatArray | None) -> str:
     if own is not None:
-        return f"noise of the amplitude, variance learned for each frame: {v:.4g}, from {own.min():.2g} to {own.max():.2g}"
+        return (
+            f"noise of the amplitude, variance learned for each frame: {v:.4g}, from "
+            f"{own.min():.2g} to {own.max():.2g}"
+        )
     model = noise_of(problem) if problem.counting else None
     if model is None:
         return f"noise of the amplitude, variance {v:.4g}"
@@ -171,9 +216,13 @@ def _noise(problem: Problem, v: float, own: FloatArray | None) -> str:
 
 
 def _share_along(found: Result) -> FloatArray:
-    """Share of the variance that lies along the object's own direction, smooth over a few pixels."""
+    """Share of the variance that lies along the object's own direction, smooth over
+    a few pixels.
+    """
     assert found.draws is not None
     size = np.abs(found.object)
     turned = found.draws * np.where(size > 0, found.object.conj() / np.where(size > 0, size, 1), 1)
-    along, both = (gaussian_filter((part**2).mean(axis=0), SMOOTH) for part in (turned.real, np.abs(turned)))
+    along, both = (
+        gaussian_filter((part**2).mean(axis=0), SMOOTH) for part in (turned.real, np.abs(turned))
+    )
     return np.asarray(np.clip(along / np.maximum(both, 1e-30), 0.02, 0.98))

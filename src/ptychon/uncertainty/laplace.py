@@ -1,13 +1,16 @@
-"""A Gaussian posterior for the result of any engine: Laplace's approximation, its variances by sampling.
+"""A Gaussian posterior for the result of any engine: Laplace's approximation, its variances by
+sampling.
 
-About the optimum of the posterior, which a few Gauss-Newton steps reach from the engine's result, the posterior is N(0, H^-1)
-with the curvature H of `curvature`. Samples are exact and cost one linear system each (Papandreou & Yuille, NIPS 2010):
+About the optimum of the posterior, which a few Gauss-Newton steps reach from the engine's result,
+the posterior is N(0, H^-1) with the curvature H of `curvature`. Samples are exact and cost one
+linear system each (Papandreou & Yuille, NIPS 2010):
 
     x = H^-1 t,   t = M^H A^(1/2) eps_1 + prior^(1/2) eps_2 ~ N(0, H)    =>    x ~ N(0, H^-1)
 
-and their average is sharpened by what is known of the diagonal D of H without any sample (Siden et al., J. Comput. Graph.
-Stat. 27, 898 (2018)): for each unknown Var x = 1/D + E (x - t/D)^2, where the second term alone is left to chance.
-What the data cannot tell is removed from every sample (see `metrics.ambiguities`).
+and their average is sharpened by what is known of the diagonal D of H without any sample (Siden et
+al., J. Comput. Graph. Stat. 27, 898 (2018)): for each unknown Var x = 1/D + E (x - t/D)^2, where
+the second term alone is left to chance. What the data cannot tell is removed from every sample (see
+`metrics.ambiguities`).
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ from .solve import solve
 
 #: Samples of a pilot round, rounds at most, and the relative change of V at which they end.
 PILOT, ROUNDS, SETTLED = 4, 4, 0.1
-#: Shortest Gauss-Newton step that is tried, and the decrement, in units of an unknown's variance, of the last one.
+#: Shortest Gauss-Newton step that is tried, and the decrement, in units of an unknown's variance,
+#: of the last one.
 SHORTEST, STILL = 1 / 64, 1e-3
 
 Tell = Callable[[str, int, int], None]
@@ -57,7 +61,8 @@ def laplace(
     keep: bool = False,
     tell: Tell = lambda what, done, total: None,
 ) -> Posterior:
-    """Error bars of an object, and of a probe that was learned with it, from the curvature of the posterior.
+    """Error bars of an object, and of a probe that was learned with it, from the curvature of the
+    posterior.
 
     Parameters
     ----------
@@ -71,19 +76,21 @@ def laplace(
     noise : {"auto", "amplitude", "poisson"}
         See `noise`; "auto" is Poisson's for counts, else Gaussian on the amplitude.
     noise_variance : float, optional
-        Of the amplitude. Where nothing is known it is learned from the misfit, less what the fit has taken of it.
+        Of the amplitude. Where nothing is known it is learned from the misfit, less what the fit
+        has taken of it.
     background : float or (P, Q) array, optional
-        Counts a pixel that do not come from the wave (Poisson noise), in the order of `Problem.amplitude`, where the problem
-        does not state them itself.
+        Counts a pixel that do not come from the wave (Poisson noise), in the order of
+        `Problem.amplitude`, where the problem does not state them itself.
     object_variance : float, optional
         S of the prior CN(0, S); default mean |O|^2 where there is light.
     samples : int
-        Of the posterior; the bars have a relative error of at most 1/(2 sqrt(samples)) or so, stated in the result.
+        Of the posterior; the bars have a relative error of at most 1/(2 sqrt(samples)) or so,
+        stated in the result.
     refine : int
         Gauss-Newton steps towards the optimum, at most.
     averaged : bool
-        Average the information over the directions that an uncertain wave may have (see `curvature`); False takes that of
-        the solution, as if it were known.
+        Average the information over the directions that an uncertain wave may have (see
+        `curvature`); False takes that of the solution, as if it were known.
     region : (H, W) bool array, optional
         Where errors are compared after alignment; default the illuminated pixels.
     tolerance : float
@@ -105,7 +112,8 @@ def laplace(
     Raises
     ------
     PtychonError
-        Arrays that do not fit the problem, numbers out of range, or a noise model that the data cannot have.
+        Arrays that do not fit the problem, numbers out of range, or a noise model that the data
+        cannot have.
     """
     if samples < 2:
         raise PtychonError(f"{samples} samples tell no variance; at least 2 are needed")
@@ -119,9 +127,15 @@ def laplace(
         raise PtychonError(f"the variance of the object's prior is {S}; it must be positive")
     problem = told(problem, background, noise, noise_variance)
     model = noise_of(problem, noise, noise_variance)
-    work = _Work(problem.to(chosen), chosen, free_probe, S, lit, touched, tolerance, iterations, seed)
+    work = _Work(
+        problem.to(chosen), chosen, free_probe, S, lit, touched, tolerance, iterations, seed
+    )
     learned = model is None
-    point = work.at(object, probe, model or Noise("amplitude", first_variance(problem, chosen, object, probe, lit)))
+    point = work.at(
+        object,
+        probe,
+        model or Noise("amplitude", first_variance(problem, chosen, object, probe, lit)),
+    )
     pilot = _Pilot()
     for number in range(ROUNDS):
         tell("optimum", number, ROUNDS)
@@ -149,42 +163,77 @@ class _Work:
     """What stays the same while the point of expansion moves."""
 
     def __init__(
-        self, problem: Problem, backend: Backend, free: bool, S: float, lit: BoolArray, touched: BoolArray,
-        tolerance: float, iterations: int, seed: int,
-    ) -> None:  # fmt: skip
+        self,
+        problem: Problem,
+        backend: Backend,
+        free: bool,
+        S: float,
+        lit: BoolArray,
+        touched: BoolArray,
+        tolerance: float,
+        iterations: int,
+        seed: int,
+    ) -> None:
         self.problem, self.backend, self.free, self.S = problem, backend, free, S
-        self.lit, self.touched, self.tolerance, self.iterations, self.seed = lit, touched, tolerance, iterations, seed
+        self.lit, self.touched, self.tolerance, self.iterations, self.seed = (
+            lit,
+            touched,
+            tolerance,
+            iterations,
+            seed,
+        )
         self.gauge: Gauge
 
-    def at(self, object: Array, probe: Array, noise: Noise, spread: Array | None = None) -> Curvature:
+    def at(
+        self, object: Array, probe: Array, noise: Noise, spread: Array | None = None
+    ) -> Curvature:
         """The curvature at an object and a probe, its gauge held."""
         b, xp = self.backend, self.backend.xp
         O, P = (b.asarray(np.ascontiguousarray(b.to_host(a), COMPLEX)) for a in (object, probe))
         prior = xp.full(O.size + (P.size if self.free else 0), 2 / self.S, REAL)
         prior[O.size :] = 2 / float((xp.abs(P) ** 2).sum(axis=0).max())
         point = Curvature(self.problem, O, P, noise, b, self.free, prior, spread)
-        self.gauge = gauge_of(self.problem, b.to_host(O), b.to_host(P), self.free, self.lit, self.touched)
+        self.gauge = gauge_of(
+            self.problem, b.to_host(O), b.to_host(P), self.free, self.lit, self.touched
+        )
         point.hold(self.gauge.orthonormal(self.free))
         return point
 
     def generator(self, *key: int) -> np.random.Generator:
-        """Random numbers of their own for every sample, so that threads may take them in any order."""
+        """Random numbers of their own for every sample, so that threads may take them
+        in any order.
+        """
         return np.random.default_rng([self.seed, *key])
 
 
 def checked(problem: Problem, object: Any, probe: Any) -> None:
     """Refuse an object and a probe that do not belong to the problem."""
-    if np.shape(object) != tuple(problem.object_shape) or probe.ndim != 3 or probe.shape[1:] != problem.frame_shape:
+    if (
+        np.shape(object) != tuple(problem.object_shape)
+        or probe.ndim != 3
+        or probe.shape[1:] != problem.frame_shape
+    ):
         raise PtychonError(
-            f"object {np.shape(object)} and probe {probe.shape} do not belong to these data, which need an object of "
-            f"{tuple(problem.object_shape)} and frames of {problem.frame_shape}: they were read otherwise then"
+            f"object {np.shape(object)} and probe {probe.shape} do not belong to these data, "
+            "which need an object of "
+            f"{tuple(problem.object_shape)} and frames of {problem.frame_shape}: they were read "
+            "otherwise then"
         )
-    if not (np.isfinite(object).all() and np.isfinite(probe).all() and np.any(object) and np.any(probe)):
-        raise PtychonError("object and probe must be finite and not zero everywhere: there is no solution to expand about")
+    if not (
+        np.isfinite(object).all() and np.isfinite(probe).all() and np.any(object) and np.any(probe)
+    ):
+        raise PtychonError(
+            "object and probe must be finite and not zero everywhere: there is no solution to "
+            "expand about"
+        )
 
 
-def first_variance(problem: Problem, backend: Backend, object: Any, probe: Any, lit: BoolArray) -> float:
-    """Variance of the amplitude from the misfit, as if every lit pixel had taken its two numbers of it."""
+def first_variance(
+    problem: Problem, backend: Backend, object: Any, probe: Any, lit: BoolArray
+) -> float:
+    """Variance of the amplitude from the misfit, as if every lit pixel had taken its two numbers of
+    it.
+    """
     power = float((problem.amplitude**2).sum(dtype="float64"))
     valid = float(problem.mask.sum()) * (len(problem) // len(problem.mask))
     surprise = residual(problem, object, probe, backend) ** 2 * power
@@ -193,11 +242,18 @@ def first_variance(problem: Problem, backend: Backend, object: Any, probe: Any, 
 
 def _learned(pilot: _Pilot, noise: Noise) -> Noise:
     """The noise with its variance from the misfit, less what the fit has taken of it."""
-    return Noise("amplitude", pilot.misfit * noise.variance / max(pilot.measured - pilot.parameters, 0.05 * pilot.measured))
+    return Noise(
+        "amplitude",
+        pilot.misfit
+        * noise.variance
+        / max(pilot.measured - pilot.parameters, 0.05 * pilot.measured),
+    )
 
 
 def _refined(work: _Work, point: Curvature, steps: int) -> tuple[Curvature, bool]:
-    """Gauss-Newton steps, halved while they lead uphill, until one would change next to nothing; and whether any was made."""
+    """Gauss-Newton steps, halved while they lead uphill, until one would change next to nothing;
+    and whether any was made.
+    """
     energy = point.energy()
     for number in range(steps):
         gradient = point.gradient()
@@ -227,7 +283,9 @@ class _Pilot:
 
 
 def _pilot(work: _Work, point: Curvature, number: int) -> _Pilot:
-    """V of each frame, the number of parameters the data determine, and the misfit with what is expected of it."""
+    """V of each frame, the number of parameters the data determine, and the misfit with what is
+    expected of it.
+    """
     problem, found = work.problem, _Pilot()
     spread, host = np.zeros(len(problem)), work.backend.to_host
     draws = _solved(work, point, [(1, number, s) for s in range(PILOT)])
@@ -236,7 +294,11 @@ def _pilot(work: _Work, point: Curvature, number: int) -> _Pilot:
     for b in point.blocks():
         valid, m = problem.mask_of(b), point.modulus(point.waves(b))
         expect = np.where(host(valid), point.noise.expected_surprise(host(m)), 0)
-        found.misfit += float(np.where(host(valid), point.noise.surprise(host(m), host(point.noise.root(problem, b))), 0).sum())
+        found.misfit += float(
+            np.where(
+                host(valid), point.noise.surprise(host(m), host(point.noise.root(problem, b))), 0
+            ).sum()
+        )
         found.expected += float(expect.sum())
         found.measured += float(host(valid).sum()) * (len(expect) / len(valid))
         for (dO, _), dP in zip(directions, shifted, strict=True):
@@ -251,7 +313,9 @@ def _pilot(work: _Work, point: Curvature, number: int) -> _Pilot:
     return found
 
 
-def _solved(work: _Work, point: Curvature, keys: list[tuple[int, ...]]) -> list[tuple[Array, Array, float]]:
+def _solved(
+    work: _Work, point: Curvature, keys: list[tuple[int, ...]]
+) -> list[tuple[Array, Array, float]]:
     """A sample x = H^-1 t for each key: x, t, and the residual left."""
 
     def one(key: tuple[int, ...]) -> tuple[Array, Array, float]:
@@ -273,7 +337,9 @@ def _sample(work: _Work, point: Curvature, samples: int, sums: Sums, tell: Tell)
     group = max(1, work.backend.threads)
     for first in range(0, samples, group):
         tell("sampling", first, samples)
-        for x, t, left in _solved(work, point, [(0, s) for s in range(first, min(first + group, samples))]):
+        for x, t, left in _solved(
+            work, point, [(0, s) for s in range(first, min(first + group, samples))]
+        ):
             (dO, dP), (tO, _) = point.unpack(x), point.unpack(t)
             sums.add(host(dO), host(dO - inverse * tO), None if dP is None else host(dP))
             worst = max(worst, left)

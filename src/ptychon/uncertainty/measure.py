@@ -1,10 +1,13 @@
-"""Error bars of whatever is computed from an object: profiles, differences, ratios. (For its resolution see `resolution`.)
+"""Error bars of whatever is computed from an object: profiles, differences, ratios. (For its
+resolution see `resolution`.)
 
-    f(m) is the value, f(m + x_s) - f(m) its error in draw s,    std^2 = mean_s [f(m + x_s) - f(m)]^2
+    f(m) is the value, f(m + x_s) - f(m) its error in draw s,    std^2 = mean_s [f(m + x_s) -
+                                                                 f(m)]^2
 
-m is the object and x_s are draws of its posterior error (`Result.draws`), which have the correlations between pixels that
-variances have not: neighbours share their error, and a mean over n pixels is less sure than std/sqrt n. A bar is std times
-Student's t for S draws, so that it holds 68.3 % however few there are.
+m is the object and x_s are draws of its posterior error (`Result.draws`), which have the
+correlations between pixels that variances have not: neighbours share their error, and a mean over n
+pixels is less sure than std/sqrt n. A bar is std times Student's t for S draws, so that it holds
+68.3 % however few there are.
 """
 
 from __future__ import annotations
@@ -46,7 +49,8 @@ class Spread:
     deviations : (S, ...) float64
         Error in each draw: for the correlations of several values.
     correlated : bool
-        Whether the draws have the correlations between pixels; if not, bars of sums and means are too small or too large.
+        Whether the draws have the correlations between pixels; if not, bars of sums and means are
+        too small or too large.
     """
 
     value: FloatArray
@@ -91,7 +95,8 @@ class Comparison:
     Attributes
     ----------
     phase : Spread
-        arg <O>_a - arg <O>_b, rad, in (-pi, pi]; the bar is that of a circular difference, at most pi/sqrt 3 before Student.
+        arg <O>_a - arg <O>_b, rad, in (-pi, pi]; the bar is that of a circular difference, at most
+        pi/sqrt 3 before Student.
     ratio : Spread
         <|O|>_a/<|O|>_b.
     first, second : Spread
@@ -112,7 +117,8 @@ def draws_of(result: Result, seed: int = 0) -> tuple[ComplexArray, bool]:
     Parameters
     ----------
     result : Result
-        With `draws`, or with `object_std` alone: then every pixel has an error of its own, and a warning says so.
+        With `draws`, or with `object_std` alone: then every pixel has an error of its own, and a
+        warning says so.
     seed : int
         Of the latter.
 
@@ -130,10 +136,12 @@ def draws_of(result: Result, seed: int = 0) -> tuple[ComplexArray, bool]:
         return draws, True
     if result.object_std is None:
         raise PtychonError(
-            f"the result of engine {result.engine!r} has no error bars; ptychon uncertainty RESULT --method ep makes them"
+            f"the result of engine {result.engine!r} has no error bars; ptychon uncertainty "
+            "RESULT --method ep makes them"
         )
     warnings.warn(
-        "the result has a standard deviation of each pixel but no draws of the posterior: errors of pixels are taken as "
+        "the result has a standard deviation of each pixel but no draws of the posterior: "
+        "errors of pixels are taken as "
         "independent, which they are not; bars of means and of slow changes may be much too small "
         "(ptychon uncertainty RESULT --method ep makes draws)",
         PtychonWarning,
@@ -217,10 +225,15 @@ def profile(
     ends = np.array([start, end], float)
     (h, w), (y0, x0, y1, x1) = result.object.shape, ends.ravel().tolist()
     if not (np.isfinite(ends).all() and (ends >= 0).all() and (ends <= (h - 1, w - 1)).all()):
-        raise PtychonError(f"the line from {y0:g},{x0:g} to {y1:g},{x1:g} px leaves the object of {h}x{w} px")
+        raise PtychonError(
+            f"the line from {y0:g},{x0:g} to {y1:g},{x1:g} px leaves the object of {h}x{w} px"
+        )
     length = float(np.hypot(*(ends[1] - ends[0])))
     if length == 0 or (samples is not None and samples < 2):
-        raise PtychonError(f"the line is {length:g} px long with {samples} points; it needs a length and at least 2 points")
+        raise PtychonError(
+            f"the line is {length:g} px long with {samples} points; it needs a length and at "
+            "least 2 points"
+        )
     share = np.linspace(0, 1, max(2, round(length) + 1) if samples is None else samples)
     points = ends[0] + share[:, None] * (ends[1] - ends[0])
     dy, dx = result.pixel_size or (1.0, 1.0)
@@ -235,14 +248,21 @@ def profile(
         distance=share * float(np.hypot(*((ends[1] - ends[0]) * (dy, dx)))),
         amplitude=spread(result, lambda field: np.abs(along(field)), draws=chosen),
         phase=Spread(
-            value=np.unwrap(phase.value), std=phase.std, bar=phase.bar, deviations=phase.deviations, correlated=chosen[1]
+            value=np.unwrap(phase.value),
+            std=phase.std,
+            bar=phase.bar,
+            deviations=phase.deviations,
+            correlated=chosen[1],
         ),
         unit="px" if result.pixel_size is None else "m",
     )
 
 
-def compare_regions(result: Result, first: Disc, second: Disc, *, draws: tuple[ComplexArray, bool] | None = None) -> Comparison:
-    """Phase difference and ratio of amplitudes of two regions, with what their errors have in common.
+def compare_regions(
+    result: Result, first: Disc, second: Disc, *, draws: tuple[ComplexArray, bool] | None = None
+) -> Comparison:
+    """Phase difference and ratio of amplitudes of two regions, with what their errors have in
+    common.
 
     Parameters
     ----------
@@ -263,7 +283,12 @@ def compare_regions(result: Result, first: Disc, second: Disc, *, draws: tuple[C
         return spread(result, lambda field: np.abs(field[inside]).mean(), draws=chosen)
 
     return Comparison(
-        phase=spread(result, lambda f: np.angle(f[a].mean() * f[b].mean().conj()), circular=True, draws=chosen),
+        phase=spread(
+            result,
+            lambda f: np.angle(f[a].mean() * f[b].mean().conj()),
+            circular=True,
+            draws=chosen,
+        ),
         ratio=spread(result, lambda f: np.abs(f[a]).mean() / np.abs(f[b]).mean(), draws=chosen),
         first=size(a),
         second=size(b),
@@ -277,21 +302,30 @@ def region_of(result: Result, disc: Disc) -> BoolArray:
     if isinstance(disc, np.ndarray):
         if disc.shape != shape or disc.dtype != bool or not disc.any():
             raise PtychonError(
-                f"a region of shape {disc.shape} and type {disc.dtype} for an object of {shape}; give (H, W) bool"
+                f"a region of shape {disc.shape} and type {disc.dtype} for an object of "
+                f"{shape}; give (H, W) bool"
             )
         return disc
     y, x, radius = (float(v) for v in disc)
-    if not radius > 0 or not (radius <= y <= shape[0] - 1 - radius and radius <= x <= shape[1] - 1 - radius):
-        raise PtychonError(f"the disc of radius {radius:g} px at ({y:g}, {x:g}) leaves the object of {shape[0]}x{shape[1]} px")
+    if not radius > 0 or not (
+        radius <= y <= shape[0] - 1 - radius and radius <= x <= shape[1] - 1 - radius
+    ):
+        raise PtychonError(
+            f"the disc of radius {radius:g} px at ({y:g}, {x:g}) leaves the object of "
+            f"{shape[0]}x{shape[1]} px"
+        )
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     inside = np.hypot(rows - y, columns - x) <= radius
     if not inside.any():
-        raise PtychonError(f"the disc of radius {radius:g} px at ({y:g}, {x:g}) holds no pixel; make it larger")
+        raise PtychonError(
+            f"the disc of radius {radius:g} px at ({y:g}, {x:g}) holds no pixel; make it larger"
+        )
     return np.asarray(inside)
 
 
 def pixels(result: Result, y: float, x: float) -> tuple[float, float]:
-    """Object pixels (y, x) of coordinates in metres, those of the axes of pictures and of the positions of the scan.
+    """Object pixels (y, x) of coordinates in metres, those of the axes of pictures and of the
+    positions of the scan.
 
     Raises
     ------
@@ -299,7 +333,10 @@ def pixels(result: Result, y: float, x: float) -> tuple[float, float]:
         If the result has no pixel size.
     """
     if result.pixel_size is None:
-        raise PtychonError("the result has no pixel size, so lengths in metres mean nothing to it; give object pixels")
+        raise PtychonError(
+            "the result has no pixel size, so lengths in metres mean nothing to it; give object "
+            "pixels"
+        )
     (dy, dx), (oy, ox) = result.pixel_size, result.origin
     return (y - oy) / dy, (x - ox) / dx
 
@@ -307,9 +344,14 @@ def pixels(result: Result, y: float, x: float) -> tuple[float, float]:
 def _real(value: Any) -> FloatArray:
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
-        raise PtychonError(f"the function gave {array.dtype}; take a real number of it: its modulus, angle or real part")
+        raise PtychonError(
+            f"the function gave {array.dtype}; take a real number of it: its modulus, angle or "
+            "real part"
+        )
     if not np.isfinite(array).all():
-        raise PtychonError(f"the function gave {int((~np.isfinite(array)).sum())} values that are not finite")
+        raise PtychonError(
+            f"the function gave {int((~np.isfinite(array)).sum())} values that are not finite"
+        )
     return np.asarray(array, np.float64)
 
 
@@ -321,4 +363,6 @@ def factor(draws: int) -> float:
 def spread_of(value: FloatArray, rows: FloatArray, correlated: bool) -> Spread:
     """A value with its error in each draw."""
     std = np.sqrt((rows**2).mean(axis=0))
-    return Spread(value=value, std=std, bar=factor(len(rows)) * std, deviations=rows, correlated=correlated)
+    return Spread(
+        value=value, std=std, bar=factor(len(rows)) * std, deviations=rows, correlated=correlated
+    )

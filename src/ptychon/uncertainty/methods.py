@@ -1,7 +1,7 @@
 """Methods that give a result its error bars, as records: what each can be told, and how it runs.
 
-Each is a frozen record with `run(problem, result, free_probe, backend, tell, place)`, listed in `registry`; commands and
-settings take their names, options and defaults from here.
+Each is a frozen record with `run(problem, result, free_probe, backend, tell, place)`, listed in
+`registry`; commands and settings take their names, options and defaults from here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,13 @@ class Method(Protocol):
     name: ClassVar[str]
 
     def run(
-        self, problem: Problem, found: Result, free_probe: bool, backend: Any, tell: Any, place: Path
+        self,
+        problem: Problem,
+        found: Result,
+        free_probe: bool,
+        backend: Any,
+        tell: Any,
+        place: Path,
     ) -> tuple[Result, Posterior]: ...
 
 
@@ -58,7 +64,13 @@ class Laplace:
     seed: int = 0
 
     def run(
-        self, problem: Problem, found: Result, free_probe: bool, backend: Any, tell: Any, place: Path
+        self,
+        problem: Problem,
+        found: Result,
+        free_probe: bool,
+        backend: Any,
+        tell: Any,
+        place: Path,
     ) -> tuple[Result, Posterior]:
         """The result, refined if that was asked for, and its posterior."""
         from .laplace import laplace
@@ -80,7 +92,9 @@ class Laplace:
             return found, posterior.about(found.object, found.probe)
         from ..metrics.residual import residual
 
-        return replace(found, final_error=residual(problem, posterior.object, posterior.probe)), posterior
+        return replace(
+            found, final_error=residual(problem, posterior.object, posterior.probe)
+        ), posterior
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +122,13 @@ class Bootstrap:
     seed: int = 0
 
     def run(
-        self, problem: Problem, found: Result, free_probe: bool, backend: Any, tell: Any, place: Path
+        self,
+        problem: Problem,
+        found: Result,
+        free_probe: bool,
+        backend: Any,
+        tell: Any,
+        place: Path,
     ) -> tuple[Result, Posterior]:
         """The result and its posterior; replicates are kept beside `place` until all are there.
 
@@ -120,7 +140,10 @@ class Bootstrap:
         from .bootstrap import bootstrap
 
         if free_probe != moves_probe(found):
-            raise PtychonError(f"the bootstrap runs engine {found.engine!r} again as it was; it cannot hold or free the probe")
+            raise PtychonError(
+                f"the bootstrap runs engine {found.engine!r} again as it was; it cannot hold or "
+                "free the probe"
+            )
         store = place.with_suffix(".replicates.npz")
         done = bootstrap(
             problem,
@@ -141,7 +164,8 @@ class Bootstrap:
 
 @dataclass(frozen=True, kw_only=True)
 class Joint:
-    """Ptycho-EP and the joint posterior from there on, with a learned prior and a check on simulated data (`joint`).
+    """Ptycho-EP and the joint posterior from there on, with a learned prior and a check on
+    simulated data (`joint`).
 
     Parameters
     ----------
@@ -163,7 +187,13 @@ class Joint:
     seed: int = 0
 
     def run(
-        self, problem: Problem, found: Result, free_probe: bool, backend: Any, tell: Any, place: Path
+        self,
+        problem: Problem,
+        found: Result,
+        free_probe: bool,
+        backend: Any,
+        tell: Any,
+        place: Path,
     ) -> tuple[Result, Posterior]:
         """A new result, with an object of its own, and its posterior."""
         from .joint import SWEEPS, joint
@@ -205,7 +235,13 @@ class Sampling:
     seed: int = 0
 
     def run(
-        self, problem: Problem, found: Result, free_probe: bool, backend: Any, tell: Any, place: Path
+        self,
+        problem: Problem,
+        found: Result,
+        free_probe: bool,
+        backend: Any,
+        tell: Any,
+        place: Path,
     ) -> tuple[Result, Posterior]:
         """The result with the R of the posterior mean, and its posterior."""
         from ..metrics.residual import residual
@@ -233,7 +269,8 @@ registry: Mapping[str, Any] = {cls.name: cls for cls in (Laplace, Bootstrap, Joi
 
 
 def make_method(name: str, **options: Any) -> Method:
-    """A method by name. Options that it does not have are left out: a command has those of all methods.
+    """A method by name. Options that it does not have are left out: a command has those of all
+    methods.
 
     Raises
     ------
@@ -249,7 +286,14 @@ def make_method(name: str, **options: Any) -> Method:
 
 
 def with_bars(
-    problem: Problem, found: Result, method: Method, free_probe: bool, backend: Any, tell: Any, place: Path, name: str = ""
+    problem: Problem,
+    found: Result,
+    method: Method,
+    free_probe: bool,
+    backend: Any,
+    tell: Any,
+    place: Path,
+    name: str = "",
 ) -> tuple[Result, Posterior]:
     """A result with the error bars of a method, and what is known of them.
 
@@ -304,7 +348,8 @@ def error_bars(
     result : Result
     method : {"laplace", "bootstrap", "ep", "sample"}
     free_probe : bool, optional
-        Whether the probe was learned, so that its error is part of the object's; default what the engine did.
+        Whether the probe was learned, so that its error is part of the object's; default what the
+        engine did.
     backend : str or Backend
     tell : callable, optional
         Told of the progress: what, done, total.
@@ -325,20 +370,29 @@ def error_bars(
     known = [f.name for f in fields(registry[method])]
     for name in options:
         if name not in known:
-            raise PtychonError(f"method {method!r} of error bars has no option {name!r}; {nearest(name, known)}")
+            raise PtychonError(
+                f"method {method!r} of error bars has no option {name!r}; {nearest(name, known)}"
+            )
     problem = data
     if not isinstance(data, Problem):
         problem = Problem.from_dataset(data, subpixel=bool(result.settings.get("subpixel", True)))
     assert isinstance(problem, Problem)
     if problem.object_shape != result.object.shape or len(problem) != len(result.positions):
         raise PtychonError(
-            f"the data give {len(problem)} frames on an object of {problem.object_shape}; the result has "
+            f"the data give {len(problem)} frames on an object of {problem.object_shape}; the "
+            "result has "
             f"{len(result.positions)} on {result.object.shape}: give the data that it was made from"
         )
     free = moves_probe(result) if free_probe is None else free_probe
     with TemporaryDirectory() as folder:
         whole, posterior = with_bars(
-            problem, result, chosen, free, get_backend(backend), tell or _silent, Path(folder) / "result.h5"
+            problem,
+            result,
+            chosen,
+            free,
+            get_backend(backend),
+            tell or _silent,
+            Path(folder) / "result.h5",
         )
     return replace(whole, object=posterior.object, object_std=posterior.object_std)
 

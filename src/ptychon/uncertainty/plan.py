@@ -1,19 +1,21 @@
-r"""Where would more frames help most? The next scan positions, from the error bars of a reconstruction.
+r"""Where would more frames help most? The next scan positions, from the error bars of a
+reconstruction.
 
-The local model of engine `posterior`: where the data have the precision D(r) at an object pixel, white over spatial
-frequencies, and the object has the spectrum S_k, the variance left is
+The local model of engine `posterior`: where the data have the precision D(r) at an object pixel,
+white over spatial frequencies, and the object has the spectrum S_k, the variance left is
 
     V(D) = mean_k 1/(1/S_k + D)
 
-D(r) is what this gives for object_std^2; it is proportional to the light, D = c sum |P|^2, and one more frame at s adds
-c |P(r - s)|^2. So it takes off
+D(r) is what this gives for object_std^2; it is proportional to the light, D = c sum |P|^2, and one
+more frame at s adds c |P(r - s)|^2. So it takes off
 
     G(s) = sum_r [V(D(r)) - V(D(r) + c |P(r - s)|^2)],     r in the field
 
-G falls as D grows (V is convex), so the greedy choice, each frame after those before, is within 1 - 1/e of the best set
-(Nemhauser, Wolsey & Fisher, Math. Program. 14, 265 (1978)), and gains once computed are upper limits: only the best
-candidates are ever computed again (Minoux 1978). The model knows nothing of the phase problem: frames that
-stand alone in the dark need others that overlap with them.
+G falls as D grows (V is convex), so the greedy choice, each frame after those before, is within 1 -
+1/e of the best set (Nemhauser, Wolsey & Fisher, Math. Program. 14, 265 (1978)), and gains once
+computed are upper limits: only the best candidates are ever computed again (Minoux 1978). The model
+knows nothing of the phase problem: frames that stand alone in the dark need others that overlap
+with them.
 """
 
 from __future__ import annotations
@@ -31,11 +33,13 @@ from ..metrics.frc import soft_window
 from ..metrics.registration import bounding_box
 from ..types import BoolArray, FloatArray, PtychonError
 
-#: Candidates: this many along the width of the probe, and at most so many products of candidates and pixels.
+#: Candidates: this many along the width of the probe, and at most so many products of candidates
+#: and pixels.
 ACROSS, MOST = 12, 3e8
 #: Points of the curve V(D).
 POINTS = 256
-#: Light relative to the mean of the lit region below which the error bar of a pixel is that of the prior.
+#: Light relative to the mean of the lit region below which the error bar of a pixel is that of the
+#: prior.
 DARK = 0.02
 #: Share of the probe's power outside which its light is neglected.
 NEGLECTED = 1e-3
@@ -50,13 +54,15 @@ class Plan:
     positions : (M, 2) float64
         In object pixels from pixel [0, 0], the most useful first.
     coordinates : (M, 2) float64
-        The same as `Dataset.positions` has them: metres where the scale is known, else pixels; of the same origin.
+        The same as `Dataset.positions` has them: metres where the scale is known, else pixels; of
+        the same origin.
     gain : (M,) float64
         Share of the mean variance of the field that each takes off, after those before it.
     before, after : float
         Root of the mean variance of the field, now and with all of them.
     map : (H, W) float32
-        Gain of one frame at each place, as a share of the mean variance; NaN where its window leaves the object.
+        Gain of one frame at each place, as a share of the mean variance; NaN where its window
+        leaves the object.
     std : (H, W) float32
         Error bar that is foretold with all of them; NaN outside the field.
     field : (H, W) bool
@@ -75,7 +81,9 @@ class Plan:
     unit: str
 
 
-def plan(result: Result, count: int, *, exposure: float = 1.0, field: BoolArray | None = None) -> Plan:
+def plan(
+    result: Result, count: int, *, exposure: float = 1.0, field: BoolArray | None = None
+) -> Plan:
     """Choose scan positions for further frames of the same probe.
 
     Parameters
@@ -87,7 +95,8 @@ def plan(result: Result, count: int, *, exposure: float = 1.0, field: BoolArray 
     exposure : float
         Exposure of each, relative to those of the scan.
     field : (H, W) bool, optional
-        Pixels whose variance counts; default those that are lit or lie between the positions of the scan.
+        Pixels whose variance counts; default those that are lit or lie between the positions of the
+        scan.
 
     Returns
     -------
@@ -100,17 +109,21 @@ def plan(result: Result, count: int, *, exposure: float = 1.0, field: BoolArray 
     """
     if result.object_std is None:
         raise PtychonError(
-            f"the result of engine {result.engine!r} has no error bars, so nothing says where more dose would help; "
+            f"the result of engine {result.engine!r} has no error bars, so nothing says where "
+            "more dose would help; "
             f"make them first (engine 'posterior' started from it, or ptychon uncertainty)"
         )
     if count < 1:
         raise PtychonError(f"{count} frames to plan; at least 1 is needed")
     if not (math.isfinite(exposure) and exposure > 0):
-        raise PtychonError(f"the exposure is {exposure} times that of the scan; it must be positive")
+        raise PtychonError(
+            f"the exposure is {exposure} times that of the scan; it must be positive"
+        )
     inside = field_of(result) if field is None else np.asarray(field)
     if inside.shape != result.object.shape or inside.dtype != bool or not inside.any():
         raise PtychonError(
-            f"the field has shape {inside.shape} and type {inside.dtype}; give {result.object.shape} bool, not empty"
+            f"the field has shape {inside.shape} and type {inside.dtype}; give "
+            f"{result.object.shape} bool, not empty"
         )
     model = _Model(result, inside)
     light = (np.abs(result.probe) ** 2).sum(axis=0) * exposure * model.rate
@@ -153,7 +166,9 @@ def plan(result: Result, count: int, *, exposure: float = 1.0, field: BoolArray 
 
 
 def field_of(result: Result) -> BoolArray:
-    """Pixels that are lit, or lie within the convex hull of the positions of the scan, (H, W) bool."""
+    """Pixels that are lit, or lie within the convex hull of the positions of the scan,
+    (H, W) bool.
+    """
     inside = np.array(result.illuminated)
     h, w = inside.shape
     try:
@@ -169,7 +184,8 @@ def field_of(result: Result) -> BoolArray:
 def spectrum_of(result: Result, points: int = 0) -> tuple[FloatArray, FloatArray]:
     """Spectrum S_k of the object by rings, and the share of all frequencies in each.
 
-    |m_k|^2 + V_k of an object under a learned prior, its rings from the lit region; else one ring, mean |O|^2 + std^2.
+    |m_k|^2 + V_k of an object under a learned prior, its rings from the lit region; else
+    one ring, mean |O|^2 + std^2.
     """
     lit = result.illuminated
     std = np.asarray(result.object_std, np.float64)
@@ -184,7 +200,9 @@ def spectrum_of(result: Result, points: int = 0) -> tuple[FloatArray, FloatArray
     rings = min(h, w) // 2
     ring = np.minimum(np.rint(f * 2 * rings).astype(int), rings).ravel()
     power = np.abs(np.fft.fft2(window * result.object[box])) ** 2
-    scale = std[box] / np.maximum(np.sqrt((np.abs(draws[(slice(None), *box)]) ** 2).mean(axis=0)), 1e-12)
+    scale = std[box] / np.maximum(
+        np.sqrt((np.abs(draws[(slice(None), *box)]) ** 2).mean(axis=0)), 1e-12
+    )
     level = float(np.median(scale[lit[box]]))
     for x in draws:
         power += np.abs(np.fft.fft2(window * x[box] * level)) ** 2 / len(draws)
@@ -229,7 +247,11 @@ class _Model:
         part = self._part(kernel, corner)
         inside = self.field[part]
         now, more = self.precision[part][inside], kernel[inside]
-        return float((np.interp(now, self.grid, self.curve) - np.interp(now + more, self.grid, self.curve)).sum())
+        return float(
+            (
+                np.interp(now, self.grid, self.curve) - np.interp(now + more, self.grid, self.curve)
+            ).sum()
+        )
 
     def add(self, kernel: FloatArray, corner: FloatArray) -> None:
         self.precision[self._part(kernel, corner)] += kernel
@@ -257,7 +279,9 @@ def _core(light: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _as_map(result: Result, grid: FloatArray, gains: FloatArray, step: int) -> FloatArray:
-    """Gains of the candidates at the pixels of their centres, between them linearly; NaN where there are none."""
+    """Gains of the candidates at the pixels of their centres, between them linearly; NaN where
+    there are none.
+    """
     h, w = result.object.shape
     half = np.array(result.probe.shape[1:]) // 2
     rows, columns = (np.unique(grid[:, i]) for i in (0, 1))
@@ -267,5 +291,7 @@ def _as_map(result: Result, grid: FloatArray, gains: FloatArray, step: int) -> F
     where = np.meshgrid(u, v, indexing="ij")
     found = map_coordinates(table, where, order=1, mode="nearest")
     (p, q) = result.probe.shape[1:]
-    valid = ((y >= half[0]) & (y <= h - p + half[0]))[:, None] & ((x >= half[1]) & (x <= w - q + half[1]))
+    valid = ((y >= half[0]) & (y <= h - p + half[0]))[:, None] & (
+        (x >= half[1]) & (x <= w - q + half[1])
+    )
     return np.asarray(np.where(valid, found, np.nan))

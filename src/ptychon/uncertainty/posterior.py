@@ -28,13 +28,15 @@ class Posterior:
     amplitude_std : (H, W) float32
         Of |O|: the part of the error along the mean.
     phase_std : (H, W) float32
-        Of the phase, rad: the part across the mean, over |mean|; at most pi/sqrt(3), that of a phase nothing is known of.
+        Of the phase, rad: the part across the mean, over |mean|; at most pi/sqrt(3), that of a
+        phase nothing is known of.
     offset : (H, W) complex64
         The object that was given less `object`, aligned: how far the engine was from the optimum.
     probe_std : (K, P, Q) float32 or None
         Where the probe was learned.
     distance : float
-        Root mean square of |offset|/object_std over the region, in bars of the optimum: 0 for an engine that found it.
+        Root mean square of |offset|/object_std over the region, in bars of the optimum: 0 for an
+        engine that found it.
     region : (H, W) bool
         Where errors are compared after alignment.
     samples : int
@@ -83,21 +85,31 @@ class Posterior:
 
     @property
     def total_std(self) -> FloatArray:
-        """Error bar of the object that was given: sqrt(object_std^2 + |offset|^2), (H, W) float32."""
+        """Error bar of the object that was given: sqrt(object_std^2 + |offset|^2),
+        (H, W) float32.
+        """
         return np.asarray(np.hypot(self.object_std, np.abs(self.offset)), REAL)
 
     def about(self, object: ComplexArray, probe: ComplexArray) -> Posterior:
-        """The same of the object and the probe that were given: bars that hold their distance from the optimum as well."""
+        """The same of the object and the probe that were given: bars that hold their distance from
+        the optimum as well.
+        """
         size = np.abs(object)
         turned = self.offset * np.where(size > 0, object.conj() / np.where(size > 0, size, 1), 1)
         both, along = (a.astype(np.float64) ** 2 for a in (self.object_std, self.amplitude_std))
         across = np.maximum(both - along, 0) + turned.imag**2
-        return replace(self, object=object, probe=probe, **bars(along + turned.real**2, across, object))
+        return replace(
+            self, object=object, probe=probe, **bars(along + turned.real**2, across, object)
+        )
 
     def decibel(self) -> float:
-        """10 log10(sum |O|^2/sum object_std^2) over the region: the error in dB that the bars foretell."""
+        """10 log10(sum |O|^2/sum object_std^2) over the region: the error in dB that the bars
+        foretell.
+        """
         power = float(np.sum(np.abs(self.object[self.region]).astype(np.float64) ** 2))
-        return 10 * math.log10(power / float(np.sum(self.object_std[self.region].astype(np.float64) ** 2)))
+        return 10 * math.log10(
+            power / float(np.sum(self.object_std[self.region].astype(np.float64) ** 2))
+        )
 
 
 class Sums:
@@ -125,14 +137,24 @@ class Sums:
         self.count = 0
         self.kept: list[ComplexArray] = []
 
-    def add(self, error: ComplexArray, rest: ComplexArray | None = None, probe: ComplexArray | None = None) -> None:
-        """One sample: its error (H, W); the part of it that `known` does not account for; and that of the probe."""
+    def add(
+        self,
+        error: ComplexArray,
+        rest: ComplexArray | None = None,
+        probe: ComplexArray | None = None,
+    ) -> None:
+        """One sample: its error (H, W); the part of it that `known` does not account for; and that
+        of the probe.
+        """
         aligned, c = self.gauge.remove(np.asarray(error, np.complex128))
         along, across = _squares(aligned * self.way.conj())
         if rest is not None:
             # rest^2 instead of error^2, for all but what the alignment has changed
             for total, part, whole in zip(
-                (along, across), _squares(rest * self.way.conj()), _squares(error * self.way.conj()), strict=True
+                (along, across),
+                _squares(rest * self.way.conj()),
+                _squares(error * self.way.conj()),
+                strict=True,
             ):
                 total += part - whole
         both = along + across
@@ -148,7 +170,9 @@ class Sums:
             self.kept.append((self.mean + aligned).astype(COMPLEX))
 
     def variances(self) -> tuple[FloatArray, FloatArray, float]:
-        """Variance along and across the mean, each (H, W), and the relative error of their root sum from sampling."""
+        """Variance along and across the mean, each (H, W), and the relative error of their root sum
+        from sampling.
+        """
         n, inside = self.count, self.gauge.region
         along, across = self.along / n + self.known, self.across / n + self.known
         floor = 1e-3 * (along + across).clip(1e-30)  # sampling may leave one of them below zero
@@ -158,11 +182,19 @@ class Sums:
         return along, across, float(np.median(relative[inside]))
 
     def posterior(
-        self, *, point: Any, given: ComplexArray, prior_variance: float, pilot: Any, unsolved: float, learned: bool
+        self,
+        *,
+        point: Any,
+        given: ComplexArray,
+        prior_variance: float,
+        pilot: Any,
+        unsolved: float,
+        learned: bool,
     ) -> Posterior:
         """The posterior of Laplace's approximation."""
         along, across, monte_carlo = self.variances()
-        # the result that was given may lie anywhere along what cannot be told: only the rest of its distance counts
+        # the result that was given may lie anywhere along what cannot be told: only the rest of its
+        # distance counts
         offset, _ = self.gauge.remove(given - self.mean)
         noise, made = point.noise, bars(along, across, self.mean)
         return Posterior(
@@ -201,7 +233,9 @@ class Bars(TypedDict):
 
 
 def bars(along: FloatArray, across: FloatArray, mean: ComplexArray) -> Bars:
-    """object_std, amplitude_std and phase_std from the variances along and across the mean, (H, W) each."""
+    """object_std, amplitude_std and phase_std from the variances along and across the mean, (H, W)
+    each.
+    """
     phase = np.sqrt(across) / np.maximum(np.abs(mean), 1e-12)
     return Bars(
         object_std=np.sqrt(along + across).astype(REAL),

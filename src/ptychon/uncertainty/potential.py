@@ -1,8 +1,10 @@
-"""-log posterior of object and probe, with its gradient: what a sampler needs, exactly, at the cost of a pass.
+"""-log posterior of object and probe, with its gradient: what a sampler needs, exactly, at the cost
+of a pass.
 
     U(O, P) = sum_j -log p(data_j | |F[P O_j]|) + |O|^2/S + |P|^2/S_P
 
-of the real and imaginary parts of the unknowns; p is that of `noise`, the priors are CN(0, S) and CN(0, S_P).
+of the real and imaginary parts of the unknowns; p is that of `noise`, the priors are CN(0, S) and
+CN(0, S_P).
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ BLOCK = 64
 class Potential:
     """U of one problem.
 
-    Vectors are flat complex64 arrays on the backend, the object's pixels first and then, if it is free, the probe's.
+    Vectors are flat complex64 arrays on the backend, the object's pixels first and then, if it is
+    free, the probe's.
 
     Parameters
     ----------
@@ -41,9 +44,20 @@ class Potential:
     """
 
     def __init__(
-        self, problem: Problem, probe: Array, noise: Noise, backend: Backend, free_probe: bool, object_variance: float
+        self,
+        problem: Problem,
+        probe: Array,
+        noise: Noise,
+        backend: Backend,
+        free_probe: bool,
+        object_variance: float,
     ) -> None:
-        self.problem, self.noise, self.backend, self.free_probe = problem, noise, backend, free_probe
+        self.problem, self.noise, self.backend, self.free_probe = (
+            problem,
+            noise,
+            backend,
+            free_probe,
+        )
         xp = backend.xp
         self.probe = xp.asarray(probe, COMPLEX)
         self.pixels = int(np.prod(problem.object_shape))
@@ -52,13 +66,17 @@ class Potential:
         self.prior[self.pixels :] = 2 / float((xp.abs(self.probe) ** 2).sum(axis=0).max())
         self.ramps: Any = None
         if problem.subpixel:
-            self.ramps = backend.asarray(shift_ramps(problem.shifts, problem.frame_shape)[:, None].astype(COMPLEX))
+            self.ramps = backend.asarray(
+                shift_ramps(problem.shifts, problem.frame_shape)[:, None].astype(COMPLEX)
+            )
         self.probes = self.shifted(self.probe)
         self.soft: Any = REAL.type(0)
         if noise.kind == "poisson":
             shape = problem.frame_shape
             self.soft = np.ascontiguousarray(np.broadcast_to(noise.soft, (1, *shape)), REAL)
-            extra = backend.asarray(np.ascontiguousarray(np.broadcast_to(noise.extra, (1, *shape)), REAL))
+            extra = backend.asarray(
+                np.ascontiguousarray(np.broadcast_to(noise.extra, (1, *shape)), REAL)
+            )
             root = noise.root(problem, slice(None))
             self.data = xp.asarray(root * abs(root) + extra, REAL)
         else:
@@ -74,10 +92,14 @@ class Potential:
         """The probe at every distinct shift, (U, K, P, Q)."""
         if self.ramps is None:
             return self.backend.xp.ascontiguousarray(probe[None])
-        return self.backend.ifft2(self.backend.fft2(probe)[None] * self.ramps).astype(COMPLEX, copy=False)
+        return self.backend.ifft2(self.backend.fft2(probe)[None] * self.ramps).astype(
+            COMPLEX, copy=False
+        )
 
     def __call__(self, vector: Array) -> tuple[float, Array]:
-        """U, and its gradient: by real parts in its real parts, by imaginary ones in its imaginary ones."""
+        """U, and its gradient: by real parts in its real parts, by imaginary ones in its imaginary
+        ones.
+        """
         xp = self.backend.xp
         object, probe = self.unpack(vector)
         probes = self.shifted(probe) if self.free_probe else self.probes
@@ -90,30 +112,46 @@ class Potential:
             back = out_P.sum(axis=0) if self.ramps is None else self._unshifted(out_P)
             parts.append(back.astype(COMPLEX, copy=False).reshape(-1))
         power = self.prior * (vector.real**2 + vector.imag**2)
-        return energy + 0.5 * float(power.sum(dtype="float64")), xp.concatenate(parts) + self.prior * vector
+        return energy + 0.5 * float(power.sum(dtype="float64")), xp.concatenate(
+            parts
+        ) + self.prior * vector
 
-    def draw_variance(self, vector: Array, here: tuple[float, Array], rng: np.random.Generator) -> tuple[float, Array]:
-        """Draw the variance of the amplitude noise, given the misfit of a vector, and from here on hold it: v = S/chi^2_n with
-        S = sum (m - y)^2 over n valid pixels, its prior being 1/v. U and gradient `here` follow."""
+    def draw_variance(
+        self, vector: Array, here: tuple[float, Array], rng: np.random.Generator
+    ) -> tuple[float, Array]:
+        """Draw the variance of the amplitude noise, given the misfit of a vector, and from here on
+        hold it: v = S/chi^2_n with S = sum (m - y)^2 over n valid pixels, its prior being 1/v. U
+        and gradient `here` follow."""
         power = 0.5 * float((self.prior * (vector.real**2 + vector.imag**2)).sum(dtype="float64"))
-        v, n = self.noise.variance, float(self.problem.mask.sum()) * (len(self.problem) // len(self.problem.mask))
+        v, n = (
+            self.noise.variance,
+            float(self.problem.mask.sum()) * (len(self.problem) // len(self.problem.mask)),
+        )
         new = 2 * v * (here[0] - power) / rng.chisquare(n)
         self.noise = replace(self.noise, variance=new)
         pull = self.prior * vector
         return power + (here[0] - power) * v / new, pull + (here[1] - pull) * REAL.type(v / new)
 
     def misfit(self, vector: Array) -> tuple[float, float]:
-        """Sum over valid pixels of the squared misfit in units of the noise, and what it should be (see `Noise.surprise`)."""
+        """Sum over valid pixels of the squared misfit in units of the noise, and what it should be
+        (see `Noise.surprise`).
+        """
         backend, problem, (object, probe) = self.backend, self.problem, self.unpack(vector)
         probes, found, expected = self.shifted(probe), 0.0, 0.0
         for first in range(0, len(problem), BLOCK):
             b = slice(first, min(first + BLOCK, len(problem)))
-            windows = backend.kernels.gather(object, problem.corners[b], problem.frame_shape)[:, None]
+            windows = backend.kernels.gather(object, problem.corners[b], problem.frame_shape)[
+                :, None
+            ]
             index = problem.shift_index[b]
             wave = problem.propagator.forward(probes[index] * windows, index, backend)
             m = backend.to_host(backend.xp.sqrt((wave.real**2 + wave.imag**2).sum(axis=1)))
             seen = backend.to_host(problem.mask_of(b))
-            found += float(np.where(seen, self.noise.surprise(m, backend.to_host(self.noise.root(problem, b))), 0).sum())
+            found += float(
+                np.where(
+                    seen, self.noise.surprise(m, backend.to_host(self.noise.root(problem, b))), 0
+                ).sum()
+            )
             expected += float(np.where(seen, self.noise.expected_surprise(m), 0).sum())
         return found, expected
 
@@ -130,9 +168,22 @@ class Potential:
         soft = self.soft if counting else np.zeros((1, 1, 1), REAL)
         energy = np.zeros(len(problem))
         energy_gradient(
-            np.ascontiguousarray(object), probes, problem.shift_index, problem.corners, self.data, problem.mask, soft,
-            1 / self.noise.variance, counting, self.free_probe, transfer, near, energy, out_O, out_P,
-        )  # fmt: skip
+            np.ascontiguousarray(object),
+            probes,
+            problem.shift_index,
+            problem.corners,
+            self.data,
+            problem.mask,
+            soft,
+            1 / self.noise.variance,
+            counting,
+            self.free_probe,
+            transfer,
+            near,
+            energy,
+            out_O,
+            out_P,
+        )
         return float(energy.sum())
 
     def _plain(self, object: Array, probes: Array, out_O: Array, out_P: Array) -> float:
@@ -145,7 +196,11 @@ class Potential:
             index, corners = problem.shift_index[b], problem.corners[b]
             windows = k.gather(object, corners, shape)[:, None]
             wave = problem.propagator.forward(probes[index] * windows, index, self.backend)
-            power, d, seen = (wave.real**2 + wave.imag**2).sum(axis=1), self.data[b], problem.mask_of(b)
+            power, d, seen = (
+                (wave.real**2 + wave.imag**2).sum(axis=1),
+                self.data[b],
+                problem.mask_of(b),
+            )
             if self.noise.kind == "poisson":
                 mean = (power + soft).astype("float64")
                 each = mean - d - d * xp.log(mean / xp.where(d > 0, d, 1))
@@ -153,10 +208,15 @@ class Potential:
             else:
                 m = xp.sqrt(power)
                 each = 0.5 / self.noise.variance * (m - d).astype("float64") ** 2
-                pull = xp.where(m > 1e-20, 1 - d / xp.maximum(m, REAL.type(1e-20)), 0) / self.noise.variance
+                pull = (
+                    xp.where(m > 1e-20, 1 - d / xp.maximum(m, REAL.type(1e-20)), 0)
+                    / self.noise.variance
+                )
             total += float(xp.where(seen, each, 0).sum())
             wave = wave * xp.where(seen, pull, 0).astype(REAL)[:, None]
-            back = problem.propagator.backward(wave, index, self.backend).astype(COMPLEX, copy=False)
+            back = problem.propagator.backward(wave, index, self.backend).astype(
+                COMPLEX, copy=False
+            )
             k.scatter_add(out_O, corners, (probes[index].conj() * back).sum(axis=1))
             if self.free_probe:
                 pulled = windows.conj() * back

@@ -1,12 +1,15 @@
 """The resolution that an object is expected to have, from its error bars.
 
-It is the ring correlation (`metrics.frc`) of the object with the truth. Under a posterior with a learned spectrum the truth
-is m + x, and what is expected is the correlation of m with m + x_s over draws x_s, ring by ring of spatial frequency:
+It is the ring correlation (`metrics.frc`) of the object with the truth. Under a posterior with a
+learned spectrum the truth is m + x, and what is expected is the correlation of m with m + x_s over
+draws x_s, ring by ring of spatial frequency:
 
-    FRC_k = Re sum m_k* (m_k + x_k)/sqrt(sum |m_k|^2 sum |m_k + x_k|^2) ~ sqrt(1 - V_k/S_k),    S_k = |m_k|^2 + V_k
+    FRC_k = Re sum m_k* (m_k + x_k)/sqrt(sum |m_k|^2 sum |m_k + x_k|^2) ~ sqrt(1 - V_k/S_k)
+    S_k = |m_k|^2 + V_k
 
-Objects found without such a prior hold their noise in full, |m_k|^2 = S_k + V_k, and FRC_k = sqrt(1 - V_k/|m_k|^2). Information
-is log2(1 + SNR) bits a Fourier coefficient (Shannon 1949) and FRC^2 = SNR/(1 + SNR): one bit is FRC = sqrt(1/2).
+Objects found without such a prior hold their noise in full, |m_k|^2 = S_k + V_k, and FRC_k = sqrt(1
+- V_k/|m_k|^2). Information is log2(1 + SNR) bits a Fourier coefficient (Shannon 1949) and FRC^2 =
+  SNR/(1 + SNR): one bit is FRC = sqrt(1/2).
 """
 
 from __future__ import annotations
@@ -41,10 +44,12 @@ class Resolution:
     correlation : Spread of (R,)
         With the truth; 1 is perfect.
     half, one_bit : float
-        Full period (px or m) at which the correlation falls below 1/2, and below sqrt(1/2): one bit of information in each
-        Fourier coefficient, as much error as signal. inf where it is nowhere above.
+        Full period (px or m) at which the correlation falls below 1/2, and below sqrt(1/2): one bit
+        of information in each Fourier coefficient, as much error as signal. inf where it is nowhere
+        above.
     half_interval, one_bit_interval : (low, high) float
-        From the scatter of the draws, 68.3 % of them; what the learned spectrum has wrong is not in it.
+        From the scatter of the draws, 68.3 % of them; what the learned spectrum has wrong is not in
+        it.
     nyquist_limited : bool
         Whether the correlation stays above 1/2: the two pixels of Nyquist are then the limit.
     unit : {"px", "m"}
@@ -103,8 +108,12 @@ def resolution(result: Result, *, draws: tuple[ComplexArray, bool] | None = None
     )
 
 
-def _crossings(frequency: FloatArray, mean: FloatArray, rows: FloatArray, level: float) -> tuple[float, tuple[float, float]]:
-    """Period at which the mean curve falls below a level, and the interval from the scatter of the draws."""
+def _crossings(
+    frequency: FloatArray, mean: FloatArray, rows: FloatArray, level: float
+) -> tuple[float, tuple[float, float]]:
+    """Period at which the mean curve falls below a level, and the interval from the scatter of the
+    draws.
+    """
     threshold = np.full(len(frequency), level)
     centre = crossing(frequency, mean, threshold)
     others = np.array([crossing(frequency, row, threshold) for row in rows])
@@ -117,7 +126,9 @@ def _period(frequency: float) -> float:
     return 1 / frequency if frequency > 0 else math.inf
 
 
-def _rings(field: ComplexArray, lit: BoolArray, size: tuple[float, float] | None, rings: int) -> FloatArray:
+def _rings(
+    field: ComplexArray, lit: BoolArray, size: tuple[float, float] | None, rings: int
+) -> FloatArray:
     """Power by rings, windowed as `frc` does it."""
     box = bounding_box(lit)
     window = soft_window(lit[box], TAPER)

@@ -1,14 +1,18 @@
-"""Error bars by sampling the posterior itself: Hamiltonian Monte Carlo (Duane et al., Phys. Lett. B 195, 216 (1987)).
+"""Error bars by sampling the posterior itself: Hamiltonian Monte Carlo (Duane et al., Phys. Lett. B
+195, 216 (1987)).
 
-No Gaussian is assumed. Where waves have lost their phase (few measurements, few counts) the posterior is no Gaussian about one
-optimum, and this is what the other methods are judged by. With U = -log posterior (`potential`) and momenta p ~ N(0, M),
+No Gaussian is assumed. Where waves have lost their phase (few measurements, few counts) the
+posterior is no Gaussian about one optimum, and this is what the other methods are judged by. With U
+= -log posterior (`potential`) and momenta p ~ N(0, M),
 
-    p <- p - e/2 dU,   x <- x + e p/M,   p <- p - e/2 dU      L times; accepted with the chance min(1, exp -(change of energy))
+    p <- p - e/2 dU,   x <- x + e p/M,   p <- p - e/2 dU      L times; accepted with the chance
+                                                              min(1, exp -(change of energy))
 
-M is the diagonal of the Fisher information at the start, e is fitted to 80 % accepted while the chain warms up (Hoffman &
-Gelman, J. Mach. Learn. Res. 15, 1593 (2014)), and both e and L vary from one trajectory to the next, so that no period is
-met. A noise variance that nobody knows is drawn as well, given the misfit. Chains that do not agree with each other, or with
-themselves, have not seen the whole posterior: R^ (Gelman & Rubin, Stat. Sci. 7, 457 (1992)) of half chains says so.
+M is the diagonal of the Fisher information at the start, e is fitted to 80 % accepted while the
+chain warms up (Hoffman & Gelman, J. Mach. Learn. Res. 15, 1593 (2014)), and both e and L vary from
+one trajectory to the next, so that no period is met. A noise variance that nobody knows is drawn as
+well, given the misfit. Chains that do not agree with each other, or with themselves, have not seen
+the whole posterior: R^ (Gelman & Rubin, Stat. Sci. 7, 457 (1992)) of half chains says so.
 """
 
 from __future__ import annotations
@@ -36,7 +40,8 @@ from .laplace import checked, first_variance
 from .posterior import Posterior, bars, in_bars
 from .potential import Potential
 
-#: Steps of a trajectory on average, share of the passes that warm up, and what share of trajectories should be accepted.
+#: Steps of a trajectory on average, share of the passes that warm up, and what share of
+#: trajectories should be accepted.
 STEPS, WARM, ACCEPTED = 32, 0.25, 0.8
 #: Averages of a chain in a row, from which its precision is told.
 BATCHES = 10
@@ -81,7 +86,8 @@ def sample(
     passes : int
         Gradients of each chain, a quarter of them to warm up. Each costs a pass of PIE.
     chains : int
-        At least 2; on the CPU they run side by side. The result does not depend on the number of threads.
+        At least 2; on the CPU they run side by side. The result does not depend on the number of
+        threads.
     draws : int
         Of the error, kept in `Posterior.draws`.
     noise, noise_variance, background, object_variance
@@ -96,16 +102,21 @@ def sample(
     Returns
     -------
     Posterior
-        `monte_carlo` is the relative error of its bars; `agreement` is R^, the median over the region: up to 1.05 the chains
-        agree. `offset` is that of the object that was given from the mean.
+        `monte_carlo` is the relative error of its bars; `agreement` is R^, the median over the
+        region: up to 1.05 the chains agree. `offset` is that of the object that was given from the
+        mean.
 
     Raises
     ------
     PtychonError
-        Arrays that do not fit the problem, numbers out of range, a noise model that the data cannot have, or chains in which
-        nothing was accepted.
+        Arrays that do not fit the problem, numbers out of range, a noise model that the data cannot
+        have, or chains in which nothing was accepted.
     """
-    for name, value, least in (("passes", passes, 20 * STEPS), ("chains", chains, 2), ("draws", draws, 1)):
+    for name, value, least in (
+        ("passes", passes, 20 * STEPS),
+        ("chains", chains, 2),
+        ("draws", draws, 1),
+    ):
         if value < least:
             raise PtychonError(f"{name} is {value}; at least {least} are needed")
     probe = np.asarray(probe)[None] if np.ndim(probe) == 2 else np.asarray(probe)
@@ -122,7 +133,8 @@ def sample(
         measured = float(problem.mask.sum()) * (len(problem) // len(problem.mask))
         if measured <= 2 * lit.sum():
             raise PtychonError(
-                f"{measured:.0f} measured amplitudes cannot tell the noise from {2 * lit.sum()} unknown numbers of the lit "
+                f"{measured:.0f} measured amplitudes cannot tell the noise from {2 * lit.sum()} "
+                "unknown numbers of the lit "
                 f"object; give its variance (noise_variance, --noise-variance)"
             )
         model = Noise("amplitude", first_variance(problem, chosen, object, probe, lit))
@@ -134,9 +146,22 @@ def sample(
 
     def one(number: int) -> Chain:
         way = _aligner(np.asarray(object, COMPLEX), probe, lit, free_probe)
-        begun = O.reshape(-1) if not free_probe else chosen.xp.concatenate([O.reshape(-1), P.reshape(-1)])
+        begun = (
+            O.reshape(-1)
+            if not free_probe
+            else chosen.xp.concatenate([O.reshape(-1), P.reshape(-1)])
+        )
         kept = -(-draws // chains)
-        chain = Chain(copy(potential), mass, begun, np.random.default_rng([seed, number]), way, kept, learned, stop)
+        chain = Chain(
+            copy(potential),
+            mass,
+            begun,
+            np.random.default_rng([seed, number]),
+            way,
+            kept,
+            learned,
+            stop,
+        )
         return chain.run(passes, tell if number == 0 else lambda what, done, total: None)
 
     if chosen.name == "numpy" and chosen.threads > 1:
@@ -146,24 +171,30 @@ def sample(
                 for job in wait(jobs, return_when=FIRST_EXCEPTION).done:
                     job.result()
             finally:
-                stop.set()  # an error or Ctrl-C ends the other chains too, which the pool would wait for
+                # an error or Ctrl-C ends the other chains too, which the pool would wait for
+                stop.set()
         found = [job.result() for job in jobs]
     else:
         found = [one(number) for number in range(chains)]
-    return _posterior(problem, np.asarray(object, np.complex128), probe, found, lit, free_probe, S, learned, draws)
+    return _posterior(
+        problem, np.asarray(object, np.complex128), probe, found, lit, free_probe, S, learned, draws
+    )
 
 
 def _aligner(reference: ComplexArray, probe: ComplexArray, lit: BoolArray, free: bool) -> Lay:
     """What lays a draw (object and probe) on the start, as far as the data cannot tell.
 
-    The probe gets the power of the first one: a factor fitted to the object would shrink a noisy draw, and its bars.
+    The probe gets the power of the first one: a factor fitted to the object would shrink a noisy
+    draw, and its bars.
     """
     if not free:
         return lambda x, _: phase_align(x, reference, lit)
     size = float(np.linalg.norm(probe))
 
     def lay(x: ComplexArray, drawn: ComplexArray) -> ComplexArray:
-        laid = align(x, reference, region=lit, max_shift=MAX_SHIFT, scale=False, subpixel=True).estimate
+        laid = align(
+            x, reference, region=lit, max_shift=MAX_SHIFT, scale=False, subpixel=True
+        ).estimate
         return np.asarray(laid * (float(np.linalg.norm(drawn)) / size))
 
     return lay
@@ -225,7 +256,9 @@ class Chain:
             while not members or done < passes - (BATCHES - batch) * rest:
                 here, length, _ = self._trajectory(here, step.settled)
                 done, members = done + length, members + 1
-                drawn = self.lay(*map(self.potential.backend.to_host, self.potential.unpack(self.x))).astype(np.complex128)
+                drawn = self.lay(
+                    *map(self.potential.backend.to_host, self.potential.unpack(self.x))
+                ).astype(np.complex128)
                 total = total + drawn
                 self.power = self.power + np.abs(drawn) ** 2
                 self.square = self.square + drawn**2
@@ -239,8 +272,12 @@ class Chain:
             self.count += members
         return self
 
-    def _trajectory(self, here: tuple[float, Array], e: float) -> tuple[tuple[float, Array], int, float]:
-        """One trajectory from here (U and its gradient): where it ended, its gradients, its chance of being accepted."""
+    def _trajectory(
+        self, here: tuple[float, Array], e: float
+    ) -> tuple[tuple[float, Array], int, float]:
+        """One trajectory from here (U and its gradient): where it ended, its gradients, its chance
+        of being accepted.
+        """
         rng, move = self.rng, self.potential.backend.asarray
         length, e = int(rng.integers(STEPS // 2, 3 * STEPS // 2 + 1)), e * rng.uniform(0.8, 1.2)
         noise = rng.standard_normal((self.mass.size, 2), np.float32).view(np.complex64)[:, 0]
@@ -270,7 +307,9 @@ class Chain:
 
 
 class _Step:
-    """The step, its logarithm moved towards the share that should be accepted by ever smaller amounts."""
+    """The step, its logarithm moved towards the share that should be accepted by ever smaller
+    amounts.
+    """
 
     def __init__(self) -> None:
         self.logs = [math.log(0.1)]
@@ -288,7 +327,9 @@ class _Step:
         self.logs.append(self.logs[-1] + (chance - ACCEPTED) / math.sqrt(len(self.logs)))
 
 
-def _agreement(means: FloatArray | ComplexArray, variance: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _agreement(
+    means: FloatArray | ComplexArray, variance: FloatArray
+) -> tuple[FloatArray, FloatArray]:
     """R^ of half chains, and the number of independent draws, of each pixel.
 
     Parameters
@@ -297,7 +338,9 @@ def _agreement(means: FloatArray | ComplexArray, variance: FloatArray) -> tuple[
     variance : (H, W) float
         Over everything that was drawn.
     """
-    halves = np.stack([means[:, : BATCHES // 2].mean(axis=1), means[:, BATCHES // 2 :].mean(axis=1)])
+    halves = np.stack(
+        [means[:, : BATCHES // 2].mean(axis=1), means[:, BATCHES // 2 :].mean(axis=1)]
+    )
     halves = halves.reshape(-1, *variance.shape)
     between = (np.abs(halves - halves.mean(axis=0)) ** 2).sum(axis=0) / (len(halves) - 1)
     within = np.maximum(variance - between * (1 - 1 / len(halves)), 1e-3 * variance)
@@ -319,7 +362,10 @@ def _posterior(
 ) -> Posterior:
     """What the chains say together."""
     if not all(chain.accepted for chain in chains):
-        raise PtychonError("no step of a chain was accepted: the start is far from any solution, or the noise is far too small")
+        raise PtychonError(
+            "no step of a chain was accepted: the start is far from any solution, or the noise "
+            "is far too small"
+        )
     means = np.stack([chain.means for chain in chains])
     count = sum(chain.count for chain in chains)
     mean = sum(chain.total for chain in chains) / count
@@ -351,9 +397,16 @@ def _posterior(
         samples=count,
         monte_carlo=float(np.median(0.5 / np.sqrt(np.maximum(independent[lit], 1)))),
         conditional=(
-            noise.describe() + (f" ({'drawn with the object' if learned else 'given'})" if noise.kind == "amplitude" else ""),
+            noise.describe()
+            + (
+                f" ({'drawn with the object' if learned else 'given'})"
+                if noise.kind == "amplitude"
+                else ""
+            ),
             f"prior CN(0, {S:.4g}) on every pixel of the object",
-            "the probe was learned with the object, prior CN(0, max |P|^2)" if free else "the probe is known exactly",
+            "the probe was learned with the object, prior CN(0, max |P|^2)"
+            if free
+            else "the probe is known exactly",
             "the positions are known exactly",
             f"after alignment on the lit pixels: {', '.join(gauge.names)}",
             f"{len(chains)} chains: {sentence(agreement)}",
@@ -371,4 +424,7 @@ def sentence(agreement: float) -> str:
     """Whether the chains have seen enough, in words."""
     if agreement <= AGREE:
         return f"they agree (R^ {agreement:.3f})"
-    return f"they do not agree (R^ {agreement:.2f}): these bars are too small; more passes (-n) are needed"
+    return (
+        f"they do not agree (R^ {agreement:.2f}): these bars are too small; more passes (-n) "
+        "are needed"
+    )

@@ -1,8 +1,9 @@
 """Error bars in a file: a result as any other, with what else is known of its bars beside it.
 
-    entry_1/image_1/data_error      object_std, as every result has it
-    ptychon/uncertainty             phase_std, amplitude_std, probe_std, region, method, conditional, ... of `Posterior`
-    ptychon/halves                  every field of `Halves`, where two halves of the data were compared
+entry_1/image_1/data_error      object_std, as every result has it
+ptychon/uncertainty             phase_std, amplitude_std, probe_std, region, method, conditional,
+                                ... of `Posterior`
+ptychon/halves                  every field of `Halves`, where two halves of the data were compared
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from .posterior import Posterior
 _ELSEWHERE = ("object", "probe", "object_std", "draws")
 #: What is said of a file without a group, and what makes it.
 _LACKS = {
-    "ptychon/uncertainty": "has no error bars of 'ptychon uncertainty'; make them with: ptychon uncertainty",
+    "ptychon/uncertainty": (
+        "has no error bars of 'ptychon uncertainty'; make them with: ptychon uncertainty"
+    ),
     "ptychon/halves": "says nothing of halves of its data; compare them with: ptychon halves",
 }
 
@@ -46,7 +49,11 @@ def _read(path: PathLike, name: str, record: type[Posterior | Halves]) -> dict[s
         if name not in file:
             raise PtychonError(f"{path} {_LACKS[name]} {path}")
         values: dict[str, Any] = get(file[name])
-    needed = [f.name for f in fields(record) if f.default is f.default_factory is MISSING and f.name not in _ELSEWHERE]
+    needed = [
+        f.name
+        for f in fields(record)
+        if f.default is f.default_factory is MISSING and f.name not in _ELSEWHERE
+    ]
     missing = [each for each in needed if each not in values]
     if missing:
         raise PtychonError(f"{path} is incomplete: {name} lacks {', '.join(missing)}")
@@ -88,7 +95,8 @@ def load_posterior(path: PathLike) -> Posterior:
 
 
 def save_halves(path: PathLike, source: PathLike, halves: Halves) -> None:
-    """Write a copy of the result file `source` with what two halves of its data say; the file appears when it is complete.
+    """Write a copy of the result file `source` with what two halves of its data say; the file
+    appears when it is complete.
 
     Raises
     ------

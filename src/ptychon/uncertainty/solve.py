@@ -1,4 +1,6 @@
-"""H x = b by conjugate gradients, preconditioned with the diagonal (Hestenes & Stiefel, J. Res. NBS 49, 409 (1952))."""
+"""H x = b by conjugate gradients, preconditioned with the diagonal (Hestenes & Stiefel, J. Res. NBS
+49, 409 (1952)).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from .curvature import Curvature
 
 @dataclass(frozen=True)
 class Solved:
-    """Solution (flat), iterations, and the residual left, relative to b, both measured with the preconditioner."""
+    """Solution (flat), iterations, and the residual left, relative to b, both measured with the
+    preconditioner.
+    """
 
     x: Array
     iterations: int

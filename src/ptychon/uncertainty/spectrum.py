@@ -30,7 +30,8 @@ class Spectrum:
     variance : (R,) float64
         V_k, from the draws.
     visible : (R,) float64
-        V_k (1 - V_k/S_k), with S_k - V_k from the object: the part that two halves do not have in common.
+        V_k (1 - V_k/S_k), with S_k - V_k from the object: the part that two halves do not have in
+        common.
     """
 
     variance: FloatArray
@@ -52,11 +53,15 @@ def rings(field: ComplexArray, region: BoolArray) -> FloatArray:
     ring, size = rings_of(window.shape, np)
     # without its mean, which would leak into every ring
     field = (field[box] - (window * field[box]).sum() / window.sum()) * window
-    return np.asarray(np.bincount(ring.ravel(), np.abs(scipy.fft.fft2(field)).ravel() ** 2, len(size)))
+    return np.asarray(
+        np.bincount(ring.ravel(), np.abs(scipy.fft.fft2(field)).ravel() ** 2, len(size))
+    )
 
 
 def octaves(difference: FloatArray, expected: FloatArray, region: BoolArray) -> tuple[float, ...]:
-    """Quotient of two powers by rings (R,) of a region, in each octave of periods; NaN in one that is too small."""
+    """Quotient of two powers by rings (R,) of a region, in each octave of periods; NaN in one that
+    is too small.
+    """
     shape = region[bounding_box(region)].shape
     frequency, size, found = np.arange(len(difference)) / min(shape), rings_of(shape, np)[1], []
     for longest, shortest in pairwise(PERIODS):

@@ -1,9 +1,12 @@
-"""Are the bars true? The question put to a twin: data simulated from a draw of the posterior, where the truth is known.
+"""Are the bars true? The question put to a twin: data simulated from a draw of the posterior, where
+the truth is known.
 
-If the posterior is right, a draw of it is as good a truth as any, and bars made from the twin's data in the same way must cover
-it (Cook, Gelman & Rubin, J. Comput. Graph. Stat. 15, 675 (2006)). Their mean (error/bar)^2 is the temperature by which the
-variances of the result itself are multiplied; what they cover after that says whether the bars can be trusted at all. What the
-model of the data, or the optimum, has wrong, the twin has not: then the data fit worse than the twin's do.
+If the posterior is right, a draw of it is as good a truth as any, and bars made from the twin's
+data in the same way must cover it (Cook, Gelman & Rubin, J. Comput. Graph. Stat. 15, 675 (2006)).
+Their mean (error/bar)^2 is the temperature by which the variances of the result itself are
+multiplied; what they cover after that says whether the bars can be trusted at all. What the model
+of the data, or the optimum, has wrong, the twin has not: then the data fit worse than the twin's
+do.
 """
 
 from __future__ import annotations
@@ -23,8 +26,8 @@ from ..model.problem import Problem
 from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray
 from .bootstrap import simulated
 
-#: Largest deviation of the twin's coverage, range of its temperature, and largest misfit of the data relative to that of the
-#: twin's, for bars that hold.
+#: Largest deviation of the twin's coverage, range of its temperature, and largest misfit of the
+#: data relative to that of the twin's, for bars that hold.
 TOLERANCE, COOL, HOT, MISFIT = 0.05, 0.6, 1.6, 1.05
 #: Largest share of the variance that may be the prior's alone.
 ASSUMED = 0.5
@@ -41,11 +44,13 @@ class Twin:
     temperature : float
         Mean (error/bar)^2 of the twin's bars as they were made.
     covered : tuple of float
-        Share of its lit pixels inside its bars times sqrt(temperature), for the probabilities `metrics.PROBABILITIES`.
+        Share of its lit pixels inside its bars times sqrt(temperature), for the probabilities
+        `metrics.PROBABILITIES`.
     misfit : float
         chi^2 of the data over that of the twin's: 1 where model and optimum are right.
     assumed : float
-        Share of the variance at spatial frequencies of which the data tell less than 40 %: there the bars are the prior's.
+        Share of the variance at spatial frequencies of which the data tell less than 40 %: there
+        the bars are the prior's.
     error_db : float
         Of the twin's reconstruction.
     """
@@ -60,32 +65,66 @@ class Twin:
     def holds(self) -> bool:
         """Whether bars made in this way, here, are to be trusted."""
         off = max(abs(c - p) for c, p in zip(self.covered, PROBABILITIES, strict=True))
-        return off <= TOLERANCE and COOL <= self.temperature <= HOT and self.misfit <= MISFIT and self.assumed <= ASSUMED
+        return (
+            off <= TOLERANCE
+            and COOL <= self.temperature <= HOT
+            and self.misfit <= MISFIT
+            and self.assumed <= ASSUMED
+        )
 
     def sentence(self) -> str:
         """For a report."""
-        shares = ", ".join(f"{c:.0%} for {p:.0%}" for c, p in zip(self.covered, PROBABILITIES, strict=True))
-        start = f"on a twin of these data the bars, times {self.temperature**0.5:.2f}, covered {shares}"
+        shares = ", ".join(
+            f"{c:.0%} for {p:.0%}" for c, p in zip(self.covered, PROBABILITIES, strict=True)
+        )
+        start = (
+            f"on a twin of these data the bars, times {self.temperature**0.5:.2f}, covered {shares}"
+        )
         if self.misfit > MISFIT:
             worse = f"the data fit {self.misfit:.2f} times worse than the twin's"
-            return f"{start}; but do not rely on them: {worse} (not converged, a wrong optimum, or a wrong model)"
+            return (
+                f"{start}; but do not rely on them: {worse} (not converged, a wrong optimum, or "
+                "a wrong model)"
+            )
         if self.assumed > ASSUMED:
-            share = f"{self.assumed:.0%} of the variance is at spatial frequencies that the data hardly determine"
-            return f"{start}; but {share} (too little light): there the bars are an assumed power law's, often too wide"
-        return start if self.holds else f"{start}: do not rely on them here (too little light, or too little overlap)"
+            share = (
+                f"{self.assumed:.0%} of the variance is at spatial frequencies that the data "
+                "hardly determine"
+            )
+            return (
+                f"{start}; but {share} (too little light): there the bars are an assumed power "
+                "law's, often too wide"
+            )
+        return (
+            start
+            if self.holds
+            else f"{start}: do not rely on them here (too little light, or too little overlap)"
+        )
 
 
-def twin_data(problem: Problem, result: Result, truth: ComplexArray, backend: Backend, seed: int) -> Problem:
+def twin_data(
+    problem: Problem, result: Result, truth: ComplexArray, backend: Backend, seed: int
+) -> Problem:
     """The same scan of another object, with noise of the same kind."""
     learned = result.options.get("learn_noise") or result.options.get("noise_per_frame")
     v = float(result.history["noise_variance"][-1]) if not problem.counting or learned else None
     noise = noise_of(problem, "auto", v)
     assert noise is not None
-    return simulated(problem, replace(result, object=truth.astype(COMPLEX)), noise, backend, np.random.default_rng([seed, 1]))
+    return simulated(
+        problem,
+        replace(result, object=truth.astype(COMPLEX)),
+        noise,
+        backend,
+        np.random.default_rng([seed, 1]),
+    )
 
 
-def judge(found: Result, truth: ComplexArray, region: BoolArray, free_probe: bool, first: Result) -> Twin:
-    """Compare a twin's reconstruction with its truth, and its misfit with that of the `first` one, of the data."""
+def judge(
+    found: Result, truth: ComplexArray, region: BoolArray, free_probe: bool, first: Result
+) -> Twin:
+    """Compare a twin's reconstruction with its truth, and its misfit with that of the `first` one,
+    of the data.
+    """
     std = found.object_std
     assert std is not None
     estimate: Any = found.object
@@ -105,13 +144,17 @@ def judge(found: Result, truth: ComplexArray, region: BoolArray, free_probe: boo
     )
 
 
-def measured(estimate: ComplexArray, truth: ComplexArray, std: FloatArray, region: BoolArray) -> Coverage:
+def measured(
+    estimate: ComplexArray, truth: ComplexArray, std: FloatArray, region: BoolArray
+) -> Coverage:
     """`metrics.coverage` on the pixels that both know."""
     return coverage(estimate, truth, std, region & (np.abs(estimate) > 0))
 
 
 def assumed_share(found: Result, region: BoolArray) -> float:
-    """Share of the posterior variance in rings of spatial frequency of which the data tell less than `stationary.DOUBTED`."""
+    """Share of the posterior variance in rings of spatial frequency of which the data tell less
+    than `stationary.DOUBTED`.
+    """
     assert found.draws is not None
     backend = get_backend("numpy")
     taper = region.astype(REAL)

@@ -1,7 +1,9 @@
-"""What every adapter shares: the problem from a file, a clock beside each pass, and the answer into a file.
+"""What every adapter shares: the problem from a file, a clock beside each pass, and the answer into
+a file.
 
-An adapter runs in an environment of its own, without ptychon. It gives `main` a function ``start(problem, algorithm, passes)``
-that returns a `Run`, made afresh at every call; the first is thrown away after a few passes, so that no compilation is timed.
+An adapter runs in an environment of its own, without ptychon. It gives `main` a function
+``start(problem, algorithm, passes)`` that returns a `Run`, made afresh at every call; the first is
+thrown away after a few passes, so that no compilation is timed.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ if hasattr(os, "sched_setaffinity"):
 
 @dataclass(frozen=True)
 class Problem:
-    """patterns (N, P, P) float32 counts, zero frequency in the middle; corners (N, 2), first object pixel of each window;
-    object (H, W) and probe (P, P) complex64, where everyone starts."""
+    """patterns (N, P, P) float32 counts, zero frequency in the middle; corners (N, 2), first object
+    pixel of each window; object (H, W) and probe (P, P) complex64, where everyone starts."""
 
     patterns: Any
     corners: Any
@@ -38,8 +40,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class Run:
-    """loop : calls its argument after every pass; state : object (H, W) and probe (P, P) now; settings : for the record;
-    packages : whose versions count; uncounted : first passes of another kind, left out of the time of a pass."""
+    """loop : calls its argument after every pass; state : object (H, W) and probe (P, P) now;
+    settings : for the record;
+    packages : whose versions count; uncounted : first passes of another kind, left out of the time
+    of a pass.
+    """
 
     loop: Callable[[Callable[[], None]], None]
     state: Callable[[], tuple[Any, Any]]
@@ -58,7 +63,9 @@ class Done(Exception):
 
 @dataclass
 class Recorder:
-    """Wall and processor seconds of every pass, and the state after some: 1, 2, 3, 4 and then a fifth more each time."""
+    """Wall and processor seconds of every pass, and the state after some: 1, 2, 3, 4 and then a
+    fifth more each time.
+    """
 
     state: Callable[[], tuple[Any, Any]]
     passes: int
@@ -93,8 +100,16 @@ def read(path: str) -> Problem:
         return Problem(*(file[name] for name in ("patterns", "corners", "object", "probe")))
 
 
-def run_once(start: Callable[[Problem, str, int], Run], problem: Problem, algorithm: str, passes: int, limit: float) -> Any:
-    """A `Run` from its beginning until it has done its passes or used its seconds; the run and what was recorded."""
+def run_once(
+    start: Callable[[Problem, str, int], Run],
+    problem: Problem,
+    algorithm: str,
+    passes: int,
+    limit: float,
+) -> Any:
+    """A `Run` from its beginning until it has done its passes or used its seconds; the run and what
+    was recorded.
+    """
     run = start(problem, algorithm, passes)
     recorder = Recorder(run.state, passes, limit)
     recorder.start()

@@ -1,4 +1,6 @@
-"""CDTools: Adam on the amplitude misfit, with the workhorse model and with the simple one (whole-pixel windows)."""
+"""CDTools: Adam on the amplitude misfit, with the workhorse model and with the simple one
+(whole-pixel windows).
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,12 @@ import cdtools
 import torch
 from _adapter import THREADS, Problem, Run, main
 
-#: (share of the passes, learning rate, batch): the two stages of the package's own example of the model.
-STAGES = {"fancy": ((0.5, 0.02, 10), (0.5, 0.005, 50)), "simple": ((0.5, 0.02, 10), (0.5, 0.005, 50))}
+#: (share of the passes, learning rate, batch): the two stages of the package's own example of the
+#: model.
+STAGES = {
+    "fancy": ((0.5, 0.02, 10), (0.5, 0.005, 50)),
+    "simple": ((0.5, 0.02, 10), (0.5, 0.005, 50)),
+}
 
 
 def start(problem: Problem, algorithm: str, passes: int) -> Run:
@@ -26,11 +32,18 @@ def start(problem: Problem, algorithm: str, passes: int) -> Run:
     step = 1e-9 / (p * pixel)
     # detector rows run along -y and columns along -x, so that object rows and columns do too
     basis = np.array([[0, -step], [-step, 0], [0, 0]])
-    geometry = {"distance": 1.0, "basis": basis, "corner": np.array([p * step / 2, p * step / 2, 1.0])}
+    geometry = {
+        "distance": 1.0,
+        "basis": basis,
+        "corner": np.array([p * step / 2, p * step / 2, 1.0]),
+    }
     places = np.zeros((len(problem.corners), 3))
     places[:, 0], places[:, 1] = -pixel * problem.corners[:, 1], -pixel * problem.corners[:, 0]
     data = cdtools.datasets.Ptycho2DDataset(
-        places.astype(np.float32), problem.patterns.copy(), wavelength=1e-9, detector_geometry=geometry
+        places.astype(np.float32),
+        problem.patterns.copy(),
+        wavelength=1e-9,
+        detector_geometry=geometry,
     )
     kind = {"fancy": cdtools.models.FancyPtycho, "simple": cdtools.models.SimplePtycho}[name]
     model = kind.from_dataset(data, **({"obj_padding": 4} if name == "fancy" else {}))
@@ -50,7 +63,9 @@ def start(problem: Problem, algorithm: str, passes: int) -> Run:
     def loop(after: Callable[[], None]) -> None:
         for share, rate, batch in STAGES[name]:
             # in this thread: another one is for figures that follow the run
-            for _ in recon.optimize(max(1, round(share * passes)), lr=rate, batch_size=batch, thread=False):
+            for _ in recon.optimize(
+                max(1, round(share * passes)), lr=rate, batch_size=batch, thread=False
+            ):
                 after()
 
     def state() -> tuple[Any, Any]:
@@ -58,7 +73,9 @@ def start(problem: Problem, algorithm: str, passes: int) -> Run:
         obj = model.obj.detach().numpy()
         y, x = first
         low, high = np.maximum(first, 0), np.minimum(first + obj.shape, found.shape)
-        found[low[0] : high[0], low[1] : high[1]] = obj[low[0] - y : high[0] - y, low[1] - x : high[1] - x]
+        found[low[0] : high[0], low[1] : high[1]] = obj[
+            low[0] - y : high[0] - y, low[1] - x : high[1] - x
+        ]
         probe = (model.probe * model.probe_norm).detach().numpy()
         return found, probe.reshape(problem.probe.shape)
 

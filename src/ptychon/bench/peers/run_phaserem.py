@@ -26,12 +26,20 @@ from phaser.state import (
 from phaser.utils.num import Sampling, get_backend_module
 from phaser.utils.object import ObjectSampling
 
-#: ePIE as in the section on algorithms of its documentation, and with the steps and groups that were quickest here of a few;
-#: LSQML with the plan's defaults, which want a probe whose maximum is about 1 (`scaled`); gradient descent by Adam with rates
-#: found here, because those of the documentation's example do not move this object.
+#: ePIE as in the section on algorithms of its documentation, and with the steps and groups that
+#: were quickest here of a few; LSQML with the plan's defaults, which want a probe whose maximum is
+#: about 1 (`scaled`); gradient descent by Adam with rates found here, because those of the
+#: documentation's example do not move this object.
 SOLVERS: dict[str, dict[str, Any]] = {
-    "epie": {"type": "conventional", "solver": {"type": "epie", "beta_object": 0.1, "beta_probe": 0.1}},
-    "epie, tuned": {"type": "conventional", "grouping": 16, "solver": {"type": "epie", "beta_object": 0.5, "beta_probe": 0.5}},
+    "epie": {
+        "type": "conventional",
+        "solver": {"type": "epie", "beta_object": 0.1, "beta_probe": 0.1},
+    },
+    "epie, tuned": {
+        "type": "conventional",
+        "grouping": 16,
+        "solver": {"type": "epie", "beta_object": 0.5, "beta_probe": 0.5},
+    },
     "lsqml": {"type": "conventional", "solver": {"type": "lsqml"}},
     "gradient": {
         "type": "gradient",
@@ -55,7 +63,9 @@ class _Watch(Observer):
     after: Callable[[], None]
     state: ReconsState
 
-    def update_iteration(self, state: ReconsState, i: int, n: int, errors: dict[str, float]) -> None:
+    def update_iteration(
+        self, state: ReconsState, i: int, n: int, errors: dict[str, float]
+    ) -> None:
         jax.block_until_ready((state.object.data, state.probe.data))
         self.state = state
         self.after()
@@ -63,9 +73,18 @@ class _Watch(Observer):
 
 def _flat(props: Any) -> dict[str, Any]:
     """Steps and rates in force."""
-    solvers = {"": props.solver} if hasattr(props, "solver") else {" ".join(k): v for k, v in props.solvers.items()}
+    solvers = (
+        {"": props.solver}
+        if hasattr(props, "solver")
+        else {" ".join(k): v for k, v in props.solvers.items()}
+    )
     dull = ("b1", "b2", "eps", "eps_root", "nesterov")
-    return {f"{k} {name}".strip(): v for k, s in solvers.items() for name, v in s.props.into_data().items() if name not in dull}
+    return {
+        f"{k} {name}".strip(): v
+        for k, s in solvers.items()
+        for name, v in s.props.into_data().items()
+        if name not in dull
+    }
 
 
 def start(problem: Problem, algorithm: str, passes: int) -> Run:
@@ -87,13 +106,20 @@ def start(problem: Problem, algorithm: str, passes: int) -> Run:
     ).to_xp(xp)
     # `bwlim_frac` None: the data hold all frequencies
     plan: dict[str, Any] = {
-        "probe_modes": 1, "niter": passes, "noise_model": {"type": "amplitude"}, "bwlim_frac": None, "obj_pad_px": 0.0,
-        "group_constraints": [], "iter_constraints": [],
-    }  # fmt: skip
+        "probe_modes": 1,
+        "niter": passes,
+        "noise_model": {"type": "amplitude"},
+        "bwlim_frac": None,
+        "obj_pad_px": 0.0,
+        "group_constraints": [],
+        "iter_constraints": [],
+    }
     hook = pane.from_data(plan | SOLVERS[algorithm], EngineHook)
     watch = _Watch()
     patterns = np.fft.ifftshift(problem.patterns, axes=(1, 2)).astype(np.float32)
-    ready = PreparedRecons(Patterns(patterns, np.ones((p, p), np.float32)), state, "peer", ObserverSet([watch]))
+    ready = PreparedRecons(
+        Patterns(patterns, np.ones((p, p), np.float32)), state, "peer", ObserverSet([watch])
+    )
 
     def loop(after: Callable[[], None]) -> None:
         watch.after = after
@@ -103,9 +129,16 @@ def start(problem: Problem, algorithm: str, passes: int) -> Run:
         state = watch.state
         y, x = np.rint(-np.asarray(state.object.sampling.corner)).astype(int)
         h, w = problem.object.shape
-        return np.asarray(state.object.data)[0, y : y + h, x : x + w], np.asarray(state.probe.data)[0] / factor
+        return np.asarray(state.object.data)[0, y : y + h, x : x + w], np.asarray(state.probe.data)[
+            0
+        ] / factor
 
-    settings = {"noise model": "amplitude", "group": hook.props.grouping or 64, "probe scaled by": factor, **_flat(hook.props)}
+    settings = {
+        "noise model": "amplitude",
+        "group": hook.props.grouping or 64,
+        "probe scaled by": factor,
+        **_flat(hook.props),
+    }
     return Run(loop, found, settings, ("phaserEM", "jax"))
 
 

@@ -1,4 +1,6 @@
-"""Pty-Chi: ePIE, rPIE, LSQML, the difference map and gradient descent by automatic differentiation."""
+"""Pty-Chi: ePIE, rPIE, LSQML, the difference map and gradient descent by automatic
+differentiation.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from _adapter import THREADS, Problem, Run, main
 
 
 class _NoBlur:
-    """Stands for the one thing that Pty-Chi takes from torchvision, where that is of another build than torch."""
+    """Stands for the one thing that Pty-Chi takes from torchvision, where that is of another build
+    than torch.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         raise RuntimeError("torchvision cannot be imported, and a Gaussian blur was asked for")
@@ -32,8 +36,9 @@ except RuntimeError:
 import ptychi.api as api  # noqa: E402
 from ptychi.api.task import PtychographyTask  # noqa: E402
 
-#: Options, batch and steps (object, probe) as the package's own tests of these engines set them; None: its default.
-#: "one by one" is the sequential algorithm of the paper, with the steps that ptychon takes.
+#: Options, batch and steps (object, probe) as the package's own tests of these engines set them;
+#: None: its default. "one by one" is the sequential algorithm of the paper, with the steps that
+#: ptychon takes.
 ALGORITHMS: dict[str, tuple[Any, int | None, float | None, float | None, float | None]] = {
     "epie": (api.EPIEOptions, 100, 0.1, 0.1, 1.0),
     "epie, one by one": (api.EPIEOptions, 1, 1.0, 0.5, 1.0),
@@ -68,8 +73,11 @@ def start(problem: Problem, algorithm: str, passes: int) -> Run:
         choose(options.reconstructor_options, "batch_size", batch, "batch")
     options.probe_position_options.optimizable = False
     options.object_options.pixel_size_m = 1e-8
-    # window j begins at position + origin - (P - 1)/2, and positions with a fraction would shift the probe
-    options.object_options.determine_position_origin_coords_by = api.ObjectPosOriginCoordsMethods.SPECIFIED
+    # window j begins at position + origin - (P - 1)/2, and positions with a fraction would shift
+    # the probe
+    options.object_options.determine_position_origin_coords_by = (
+        api.ObjectPosOriginCoordsMethods.SPECIFIED
+    )
     options.object_options.position_origin_coords = [(p - 1) / 2 - p // 2] * 2
     options.reconstructor_options.default_device = api.Devices.CPU
     options.reconstructor_options.num_epochs = passes

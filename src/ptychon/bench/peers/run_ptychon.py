@@ -27,7 +27,9 @@ FIRST_PASSES = 40
 def start(problem: Given, algorithm: str, passes: int) -> Run:
     data = Dataset(
         patterns=problem.patterns,
-        positions=problem.corners + np.array(problem.probe.shape) // 2 - np.array(problem.object.shape) // 2,
+        positions=problem.corners
+        + np.array(problem.probe.shape) // 2
+        - np.array(problem.object.shape) // 2,
         object_shape=problem.object.shape,
     )
     local = Problem.from_dataset(data)
@@ -46,11 +48,17 @@ def start(problem: Given, algorithm: str, passes: int) -> Run:
     def made(name: str, count: int) -> Any:
         engine = make(name)
         # as `reconstruct` does
-        return replace(engine, cool_from=-(-2 * count // 3)) if hasattr(engine, "cool_from") else engine
+        return (
+            replace(engine, cool_from=-(-2 * count // 3))
+            if hasattr(engine, "cool_from")
+            else engine
+        )
 
     first, _, last = algorithm.rpartition(", then ")
     warm = min(FIRST_PASSES, passes - 1) if first else 0
-    if last == "ep":  # as `reconstruct` does, which may stop it earlier: EM finds an unknown probe only slowly
+    if (
+        last == "ep"
+    ):  # as `reconstruct` does, which may stop it earlier: EM finds an unknown probe only slowly
         first, warm = "dm", min(UNKNOWN_PASSES, passes - 1)
 
     for name in {first, last} - {""}:
@@ -64,7 +72,11 @@ def start(problem: Given, algorithm: str, passes: int) -> Run:
     def state() -> tuple[Any, Any]:
         return found["estimate"].object, found["estimate"].probe[0]
 
-    settings = {name: value for name, value in asdict(made(last, passes)).items() if isinstance(value, (int, float, str))}
+    settings = {
+        name: value
+        for name, value in asdict(made(last, passes)).items()
+        if isinstance(value, (int, float, str))
+    }
     if warm:
         settings[f"passes of {first} first"] = warm
     return Run(loop, state, settings, ("ptychon", "numba", "rocket-fft"), warm)

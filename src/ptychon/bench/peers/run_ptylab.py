@@ -23,7 +23,8 @@ def start(problem: Problem, algorithm: str, passes: int) -> Run:
     p, side = len(problem.probe), len(problem.object)
     data = PtyLab.ExperimentalData(None, "CPM")
     data.ptychogram = problem.patterns.copy()
-    # a geometry whose object pixel is 10 nm; positions are those of the window's centre from the object's
+    # a geometry whose object pixel is 10 nm; positions are those of the window's centre from the
+    # object's
     data.wavelength, data.zo, data.dxd = 1e-9, 1.0, 1e-9 / (p * 1e-8)
     data.encoder = (problem.corners - (side // 2 - p // 2)) * 1e-8
     data.entrancePupilDiameter = data.spectralDensity = data.theta = data.emptyBeam = None

@@ -1,7 +1,8 @@
-"""Batches of PIE, ePIE and rPIE whose frames all see the same object and probe; the mathematics is that of `engines.pie`.
+"""Batches of PIE, ePIE and rPIE whose frames all see the same object and probe; the mathematics is
+that of `engines.pie`.
 
-Threads take frames where every frame writes to a place of its own, and rows where frames are summed, in their order: the
-result does not depend on the number of threads.
+Threads take frames where every frame writes to a place of its own, and rows where frames are
+summed, in their order: the result does not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -17,7 +18,15 @@ from .rows import ONE, ZERO, exit_wave, fft, jit, power_row, shift_rows
 
 
 @jit
-def batch_shift(first: int, last: int, spectrum: Array, ramps_y: Array, ramps_x: Array, distinct: Array, out: Array) -> None:
+def batch_shift(
+    first: int,
+    last: int,
+    spectrum: Array,
+    ramps_y: Array,
+    ramps_x: Array,
+    distinct: Array,
+    out: Array,
+) -> None:
     """out[i] (K, P, Q) = the probe at shift distinct[i], for i = first..last-1."""
     for i in range(first, last):
         shift_rows(spectrum, ramps_y[distinct[i]], ramps_x[distinct[i]], out[i])
@@ -25,8 +34,12 @@ def batch_shift(first: int, last: int, spectrum: Array, ramps_y: Array, ramps_x:
 
 
 @jit
-def batch_light(top: int, bottom: int, frames: Array, which: Array, probes: Array, corners: Array, light: Array) -> None:
-    """light += sum_k |P_k|^2 of each frame, on rows top..bottom-1 of the object; frame i has probe which[i]."""
+def batch_light(
+    top: int, bottom: int, frames: Array, which: Array, probes: Array, corners: Array, light: Array
+) -> None:
+    """light += sum_k |P_k|^2 of each frame, on rows top..bottom-1 of the object; frame i has probe
+    which[i].
+    """
     row, q = np.empty(probes.shape[3], np.float32), probes.shape[3]
     for i in range(len(frames)):
         y0, x0 = corners[frames[i], 0], corners[frames[i], 1]
@@ -38,7 +51,9 @@ def batch_light(top: int, bottom: int, frames: Array, which: Array, probes: Arra
 
 
 @jit
-def batch_power(top: int, bottom: int, frames: Array, O: Array, corners: Array, power: Array) -> None:
+def batch_power(
+    top: int, bottom: int, frames: Array, O: Array, corners: Array, power: Array
+) -> None:
     """power (P, Q) += |O_j|^2 of each frame, on rows top..bottom-1 of the window."""
     q = power.shape[1]
     for i in range(len(frames)):
@@ -51,19 +66,42 @@ def batch_power(top: int, bottom: int, frames: Array, O: Array, corners: Array, 
 
 @jit
 def batch_changes(
-    frames: Array, which: Array, first: int, O: Array, probes: Array, light: Array, index: Array, corners: Array,
-    amplitude: Array, mask: Array, root: bool, step: Any, a: Any, reg: Any, moves: bool, weight: Array, subpixel: bool,
-    ramps_y: Array, ramps_x: Array, transfer: Array, near: bool, push: Array, pull: Array, misfit: Array,
-) -> None:  # fmt: skip
-    """What each frame adds: to its window of the object, push[first + i] (P, Q); to the probe, pull[first + i] (K, P, Q), as a
-    spectrum if `subpixel`. `weight` (P, Q) is the probe's."""
+    frames: Array,
+    which: Array,
+    first: int,
+    O: Array,
+    probes: Array,
+    light: Array,
+    index: Array,
+    corners: Array,
+    amplitude: Array,
+    mask: Array,
+    root: bool,
+    step: Any,
+    a: Any,
+    reg: Any,
+    moves: bool,
+    weight: Array,
+    subpixel: bool,
+    ramps_y: Array,
+    ramps_x: Array,
+    transfer: Array,
+    near: bool,
+    push: Array,
+    pull: Array,
+    misfit: Array,
+) -> None:
+    """What each frame adds: to its window of the object, push[first + i] (P, Q); to the probe,
+    pull[first + i] (K, P, Q), as a spectrum if `subpixel`. `weight` (P, Q) is the probe's."""
     p_, q = probes.shape[2], probes.shape[3]
     wave, row, top = np.empty_like(probes[0]), np.empty(q, np.float32), np.empty(q, np.float32)
     for i in range(len(frames)):
         j = frames[i]
         P, y0, x0 = probes[which[i]], corners[j, 0], corners[j, 1]
         exit_wave(O, y0, x0, P, wave, 0, p_)
-        misfit[j] = modulus_return(wave, amplitude[j], mask[j % len(mask)], transfer[index[j]], near, 0, p_, -ONE, NOTHING)
+        misfit[j] = modulus_return(
+            wave, amplitude[j], mask[j % len(mask)], transfer[index[j]], near, 0, p_, -ONE, NOTHING
+        )
         top[:] = ZERO
         for r in range(p_):
             total = light[y0 + r, x0 : x0 + q]

@@ -1,11 +1,13 @@
-"""Compiled kernels on disk: good for one state of this folder's source, and heard of when one is missing.
+"""Compiled kernels on disk: good for one state of this folder's source, and heard of when one is
+missing.
 
-Numba looks only at the file of the function it compiles, not at what is compiled into it from other files: after an update an
-old kernel would go on calling what no longer exists. Here the stamp of every entry is a hash of all the kernels' source.
+Numba looks only at the file of the function it compiles, not at what is compiled into it from other
+files: after an update an old kernel would go on calling what no longer exists. Here the stamp of
+every entry is a hash of all the kernels' source.
 
-Where neither the package nor the user's cache folder can be written (a container, a node of a cluster) kernels are kept in a
-private folder among the temporary files, or not at all. A kernel that cannot be read or written costs its compilation, never
-the run.
+Where neither the package nor the user's cache folder can be written (a container, a node of a
+cluster) kernels are kept in a private folder among the temporary files, or not at all. A kernel
+that cannot be read or written costs its compilation, never the run.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ def _stamped(locator: Any) -> Any:
 
 
 class _Temporary(_caching.UserProvidedCacheLocator):  # type: ignore[misc]
-    """The last resort: a folder among the temporary files that nobody else can write, since what is in it is executed."""
+    """The last resort: a folder among the temporary files that nobody else can write, since what is
+    in it is executed.
+    """
 
     def __init__(self, function: Any, file: str) -> None:
         super().__init__(function, file)
@@ -90,8 +94,14 @@ def private_folder() -> str:
 def _unwritable() -> str:
     given = os.environ.get("NUMBA_CACHE_DIR")
     if given:
-        return f"NUMBA_CACHE_DIR is {given}, which cannot be written, nor can the package; set it to a folder that can"
-    return "neither the package nor the cache folder of the user can be written; set NUMBA_CACHE_DIR to a folder that lasts"
+        return (
+            f"NUMBA_CACHE_DIR is {given}, which cannot be written, nor can the package; set it "
+            "to a folder that can"
+        )
+    return (
+        "neither the package nor the cache folder of the user can be written; set "
+        "NUMBA_CACHE_DIR to a folder that lasts"
+    )
 
 
 @cache
@@ -113,7 +123,9 @@ class _Cache(_caching.FunctionCache):  # type: ignore[misc]
     def load_overload(self, *args: Any) -> Any:
         try:
             found = super().load_overload(*args)
-        except Exception:  # a damaged pickle raises anything; it is compiled again, and written over
+        except (
+            Exception
+        ):  # a damaged pickle raises anything; it is compiled again, and written over
             found = None
             with suppress(Exception):
                 self.flush()
@@ -127,7 +139,8 @@ class _Cache(_caching.FunctionCache):  # type: ignore[misc]
         except Exception as error:  # a full disk, or a damaged index
             why = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
             say_once(
-                f"compiled kernels cannot be kept in {self.cache_path} ({why}), so the next run compiles again; "
+                f"compiled kernels cannot be kept in {self.cache_path} ({why}), so the next run "
+                "compiles again; "
                 f"make room, or set NUMBA_CACHE_DIR to another folder"
             )
 

@@ -1,7 +1,8 @@
-"""Passes of the difference map over a range of positions, compiled; the mathematics is that of `engines.difference_map`.
+"""Passes of the difference map over a range of positions, compiled; the mathematics is that of
+`engines.difference_map`.
 
-Each function handles the positions of one thread and adds to arrays of its own, so that threads share nothing and the result
-depends only on their number.
+Each function handles the positions of one thread and adds to arrays of its own, so that threads
+share nothing and the result depends only on their number.
 """
 
 from __future__ import annotations
@@ -12,14 +13,27 @@ import numpy as np
 
 from ...types import Array
 from .modulus import modulus_return
-from .rows import ONE, ZERO, ask_row, fft, inner, jit, modulus_change, propagate, support, unshift_add
+from .rows import (
+    ONE,
+    ZERO,
+    ask_row,
+    fft,
+    inner,
+    jit,
+    modulus_change,
+    propagate,
+    support,
+    unshift_add,
+)
 
 
 @jit
 def object_sums(
     waves: Array, probes: Array, index: Array, corners: Array, order: Array, num: Array, den: Array
 ) -> None:
-    """num += P* psi_j and den += |P|^2 on the object, for the positions in `order`; rows no probe lights add nothing."""
+    """num += P* psi_j and den += |P|^2 on the object, for the positions in `order`; rows no probe
+    lights add nothing.
+    """
     q, lit = waves.shape[3], _lit(probes)
     for i in range(len(order)):
         j, soon = order[i], order[min(i + 1, len(order) - 1)]
@@ -45,11 +59,20 @@ def _lit(probes: Array) -> Array:
 
 @jit
 def probe_sums(
-    waves: Array, O: Array, probes: Array, index: Array, corners: Array, order: Array, ramps_y: Array, ramps_x: Array,
-    spectrum: Array, den: Array,
-) -> None:  # fmt: skip
-    """Spectrum of sum_j S_j^-1 O_j* (psi_j - P_j O_j), and sum_j |O_j|^2; `order` sorted by shift: one FFT a distinct shift,
-    whose probe is taken once: sum O* (psi - P O) = sum O* psi - P sum |O|^2."""
+    waves: Array,
+    O: Array,
+    probes: Array,
+    index: Array,
+    corners: Array,
+    order: Array,
+    ramps_y: Array,
+    ramps_x: Array,
+    spectrum: Array,
+    den: Array,
+) -> None:
+    """Spectrum of sum_j S_j^-1 O_j* (psi_j - P_j O_j), and sum_j |O_j|^2; `order` sorted by shift:
+    one FFT a distinct shift, whose probe is taken once: sum O* (psi - P O) = sum O* psi - P sum
+    |O|^2."""
     q = waves.shape[3]
     group, weight = np.zeros_like(spectrum), np.zeros_like(den)
     for i in range(len(order)):
@@ -81,10 +104,22 @@ def probe_sums(
 
 @jit
 def reflect(
-    waves: Array, O: Array, probes: Array, index: Array, corners: Array, amplitude: Array, mask: Array, order: Array,
-    bound: Any, transfer: Array, near: bool, measure: bool,
-) -> float:  # fmt: skip
-    """psi_j += Pi_F[2 P O_j - psi_j] - P O_j (beta = 1), B = `bound` a valid pixel; returns the misfit of P O_j if asked."""
+    waves: Array,
+    O: Array,
+    probes: Array,
+    index: Array,
+    corners: Array,
+    amplitude: Array,
+    mask: Array,
+    order: Array,
+    bound: Any,
+    transfer: Array,
+    near: bool,
+    measure: bool,
+) -> float:
+    """psi_j += Pi_F[2 P O_j - psi_j] - P O_j (beta = 1), B = `bound` a valid pixel; returns the
+    misfit of P O_j if asked.
+    """
     wave, lit = np.empty_like(waves[0]), _lit(probes)
     bounds = np.empty(len(mask))
     for i in range(len(mask)):
@@ -100,7 +135,17 @@ def reflect(
         _affine(ONE + ONE, O, y0, x0, probes[u], lit[u], -ONE, waves[j], wave)
         later = waves[order[min(i + 1, len(order) - 1)]]
         least = bounds[j % len(mask)]
-        misfit = modulus_return(wave, amplitude[j], mask[j % len(mask)], transfer[u], near, 0, wave.shape[1], least, later)
+        misfit = modulus_return(
+            wave,
+            amplitude[j],
+            mask[j % len(mask)],
+            transfer[u],
+            near,
+            0,
+            wave.shape[1],
+            least,
+            later,
+        )
         share = np.float32(1.0 - np.sqrt(least / misfit)) if misfit > least else ZERO
         # Pi_F f = f + share change, so psi + (f + share change) - P O = P O + share change
         _affine(ONE, O, y0, x0, probes[u], lit[u], share, wave, waves[j])
@@ -108,8 +153,12 @@ def reflect(
 
 
 @inner
-def _affine(a: Any, O: Array, y0: int, x0: int, P: Array, lit: Array, b: Any, x: Array, out: Array) -> None:
-    """out = a P O + b x on one window (nothing of x where b = 0); P O = 0 off the rows lit[0]..lit[1]-1."""
+def _affine(
+    a: Any, O: Array, y0: int, x0: int, P: Array, lit: Array, b: Any, x: Array, out: Array
+) -> None:
+    """out = a P O + b x on one window (nothing of x where b = 0); P O = 0 off the rows
+    lit[0]..lit[1]-1.
+    """
     q = P.shape[2]
     for k in range(P.shape[0]):
         for r in range(P.shape[1]):
@@ -127,7 +176,8 @@ def _affine(a: Any, O: Array, y0: int, x0: int, P: Array, lit: Array, b: Any, x:
 
 @jit
 def settle(num: Array, den: Array, O: Array, y0: int, x0: int, inertia: Any) -> None:
-    """O <- (num + inertia max(den) O)/(den + inertia max(den)) where den is something, in the box from (y0, x0) on.
+    """O <- (num + inertia max(den) O)/(den + inertia max(den)) where den is something, in the box
+    from (y0, x0) on.
 
     num, den (T, h, w) are those of each thread.
     """
@@ -146,4 +196,8 @@ def settle(num: Array, den: Array, O: Array, y0: int, x0: int, inertia: Any) -> 
     for y in range(num.shape[1]):
         n0, d0, o = num[0, y], den[0, y], O[y0 + y, x0 : x0 + width]
         for x in range(width):
-            o[x] = (n0[x] + extra * o[x]) * (ONE / max(d0[x] + extra, floor)) if d0[x] > floor else o[x]
+            o[x] = (
+                (n0[x] + extra * o[x]) * (ONE / max(d0[x] + extra, floor))
+                if d0[x] > floor
+                else o[x]
+            )

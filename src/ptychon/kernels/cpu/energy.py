@@ -1,4 +1,6 @@
-"""-log p of the data and its gradient, over a range of positions, compiled; see `uncertainty.potential`."""
+"""-log p of the data and its gradient, over a range of positions, compiled; see
+`uncertainty.potential`.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,27 @@ from .rows import jit, propagate
 
 @jit
 def energy_gradient(
-    O: Array, probes: Array, index: Array, corners: Array, data: Array, mask: Array, soft: Array, weight: float, counting: bool,
-    moves: bool, transfer: Array, near: bool, energy: Array, out_O: Array, out_P: Array,
-) -> None:  # fmt: skip
+    O: Array,
+    probes: Array,
+    index: Array,
+    corners: Array,
+    data: Array,
+    mask: Array,
+    soft: Array,
+    weight: float,
+    counting: bool,
+    moves: bool,
+    transfer: Array,
+    near: bool,
+    energy: Array,
+    out_O: Array,
+    out_P: Array,
+) -> None:
     """energy[j] += -log p of frame j, out += its gradient, one position after the other.
 
-    With m^2 = sum_k |z_k|^2: (m - y)^2 w/2, whose gradient by z is w (1 - y/m) z; or, where `counting`,
-    m^2 + b - n log(m^2 + b), b = `soft` (1, P, Q), whose gradient is 2 (1 - n/(m^2 + b)) z. `data` holds y or n.
+    With m^2 = sum_k |z_k|^2: (m - y)^2 w/2, whose gradient by z is w (1 - y/m) z; or, where
+    `counting`, m^2 + b - n log(m^2 + b), b = `soft` (1, P, Q), whose gradient is 2 (1 - n/(m^2 +
+    b)) z. `data` holds y or n.
     """
     modes, p_, q = probes.shape[1], probes.shape[2], probes.shape[3]
     wave, factor = np.empty_like(probes[0]), np.empty(q, np.float32)

@@ -1,4 +1,6 @@
-"""Whole sweeps of Ptycho-EP in one compiled loop; the mathematics is that of `engines.ptycho_ep`."""
+"""Whole sweeps of Ptycho-EP in one compiled loop; the mathematics is that of
+`engines.ptycho_ep`.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,18 @@ from ..reference import CAVITY_FLOOR, EXTRINSIC_GAIN, VARIANCE_FLOOR
 from .moments import laplace_rows, rician_rows
 from .rows import ONE, ZERO, f4, inner, jit, propagate, propagate_within
 
-_CAVITY, _GAIN, _LEAST = np.float32(CAVITY_FLOOR), np.float32(1 + EXTRINSIC_GAIN), np.float32(VARIANCE_FLOOR)
+_CAVITY, _GAIN, _LEAST = (
+    np.float32(CAVITY_FLOOR),
+    np.float32(1 + EXTRINSIC_GAIN),
+    np.float32(VARIANCE_FLOOR),
+)
 
 
 @inner
 def misfits(wave: Array, amplitude: Array, mask: Array, offset: Any) -> tuple[float, float]:
-    """sum over valid pixels of (|z| - a)^2 and of (|z| - sqrt(a^2 + offset))^2 for one mode (P, Q)."""
+    """sum over valid pixels of (|z| - a)^2 and of (|z| - sqrt(a^2 + offset))^2 for one
+    mode (P, Q).
+    """
     total, stabilised = 0.0, 0.0
     for r in range(amplitude.shape[0]):
         w, a, valid, row, row2 = wave[r], amplitude[r], mask[r], ZERO, ZERO
@@ -57,9 +65,19 @@ def combine(a: Any, x: Array, b: Any, y: Array) -> None:
 
 @inner
 def message_update(
-    precision: Array, natural: Array, y0: int, x0: int, P: Array, back: Array, psi_c: Array, phi: Array, coefficients: Array
+    precision: Array,
+    natural: Array,
+    y0: int,
+    x0: int,
+    P: Array,
+    back: Array,
+    psi_c: Array,
+    phi: Array,
+    coefficients: Array,
 ) -> None:
-    """phi <- a back - b psi_c + e phi in place, and the change of g |P|^2, g P* phi onto Lambda and eta."""
+    """phi <- a back - b psi_c + e phi in place, and the change of g |P|^2, g P* phi onto Lambda and
+    eta.
+    """
     a, b, e, g_new, g_old = coefficients
     for r in range(P.shape[0]):
         L, h = precision[y0 + r, x0 : x0 + P.shape[1]], natural[y0 + r, x0 : x0 + P.shape[1]]
@@ -73,14 +91,36 @@ def message_update(
 
 @inner
 def ep_message(
-    j: int, precision: Array, natural: Array, phi: Array, g_j: Any, P: Array, y0: int, x0: int, amplitude: Array,
-    mask: Array, offset: Any, v: Any, laplace: bool, damping: Any, transfer: Array, near: bool, measure: bool,
-    learn: bool, psi: Array, wave: Array, root: Array, sums: Array, later: Array,
-) -> Any:  # fmt: skip
-    """The update of one frame up to its new message, which is a wave - b psi + e phi with precision g_new.
+    j: int,
+    precision: Array,
+    natural: Array,
+    phi: Array,
+    g_j: Any,
+    P: Array,
+    y0: int,
+    x0: int,
+    amplitude: Array,
+    mask: Array,
+    offset: Any,
+    v: Any,
+    laplace: bool,
+    damping: Any,
+    transfer: Array,
+    near: bool,
+    measure: bool,
+    learn: bool,
+    psi: Array,
+    wave: Array,
+    root: Array,
+    sums: Array,
+    later: Array,
+) -> Any:
+    """The update of one frame up to its new message, which is a wave - b psi + e phi with precision
+    g_new.
 
-    Returns (a, b, e, g_new, g_j), with g_new = 0 where the data taught nothing. `sums` (4,) receives misfit, stabilised
-    misfit, noise (of `laplace`, or if `learn`) and skips. `later` is the message that will be wanted after this one.
+    Returns (a, b, e, g_new, g_j), with g_new = 0 where the data taught nothing. `sums` (4,)
+    receives misfit, stabilised misfit, noise (of `laplace`, or if `learn`) and skips. `later` is
+    the message that will be wanted after this one.
     """
     variance = belief(precision, natural, y0, x0, P, psi[0])
     if measure:
@@ -108,12 +148,28 @@ def ep_message(
 
 @jit
 def ep_visits(
-    order: Array, precision: Array, natural: Array, messages: Array, g: Array, probes: Array, index: Array,
-    corners: Array, amplitude: Array, mask: Array, offset: Any, v: Array, laplace: bool, damping: Any, transfer: Array,
-    near: bool, measure: bool, learn: bool, sums: Array,
-) -> None:  # fmt: skip
-    """Visit the frames of `order` one after the other; each sees what the one before has done. `v` is (N,), `sums` (N, 4)
-    float64."""
+    order: Array,
+    precision: Array,
+    natural: Array,
+    messages: Array,
+    g: Array,
+    probes: Array,
+    index: Array,
+    corners: Array,
+    amplitude: Array,
+    mask: Array,
+    offset: Any,
+    v: Array,
+    laplace: bool,
+    damping: Any,
+    transfer: Array,
+    near: bool,
+    measure: bool,
+    learn: bool,
+    sums: Array,
+) -> None:
+    """Visit the frames of `order` one after the other; each sees what the one before has done. `v`
+    is (N,), `sums` (N, 4) float64."""
     psi = np.empty((1, probes.shape[1], probes.shape[2]), np.complex64)
     wave, root = np.empty_like(psi), np.empty(probes.shape[2], np.float32)
     for i in range(len(order)):
@@ -121,9 +177,30 @@ def ep_visits(
         P, y0, x0 = probes[index[j]], corners[j, 0], corners[j, 1]
         later = messages[order[min(i + 1, len(order) - 1)]]
         new = ep_message(
-            j, precision, natural, messages[j], g[j], P, y0, x0, amplitude[j], mask[j % len(mask)], offset, v[j], laplace,
-            damping, transfer[index[j]], near, measure, learn, psi, wave, root, sums[j], later,
-        )  # fmt: skip
+            j,
+            precision,
+            natural,
+            messages[j],
+            g[j],
+            P,
+            y0,
+            x0,
+            amplitude[j],
+            mask[j % len(mask)],
+            offset,
+            v[j],
+            laplace,
+            damping,
+            transfer[index[j]],
+            near,
+            measure,
+            learn,
+            psi,
+            wave,
+            root,
+            sums[j],
+            later,
+        )
         if new[3] > 0:
             message_update(precision, natural, y0, x0, P, wave[0], psi[0], messages[j], new)
             g[j] = new[3]
@@ -131,10 +208,29 @@ def ep_visits(
 
 @jit
 def ep_changes(
-    order: Array, first: int, precision: Array, natural: Array, messages: Array, g: Array, probes: Array, index: Array,
-    corners: Array, amplitude: Array, mask: Array, offset: Any, v: Array, laplace: bool, damping: Any, transfer: Array,
-    near: bool, measure: bool, learn: bool, sums: Array, change: Array, gain: Array,
-) -> None:  # fmt: skip
+    order: Array,
+    first: int,
+    precision: Array,
+    natural: Array,
+    messages: Array,
+    g: Array,
+    probes: Array,
+    index: Array,
+    corners: Array,
+    amplitude: Array,
+    mask: Array,
+    offset: Any,
+    v: Array,
+    laplace: bool,
+    damping: Any,
+    transfer: Array,
+    near: bool,
+    measure: bool,
+    learn: bool,
+    sums: Array,
+    change: Array,
+    gain: Array,
+) -> None:
     """New messages of the frames of `order`, all from the same belief, which is left alone.
 
     change[first + i] (P, Q) receives the change of g P* phi and gain[first + i] that of g.
@@ -146,9 +242,30 @@ def ep_changes(
         P, phi = probes[index[j]], messages[j]
         later = messages[order[min(i + 1, len(order) - 1)]]
         a, b, e, g_new, g_old = ep_message(
-            j, precision, natural, phi, g[j], P, corners[j, 0], corners[j, 1], amplitude[j], mask[j % len(mask)],
-            offset, v[j], laplace, damping, transfer[index[j]], near, measure, learn, psi, wave, root, sums[j], later,
-        )  # fmt: skip
+            j,
+            precision,
+            natural,
+            phi,
+            g[j],
+            P,
+            corners[j, 0],
+            corners[j, 1],
+            amplitude[j],
+            mask[j % len(mask)],
+            offset,
+            v[j],
+            laplace,
+            damping,
+            transfer[index[j]],
+            near,
+            measure,
+            learn,
+            psi,
+            wave,
+            root,
+            sums[j],
+            later,
+        )
         out = change[first + i]
         gain[first + i] = ZERO
         if g_new > 0:
@@ -167,10 +284,20 @@ def ep_changes(
 
 @jit
 def ep_add(
-    top: int, bottom: int, order: Array, precision: Array, natural: Array, probes: Array, index: Array, corners: Array,
-    change: Array, gain: Array,
-) -> None:  # fmt: skip
-    """Add the changes of the frames of `order` to rows top..bottom-1 of the object: threads take rows, so none collide."""
+    top: int,
+    bottom: int,
+    order: Array,
+    precision: Array,
+    natural: Array,
+    probes: Array,
+    index: Array,
+    corners: Array,
+    change: Array,
+    gain: Array,
+) -> None:
+    """Add the changes of the frames of `order` to rows top..bottom-1 of the object: threads take
+    rows, so none collide.
+    """
     q = probes.shape[2]
     for i in range(len(order)):
         j = order[i]

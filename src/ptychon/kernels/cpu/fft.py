@@ -1,11 +1,15 @@
-r"""FFT of small frames whose sides are powers of two, in explicit vectors: what pocketfft's 128-bit code leaves unused.
+r"""FFT of small frames whose sides are powers of two, in explicit vectors: what pocketfft's 128-bit
+code leaves unused.
 
-`LANES` transforms run side by side, one in each lane of a vector, real and imaginary parts apart, in a buffer that stays in the
-first-level cache. Columns are side by side already; rows are transposed in registers on their way in and out. Each transform
-is in place, decimation in frequency with radix 8 and 4 (Gentleman & Sande, AFIPS Proc. 29, 563 (1966)); its digit-reversed
-order is undone as results are written. The inverse is the forward transform with real and imaginary parts exchanged.
+`LANES` transforms run side by side, one in each lane of a vector, real and imaginary parts apart,
+in a buffer that stays in the first-level cache. Columns are side by side already; rows are
+transposed in registers on their way in and out. Each transform is in place, decimation in frequency
+with radix 8 and 4 (Gentleman & Sande, AFIPS Proc. 29, 563 (1966)); its digit-reversed order is
+undone as results are written. The inverse is the forward transform with real and imaginary parts
+exchanged.
 
-The operations are written out, not left to the compiler, so that rounding depends on the processor's vectors alone.
+The operations are written out, not left to the compiler, so that rounding depends on the
+processor's vectors alone.
 """
 
 from __future__ import annotations
@@ -38,7 +42,6 @@ SMALLEST, LARGEST = 16, 1024
 NOTHING = np.empty(0, np.float32)
 
 
-
 def _radices(n: int) -> list[int]:
     """8 as long as what remains is not 16, then 4."""
     found = []
@@ -69,8 +72,14 @@ def _places(n: int) -> Any:
 
 
 _SIDES = [2**k for k in range(4, 11)]
-_START = {"twiddle": np.cumsum([0, *(len(_twiddles(n)) for n in _SIDES)]), "place": np.cumsum([0, *_SIDES])}
-TWIDDLES, PLACES = np.concatenate([_twiddles(n) for n in _SIDES]), np.concatenate([_places(n) for n in _SIDES])
+_START = {
+    "twiddle": np.cumsum([0, *(len(_twiddles(n)) for n in _SIDES)]),
+    "place": np.cumsum([0, *_SIDES]),
+}
+TWIDDLES, PLACES = (
+    np.concatenate([_twiddles(n) for n in _SIDES]),
+    np.concatenate([_places(n) for n in _SIDES]),
+)
 TWIDDLE_START, PLACE_START = (np.array(_START[name], np.int64) for name in ("twiddle", "place"))
 
 
@@ -128,10 +137,21 @@ def columns(x: Array, z: Array, p: int, q: int, swap: int, buffer: Array, k: int
 
 @compiled
 def rows(
-    x: Array, z: Array, top: int, bottom: int, q: int, swap: int, buffer: Array, k: int, scale: Any, soon: Array, later: Array
-) -> None:  # fmt: skip
-    """Meanwhile the contents of `soon` and `later` are asked for, a tile's share at a time: memory answers while we calculate,
-    and a hundred lines asked for at once would only wait for each other."""
+    x: Array,
+    z: Array,
+    top: int,
+    bottom: int,
+    q: int,
+    swap: int,
+    buffer: Array,
+    k: int,
+    scale: Any,
+    soon: Array,
+    later: Array,
+) -> None:
+    """Meanwhile the contents of `soon` and `later` are asked for, a tile's share at a time: memory
+    answers while we calculate, and a hundred lines asked for at once would only wait for each
+    other."""
     places = PLACES[PLACE_START[k] :]
     first = top - top % LANES
     tiles = (bottom - first + LANES - 1) // LANES * (q // LANES)
@@ -152,18 +172,24 @@ def rows(
 
 
 @compiled
-def fft2_small(a: Array, out: Array, forward: bool, top: int, bottom: int, soon: Array, later: Array) -> bool:
-    """Orthonormal 2-D FFT of contiguous (K, P, Q) complex64; `out` may be `a`. False, and nothing done, for other sides.
+def fft2_small(
+    a: Array, out: Array, forward: bool, top: int, bottom: int, soon: Array, later: Array
+) -> bool:
+    """Orthonormal 2-D FFT of contiguous (K, P, Q) complex64; `out` may be `a`. False, and nothing
+    done, for other sides.
 
-    Forward, rows outside top..bottom-1 must be zero in both arrays, and stay out of the first half of the work. Backward, they
-    are not wanted, and left unfinished. `soon` and `later` are arrays that will be wanted next; NOTHING if none.
+    Forward, rows outside top..bottom-1 must be zero in both arrays, and stay out of the first half
+    of the work. Backward, they are not wanted, and left unfinished. `soon` and `later` are arrays
+    that will be wanted next; NOTHING if none.
     """
     p, q = a.shape[1], a.shape[2]
     ky, kx = power(p), power(q)
     if ky < 0 or kx < 0:
         return False
     room = np.empty(max(p, q) * ROW + 16, np.float32)
-    buffer = room[(-room.ctypes.data % 64) // 4 :]  # vectors that straddle two cache lines take twice as long
+    buffer = room[
+        (-room.ctypes.data % 64) // 4 :
+    ]  # vectors that straddle two cache lines take twice as long
     scale = np.float32(1 / np.sqrt(p * q))
     for mode in range(a.shape[0]):
         x, z = a[mode].reshape(-1), out[mode].reshape(-1)

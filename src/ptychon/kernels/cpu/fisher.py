@@ -1,4 +1,6 @@
-"""The product of the Fisher information with a direction, over a range of positions, compiled; see `uncertainty.curvature`."""
+"""The product of the Fisher information with a direction, over a range of positions, compiled; see
+`uncertainty.curvature`.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,21 @@ from .rows import ZERO, jit, propagate, transfer_table
 
 @jit
 def information_product(
-    dO: Array, dP: Array, O: Array, probes: Array, index: Array, corners: Array, radial: Array, share: Array, spread: bool,
-    moves: bool, transfer: Array, near: bool, out_O: Array, out_P: Array,
-) -> None:  # fmt: skip
+    dO: Array,
+    dP: Array,
+    O: Array,
+    probes: Array,
+    index: Array,
+    corners: Array,
+    radial: Array,
+    share: Array,
+    spread: bool,
+    moves: bool,
+    transfer: Array,
+    near: bool,
+    out_O: Array,
+    out_P: Array,
+) -> None:
     """out += M^H A M (dO, dP), one position after the other.
 
     M d = F[P dO + dP O];  A w = radial Re sum_k radial* w, and + share w where `spread`.
@@ -62,7 +76,9 @@ def information_product(
 
 
 def product(dO: Array, dP: Array | None, curvature: Any) -> tuple[Array, Array]:
-    """M^H A M of a direction: object (H, W), and probe at every distinct shift (U, K, P, Q), if it is free."""
+    """M^H A M of a direction: object (H, W), and probe at every distinct shift (U, K, P, Q), if it
+    is free.
+    """
     c = curvature
     moves, spread = dP is not None, c.share is not None
     transfer, near = transfer_table(c.transfer, len(c.probes))
@@ -70,7 +86,19 @@ def product(dO: Array, dP: Array | None, curvature: Any) -> tuple[Array, Array]:
     out_O = np.zeros_like(dO)
     out_P = np.zeros_like(c.probes) if moves else none4
     information_product(
-        dO, dP if moves else none4, c.object, c.probes, c.index, c.corners, c.radial, c.share if spread else none3, spread,
-        moves, transfer, near, out_O, out_P,
-    )  # fmt: skip
+        dO,
+        dP if moves else none4,
+        c.object,
+        c.probes,
+        c.index,
+        c.corners,
+        c.radial,
+        c.share if spread else none3,
+        spread,
+        moves,
+        transfer,
+        near,
+        out_O,
+        out_P,
+    )
     return out_O, out_P

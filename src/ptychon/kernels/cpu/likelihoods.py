@@ -1,5 +1,5 @@
-"""Numba versions of the kernels of the joint posterior: `site_moments` in double precision, a pixel at a time; `curvature` a
-frame at a time, on threads that each have their own sums."""
+"""Numba versions of the kernels of the joint posterior: `site_moments` in double precision, a pixel
+at a time; `curvature` a frame at a time, on threads that each have their own sums."""
 
 from __future__ import annotations
 
@@ -12,7 +12,17 @@ import numpy as np
 from ...types import Array
 from ..likelihoods import CAVITY_SHARE
 from .pixel import counts, normal, rician, shifted
-from .rows import ZERO, fft, inner, jit, propagate, separable_ramps, shift_rows, transfer_table, unshift_add
+from .rows import (
+    ZERO,
+    fft,
+    inner,
+    jit,
+    propagate,
+    separable_ramps,
+    shift_rows,
+    transfer_table,
+    unshift_add,
+)
 
 __all__ = ["curvature", "site_moments"]
 
@@ -21,9 +31,18 @@ _KINDS = {"rician": 0, "normal": 1, "counts": 2, "shifted": 3}
 
 @jit
 def _site_moments(
-    wave: Array, natural: Array, index: Array, table: Array, data: Array, v: Array, kind: int, background: Array,
-    ratio: Array, sums: Array, frames: Array,
-) -> None:  # fmt: skip
+    wave: Array,
+    natural: Array,
+    index: Array,
+    table: Array,
+    data: Array,
+    v: Array,
+    kind: int,
+    background: Array,
+    ratio: Array,
+    sums: Array,
+    frames: Array,
+) -> None:
     K, last, many = wave.shape[1], table.shape[1] - 1, background.shape[0] > 1
     for b in range(wave.shape[0]):
         for r in range(wave.shape[2]):
@@ -42,7 +61,9 @@ def _site_moments(
                     power += x * x + y * y
                 r0, v0, a = math.sqrt(power) / g_c, 1 / g_c, np.float64(data[b, r, c])
                 if kind == 3:
-                    rho, along, across, noise = shifted(r0, a, v0, np.float64(background[b if many else 0, r, c]), K)
+                    rho, along, across, noise = shifted(
+                        r0, a, v0, np.float64(background[b if many else 0, r, c]), K
+                    )
                 elif kind == 2:
                     rho, along, across, noise = counts(r0, np.rint(a * a), v0, K)
                 elif kind == 1:
@@ -58,9 +79,20 @@ def _site_moments(
 
 
 def site_moments(
-    wave: Array, natural: Array, index: Array, table: Array, data: Array, v: Any, kind: str, background: Array | None = None
+    wave: Array,
+    natural: Array,
+    index: Array,
+    table: Array,
+    data: Array,
+    v: Any,
+    kind: str,
+    background: Array | None = None,
 ) -> tuple[Array, Array, Array]:
-    ratio, sums, frames = np.empty(index.shape, np.float32), np.zeros((4, table.shape[1])), np.zeros(len(index))
+    ratio, sums, frames = (
+        np.empty(index.shape, np.float32),
+        np.zeros((4, table.shape[1])),
+        np.zeros(len(index)),
+    )
     each = np.full(len(index), v, np.float64)
     B = np.zeros((1, 1, 1), np.float32) if background is None else background
     _site_moments(wave, natural, index, table, data, each, _KINDS[kind], B, ratio, sums, frames)
@@ -99,11 +131,28 @@ def _weigh(wave: Array, classes: Array, weights: Array, directions: Array, direc
 
 @jit
 def _curvature(
-    order: Array, change: Array, spectrum: Array, joint: bool, probes: Array, object: Array, ramps_y: Array, ramps_x: Array,
-    index: Array, corners: Array, classes: Array, weights: Array, waves: Array, directed: bool, transfer: Array, near: bool,
-    out: Array, out_spectrum: Array,
-) -> None:  # fmt: skip
-    """Frames of `order`, sorted by shift; `spectrum` is the FFT of the probe's change, `out_spectrum` receives the sum's."""
+    order: Array,
+    change: Array,
+    spectrum: Array,
+    joint: bool,
+    probes: Array,
+    object: Array,
+    ramps_y: Array,
+    ramps_x: Array,
+    index: Array,
+    corners: Array,
+    classes: Array,
+    weights: Array,
+    waves: Array,
+    directed: bool,
+    transfer: Array,
+    near: bool,
+    out: Array,
+    out_spectrum: Array,
+) -> None:
+    """Frames of `order`, sorted by shift; `spectrum` is the FFT of the probe's change,
+    `out_spectrum` receives the sum's.
+    """
     K, p, q = probes.shape[1], probes.shape[2], probes.shape[3]
     psi, wave = np.empty((K, p, q), np.complex64), np.empty((K, p, q), np.complex64)
     moved, group = np.zeros((K, p, q), np.complex64), np.zeros((K, p, q), np.complex64)
@@ -146,11 +195,23 @@ def _transform(a: Array, forward: bool) -> None:
 
 
 def curvature(
-    change: Array, probe_change: Array | None, probes: Array, object: Array | None, shifts: Array, index: Array,
-    corners: Array, classes: Array, weights: Array, waves: Array | None, transfer: Array | None, threads: int,
-) -> tuple[Array, Array | None]:  # fmt: skip
+    change: Array,
+    probe_change: Array | None,
+    probes: Array,
+    object: Array | None,
+    shifts: Array,
+    index: Array,
+    corners: Array,
+    classes: Array,
+    weights: Array,
+    waves: Array | None,
+    transfer: Array | None,
+    threads: int,
+) -> tuple[Array, Array | None]:
     joint = probe_change is not None
-    spectrum = np.zeros(probes.shape[1:], np.complex64) if probe_change is None else np.array(probe_change)
+    spectrum = (
+        np.zeros(probes.shape[1:], np.complex64) if probe_change is None else np.array(probe_change)
+    )
     _transform(spectrum, True)
     ramps = separable_ramps(shifts, probes.shape[-2:])
     # sorted by shift, so that the probe's way there and back costs one FFT a distinct shift
@@ -158,7 +219,14 @@ def curvature(
     out = np.zeros((len(parts), *change.shape), np.complex64)
     back = np.zeros((len(parts), *probes.shape[1:]), np.complex64)
     common = (
-        *(np.ascontiguousarray(change), spectrum, joint, probes, change if object is None else object, *ramps),
+        *(
+            np.ascontiguousarray(change),
+            spectrum,
+            joint,
+            probes,
+            change if object is None else object,
+            *ramps,
+        ),
         *(index, corners, classes, np.ascontiguousarray(weights, np.float32)),
         *(probes if waves is None else waves, waves is not None),
         *transfer_table(transfer, len(shifts)),
@@ -167,7 +235,10 @@ def curvature(
         _curvature(parts[0], *common, out[0], back[0])
     else:
         with ThreadPoolExecutor(len(parts)) as pool:
-            jobs = [pool.submit(_curvature, part, *common, out[i], back[i]) for i, part in enumerate(parts)]
+            jobs = [
+                pool.submit(_curvature, part, *common, out[i], back[i])
+                for i, part in enumerate(parts)
+            ]
             for job in jobs:
                 job.result()
     if not joint:

@@ -1,7 +1,8 @@
 r"""Modulus constraint with both its FFTs in one piece: F^-1[Pi_F z - z], z = F psi.
 
-The forward transform ends, and the inverse begins, with the same columns. So each group of columns is transformed, given its
-measured amplitudes and transformed back while it lies in the first-level cache, and the wave itself never reaches the memory.
+The forward transform ends, and the inverse begins, with the same columns. So each group of columns
+is transformed, given its measured amplitudes and transformed back while it lies in the first-level
+cache, and the wave itself never reaches the memory.
 """
 
 from __future__ import annotations
@@ -22,13 +23,17 @@ _STEP = 8
 
 
 def _inverse_root(code: Code, x: Any) -> Any:
-    """x^(-1/2): the processor's estimate of 14 bits and a step of Newton's where it has one, else by division."""
+    """x^(-1/2): the processor's estimate of 14 bits and a step of Newton's where it has one, else
+    by division.
+    """
     b = code.b
     find: Any = cgutils.get_or_insert_function
     if LANES == 16:
         kind = ir.FunctionType(VECTOR, [VECTOR, VECTOR, ir.IntType(16)])
         estimate = find(b.module, kind, "llvm.x86.avx512.rsqrt14.ps.512")
-        y = b.call(estimate, [x, ir.Constant(VECTOR, [0.0] * LANES), ir.Constant(ir.IntType(16), -1)])
+        y = b.call(
+            estimate, [x, ir.Constant(VECTOR, [0.0] * LANES), ir.Constant(ir.IntType(16), -1)]
+        )
         half = b.fmul(code.spread(ir.Constant(FLOAT, -0.5)), b.fmul(x, y))
         return b.fmul(y, code.fma(half, y, code.spread(ir.Constant(FLOAT, 1.5))))
     root = find(b.module, ir.FunctionType(VECTOR, [VECTOR]), f"llvm.sqrt.v{LANES}f32")
@@ -37,14 +42,26 @@ def _inverse_root(code: Code, x: Any) -> Any:
 
 @vectors
 def _replace(
-    typing: Any, buffer: Any, places: Any, out: Any, row: Any, amplitude: Any, mask: Any, i: Any, width: Any, misfit: Any
+    typing: Any,
+    buffer: Any,
+    places: Any,
+    out: Any,
+    row: Any,
+    amplitude: Any,
+    mask: Any,
+    i: Any,
+    width: Any,
+    misfit: Any,
 ) -> Any:
-    """Rows row..row+7 of `out` = (y/|z| - 1) z of the rows `places` of the buffer, zero where masked, real and imaginary
-    parts exchanged for the inverse transform; misfit (LANES,) += (y - |z|)^2."""
+    """Rows row..row+7 of `out` = (y/|z| - 1) z of the rows `places` of the buffer, zero where
+    masked, real and imaginary parts exchanged for the inverse transform; misfit (LANES,) += (y -
+    |z|)^2."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = Code(context, builder)
-        source, target, measured, sums = (code.pointer(signature.args[n], args[n]) for n in (0, 2, 4, 8))
+        source, target, measured, sums = (
+            code.pointer(signature.args[n], args[n]) for n in (0, 2, 4, 8)
+        )
         table = context.make_array(signature.args[1])(context, builder, args[1]).data
         valid = context.make_array(signature.args[5])(context, builder, args[5]).data
         valid = builder.bitcast(valid, ir.IntType(8).as_pointer())
@@ -57,9 +74,13 @@ def _replace(
             power = code.fma(real, real, builder.fmul(imaginary, imaginary))
             bounded = builder.select(builder.fcmp_ordered(">", power, floor), power, floor)
             inverse = _inverse_root(code, bounded)
-            where = builder.bitcast(builder.gep(valid, [index]), ir.VectorType(ir.IntType(8), LANES).as_pointer())
+            where = builder.bitcast(
+                builder.gep(valid, [index]), ir.VectorType(ir.IntType(8), LANES).as_pointer()
+            )
             share = builder.uitofp(builder.load(where, align=1), VECTOR)
-            change = builder.fmul(share, builder.fsub(code.load(measured, index), builder.fmul(power, inverse)))
+            change = builder.fmul(
+                share, builder.fsub(code.load(measured, index), builder.fmul(power, inverse))
+            )
             square = builder.fmul(change, change)
             total = square if total is None else builder.fadd(total, square)
             factor = builder.fmul(change, inverse)
@@ -77,11 +98,22 @@ def _replace(
 
 @compiled
 def _constrained(
-    x: Array, y: Array, valid: Array, p: int, q: int, top: int, bottom: int, k: Array, bound: float, later: Array
+    x: Array,
+    y: Array,
+    valid: Array,
+    p: int,
+    q: int,
+    top: int,
+    bottom: int,
+    k: Array,
+    bound: float,
+    later: Array,
 ) -> float:
     """x (P Q,) <- F^-1[Pi_F z - z], unless the misfit, which is returned, is below `bound`."""
     room = np.empty((max(p, q) + p + 1) * ROW + 16, np.float32)
-    buffer = room[(-room.ctypes.data % 64) // 4 :]  # vectors that straddle two cache lines take twice as long
+    buffer = room[
+        (-room.ctypes.data % 64) // 4 :
+    ]  # vectors that straddle two cache lines take twice as long
     change, misfit = buffer[max(p, q) * ROW :], buffer[(max(p, q) + p) * ROW :]
     scale, total = np.float32(1 / np.sqrt(p * q)), 0.0
     places, t = PLACES[PLACE_START[k[0]] :], TWIDDLE_START[k[0]]
@@ -105,12 +137,22 @@ def _constrained(
 
 @inner
 def modulus_return(
-    wave: Array, amplitude: Array, mask: Array, transfer: Array, near: bool, top: int, bottom: int, bound: float, later: Array
-) -> float:  # fmt: skip
-    """wave (K, P, Q) <- F^-1[Pi_F z - z] with z = F wave, in place; returns sum over valid pixels of (|z| - y)^2.
+    wave: Array,
+    amplitude: Array,
+    mask: Array,
+    transfer: Array,
+    near: bool,
+    top: int,
+    bottom: int,
+    bound: float,
+    later: Array,
+) -> float:
+    """wave (K, P, Q) <- F^-1[Pi_F z - z] with z = F wave, in place; returns sum over valid pixels
+    of (|z| - y)^2.
 
-    Rows outside top..bottom-1 must be zero, and are not wanted of the result. If the misfit does not exceed `bound` the result
-    is not wanted either. `later` is an array that will be wanted after this.
+    Rows outside top..bottom-1 must be zero, and are not wanted of the result. If the misfit does
+    not exceed `bound` the result is not wanted either. `later` is an array that will be wanted
+    after this.
     """
     p, q = wave.shape[1], wave.shape[2]
     ky, kx = power(p), power(q)

@@ -19,17 +19,31 @@ KMAX = np.float32(KAPPA_MAX)
 
 @inner
 def bessel(kappa: Any) -> tuple[Any, Any]:
-    """I1/I0 and 1 - (I1/I0)^2; what lies beyond KMAX goes into the denominators, because divisions are what costs."""
+    """I1/I0 and 1 - (I1/I0)^2; what lies beyond KMAX goes into the denominators, because divisions
+    are what costs.
+    """
     k, over = min(kappa, KMAX), max(kappa * (ONE / KMAX), ONE)
-    ratio = (A0 + k * (A1 + k * (A2 + k * A3))) / ((B0 + k * (B1 + k * (B2 + k * (B3 + k * B4)))) * over)
-    return ratio, (C0 + k * (C1 + k * (C2 + k * C3))) / ((D0 + k * (D1 + k * (D2 + k * (D3 + k * D4)))) * over)
+    ratio = (A0 + k * (A1 + k * (A2 + k * A3))) / (
+        (B0 + k * (B1 + k * (B2 + k * (B3 + k * B4)))) * over
+    )
+    return ratio, (C0 + k * (C1 + k * (C2 + k * C3))) / (
+        (D0 + k * (D1 + k * (D2 + k * (D3 + k * D4)))) * over
+    )
 
 
 @inner
 def rician_rows(
-    wave: Array, v0: Any, amplitude: Array, offset: Any, mask: Array, v: Any, learn: bool, root: Array
+    wave: Array,
+    v0: Any,
+    amplitude: Array,
+    offset: Any,
+    mask: Array,
+    v: Any,
+    learn: bool,
+    root: Array,
 ) -> tuple[Any, float]:
-    """`reference.rician` on one frame, in place, for y = sqrt(amplitude^2 + offset): mean variance, sum of noise if `learn`.
+    """`reference.rician` on one frame, in place, for y = sqrt(amplitude^2 + offset): mean variance,
+    sum of noise if `learn`.
 
     `root` (Q,) is room for y |z|, which takes one square root.
     """
@@ -41,7 +55,9 @@ def rician_rows(
         w, a, valid, row, row2 = wave[r], amplitude[r], mask[r], ZERO, ZERO
         if offset > 0:
             for c in range(a.shape[0]):
-                root[c] = np.sqrt((a[c] * a[c] + offset) * (w[c].real * w[c].real + w[c].imag * w[c].imag))
+                root[c] = np.sqrt(
+                    (a[c] * a[c] + offset) * (w[c].real * w[c].real + w[c].imag * w[c].imag)
+                )
         else:
             for c in range(a.shape[0]):
                 root[c] = a[c] * np.sqrt(w[c].real * w[c].real + w[c].imag * w[c].imag)
@@ -66,7 +82,9 @@ def rician_rows(
 
 
 @inner
-def laplace_rows(wave: Array, v0: Any, amplitude: Array, offset: Any, mask: Array, v: Any) -> tuple[Any, float]:
+def laplace_rows(
+    wave: Array, v0: Any, amplitude: Array, offset: Any, mask: Array, v: Any
+) -> tuple[Any, float]:
     """`reference.laplace` on one frame, in place."""
     inverse = ONE / (v0 + TWO * v)
     base, least = v0 * v * inverse, f4(1e-6) * np.sqrt(v0)

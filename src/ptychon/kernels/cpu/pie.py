@@ -1,4 +1,6 @@
-"""Whole sweeps of PIE, ePIE and rPIE in one compiled loop; the mathematics is that of `engines.pie`."""
+"""Whole sweeps of PIE, ePIE and rPIE in one compiled loop; the mathematics is that of
+`engines.pie`.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ from .rows import (
 
 @jit
 def object_weights(probes: Array, root: bool, step: Any, a: Any, reg: Any, out: Array) -> None:
-    """out (U, P, Q) = step (|P|/max|P| if root)/(a |P|^2 + reg max|P|^2) for each of probes (U, K, P, Q)."""
+    """out (U, P, Q) = step (|P|/max|P| if root)/(a |P|^2 + reg max|P|^2) for each of probes (U, K,
+    P, Q).
+    """
     for u in range(len(probes)):
         peak = peak_power(probes[u])
         scale = step / np.sqrt(peak) if root else step
@@ -40,11 +44,19 @@ def object_weights(probes: Array, root: bool, step: Any, a: Any, reg: Any, out: 
 
 @jit
 def fixed_probe_sweep(
-    O: Array, probes: Array, weights: Array, index: Array, corners: Array, amplitude: Array, mask: Array, order: Array,
-    transfer: Array, near: bool,
-) -> float:  # fmt: skip
-    """One pass with the probe held still; probes (U, K, P, Q), weights (U, P, Q). Returns the misfit, each frame before its
-    update."""
+    O: Array,
+    probes: Array,
+    weights: Array,
+    index: Array,
+    corners: Array,
+    amplitude: Array,
+    mask: Array,
+    order: Array,
+    transfer: Array,
+    near: bool,
+) -> float:
+    """One pass with the probe held still; probes (U, K, P, Q), weights (U, P, Q). Returns the
+    misfit, each frame before its update."""
     wave = np.empty_like(probes[0])
     lit = np.empty((len(probes), 2), np.int64)
     for u in range(len(probes)):
@@ -57,7 +69,9 @@ def fixed_probe_sweep(
         wave[:, :top] = 0
         wave[:, bottom:] = 0
         exit_wave(O, y0, x0, probes[u], wave, top, bottom)
-        total += modulus_return(wave, amplitude[j], mask[j % len(mask)], transfer[u], near, top, bottom, -ONE, NOTHING)
+        total += modulus_return(
+            wave, amplitude[j], mask[j % len(mask)], transfer[u], near, top, bottom, -ONE, NOTHING
+        )
         for r in range(top, bottom):
             o, w = O[y0 + r, x0 : x0 + q], weights[u, r]
             for k in range(probes.shape[1]):
@@ -69,10 +83,20 @@ def fixed_probe_sweep(
 
 @inner
 def _both_rows(
-    O: Array, y0: int, x0: int, P: Array, change: Array, step: Any, a: Any, b: Any, p_step: Any, p_a: Any, p_b: Any
+    O: Array,
+    y0: int,
+    x0: int,
+    P: Array,
+    change: Array,
+    step: Any,
+    a: Any,
+    b: Any,
+    p_step: Any,
+    p_a: Any,
+    p_b: Any,
 ) -> None:
-    """O += step P* change/(a |P|^2 + b); `change` becomes the probe's update p_step O* change/(p_a |O|^2 + p_b), both from the
-    old O and P."""
+    """O += step P* change/(a |P|^2 + b); `change` becomes the probe's update p_step O* change/(p_a
+    |O|^2 + p_b), both from the old O and P."""
     q = P.shape[2]
     power, pull, old = np.empty(q, np.float32), np.empty(q, np.complex64), np.empty(q, np.complex64)
     constant, even, p_even = a == 0 and p_a == 0, step / b, p_step / p_b
@@ -100,7 +124,9 @@ def _both_rows(
                     pull[c] += p[c].conjugate() * d[c]
             for c in range(q):
                 z = o[c]
-                old[c] = z.conjugate() * (p_step / (p_a * (z.real * z.real + z.imag * z.imag) + p_b))
+                old[c] = z.conjugate() * (
+                    p_step / (p_a * (z.real * z.real + z.imag * z.imag) + p_b)
+                )
                 o[c] = z + (step / (a * power[c] + b)) * pull[c]
             for k in range(P.shape[0]):
                 d = change[k, r]
@@ -133,12 +159,27 @@ def _add_peak(P: Array, update: Array, top: Array) -> Any:
 
 @jit
 def moving_probe_sweep(
-    O: Array, P: Array, subpixel: bool, ramps_y: Array, ramps_x: Array, index: Array, corners: Array, amplitude: Array,
-    mask: Array, order: Array, step: Any, reg: Any, p_step: Any, p_reg: Any, transfer: Array, near: bool,
-) -> float:  # fmt: skip
+    O: Array,
+    P: Array,
+    subpixel: bool,
+    ramps_y: Array,
+    ramps_x: Array,
+    index: Array,
+    corners: Array,
+    amplitude: Array,
+    mask: Array,
+    order: Array,
+    step: Any,
+    reg: Any,
+    p_step: Any,
+    p_reg: Any,
+    transfer: Array,
+    near: bool,
+) -> float:
     """One pass that moves object and probe (K, P, Q), both in place. Returns the misfit.
 
-    With sub-pixel shifts the probe lives as its spectrum during the pass: a shift is then a ramp and one inverse FFT.
+    With sub-pixel shifts the probe lives as its spectrum during the pass: a shift is then a ramp
+    and one inverse FFT.
     """
     wave, moved = np.empty_like(P), np.empty_like(P)
     spectrum, top = np.empty_like(P), np.empty(P.shape[2], np.float32)
@@ -154,8 +195,30 @@ def moving_probe_sweep(
             p_peak = peak_power(moved)
         here = moved if subpixel else P
         o_peak = exit_wave_peak(O, y0, x0, here, wave, top)
-        total += modulus_return(wave, amplitude[j], mask[j % len(mask)], transfer[u], near, 0, wave.shape[1], -ONE, NOTHING)
-        _both_rows(O, y0, x0, here, wave, step, ONE - reg, reg * p_peak, p_step, ONE - p_reg, p_reg * o_peak)
+        total += modulus_return(
+            wave,
+            amplitude[j],
+            mask[j % len(mask)],
+            transfer[u],
+            near,
+            0,
+            wave.shape[1],
+            -ONE,
+            NOTHING,
+        )
+        _both_rows(
+            O,
+            y0,
+            x0,
+            here,
+            wave,
+            step,
+            ONE - reg,
+            reg * p_peak,
+            p_step,
+            ONE - p_reg,
+            p_reg * o_peak,
+        )
         if subpixel:
             fft(wave, wave, True)
             unshift_add(wave, ramps_y[u], ramps_x[u], spectrum)
@@ -164,5 +227,3 @@ def moving_probe_sweep(
     if subpixel:
         fft(spectrum, P, False)
     return total
-
-

@@ -1,7 +1,8 @@
-"""What one detector pixel says of its wave, compiled, in double precision; the mathematics is that of `likelihoods`.
+"""What one detector pixel says of its wave, compiled, in double precision; the mathematics is that
+of `likelihoods`.
 
-Each likelihood takes |z_c|, what was measured, the cavity's variance v0 and the number of modes K, and returns rho, Var along,
-Var across and E(y - |z|)^2.
+Each likelihood takes |z_c|, what was measured, the cavity's variance v0 and the number of modes K,
+and returns rho, Var along, Var across and E(y - |z|)^2.
 """
 
 from __future__ import annotations
@@ -34,10 +35,21 @@ from .rows import inner
 _NODES, _WEIGHTS = np.array(NODES), np.array(WEIGHTS)
 _SMALL, _LARGE, _SERIES = np.array(I0_SMALL), np.array(I0_LARGE), np.array(SERIES)
 _ERFCX = np.array(ERFCX)
-#: I1(x)/x for x < 3.75 and sqrt(x) exp(-x) I1(x) beyond (Abramowitz & Stegun 9.8.3 and 9.8.4, to 3e-7).
+#: I1(x)/x for x < 3.75 and sqrt(x) exp(-x) I1(x) beyond (Abramowitz & Stegun 9.8.3 and 9.8.4, to
+#: 3e-7).
 _I1_SMALL = np.array((0.5, 0.87890594, 0.51498869, 0.15084934, 0.02658733, 0.00301532, 0.00032411))
 _I1_LARGE = np.array(
-    (0.39894228, -0.03988024, -0.00362018, 0.00163801, -0.01031555, 0.02282967, -0.02895312, 0.01787654, -0.00420059)
+    (
+        0.39894228,
+        -0.03988024,
+        -0.00362018,
+        0.00163801,
+        -0.01031555,
+        0.02282967,
+        -0.02895312,
+        0.01787654,
+        -0.00420059,
+    )
 )
 
 
@@ -94,7 +106,8 @@ def normal(r0: float, y: float, v0: float, v: float, K: int) -> tuple[float, flo
     peak = (v0 * y + 2 * v * r0) / (v0 + 2 * v)
     beta = 2 * r0 / v0
     if y > 0 and peak > BRIGHT * deviation and beta * peak > BRIGHT * BRIGHT:
-        # p(r) ~ r^(K - 1/2) exp(-(r - peak)^2/2 s^2) there, with I_K/I_{K-1} = 1 - (K - 1/2)/(beta r)
+        # p(r) ~ r^(K - 1/2) exp(-(r - peak)^2/2 s^2) there, with I_K/I_{K-1} = 1 - (K - 1/2)/(beta
+        # r)
         mean = peak + (K - 0.5) * s2 / peak
         rho = mean - (K - 0.5) / beta
         across = 0.5 * v0 * rho / r0
@@ -129,7 +142,9 @@ def normal(r0: float, y: float, v0: float, v: float, K: int) -> tuple[float, flo
 @inner
 def counts(r0: float, n: float, v0: float, K: int) -> tuple[float, float, float, float]:
     if n > FEW_COUNTS:
-        rho, along, across, _ = rician(r0, math.sqrt(n + ANSCOMBE + 0.5 * (K - 1)), v0, ROOT_VARIANCE, K)
+        rho, along, across, _ = rician(
+            r0, math.sqrt(n + ANSCOMBE + 0.5 * (K - 1)), v0, ROOT_VARIANCE, K
+        )
         return rho, along, across, ROOT_VARIANCE
     x = max(r0 * r0 / (v0 * (1 + v0)), 1e-8)
     q = K + x
@@ -137,7 +152,12 @@ def counts(r0: float, n: float, v0: float, K: int) -> tuple[float, float, float,
         q = (2 * m + K + x - (m + K - 1) / q) / (m + 1)
     gain, power = ((n + 1) * q - n - K) / (x * (1 + v0)), (n + 1) * q * v0 / (1 + v0)
     across = 0.5 * v0 * gain
-    return gain * r0, max(power - (gain * r0) ** 2 - (2 * K - 1) * across, 1e-6 * v0), across, ROOT_VARIANCE
+    return (
+        gain * r0,
+        max(power - (gain * r0) ** 2 - (2 * K - 1) * across, 1e-6 * v0),
+        across,
+        ROOT_VARIANCE,
+    )
 
 
 @inner
@@ -165,7 +185,9 @@ def _mode(r0: float, n: float, v0: float, B: float, K: int) -> float:
     u = (q + root) / (4 * a) if q > 0 else 2 * c * B / max(root - q, 1e-300)
     u = max(u, c / (2 * a), (r0 / (a * v0)) ** 2)
     left = n * u / (u + B)
-    u = max(u, ((math.sqrt(beta2) + math.sqrt(beta2 + 8 * a * (K - 0.5 + 2 * left))) / (4 * a)) ** 2)
+    u = max(
+        u, ((math.sqrt(beta2) + math.sqrt(beta2 + 8 * a * (K - 0.5 + 2 * left))) / (4 * a)) ** 2
+    )
     for _ in range(NEWTON):
         s = math.sqrt((K + 0.5) ** 2 + beta2 * u)
         w = 1 / (K - 0.5 + s)
@@ -176,7 +198,9 @@ def _mode(r0: float, n: float, v0: float, B: float, K: int) -> float:
 
 
 @inner
-def _density(r: float, r0: float, n: float, v0: float, B: float, K: int) -> tuple[float, float, float]:
+def _density(
+    r: float, r0: float, n: float, v0: float, B: float, K: int
+) -> tuple[float, float, float]:
     """p(r) as factor and exponent, and A(x)/x for K > 1 (it is part of p only there)."""
     x, u, q = 2 * r0 * r / v0, r * r, 0.0
     factor, exponent = r * _i0e(x), -(r - r0) * (r - r0) / v0 - u

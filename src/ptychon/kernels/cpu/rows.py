@@ -1,7 +1,8 @@
 """Row loops that the fused sweeps and the Numba kernels are made of.
 
-Loops run over rows taken as views: only then does LLVM see unit stride and vectorise complex arithmetic. `fastmath` lets it
-reorder sums, which stays deterministic for one compiled binary. Everything releases the GIL and nothing starts threads.
+Loops run over rows taken as views: only then does LLVM see unit stride and vectorise complex
+arithmetic. `fastmath` lets it reorder sums, which stays deterministic for one compiled binary.
+Everything releases the GIL and nothing starts threads.
 """
 
 from __future__ import annotations
@@ -32,13 +33,17 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "num
 
 
 def jit(function: F) -> F:
-    """Compile an entry point, called from Python: cached on disk, GIL released, float32 kept, no threads."""
+    """Compile an entry point, called from Python: cached on disk, GIL released, float32 kept, no
+    threads.
+    """
     return cast(F, cached(function, **_OPTIONS))
 
 
 def inner(function: F) -> F:
-    """Compile what only compiled code calls: always inlined, so that an entry point is one piece of machine code. Otherwise
-    rounding would depend on whether a callee was compiled with its caller or came from the cache."""
+    """Compile what only compiled code calls: always inlined, so that an entry point is one piece of
+    machine code. Otherwise rounding would depend on whether a callee was compiled with its caller
+    or came from the cache.
+    """
     return cast(F, nb.njit(forceinline=True, **_OPTIONS)(function))
 
 
@@ -47,18 +52,24 @@ def inner(function: F) -> F:
 
 @inner
 def fft(a: Array, out: Array, forward: bool) -> None:
-    """Orthonormal 2-D FFT over the last two axes of (K, P, Q) complex64 arrays; `out` may be `a`."""
+    """Orthonormal 2-D FFT over the last two axes of (K, P, Q) complex64 arrays;
+    `out` may be `a`.
+    """
     fft_within(a, out, forward, 0, a.shape[1])
 
 
 @inner
 def fft_within(a: Array, out: Array, forward: bool, top: int, bottom: int) -> None:
-    """`fft` where rows outside top..bottom-1 are zero in both arrays (forward) or are not wanted (backward)."""
+    """`fft` where rows outside top..bottom-1 are zero in both arrays (forward) or are not wanted
+    (backward).
+    """
     fft_asking(a, out, forward, top, bottom, NOTHING, NOTHING)
 
 
 @inner
-def fft_asking(a: Array, out: Array, forward: bool, top: int, bottom: int, soon: Array, later: Array) -> None:
+def fft_asking(
+    a: Array, out: Array, forward: bool, top: int, bottom: int, soon: Array, later: Array
+) -> None:
     """`fft_within` that meanwhile asks the memory for two arrays, where it can."""
     if not fft2_small(a, out, forward, top, bottom, soon, later):
         axes = np.array([1, 2])
@@ -81,18 +92,30 @@ def multiply_rows(a: Array, b: Array, conjugate: bool) -> None:
 
 @inner
 def propagate(a: Array, out: Array, transfer: Array, near: bool, forward: bool) -> None:
-    """Far field: one FFT. Near field: FFT, times the transfer function (its conjugate backwards), inverse FFT."""
+    """Far field: one FFT. Near field: FFT, times the transfer function (its conjugate backwards),
+    inverse FFT.
+    """
     propagate_within(a, out, transfer, near, forward, 0, a.shape[1], NOTHING, NOTHING)
 
 
 @inner
 def propagate_within(
-    a: Array, out: Array, transfer: Array, near: bool, forward: bool, top: int, bottom: int, soon: Array, later: Array
+    a: Array,
+    out: Array,
+    transfer: Array,
+    near: bool,
+    forward: bool,
+    top: int,
+    bottom: int,
+    soon: Array,
+    later: Array,
 ) -> None:
-    """`propagate` where rows outside top..bottom-1 are zero in both arrays (forward) or are not wanted (backward); meanwhile
-    the memory is asked for two arrays that will be wanted."""
+    """`propagate` where rows outside top..bottom-1 are zero in both arrays (forward) or are not
+    wanted (backward); meanwhile the memory is asked for two arrays that will be wanted."""
     if near:
-        fft_asking(a, out, True, top if forward else 0, bottom if forward else a.shape[1], soon, later)
+        fft_asking(
+            a, out, True, top if forward else 0, bottom if forward else a.shape[1], soon, later
+        )
         multiply_rows(out, transfer, not forward)
         fft_within(out, out, False, 0 if forward else top, a.shape[1] if forward else bottom)
     else:
@@ -131,7 +154,9 @@ def ask_row(row: Array) -> None:
 
 @inner
 def support(P: Array) -> tuple[int, int]:
-    """First and last-but-one row on which a probe (K, P, Q) is not exactly zero: what a known probe never lights is skipped."""
+    """First and last-but-one row on which a probe (K, P, Q) is not exactly zero: what a known probe
+    never lights is skipped.
+    """
     top, bottom = 0, P.shape[1]
     while top < bottom and not P[:, top].any():
         top += 1
@@ -194,7 +219,9 @@ def power_row(P: Array, r: int, row: Array) -> None:
 
 @inner
 def modulus_change(wave: Array, amplitude: Array, mask: Array) -> float:
-    """wave (K, P, Q) <- Pi_F wave - wave, in place; returns sum over valid pixels of (|z| - y)^2."""
+    """wave (K, P, Q) <- Pi_F wave - wave, in place; returns sum over valid pixels of
+    (|z| - y)^2.
+    """
     total = 0.0
     power = np.empty(amplitude.shape[1], np.float32)
     for r in range(amplitude.shape[0]):
@@ -228,7 +255,9 @@ def separable_ramps(shifts: Array, shape: tuple[int, ...]) -> tuple[Array, Array
 
 
 def transfer_table(transfer: Array | None, shifts: int) -> tuple[Array, bool]:
-    """Transfer functions by shift (U, P, Q), and whether they are of the near field; in the far field a place holder."""
+    """Transfer functions by shift (U, P, Q), and whether they are of the near field; in the far
+    field a place holder.
+    """
     return (np.zeros((shifts, 1, 1), np.complex64), False) if transfer is None else (transfer, True)
 
 

@@ -8,7 +8,19 @@ import numpy as np
 
 from ...types import Array
 from .. import reference
-from .rows import HALF, ONE, ZERO, ask_row, fft, jit, modulus_change, scan_box, separable_ramps, shift_rows, unshift_add
+from .rows import (
+    HALF,
+    ONE,
+    ZERO,
+    ask_row,
+    fft,
+    jit,
+    modulus_change,
+    scan_box,
+    separable_ramps,
+    shift_rows,
+    unshift_add,
+)
 
 __all__ = [
     "bernoulli_gauss",
@@ -24,7 +36,13 @@ __all__ = [
 
 @jit
 def _message_sums(
-    precision: Array, natural: Array, probes: Array, index: Array, corners: Array, g: Array, messages: Array
+    precision: Array,
+    natural: Array,
+    probes: Array,
+    index: Array,
+    corners: Array,
+    g: Array,
+    messages: Array,
 ) -> None:
     q = probes.shape[2]
     for j in range(len(corners)):
@@ -39,18 +57,35 @@ def _message_sums(
 
 
 def message_sums(
-    precision: Array, natural: Array, probes: Array, index: Array, corners: Array, g: Array, messages: Array
+    precision: Array,
+    natural: Array,
+    probes: Array,
+    index: Array,
+    corners: Array,
+    g: Array,
+    messages: Array,
 ) -> None:
     _message_sums(precision, natural, probes, index, corners, g, messages)
 
 
 @jit
 def _probe_force(
-    mean: Array, power: Array, probes: Array, index: Array, corners: Array, g: Array, messages: Array,
-    order: Array, ramps_y: Array, ramps_x: Array, spectrum: Array, den: Array,
-) -> None:  # fmt: skip
-    """Sums over one shift at a time, so that the way back costs one FFT a distinct shift, and its probe is taken once:
-    sum_j g [mu* (phi - mu P) - P/Lambda] = sum_j g mu* phi - P sum_j g (|mu|^2 + 1/Lambda)."""
+    mean: Array,
+    power: Array,
+    probes: Array,
+    index: Array,
+    corners: Array,
+    g: Array,
+    messages: Array,
+    order: Array,
+    ramps_y: Array,
+    ramps_x: Array,
+    spectrum: Array,
+    den: Array,
+) -> None:
+    """Sums over one shift at a time, so that the way back costs one FFT a distinct shift, and its
+    probe is taken once: sum_j g [mu* (phi - mu P) - P/Lambda] = sum_j g mu* phi - P sum_j g (|mu|^2
+    + 1/Lambda)."""
     p_, q = probes.shape[1], probes.shape[2]
     group, weight = np.zeros((1, p_, q), np.complex64), np.zeros((p_, q), np.float32)
     for i in range(len(order)):
@@ -82,7 +117,12 @@ def _moments(precision: Array, natural: Array, y0: int, x0: int, mean: Array, po
     """mu = eta/Lambda and |mu|^2 + 1/Lambda in a box whose first pixel is (y0, x0)."""
     width = mean.shape[1]
     for r in range(mean.shape[0]):
-        L, h, m, p = precision[y0 + r, x0 : x0 + width], natural[y0 + r, x0 : x0 + width], mean[r], power[r]
+        L, h, m, p = (
+            precision[y0 + r, x0 : x0 + width],
+            natural[y0 + r, x0 : x0 + width],
+            mean[r],
+            power[r],
+        )
         for c in range(width):
             variance = ONE / L[c]
             mu = h[c] * variance
@@ -91,7 +131,14 @@ def _moments(precision: Array, natural: Array, y0: int, x0: int, mean: Array, po
 
 
 def probe_force(
-    precision: Array, natural: Array, probes: Array, shifts: Array, index: Array, corners: Array, g: Array, messages: Array
+    precision: Array,
+    natural: Array,
+    probes: Array,
+    shifts: Array,
+    index: Array,
+    corners: Array,
+    g: Array,
+    messages: Array,
 ) -> tuple[Array, Array]:
     shape = probes.shape[1:]
     low, size = scan_box(corners, shape)
@@ -100,7 +147,9 @@ def probe_force(
     force, den = np.zeros((1, *shape), np.complex64), np.zeros(shape, np.float32)
     order = np.argsort(index, kind="stable")
     ramps_y, ramps_x = separable_ramps(shifts, shape)
-    _probe_force(mean, power, probes, index, corners - low, g, messages, order, ramps_y, ramps_x, force, den)
+    _probe_force(
+        mean, power, probes, index, corners - low, g, messages, order, ramps_y, ramps_x, force, den
+    )
     return force, den
 
 
@@ -162,7 +211,10 @@ def shift(probe: Array, shifts: Array, sign: int = 1) -> Array:
     if probe.dtype != np.complex64 or not shifts.any():
         return reference.shift(probe, shifts, sign)
     probe = np.ascontiguousarray(probe)
-    ramps, out = separable_ramps(sign * shifts, shape[1:]), np.empty((len(shifts), *shape), np.complex64)
+    ramps, out = (
+        separable_ramps(sign * shifts, shape[1:]),
+        np.empty((len(shifts), *shape), np.complex64),
+    )
     (_shift if probe.ndim == 3 else _shift_each)(probe, *ramps, out)
     return out
 
@@ -198,7 +250,13 @@ def modulus_projection(wave: Array, amplitude: Array, mask: Array) -> tuple[Arra
 
 @jit
 def _bernoulli_gauss(
-    mean: Array, variance: Array, log_prior: Any, scale: Any, out: Array, out_variance: Array, out_pi: Array
+    mean: Array,
+    variance: Array,
+    log_prior: Any,
+    scale: Any,
+    out: Array,
+    out_variance: Array,
+    out_pi: Array,
 ) -> None:
     for i in range(mean.size):
         m, V = mean[i], variance[i]
@@ -211,7 +269,9 @@ def _bernoulli_gauss(
         out_pi[i] = pi
 
 
-def bernoulli_gauss(mean: Array, variance: Array, density: float, scale: float) -> tuple[Array, Array, Array]:
+def bernoulli_gauss(
+    mean: Array, variance: Array, density: float, scale: float
+) -> tuple[Array, Array, Array]:
     real = variance.dtype
     out, out_variance, pi = np.empty_like(mean), np.empty_like(variance), np.empty_like(variance)
     log_prior = real.type(np.log(density / (1 - density)))

@@ -1,10 +1,12 @@
-"""Arrays with an entry for each frame that stay on the host because the device has no room, and their way there and back.
+"""Arrays with an entry for each frame that stay on the host because the device has no room, and
+their way there and back.
 
     send group 0
     for each group i:  send group i + 1 | work on group i | bring group i back where it is written
 
-Two places on the device, so that group i + 1 arrives and group i - 1 leaves while i is worked on. A frame is in one group of a
-sweep only, and a sweep ends when everything is back, so that whoever reads the host afterwards reads what is true.
+Two places on the device, so that group i + 1 arrives and group i - 1 leaves while i is worked on. A
+frame is in one group of a sweep only, and a sweep ends when everything is back, so that whoever
+reads the host afterwards reads what is true.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from ...types import Array, IntArray
 
 
 class Far:
-    """An array on the host of which a device sees only what it asks for: ``a[i]`` is copied there, ``a[i] = b`` back.
+    """An array on the host of which a device sees only what it asks for: ``a[i]`` is copied there,
+    ``a[i] = b`` back.
 
     Parameters
     ----------
@@ -30,9 +33,20 @@ class Far:
         Whether the host memory is page-locked, so that copies need no other.
     """
 
-    def __init__(self, host: Any, up: Callable[[Any], Array], down: Callable[[Array], Any], pinned: bool = False) -> None:
+    def __init__(
+        self,
+        host: Any,
+        up: Callable[[Any], Array],
+        down: Callable[[Array], Any],
+        pinned: bool = False,
+    ) -> None:
         self.host, self.pinned, self._up, self._down = host, pinned, up, down
-        self.shape, self.dtype, self.ndim, self.nbytes = host.shape, host.dtype, host.ndim, host.nbytes
+        self.shape, self.dtype, self.ndim, self.nbytes = (
+            host.shape,
+            host.dtype,
+            host.ndim,
+            host.nbytes,
+        )
 
     def __len__(self) -> int:
         return len(self.host)
@@ -66,10 +80,14 @@ class Stream:
 
 
 class Copier(Protocol):
-    """The part of a launcher that copies; `pairs` are (array on the host, array on the device for some of its rows)."""
+    """The part of a launcher that copies; `pairs` are (array on the host, array on the device for
+    some of its rows).
+    """
 
     def send(self, pairs: list[tuple[Any, Array]], rows: IntArray, slot: int) -> None:
-        """Start copying rows to the device, once what was launched before `used(slot)` is done and `fetch` has left."""
+        """Start copying rows to the device, once what was launched before `used(slot)` is done and
+        `fetch` has left.
+        """
         ...
 
     def arrived(self, slot: int) -> None:
@@ -90,9 +108,13 @@ class Copier(Protocol):
 
 
 def in_groups(
-    copier: Copier, streams: Sequence[Stream], groups: Sequence[IntArray], room: Callable[[str, tuple[int, ...], str], Array]
+    copier: Copier,
+    streams: Sequence[Stream],
+    groups: Sequence[IntArray],
+    room: Callable[[str, tuple[int, ...], str], Array],
 ) -> Iterator[tuple[int, dict[str, Array]]]:
-    """Slot (0 or 1) and arrays on the device, by name, of each group of rows in turn, while the next one is on its way.
+    """Slot (0 or 1) and arrays on the device, by name, of each group of rows in turn, while the
+    next one is on its way.
 
     Parameters
     ----------
@@ -107,7 +129,12 @@ def in_groups(
     places = []
     for slot in (0, 1):
         names = {s.name: f"{s.name} {slot}" for s in streams}
-        places.append({s.name: room(names[s.name], (size, *s.source.shape[1:]), str(s.source.dtype)) for s in streams})
+        places.append(
+            {
+                s.name: room(names[s.name], (size, *s.source.shape[1:]), str(s.source.dtype))
+                for s in streams
+            }
+        )
     pairs = [[(s.source, place[s.name]) for s in streams] for place in places]
     back = [[(s.source, place[s.name]) for s in streams if s.written] for place in places]
     copier.send(pairs[0], groups[0], 0)
@@ -125,5 +152,7 @@ def in_groups(
 
 
 def group_frames(group_bytes: int, pixels: int, modes: int, masks: bool) -> int:
-    """Frames of a group: the amplitude, a wave where an engine keeps one for each, and then a mask where each has one."""
+    """Frames of a group: the amplitude, a wave where an engine keeps one for each, and then a mask
+    where each has one.
+    """
     return max(1, group_bytes // (pixels * (4 + 8 * modes + (1 if masks and modes else 0))))

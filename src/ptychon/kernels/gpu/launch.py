@@ -1,4 +1,6 @@
-"""Launches on an NVIDIA GPU through CuPy: one module compiled at first use, FFT plans that are kept, CUDA graphs."""
+"""Launches on an NVIDIA GPU through CuPy: one module compiled at first use, FFT plans that are
+kept, CUDA graphs.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,9 @@ GROUP = 256 * 2**20
 class CupyLauncher:
     """Runs the kernels of cuda/*.cu on one device.
 
-    The first sweep of a kind runs launch by launch, which compiles the kernels and makes the FFT plans; the second is
-    captured; it and all later ones are launched as graphs, on whatever stream is current.
+    The first sweep of a kind runs launch by launch, which compiles the kernels and makes the FFT
+    plans; the second is captured; it and all later ones are launched as graphs, on whatever stream
+    is current.
 
     Parameters
     ----------
@@ -56,7 +59,9 @@ class CupyLauncher:
         self._pinned: dict[tuple[str, int, str], Any] = {}
         self._landing: dict[int, list[tuple[Any, IntArray, Any]]] = {0: [], 1: []}
         event = cupy.cuda.Event
-        self._sent, self._used, self._back = ([event(disable_timing=True) for _ in range(2)] for _ in range(3))
+        self._sent, self._used, self._back = (
+            [event(disable_timing=True) for _ in range(2)] for _ in range(3)
+        )
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
         return self._cupy.empty(shape, dtype)
@@ -79,7 +84,9 @@ class CupyLauncher:
         plan, cufft = self._plans.get(key), self._cufft
         if plan is None:
             size = p, q
-            plan = cufft.PlanNd(size, size, 1, p * q, size, 1, p * q, cufft.CUFFT_C2C, key[0], "C", 1, None)
+            plan = cufft.PlanNd(
+                size, size, 1, p * q, size, 1, p * q, cufft.CUFFT_C2C, key[0], "C", 1, None
+            )
             self._plans[key] = plan
         plan.fft(a, out, cufft.CUFFT_INVERSE if inverse else cufft.CUFFT_FORWARD)
 
@@ -87,7 +94,8 @@ class CupyLauncher:
         return isinstance(frames, (np.ndarray, Far))
 
     def send(self, pairs: list[tuple[Any, Array]], rows: IntArray, slot: int) -> None:
-        # the last copies out of our pinned memory must be done; the other slot's are under way meanwhile, and so are kernels
+        # the last copies out of our pinned memory must be done; the other slot's are under way
+        # meanwhile, and so are kernels
         self._sent[slot].synchronize()
         ready = [self._outgoing(array, target, rows, slot) for array, target in pairs]
         self._copies.wait_event(self._used[slot])
@@ -106,7 +114,9 @@ class CupyLauncher:
         return room
 
     def _page_locked(self, way: str, slot: int, like: Array, rows: int) -> Any:
-        """Our own page-locked memory for some rows of an array: one piece for each way, slot and type."""
+        """Our own page-locked memory for some rows of an array: one piece for each way, slot and
+        type.
+        """
         import cupyx
 
         key, each = (way, slot, str(like.dtype)), like.size // len(like)
@@ -174,9 +184,13 @@ class CupyLauncher:
                         graph = stream.end_capture()
                 graph.upload()
                 done.append(graph)
-        except Exception as error:  # whatever it is, the same launches one by one either work or say it again
+        except (
+            Exception
+        ) as error:  # whatever it is, the same launches one by one either work or say it again
             warnings.warn(
-                f"a sweep could not be captured as a CUDA graph and runs slower ({error})", PtychonWarning, stacklevel=2
+                f"a sweep could not be captured as a CUDA graph and runs slower ({error})",
+                PtychonWarning,
+                stacklevel=2,
             )
             return "eager"
         return done
@@ -184,6 +198,11 @@ class CupyLauncher:
 
 def _run_of(array: Any, rows: IntArray) -> Any:
     """Consecutive rows of page-locked memory, in place; None where they have to be collected."""
-    if not (isinstance(array, Far) and array.pinned) or int(rows[-1]) - int(rows[0]) != len(rows) - 1:
+    if (
+        not (isinstance(array, Far) and array.pinned)
+        or int(rows[-1]) - int(rows[0]) != len(rows) - 1
+    ):
         return None
-    return array.host[int(rows[0]) : int(rows[-1]) + 1] if bool((np.diff(rows) == 1).all()) else None
+    return (
+        array.host[int(rows[0]) : int(rows[-1]) + 1] if bool((np.diff(rows) == 1).all()) else None
+    )

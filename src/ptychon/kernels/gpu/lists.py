@@ -1,4 +1,6 @@
-"""Which frames reach which tile of the object, and which share a shift: lists that make sums deterministic without atomics."""
+"""Which frames reach which tile of the object, and which share a shift: lists that make sums
+deterministic without atomics.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ def order_of(batches: Any) -> tuple[IntArray, IntArray]:
     """Positions in the order of the batches (int32), and where each batch begins and ends."""
     if all(isinstance(b, slice) and b.stop == b.start + 1 for b in batches):
         return np.array([b.start for b in batches], np.int32), np.arange(len(batches) + 1)
-    groups = [np.arange(b.start, b.stop) if isinstance(b, slice) else np.asarray(b) for b in batches]
+    groups = [
+        np.arange(b.start, b.stop) if isinstance(b, slice) else np.asarray(b) for b in batches
+    ]
     return np.concatenate(groups).astype(np.int32), np.cumsum([0, *(len(g) for g in groups)])
 
 
@@ -49,7 +53,8 @@ def tile_lists(
 
     Returns
     -------
-    starts (blocks, tiles + 1) and members, int32: block b, tile t has members[starts[b, t]:starts[b, t + 1]]
+    starts (blocks, tiles + 1) and members, int32: block b, tile t has members[starts[b,
+    t]:starts[b, t + 1]]
     """
     across, tiles = -(-shape[1] // TILE[1]), tile_count(shape)
     starts, members, used = np.empty((len(blocks), tiles + 1), np.int32), [], 0
@@ -72,12 +77,18 @@ def segments_per_shift(shifts: int, frames: int) -> int:
     return max(1, min(SEGMENTS // shifts, frames))
 
 
-def segment_lists(index: IntArray, shifts: int, blocks: list[tuple[int, int]], deal: int) -> tuple[IntArray, IntArray]:
-    """For each block and segment its slots; segment u * deal + d has frames of shift u. As `tile_lists`."""
+def segment_lists(
+    index: IntArray, shifts: int, blocks: list[tuple[int, int]], deal: int
+) -> tuple[IntArray, IntArray]:
+    """For each block and segment its slots; segment u * deal + d has frames of shift u. As
+    `tile_lists`.
+    """
     starts, members, used = np.empty((len(blocks), shifts * deal + 1), np.int32), [], 0
     for b, (first, stop) in enumerate(blocks):
         segment = index[first:stop] * deal + np.arange(stop - first) % deal
-        starts[b] = used + np.concatenate([[0], np.cumsum(np.bincount(segment, minlength=shifts * deal))])
+        starts[b] = used + np.concatenate(
+            [[0], np.cumsum(np.bincount(segment, minlength=shifts * deal))]
+        )
         members.append(np.argsort(segment, kind="stable"))
         used += stop - first
     return starts, np.concatenate(members).astype(np.int32)

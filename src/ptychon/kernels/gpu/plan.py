@@ -1,11 +1,13 @@
-"""What whole sweeps share: the launcher they need, a scan on the device, working arrays, and sweeps over frames in groups.
+"""What whole sweeps share: the launcher they need, a scan on the device, working arrays, and sweeps
+over frames in groups.
 
-The mathematics is that of the engines; the kernels are those of cuda/*.cu. What is launched in what order is written here once,
-for any `Launcher`: CuPy on a GPU, where a sweep becomes a CUDA graph, or, in tests, the same sources compiled for the host.
+The mathematics is that of the engines; the kernels are those of cuda/*.cu. What is launched in what
+order is written here once, for any `Launcher`: CuPy on a GPU, where a sweep becomes a CUDA graph,
+or, in tests, the same sources compiled for the host.
 
-Everything that may change between two sweeps of one graph lives in device arrays: the order of the visits, the step sizes, the
-noise variance. A plan works in place on the arrays of one state and keeps them alive; what an engine puts in their place
-between sweeps is copied in.
+Everything that may change between two sweeps of one graph lives in device arrays: the order of the
+visits, the step sizes, the noise variance. A plan works in place on the arrays of one state and
+keeps them alive; what an engine puts in their place between sweeps is copied in.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from . import lists as lists
 from .far import Copier, Far, Stream, group_frames, in_groups
 
 BY_SHIFT, BY_SLOT, ONLY_ONE = 0, 1, 2
-#: Most blocks of threads for one frame, and for a whole object: enough to fill a GPU, few enough parts to add up.
+#: Most blocks of threads for one frame, and for a whole object: enough to fill a GPU, few enough
+#: parts to add up.
 FRAME_BLOCKS, OBJECT_BLOCKS = 64, 512
 GRID_ROWS = 65535
 #: Most jobs of a sweep that are kept as graphs; about eight kernels each.
@@ -60,7 +63,9 @@ class Launcher(Copier, Protocol):
         ...
 
     def run(self, graphs: dict[Hashable, Any], key: Hashable, jobs: Jobs) -> None:
-        """Do all jobs, in order; `graphs` is where a launcher may keep what it made of those of a key."""
+        """Do all jobs, in order; `graphs` is where a launcher may keep what it made of those of a
+        key.
+        """
         ...
 
     def is_far(self, frames: Array) -> bool:
@@ -69,7 +74,9 @@ class Launcher(Copier, Protocol):
 
 
 class Geometry:
-    """Where the frames of a scan lie and how they are shifted, on the device, and the launches that need no more."""
+    """Where the frames of a scan lie and how they are shifted, on the device, and the launches that
+    need no more.
+    """
 
     def __init__(
         self,
@@ -146,18 +153,35 @@ class Geometry:
     # ------------------------------------------------------------ shifted probes
 
     def shift_all(self, probe: Array, name: str = "probes") -> Array:
-        """The probe at every shift, (U, K, P, Q); the probe itself where there is only one and it is zero."""
+        """The probe at every shift, (U, K, P, Q); the probe itself where there is only one and it
+        is zero.
+        """
         if not self.subpixel:
             return probe[None]
-        spectrum, out = self.array("spectrum", probe.shape), self.array(name, (self.shifts, *probe.shape))
+        spectrum, out = (
+            self.array("spectrum", probe.shape),
+            self.array(name, (self.shifts, *probe.shape)),
+        )
         self.launcher.fft(probe, spectrum, False)
         names = self.iota, 0, self.iota
-        self.launch("ramp", self.shifts, spectrum, *self.ramps, *names, self.modes, *self.frame, 1 / self.pixels, out)
+        self.launch(
+            "ramp",
+            self.shifts,
+            spectrum,
+            *self.ramps,
+            *names,
+            self.modes,
+            *self.frame,
+            1 / self.pixels,
+            out,
+        )
         self.launcher.fft(out, out, True)
         return out
 
     def gather_force(self, force: Array, out: Array) -> None:
-        """out (K, P, Q) = sum of the segments (S, K, P, Q), each shifted back to the grid of the probe; `force` is used up."""
+        """out (K, P, Q) = sum of the segments (S, K, P, Q), each shifted back to the grid of the
+        probe; `force` is used up.
+        """
         if not self.subpixel:
             floats = force.view("float32")
             each = floats.size // self.segments
@@ -167,7 +191,18 @@ class Geometry:
         self.clear(out)
         names = self.iota, 0, self.segment_shift
         factor = 1 / self.pixels
-        self.launch("unramp_add", 1, force, self.segments, *self.ramps, *names, self.modes, *self.frame, factor, out)
+        self.launch(
+            "unramp_add",
+            1,
+            force,
+            self.segments,
+            *self.ramps,
+            *names,
+            self.modes,
+            *self.frame,
+            factor,
+            out,
+        )
         self.launcher.fft(out, out, True)
 
     def segment_arrays(self) -> tuple[Array, Array]:
@@ -181,13 +216,17 @@ class Geometry:
         self.over("segment_sum", self.pixels, weight, self.segments, self.pixels, 0, total)
         return total, self.peak(total)
 
-    # ------------------------------------------------------------ lists for sums over overlapping frames
+    # ------------------------------------------------------- lists for sums over overlapping frames
 
     def make_lists(self, order: IntArray, blocks: list[tuple[int, int]], segments: bool) -> None:
-        """Lists for these blocks of the order, in arrays that stay where they are while their sizes stay."""
+        """Lists for these blocks of the order, in arrays that stay where they are while their sizes
+        stay.
+        """
         found = {"tile": lists.tile_lists(self.host_corners[order], self.frame, self.shape, blocks)}
         if segments:
-            found["segment"] = lists.segment_lists(self.host_index[order], self.shifts, blocks, self.deal)
+            found["segment"] = lists.segment_lists(
+                self.host_index[order], self.shifts, blocks, self.deal
+            )
         for name, (starts, members) in found.items():
             room = self.count * (lists.tiles_of_frame(self.frame) if name == "tile" else 1)
             self.launcher.write(self.array(f"{name} starts", starts.shape, "int32"), starts)
@@ -199,10 +238,12 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Local:
-    """The frames of one group as if there were no others: arrays by the place of a frame in its group.
+    """The frames of one group as if there were no others: arrays by the place of a frame in its
+    group.
 
     first : the visit with which the group begins
-    arrays : "frames", "corners", "index", "mask" where each frame has one, and what the engine keeps for each frame
+    arrays : "frames", "corners", "index", "mask" where each frame has one, and what the engine
+    keeps for each frame
     """
 
     first: int
@@ -214,19 +255,29 @@ class Plan(Geometry):
 
     #: Arrays of the state that a plan works on in place.
     names: tuple[str, ...] = ()
-    #: The one with an entry for each frame and mode, if there is one; then groups are worked on as if they were all there is.
+    #: The one with an entry for each frame and mode, if there is one; then groups are worked on as
+    #: if they were all there is.
     stack: str = ""
 
     def __init__(self, launcher: Launcher, problem: Any, modes: int, block: int = 0) -> None:
         super().__init__(
-            launcher, problem.corners, problem.shift_index, problem.shifts, problem.frame_shape, problem.object_shape, modes
+            launcher,
+            problem.corners,
+            problem.shift_index,
+            problem.shifts,
+            problem.frame_shape,
+            problem.object_shape,
+            modes,
         )
         self.graphs: dict[Hashable, Any] = {}
         self.bound: dict[str, Array] = {}
         self.far = problem.amplitude if launcher.is_far(problem.amplitude) else None
         self.amplitude = None if self.far is not None else launcher.upload(problem.amplitude)
         many = len(problem.mask) > 1
-        self.group = min(self.count, group_frames(launcher.group_bytes, self.pixels, modes if self.stack else 0, many))
+        self.group = min(
+            self.count,
+            group_frames(launcher.group_bytes, self.pixels, modes if self.stack else 0, many),
+        )
         self.local: Local | None = None
         self._batches: Any = None
         self._taken: tuple[IntArray, IntArray]
@@ -240,7 +291,9 @@ class Plan(Geometry):
         self.transfer = None if transfer is None else launcher.upload(transfer)
         self.norm = self.pixels**-0.5 if transfer is None else 1 / self.pixels
         # not more frames than a grid has rows
-        self.block = block or max(1, min(self.count, GRID_ROWS, launcher.block_bytes // (8 * modes * self.pixels)))
+        self.block = block or max(
+            1, min(self.count, GRID_ROWS, launcher.block_bytes // (8 * modes * self.pixels))
+        )
         self.order = launcher.upload(np.arange(self.count, dtype=np.int32))
         self.sums = launcher.empty((4,), "float64")
         self.partial = launcher.empty((FRAME_BLOCKS,), "float64")
@@ -256,7 +309,9 @@ class Plan(Geometry):
         return self.array(name, (self.block, self.modes, *self.frame))[: count or self.block]
 
     def bind(self, state: Any, *names: str) -> None:
-        """Make the arrays of `state` those the launches work on, with the values the state has now."""
+        """Make the arrays of `state` those the launches work on, with the values the
+        state has now.
+        """
         for name in names:
             value = getattr(state, name)
             if isinstance(value, Far):
@@ -264,7 +319,9 @@ class Plan(Geometry):
                 continue
             if name not in self.bound:
                 # a view may be of an array that others hold
-                self.bound[name] = value if value.flags.c_contiguous and value.base is None else value.copy()
+                self.bound[name] = (
+                    value if value.flags.c_contiguous and value.base is None else value.copy()
+                )
             elif value is not self.bound[name]:
                 self.bound[name][...] = value
             setattr(state, name, self.bound[name])
@@ -274,7 +331,9 @@ class Plan(Geometry):
         return self.kept["probes"] if self.subpixel else self.bound["probe"][None]
 
     def take(self, batches: Any) -> tuple[IntArray, IntArray]:
-        """Order and bounds of the batches of this sweep, the order also on the device; the same object is taken only once."""
+        """Order and bounds of the batches of this sweep, the order also on the device; the same
+        object is taken only once.
+        """
         if batches is not self._batches:
             self._batches, self._taken, self._listed = batches, lists.order_of(batches), None
             self.launcher.write(self.order, self._taken[0])
@@ -283,7 +342,9 @@ class Plan(Geometry):
     def list_blocks(self, blocks: list[list[tuple[int, int]]], segments: bool) -> None:
         """`make_lists` for the batches that were taken, if not made already."""
         if self._listed is not segments:
-            self.make_lists(self._taken[0], [block for batch in blocks for block in batch], segments)
+            self.make_lists(
+                self._taken[0], [block for batch in blocks for block in batch], segments
+            )
             self._listed = segments
 
     def scan(self, first: int, order: Array | None = None) -> tuple[Any, ...]:
@@ -294,7 +355,9 @@ class Plan(Geometry):
         return (self.order if order is None else order), first, self.corners, self.index
 
     def each(self, name: str) -> Array:
-        """An array with an entry for each frame, as `scan` counts them: "frames", "mask", "valid", or one of the state."""
+        """An array with an entry for each frame, as `scan` counts them: "frames", "mask", "valid",
+        or one of the state.
+        """
         if self.local is not None and name in self.local.arrays:
             return self.local.arrays[name]
         data = {"frames": self.amplitude, "mask": self.mask, "valid": self.valid}
@@ -322,7 +385,9 @@ class Plan(Geometry):
         self.launcher.fft(a, out, False)
         order, at, _, index = scan
         size = self.modes, self.pixels
-        self.launch("multiply", len(out) * self.modes, out, self.transfer, order, at, index, *size, backward)
+        self.launch(
+            "multiply", len(out) * self.modes, out, self.transfer, order, at, index, *size, backward
+        )
         self.launcher.fft(out, out, True)
 
     def modulus(self, wave: Array, first: int, misfit: Array) -> None:
@@ -338,9 +403,15 @@ class Plan(Geometry):
         self.propagate(wave, wave, True, scan)
 
     def visit_all(
-        self, key: Hashable, order: IntArray, visits: Callable[[], Iterator[Visit]], streams: tuple[Stream, ...] = ()
+        self,
+        key: Hashable,
+        order: IntArray,
+        visits: Callable[[], Iterator[Visit]],
+        streams: tuple[Stream, ...] = (),
     ) -> None:
-        """Do all visits: in one go, or group by group while what the next group needs (by default its frames) is on its way."""
+        """Do all visits: in one go, or group by group while what the next group needs (by default
+        its frames) is on its way.
+        """
         if self.far is None:
             self.launcher.run(self.graphs, key, lambda: (work for work, _, _ in visits()))
             return
@@ -367,7 +438,9 @@ class Plan(Geometry):
         return self.array(name, (self.group, *shape[1:]), dtype)
 
     def few(self) -> dict[str, Array]:
-        """Small arrays with an entry for each frame that are on the device and that kernels look up by frame."""
+        """Small arrays with an entry for each frame that are on the device and that kernels look up
+        by frame.
+        """
         found = {"corners": self.corners, "index": self.index}
         return found if len(self.mask) == 1 else found | {"mask": self.mask, "valid": self.valid}
 
@@ -388,7 +461,9 @@ class Plan(Geometry):
 
 
 def _groups(visits: Iterator[Visit], size: int) -> list[tuple[list[Callable[[], None]], int, int]]:
-    """Consecutive visits that need no more than `size` frames in all: jobs and the frames [first, stop) they need."""
+    """Consecutive visits that need no more than `size` frames in all: jobs and the frames [first,
+    stop) they need.
+    """
     groups: list[tuple[list[Callable[[], None]], int, int]] = []
     for work, first, stop in visits:
         if not groups or (stop and groups[-1][2] and stop - groups[-1][1] > size):

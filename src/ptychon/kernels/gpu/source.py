@@ -1,4 +1,6 @@
-"""The CUDA sources as one text, and what their kernels take: read from the text, so that host code cannot disagree with it."""
+"""The CUDA sources as one text, and what their kernels take: read from the text, so that host code
+cannot disagree with it.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +16,26 @@ FILES = ("waves.cu", "pie.cu", "overlap.cu", "ep.cu", "table.cu")
 #: Tile of the object that one block of threads sums over, as in common.cuh.
 TILE = (8, 32)
 _FOLDER = Path(__file__).parents[1] / "cuda"
-_ARRAYS = {"float2": "complex64", "float": "float32", "double": "float64", "int": "int32", "unsigned char": "uint8"}
+_ARRAYS = {
+    "float2": "complex64",
+    "float": "float32",
+    "double": "float64",
+    "int": "int32",
+    "unsigned char": "uint8",
+}
 _SCALARS = {"int": np.int32, "float": np.float32, "long long": np.int64}
 
 
 @cache
 def source() -> str:
-    """All kernels, with the header once and in place, so that no compiler needs to look for a file."""
+    """All kernels, with the header once and in place, so that no compiler needs to
+    look for a file.
+    """
     header = (_FOLDER / "common.cuh").read_text(encoding="utf-8")
-    bodies = [(_FOLDER / name).read_text(encoding="utf-8").replace('#include "common.cuh"', "") for name in FILES]
+    bodies = [
+        (_FOLDER / name).read_text(encoding="utf-8").replace('#include "common.cuh"', "")
+        for name in FILES
+    ]
     return "\n".join([header, *bodies])
 
 
@@ -41,7 +54,8 @@ def signatures() -> dict[str, tuple[tuple[str, bool], ...]]:
 
 
 def check(name: str, args: tuple[Any, ...]) -> list[Any]:
-    """Arguments as the kernel takes them: contiguous arrays of the right type, scalars of the right size, None for no array.
+    """Arguments as the kernel takes them: contiguous arrays of the right type, scalars of the right
+    size, None for no array.
 
     Raises
     ------
@@ -59,7 +73,8 @@ def check(name: str, args: tuple[Any, ...]) -> list[Any]:
             out.append(np.uintp(0))
         elif value.dtype != _ARRAYS[kind] or not value.flags.c_contiguous:
             raise TypeError(
-                f"argument {i} of kernel {name} is {value.dtype} (contiguous: {value.flags.c_contiguous}), not {kind}*"
+                f"argument {i} of kernel {name} is {value.dtype} (contiguous: "
+                f"{value.flags.c_contiguous}), not {kind}*"
             )
         else:
             out.append(value)

@@ -1,7 +1,8 @@
-"""Kernels of the reference table on a GPU, where the reference would loop over frames or make many passes over memory.
+"""Kernels of the reference table on a GPU, where the reference would loop over frames or make many
+passes over memory.
 
-Same names, signatures and results as in `reference`, in single precision; other types go to the reference. Sums are
-deterministic: each pixel adds the frames that reach it in their order.
+Same names, signatures and results as in `reference`, in single precision; other types go to the
+reference. Sums are deterministic: each pixel adds the frames that reach it in their order.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _WORDS = {"float32": 1, "complex64": 2}
 class Table:
     """The kernels, for one launcher.
 
-    It remembers the lists of the last scan it saw, by identity: an engine asks with the same arrays in every pass.
+    It remembers the lists of the last scan it saw, by identity: an engine asks with the same arrays
+    in every pass.
     """
 
     def __init__(self, launcher: Launcher) -> None:
@@ -42,11 +44,22 @@ class Table:
     def _grid(self, pixels: int, frames: int) -> tuple[int, int]:
         return min(-(-pixels // self._launcher.threads), FRAME_BLOCKS), frames
 
-    def _known(self, corners: Any, index: Any, shifts: Any, frame: tuple[int, int], shape: tuple[int, int]) -> Geometry:
+    def _known(
+        self, corners: Any, index: Any, shifts: Any, frame: tuple[int, int], shape: tuple[int, int]
+    ) -> Geometry:
         scan = corners, index, shifts
-        same = self._geometry is not None and all(a is b for a, b in zip(scan, self._scan, strict=True))
-        if not same or self._geometry is None or (self._geometry.frame, self._geometry.shape) != (frame, shape):
-            self._geometry, self._scan = Geometry(self._launcher, corners, index, shifts, frame, shape, 1), scan
+        same = self._geometry is not None and all(
+            a is b for a, b in zip(scan, self._scan, strict=True)
+        )
+        if (
+            not same
+            or self._geometry is None
+            or (self._geometry.frame, self._geometry.shape) != (frame, shape)
+        ):
+            self._geometry, self._scan = (
+                Geometry(self._launcher, corners, index, shifts, frame, shape, 1),
+                scan,
+            )
             self._geometry.make_lists(np.arange(len(corners)), [(0, len(corners))], True)
         return self._geometry
 
@@ -58,7 +71,15 @@ class Table:
         out = L.empty((len(corners), p, q), str(field.dtype))
         source, where = L.upload(field).view("float32"), L.upload(np.asarray(corners, np.int32))
         L.launch(
-            "gather", self._grid(p * q * words, len(corners)), source, field.shape[1], words, where, p, q, out.view("float32")
+            "gather",
+            self._grid(p * q * words, len(corners)),
+            source,
+            field.shape[1],
+            words,
+            where,
+            p,
+            q,
+            out.view("float32"),
         )
         return out
 
@@ -73,8 +94,16 @@ class Table:
         listed = L.upload(starts[0]), L.upload(members), L.upload(corners)
         values = L.upload(patches).view("float32")
         L.launch(
-            "scatter_add", (lists.tile_count(shape), 1), field.view("float32"), *shape, words, *listed, p, q, values
-        )  # fmt: skip
+            "scatter_add",
+            (lists.tile_count(shape), 1),
+            field.view("float32"),
+            *shape,
+            words,
+            *listed,
+            p,
+            q,
+            values,
+        )
 
     def shift(self, probe: Array, shifts: Array, sign: int = 1) -> Array:
         # the reference makes its ramps on the host, an image for every shift
@@ -86,7 +115,20 @@ class Table:
         factors = [L.upload(r) for r in lists.ramps(sign * shifts, (p, q))]
         spectrum, out = L.empty(probe.shape, "complex64"), L.empty((n, k, p, q), "complex64")
         L.fft(L.upload(probe), spectrum, False)
-        L.launch("ramp", self._grid(p * q, n), spectrum, *factors, rows, 0, rows, k, p, q, 1 / (p * q), out)
+        L.launch(
+            "ramp",
+            self._grid(p * q, n),
+            spectrum,
+            *factors,
+            rows,
+            0,
+            rows,
+            k,
+            p,
+            q,
+            1 / (p * q),
+            out,
+        )
         L.fft(out, out, True)
         return out
 
@@ -112,24 +154,51 @@ class Table:
         return out, parts.sum(axis=1).astype("float32")
 
     def message_sums(
-        self, precision: Array, natural: Array, probes: Array, index: Array, corners: Array, g: Array, messages: Array
+        self,
+        precision: Array,
+        natural: Array,
+        probes: Array,
+        index: Array,
+        corners: Array,
+        g: Array,
+        messages: Array,
     ) -> None:
         if isinstance(messages, Far):
             self._far_sums(precision, natural, probes, index, corners, g, messages)
             return
-        if messages.dtype != "complex64" or not (precision.flags.c_contiguous and natural.flags.c_contiguous):
+        if messages.dtype != "complex64" or not (
+            precision.flags.c_contiguous and natural.flags.c_contiguous
+        ):
             reference.message_sums(precision, natural, probes, index, corners, g, messages)
             return
         L = self._launcher
         known, scan = self._geometry, self._scan
-        if known is None or scan[0] is not corners or scan[1] is not index or known.shape != precision.shape:
+        if (
+            known is None
+            or scan[0] is not corners
+            or scan[1] is not index
+            or known.shape != precision.shape
+        ):
             # only their number matters here: which shift a frame has is `index`
-            known = self._known(corners, index, np.zeros((len(probes), 2), np.float32), probes.shape[1:], precision.shape)
+            known = self._known(
+                corners,
+                index,
+                np.zeros((len(probes), 2), np.float32),
+                probes.shape[1:],
+                precision.shape,
+            )
         data = L.upload(probes), L.upload(g), 1, L.upload(messages), 0
         place = known.iota, 0, known.corners, known.index
         known.over_tiles(
-            "belief_sums", precision, natural, *data, *known.listed("tile", 0), *place, *known.frame, *known.shape
-        )  # fmt: skip
+            "belief_sums",
+            precision,
+            natural,
+            *data,
+            *known.listed("tile", 0),
+            *place,
+            *known.frame,
+            *known.shape,
+        )
 
     def probe_force(
         self,
@@ -145,13 +214,31 @@ class Table:
         if isinstance(messages, Far):
             return self._far_force(precision, natural, probes, shifts, index, corners, g, messages)
         if messages.dtype != "complex64":
-            return reference.probe_force(precision, natural, probes, shifts, index, corners, g, messages)
+            return reference.probe_force(
+                precision, natural, probes, shifts, index, corners, g, messages
+            )
         L, frame = self._launcher, probes.shape[1:]
         known = self._known(corners, index, shifts, frame, precision.shape)
         force, weight = known.segment_arrays()
-        head = L.upload(precision), L.upload(natural), precision.shape[1], L.upload(probes), L.upload(g), L.upload(messages)
+        head = (
+            L.upload(precision),
+            L.upload(natural),
+            precision.shape[1],
+            L.upload(probes),
+            L.upload(g),
+            L.upload(messages),
+        )
         place = known.iota, known.corners, known.index
-        known.launch("probe_pull", known.segments, *head, *known.listed("segment", 0), *place, *frame, force, weight)
+        known.launch(
+            "probe_pull",
+            known.segments,
+            *head,
+            *known.listed("segment", 0),
+            *place,
+            *frame,
+            force,
+            weight,
+        )
         total = L.empty((1, *frame), "complex64")
         known.gather_force(force, total)
         return total, known.light_total(weight)[0].copy()
@@ -159,12 +246,22 @@ class Table:
     def _far(
         self, corners: Any, index: Any, shifts: Any, probes: Array, shape: tuple[int, int]
     ) -> tuple[Geometry, list[tuple[int, int]]]:
-        """A scan with lists for groups of frames, and those; sums do not ask for `shifts` (None), only for their number."""
+        """A scan with lists for groups of frames, and those; sums do not ask for `shifts` (None),
+        only for their number.
+        """
         frame: tuple[int, int] = probes.shape[1:]
-        size, count = group_frames(self._launcher.group_bytes, frame[0] * frame[1], 1, False), len(corners)
+        size, count = (
+            group_frames(self._launcher.group_bytes, frame[0] * frame[1], 1, False),
+            len(corners),
+        )
         groups = [(first, min(first + size, count)) for first in range(0, count, size)]
         known, scan = self._far_geometry, self._far_scan
-        same = known is not None and scan[0] is corners and scan[1] is index and (shifts is None or scan[2] is shifts)
+        same = (
+            known is not None
+            and scan[0] is corners
+            and scan[1] is index
+            and (shifts is None or scan[2] is shifts)
+        )
         if known is None or not same or (known.frame, known.shape) != (frame, shape):
             moved = np.zeros((len(probes), 2), np.float32) if shifts is None else shifts
             known = Geometry(self._launcher, corners, index, moved, frame, shape, 1)
@@ -172,16 +269,27 @@ class Table:
             self._far_geometry, self._far_scan = known, (corners, index, shifts)
         return known, groups
 
-    def _each(self, known: Geometry, groups: list[tuple[int, int]], messages: Far) -> Iterator[tuple[int, Array]]:
+    def _each(
+        self, known: Geometry, groups: list[tuple[int, int]], messages: Far
+    ) -> Iterator[tuple[int, Array]]:
         """First frame and messages of each group."""
         rows = [np.arange(*group) for group in groups]
         for (first, _), (_, arrays) in zip(
-            groups, in_groups(self._launcher, (Stream("messages", messages),), rows, known.array), strict=True
+            groups,
+            in_groups(self._launcher, (Stream("messages", messages),), rows, known.array),
+            strict=True,
         ):
             yield first, arrays["messages"]
 
     def _far_sums(
-        self, precision: Array, natural: Array, probes: Array, index: Array, corners: Array, g: Array, messages: Far
+        self,
+        precision: Array,
+        natural: Array,
+        probes: Array,
+        index: Array,
+        corners: Array,
+        g: Array,
+        messages: Far,
     ) -> None:
         """`message_sums` where the messages are on the host: group after group."""
         known, groups = self._far(corners, index, None, probes, precision.shape)
@@ -204,19 +312,33 @@ class Table:
         """`probe_force` where the messages are on the host: the sums of the groups, added."""
         known, groups = self._far(corners, index, shifts, probes, precision.shape)
         force, weight = known.segment_arrays()
-        sums = known.array("sum of forces", force.shape), known.array("sum of weights", weight.shape, "float32")
+        sums = (
+            known.array("sum of forces", force.shape),
+            known.array("sum of weights", weight.shape, "float32"),
+        )
         known.clear(*sums)
         for b, (first, phi) in enumerate(self._each(known, groups, messages)):
             head = precision, natural, precision.shape[1], probes, g[first:], phi
             place = known.iota, known.corners[first:], known.index[first:]
-            known.launch("probe_pull", known.segments, *head, *known.listed("segment", b), *place, *known.frame, force, weight)
+            known.launch(
+                "probe_pull",
+                known.segments,
+                *head,
+                *known.listed("segment", b),
+                *place,
+                *known.frame,
+                force,
+                weight,
+            )
             for part, total in zip((force, weight), sums, strict=True):
                 known.add(part, total)
         total = self._launcher.empty((1, *known.frame), "complex64")
         known.gather_force(sums[0], total)
         return total, known.light_total(sums[1])[0].copy()
 
-    def bernoulli_gauss(self, mean: Array, variance: Array, density: float, scale: float) -> tuple[Array, Array, Array]:
+    def bernoulli_gauss(
+        self, mean: Array, variance: Array, density: float, scale: float
+    ) -> tuple[Array, Array, Array]:
         if mean.dtype != "complex64":
             return reference.bernoulli_gauss(mean, variance, density, scale)
         L = self._launcher
@@ -225,5 +347,14 @@ class Table:
         prior = float(np.log(density / (1 - density)))
         grid = self._grid(mean.size, 1)
         results = out, out_variance, probability
-        L.launch("bernoulli_gauss", grid, L.upload(mean), L.upload(variance), mean.size, prior, scale, *results)
+        L.launch(
+            "bernoulli_gauss",
+            grid,
+            L.upload(mean),
+            L.upload(variance),
+            mean.size,
+            prior,
+            scale,
+            *results,
+        )
         return results
