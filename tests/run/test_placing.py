@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from _problems import make_case
 from ptychon import Dataset, PtychonError, Result, reconstruct
 from ptychon.data.prepare import Preparation, prepare
 from ptychon.io import save_result, write_result
@@ -151,6 +152,16 @@ def test_another_crop_or_binning_of_the_detector(truth, how):
             Problem.from_dataset(data(truth)),
         )
         assert np.abs(back.object - start.object)[20:40, 20:50].max() < 0.05
+
+
+@pytest.mark.parametrize("subpixel", [False, True])
+@pytest.mark.parametrize("near", [False, True])
+def test_a_start_in_the_unit_of_the_data_is_left_alone(near, subpixel):
+    """Frames at four fractions of a pixel: each is propagated once, not once for every fraction."""
+    case = make_case(near=near, subpixel=subpixel)
+    object, probe = case.true_object.astype(np.complex64), case.true_probe.astype(np.complex64)
+    assert rescaling(case.problem, object, probe) == 1
+    assert rescaling(case.problem, object, 3 * probe) == pytest.approx(1 / 3, rel=0.02)
 
 
 def test_counts_in_another_unit(truth):

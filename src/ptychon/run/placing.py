@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from ..backends import get_backend
 from ..data.dataset import Dataset
 from ..data.result import Result
 from ..io.hdf5 import PathLike
 from ..io.probe import read_probe
-from ..kernels import reference
 from ..model.problem import Problem
-from ..model.propagators import NearField
+from ..model.simulated import model_of
 from ..types import ComplexArray, FloatArray, PtychonError
 from .guess import wave_power
 
@@ -296,17 +296,11 @@ def rescaling(problem: Problem, object: ComplexArray, probe: ComplexArray) -> fl
     object : (H, W) complex
     probe : (K, P, Q) complex
     """
-    part = problem.select(np.unique(np.linspace(0, len(problem) - 1, FRAMES).astype(int)))
-    model = 0.0
+    part, model = _some(problem), 0.0
     for j in range(len(part)):
         one = slice(j, j + 1)
-        waves = reference.shift(probe, part.shifts[part.shift_index[one]])
-        waves = waves * reference.gather(object, part.corners[one], part.frame_shape)[:, None]
-        model += float(
-            (np.square(np.abs(_forward(part, waves))).sum(axis=1) * part.mask_of(one)).sum(
-                dtype=np.float64
-            )
-        )
+        waves = model_of(part, object, probe, one, get_backend("reference"))
+        model += float((np.square(waves) * part.mask_of(one)).sum(dtype=np.float64))
     factor = math.sqrt(wave_power(part) * len(part) / model) if model > 0 else 1.0
     return (
         factor
@@ -320,7 +314,7 @@ def _centred(problem: Problem, object: ComplexArray, probe: ComplexArray) -> Com
 
     Binning puts it between pixels.
     """
-    part = problem.select(np.unique(np.linspace(0, len(problem) - 1, FRAMES).astype(int)))
+    part = _some(problem)
     p, q = part.frame_shape
     y, x = (np.arange(n) - n // 2 for n in (p, q))
     valid = np.broadcast_to(part.mask_of(slice(None)), part.amplitude.shape)
@@ -332,11 +326,7 @@ def _centred(problem: Problem, object: ComplexArray, probe: ComplexArray) -> Com
             left = 0.0
             for j in range(len(part)):
                 one = slice(j, j + 1)
-                waves = reference.shift(trial, part.shifts[part.shift_index[one]])
-                waves = (
-                    waves * reference.gather(object, part.corners[one], part.frame_shape)[:, None]
-                )
-                model = np.sqrt(np.square(np.abs(_forward(part, waves))).sum(axis=1))
+                model = model_of(part, object, trial, one, get_backend("reference"))
                 left += float(
                     (np.square(model - part.amplitude[one]) * valid[one]).sum(dtype=np.float64)
                 )
@@ -345,10 +335,9 @@ def _centred(problem: Problem, object: ComplexArray, probe: ComplexArray) -> Com
     return best
 
 
-def _forward(problem: Problem, waves: Any) -> Any:
-    spectrum = np.fft.fft2(waves, norm="ortho")
-    transfer = problem.propagator.transfer if isinstance(problem.propagator, NearField) else None
-    return spectrum if transfer is None else np.fft.ifft2(spectrum * transfer, norm="ortho")
+def _some(problem: Problem) -> Problem:
+    """At most `FRAMES` frames, from the whole scan."""
+    return problem.select(np.unique(np.linspace(0, len(problem) - 1, FRAMES).astype(int)))
 
 
 def _size(shape: Any) -> str:
