@@ -26,6 +26,22 @@ BATCH = {
         ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1"}, Launch("mpiexec", 2, 1)),
         ({"PMI_SIZE": "4", "PMI_RANK": "3"}, Launch("mpiexec", 4, 3)),
         ({"PMI_SIZE": "1", "PMI_RANK": "0"}, Launch()),
+        # what Open MPI 5.0.11 set, then MPICH 5.0.2 and Intel MPI 2021.18 alike, with -n 2 on one
+        # machine
+        (
+            {
+                "OMPI_COMM_WORLD_SIZE": "2",
+                "OMPI_COMM_WORLD_RANK": "1",
+                "OMPI_UNIVERSE_SIZE": "2",
+                "PMIX_RANK": "1",
+                "PMIX_NAMESPACE": "prterun-1@1",
+            },
+            Launch("mpiexec", 2, 1),
+        ),
+        (
+            {"PMI_FD": "9", "PMI_SIZE": "2", "PMI_RANK": "1", "MPI_LOCALNRANKS": "2"},
+            Launch("mpiexec", 2, 1),
+        ),
         (BATCH, Launch()),
         (BATCH | {"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5"}, Launch("srun", 8, 5)),
         (BATCH | {"SLURM_STEP_NUM_TASKS": "1"}, Launch()),  # srun -n 1 in that job
