@@ -66,6 +66,16 @@ def test_they_agree(halves):
     )
 
 
+def test_a_translation_between_halves_is_taken_off_in_the_far_field_alone(halves):
+    """Two pixels: the data of the near field say where the object is."""
+    one, two = halves
+    moved = replace(two, object=np.roll(two.object, (2, -1), axis=(0, 1)))
+    far, near = agreement(one, moved), agreement(one, moved, near_field=True)
+    assert far.rings.resolution == pytest.approx(agreement(*halves).rings.resolution, rel=0.05)
+    assert near.alignment.shift == (0.0, 0.0)
+    assert near.rings.resolution > 1.5 * far.rings.resolution
+
+
 def test_noise_does_not(halves):
     random = np.random.default_rng(0)
     shape = halves[0].object.shape

@@ -10,9 +10,11 @@ import pytest
 from ptychon import Problem
 from ptychon.data.result import Result
 from ptychon.engines.spectral_prior import rings_of
+from ptychon.metrics.alignment import pmse
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import simulate
 from ptychon.types import PtychonError
+from ptychon.uncertainty.bootstrap import _laid_on
 from ptychon.uncertainty.half_data import (
     PROBABILITIES,
     Halves,
@@ -21,6 +23,8 @@ from ptychon.uncertainty.half_data import (
     halves_of,
     thinned,
 )
+from ptychon.uncertainty.sampling import _aligner
+from ptychon.uncertainty.twin import judge
 
 SIZE, FRAME = 112, 32
 
@@ -226,3 +230,43 @@ def test_a_result_without_bars_is_refused():
             free_probe=False,
         )
     assert Halves.__dataclass_params__.frozen
+
+
+@pytest.mark.parametrize("near_field", [False, True])
+def test_a_translation_is_an_error_in_the_near_field(near_field):
+    """One field half a pixel apart from itself: the data of the near field say where it is, those
+    of the far field do not. A ramp and a factor are told by neither.
+    """
+    rng, shape, bar = np.random.default_rng(4), (96, 96), 0.02
+    f = np.hypot(*np.meshgrid(*2 * [np.fft.fftfreq(96)], indexing="ij"))
+    spectrum = np.fft.fft2(white(rng, *shape)) * np.exp(-((8 * f) ** 2))
+    truth = 3 * np.fft.ifft2(spectrum) / np.abs(np.fft.ifft2(spectrum)).std()
+    moved = 3 * np.fft.ifft2(spectrum * np.exp(1j * np.pi * np.fft.fftfreq(96)))  # by half a pixel
+    moved *= np.abs(truth).mean() / np.abs(moved).mean()
+    lit = np.zeros(shape, bool)
+    lit[16:-16, 16:-16] = True
+    y = np.arange(96)[:, None]
+
+    def half(field):
+        field = field + bar * white(rng, *shape)
+        return posterior_like(field, np.full(shape, bar), bar * white(rng, 8, *shape))
+
+    def both(second, ramp):
+        ways = {"kind": "positions", "free_probe": True, "near_field": near_field}
+        return compared(half(truth), half(0.9 * second * np.exp(1j * ramp * y)), lit, **ways)
+
+    for ramp in (0.0, 0.2):
+        assert both(truth, ramp).temperature == pytest.approx(1, abs=0.2)
+        assert (both(moved, ramp).temperature > 20) == near_field
+    # the same rule where a twin, replicates, chains and half-scans are laid on each other
+    distance = {
+        "twin": judge(half(moved), truth, lit, True, half(truth), near_field).error_db,
+        "replicate": pmse(_laid_on(moved, truth, lit, True, near_field), truth, lit),
+        "chain": pmse(
+            _aligner(truth, np.ones((1, 4, 4)), lit, True, near_field)(moved, np.ones((1, 4, 4))),
+            truth,
+            lit,
+        ),
+    }
+    for name, db in distance.items():
+        assert (db < 25) == near_field, (name, db)

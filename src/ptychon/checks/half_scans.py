@@ -3,7 +3,7 @@
 Frames are taken in pairs, in the order of the scan, and one of each pair goes to either half, by
 lot: both halves cover the whole field with half the dose. They are reconstructed from the start
 with the settings of the whole, laid on each other modulo what the data cannot tell (factor, phase
-ramp, translation), and correlated ring by ring (see `ptychon.metrics.frc`).
+ramp, and in the far field translation), and correlated ring by ring (see `ptychon.metrics.frc`).
 
 The resolution of the whole scan is better than that of its halves; the number stated is that of the
 halves. Its interval is from the scatter of the rings: the correlation of n independent samples has,
@@ -23,6 +23,7 @@ import numpy as np
 from ..data.result import Result
 from ..engines import Engine
 from ..metrics.alignment import Alignment, align
+from ..metrics.ambiguities import free_shift
 from ..metrics.frc import RingCorrelation, crossing, frc
 from ..model.problem import Problem
 from ..run.progress import Callback
@@ -131,8 +132,16 @@ def half_scans(
     return one, two
 
 
-def agreement(one: Result, two: Result, seed: int = 0) -> Agreement:
+def agreement(one: Result, two: Result, seed: int = 0, *, near_field: bool = False) -> Agreement:
     """Compare two half-scans of the same object grid.
+
+    Parameters
+    ----------
+    one, two : Result
+    seed : int
+        Of the intervals.
+    near_field : bool
+        Whether the data tell translations, so that one between the halves is a disagreement.
 
     Raises
     ------
@@ -146,7 +155,8 @@ def agreement(one: Result, two: Result, seed: int = 0) -> Agreement:
     region = one.illuminated & two.illuminated
     if not region.any():
         raise PtychonError("the two half-scans do not overlap anywhere")
-    found = align(two.object, one.object, region=region, max_shift=MAX_SHIFT, subpixel=True)
+    most = free_shift(near_field, True, MAX_SHIFT)
+    found = align(two.object, one.object, region=region, max_shift=most, subpixel=True)
     rings = frc(one.object, found.estimate, one.pixel_size, region)
     ratio = one.object[region] * found.estimate[region].conj()
     return Agreement(

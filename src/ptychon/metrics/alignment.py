@@ -142,7 +142,9 @@ def align(
         Pixels of `truth` that are compared, less those that the shifted estimate does not know
         (none, if the region leaves `max_shift` px of margin).
     max_shift : int
-        Largest translation looked for in y and in x (px); 0 looks for none.
+        Largest translation looked for in y and in x (px); 0 looks for none. In the near field the
+        data tell where the object is, so that a translation is an error: give 0 to see it
+        (`metrics.ambiguities.free_shift`).
     ramp : bool
         Remove a phase ramp of any slope.
     scale : bool

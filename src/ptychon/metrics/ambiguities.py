@@ -43,6 +43,13 @@ def unseen(near_field: bool, free_probe: bool) -> tuple[str, ...]:
     return (PHASE, PROBE_PHASE, SCALE, *RAMPS, *(() if near_field else TRANSLATIONS))
 
 
+def free_shift(near_field: bool, free_probe: bool, most: int) -> int:
+    """The `max_shift` with which `metrics.align` may lay one reconstruction on another: `most`
+    pixels where the data do not tell translations, else 0, since a translation is then an error.
+    """
+    return most if TRANSLATIONS[0] in unseen(near_field, free_probe) else 0
+
+
 @dataclass(frozen=True)
 class Gauge:
     """Directions in which nothing can be told.

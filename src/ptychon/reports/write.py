@@ -218,6 +218,7 @@ def _agreement(
     if half_split is False:
         return None, "it was not asked for (--half-split)"
     places = [Path(path).with_suffix(f".half{i}.h5") for i in (1, 2)]
+    near = problem is not None and problem.near_field
     try:
         stored = (
             [load_result(place) for place in places]
@@ -225,7 +226,7 @@ def _agreement(
             else []
         )
         if stored and all(belongs(half, result) for half in stored):
-            return agreement(stored[0], stored[1]), ""
+            return agreement(stored[0], stored[1], near_field=near), ""
         if half_split is None:
             return None, f"two half-scans are needed: ptychon report {path} --half-split"
         if problem is None:
@@ -242,7 +243,7 @@ def _agreement(
         )
         for i, place in enumerate(places):
             save_result(place, tagged(halves[i], i + 1, result))
-        return agreement(*halves), ""
+        return agreement(*halves, near_field=near), ""
     except PtychonError as error:
         return None, str(error)
 

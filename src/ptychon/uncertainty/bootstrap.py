@@ -24,6 +24,7 @@ from ..data.result import Result
 from ..engines import Engine, make
 from ..io.hdf5 import PathLike, write_aside
 from ..metrics.alignment import align, phase_align
+from ..metrics.ambiguities import free_shift
 from ..metrics.residual import illuminated, residual
 from ..model.noise import Noise, noise_of, told
 from ..model.problem import Problem
@@ -140,7 +141,9 @@ def bootstrap(
             engine,
             **run,
         )
-        done.append(_laid_on(again.object, result.object, lit, engine))
+        done.append(
+            _laid_on(again.object, result.object, lit, engine.moves_probe, problem.near_field)
+        )
         if store is not None:
             with write_aside(store) as aside, aside.open("wb") as stream:
                 np.savez(stream, objects=np.array(done), mark=np.array(mark))
@@ -198,13 +201,13 @@ def simulated(
 
 
 def _laid_on(
-    object: ComplexArray, truth: ComplexArray, lit: BoolArray, engine: Engine
+    object: ComplexArray, truth: ComplexArray, lit: BoolArray, free_probe: bool, near_field: bool
 ) -> ComplexArray:
-    if not engine.moves_probe:
+    if not free_probe:
         return phase_align(object, truth, lit).astype(COMPLEX)
-    return align(object, truth, region=lit, max_shift=MAX_SHIFT, subpixel=True).estimate.astype(
-        COMPLEX
-    )
+    most = free_shift(near_field, free_probe, MAX_SHIFT)
+    laid = align(object, truth, region=lit, max_shift=most, subpixel=True)
+    return laid.estimate.astype(COMPLEX)
 
 
 def _fingerprint(

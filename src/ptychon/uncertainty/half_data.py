@@ -42,6 +42,7 @@ from ..checks.half_scans import MAX_SHIFT, split
 from ..data.result import Result
 from ..engines import make
 from ..metrics.alignment import align, phase_align
+from ..metrics.ambiguities import free_shift
 from ..metrics.registration import translate
 from ..model.problem import Problem
 from ..run.progress import Progress
@@ -353,10 +354,21 @@ def halves(
         )
     one, two = found
     region = lit_region(problem, one) & lit_region(problem, two)
-    return compared(one, two, region, kind=kind, free_probe=free_probe), (one, two)
+    verdict = compared(
+        one, two, region, kind=kind, free_probe=free_probe, near_field=problem.near_field
+    )
+    return verdict, (one, two)
 
 
-def compared(one: Result, two: Result, region: BoolArray, *, kind: str, free_probe: bool) -> Halves:
+def compared(
+    one: Result,
+    two: Result,
+    region: BoolArray,
+    *,
+    kind: str,
+    free_probe: bool,
+    near_field: bool = False,
+) -> Halves:
     """Lay the second half on the first and compare their difference with their bars.
 
     Parameters
@@ -368,6 +380,8 @@ def compared(one: Result, two: Result, region: BoolArray, *, kind: str, free_pro
     kind : {"positions", "counts"}
     free_probe : bool
         Whether factor, ramp and translation are free, or the phase alone.
+    near_field : bool
+        Whether the data tell translations, so that one between the halves counts.
 
     Raises
     ------
@@ -381,7 +395,8 @@ def compared(one: Result, two: Result, region: BoolArray, *, kind: str, free_pro
     first, second = one.object.astype(np.complex128), two.object
     stds = [one.object_std.astype(float), two.object_std.astype(float)]
     if free_probe:
-        laid = align(second, first, region=region, max_shift=MAX_SHIFT, subpixel=True)
+        most = free_shift(near_field, free_probe, MAX_SHIFT)
+        laid = align(second, first, region=region, max_shift=most, subpixel=True)
         second = laid.estimate
         # a bar is smooth: the nearest pixel will do
         near = round(laid.shift[0]), round(laid.shift[1])

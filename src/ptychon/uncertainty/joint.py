@@ -147,7 +147,7 @@ def joint(
         truth = (found.object + found.draws[0]).astype(COMPLEX)
         begin = replace(found, engine="", errors=found.errors[:0], history={}, epochs=0)
         again = made(twin_data(problem, found, truth, chosen, seed), begin, 1)
-        twin = judge(again, truth, lit, free_probe, found)
+        twin = judge(again, truth, lit, free_probe, found, problem.near_field)
         root = REAL.type(math.sqrt(twin.temperature))
         found = replace(found, object_std=found.object_std * root, draws=found.draws * root)
     return found, described(problem, result, found, lit, free_probe, twin), twin

@@ -30,7 +30,7 @@ import numpy as np
 
 from ..backends import Backend, get_backend
 from ..metrics.alignment import align, phase_align
-from ..metrics.ambiguities import gauge_of
+from ..metrics.ambiguities import free_shift, gauge_of
 from ..metrics.residual import illuminated, illumination
 from ..model.noise import Noise, noise_of, told
 from ..model.problem import Problem
@@ -145,7 +145,7 @@ def sample(
     stop = Event()
 
     def one(number: int) -> Chain:
-        way = _aligner(np.asarray(object, COMPLEX), probe, lit, free_probe)
+        way = _aligner(np.asarray(object, COMPLEX), probe, lit, free_probe, problem.near_field)
         begun = (
             O.reshape(-1)
             if not free_probe
@@ -181,7 +181,9 @@ def sample(
     )
 
 
-def _aligner(reference: ComplexArray, probe: ComplexArray, lit: BoolArray, free: bool) -> Lay:
+def _aligner(
+    reference: ComplexArray, probe: ComplexArray, lit: BoolArray, free: bool, near_field: bool
+) -> Lay:
     """What lays a draw (object and probe) on the start, as far as the data cannot tell.
 
     The probe gets the power of the first one: a factor fitted to the object would shrink a noisy
@@ -190,11 +192,10 @@ def _aligner(reference: ComplexArray, probe: ComplexArray, lit: BoolArray, free:
     if not free:
         return lambda x, _: phase_align(x, reference, lit)
     size = float(np.linalg.norm(probe))
+    most = free_shift(near_field, free, MAX_SHIFT)
 
     def lay(x: ComplexArray, drawn: ComplexArray) -> ComplexArray:
-        laid = align(
-            x, reference, region=lit, max_shift=MAX_SHIFT, scale=False, subpixel=True
-        ).estimate
+        laid = align(x, reference, region=lit, max_shift=most, scale=False, subpixel=True).estimate
         return np.asarray(laid * (float(np.linalg.norm(drawn)) / size))
 
     return lay
@@ -380,7 +381,8 @@ def _posterior(
     noise = replace(chains[0].potential.noise, variance=v)
     touched = illumination(problem, probe) > 0
     gauge = gauge_of(problem, mean, probe, free, lit, touched)
-    offset = _aligner(mean.astype(COMPLEX), probe, lit, free)(given.astype(COMPLEX), probe) - mean
+    lay = _aligner(mean.astype(COMPLEX), probe, lit, free, problem.near_field)
+    offset = lay(given.astype(COMPLEX), probe) - mean
     surprise, expected = np.sum([chain.misfit for chain in chains], axis=0)
     valid = float(problem.mask.sum()) * (len(problem) // len(problem.mask))
     in_turn = zip_longest(*(chain.kept for chain in chains))

@@ -20,6 +20,7 @@ from ..backends import Backend, get_backend
 from ..data.result import Result
 from ..engines import spectral_prior as stationary
 from ..metrics.alignment import align, phase_align
+from ..metrics.ambiguities import free_shift
 from ..metrics.residual import PROBABILITIES, Coverage, coverage
 from ..model.noise import noise_of
 from ..model.problem import Problem
@@ -120,16 +121,22 @@ def twin_data(
 
 
 def judge(
-    found: Result, truth: ComplexArray, region: BoolArray, free_probe: bool, first: Result
+    found: Result,
+    truth: ComplexArray,
+    region: BoolArray,
+    free_probe: bool,
+    first: Result,
+    near_field: bool = False,
 ) -> Twin:
     """Compare a twin's reconstruction with its truth, and its misfit with that of the `first` one,
-    of the data.
+    of the data; a translation is an error in the near field.
     """
     std = found.object_std
     assert std is not None
     estimate: Any = found.object
     if free_probe:
-        laid = align(found.object, truth, region=region, max_shift=MAX_SHIFT, subpixel=True)
+        most = free_shift(near_field, free_probe, MAX_SHIFT)
+        laid = align(found.object, truth, region=region, max_shift=most, subpixel=True)
         estimate, std = laid.estimate, np.asarray(std / abs(laid.scale), REAL)
     raw = measured(estimate, truth, std, region)
     cooled = measured(estimate, truth, np.asarray(std * raw.mean_square**0.5, REAL), region)
