@@ -16,6 +16,7 @@ from ptychon.inspect.orientation import Orientation
 from ptychon.metrics.alignment import align
 from ptychon.metrics.residual import CUT_OFF, illuminated, probe_at_rim
 from ptychon.run import first_probe
+from ptychon.run.doubts import doubts
 from ptychon.run.first_probe import (
     COST,
     ENOUGH,
@@ -225,6 +226,23 @@ def test_a_beam_that_its_window_cuts_off_is_said():
         text = [str(w.message) for w in caught if w.category is PtychonWarning]
         assert bool(text) == said
         assert not said or ("outermost 5 %" in text[0] and "--probe" in text[0])
+
+
+def test_a_beam_that_its_window_cuts_off_is_said_once_in_a_run():
+    """Before the first pass, when it can still be mended; not again of the result, though it
+    shows there too.
+    """
+    wide = scanned(0.8, 8, light=probes.gaussian((48, 48), 50)).dataset
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = reconstruct(wide, "rpie", epochs=2, backend="numpy", say=None)
+    assert "window" in [doubt.about for doubt in doubts(result)]
+    assert len([w for w in caught if "outermost 5 %" in str(w.message)]) == 1
+    # where the first probe was given nothing was said before
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        reconstruct(wide, "rpie", epochs=2, probe=result.probe, backend="numpy", say=None)
+    assert len([w for w in caught if "outermost 5 %" in str(w.message)]) == 1
 
 
 def test_dark_frames_are_left_out():

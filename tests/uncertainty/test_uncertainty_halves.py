@@ -172,6 +172,25 @@ def test_the_temperature_is_what_the_bars_lack(hot, n):
     assert ("cover single pixels" in found.sentence()) == (hot > 4)
 
 
+def test_what_is_wrong_in_both_halves_alike_shows_in_the_misfit():
+    """Halves that agree within right bars, and neither of them fits its data."""
+    rng, shape, bar = np.random.default_rng(1), (96, 96), 0.1
+    truth = white(rng, *shape)
+    pair = [
+        posterior_like(
+            truth + bar * white(rng, *shape), np.full(shape, bar), bar * white(rng, 8, *shape)
+        )
+        for _ in range(2)
+    ]
+    way = {"region": np.ones(shape, bool), "kind": "counts", "free_probe": False}
+    assert compared(*pair, **way).describes
+    pair[1] = replace(pair[1], history={"chi2": np.array([9.0, 7.4])})
+    found = compared(*pair, **way)
+    assert found.holds
+    assert not found.describes
+    assert "does not describe the data: the misfit is 7.4" in found.sentence()
+
+
 def test_coarse_errors_are_not_saved_by_a_temperature():
     """Bars and draws of white errors, but errors that are smooth: single pixels fit, and their
     averages do not.

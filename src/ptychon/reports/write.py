@@ -218,7 +218,8 @@ def _agreement(
     if half_split is False:
         return None, "it was not asked for (--half-split)"
     places = [Path(path).with_suffix(f".half{i}.h5") for i in (1, 2)]
-    near = problem is not None and problem.near_field
+    scan = result.settings.get("scan") or {}
+    near = scan.get("geometry") == "near" if problem is None else problem.near_field
     try:
         stored = (
             [load_result(place) for place in places]

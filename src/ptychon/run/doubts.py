@@ -48,10 +48,13 @@ _PROBE = "give another first probe with --probe (or --semi-angle and --defocus f
 
 @dataclass(frozen=True)
 class Doubt:
-    """One sentence and how it weighs: "care" or "bad"."""
+    """One sentence, how it weighs ("care" or "bad"), and what it is about, as the head of this
+    module names it.
+    """
 
     level: Literal["care", "bad"]
     text: str
+    about: str
 
 
 def doubts(result: Result, far: bool = True) -> list[Doubt]:
@@ -109,6 +112,7 @@ def no_better(residual: float, without: float, noise: float | None) -> Doubt | N
         "object explains nothing; check "
         "positions and orientation (ptychon inspect, ptychon orient) and the first probe "
         "(--probe)",
+        "nothing",
     )
 
 
@@ -134,13 +138,13 @@ def _window(result: Result, far: bool) -> Doubt | None:
         "for an even beam): "
     )
     if far and share > even:
-        return Doubt("bad", text + f"the probe is aliased or cut off; {_PROBE}")
+        return Doubt("bad", text + f"the probe is aliased or cut off; {_PROBE}", "window")
     remedy = (
         "do not crop the frames, or bin them less (--bin)"
         if not far
         else f"do not bin the frames, or {_PROBE}"
     )
-    return Doubt("care", text + f"the window may cut the beam off; {remedy}")
+    return Doubt("care", text + f"the window may cut the beam off; {remedy}", "window")
 
 
 def _spots(result: Result) -> Doubt | None:
@@ -166,6 +170,7 @@ def _spots(result: Result) -> Doubt | None:
                 f"the probe repeats itself every {distance[k]:.0f} px ({height:.0%} alike): it "
                 "is a lattice of spots, which a "
                 f"first probe curved too strongly for its window leads to; {_PROBE}",
+                "spots",
             )
     return None
 
@@ -179,6 +184,7 @@ def _step(result: Result) -> Doubt | None:
         f"the step of {step:.3g} px (median to the nearest neighbour) exceeds the probe's width "
         f"of {beam:.3g} px: neighbouring "
         f"frames share too little light to be joined; check --step and --pixel-size, or {_PROBE}",
+        "step",
     )
 
 
@@ -199,6 +205,7 @@ def _grid(result: Result) -> Doubt | None:
         f"grid, {contrast:.0f} times what "
         f"lies beside them: part of the object is a lattice of the scan; {_PROBE}, or measure "
         "with uneven steps",
+        "grid",
     )
 
 

@@ -25,7 +25,7 @@ frames.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 
@@ -72,7 +72,13 @@ COST = (1 + 2 * len(WIDTHS) + len(DIAMETERS) + 2 * len(REFINEMENTS) + 1) * (FIRS
 COST += sum(keep * (passes + 0.5) for keep, passes in ROUNDS)
 
 
-def find_probe(problem: Problem, backend: Backend) -> ComplexArray:
+def _warn(text: str) -> None:
+    warnings.warn(text, PtychonWarning, stacklevel=3)
+
+
+def find_probe(
+    problem: Problem, backend: Backend, doubt: Callable[[str], None] = _warn
+) -> ComplexArray:
     """The best of several first probes, (1, P, Q) complex64 with sum |P|^2 = mean power, in the
     middle of its window.
 
@@ -84,11 +90,8 @@ def find_probe(problem: Problem, backend: Backend) -> ComplexArray:
         On the host.
     backend : Backend
         For the near field's propagation; trials run on one core of the CPU.
-
-    Warns
-    -----
-    PtychonWarning
-        If what is found is cut off by its window.
+    doubt : callable
+        Told, in one sentence, if what is found is cut off by its window; default warns.
     """
     plain = initial_probe(problem, backend)
     if problem.propagator.transfer is not None or len(problem) < ENOUGH:
@@ -114,12 +117,10 @@ def find_probe(problem: Problem, backend: Backend) -> ComplexArray:
     share = probe_at_rim(found)
     if share > CUT_OFF:
         p, q = problem.frame_shape
-        warnings.warn(
+        doubt(
             f"the probe found from the data has {share:.0%} of its power in the outermost 5 % "
             f"of its {p} x {q} px and "
-            f"may be cut off: leave the detector pixels unbinned, or give a first probe (--probe)",
-            PtychonWarning,
-            stacklevel=2,
+            f"may be cut off: leave the detector pixels unbinned, or give a first probe (--probe)"
         )
     return found
 

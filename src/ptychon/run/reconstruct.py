@@ -161,9 +161,12 @@ def reconstruct(
         compile_seconds += warm_up(
             problem, make("rpie"), Context(get_backend("numpy", threads=1)), say=say
         )
+    early: list[str] = []
     first_object, first_probe = _first_guess(
-        data, problem, chosen, ctx, object, probe, modes, start, say
+        data, problem, chosen, ctx, object, probe, modes, start, say, early.append
     )
+    for text in early:
+        warnings.warn(text, PtychonWarning, stacklevel=2)
     shuffled = chosen.shuffle if shuffle is None else shuffle
     second_schedule = Schedule(
         kind=second.schedule, size=batch_size, shuffle=shuffle is not False, seed=seed
@@ -300,7 +303,9 @@ def reconstruct(
     )
     if judge:
         for doubt in all_doubts(result, problem):
-            warnings.warn(doubt.text, PtychonWarning, stacklevel=2)
+            # that the window cuts the beam off was said before the first pass
+            if doubt.about != "window" or not early:
+                warnings.warn(doubt.text, PtychonWarning, stacklevel=2)
     return result
 
 
@@ -329,6 +334,7 @@ def _first_guess(
     modes: int | None,
     start: Result | None,
     say: Callable[[str], None] | None,
+    doubt: Callable[[str], None],
 ) -> tuple[ComplexArray, ComplexArray]:
     """Object (H, W) and probe (K, P, Q) to start from."""
     power = wave_power(problem)
@@ -342,7 +348,7 @@ def _first_guess(
     elif probe is None and isinstance(data, Dataset):
         probe = data.probe
     if probe is None:
-        probe = find_probe(problem, ctx.backend)
+        probe = find_probe(problem, ctx.backend, doubt)
     probe = np.asarray(probe)
     probe = probe[None] if probe.ndim == 2 else probe
     if probe.ndim != 3 or probe.shape[1:] != problem.frame_shape:

@@ -59,6 +59,8 @@ NEAR, SHAPE = 0.2, 0.05
 #: Temperature, or its inverse, up to which a model is said to describe the data: bars half or twice
 #: as wide as they should be.
 HOTTEST = 4.0
+#: Misfit of a half from which on its reconstruction is doubted.
+POOR = 1.5
 #: Factor by which the temperature of an octave of periods may differ from that of all.
 EVEN = 2.0
 #: Side (px) of the tiles of the chessboard: the temperature of one colour is tried on the other.
@@ -142,9 +144,20 @@ class Halves:
 
     @property
     def describes(self) -> bool:
-        """Whether the model describes the data, as far as halves can tell: the bars hold, or after
-        a temperature up to 4.
+        """Whether the model describes the data, as far as halves can tell: it fits them, and the
+        bars hold, or after a temperature up to 4.
         """
+        return self.fits and self._agree
+
+    @property
+    def fits(self) -> bool:
+        """Whether the misfit of both halves is up to 1.5 of what the noise explains. What is wrong
+        in both alike leaves their difference small, and shows here.
+        """
+        return not max(self.chi2) > POOR
+
+    @property
+    def _agree(self) -> bool:
         return self.holds or (self.holds_after and 1 / HOTTEST <= self.temperature <= HOTTEST)
 
     def _unlike(self, octave: tuple[int, float]) -> float:
@@ -160,6 +173,11 @@ class Halves:
             f"inside {shares}"
         )
         factor = f"bars times {self.temperature**0.5:.2f}"
+        if self._agree and not self.fits:
+            return (
+                f"the model does not describe the data: the misfit is {max(self.chi2):.3g} of what "
+                f"the noise explains; it is wrong in both halves alike ({numbers})"
+            )
         if self.holds:
             return f"the model describes the data: {numbers}"
         if self.describes:
@@ -456,10 +474,6 @@ def _passes(tell: Callable[[str, int, int], None], epochs: int) -> Callable[[Pro
 
 def _chi2(half: Result) -> float:
     return float(half.history["chi2"][-1])
-
-
-#: Misfit of a half from which on its reconstruction is doubted.
-POOR = 1.5
 
 
 def halves_numbers(said: Halves) -> dict[str, Any]:
