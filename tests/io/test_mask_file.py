@@ -4,6 +4,9 @@ what is refused.
 
 from __future__ import annotations
 
+import re
+import warnings
+
 import h5py
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ import tifffile
 from PIL import Image
 from scipy.io import savemat
 
-from ptychon import Problem, PtychonError, load
+from ptychon import Problem, PtychonError, PtychonWarning, load
 from ptychon.__main__ import main
 from ptychon.io import write_dataset
 from ptychon.io.mask_file import read_mask
@@ -220,3 +223,24 @@ def test_the_dark_field_of_a_file_is_subtracted_without_bias_and_keeps_marks():
     seen = np.asarray(data.patterns)[:, GOOD]
     assert np.allclose(seen, frames[:, GOOD] - 100.0)
     assert seen.min() < 0
+
+
+@pytest.mark.parametrize("kind", ["npz", "h5"])
+def test_a_mask_beside_the_frames_whose_meaning_was_guessed_wrong(kind):
+    """The message says how to turn it round; what it says does so, and ends the doubt."""
+    arrays = {"patterns": FRAMES, "positions_px": PLACES, "mask": (~GOOD).astype("u1")}
+    name = f"own.{kind}"
+    if kind == "npz":
+        np.savez(name, **arrays)
+    else:
+        with h5py.File(name, "w") as file:
+            for key, array in arrays.items():
+                file[key] = array
+    with pytest.warns(PtychonWarning, match="which is a guess") as told:
+        data = load(name)
+    assert np.array_equal(data.mask, ~GOOD)
+    said = re.search(r"say --mask (\S+) --mask-ones (\w+),", str(told[0].message))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = load(name, mask=said[1], mask_ones=said[2])
+    assert np.array_equal(data.mask, GOOD)

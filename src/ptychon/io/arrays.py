@@ -29,6 +29,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -277,7 +278,7 @@ def understand(box: Box, kind: str, given: Mapping[str, Any]) -> Found:
     for name, (value, where) in box.numbers.items():
         _keep_number(found, name, value, where, box.unit_of(where if where in box.units else name))
         _keep_word(found, name, value, where)
-    _add_mask(found, box, shape)
+    _add_mask(found, box, shape, given.get("mask") is not None)
     background = box.find((BACKGROUND,), (2,), "uif")
     if background is not None and math.prod(box.arrays[background][0]) > 1:
         found.add("background", box.table(background), f"{background} (counts a pixel)")
@@ -331,8 +332,10 @@ def _frames_key(box: Box, name: str | None) -> str:
     )
 
 
-def _add_mask(found: Found, box: Box, shape: tuple[int, ...]) -> None:
-    """The mask whose name says what its values mean, or one that is called mask."""
+def _add_mask(found: Found, box: Box, shape: tuple[int, ...], stated: bool) -> None:
+    """The mask whose name says what its values mean, or one that is called mask. Where another is
+    `stated`, a guess does not matter.
+    """
     masks = [
         (convention_of(key), key)
         for key, (form, dtype) in box.arrays.items()
@@ -353,13 +356,16 @@ def _add_mask(found: Found, box: Box, shape: tuple[int, ...]) -> None:
         found.add("mask", valid, f"{key} ({MEANING[convention]}, as its name says)")
         return
     found.add("mask", valid, f"{key} (guess: {MEANING['valid']}, for its name does not say)")
-    if valid.mean() < _FEW_VALID:
+    if valid.mean() < _FEW_VALID and not stated:
         text = (
             f"{key} of {box.path} leaves {valid.mean():.1%} of the pixels valid if nonzero "
             "means valid, which is a guess"
         )
+        # an array of a .mat file is read with its axes turned, as a mask it would not be
+        turned = Path(box.path).suffix.lower() == ".mat"
+        say = "" if turned else f"say --mask {box.path}:{key} --mask-ones bad, or "
         warnings.warn(
-            f"{text}; if nonzero means bad, call it bad_pixels or pixel_mask",
+            f"{text}; if nonzero means bad, {say}call it bad_pixels or pixel_mask",
             PtychonWarning,
             stacklevel=2,
         )
