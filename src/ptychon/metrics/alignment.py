@@ -6,13 +6,14 @@ P may become
     c exp(i k.r) O(r - s)   and   (1/c) exp(-i k.r) P(r - s)
 
 without any change of the intensities: a complex factor c, a phase ramp k and a translation s of
-both (Guizar-Sicairos & Fienup, Opt. Express 16, 7264 (2008)). `align` undoes the three. For given s
-and k the best factor is a least-squares one and leaves
+both (Guizar-Sicairos & Fienup, Opt. Express 16, 7264 (2008)). `align` undoes the three. In the near
+field the data tell s, and `max_shift=0` keeps it in the error. For given s and k the best factor is
+a least-squares one and leaves
 
     ||T||^2 - |A|^2/||E_s||^2,    A(s, k) = sum_r T*(r) E(r + s) exp(-i k.r),
 
-T the truth and E the estimate, all sums over the region compared; see `ptychon.registration` for
-the search.
+T the truth and E the estimate, all sums over the region compared; see
+`ptychon.metrics.registration` for the search.
 """
 
 from __future__ import annotations
