@@ -66,13 +66,13 @@ def main() -> None:
             probe=simulated.probe,
             probe_updates=0,
             epochs=given.epochs,
-            tolerance=3e-5,
+            until="still:3e-5",
             callbacks=show,
         )
     else:
         first = reconstruct(data, "rpie", epochs=min(60, given.epochs), seed=given.seed)
         found = reconstruct(
-            data, "ep", start=first, epochs=given.epochs, tolerance=3e-5, callbacks=show
+            data, "ep", start=first, epochs=given.epochs, until="still:3e-5", callbacks=show
         )
     picture(found, given.picture)
 

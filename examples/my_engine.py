@@ -3,8 +3,7 @@
     python examples/my_engine.py       reconstruct a simulated scan with it and with ePIE
     pytest examples/my_engine.py       the tests that every engine passes
 
-`ptychon reconstruct scan.cxi --engine fading` knows it once an installed package says so in its
-pyproject.toml:
+`--engine fading` knows it once an installed package says so in its pyproject.toml:
 
     [project.entry-points."ptychon.engines"]
     fading = "my_package.my_engine:Fading"
@@ -15,11 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ptychon import reconstruct
+from ptychon import reconstruct, simulate
 from ptychon.engines import registry
 from ptychon.engines.pie import Iterative
 from ptychon.simulation import phantoms, probes, scan
-from ptychon.simulation.simulate import simulate
 from ptychon.testing import EngineTests
 from ptychon.types import Array
 
@@ -56,8 +54,7 @@ if __name__ == "__main__":
     registry.add(Fading)
     truth = phantoms.complex_object(phantoms.cell((96, 96)), phantoms.siemens_star((96, 96)))
     beam = probes.defocused_aperture((48, 48), radius=9, defocus=20)
-    data = simulate(
-        truth, beam, scan.raster(9, step=5, jitter=1), noise="poisson", mean_counts=1e6
-    ).dataset
+    places = scan.raster(9, step=5, jitter=1)
+    data = simulate(truth, beam, places, noise="poisson", mean_counts=1e6).dataset
     for name in ("epie", "fading"):
         print(f"{name}: R = {reconstruct(data, name, epochs=30).final_error:.4f}")

@@ -41,7 +41,7 @@ import numpy as np
 from common import COLOURS, Row, command, figure, say, show, write
 from scipy.stats import norm
 
-from ptychon import Problem, PtychonError, PtychonWarning, reconstruct
+from ptychon import Problem, PtychonError, PtychonWarning, Recipe, Stage, reconstruct
 from ptychon.backends import get_backend
 from ptychon.data.result import Result
 from ptychon.metrics.alignment import align, phase_align
@@ -181,9 +181,8 @@ def begun(cell: Cell, made: Simulation, problem: Problem, seed: int) -> Result:
     if cell.known:
         return reconstruct(problem, "pie", epochs=SWEEPS_KNOWN, probe=made.probe, backend="numpy")
     if cell.modes == 1:
-        return reconstruct(
-            made.dataset, "ep", epochs=SWEEPS_BLIND, warm_start=WARM, backend="numpy"
-        )
+        recipe = Recipe(Stage("dm", WARM, aside=True), Stage("ep", SWEEPS_BLIND))
+        return reconstruct(made.dataset, recipe, backend="numpy")
     guess = with_second(find_probe(problem, get_backend("numpy")), GUESSED, (1.0, 1.0))
     found = reconstruct(problem, "dm", epochs=PASSES_MODES, probe=guess, backend="numpy")
     return reconstruct(

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ptychon import Dataset, PtychonError, PtychonWarning, Result, reconstruct
+from ptychon import Dataset, PtychonError, PtychonWarning, Recipe, Result, reconstruct
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import simulate
 from ptychon.types import ComplexArray, FloatArray
@@ -172,7 +172,7 @@ class Run:
     restarts: int
 
 
-def run(data: Dataset, engine: str, **options: Any) -> Run:
+def run(data: Dataset, engine: str | Recipe, **options: Any) -> Run:
     """Reconstruct; a run that fails is an outcome, not the end of the experiment."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .plots.result import picture as plot
     from .reports.write import write_report as report
     from .run.iterate import iterate
+    from .run.recipe import Recipe, Stage
     from .run.reconstruct import reconstruct
     from .simulation.simulate import simulate
     from .uncertainty.methods import error_bars
@@ -32,7 +33,9 @@ __all__ = [
     "Problem",
     "PtychonError",
     "PtychonWarning",
+    "Recipe",
     "Result",
+    "Stage",
     "Unknowns",
     "__version__",
     "check",
@@ -51,6 +54,8 @@ __all__ = [
 #: second to import.
 _LATER = {
     "Model": (".model.forward", "Model"),
+    "Recipe": (".run.recipe", "Recipe"),
+    "Stage": (".run.recipe", "Stage"),
     "Unknowns": (".model.unknowns", "Unknowns"),
     "check": (".checks.predictive", "check"),
     "engines": (".engines", ""),

@@ -179,7 +179,7 @@ def test_every_flag_exists(page: Path) -> None:
         for flag in [*parameter.opts, *parameter.secondary_opts]
     }
     scripts = "\n".join(p.read_text(encoding="utf-8") for p in [*EXAMPLES, *EXPERIMENTS])
-    known |= set(re.findall(r'add_argument\("(--[\w-]+)"', scripts))
+    known |= set(re.findall(r'add_argument\(\s*"(--[\w-]+)"', scripts))
     said = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", page.read_text(encoding="utf-8")))
     assert said <= known, f"{page.name} mentions {said - known}"
 

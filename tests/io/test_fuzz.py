@@ -62,6 +62,7 @@ def test_a_crash_of_the_library_is_named(tmp_path):
     assert guard.in_copy(path, lambda: {"a": [1, None]}) == {"a": [1, None]}
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_file_that_crashes_the_library_does_not_take_us_with_it(tmp_path, monkeypatch):
     """As if: the crash that was once seen needs one version of the library and one file."""
     from ptychon import Dataset

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ptychon.run.finish import as_finished, described, finishing_passes
 
 from _problems import make_case
 from ptychon import Dataset, PtychonError, reconstruct
 from ptychon.engines import make
 from ptychon.metrics.alignment import align
-from ptychon.run.finish import as_finished, described, finishing_passes
 
 
 def run(engine="dm", epochs=8, **options):

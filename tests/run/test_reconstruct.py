@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from ptychon.run.attempts import passes
 
 from _problems import forward64, frame_shift, make_case, shift64, window
 from ptychon import Problem, PtychonError, PtychonWarning
@@ -20,7 +21,6 @@ from ptychon.engines import Context, Engine, make, registry
 from ptychon.engines.base import Remedy, Report
 from ptychon.metrics import residual as metrics
 from ptychon.metrics.residual import pmse, residual, sampling_ratio
-from ptychon.run.attempts import passes
 from ptychon.run.iterate import iterate
 from ptychon.run.observers import Interrupt
 from ptychon.run.progress import Progress

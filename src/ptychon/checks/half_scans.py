@@ -21,14 +21,13 @@ from typing import Any
 import numpy as np
 
 from ..data.result import Result
-from ..engines import Engine
 from ..metrics.alignment import Alignment, align
 from ..metrics.ambiguities import free_shift
 from ..metrics.frc import RingCorrelation, crossing, frc
 from ..model.problem import Problem
 from ..run.progress import Callback
+from ..run.recipe import Recipe
 from ..run.reconstruct import reconstruct
-from ..run.schedule import Schedule
 from ..types import BoolArray, ComplexArray, FloatArray, PtychonError
 
 #: Drawn sets of rings, and the share of them inside the interval.
@@ -82,35 +81,30 @@ def split(n: int, seed: int = 0) -> BoolArray:
 
 def half_scans(
     problem: Problem,
-    engine: Engine,
+    recipe: Recipe,
     *,
-    epochs: int,
     backend: Any = "auto",
     probe: ComplexArray | None = None,
     modes: int | None = None,
-    schedule: Schedule | None = None,
     seed: int = 0,
+    order: int = 0,
     callbacks: Sequence[Callback] = (),
-    finish: int | None = None,
 ) -> tuple[Result, Result]:
     """Reconstruct two halves of a scan independently, on the same object grid.
 
     Parameters
     ----------
     problem : Problem
-    engine : Engine
-    epochs : int
+    recipe : Recipe
+        That of the whole scan: `Recipe.of(result)`.
     backend : str or Backend
     probe : (K, P, Q) complex array, optional
         First probe of both; default found from the data of each.
     modes : int, optional
         Of the probe, as in `reconstruct`.
-    schedule : Schedule, optional
-    seed : int
-        Of the split.
+    seed, order : int
+        Seeds of the split, and of the frame order of the reconstructions.
     callbacks : sequence of callables
-    finish : int, optional
-        Passes of rPIE that end those of the difference map, as `reconstruct` takes it.
 
     Returns
     -------
@@ -118,16 +112,14 @@ def half_scans(
     """
     first = split(len(problem), seed)
     way: dict[str, Any] = {
-        "epochs": epochs,
         "backend": backend,
         "probe": probe,
         "modes": modes,
-        "schedule": schedule,
+        "seed": order,
         "callbacks": callbacks,
-        "finish": finish,
     }
     one, two = (
-        reconstruct(problem.select(half), engine, judge=False, **way) for half in (first, ~first)
+        reconstruct(problem.select(half), recipe, judge=False, **way) for half in (first, ~first)
     )
     return one, two
 

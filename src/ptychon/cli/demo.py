@@ -67,22 +67,8 @@ def demo(folder: str, seed: int, backend: str, quiet: bool) -> int:
         ("ep", 250, {"tolerance": 1e-4}),  # its error bars are right once the object stands still
     ]
     for engine, epochs, options in runs:
-        callbacks: list[Any] = [] if quiet else [ProgressBar(engine)]
-        done = result
-        with Interrupt() as interrupt:
-            result = reconstruct(
-                data,
-                engine,
-                epochs=epochs,
-                backend=chosen_backend,
-                callbacks=[*callbacks, interrupt],
-                start=done,
-                seed=seed,
-                **options,
-            )
-        passes = result.epochs - (done.epochs if done is not None else 0)
-        # as ptychon reconstruct names them: the commands that work on a result find its scan
         asked = {
+            # as ptychon reconstruct names them: the commands that work on a result find its scan
             "input": str(scan),
             "engine": engine,
             "epochs": epochs,
@@ -91,6 +77,18 @@ def demo(folder: str, seed: int, backend: str, quiet: bool) -> int:
             "start": start,
         }
         settings = validated(asked | {"backend": backend}, folder)
+        callbacks: list[Any] = [] if quiet else [ProgressBar(engine)]
+        done = result
+        with Interrupt() as interrupt:
+            result = reconstruct(
+                data,
+                settings.way(),
+                backend=chosen_backend,
+                callbacks=[*callbacks, interrupt],
+                start=done,
+                seed=seed,
+            )
+        passes = result.epochs - (done.epochs if done is not None else 0)
         result = with_origin(result, settings, request_for(settings), data, origin)
         start = str(place / f"{engine}.h5")
         save_result(start, result)

@@ -106,6 +106,19 @@ given here wins over the file. Exit code: 0; 2 for bad input; 130 after Ctrl-C.
     metavar="NAME=VALUE",
     help="Option of the engine (repeatable).",
 )
+@click.option(
+    "--recipe",
+    metavar="STAGES",
+    help="Engines one after the other with their passes, in place of -e and -n: 'dm:60, rpie:100'.",
+)
+@click.option(
+    "--update",
+    "updates",
+    multiple=True,
+    metavar="NAME[:WHEN]",
+    help="Refine this too, or say when: positions, positions:after=20,every=5, probe:no "
+    "(repeatable).",
+)
 @click.option("--seed", type=int, help="Of everything random; default 0.")
 @data_options
 @click.option(
@@ -126,6 +139,7 @@ given here wins over the file. Exit code: 0; 2 for bad input; 130 after Ctrl-C.
 def reconstruct(
     file: str,
     assignments: tuple[str, ...],
+    updates: tuple[str, ...],
     no_subpixel: bool,
     quiet: bool,
     verbose: bool,
@@ -158,6 +172,15 @@ def reconstruct(
     values, default, sha256 = _base(file)
     if stated.get("engine", values.get("engine")) != values.get("engine"):
         values["options"] = {}  # they belong to another engine
+    if "recipe" in stated:
+        for name in ("engine", "epochs", "options"):
+            values.pop(name, None)
+    elif "engine" in stated or "epochs" in stated:
+        values["recipe"] = None
+    if updates:
+        from ..engines.update import update_of
+
+        stated["update"] = {**(values.get("update") or {}), **dict(map(update_of, updates))}
     engine = stated.get("engine") or values.get("engine") or "rpie"
     if assignments:
         options, run = engine_options(engine, assignments)
@@ -284,6 +307,11 @@ def resume(
     # passes are counted from the beginning of this run; an earlier one that it started from is not
     # repeated
     values["epochs"] = values["epochs"] if epochs is None else epochs - (found.epoch - done)
+    if values.get("recipe"):
+        from ..run.recipe import Recipe
+
+        kept_recipe = Recipe.read(found.recipe).reaching(values["epochs"], found.stage)
+        values["recipe"] = kept_recipe.stored()
     if values["epochs"] <= done:
         raise PtychonError(
             f"{checkpoint} has done {found.epoch} passes already; give a larger number with "

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..run.finish import described as described_passes
 from ..run.modes import described, shares
+from ..run.stages import described as described_passes
 from ..types import PtychonError, PtychonWarning
 from .results import Bar, check_places, refuse_same, show_rows
 
@@ -103,10 +103,8 @@ def execute(
     resume : Checkpoint, optional
     """
     from ..backends import get_backend
-    from ..engines import make
     from ..inspect.orientation import UNSTATED, stated_orientation
     from ..io import load_result, save_result
-    from ..request.options import split_options
     from ..request.settings import open_data, request_for
     from ..run.checkpoint import Checkpointer
     from ..run.compile import on_stderr
@@ -128,15 +126,6 @@ def execute(
         and resume is None
         and not stated_orientation(data)
     )
-    options, run, _ = split_options(settings.engine, settings.options)
-    goes_on = (
-        resume is not None and resume.engine == settings.engine
-    )  # not where rPIE was finishing another
-    engine = (
-        make(resume.engine, **resume.options)
-        if resume is not None and goes_on
-        else make(settings.engine, **options)
-    )
     request = request_for(settings)
     kept = {
         "request": request,
@@ -155,8 +144,7 @@ def execute(
         )
         result = reconstruct(
             data,
-            engine,
-            epochs=settings.epochs,
+            settings.way(),
             backend=chosen,
             callbacks=[*bar, interrupt, keeper],
             probe=None if settings.probe is None else probe_for(data, settings.probe),
@@ -167,7 +155,6 @@ def execute(
             resume=resume,
             tell=voice.say if chosen.name == "cupy" or voice.wants_details else None,
             say=None if voice.quiet else on_stderr,
-            **run,
         )
     result = with_origin(result, settings, request, data, given)
     save_result(places.result, result)

@@ -9,13 +9,15 @@ from dataclasses import MISSING, fields
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
+from ..model.unknowns import Unknowns
 from ..types import PtychonError, PtychonWarning
-from .base import Context, Engine, Estimate, Report, State
+from .base import OPTION_OF, Context, Engine, Estimate, Report, State
 from .difference_map import DifferenceMap
 from .joint_posterior import JointPosterior
 from .ml import ML
 from .pie import EPIE, PIE, RPIE
 from .ptycho_ep import PtychoEP
+from .update import After, Update
 
 if TYPE_CHECKING:
     from ..data.result import Result
@@ -26,6 +28,7 @@ __all__ = [
     "ML",
     "PIE",
     "RPIE",
+    "After",
     "Context",
     "DifferenceMap",
     "Engine",
@@ -35,6 +38,7 @@ __all__ = [
     "Registry",
     "Report",
     "State",
+    "Update",
     "able",
     "check_copes",
     "check_engine",
@@ -42,10 +46,13 @@ __all__ = [
     "moves_probe",
     "options",
     "registry",
+    "updated",
 ]
 
 #: Entry point by which a package offers engines of its own: its names are those of the engines.
 GROUP = "ptychon.engines"
+#: Names of what an engine may move.
+UNKNOWNS = tuple(f.name for f in fields(Unknowns))
 
 
 class Registry(Mapping[str, Any]):
@@ -178,9 +185,32 @@ def make(name: str, **values: Any) -> Engine:
     for key, value in values.items():
         if key not in known:
             raise PtychonError(f"engine {name!r} has no option {key!r}; {nearest(key, known)}")
-        _check_type(key, value, known[key], kinds(cls)[key])
+        if value is not None or key not in optional(cls):
+            _check_type(key, value, known[key], kinds(cls)[key])
     engine: Engine = cls(**values)
     return engine
+
+
+def updated(engine: Engine, update: Update) -> Engine:
+    """The engine, moving the unknowns that are named when it is said.
+
+    Raises
+    ------
+    PtychonError
+        For something that is no unknown, or one that this engine cannot move so, with the engines
+        that can.
+    """
+    names = {option: name for name, option in OPTION_OF.items()}
+    update = {names.get(name, name): when for name, when in update.items()}
+    for name in update:
+        if name in engine.moves:
+            continue
+        if name not in UNKNOWNS:
+            raise PtychonError(f"there is no unknown {name!r}; {nearest(name, UNKNOWNS)}")
+        free = ", ".join(other for other, cls in registry.items() if name in cls.moves)
+        able_to = f"these do: {free}" if free else "no engine does yet"
+        raise PtychonError(f"engine {engine.name!r} does not move {name!r}; {able_to}")
+    return engine.updating(update)
 
 
 def plain(value: Any) -> Any:
@@ -193,6 +223,11 @@ def plain(value: Any) -> Any:
 def options(cls: Any) -> dict[str, Any]:
     """Option names of an engine class and their defaults."""
     return {f.name: None if f.default is MISSING else f.default for f in fields(cls)}
+
+
+def optional(cls: Any) -> frozenset[str]:
+    """Names of the options that may be None."""
+    return frozenset(f.name for f in fields(cls) if str(f.type).endswith("| None"))
 
 
 def kinds(cls: Any) -> dict[str, type]:

@@ -8,7 +8,8 @@ from typing import Any, ClassVar, NamedTuple
 from ..backends.base import Backend
 from ..distributed.comm import Comm, Serial
 from ..model.problem import Problem
-from ..types import Array
+from ..types import Array, PtychonError
+from .update import After, Update
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,10 @@ class Keeps:
     compile_seconds: int = 15
 
 
+#: What the options of an unknown are called where that is not its name in `Unknowns`.
+OPTION_OF = {"log_scale": "dose"}
+
+
 class Engine:
     """A reconstruction algorithm. Subclasses are frozen dataclasses whose fields are the options a
     user may set.
@@ -204,13 +209,61 @@ class Engine:
         """The same with what is left open set for a run of so many passes."""
         return self
 
+    def updating(self, update: Update) -> Engine:
+        """The same, moving the unknowns that are named when it is said.
+
+        Raises
+        ------
+        PtychonError
+            For an unknown that this engine cannot move, keep or time so.
+        """
+        changes: dict[str, Any] = {}
+        for name, when in update.items():
+            changes |= self.timed(name, when)
+        return replace(self, **changes) if changes else self
+
+    def timed(self, name: str, when: bool | After) -> dict[str, Any]:
+        """The options by which it moves an unknown when it is said.
+
+        By the names of its options: ``probe`` (a switch), ``probe_start``, ``probe_every`` and
+        ``probe_before``; those of `log_scale` begin with ``dose``. A ``probe_start`` of None leaves
+        the probe as it is.
+        """
+        name = OPTION_OF.get(name, name)
+        own = {f.name: f.default for f in fields(self)}
+        switch, start = isinstance(own.get(name), bool), f"{name}_start"
+        if when is False:
+            if switch:
+                return {name: False}
+            if start in own and own[start] is not None:
+                return {start: None}
+            raise PtychonError(f"engine {self.name!r} always moves {name!r}")
+        found: dict[str, Any] = {name: True} if switch else {}
+        if when is True:
+            return found
+        wanted = {start: when.passes}
+        if when.every != 1:
+            wanted[f"{name}_every"] = when.every
+        if when.before is not None:
+            wanted[f"{name}_before"] = when.before
+        for option in wanted:
+            if option not in own:
+                raise PtychonError(
+                    f"engine {self.name!r} cannot move {name!r} {when}: it has no option {option!r}"
+                )
+        return found | wanted
+
     def eager(self) -> Engine:
         """The same with all that it does only in later passes done from the first: what compiling
         ahead runs.
 
         Options named ``*_start`` are passes from which something begins.
         """
-        late = {f.name: 0 for f in fields(self) if f.name.endswith("_start")}
+        late = {
+            f.name: 0
+            for f in fields(self)
+            if f.name.endswith("_start") and getattr(self, f.name) is not None
+        }
         return replace(self, **late) if late else self
 
     def remedy(self, extra: dict[str, float], epoch: int) -> Remedy | None:
@@ -220,8 +273,6 @@ class Engine:
 
 def check_range(name: str, value: float, low: float, high: float, open_low: bool = True) -> None:
     """Refuse an option outside its range, naming both."""
-    from ..types import PtychonError
-
     if not (low < value or (value == low and not open_low)) or not value <= high:
         bracket = "(" if open_low else "["
         raise PtychonError(f"{name} is {value}; it must lie in {bracket}{low:g}, {high:g}]")

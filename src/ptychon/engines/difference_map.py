@@ -62,8 +62,8 @@ class DifferenceMap(Engine):
     Parameters
     ----------
     beta : float in [-1, 1], not 0
-    probe_start : int
-        First pass (from 0) that moves the probe.
+    probe_start : int or None
+        First pass (from 0) that moves the probe; None keeps it.
     overlap_passes : int
         Alternations of object and probe in one overlap projection.
     object_inertia : float in [0, 1)
@@ -87,7 +87,7 @@ class DifferenceMap(Engine):
         object_bytes=40, stack="waves", stack_bytes=8, transforms=11.0, compile_seconds=22
     )
     beta: float = 1.0
-    probe_start: int = 2
+    probe_start: int | None = 2
     overlap_passes: int = 1
     object_inertia: float = 1e-3
     probe_inertia: float = 1e-3
@@ -96,7 +96,8 @@ class DifferenceMap(Engine):
 
     def __post_init__(self) -> None:
         check_range("abs(beta)", abs(self.beta), 0, 1)
-        check_range("probe_start", self.probe_start, 0, 1e9, open_low=False)
+        if self.probe_start is not None:
+            check_range("probe_start", self.probe_start, 0, 1e9, open_low=False)
         check_range("power_bound", self.power_bound, 0, 1e6, open_low=False)
         check_range("overlap_passes", self.overlap_passes, 1, 100, open_low=False)
         check_range("residual_every", self.residual_every, 1, 1e9, open_low=False)
@@ -167,8 +168,12 @@ class DifferenceMap(Engine):
             )
         return state, Report(misfit)
 
+    @property
+    def moves_probe(self) -> bool:
+        return self.probe_start is not None
+
     def probe_moves_at(self, epoch: int) -> bool:
-        return epoch >= self.probe_start
+        return self.probe_start is not None and epoch >= self.probe_start
 
     @property
     def stacks(self) -> int:

@@ -58,6 +58,7 @@ from ..model.problem import Problem
 from ..model.unknowns import Unknowns
 from ..types import Array
 from .base import Context, Engine, Estimate, Keeps, Report, State, check_range
+from .update import After
 
 #: First spread of positions (px) and of log doses where the spread is learned, and the least that
 #: it may become.
@@ -115,8 +116,12 @@ class ML(Engine):
     ----------
     positions : bool
         Refine the position of each frame.
+    positions_start, positions_every : int
+        First step (from 0) that moves positions, and how many steps apart they move.
     dose : bool
         Refine the dose of each frame.
+    dose_start : int
+        First step (from 0) that moves doses.
     probe : bool
         Refine the probe; false keeps it as it is given.
     probe_start : int
@@ -152,7 +157,10 @@ class ML(Engine):
         compile_seconds=5,
     )
     positions: bool = False
+    positions_start: int = 0
+    positions_every: int = 1
     dose: bool = False
+    dose_start: int = 0
     probe: bool = True
     probe_start: int = 0
     position_spread: float = 0.0
@@ -161,7 +169,9 @@ class ML(Engine):
     tolerance: float = 1e-2
 
     def __post_init__(self) -> None:
-        check_range("probe_start", self.probe_start, 0, 1e9, open_low=False)
+        for name in ("probe_start", "positions_start", "dose_start"):
+            check_range(name, getattr(self, name), 0, 1e9, open_low=False)
+        check_range("positions_every", self.positions_every, 1, 1e9, open_low=False)
         check_range("position_spread", self.position_spread, 0, 1e6, open_low=False)
         check_range("dose_spread", self.dose_spread, 0, 10, open_low=False)
         check_range("iterations", self.iterations, 1, 10000, open_low=False)
@@ -175,10 +185,11 @@ class ML(Engine):
     def probe_moves_at(self, epoch: int) -> bool:
         return self.probe and epoch >= self.probe_start
 
-    @property
-    def own(self) -> tuple[str, ...]:
-        """What is refined of each frame: eliminated from every step."""
-        return (*(("positions",) if self.positions else ()), *(("log_scale",) if self.dose else ()))
+    def own(self, epoch: int) -> tuple[str, ...]:
+        """What is refined of each frame in a step: eliminated from it."""
+        place = After(self.positions_start, self.positions_every)
+        moved = self.positions and place.moves(epoch), self.dose and epoch >= self.dose_start
+        return tuple(name for name, m in zip(("positions", "log_scale"), moved, strict=True) if m)
 
     def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> MLState:
         xp = ctx.backend.xp
@@ -217,11 +228,12 @@ class ML(Engine):
         self, state: MLState, problem: Problem, batches: list[Any], ctx: Context
     ) -> tuple[MLState, Report]:
         xp, free = ctx.backend.xp, self.probe_moves_at(state.epoch)
+        own = self.own(state.epoch)
         x = self.unknowns(state, problem)
         model = replace(Model.of(problem, ctx.backend), corners=ctx.backend.to_host(state.corners))
-        fit = self._fit(state, problem, model, x)
+        fit = self._fit(state, problem, model, x, own)
         before = fit.cost(x)
-        H, d = self._direction(fit, x, state.ridge[0], free)
+        H, d = self._direction(fit, x, state.ridge[0], free, own)
         length, new, after = line_search(fit, x, d, before)
         factor = FULL if length >= 1 else SHORTENED if length else REFUSED
         state.ridge = (state.ridge * factor).clip(LEAST_RIDGE, 1.0)
@@ -230,11 +242,11 @@ class ML(Engine):
         )
         state.far = bool(state.far and after.total < (1 - STILL) * before.total)
         extra = {"change": change, "step": length, "products": H.products}
-        if self.positions and state.epoch >= SEARCH_FROM:
+        if "positions" in own and state.epoch >= SEARCH_FROM:
             extra["searched"] = fit.search(new, after)
             after = fit.cost(new) if extra["searched"] else after
         extra["cost"] = after.total
-        self._take(state, new, H, model, free)
+        self._take(state, new, H, model, free, own)
         state.epoch += 1
         if self.positions:
             off = state.positions - state.measured
@@ -256,10 +268,13 @@ class ML(Engine):
 
     # ------------------------------------------------------------ parts of a step
 
-    def _fit(self, state: MLState, problem: Problem, model: Model, x: Unknowns) -> Fit:
+    def _fit(
+        self, state: MLState, problem: Problem, model: Model, x: Unknowns, own: tuple[str, ...]
+    ) -> Fit:
+        doses = "log_scale" in own
         prior = Unknowns(
-            positions=state.spread[:2] ** -2 if self.positions else None,
-            log_scale=(state.spread[2] ** -2).astype("float32") if self.dose else None,
+            positions=state.spread[:2] ** -2 if "positions" in own else None,
+            log_scale=(state.spread[2] ** -2).astype("float32") if doses else None,
         )
         noise = noise_of(problem)
         first = Likelihood(problem, noise or Noise("amplitude", 1.0), roots=True)
@@ -273,11 +288,11 @@ class ML(Engine):
         return fit if state.far else replace(fit, likelihood=replace(first, roots=False))
 
     def _direction(
-        self, fit: Fit, x: Unknowns, ridge: Array, free: bool
+        self, fit: Fit, x: Unknowns, ridge: Array, free: bool, own: tuple[str, ...]
     ) -> tuple[GaussNewton, Unknowns]:
         """The operator at x, and the step."""
         update = ("object", "probe") if free else ("object",)
-        H = GaussNewton(fit.model, x, update, self.own, fit.likelihood.information, fit.prior)
+        H = GaussNewton(fit.model, x, update, own, fit.likelihood.information, fit.prior)
         gradient = H.gradient(fit.likelihood.score, fit.pull(x))
         diagonal = H.diagonal()
         floor = diagonal.map(lambda array: (ridge * array.max()).astype(array.dtype))
@@ -286,14 +301,20 @@ class ML(Engine):
         return H, H.step(gradient, self.tolerance, self.iterations, damped)
 
     def _take(
-        self, state: MLState, new: Unknowns, H: GaussNewton, model: Model, free: bool
+        self,
+        state: MLState,
+        new: Unknowns,
+        H: GaussNewton,
+        model: Model,
+        free: bool,
+        own: tuple[str, ...],
     ) -> None:
         """A new estimate becomes the state: means go where they belong, windows and modes follow,
         spreads are learned.
         """
         xp = model.backend.xp
         state.object, state.probe = new.object[0], new.probe
-        if self.positions:
+        if "positions" in own:
             off = new.positions - state.measured
             mean = off.mean(axis=0)
             if free:
@@ -303,28 +324,27 @@ class ML(Engine):
             state.positions = state.measured + off
             moved = replace(new, positions=state.positions)
             state.corners = xp.asarray(model.follow(moved).corners, "int32")
-        if self.dose:
+        if "log_scale" in own:
             strength = xp.exp(new.log_scale.mean(dtype="float64")).astype("float32")
             if free:
                 state.probe = state.probe * strength
             else:
                 state.object = state.object * strength
             state.log_scale = new.log_scale - xp.log(strength)
-        self._learn(state, H, xp)
+        if own:
+            self._learn(state, H, xp, own)
 
-    def _learn(self, state: MLState, H: GaussNewton, xp: Any) -> None:
+    def _learn(self, state: MLState, H: GaussNewton, xp: Any, own: tuple[str, ...]) -> None:
         """Spreads of the priors that nobody gave, by a step of EM: the mean of (theta - theta_0)^2
         + Var theta.
         """
-        if not self.own:
-            return
         variances, spread = H.variances(), state.spread.copy()
-        if self.positions and not self.position_spread:
+        if "positions" in own and not self.position_spread:
             off = state.positions - state.measured
             spread[:2] = xp.sqrt(
                 ((off - off.mean(axis=0)) ** 2 + variances.positions).mean(axis=0)
             ).clip(LEAST[0], None)
-        if self.dose and not self.dose_spread:
+        if "log_scale" in own and not self.dose_spread:
             square = state.log_scale.astype("float64") ** 2 + variances.log_scale
             spread[2] = xp.sqrt(square.mean()).clip(LEAST[1], None)
         state.spread = xp.maximum(spread, SHRINK * state.spread)

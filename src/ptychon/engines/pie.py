@@ -109,6 +109,11 @@ class Iterative(Engine):
         raise TypeError(f"{type(self).__name__} has no probe weight")
 
 
+def _check_start(start: int | None) -> None:
+    if start is not None:
+        check_range("probe_start", start, 0, 1e9, open_low=False)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PIE(Iterative):
     r"""Known probe: w_O = (|P|/max|P|)/(|P|^2 + object_reg max|P|^2).
@@ -154,8 +159,8 @@ class RPIE(Iterative):
         average.
     object_reg, probe_reg : float in (0, 1]
         alpha and beta of the paper; 1 for both is ePIE.
-    probe_start : int
-        First pass (from 0) that moves the probe.
+    probe_start : int or None
+        First pass (from 0) that moves the probe; None keeps it.
     cool_from : int
         First pass (from 0) whose steps shrink: pass e takes the steps times 1/(1 + (e -
         cool_from)/1.5), which averages the noise of the last frames away. -1 is after two thirds of
@@ -169,17 +174,21 @@ class RPIE(Iterative):
     probe_step: float | None = None
     object_reg: float = 0.25
     probe_reg: float = 1.0
-    probe_start: int = 1
+    probe_start: int | None = 1
     cool_from: int = -1
 
     def __post_init__(self) -> None:
         _check_steps(self)
         for reg in ("object_reg", "probe_reg"):
             check_range(reg, getattr(self, reg), 0, 1)
-        check_range("probe_start", self.probe_start, 0, 1e9, open_low=False)
+        _check_start(self.probe_start)
+
+    @property
+    def moves_probe(self) -> bool:
+        return self.probe_start is not None
 
     def probe_moves_at(self, epoch: int) -> bool:
-        return epoch >= self.probe_start
+        return self.probe_start is not None and epoch >= self.probe_start
 
     def for_passes(self, epochs: int) -> Engine:
         return replace(self, cool_from=-(-2 * epochs // 3)) if self.cool_from == -1 else self
@@ -205,8 +214,8 @@ class EPIE(Iterative):
     object_step, probe_step : float in (0, 2], or None
         alpha and beta of the paper. None chooses them: 1 and 0.5, less where a pixel counts fewer
         than 3 on average.
-    probe_start : int
-        First pass (from 0) that moves the probe.
+    probe_start : int or None
+        First pass (from 0) that moves the probe; None keeps it.
     cool_from : int
         First pass (from 0) whose steps shrink: pass e takes the steps times 1/(1 + (e -
         cool_from)/1.5). Sequential updates chase the noise of the last frames; shrinking steps
@@ -218,15 +227,19 @@ class EPIE(Iterative):
     shuffle: ClassVar[bool] = True
     object_step: float | None = None
     probe_step: float | None = None
-    probe_start: int = 1
+    probe_start: int | None = 1
     cool_from: int = -1
 
     def __post_init__(self) -> None:
         _check_steps(self)
-        check_range("probe_start", self.probe_start, 0, 1e9, open_low=False)
+        _check_start(self.probe_start)
+
+    @property
+    def moves_probe(self) -> bool:
+        return self.probe_start is not None
 
     def probe_moves_at(self, epoch: int) -> bool:
-        return epoch >= self.probe_start
+        return self.probe_start is not None and epoch >= self.probe_start
 
     def for_passes(self, epochs: int) -> Engine:
         return replace(self, cool_from=-(-2 * epochs // 3)) if self.cool_from == -1 else self

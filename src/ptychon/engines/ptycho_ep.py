@@ -47,6 +47,7 @@ from ..types import Array, PtychonError
 from . import frame_noise as levels
 from .base import Context, Engine, Estimate, Keeps, Remedy, Report, State, blocks, check_range
 from .priors import BernoulliGauss, Gaussian
+from .update import After
 
 #: Anscombe's constant: sqrt(n + 3/8) of a count n has the variance COUNT_VARIANCE for all but the
 #: smallest means.
@@ -195,6 +196,11 @@ class PtychoEP(Engine):
     def weight(self) -> float:
         """The damping in force."""
         return self.damping or (0.5 if self.moves_probe else 0.9)
+
+    def timed(self, name: str, when: bool | After) -> dict[str, Any]:
+        if name == "probe" and isinstance(when, bool):
+            return {"probe_updates": (self.probe_updates or 1) if when else 0}
+        return super().timed(name, when)
 
     def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> EPState:
         xp, k = ctx.backend.xp, ctx.backend.kernels

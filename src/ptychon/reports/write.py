@@ -250,17 +250,11 @@ def _agreement(
 
 
 def _as_before(result: Result, data: Dataset | None) -> dict[str, Any]:
-    """How to run the engine as it was run for the whole scan: engine, passes, schedule, first
-    probe.
-    """
-    from ..engines import make
+    """How to reconstruct as the whole scan was: its recipe, frame order and first probe."""
     from ..io.probe import read_probe
-    from ..run.finish import as_finished
     from ..run.placing import probe_for
-    from ..run.schedule import Schedule
+    from ..run.recipe import Recipe
 
-    schedule = dict(result.settings.get("schedule") or {})
-    epochs = int(result.settings.get("epochs") or result.epochs)
     request = dict(result.settings.get("request") or {})
     probe = None
     if data is not None:
@@ -278,12 +272,10 @@ def _as_before(result: Result, data: Dataset | None) -> dict[str, Any]:
 
         probe = open_data(validated(request, "the result")).probe
     return {
-        "engine": make(result.engine, **result.options),
-        "epochs": epochs,
-        "schedule": Schedule(**schedule) if schedule else None,
+        "recipe": Recipe.of(result),
+        "order": int(result.settings.get("seed") or 0),
         "probe": probe,
         "modes": result.settings.get("modes"),
-        "finish": as_finished(result, epochs),
     }
 
 

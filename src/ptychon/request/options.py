@@ -11,12 +11,12 @@ import click
 from ..types import PtychonError
 
 if TYPE_CHECKING:
-    pass
-if TYPE_CHECKING:
+    from ..engines import Update
+    from ..run.recipe import Stage
+
     _ParamType = click.ParamType[Any]
 
-#: Options of `ptychon.run.reconstruct.reconstruct` that --set takes beside those of the engine:
-#: kind, default, meaning.
+#: Options of a run that --set takes beside those of the engine: kind, default, meaning.
 RUN_OPTIONS: dict[str, tuple[type, Any, str]] = {
     "schedule": (
         str,
@@ -29,22 +29,10 @@ RUN_OPTIONS: dict[str, tuple[type, Any, str]] = {
         None,
         "visit frames in a new order every pass; default true for epie and rpie",
     ),
-    "finish": (
-        int,
-        None,
-        "passes of rpie that end a run of dm, of those asked for; default a quarter of them, 0 "
-        "for none",
-    ),
     "tolerance": (
         float,
         None,
         "stop when the object changes by less than this for five passes (ep)",
-    ),
-    "warm_start": (
-        int,
-        None,
-        "passes of dm (pie with a known probe) for the first guess; default 20 to 60 for ep, "
-        "else 0",
     ),
 }
 
@@ -98,7 +86,7 @@ def split_options(
     engine: str, values: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """Options of a known engine, options of the run, and all that is wrong with them."""
-    from ..engines import kinds, make, nearest, options, registry
+    from ..engines import kinds, make, nearest, optional, options, registry
     from ..run.schedule import KINDS
 
     known = options(registry[engine])
@@ -117,7 +105,9 @@ def split_options(
         )
         try:
             # numbers in YAML without a point before the exponent are text
-            value = typed(name, value, kind, default) if isinstance(value, str) else value
+            if isinstance(value, str):
+                none = value.lower() in _NONE and name in optional(registry[engine])
+                value = None if none else typed(name, value, kind, default)
             if name in known:
                 make(engine, **{name: value})
                 chosen[name] = value
@@ -140,3 +130,41 @@ def split_options(
         except PtychonError as error:
             wrong.append(str(error))
     return chosen, run, wrong
+
+
+def stage_of(
+    engine: str, epochs: int, values: Mapping[str, Any], update: Update, seed: int
+) -> Stage:
+    """The one stage that an engine, its passes and options as --set takes them ask for.
+
+    Raises
+    ------
+    PtychonError
+        For an option that is unknown or out of range, or an unknown that the engine cannot move.
+    """
+    from ..engines import make
+    from ..run.recipe import Stage
+    from ..run.schedule import Schedule
+    from ..run.until import Still
+
+    chosen, run, wrong = split_options(engine, values)
+    if wrong:
+        raise PtychonError("; ".join(wrong))
+    known = make(engine, **chosen)
+    shuffle = run.get("shuffle")
+    schedule = Schedule(
+        kind=run.get("schedule") or known.schedule,
+        size=run.get("batch_size", RUN_OPTIONS["batch_size"][1]),
+        shuffle=known.shuffle if shuffle is None else shuffle,
+        seed=seed,
+    )
+    asked = {"schedule", "batch_size", "shuffle"} & set(run)
+    tolerance = run.get("tolerance")
+    return Stage(
+        engine,
+        epochs,
+        options=chosen,
+        update=update,
+        until=() if tolerance is None else (Still(tolerance),),
+        schedule=schedule if asked else None,
+    )

@@ -21,18 +21,20 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from ..io.hdf5 import PathLike, check_readable
 from ..io.places import exists, sha256_of
 from ..types import PtychonError
-from .options import split_options
+from .options import split_options, stage_of
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
     from ..data.result import Result
     from ..model.problem import Problem
+    from ..run.recipe import Recipe, Stage
 
 SUFFIXES = (".yaml", ".yml")
 _PATHS = ("input", "output", "picture", "probe", "start")
@@ -67,6 +69,11 @@ class Settings(BaseModel):
         text with a unit.
     probe, start : str, optional
         Files with the first probe, and with a result to start from.
+    recipe : str or list of mappings, optional
+        Stages in place of `engine`, `epochs` and `options`, such as "dm:60, rpie:100" or a list of
+        what `ptychon.Stage` takes.
+    update : mapping
+        What moves and when, such as {positions: "after=20,every=5", probe: no}.
     modes : int, optional
         Incoherent modes of the probe; default as many as the first probe has.
     orient : str, optional
@@ -89,6 +96,8 @@ class Settings(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 0
     subpixel: bool = True
     options: dict[str, Any] = Field(default_factory=dict, validate_default=True)
+    recipe: list[dict[str, Any]] | None = None
+    update: dict[str, Any] = Field(default_factory=dict)
     data: dict[str, Any] = Field(default_factory=dict)
     probe: str | None = None
     start: str | None = None
@@ -145,6 +154,61 @@ class Settings(BaseModel):
         if wrong:
             raise PydanticCustomError("options", "{text}", {"text": "; ".join(wrong)})
         return {**chosen, **run}
+
+    @field_validator("recipe", mode="before")
+    @classmethod
+    def _known_recipe(cls, value: Any) -> Any:
+        from ..run.recipe import Recipe
+
+        try:
+            return None if value is None else Recipe.read(value).stored()
+        except PtychonError as error:
+            raise PydanticCustomError("recipe", "{text}", {"text": str(error)}) from None
+
+    @field_validator("update", mode="before")
+    @classmethod
+    def _known_update(cls, value: Any) -> Any:
+        from ..engines.update import when_of
+
+        if not isinstance(value, Mapping):
+            return value
+        try:
+            found = {str(name): when_of(str(name), when) for name, when in value.items()}
+        except PtychonError as error:
+            raise PydanticCustomError("update", "{text}", {"text": str(error)}) from None
+        return {name: w if isinstance(w, bool) else str(w) for name, w in found.items()}
+
+    @model_validator(mode="after")
+    def _one_way_to_say_it(self) -> Settings:
+        """What the recipe says is not said once more; and all of it can be made."""
+        from ..run.recipe import Recipe
+
+        if self.recipe is not None:
+            recipe = Recipe.read(self.recipe)
+            for name, own in (("engine", recipe.main.name), ("epochs", recipe.epochs)):
+                if name in self.model_fields_set and getattr(self, name) != own:
+                    text = f"{name} is {getattr(self, name)!r} beside a recipe, {recipe}"
+                    raise PydanticCustomError("recipe", "{text}", {"text": f"{text}: give one"})
+                # not by assignment, which validates again
+                self.__dict__[name] = own
+            if self.options:
+                text = "options stand beside a recipe: write them into its stages"
+                raise PydanticCustomError("recipe", "{text}", {"text": text})
+        try:
+            self.way()
+        except PtychonError as error:
+            raise PydanticCustomError("update", "{text}", {"text": str(error)}) from None
+        return self
+
+    def way(self) -> Stage | Recipe:
+        """What `ptychon.reconstruct` is to run: the recipe, or the engine with its options."""
+        from ..engines.update import when_of
+        from ..run.recipe import Recipe
+
+        update = {name: when_of(name, when) for name, when in self.update.items()}
+        if self.recipe is not None:
+            return Recipe.read(self.recipe).updating(update)
+        return stage_of(self.engine, self.epochs, self.options, update, self.seed)
 
     @field_validator("data")
     @classmethod

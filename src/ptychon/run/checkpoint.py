@@ -44,6 +44,12 @@ class Checkpoint:
     history : mapping of str to (passes,) float32
     epoch, epochs : int
         Passes done and passes planned, those of an earlier run included.
+    recipe : list of dict
+        The stages of the run, as `Recipe.stored` gives them.
+    stage : int
+        The one that was running, counted from 0.
+    ran : list of [engine, passes, whether aside]
+        Those before it.
     backend : str
     seconds : float
         Spent so far.
@@ -57,6 +63,9 @@ class Checkpoint:
     errors: FloatArray
     epoch: int
     epochs: int
+    recipe: list[dict[str, Any]] = field(default_factory=list)
+    stage: int = 0
+    ran: list[list[Any]] = field(default_factory=list)
     history: Mapping[str, FloatArray] = field(default_factory=dict)
     backend: str = ""
     seconds: float = 0.0
@@ -161,8 +170,8 @@ class Checkpointer:
 
     def __call__(self, progress: Progress) -> None:
         """Keep the record, and write if it is time."""
-        if progress.epoch <= self._epoch:  # the run has been restarted
-            self.rows = []
+        if progress.epoch <= self._epoch:  # the stage has been restarted
+            del self.rows[len(self.rows) - (self._epoch - progress.epoch + 1) :]
         self._epoch = progress.epoch
         self.rows.append((progress.error, dict(progress.extra)))
         last = progress.epoch == progress.epochs
@@ -186,6 +195,9 @@ class Checkpointer:
             },
             epoch=progress.epoch,
             epochs=progress.epochs or progress.epoch,
+            recipe=[] if progress.plan is None else progress.plan.recipe,
+            stage=0 if progress.plan is None else progress.plan.stage,
+            ran=[] if progress.plan is None else progress.plan.ran,
             seconds=self._before + progress.seconds,
             settings=self.settings,
         )

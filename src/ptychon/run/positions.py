@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,13 @@ def carried(problem: Problem, start: Result, engine: Engine) -> Problem:
     return problem.with_positions(
         places, log_scale, corners=start.corners, per_pixel=PER_PIXEL if many else None
     )
+
+
+def without_doses(problem: Problem, engine: Engine) -> Problem:
+    """The problem as an engine takes it: without doses where it does not know of them."""
+    if problem.log_scale is None or "log_scale" in engine.moves:
+        return problem
+    return replace(problem, log_scale=None)
 
 
 def with_found(problem: Problem, estimate: Estimate, host: Callable[[Any], Any]) -> Problem:

@@ -4,8 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..engines import Engine, State
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where a recipe is, for a checkpoint.
+
+    Attributes
+    ----------
+    recipe : list of dict
+        The stages as they run, as `Recipe.stored` gives them; a stage that was rescued is replaced.
+    stage : int
+        The stage that is running, counted from 0.
+    ran : list of [engine, passes, whether aside]
+        The stages that are done.
+    """
+
+    recipe: list[dict[str, Any]]
+    stage: int
+    ran: list[list[Any]]
 
 
 @dataclass(frozen=True)
@@ -27,6 +47,8 @@ class Progress:
         Since the first pass began.
     engine : Engine
         The engine that made it; after a restart not the one that was asked for.
+    plan : Plan or None
+        Of a run by a recipe.
     """
 
     epoch: int
@@ -36,6 +58,7 @@ class Progress:
     seconds: float
     extra: dict[str, float] = field(default_factory=dict)
     engine: Engine | None = None
+    plan: Plan | None = None
 
 
 Callback = Callable[[Progress], "bool | None"]

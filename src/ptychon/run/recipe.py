@@ -1,161 +1,342 @@
-"""What Ptycho-EP starts from, where nothing else is said: some passes of an engine that finds its
-way from a constant.
+"""How a reconstruction is made: stages of engines, one after the other.
 
-With the probe unknown: the difference map, since EM steps find a probe only slowly, and from a poor
-one they end in a wrong optimum. It stops where its R has settled. In the near field, where the
-difference map is easily lost: rPIE.
+    Recipe.parse("dm:60, rpie:100, ep:400")
 
-With the probe known: PIE. Most runs end in the same optimum without it; with a sparse object,
-behind a beam stop and where measurements are few, some do not. At fewer than 2.7 measurements for
-each lit pixel PIE is lost, and what it leaves is worse than a constant.
+A stage begins with the object, the probe and the positions that the one before has left. It ends
+after its passes or by a rule (`until`), and may name stages that take its place if it fails
+(`rescue`). A result stores the recipe it was made by (`Recipe.of`), so that it can be repeated.
 """
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..data.result import Result
-from ..engines import Engine
-from ..engines.ptycho_ep import NEAR_LIMIT
-from ..metrics.residual import sampling_ratio
-from ..model.problem import Problem
-from ..types import ComplexArray, PtychonError, PtychonWarning
-from .observers import Interrupt
+from ..engines import Engine, make, updated
+from ..engines.base import OPTION_OF
+from ..engines.update import After, Update, when_of
+from ..types import PtychonError
+from .constraints import Constraint, constraint_of, constraint_text
+from .schedule import Schedule
+from .until import Until, rule_of, rule_text
 
 if TYPE_CHECKING:
-    from .progress import Callback, Progress
-
-#: Passes with the probe unknown, at most, and with it known.
-UNKNOWN_PASSES, KNOWN_PASSES = 60, 20
-#: Passes of PIE before a second attempt with a known probe, where the first one failed.
-AGAIN_PASSES = 50
-#: The difference map has settled when its R fell by less than this share since it was last
-#: measured, five passes before.
-SETTLED = 0.005
+    from ..data.result import Result
 
 
 @dataclass(frozen=True)
-class WarmStart:
-    """Passes of an engine that come first.
-
-    Attributes
-    ----------
-    engine : str
-    epochs : int
-    settle : bool
-        Whether fewer will do, if R settles before.
-    instead : str
-        Engine that makes it where this one runs away; "" for none.
-    dispensable : bool
-        Whether the run begins from a constant where this one fails.
-    """
-
-    engine: str
-    epochs: int
-    settle: bool = False
-    instead: str = ""
-    dispensable: bool = False
-
-    def run(
-        self, problem: Problem, callbacks: Sequence[Callback] = (), **way: Any
-    ) -> Result | None:
-        """The first guess of object and probe. Where the difference map runs away, rPIE makes it;
-        where PIE does, none does.
-
-        Parameters
-        ----------
-        problem : Problem
-        callbacks : sequence of callables
-            Of the run. Only Ctrl-C is listened to: an `Interrupt` among them ends these passes too.
-        **way
-            Of `reconstruct`: first object and probe, backend, seed, say.
-        """
-        from .reconstruct import reconstruct
-
-        way["judge"] = False
-        interrupts = [callback for callback in callbacks if isinstance(callback, Interrupt)]
-        watching: list[Callback] = [*interrupts, *([Settled()] if self.settle else [])]
-        try:
-            found = reconstruct(
-                problem, self.engine, epochs=self.epochs, callbacks=watching, finish=0, **way
-            )
-        except PtychonError as error:
-            if self.dispensable:
-                warnings.warn(
-                    f"{error}: beginning from a constant instead", PtychonWarning, stacklevel=3
-                )
-                return None
-            if not self.instead:
-                raise
-            warnings.warn(
-                f"{error}: beginning with {self.instead} instead", PtychonWarning, stacklevel=3
-            )
-            found = reconstruct(
-                problem, self.instead, epochs=self.epochs, callbacks=interrupts, **way
-            )
-        if any(interrupt.pressed for interrupt in interrupts):
-            done = f"stopped after {found.epochs} of the passes that make the first guess"
-            warnings.warn(
-                f"{done}: begin again rather than go on from it", PtychonWarning, stacklevel=3
-            )
-        return found
-
-
-class Settled:
-    """A callback that ends a run when its R has settled."""
-
-    def __init__(self) -> None:
-        self.before = math.inf
-
-    def __call__(self, progress: Progress) -> bool:
-        if math.isnan(progress.error):
-            return False
-        before, self.before = self.before, progress.error
-        # a rise is no end: the difference map may climb out of a wrong optimum
-        return math.isfinite(before) and before * (1 - SETTLED) < progress.error < before * (
-            1 + SETTLED
-        )
-
-
-def warm_start(
-    problem: Problem,
-    engine: Engine,
-    probe: ComplexArray,
-    asked: int | None = None,
-    given: bool = False,
-) -> WarmStart | None:
-    """What comes before an engine; None where it begins by itself.
+class Stage:
+    """Passes of one engine.
 
     Parameters
     ----------
-    problem : Problem
-    engine : Engine
-    probe : (K, P, Q) complex array
-    asked : int, optional
-        Passes that somebody wants; 0 for none.
-    given : bool
-        Whether an object to start from was given.
+    engine : str or Engine
+        A name, or a ready engine.
+    epochs : int
+        Passes, at most.
+    options : mapping
+        Of an engine that is given by its name.
+    start : {"last", "first"}
+        Begin with what the stage before has left, or with the first guess of the recipe.
+    update : mapping of str to bool or After
+        What moves and when, such as {"probe": After(2), "positions": After(20, every=5)}; what is
+        not named moves as the engine does by itself.
+    constraints : sequence of Constraint
+        Applied to object and probe after each pass; see `ptychon.run.constraints`.
+    until : sequence of rules
+        End the stage before its passes are over; see `ptychon.run.until`.
+    rescue : sequence of Stage, optional
+        Take its place if it fails; an empty sequence goes on without it, None ends the run with the
+        error.
+    schedule : Schedule or str, optional
+        How a pass is cut into batches; default what the engine asks for.
+    aside : bool
+        Only make the first guess: passes that the result does not count and callbacks do not see.
 
     Raises
     ------
     PtychonError
-        For a negative number of passes.
+        For an unknown engine or option, an unknown that the engine cannot move, or passes fewer
+        than 1.
     """
-    if asked is not None and asked < 0:
-        raise PtychonError(f"warm_start is {asked}; it must be 0 or more passes")
-    if asked == 0 or (asked is None and (not engine.needs_guess or given)):
-        return None
-    if engine.begins_with is not None:
-        name, passes = engine.begins_with if engine.moves_probe else ("pie", KNOWN_PASSES)
-        return WarmStart(name, asked or passes)
-    if engine.moves_probe:
-        if problem.near_field:
-            return WarmStart("rpie", asked or UNKNOWN_PASSES)
-        return WarmStart("dm", asked or UNKNOWN_PASSES, settle=asked is None, instead="rpie")
-    if asked is None and sampling_ratio(problem, probe) < NEAR_LIMIT:
-        return None
-    return WarmStart("pie", asked or KNOWN_PASSES, dispensable=True)
+
+    engine: str | Engine
+    epochs: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+    start: str = "last"
+    update: Update = field(default_factory=dict)
+    constraints: tuple[Constraint, ...] = ()
+    until: tuple[Until, ...] = ()
+    rescue: tuple[Stage, ...] | None = None
+    schedule: Schedule | str | None = None
+    aside: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("constraints", "until"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.rescue is not None:
+            object.__setattr__(self, "rescue", tuple(self.rescue))
+        if isinstance(self.epochs, bool) or not isinstance(self.epochs, int) or self.epochs < 1:
+            raise PtychonError(f"epochs is {self.epochs}; at least 1 pass is needed")
+        if self.start not in ("last", "first"):
+            raise PtychonError(f"start is {self.start!r}; choose 'last' or 'first'")
+        if isinstance(self.engine, Engine) and self.options:
+            raise PtychonError(
+                f"options {', '.join(self.options)} were given beside a ready engine; set them on "
+                "the engine"
+            )
+        made = self.made()
+        if self.constraints and "constraints" not in made.copes:
+            raise PtychonError(
+                f"engine {made.name!r} takes no constraints after its passes: what it knows of the "
+                "object is more than an object; give them to a stage of rpie, epie or pie"
+            )
+        if not isinstance(self.schedule, Schedule) and self.schedule is not None:
+            Schedule(kind=self.schedule)
+
+    @property
+    def name(self) -> str:
+        """Of the engine."""
+        return self.engine.name if isinstance(self.engine, Engine) else self.engine
+
+    def made(self) -> Engine:
+        """The engine with its options, moving what is to move."""
+        engine = self.engine
+        ready = engine if isinstance(engine, Engine) else make(engine, **self.options)
+        return updated(ready, self.update)
+
+    def scheduled(self, engine: Engine, seed: int) -> Schedule:
+        """How its passes are cut into batches."""
+        if isinstance(self.schedule, Schedule):
+            return self.schedule
+        return Schedule(kind=self.schedule or engine.schedule, shuffle=engine.shuffle, seed=seed)
+
+    def stored(self) -> dict[str, Any]:
+        """As plain values, from which `Stage.read` makes it again."""
+        engine = self.engine
+        found: dict[str, Any] = {
+            "engine": self.name,
+            "epochs": self.epochs,
+            "options": asdict(engine) if isinstance(engine, Engine) else dict(self.options),
+            "start": self.start,
+            "update": {name: _when(when) for name, when in self.update.items()},
+            "constraints": [constraint_text(c) for c in self.constraints],
+            "until": [rule_text(rule) for rule in self.until],
+            "rescue": None if self.rescue is None else [stage.stored() for stage in self.rescue],
+            "schedule": (
+                asdict(self.schedule) if isinstance(self.schedule, Schedule) else self.schedule
+            ),
+            "aside": self.aside,
+        }
+        # what is as usual goes without saying
+        return {
+            name: value
+            for name, value in found.items()
+            if name in ("engine", "epochs")
+            or value not in (None, {}, [], "last", False)
+            or (name == "rescue" and value is not None)
+        }
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any] | str) -> Stage:
+        """A stage from plain values, a stage of a settings file say, or from "rpie:100".
+
+        Raises
+        ------
+        PtychonError
+            For values that are no stage.
+        """
+        if isinstance(values, str):
+            (stage,) = Recipe.parse(values).stages
+            return stage
+        if not isinstance(values, Mapping):
+            raise PtychonError(f"a stage is {values!r}; write engine: rpie and epochs: 100, say")
+        known = cls.__dataclass_fields__
+        for name in values:
+            if name not in known:
+                raise PtychonError(f"a stage has no {name!r}; it has {', '.join(known)}")
+        if "engine" not in values or "epochs" not in values:
+            raise PtychonError("a stage needs an engine and its epochs, such as rpie and 100")
+        found = dict(values)
+        schedule = found.get("schedule")
+        if isinstance(schedule, Mapping):
+            found["schedule"] = Schedule(**schedule)
+        found["update"] = {n: when_of(n, w) for n, w in (found.get("update") or {}).items()}
+        found["constraints"] = tuple(map(constraint_of, _listed(found.get("constraints"))))
+        found["until"] = tuple(map(rule_of, _listed(found.get("until"))))
+        rescue = found.get("rescue")
+        if rescue is not None:
+            found["rescue"] = Recipe.read(rescue).stages if rescue else ()
+        return cls(**found)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Stages, one after the other.
+
+    Parameters
+    ----------
+    stages : sequence of Stage
+
+    Raises
+    ------
+    PtychonError
+        If there is none that counts.
+    """
+
+    stages: tuple[Stage, ...]
+
+    def __init__(self, *stages: Stage | Iterable[Stage]) -> None:
+        flat: list[Stage] = []
+        for stage in stages:
+            flat.extend([stage] if isinstance(stage, Stage) else stage)
+        object.__setattr__(self, "stages", tuple(flat))
+
+    @classmethod
+    def parse(cls, text: str) -> Recipe:
+        """From text such as "dm:60, rpie:100, ep:400": engines and their passes.
+
+        Raises
+        ------
+        PtychonError
+            If it is not that.
+        """
+        stages = []
+        for part in text.split(","):
+            match = re.fullmatch(r"\s*(\w+)\s*:\s*(\d+)\s*", part)
+            if match is None:
+                raise PtychonError(
+                    f"the recipe {text!r} has {part.strip()!r}; write engines and their passes, "
+                    "such as 'dm:60, rpie:100'"
+                )
+            stages.append(Stage(match[1], int(match[2])))
+        return cls(stages)
+
+    @classmethod
+    def read(cls, values: Any) -> Recipe:
+        """From text, from the stages that a settings file lists, or from what `stored` gives.
+
+        Raises
+        ------
+        PtychonError
+            If it is no recipe.
+        """
+        if isinstance(values, Recipe):
+            return values
+        if isinstance(values, Stage):
+            return cls(values)
+        if isinstance(values, str):
+            return cls.parse(values)
+        if not isinstance(values, Sequence) or not values:
+            raise PtychonError(
+                f"the recipe is {values!r}; write text such as 'dm:60, rpie:100', or a list of "
+                "stages"
+            )
+        return cls(Stage.read(stage) for stage in values)
+
+    @classmethod
+    def of(cls, result: Result) -> Recipe:
+        """The recipe by which a result was made.
+
+        Raises
+        ------
+        PtychonError
+            If it does not store one: it comes from another package, or from an older version.
+        """
+        stored = result.settings.get("recipe")
+        if stored is not None:
+            return cls.read(stored)
+        if not result.engine or not result.epochs:
+            raise PtychonError("the result does not store how it was made; start from the scan")
+        return cls(Stage(make(result.engine, **result.options), result.epochs))
+
+    def stored(self) -> list[dict[str, Any]]:
+        """As plain values, from which `Recipe.read` makes it again."""
+        return [stage.stored() for stage in self.stages]
+
+    def __str__(self) -> str:
+        return ", ".join(f"{stage.name}:{stage.epochs}" for stage in self.stages)
+
+    @property
+    def counted(self) -> tuple[Stage, ...]:
+        """The stages whose passes count: all but those that make the first guess."""
+        return tuple(stage for stage in self.stages if not stage.aside)
+
+    @property
+    def epochs(self) -> int:
+        """Passes that count."""
+        return sum(stage.epochs for stage in self.counted)
+
+    @property
+    def main(self) -> Stage:
+        """The stage after which a result is named: the last one, or the one that it finishes."""
+        *before, last = self.counted
+        if before and before[-1].made().finished_by == last.name:
+            return before[-1]
+        return last
+
+    def updating(self, update: Update) -> Recipe:
+        """The same, each stage moving those of the unknowns that its engine can.
+
+        Raises
+        ------
+        PtychonError
+            For an unknown that no stage can move.
+        """
+        if not update:
+            return self
+        stages, left = [], set(update)
+        for stage in self.stages:
+            names = {OPTION_OF.get(name, name) for name in stage.made().moves} | stage.made().moves
+            own = {name: when for name, when in update.items() if name in names}
+            left -= set(own)
+            stages.append(replace(stage, update={**stage.update, **own}))
+        for name in sorted(left):
+            updated(self.main.made(), {name: update[name]})
+        return Recipe(stages)
+
+    def without_guess(self) -> Recipe:
+        """The same for an object and a probe that are no first guess."""
+        return Recipe(self.counted)
+
+    def scaled(self, epochs: int) -> Recipe:
+        """The same with so many passes in all, each stage with its share, at least one.
+
+        Where there are fewer passes than stages, the last stages go.
+        """
+        total = self.epochs
+        if epochs == total:
+            return self
+        left, stages = epochs, []
+        counted = list(self.counted)[:epochs]
+        for stage in self.stages:
+            if stage.aside:
+                stages.append(stage)
+            elif stage in counted:
+                rest = counted[counted.index(stage) + 1 :]
+                most = left - len(rest)
+                share = max(1, min(most, round(stage.epochs * epochs / total)))
+                share = left if not rest else share
+                stages.append(replace(stage, epochs=share))
+                left -= share
+        return Recipe(stages)
+
+    def reaching(self, epochs: int, stage: int) -> Recipe:
+        """The same with so many passes in all, the difference made or left out by one stage."""
+        stages = list(self.stages)
+        changed = stages[stage].epochs + epochs - self.epochs
+        stages[stage] = replace(stages[stage], epochs=max(changed, 1))
+        return Recipe(stages)
+
+
+def _when(when: bool | After) -> bool | str:
+    return when if isinstance(when, bool) else str(when)
+
+
+def _listed(values: Any) -> Sequence[Any]:
+    return () if values is None else values if isinstance(values, (list, tuple)) else [values]
+
+
+__all__ = ["Recipe", "Stage"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -13,51 +13,44 @@ from .. import __version__
 from ..backends import Backend, get_backend
 from ..data.dataset import Dataset
 from ..data.result import Result
-from ..engines import Context, Engine, check_copes, make, plain
+from ..engines import Context, Engine, Update, make, plain
 from ..metrics.residual import residual
 from ..model.problem import Problem
-from ..sweeps.find import memory as memory_of
-from ..sweeps.find import why_slow
-from ..types import ComplexArray, FloatArray, PtychonError, PtychonWarning
-from .attempts import FailedError
+from ..sweeps.find import memory, why_slow
+from ..types import ComplexArray, PtychonError, PtychonWarning
+from .begin import first_guess
 from .checkpoint import Checkpoint
 from .compile import on_stderr, warm_up
 from .doubts import all_doubts
-from .finish import Plan, finishing_passes
-from .first_probe import find_probe
-from .guess import initial_object, scaled_probe, wave_power
 from .iterate import iterate
-from .modes import for_engine, orthogonal
-from .placing import placed, rescaling
-from .positions import carried, with_found
+from .modes import for_engine
+from .positions import carried, without_doses
 from .progress import Callback, Progress
-from .recipe import AGAIN_PASSES, WarmStart
-from .recipe import warm_start as start_of
+from .recipe import Recipe, Stage
 from .schedule import Schedule
-from .steps import with_steps
+from .stages import Ready, Run, run_recipe
+from .until import Until, rule_of
+from .usual import usual
 
 __all__ = ["Callback", "Progress", "iterate", "reconstruct"]
 
 
 def reconstruct(
     data: Dataset | Problem,
-    engine: str | Engine = "rpie",
+    recipe: str | Engine | Stage | Recipe = "rpie",
     *,
     epochs: int = 100,
-    backend: str | Backend = "auto",
-    callbacks: Sequence[Callback] = (),
+    update: Update | None = None,
+    until: Until | str | Sequence[Until] = (),
+    schedule: Schedule | str | None = None,
     object: ComplexArray | None = None,
     probe: ComplexArray | None = None,
     modes: int | None = None,
     start: Result | None = None,
-    schedule: Schedule | str | None = None,
-    batch_size: int = 16,
-    shuffle: bool | None = None,
+    backend: str | Backend = "auto",
+    callbacks: Sequence[Callback] = (),
     seed: int = 0,
     subpixel: bool = True,
-    tolerance: float | None = None,
-    warm_start: int | None = None,
-    finish: int | None = None,
     resume: Checkpoint | None = None,
     tell: Callable[[str], None] | None = None,
     say: Callable[[str], None] | None = on_stderr,
@@ -69,12 +62,19 @@ def reconstruct(
     Parameters
     ----------
     data : Dataset or Problem
-    engine : {"pie", "epie", "rpie", "dm", "ep", "ml"} or Engine
+    recipe : str, Engine, Stage or Recipe
+        The name of an engine ("pie", "epie", "rpie", "dm", "ep", "ml", ...), a ready engine, or
+        stages such as "dm:60, rpie:100, ep:400". Around a single engine or stage goes what it needs
+        (see `ptychon.run.usual`): passes that make a first guess for "ep" and "ml", beside
+        `epochs`, and a last quarter of "dm" by "rpie". A recipe runs as it is written.
     epochs : int
-        Passes over the data.
-    backend : {"auto", "numpy", "cupy", "reference"} or Backend
-    callbacks : sequence of callables
-        Called with a `Progress` after each pass; True ends the run.
+        Passes over the data, where the recipe does not say them.
+    update : mapping of str to bool or After, optional
+        What moves and when, such as {"positions": After(8)}; see `Stage`.
+    until : rule, str or sequence of rules
+        End the passes early, such as "still:1e-4" or `Still(1e-4)`; see `ptychon.run.until`.
+    schedule : Schedule or str, optional
+        How a pass is cut into batches; default what the engine asks for.
     object : (H, W) complex array, optional
         First object; default a constant. Never changed.
     probe : (P, Q) or (K, P, Q) complex array, optional
@@ -89,28 +89,13 @@ def reconstruct(
         its count of passes. One of another part, crop or binning of the scan is placed by its
         origin and resampled to the pixel size of these data. Where counts have another unit, the
         probe is rescaled.
-    schedule : Schedule or str, optional
-        How a pass is cut into batches; default what the engine asks for.
-    batch_size : int
-        Of the schedule "minibatch".
-    shuffle : bool, optional
-        Visit frames in a new random order each pass; default True for ePIE and rPIE, False for the
-        others.
+    backend : {"auto", "numpy", "cupy", "reference"} or Backend
+    callbacks : sequence of callables
+        Called with a `Progress` after each pass; True ends the run.
     seed : int
-        Of the shuffling. The result is a function of seed, backend and thread count.
+        Seed of the frame order. The result is a function of seed, backend and thread count.
     subpixel : bool
         Honour fractions of a pixel in the positions.
-    tolerance : float, optional
-        Stop when the object's relative change stays below this for five passes (engines that report
-        it: "ep").
-    warm_start : int, optional
-        Passes that make the first guess, beside `epochs`: of PIE with a known probe, else of the
-        difference map (of rPIE in the near field). Default for Ptycho-EP where neither `object` nor
-        `start` is given: 20 (0 with few measurements), and up to 60 with an unknown probe; for "ml"
-        20 of rPIE; else 0. See `warm_start`.
-    finish : int, optional
-        Passes of rPIE that end a run of the difference map, of the `epochs` asked for; default a
-        quarter of them, 0 for none.
     resume : Checkpoint, optional
         Go on bit for bit from where a run with these same arguments was stopped; `epochs` counts
         its passes too.
@@ -128,253 +113,162 @@ def reconstruct(
     Returns
     -------
     Result
+        Its `settings` hold the recipe; `Recipe.of` gives it again.
 
     Raises
     ------
     PtychonError
-        For bad input, unknown names, or a run that fails after its restarts.
+        For bad input, unknown names, or a run that fails after its restarts and rescues.
     """
-    epochs, seed, finish, warm_start, tolerance = (
-        plain(v) for v in (epochs, seed, finish, warm_start, tolerance)
-    )
-    if epochs < 1:
-        raise PtychonError(f"epochs is {epochs}; at least 1 pass is needed")
-    chosen = make(engine, **options) if isinstance(engine, str) else engine
-    if not isinstance(engine, str) and options:
-        raise PtychonError(
-            f"options {', '.join(options)} were given beside a ready engine; set them on the engine"
-        )
-    finish = finishing_passes(chosen, finish, epochs)
-    chosen = chosen.for_passes(epochs)
-    ctx = Context(get_backend(backend))
+    asked = _asked(recipe, epochs, options, update or {}, until, schedule)
+    main = (asked if isinstance(asked, Stage) else asked.main).made()
+    ctx, seed = Context(get_backend(backend)), plain(seed)
     problem = Problem.from_dataset(data, subpixel=subpixel) if isinstance(data, Dataset) else data
     if start is not None:
-        problem = carried(problem, start, chosen)
-    check_copes(chosen, problem)
-    chosen, steps = with_steps(chosen, problem)
-    second, second_steps = chosen, ""
-    if finish:
-        second, second_steps = with_steps(make(chosen.finished_by).for_passes(finish), problem)
-    compile_seconds = 0.0
+        problem = carried(problem, start, main)
+    given = (asked,) if isinstance(asked, Stage) else asked.stages
+    for stage in given:
+        Ready.of(stage, without_doses(problem, stage.made()), seed)
+    compiled = 0.0
     if probe is None and start is None and (isinstance(data, Problem) or data.probe is None):
         # candidates are tried with rPIE on one core
-        compile_seconds += warm_up(
-            problem, make("rpie"), Context(get_backend("numpy", threads=1)), say=say
-        )
+        one = Context(get_backend("numpy", threads=1))
+        compiled = warm_up(problem, make("rpie"), one, say=say)
+    moving = next((s.made() for s in given if s.made().moves_probe), main)
     early: list[str] = []
-    first_object, first_probe = _first_guess(
-        data, problem, chosen, ctx, object, probe, modes, start, say, early.append
-    )
+    first = first_guess(data, problem, moving, ctx, object, probe, modes, start, say, early.append)
     for text in early:
         warnings.warn(text, PtychonWarning, stacklevel=2)
-    shuffled = chosen.shuffle if shuffle is None else shuffle
-    second_schedule = Schedule(
-        kind=second.schedule, size=batch_size, shuffle=shuffle is not False, seed=seed
-    )
-    if not isinstance(schedule, Schedule):
-        schedule = Schedule(
-            kind=schedule or chosen.schedule, size=batch_size, shuffle=shuffled, seed=seed
-        )
-    memory = memory_of(ctx.backend, problem, chosen, len(first_probe))
+    for stage in given:
+        for_engine(first[1], None, stage.made())
+    if isinstance(asked, Stage):
+        asked = usual(asked, problem, first[1], given=start is not None or object is not None)
+    if resume is not None:
+        asked = _resumed(asked, resume)
+    lines = _lines(asked, problem, ctx, len(first[1]), seed)
     if tell is not None:
-        tell(memory.line())
-        slow = why_slow(ctx.backend, chosen)
-        if slow is not None:
-            tell(slow)
-        if steps:
-            tell(f"steps: {steps}")
-    compile_seconds += warm_up(problem, chosen, ctx, len(first_probe), schedule, say)
-    if finish:
-        compile_seconds += warm_up(problem, second, ctx, len(first_probe), second_schedule, say)
-    guess: Result | None = None
-    way: dict[str, Any] = {
-        "object": first_object,
-        "probe": first_probe,
-        "backend": ctx.backend,
-        "seed": seed,
-        "say": say,
-    }
-    light = np.linalg.norm(first_probe)
-    before_it = start_of(
-        problem, chosen, first_probe, warm_start, given=start is not None or object is not None
-    )
-    if before_it is not None and resume is None:
-        guess = before_it.run(problem, callbacks, **way)
-        if guess is not None:
-            first_object, first_probe = guess.object, guess.probe
-            compile_seconds += guess.compile_seconds
+        for line in lines:
+            tell(line)
     before = start.epochs if start is not None else 0
-    goes_on = resume is None or resume.engine in (chosen.name, second.name)
-    if resume is not None and (not goes_on or len(resume.errors) >= epochs):
-        done = f"engine {resume.engine!r} after {len(resume.errors)} passes"
-        raise PtychonError(
-            f"the checkpoint is of {done}; it cannot go on as {chosen.name!r} to {epochs} passes"
-        )
-    plan, rest = (
-        Plan(chosen, schedule, epochs, finish, second, second_schedule),
-        (ctx, callbacks, tolerance, before),
-    )
     try:
-        try:
-            run, ran = plan.run(problem, first_object, first_probe, *rest, resume)
-        except FailedError as error:
-            if object is not None or start is not None or chosen.moves_probe:
-                raise
-            warnings.warn(
-                f"{error}; beginning with {AGAIN_PASSES} passes of PIE",
-                PtychonWarning,
-                stacklevel=2,
-            )
-            guess = WarmStart("pie", AGAIN_PASSES, dispensable=True).run(problem, callbacks, **way)
-            if guess is None:
-                raise
-            run, ran = plan.run(problem, guess.object, first_probe, *rest)
+        run = run_recipe(
+            asked, problem, *first, ctx, callbacks, seed=seed, before=before, resume=resume, say=say
+        )
     except MemoryError as error:  # CuPy's own is a MemoryError too
         raise PtychonError(
-            f"out of memory ({error}). {memory.line()}; use rpie or epie, which keep no wave "
-            "for each frame, crop or bin the "
-            f"frames, or take fewer of them"
+            f"out of memory ({error}). {lines[0]}; use rpie or epie, which keep no wave for each "
+            "frame, crop or bin the frames, or take fewer of them"
         ) from None
     finally:
         for callback in callbacks:
             close = getattr(callback, "close", None)
             if close is not None:
                 close()
-    rows = run.rows
-    chosen = run.engine if len(ran) == 1 else chosen
-    estimate = run.engine.estimate(run.state, ctx)
-    host = ctx.backend.to_host
-    found_object, found_probe = host(estimate.object), host(estimate.probe)
-    if not (np.isfinite(found_object).all() and np.isfinite(found_probe).all()):
-        raise PtychonError(
-            f"engine {chosen.name!r} diverged (object or probe not finite after {len(rows)} "
-            "passes); "
-            f"try smaller steps, a larger object_reg, or another first probe"
-        )
-    if chosen.moves_probe:
-        found_probe = orthogonal(found_probe)
-    if chosen.moves_probe and not chosen.fixes_scale:
-        # the data do not hold the scale between the two, and noise lets it drift: the probe keeps
-        # the power it began with
-        factor = np.float32(light / np.linalg.norm(found_probe))
-        found_object, found_probe = found_object / factor, found_probe * factor
-    problem = with_found(problem, estimate, host)
-    earlier = start.errors if start is not None else np.zeros(0, np.float32)
-    history = start.history if start is not None else {}
-    names = sorted({*history, *(name for _, extra in rows for name in extra)})
-    warmed = warm_start if resume is not None else guess.epochs if guess is not None else 0
-    result = Result(
-        object=found_object,
-        probe=found_probe,
-        object_std=None if estimate.object_std is None else host(estimate.object_std),
-        draws=None if estimate.draws is None else host(estimate.draws),
-        noise_variances=None
-        if estimate.noise_variances is None
-        else host(estimate.noise_variances),
-        errors=np.concatenate([earlier, np.array([e for e, _ in rows], np.float32)]).astype(
-            np.float32
-        ),
-        final_error=residual(problem, found_object, found_probe, ctx.backend),
-        positions=problem.positions,
-        corners=np.array(problem.corners),
-        positions_given=problem.measured,
-        log_scale=problem.log_scale,
-        origin=problem.origin,
-        pixel_size=problem.pixel_size,
-        engine=chosen.name,
-        epochs=before + len(rows),
-        backend=ctx.backend.name,
-        options=asdict(chosen),
-        history={name: _column(name, rows, history, len(earlier)) for name in names},
-        settings={
-            "epochs": epochs,
-            "seed": seed,
-            "subpixel": subpixel,
-            "schedule": asdict(schedule),
-            "warm_start": warmed,
-            "finish": finish,
-            "ran": [list(part) for part in ran],
-            "steps": steps or (second_steps if len(ran) > 1 else ""),
-        }
-        | ({} if modes is None else {"modes": modes}),
-        provenance={"ptychon": __version__, "backend": ctx.backend.describe()},
-        seconds=run.seconds + (guess.seconds if guess is not None else 0.0),
-        compile_seconds=compile_seconds,
-    )
+    result = _result(run, ctx, start, compiled)
+    how = {"epochs": asked.epochs, "seed": seed, "subpixel": subpixel}
+    how |= {} if modes is None else {"modes": modes}
+    result = replace(result, settings={**how, **result.settings})
     if judge:
-        for doubt in all_doubts(result, problem):
+        for doubt in all_doubts(result, run.problem):
             # that the window cuts the beam off was said before the first pass
             if doubt.about != "window" or not early:
                 warnings.warn(doubt.text, PtychonWarning, stacklevel=2)
     return result
 
 
-def _column(
-    name: str,
-    rows: list[tuple[float, dict[str, float]]],
-    history: Mapping[str, FloatArray],
-    passes: int,
-) -> FloatArray:
-    """One number of the history over all passes, those of earlier runs first; NaN where it was not
-    recorded.
-    """
-    before = history.get(name, np.full(passes, np.nan))
-    return np.concatenate([before, [extra.get(name, np.nan) for _, extra in rows]]).astype(
-        np.float32
+def _asked(
+    recipe: str | Engine | Stage | Recipe,
+    epochs: Any,
+    options: dict[str, Any],
+    update: Update,
+    until: Until | str | Sequence[Until],
+    schedule: Schedule | str | None,
+) -> Stage | Recipe:
+    """The stage or the recipe that the arguments of `reconstruct` ask for."""
+    if isinstance(recipe, str) and ":" in recipe:
+        recipe = Recipe.parse(recipe)
+    more = {"update": update, "until": until, "schedule": schedule, "options": options}
+    if isinstance(recipe, (Stage, Recipe)):
+        beside = [name for name, value in more.items() if value not in (None, {}, ())]
+        if beside:
+            raise PtychonError(
+                f"{', '.join(beside)} stand beside a recipe; give them to a Stage of it"
+            )
+        return recipe
+    rules = until if isinstance(until, (list, tuple)) else (until,)
+    return Stage(
+        recipe,
+        plain(epochs),
+        options=options,
+        update=update,
+        until=tuple(map(rule_of, rules)),
+        schedule=schedule,
     )
 
 
-def _first_guess(
-    data: Dataset | Problem,
-    problem: Problem,
-    engine: Engine,
-    ctx: Context,
-    object: ComplexArray | None,
-    probe: ComplexArray | None,
-    modes: int | None,
-    start: Result | None,
-    say: Callable[[str], None] | None,
-    doubt: Callable[[str], None],
-) -> tuple[ComplexArray, ComplexArray]:
-    """Object (H, W) and probe (K, P, Q) to start from."""
-    power = wave_power(problem)
-    if start is not None:
-        moved = placed(start, problem)
-        known = probe is not None and not engine.moves_probe
-        object = moved.object if object is None else object
-        probe = moved.probe if probe is None else probe
-        if say is not None and moved.said:
-            say(moved.said)
-    elif probe is None and isinstance(data, Dataset):
-        probe = data.probe
-    if probe is None:
-        probe = find_probe(problem, ctx.backend, doubt)
-    probe = np.asarray(probe)
-    probe = probe[None] if probe.ndim == 2 else probe
-    if probe.ndim != 3 or probe.shape[1:] != problem.frame_shape:
+def _resumed(asked: Recipe, resume: Checkpoint) -> Recipe:
+    """The recipe of a checkpoint, with as many passes as are asked for now."""
+    kept = Recipe.read(resume.recipe)
+    done = f"engine {resume.engine!r} after {len(resume.errors)} passes"
+    if kept.main.name != asked.main.name or len(resume.errors) >= asked.epochs:
         raise PtychonError(
-            f"the probe has shape {probe.shape}; frames are {problem.frame_shape}: they must agree"
+            f"the checkpoint is of {done}; it cannot go on as {asked.main.name!r} to "
+            f"{asked.epochs} passes"
         )
-    if not np.isfinite(probe).all() or not np.any(probe):
-        raise PtychonError("the first probe has values that are not finite, or is zero everywhere")
-    probe = for_engine(probe, modes, engine)
-    if engine.moves_probe and start is None and object is None:
-        probe = scaled_probe(probe, power)
-    if object is None:
-        object = initial_object(problem, probe, power)
-    object = np.asarray(object)
-    if object.shape != problem.object_shape:
-        raise PtychonError(
-            f"the first object has shape {object.shape}; the problem needs {problem.object_shape}"
-        )
-    if not np.isfinite(object).all():
-        raise PtychonError("the first object has values that are not finite")
-    if start is not None and (factor := rescaling(problem, object, probe)) != 1:
-        if say is not None:
-            say(
-                f"the model of the result to start from is multiplied by {factor:.4g}: its "
-                "counts had another unit"
-            )
-        object, probe = (object * factor, probe) if known else (object, probe * factor)
-    # rows in memory as compiled loops run over them; files of other languages store columns
-    return np.ascontiguousarray(object, np.complex64), np.ascontiguousarray(probe, np.complex64)
+    return kept.reaching(asked.epochs, resume.stage)
+
+
+def _lines(recipe: Recipe, problem: Problem, ctx: Context, modes: int, seed: int) -> list[str]:
+    """What is told before a run: of its main engine memory, missing fast kernels, and steps."""
+    engine = recipe.main.made()
+    ready = Ready.of(recipe.main, without_doses(problem, engine), seed)
+    lines = [memory(ctx.backend, problem, ready.engine, modes).line()]
+    slow = why_slow(ctx.backend, ready.engine)
+    return [*lines, *([slow] if slow else []), *([f"steps: {ready.steps}"] if ready.steps else [])]
+
+
+def _result(run: Run, ctx: Context, start: Result | None, compiled: float) -> Result:
+    """What a run has found, with the passes of the result that it started from."""
+    assert run.engine is not None
+    assert run.ready is not None
+    assert run.estimate is not None
+    host, found, problem = ctx.backend.to_host, run.estimate, run.problem
+    earlier = np.zeros(0, np.float32) if start is None else start.errors
+    columns: dict[str, Any] = {} if start is None else dict(start.history)
+    for name in sorted({*columns, *(name for _, extra in run.rows for name in extra)}):
+        before = columns.get(name, np.full(len(earlier), np.nan))
+        values = [extra.get(name, np.nan) for _, extra in run.rows]
+        columns[name] = np.concatenate([before, values]).astype(np.float32)
+    errors = np.concatenate([earlier, [error for error, _ in run.rows]]).astype(np.float32)
+    each = (found.object_std, found.draws, found.noise_variances)
+    std, draws, variances = (None if array is None else host(array) for array in each)
+    return Result(
+        object=run.object,
+        probe=run.probe,
+        object_std=std,
+        draws=draws,
+        noise_variances=variances,
+        errors=errors,
+        final_error=residual(problem, run.object, run.probe, ctx.backend),
+        positions=problem.positions,
+        corners=np.array(problem.corners),
+        positions_given=problem.measured,
+        log_scale=problem.log_scale,
+        origin=problem.origin,
+        pixel_size=problem.pixel_size,
+        engine=run.engine.name,
+        epochs=(0 if start is None else start.epochs) + len(run.rows),
+        backend=ctx.backend.name,
+        options=asdict(run.engine),
+        history=columns,
+        settings={
+            "recipe": run.recipe.stored(),
+            "schedule": asdict(run.ready.schedule),
+            "ran": [part[:2] for part in run.ran if not part[2]],
+            "first_guess": [part[:2] for part in run.ran if part[2]],
+            "steps": run.ready.steps,
+        },
+        provenance={"ptychon": __version__, "backend": ctx.backend.describe()},
+        seconds=run.seconds,
+        compile_seconds=compiled + run.compile_seconds,
+    )

@@ -29,9 +29,8 @@ from ..metrics.residual import illuminated, residual
 from ..model.noise import Noise, noise_of, told
 from ..model.problem import Problem
 from ..model.simulated import model_of
-from ..run.finish import as_finished
+from ..run.recipe import Recipe
 from ..run.reconstruct import reconstruct
-from ..run.schedule import Schedule
 from ..types import COMPLEX, BoolArray, ComplexArray, PtychonError
 from .posterior import Posterior, bars, in_bars
 
@@ -115,15 +114,15 @@ def bootstrap(
     lit = illuminated(problem, result.probe) if region is None else region
     problem = told(problem, background, variance=noise_variance)
     model = _noise(problem, result, noise_variance, lit, chosen)
-    schedule = dict(result.settings.get("schedule") or {})
+    recipe = Recipe.of(result)
+    recipe = recipe.scaled(epochs) if epochs else recipe
     run: dict[str, Any] = {
-        "epochs": epochs or int(result.settings.get("epochs") or result.epochs),
         "backend": chosen,
         "judge": False,
-        "schedule": Schedule(**schedule) if schedule else None,
+        "seed": int(result.settings.get("seed") or 0),
     }
-    run["finish"] = as_finished(result, run["epochs"])
     if start == "solution":
+        recipe = recipe.without_guess()
         run |= {"object": result.object, "probe": result.probe}
     else:
         first = (
@@ -131,14 +130,14 @@ def bootstrap(
             if engine.moves_probe
             else {"probe": result.probe}
         )
-        run |= first | {"warm_start": result.settings.get("warm_start") or None}
-    mark = _fingerprint(problem, result, start, probe, run["epochs"], seed, model)
+        run |= first
+    mark = _fingerprint(problem, result, start, probe, recipe.epochs, seed, model)
     done = _stored(store, mark)[:replicates]
     for number in range(len(done), replicates):
         tell("replicate", number, replicates)
         again = reconstruct(
             simulated(problem, result, model, chosen, np.random.default_rng([seed, number])),
-            engine,
+            recipe,
             **run,
         )
         done.append(

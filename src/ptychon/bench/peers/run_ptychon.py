@@ -15,10 +15,10 @@ from ptychon.backends import get_backend
 from ptychon.data.dataset import Dataset
 from ptychon.engines import Context, make
 from ptychon.model.problem import Problem
+from ptychon.run.compile import warm_up
 from ptychon.run.iterate import iterate
-from ptychon.run.recipe import UNKNOWN_PASSES
-from ptychon.run.reconstruct import warm_up
 from ptychon.run.schedule import Schedule
+from ptychon.run.usual import UNKNOWN_PASSES
 
 #: Passes of the first engine where an algorithm is called "first, then last".
 FIRST_PASSES = 40

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections.abc import Sequence
@@ -13,14 +12,14 @@ from ..model.problem import Problem
 from ..sweeps.find import placed
 from ..types import ComplexArray, PtychonError, PtychonWarning
 from .checkpoint import Checkpoint, restore
+from .constraints import Constraint
 from .iterate import iterate
-from .progress import Callback
+from .progress import Callback, Plan
 from .schedule import Schedule
+from .until import Until
 
 #: Restarts of a failed run before it is given up.
 MAX_RESTARTS = 2
-#: Passes in a row below the tolerance before a run counts as converged.
-STILL_PASSES = 5
 
 Rows = list[tuple[float, dict[str, float]]]
 
@@ -42,7 +41,7 @@ class Passes:
     engine : Engine
         After a restart not the one that began.
     asked : bool
-        Whether a callback or the tolerance ended them.
+        Whether a callback ended them, and the run with them.
     """
 
     rows: Rows
@@ -60,15 +59,17 @@ def passes(
     ctx: Context,
     schedule: Schedule,
     epochs: int,
-    callbacks: Sequence[Callback],
-    tolerance: float | None,
-    before: int,
+    callbacks: Sequence[Callback] = (),
+    *,
+    until: Sequence[Until] = (),
+    constraints: Sequence[Constraint] = (),
     resume: Checkpoint | None = None,
+    before: int = 0,
     total: int | None = None,
-    done: int = 0,
     spent: float = 0.0,
+    plan: Plan | None = None,
 ) -> Passes:
-    """Passes of an engine, with the stop rule and restarts.
+    """Passes of an engine, with rules that end them, constraints and restarts.
 
     Parameters
     ----------
@@ -77,18 +78,19 @@ def passes(
     epochs : int
         Passes of this engine.
     callbacks : sequence of callables
-    tolerance : float, optional
-    before : int
-        Passes done before, earlier runs included: what callbacks are told begins after them.
+    until, constraints
+        As `Stage` has them.
     resume : Checkpoint, optional
-        Of this engine.
+        Of this engine; its last rows are of it.
+    before : int
+        Passes done before, earlier stages and runs included: what callbacks are told begins after
+        them.
     total : int, optional
-        Passes that callbacks are told are planned, after those of earlier runs; default `before` +
-        `epochs`.
-    done : int
-        Rows of the checkpoint that are of another engine, before this one.
+        Passes that callbacks are told are planned; default `before` + `epochs`.
     spent : float
-        Seconds of that one, for callbacks.
+        Seconds of earlier stages, for callbacks.
+    plan : Plan, optional
+        Told to callbacks.
 
     Raises
     ------
@@ -101,35 +103,32 @@ def passes(
         rows: Rows = []
         state = None
         if resume is not None and attempt == 0:
-            rows, state = (
-                resume.rows()[done:],
-                restored(resume, problem, engine, object, probe, ctx),
-            )
-        remedy = None
+            state = restored(resume, problem, engine, object, probe, ctx)
+            rows = resume.rows()[len(resume.errors) - state.epoch :]
+        remedy, watches = None, [rule.watch() for rule in until]
         for progress in iterate(
             problem, engine, object, probe, ctx=ctx, schedule=schedule, resume=state, epochs=epochs
         ):
+            for constraint in constraints:
+                constraint.apply(progress.state, ctx)
             rows.append((progress.error, progress.extra))
             seen = replace(
                 progress,
                 epoch=before + progress.epoch,
                 epochs=total,
                 seconds=spent + progress.seconds,
+                plan=plan,
             )
             answers = [bool(callback(seen)) for callback in callbacks]
             remedy = engine.remedy(progress.extra, len(rows))
-            asked = any(answers) or still(rows, tolerance) >= STILL_PASSES
-            if remedy is not None or asked or len(rows) >= epochs:
+            rules = [watch(progress) for watch in watches]
+            ended = any(rules)
+            if remedy is not None or any(answers) or ended or len(rows) >= epochs:
                 break
         if remedy is None:
-            earlier = resume.seconds if resume is not None and attempt == 0 else 0.0
-            return Passes(
-                rows,
-                progress.state,
-                earlier + time.perf_counter() - began,
-                progress.engine or engine,
-                asked,
-            )
+            seconds = time.perf_counter() - began
+            engine = progress.engine or engine
+            return Passes(rows, progress.state, seconds, engine, any(answers))
         because = remedy.because
         if attempt < MAX_RESTARTS:
             changed = _difference(engine, remedy.engine)
@@ -140,9 +139,8 @@ def passes(
             warnings.warn(text, PtychonWarning, stacklevel=4)
             engine = remedy.engine
     raise FailedError(
-        f"engine {engine.name!r} failed {MAX_RESTARTS + 1} times (the last one {because}); "
-        "start it from the "
-        f"result of another engine, or give a better probe"
+        f"engine {engine.name!r} failed {MAX_RESTARTS + 1} times (the last one {because}); start "
+        "it from the result of another engine, or give a better probe"
     )
 
 
@@ -157,20 +155,6 @@ def restored(
     """The state of a checkpoint of this engine, on the backend."""
     local, move = placed(problem, ctx.backend, engine, len(probe)), ctx.backend.asarray
     return restore(resume, engine.init(local, move(object), move(probe), ctx), ctx.backend)
-
-
-def still(rows: Rows, tolerance: float | None) -> int:
-    """Passes at the end of a run in which the object changed by less than the tolerance; at most
-    `STILL_PASSES`.
-    """
-    count = 0
-    while (
-        tolerance
-        and count < min(STILL_PASSES, len(rows))
-        and rows[-1 - count][1].get("change", math.inf) < tolerance
-    ):
-        count += 1
-    return count
 
 
 def _difference(old: Engine, new: Engine) -> str:

@@ -1,0 +1,280 @@
+"""A recipe run on a problem: each stage begins where the last one ended."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ..engines import Context, Engine, Estimate, check_copes, make
+from ..model.problem import Problem
+from ..types import ComplexArray, PtychonError, PtychonWarning
+from .checkpoint import Checkpoint
+from .compile import warm_up
+from .modes import orthogonal
+from .observers import Interrupt
+from .passes import Passes, Rows, passes
+from .positions import with_found, without_doses
+from .progress import Callback, Plan
+from .recipe import Recipe, Stage
+from .schedule import Schedule
+from .steps import with_steps
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A stage made ready for a problem.
+
+    Attributes
+    ----------
+    stage : Stage
+    engine : Engine
+        With what was left open chosen.
+    schedule : Schedule
+    steps : str
+        Why the steps are what they are; empty where they were given.
+    """
+
+    stage: Stage
+    engine: Engine
+    schedule: Schedule
+    steps: str
+
+    @classmethod
+    def of(cls, stage: Stage, problem: Problem, seed: int) -> Ready:
+        """Choose what was left open.
+
+        Raises
+        ------
+        PtychonError
+            Where the engine does not cope with the problem.
+        """
+        engine = stage.made().for_passes(stage.epochs)
+        check_copes(engine, problem)
+        engine, steps = with_steps(engine, problem)
+        return cls(stage, engine, stage.scheduled(engine, seed), steps)
+
+
+@dataclass
+class Run:
+    """What the stages of a recipe came to.
+
+    Attributes
+    ----------
+    recipe : Recipe
+        As it ran.
+    problem : Problem
+        With the positions and doses that were found.
+    object, probe : (H, W), (K, P, Q) complex64 arrays
+    estimate : Estimate
+        Of the last stage, on the device.
+    engine : Engine
+        That the result is named after; after a restart not the one that began.
+    ready : Ready
+        The stage of that engine.
+    rows : list of (R, other numbers)
+        Of the passes that count.
+    ran : list of [engine, passes, whether aside]
+    seconds, compile_seconds : float
+    earlier : float
+        Seconds of the run that was resumed, within `seconds`.
+    """
+
+    recipe: Recipe
+    problem: Problem
+    object: ComplexArray
+    probe: ComplexArray
+    estimate: Estimate | None = None
+    engine: Engine | None = None
+    ready: Ready | None = None
+    rows: Rows = field(default_factory=list)
+    ran: list[list[Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    compile_seconds: float = 0.0
+    earlier: float = 0.0
+
+
+def run_recipe(
+    recipe: Recipe,
+    problem: Problem,
+    object: ComplexArray,
+    probe: ComplexArray,
+    ctx: Context,
+    callbacks: Sequence[Callback] = (),
+    *,
+    seed: int = 0,
+    before: int = 0,
+    resume: Checkpoint | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Run:
+    """Run the stages of a recipe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    problem : Problem
+        On the host.
+    object, probe : (H, W), (K, P, Q) complex arrays
+        The first guess.
+    ctx : Context
+    callbacks : sequence of callables
+        Called after each pass that counts. Of passes aside only an `Interrupt` hears.
+    seed : int
+        Of the shuffling.
+    before : int
+        Passes of an earlier run.
+    resume : Checkpoint, optional
+        Go on from there; its recipe is `recipe`.
+    say : callable, optional
+        Told where kernels must be compiled first.
+
+    Raises
+    ------
+    PtychonError
+        From a stage that failed and names no rescue.
+    """
+    run = Run(recipe, problem, object, probe)
+    light = np.linalg.norm(probe)
+    stages, number, ended = list(recipe.stages), 0, False
+    if resume is not None:
+        number, run.ran = resume.stage, [list(part) for part in resume.ran]
+        run.rows = resume.rows()[: sum(n for _, n, aside in run.ran if not aside)]
+        run.seconds = run.earlier = resume.seconds
+    for stage in stages[number:]:
+        run.compile_seconds += _compiled(stage, problem, len(probe), ctx, seed, say)
+    while number < len(stages) and not ended:
+        stage, here = stages[number], resume
+        resume = None
+        first = stage.start == "first"
+        begin = (object, probe) if first else (run.object, run.probe)
+        found = problem if first else run.problem
+        try:
+            ready = Ready.of(stage, without_doses(found, stage.made()), seed)
+            if here is not None:
+                ready = replace(ready, engine=make(here.engine, **here.options))
+            done = _stage(ready, found, begin, ctx, callbacks, run, stages, number, before, here)
+            estimate = done.engine.estimate(done.state, ctx)
+            del done.state  # the waves of all frames
+            run.object, run.probe = settled(done.engine, estimate, ctx, light, len(done.rows))
+        except PtychonError as error:
+            if stage.rescue is None:
+                raise
+            instead = ", ".join(f"{s.epochs} passes of {s.name}" for s in stage.rescue)
+            text = f"going on with {instead} instead" if instead else "going on without it"
+            warnings.warn(f"{error}: {text}", PtychonWarning, stacklevel=3)
+            stages[number : number + 1] = stage.rescue
+            for other in stage.rescue:
+                run.compile_seconds += _compiled(other, problem, len(probe), ctx, seed, say)
+            run.recipe = Recipe(stages)
+            continue
+        run.problem = with_found(without_doses(found, done.engine), estimate, ctx.backend.to_host)
+        run.ran.append([done.engine.name, len(done.rows), stage.aside])
+        run.seconds += done.seconds
+        run.estimate = estimate
+        if stage.aside:
+            _tell_of_interrupt(callbacks, done)
+        else:
+            run.rows += done.rows
+            ended = done.asked
+            finishes = run.engine is not None and run.engine.finished_by == done.engine.name
+            if not finishes:
+                run.engine, run.ready = done.engine, ready
+        number += 1
+    return run
+
+
+def settled(
+    engine: Engine, estimate: Estimate, ctx: Context, light: Any, done: int
+) -> tuple[ComplexArray, ComplexArray]:
+    """Object and probe of an estimate on the host, in the form in which they are passed on.
+
+    Modes are orthogonal. Where nothing in the engine holds the scale between object and probe,
+    noise lets it drift: the probe gets back the norm `light` that it began with.
+
+    Raises
+    ------
+    PtychonError
+        If they are not finite.
+    """
+    host = ctx.backend.to_host
+    object, probe = host(estimate.object), host(estimate.probe)
+    if not (np.isfinite(object).all() and np.isfinite(probe).all()):
+        raise PtychonError(
+            f"engine {engine.name!r} diverged (object or probe not finite after {done} passes); "
+            "try smaller steps, a larger object_reg, or another first probe"
+        )
+    if engine.moves_probe:
+        probe = orthogonal(probe)
+        if not engine.fixes_scale:
+            factor = np.float32(light / np.linalg.norm(probe))
+            object, probe = object / factor, probe * factor
+    return object, probe
+
+
+def _compiled(
+    stage: Stage,
+    problem: Problem,
+    modes: int,
+    ctx: Context,
+    seed: int,
+    say: Callable[[str], None] | None,
+) -> float:
+    """Compile what a stage needs; the seconds."""
+    ready = Ready.of(stage, without_doses(problem, stage.made()), seed)
+    return warm_up(problem, ready.engine, ctx, modes, ready.schedule, say)
+
+
+def _stage(
+    ready: Ready,
+    problem: Problem,
+    begin: tuple[ComplexArray, ComplexArray],
+    ctx: Context,
+    callbacks: Sequence[Callback],
+    run: Run,
+    stages: Sequence[Stage],
+    number: int,
+    before: int,
+    resume: Checkpoint | None,
+) -> Passes:
+    stage, local = ready.stage, without_doses(problem, ready.engine)
+    heard = [c for c in callbacks if isinstance(c, Interrupt)] if stage.aside else callbacks
+    done = 0 if stage.aside else len(run.rows)
+    left = sum(s.epochs for s in stages[number:] if not s.aside)
+    return passes(
+        local,
+        ready.engine,
+        *begin,
+        ctx,
+        ready.schedule,
+        stage.epochs,
+        heard,
+        until=stage.until,
+        constraints=stage.constraints,
+        resume=resume,
+        before=before + done,
+        total=None if stage.aside else before + done + left,
+        spent=run.seconds - run.earlier,
+        plan=Plan(Recipe(stages).stored(), number, [list(part) for part in run.ran]),
+    )
+
+
+def _tell_of_interrupt(callbacks: Sequence[Callback], done: Passes) -> None:
+    if any(isinstance(c, Interrupt) and c.pressed for c in callbacks):
+        text = f"stopped after {len(done.rows)} of the passes that make the first guess"
+        warnings.warn(
+            f"{text}: begin again rather than go on from it", PtychonWarning, stacklevel=4
+        )
+
+
+def described(ran: Sequence[Sequence[Any]]) -> str:
+    """For people: "27 of dm, then 13 of rpie"; empty where one engine made all."""
+    counted = [part for part in ran if len(part) < 3 or not part[2]]
+    if len(counted) < 2:
+        return ""
+    return ", then ".join(f"{part[1]} of {part[0]}" for part in counted)
+
+
+__all__ = ["Ready", "Run", "described", "run_recipe", "settled"]
