@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ptychon import PtychonError
+from ptychon import PtychonError, Stage
 from ptychon.checks.half_scans import agreement, belongs, half_scans, interval, split, tagged
-from ptychon.engines import make
 from ptychon.model.problem import Problem
 
 
@@ -33,7 +32,7 @@ def halves():
         pixel_size=1e-8,
     )
     problem = Problem.from_dataset(made.dataset)
-    return half_scans(problem, make("rpie"), epochs=15, probe=made.probe)
+    return half_scans(problem, Stage("rpie", 15), probe=made.probe)
 
 
 def test_split():

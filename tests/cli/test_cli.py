@@ -78,6 +78,32 @@ def test_from_a_file_to_a_result_and_a_picture(scan, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_recipe_from_the_command_line(scan, capsys):
+    """Its stages run, the summary names them, and the result repeats them."""
+    write_dataset("scan.cxi", scan)
+    quick = ["--backend", "reference"]
+    asked = ["--recipe", "rpie:3, ml:2", "--update", "positions:after=1", "--json"]
+    assert main(["reconstruct", "scan.cxi", *quick, *asked]) == 0
+    numbers = json.loads(capsys.readouterr().out)
+    assert numbers["ran"] == [["rpie", 3], ["ml", 2]]
+    found = load_result("scan_ml.h5")
+    assert (found.engine, found.epochs) == ("ml", 5)
+    assert (found.options["positions"], found.options["positions_start"]) == (True, 1)
+    assert found.positions_given is not None
+    assert main(["reconstruct", "scan_ml.h5", *quick]) == 0
+    assert "5 passes (3 of rpie, then 2 of ml)" in capsys.readouterr().out.replace(
+        "epochs", "passes"
+    )
+    assert np.array_equal(load_result("scan_ml_again.h5").object, found.object)
+    beside = ["--recipe", "rpie:3, pie:2"]
+    said = refused(capsys, "reconstruct", "scan.cxi", *beside, "--engine", "ep")
+    assert "engine is 'ep' beside a recipe, rpie:3, pie:2: give one" in said
+    said = refused(capsys, "reconstruct", "scan.cxi", "--update", "positions")
+    assert "engine 'rpie' does not move 'positions'; these do: ml" in said
+    said = refused(capsys, "reconstruct", "scan.cxi", *beside, "--update", "probe:soon")
+    assert "update of probe is 'soon'; write yes, no, or after=PASSES" in said
+
+
 def test_options_reach_the_engine(scan, capsys):
     np.savez("scan.npz", patterns=scan.patterns, positions_px=scan.positions)
     np.save("probe.npy", np.ones((16, 16), complex))

@@ -33,8 +33,6 @@ ROWS = (
     ("bench", "cli"),
     ("__main__",),
 )
-#: Still upwards or in a circle, until they are moved.
-ALLOWED = {("run.recipe", "run.reconstruct")}
 #: The root holds names, no code: it knows everybody, and all may ask it for the version.
 PUBLIC = "__init__"
 
@@ -127,14 +125,8 @@ def test_no_module_imports_from_a_row_below_its_own():
         and not i.typing
         and PUBLIC not in (i.source, i.target)
         and (row(i.target) or 0) > (row(i.source) or 99)
-        if (i.source, i.target) not in ALLOWED
     ]
     assert wrong == []
-
-
-def test_exceptions_are_needed():
-    """One that nobody uses any more goes."""
-    assert {(i.source, i.target) for i in IMPORTS} >= ALLOWED
 
 
 def test_there_are_no_circles():
@@ -143,12 +135,7 @@ def test_there_are_no_circles():
     for i in IMPORTS:
         # a package is loaded before its members: `from . import x` inside it is no circle
         inside = i.source == i.target or i.source.startswith(i.target + ".")
-        if (
-            i.own
-            and not (i.typing or inside)
-            and (i.source, i.target) not in ALLOWED
-            and i.target != PUBLIC
-        ):
+        if i.own and not (i.typing or inside) and i.target != PUBLIC:
             edges[i.source].add(i.target)
     done, path = set(), []
 

@@ -155,6 +155,25 @@ def test_a_file_of_settings(here, scan, capsys):
     assert "did you mean 'engine'" in err
 
 
+def test_a_recipe_in_a_settings_file():
+    stages = [{"engine": "dm", "epochs": 4, "until": "settled"}, "rpie:3"]
+    settings = validated({"input": "a", "recipe": stages, "update": {"probe": "after=2"}}, "s.yaml")
+    assert (settings.engine, settings.epochs) == ("dm", 7)
+    assert str(settings.way()) == "dm:4, rpie:3"
+    assert [s.made().probe_start for s in settings.way().stages] == [2, 2]
+    again = validated(settings.model_dump(), "s.yaml")
+    assert again.way() == settings.way()
+    for wrong, words in (
+        ({"recipe": "dm:4", "epochs": 9}, "epochs is 9 beside a recipe, dm:4: give one"),
+        ({"recipe": "rpie:4", "options": {"object_step": 0.5}}, "options stand beside a recipe"),
+        ({"recipe": [{"engine": "dm"}]}, "recipe: a stage needs an engine and its epochs"),
+        ({"engine": "pie", "update": {"probe": True}}, "'pie' does not move 'probe'; these do"),
+        ({"update": {"probe": "now"}}, "update of probe is 'now'"),
+    ):
+        with pytest.raises(PtychonError, match=words):
+            validated({"input": "a", **wrong}, "s.yaml")
+
+
 def test_a_result_is_repeated(here, scan, capsys):
     write_dataset("scan.cxi", scan)
     arguments = ["--backend", "reference", "-q"]

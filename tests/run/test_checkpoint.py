@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from ptychon import PtychonError, reconstruct
-from ptychon.engines import make
 from ptychon.io import save_result
 from ptychon.run.checkpoint import Checkpointer, load_checkpoint, save_checkpoint
+from ptychon.run.schedule import Schedule
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +31,8 @@ def scan():
     ("engine", "options", "backend"),
     [
         ("rpie", {}, "numpy"),
-        ("epie", {"schedule": "minibatch", "batch_size": 4}, "numpy"),
-        ("pie", {"shuffle": True}, "numpy"),
+        ("epie", {"schedule": Schedule(kind="minibatch", size=4, shuffle=True)}, "numpy"),
+        ("pie", {"schedule": Schedule(shuffle=True)}, "numpy"),
         ("dm", {}, "numpy"),
         ("dm", {"beta": 0.8}, "numpy"),
         ("ep", {"residual_every": 3, "learn_noise": True, "noise_start": 1}, "numpy"),
@@ -55,15 +55,7 @@ def test_bit_for_bit(scan, tmp_path, engine, options, backend):
     )
     checkpoint = load_checkpoint(path)
     assert (checkpoint.epoch, checkpoint.epochs, len(checkpoint.errors)) == (4, 7, 4)
-    run = {k: v for k, v in options.items() if k in ("schedule", "batch_size", "shuffle")}
-    again = reconstruct(
-        scan,
-        make(checkpoint.engine, **checkpoint.options),
-        epochs=7,
-        backend=backend,
-        resume=checkpoint,
-        **run,
-    )
+    again = reconstruct(scan, engine, epochs=7, backend=backend, resume=checkpoint, **options)
     for name in ("object", "probe", "errors", "object_std"):
         np.testing.assert_array_equal(getattr(again, name), getattr(whole, name), err_msg=name)
     assert again.final_error == whole.final_error

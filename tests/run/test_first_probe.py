@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from _problems import make_case
-from ptychon import Dataset, Problem, PtychonWarning, reconstruct
+from ptychon import Dataset, Problem, PtychonWarning, Recipe, Stage, reconstruct
 from ptychon.backends import get_backend
 from ptychon.inspect.orientation import Orientation
 from ptychon.metrics.alignment import align
@@ -87,11 +87,11 @@ def test_behind_a_beam_stop_from_the_data_alone():
     made = scanned(0.8, 8, mask=beam_stop((48, 48), 3.0, 1.0))
     problem = Problem.from_dataset(made.dataset)
     plain = reconstruct(
-        problem, "dm", epochs=100, finish=0, probe=initial_probe(problem, CPU), backend="numpy"
+        problem, Recipe(Stage("dm", 100)), probe=initial_probe(problem, CPU), backend="numpy"
     )
     assert decibels(made, problem, plain) < 10
     assert (
-        decibels(made, problem, reconstruct(problem, "dm", epochs=100, finish=0, backend="numpy"))
+        decibels(made, problem, reconstruct(problem, Recipe(Stage("dm", 100)), backend="numpy"))
         > 17
     )
 

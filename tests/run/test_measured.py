@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from ptychon import Problem, load
+from ptychon import Problem, Stage, load
 from ptychon.checks.half_scans import agreement, half_scans
-from ptychon.engines import make
 from ptychon.run.reconstruct import reconstruct
 
 
@@ -124,7 +123,7 @@ def test_halves_of_the_electron_scan(measured, engine):
     (path,) = (measured / "rotavirus_electron").glob("*.h5")
     data = load(path)
     one, two = half_scans(
-        Problem.from_dataset(data), make(engine), epochs=15, backend="numpy", probe=data.probe
+        Problem.from_dataset(data), Stage(engine, 15), backend="numpy", probe=data.probe
     )
     found = agreement(one, two)
     assert found.rings.unit == "m"

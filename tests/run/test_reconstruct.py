@@ -12,7 +12,6 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from ptychon.run.attempts import passes
 
 from _problems import forward64, frame_shift, make_case, shift64, window
 from ptychon import Problem, PtychonError, PtychonWarning
@@ -23,10 +22,13 @@ from ptychon.metrics import residual as metrics
 from ptychon.metrics.residual import pmse, residual, sampling_ratio
 from ptychon.run.iterate import iterate
 from ptychon.run.observers import Interrupt
+from ptychon.run.passes import passes
 from ptychon.run.progress import Progress
-from ptychon.run.recipe import Settled, WarmStart, warm_start
+from ptychon.run.recipe import Recipe, Stage
 from ptychon.run.reconstruct import reconstruct
 from ptychon.run.schedule import Schedule
+from ptychon.run.until import Settled
+from ptychon.run.usual import first_guess
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import beam_stop, simulate
 
@@ -129,7 +131,7 @@ def test_ready_engines_problems_and_schedules():
     b = run(engine, 3, data=Problem.from_dataset(star().dataset), schedule=schedule)
     assert np.array_equal(a.object, b.object)
     assert np.array_equal(a.errors, b.errors)
-    c = run("rpie", 3, object_step=0.7, shuffle=False)
+    c = run("rpie", 3, object_step=0.7, schedule=Schedule(shuffle=False))
     assert not np.array_equal(a.object, c.object)
 
 
@@ -146,44 +148,46 @@ def test_the_probe_of_the_data_set_is_the_first_guess():
     assert np.array_equal(given.probe, star().probe)
 
 
+def alone(engine, epochs, **options):
+    """A recipe of nothing but this engine."""
+    return Recipe(Stage(engine, epochs, options))
+
+
 def test_blind_ep_begins_with_the_difference_map():
     """Passes of it, beside its own, until its R has settled, unless it is given an object, a result
-    or other orders.
+    or a recipe.
     """
     r = run("ep", 3)
-    passes = r.settings["warm_start"]
+    ((engine, passes),) = r.settings["first_guess"]
+    assert engine == "dm"
     assert 10 < passes <= 60
-    first = run("dm", passes, finish=0)
+    first = run(alone("dm", passes))
     by_hand = run("ep", 3, object=first.object, probe=first.probe)
-    for other in (r, run("ep", 3, warm_start=passes)):
+    written = Recipe(Stage("dm", passes, aside=True), Stage("ep", 3))
+    for other in (r, run(written)):
         assert np.array_equal(other.object, by_hand.object)
         assert other.epochs == len(other.errors) == 3
-        assert other.settings["warm_start"] == passes
-    assert by_hand.settings["warm_start"] == 0
-    for options in ({"start": first}, {"warm_start": 0}):
-        assert run("ep", 1, **options).settings["warm_start"] == 0
-    assert run("rpie", 1).settings["warm_start"] == 0
+        assert other.settings["first_guess"] == [["dm", passes]]
+    assert by_hand.settings["first_guess"] == []
+    assert run("ep", 1, start=first).settings["first_guess"] == []
+    assert run(alone("ep", 1)).settings["first_guess"] == []
+    assert run("rpie", 1).settings["first_guess"] == []
 
 
 def test_ep_with_a_known_probe_begins_with_pie():
-    """20 passes of it, or as many as are asked for; none near the sampling limit, or from an
-    object.
-    """
+    """20 passes of it; none near the sampling limit, or from an object."""
     first = run("pie", 20)
     by_hand = run("ep", 3, object=first.object, probe_updates=0)
     r = run("ep", 3, probe_updates=0)
     assert np.array_equal(r.object, by_hand.object)
-    assert r.settings["warm_start"] == 20
-    assert by_hand.settings["warm_start"] == 0
+    assert r.settings["first_guess"] == [["pie", 20]]
+    assert by_hand.settings["first_guess"] == []
     problem, engine = Problem.from_dataset(star().dataset), make("ep", probe_updates=0)
-    assert warm_start(problem, engine, star().probe) == WarmStart("pie", 20, dispensable=True)
-    assert warm_start(problem, engine, star().probe, asked=7) == WarmStart(
-        "pie", 7, dispensable=True
-    )
-    assert warm_start(problem, engine, star().probe, asked=0) is None
+    (stage,) = first_guess(engine, problem, star().probe)
+    assert (stage.name, stage.epochs, stage.rescue) == ("pie", 20, ())
     few, even = problem.select(np.array([0, len(problem) - 1])), np.ones_like(star().probe)
     assert sampling_ratio(few, even) < 2.7
-    assert warm_start(few, engine, even) is None
+    assert first_guess(engine, few, even) == ()
 
 
 def test_ctrl_c_ends_the_first_guess_too(monkeypatch):
@@ -202,36 +206,31 @@ def test_ctrl_c_ends_the_first_guess_too(monkeypatch):
         r = run("ep", 9, callbacks=[Interrupt()])
     assert seen == ["dm"] * 3 + ["ep"]
     assert r.epochs == 1
-    assert r.settings["warm_start"] == 3
-
-
-def test_passes_of_a_first_guess_cannot_be_negative():
-    with pytest.raises(PtychonError, match="warm_start is -3; it must be 0 or more"):
-        run("ep", 3, warm_start=-3)
+    assert r.settings["first_guess"] == [["dm", 3]]
 
 
 def test_where_pie_runs_away_the_start_is_a_constant(monkeypatch):
     """And it is said."""
-    module = importlib.import_module("ptychon.run.reconstruct")
-    whole = module.reconstruct
+    module = importlib.import_module("ptychon.run.stages")
+    whole = module.passes
 
-    def failing(data, engine="rpie", **way):
-        if engine == "pie":
+    def failing(problem, engine, *rest, **way):
+        if engine.name == "pie":
             raise PtychonError("engine 'pie' diverged")
-        return whole(data, engine, **way)
+        return whole(problem, engine, *rest, **way)
 
-    monkeypatch.setattr(module, "reconstruct", failing)
-    with pytest.warns(PtychonWarning, match="'pie' diverged: beginning from a constant instead"):
+    monkeypatch.setattr(module, "passes", failing)
+    with pytest.warns(PtychonWarning, match="'pie' diverged: going on without it"):
         r = run("ep", 2, probe_updates=0)
-    assert r.settings["warm_start"] == 0
-    assert np.array_equal(r.object, run("ep", 2, probe_updates=0, warm_start=0).object)
+    assert r.settings["first_guess"] == []
+    assert np.array_equal(r.object, run(alone("ep", 2, probe_updates=0)).object)
 
 
 def test_the_difference_map_has_settled_when_its_residual_stays():
     """A fall or a rise by more than half a percent goes on; passes that measured nothing do not
     count.
     """
-    settled = Settled()
+    settled = Settled().watch()
 
     def ends(error: float) -> bool:
         return settled(Progress(1, None, error, None, 0.0))
@@ -328,7 +327,7 @@ def test_tolerance_stops_after_five_quiet_passes():
     options = {"probe": star().probe, "probe_updates": 0}
     full = run("ep", 80, **options).history["change"]
     assert full[-1] < 1e-4 < full[2]
-    r = run("ep", 80, tolerance=1e-4, **options)
+    r = run("ep", 80, until="still:1e-4", **options)
     quiet = r.history["change"] < 1e-4
     assert 5 < r.epochs < 80
     assert quiet[-5:].all()
@@ -336,7 +335,7 @@ def test_tolerance_stops_after_five_quiet_passes():
     assert "xxxxx" not in runs
     assert np.array_equal(r.history["change"], full[: r.epochs])
     # an engine that does not report it runs to the end
-    assert run("rpie", 6, tolerance=1e6).epochs == 6
+    assert run("rpie", 6, until="still:1e6").epochs == 6
 
 
 @dataclass(frozen=True)
@@ -370,17 +369,7 @@ def test_failed_runs_start_again_twice(good, warned):
     """Each restart is a warning; the third failure is an error, not a result."""
     case, ctx = make_case(), cpu()
     call = functools.partial(
-        passes,
-        case.problem,
-        Clumsy(good=good),
-        case.object,
-        case.probe,
-        ctx,
-        Schedule(),
-        4,
-        [],
-        None,
-        0,
+        passes, case.problem, Clumsy(good=good), case.object, case.probe, ctx, Schedule(), 4
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -414,7 +403,7 @@ def test_bad_arguments():
     refusal("'epi'", "'epie'", engine="epi")
     refusal("'objectstep'", "'object_step'", objectstep=1.0)
     refusal("'spiral'", "sequential", schedule="spiral")
-    refusal("batch size is 0", schedule="minibatch", batch_size=0)
+    refusal("'still'", "still:1e-4", until="still")
     refusal("options object_step", "ready engine", engine=make("pie"), object_step=0.5)
     with pytest.raises(PtychonError, match=r"'numpi'.*'numpy'"):
         reconstruct(star().dataset, backend="numpi")
@@ -484,9 +473,12 @@ def test_known_probe_behind_a_beam_stop_begins_with_pie():
         noise="poisson",
         mean_counts=1e5,
     )
-    way = {"probe": made.probe, "probe_updates": 0, "epochs": 60, "backend": "numpy"}
-    with pytest.warns(PtychonWarning, match="beginning with 50 passes of PIE"):
-        again = reconstruct(made.dataset, "ep", warm_start=0, **way)
+    more = {"probe": made.probe, "backend": "numpy"}
+    way = {"probe_updates": 0, "epochs": 60, **more}
+    ep = Stage("ep", 60, {"probe_updates": 0})
+    lost = Recipe(replace(ep, rescue=(Stage("pie", 50, aside=True), ep)))
+    with pytest.warns(PtychonWarning, match="with 50 passes of pie, 60 passes of ep instead"):
+        again = reconstruct(made.dataset, lost, **more)
     with warnings.catch_warnings():
         warnings.simplefilter("error", PtychonWarning)
         found = reconstruct(made.dataset, "ep", **way)

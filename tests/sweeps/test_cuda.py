@@ -432,12 +432,7 @@ def test_far_waves_are_kept_and_restored(tmp_path):
     def run(epochs, resume=None, callbacks=()):
         launcher = HostLauncher()
         launcher.group_bytes = 2 * 3 * frame_bytes
-        options = {
-            "object": case.object,
-            "probe": case.probe,
-            "backend": far_backend(launcher),
-            "warm_start": 0,
-        }
+        options = {"object": case.object, "probe": case.probe, "backend": far_backend(launcher)}
         return reconstruct(
             case.problem, "dm", epochs=epochs, resume=resume, callbacks=callbacks, **options
         )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from _problems import forward64, free_space, make_case, shift64
-from ptychon import Problem, PtychonError
+from ptychon import Problem, PtychonError, Recipe, Stage
 from ptychon.metrics import residual as metrics
 from ptychon.model.propagators import NearField
 from ptychon.run.reconstruct import reconstruct
@@ -259,18 +259,17 @@ def test_bad_bootstraps_are_one_sentence():
 
 
 def test_replicates_begin_as_the_result_did(monkeypatch):
-    """With the passes of the first guess that somebody asked for."""
+    """With the stages of the first guess, where they begin from the beginning."""
     seen = []
 
-    def watched(*arguments, **options):
-        seen.append(options.get("warm_start"))
-        return reconstruct(*arguments, **options)
+    def watched(problem, recipe, **options):
+        seen.append(str(recipe))
+        return reconstruct(problem, recipe, **options)
 
     case = make_case()
-    result = reconstruct(
-        case.problem, "rpie", epochs=3, probe=case.probe, warm_start=4, backend="numpy"
-    )
+    recipe = Recipe(Stage("dm", 4, aside=True), Stage("rpie", 3))
+    result = reconstruct(case.problem, recipe, probe=case.probe, backend="numpy")
     monkeypatch.setattr(sys.modules["ptychon.uncertainty.bootstrap"], "reconstruct", watched)
     for start, probe in (("beginning", case.probe), ("solution", None)):
         bootstrap(case.problem, result, replicates=2, start=start, probe=probe, backend="numpy")
-    assert seen == [4, 4, None, None]
+    assert seen == ["dm:4, rpie:3"] * 2 + ["rpie:3"] * 2

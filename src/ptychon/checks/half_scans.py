@@ -26,7 +26,7 @@ from ..metrics.ambiguities import free_shift
 from ..metrics.frc import RingCorrelation, crossing, frc
 from ..model.problem import Problem
 from ..run.progress import Callback
-from ..run.recipe import Recipe
+from ..run.recipe import Recipe, Stage
 from ..run.reconstruct import reconstruct
 from ..types import BoolArray, ComplexArray, FloatArray, PtychonError
 
@@ -81,7 +81,7 @@ def split(n: int, seed: int = 0) -> BoolArray:
 
 def half_scans(
     problem: Problem,
-    recipe: Recipe,
+    recipe: Stage | Recipe,
     *,
     backend: Any = "auto",
     probe: ComplexArray | None = None,
@@ -95,7 +95,7 @@ def half_scans(
     Parameters
     ----------
     problem : Problem
-    recipe : Recipe
+    recipe : Stage or Recipe
         That of the whole scan: `Recipe.of(result)`.
     backend : str or Backend
     probe : (K, P, Q) complex array, optional

@@ -80,6 +80,10 @@ Tune, then go on with error bars from Ptycho-EP:
   ptychon reconstruct scan.npz --set object_step=0.8 --set object_reg=0.1 -o first.h5
   ptychon reconstruct scan.npz --engine ep --epochs 40 --start first.h5
 \b
+Engines one after the other; positions refined at the end:
+  ptychon reconstruct scan.cxi --recipe "dm:60, rpie:100"
+  ptychon reconstruct scan.cxi --recipe "rpie:40, ml:15" --update positions
+\b
 A beam that is not quite coherent:
   ptychon reconstruct scan.cxi --modes 3
 \b
@@ -178,7 +182,7 @@ def reconstruct(
     elif "engine" in stated or "epochs" in stated:
         values["recipe"] = None
     if updates:
-        from ..engines.update import update_of
+        from ..run.update import update_of
 
         stated["update"] = {**(values.get("update") or {}), **dict(map(update_of, updates))}
     engine = stated.get("engine") or values.get("engine") or "rpie"

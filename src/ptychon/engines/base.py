@@ -141,7 +141,7 @@ class Engine:
         Unknowns that it can move, names of fields of `Unknowns`.
     copes : frozenset of str
         What data and models may have that it honours: "modes" of the probe, "near field", "masks",
-        "background".
+        "background", "constraints" on object and probe after each pass.
     schedule : str
         How a pass is cut into batches where nobody says otherwise.
     shuffle : bool

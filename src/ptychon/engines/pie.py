@@ -63,6 +63,7 @@ class Iterative(Engine):
     `probe_weight`.
     """
 
+    copes: ClassVar[frozenset[str]] = Engine.copes | {"constraints"}
     keeps: ClassVar[Keeps] = Keeps(object_bytes=32, transforms=4.5, compile_seconds=19)
     #: Whether w_O has the factor |P|/max|P|.
     root: ClassVar[bool] = False

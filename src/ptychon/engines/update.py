@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from ..types import PtychonError
 
@@ -52,49 +50,7 @@ class After:
 
 
 #: Names of unknowns (fields of `Unknowns`), and whether or when each moves.
-Update = Mapping[str, "bool | After"]
-
-_YES, _NO = ("", "yes", "true", "on"), ("no", "false", "off", "never")
+Update = dict[str, "bool | After"]
 
 
-def when_of(name: str, text: str | bool | After) -> bool | After:
-    """Whether or when an unknown moves, from text such as "after=20,every=5", "yes" or "no".
-
-    Raises
-    ------
-    PtychonError
-        If it is none of these.
-    """
-    if isinstance(text, (bool, After)):
-        return text
-    words = str(text).strip().lower()
-    if words in _YES or words in _NO:
-        return words in _YES
-    known = {"after": "passes"} | {f.name: f.name for f in fields(After) if f.name != "passes"}
-    values: dict[str, int] = {}
-    for part in words.split(","):
-        match = re.fullmatch(r"\s*(\w+)\s*=\s*(\d+)\s*", part)
-        if match is None or match[1] not in known:
-            raise PtychonError(
-                f"update of {name} is {text!r}; write yes, no, or after=PASSES with every=PASSES "
-                "and before=PASSES, such as after=20,every=5"
-            )
-        values[known[match[1]]] = int(match[2])
-    return After(**values)
-
-
-def update_of(text: str) -> tuple[str, bool | After]:
-    """An unknown and when it moves, from text such as "positions:after=20,every=5".
-
-    Examples
-    --------
-    >>> update_of("positions:after=20,every=5")
-    ('positions', After(passes=20, every=5, before=None))
-    >>> update_of("probe:no")
-    ('probe', False)
-    """
-    name, _, when = text.partition(":")
-    return name.strip().replace("-", "_"), when_of(name.strip(), when)
-
-
-__all__ = ["After", "Update", "update_of", "when_of"]
+__all__ = ["After", "Update"]

@@ -168,7 +168,7 @@ class Settings(BaseModel):
     @field_validator("update", mode="before")
     @classmethod
     def _known_update(cls, value: Any) -> Any:
-        from ..engines.update import when_of
+        from ..run.update import when_of
 
         if not isinstance(value, Mapping):
             return value
@@ -202,8 +202,8 @@ class Settings(BaseModel):
 
     def way(self) -> Stage | Recipe:
         """What `ptychon.reconstruct` is to run: the recipe, or the engine with its options."""
-        from ..engines.update import when_of
         from ..run.recipe import Recipe
+        from ..run.update import when_of
 
         update = {name: when_of(name, when) for name, when in self.update.items()}
         if self.recipe is not None:

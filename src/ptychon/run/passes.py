@@ -105,6 +105,8 @@ def passes(
         if resume is not None and attempt == 0:
             state = restored(resume, problem, engine, object, probe, ctx)
             rows = resume.rows()[len(resume.errors) - state.epoch :]
+            if len(rows) >= epochs:  # it was stopped after the last of them
+                return Passes(rows, state, 0.0, engine)
         remedy, watches = None, [rule.watch() for rule in until]
         for progress in iterate(
             problem, engine, object, probe, ctx=ctx, schedule=schedule, resume=state, epochs=epochs

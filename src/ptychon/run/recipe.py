@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..engines import Engine, make, updated
 from ..engines.base import OPTION_OF
-from ..engines.update import After, Update, when_of
+from ..engines.update import After, Update
 from ..types import PtychonError
 from .constraints import Constraint, constraint_of, constraint_text
 from .schedule import Schedule
 from .until import Until, rule_of, rule_text
+from .update import when_of
 
 if TYPE_CHECKING:
     from ..data.result import Result
