@@ -113,7 +113,7 @@ def measure(given: Any) -> tuple[list[Row], dict[str, tuple[FloatArray, ...]]]:
                 "probe": s.probe,
                 "probe_updates": 0,
                 "epochs": given.epochs,
-                "tolerance": 1e-6,
+                "until": "still:1e-6",
             }
             found = common.run(s.dataset, "ep", backend=given.backend, **options).result
             if found is None or found.object_std is None:

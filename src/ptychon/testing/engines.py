@@ -270,11 +270,26 @@ class EngineTests:
             "masks": {"masked": True},
             "background": {"background": 5.0},
         }
-        assert copes <= set(kinds), f"unknown in copes: {', '.join(sorted(copes - set(kinds)))}"
-        for name in sorted(copes):
+        known = {*kinds, "constraints"}
+        assert copes <= known, f"unknown in copes: {', '.join(sorted(copes - known))}"
+        for name in sorted(copes & set(kinds)):
             object, probe, _ = self.run(small_scan(**kinds[name]), 3)[-1]  # type: ignore[arg-type]
             assert np.isfinite(object).all(), f"the object is not finite with {name}"
             assert np.isfinite(probe).all(), f"the probe is not finite with {name}"
+
+    def test_a_pass_begins_with_what_constraints_have_left(self) -> None:
+        """An object put into the state after a pass is the one that the next pass moves."""
+        if "constraints" not in self.engine.copes:
+            return
+        scan, ctx = small_scan(), Context(self.backends()[0])
+        engine, found = self.make(), []
+        for scale in (1, 1, 1.2):
+            steps = iterate(scan.problem, engine, *self.start(scan), ctx=ctx)
+            state = next(steps).state
+            state.object = state.object * ctx.backend.xp.float32(scale)
+            found.append(ctx.backend.to_host(next(steps).state.object).copy())
+        assert _distance(found[0], found[1]) == 0
+        assert _distance(found[0], found[2]) > 1e-3, "the next pass begins with another object"
 
     def test_positions_that_it_moves_come_right(self) -> None:
         """Half a pixel off, from the true object: a quarter of that is left. Its option `positions`
