@@ -361,8 +361,8 @@ def gauge_noise(
     if gauge is None:
         return out
     for i in range(len(next(gauge.each())[1])):
-        factor = stiffness**0.5 * float(rng.standard_normal())
-        out = out.axpy(factor, gauge.map(lambda array, i=i: array[i]))
+        one = Unknowns(**{name: array[i] for name, array in gauge.each()})
+        out = out.axpy(stiffness**0.5 * float(rng.standard_normal()), one)
     return out
 
 

@@ -212,16 +212,13 @@ def curvature(
         *(index, corners, *_parts(weights, len(index))),
         *transfer_table(transfer, len(shifts)),
     )
-    if len(parts) == 1:
-        _curvature(parts[0], *common, out[0], back[0])
+    calls = [(part, *common, out[i], back[i]) for i, part in enumerate(parts)]
+    if len(calls) == 1:
+        _curvature(*calls[0])
         out, back = out[0], back[0]
     else:
-        with ThreadPoolExecutor(len(parts)) as pool:
-            jobs = [
-                pool.submit(_curvature, part, *common, out[i], back[i])
-                for i, part in enumerate(parts)
-            ]
-            for job in jobs:
+        with ThreadPoolExecutor(len(calls)) as pool:
+            for job in [pool.submit(_curvature, *call) for call in calls]:
                 job.result()
         out, back = out.sum(axis=0), back.sum(axis=0)
     if not joint:
