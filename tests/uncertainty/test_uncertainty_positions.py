@@ -5,6 +5,8 @@ difference quotients of intensities that are written out here.
 from __future__ import annotations
 
 import functools
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from ptychon.model.unknowns import Unknowns
 from ptychon.uncertainty import laplace
 from ptychon.uncertainty.curvature import Curvature
 from ptychon.uncertainty.laplace import DOSE_SPREAD, POSITION_SPREAD
+from ptychon.uncertainty.methods import Laplace
 
 #: Six frames of 8 x 8.
 SIDE = 8
@@ -279,3 +282,14 @@ def test_only_known_unknowns_can_be_free():
     for update in (("probe",), ("object", "slices")):
         with pytest.raises(PtychonError, match=r"the unknowns to update are .*give object, and"):
             laplace(problem_of(scene()), object, probe, update=update)
+
+
+def test_the_method_passes_on_what_is_free():
+    object, probe, *_ = scene()
+    found = SimpleNamespace(object=object, probe=probe, options={})
+    method = Laplace(samples=2, update=("object", "log_scale"))
+    backend = get_backend("reference")
+    _, bars = method.run(problem_of(scene()), found, True, backend, lambda *_: None, Path())
+    assert bars.log_scale_std.shape == (6,)
+    assert bars.positions_std is None
+    assert bars.probe_std is None

@@ -342,16 +342,15 @@ def pressed(prior: Unknowns | Callable[[Unknowns], Unknowns], d: Unknowns) -> Un
 
 
 def held(out: Unknowns, d: Unknowns, gauge: Unknowns | None, stiffness: float) -> Unknowns:
-    """out + stiffness sum_g g <g, d>, for directions that lie along a first axis of each field."""
+    """out += stiffness sum_g g <g, d>, for directions that lie along a first axis of each field."""
     if gauge is None:
         return out
-    flat = {name: (_real(g.reshape(len(g), -1)), getattr(d, name)) for name, g in gauge.each()}
-    found = sum(g @ _real(part.reshape(-1)) for g, part in flat.values())
-    added = {}
-    for name, (g, part) in flat.items():
-        move = ((stiffness * found).astype(g.dtype) @ g).view(part.dtype)
-        added[name] = move.reshape(part.shape)
-    return out.axpy(1, Unknowns(**added))
+    parts = [(_real(g.reshape(len(g), -1)), name) for name, g in gauge.each()]
+    found = stiffness * sum(g @ _real(getattr(d, name).reshape(-1)) for g, name in parts)
+    for g, name in parts:
+        field = getattr(out, name)
+        field += (found.astype(g.dtype, copy=False) @ g).view(field.dtype).reshape(field.shape)
+    return out
 
 
 def gauge_noise(

@@ -196,7 +196,8 @@ def curvature(
     none = np.zeros((len(shifts), 1), np.complex64)
     ramps = (none, none) if still else separable_ramps(shifts, probes.shape[-2:])
     # sorted by shift, so that the probe's way there and back costs one FFT a distinct shift
-    parts = [p for p in np.array_split(np.argsort(index, kind="stable"), threads) if len(p)]
+    order = np.argsort(index, kind="stable")
+    parts = [order] if threads == 1 else [p for p in np.array_split(order, threads) if len(p)]
     out = np.zeros((len(parts), *change.shape), np.complex64)
     back = np.zeros((len(parts), *probes.shape[1:]), np.complex64)
     common: tuple[Any, ...] = (
