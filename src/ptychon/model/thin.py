@@ -17,6 +17,7 @@ import numpy as np
 
 from ..backends.base import Backend
 from ..kernels.curvature import ByClass, ByPixel, Weights, weigh
+from ..kernels.reference import abs2
 from ..types import COMPLEX, REAL, Array, ComplexArray
 from .gauss_newton import BLOCK_BYTES, gauge_noise, held, held_diagonal, pressed
 from .problem import Problem
@@ -169,7 +170,12 @@ class Thin:
 
     def taken(self, b: slice, wave: Array) -> Array:
         """Information of each pixel on a change of its wave, Re w* A w: (B, P, Q)."""
-        return (wave.conj() * self.weigh(b, wave)).real.sum(axis=1)
+        weights = self.weights.of(b)
+        if not isinstance(weights, ByPixel):
+            return (wave.conj() * weigh(wave, weights)).real.sum(axis=1)
+        radial = weights.radial
+        along = (radial.real * wave.real + radial.imag * wave.imag).sum(axis=1) ** 2
+        return along if weights.across is None else along + weights.across * abs2(wave).sum(axis=1)
 
     # ------------------------------------------------------------ for weights of single pixels
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -87,8 +88,9 @@ class Unknowns:
 
     def each(self) -> Iterator[tuple[str, Array]]:
         """Names and arrays of the fields that are there."""
-        # a list, not a generator: solvers ask thousands of times
-        return iter([(n, a) for n in declared() if (a := getattr(self, n)) is not None])
+        # not a loop of its own: solvers ask thousands of times
+        found = zip(declared(), _values()(self), strict=True)
+        return iter([pair for pair in found if pair[1] is not None])
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -267,3 +269,9 @@ class Unknowns:
 def declared() -> dict[str, Declared]:
     """What each field is, by name, in order."""
     return {f.name: f.metadata["declared"] for f in fields(Unknowns)}
+
+
+@cache
+def _values() -> Callable[[Unknowns], tuple[Array, ...]]:
+    """All fields of a record."""
+    return attrgetter(*declared())
