@@ -187,8 +187,8 @@ def _mass(
 ) -> Array:
     """Diagonal of the curvature, flat."""
     n, names = O.size, ("object", "probe") if free else ("object",)
-    parts = prior[:n].reshape(1, *O.shape), prior[n:].reshape(P.shape)
-    own = Unknowns(**dict(zip(names, parts, strict=False)))
+    probe = prior[n:].reshape(P.shape) if free else None
+    own = Unknowns(object=prior[:n].reshape(1, *O.shape), probe=probe)
     point = Curvature(problem, Unknowns(object=O[None], probe=P), noise, backend, names, own)
     arrays = [array.reshape(-1) for _, array in point.diagonal.each()]
     return backend.xp.concatenate(arrays)
