@@ -12,8 +12,11 @@ from ptychon import Problem, reconstruct
 from ptychon.backends import get_backend
 from ptychon.engines import Context, make
 from ptychon.engines import spectral_prior as stationary
+from ptychon.kernels import curvature as products
 from ptychon.kernels import likelihoods as sites
+from ptychon.kernels.cpu import curvature as _numba_products
 from ptychon.kernels.cpu import likelihoods as _numba_sites
+from ptychon.kernels.curvature import ByClass, ByPixel
 from ptychon.metrics.alignment import align
 from ptychon.metrics.ambiguities import unseen, without_unseen
 from ptychon.metrics.residual import PROBABILITIES, coverage
@@ -168,42 +171,60 @@ def linear_case(modes):
     )
 
 
+def weights_of(held, classes, table, waves):
+    """In every way that weights can be held."""
+    if held == "alike":
+        return ByClass(classes, np.stack([table[1], table[1]]), None)
+    if held == "directed":
+        return ByClass(classes, table, waves)
+    size = np.sqrt((np.abs(waves) ** 2).sum(axis=1, keepdims=True))
+    along, across = table.max(axis=0)[classes], table.min(axis=0)[classes]
+    radial = (waves / size * np.sqrt(along - across)[:, None]).astype(np.complex64)
+    return ByPixel(radial, across if held == "spread" else None)
+
+
+HELD = ("alike", "directed", "radial", "spread")
+
+
 @pytest.mark.parametrize("modes", [1, 2])
 @pytest.mark.parametrize("joint_probe", [False, True])
-@pytest.mark.parametrize("directed", [False, True])
+@pytest.mark.parametrize("held", HELD)
 @pytest.mark.parametrize("near", [False, True])
-def test_curvature_in_numba(modes, joint_probe, directed, near):
-    P, O, x, dp, shifts, index, corners, classes, weights, waves = linear_case(modes)
+def test_curvature_in_numba(modes, joint_probe, held, near):
+    P, O, x, dp, shifts, index, corners, *rest = linear_case(modes)
     transfer = np.exp(1j * RNG.random((len(shifts), 16, 16))).astype(np.complex64) if near else None
-    if not directed:
-        weights, waves = np.stack([weights[1], weights[1]]), None
-    arguments = (
-        x,
-        dp if joint_probe else None,
-        P,
-        O if joint_probe else None,
-        shifts,
-        index,
-        corners,
-        classes,
-        weights,
-    )
-    expected = sites.curvature(*arguments, waves, transfer, 1)
+    scan = P, O if joint_probe else None, shifts, index, corners
+    arguments = (x, dp if joint_probe else None, *scan, weights_of(held, *rest), transfer)
+    expected = products.curvature(*arguments, 1)
     for threads in (1, 2):
-        found = _numba_sites.curvature(*arguments, waves, transfer, threads)
+        found = _numba_products.curvature(*arguments, threads)
         assert np.allclose(found[0], expected[0], atol=2e-6 * np.abs(expected[0]).max())
         if joint_probe:
             assert np.allclose(found[1], expected[1], atol=2e-6 * np.abs(expected[1]).max())
 
 
-def test_curvature_is_symmetric_and_positive():
-    P, O, x, dp, *rest = linear_case(1)
+def test_classes_and_pixels_may_weigh_alike():
+    """The same weights held in both ways give the same product."""
+    P, O, x, dp, shifts, index, corners, classes, table, waves = linear_case(2)
+    table = np.sort(table, axis=0)[::-1].copy()  # along is not less than across
+    both = [weights_of(held, classes, table, waves) for held in ("directed", "spread")]
+    one, other = (products.curvature(x, dp, P, O, shifts, index, corners, w, None, 1) for w in both)
+    for a, b in zip(one, other, strict=True):
+        assert np.abs(a - b).max() < 1e-5 * np.abs(a).max()
+
+
+@pytest.mark.parametrize("held", HELD)
+def test_curvature_is_symmetric_and_positive(held):
+    P, O, x, dp, *scan, classes, table, waves = linear_case(1)
     y, dq = complex_normal(*x.shape), complex_normal(*dp.shape)
+    weights = weights_of(held, classes, table, waves)
 
     def inner(a, b):
         return sum(float((u.conj() * w).real.sum()) for u, w in zip(a, b, strict=True))
 
-    Hx, Hy = (sites.curvature(a, b, P, O, *rest, None, 1) for a, b in ((x, dp), (y, dq)))
+    Hx, Hy = (
+        products.curvature(a, b, P, O, *scan, weights, None, 1) for a, b in ((x, dp), (y, dq))
+    )
     assert inner((y, dq), Hx) == pytest.approx(inner((x, dp), Hy), rel=1e-4)
     assert inner((x, dp), Hx) > 0
 

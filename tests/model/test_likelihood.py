@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from _flat import Flat
 from _problems import distance, make_case
 from ptychon.backends import get_backend
 from ptychon.model.forward import Model, unknowns_of
 from ptychon.model.gauss_newton import GaussNewton
 from ptychon.model.likelihood import Likelihood
 from ptychon.model.noise import Noise, noise_of
-from ptychon.uncertainty.curvature import Curvature
 
 KINDS = ("poisson", "background", "amplitude", "anscombe")
 
@@ -34,10 +34,7 @@ def problem_and_noise(kind, case):
 def test_gradient_energy_and_products_are_those_of_the_error_bars(kind):
     case, backend = make_case(subpixel=True, modes=2, masks="each"), get_backend("reference")
     problem, noise = problem_and_noise(kind, case)
-    size = case.object.size + case.probe.size
-    old = Curvature(
-        problem, case.object, case.probe, noise, backend, True, np.zeros(size, np.float32)
-    )
+    old = Flat(problem, case.object, case.probe, noise, backend)
     likelihood = Likelihood(problem, noise)
     model, x = Model.of(problem, backend), unknowns_of(problem, case.object, case.probe)
     H = GaussNewton(model, x, ("object", "probe"), information=likelihood.information)

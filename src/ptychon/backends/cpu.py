@@ -31,6 +31,7 @@ def numpy_backend(threads: int | None = None) -> Backend:
         at most 16.
     """
     from ..kernels.cpu import cache as _numba_cache
+    from ..kernels.cpu import curvature as _numba_curvature
     from ..kernels.cpu import likelihoods as _numba_sites
     from ..kernels.cpu import table as _numba_table
 
@@ -39,7 +40,7 @@ def numpy_backend(threads: int | None = None) -> Backend:
         xp=np,
         fft2=_fft2,
         ifft2=_ifft2,
-        kernels=build(_numba_table, _numba_sites),
+        kernels=build(_numba_table, _numba_sites, _numba_curvature),
         threads=_threads(threads),
         sweeps="cpu",
         compiling=_numba_cache.announcing,

@@ -34,15 +34,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ..kernels.curvature import ByClass
 from ..metrics.ambiguities import unseen, without_unseen
 from ..model.noise_moments import COUNT_VARIANCE
 from ..model.problem import Problem
+from ..model.thin import Scan
+from ..model.unknowns import Unknowns
 from ..types import Array, PtychonError
 from . import frame_noise as levels
 from . import pixel_classes as classes
 from . import spectral_prior as stationary
 from .base import Context, Engine, Estimate, Keeps, Report, State, blocks, check_range
-from .linear import Change, Linear
+from .linear import Linear, Stationary
 
 #: Least precision of a message relative to the cavity's.
 LEAST_GAIN = 1e-3
@@ -257,7 +260,7 @@ class JointPosterior(Engine):
         shifted = k.shift(state.probe, problem.shifts)
         sites = self._draw(state, shifted, problem, ctx, fresh)
         # belief of the detector waves
-        x: Change = state.draw, state.draw_probe if self.learn_probe else None
+        x = self._drawn(state)
         count, modes, kind = state.sites.shape[1], len(state.probe), self.kind(problem)
         found, misfit, surprise = (
             xp.zeros((3, count), "float64"),
@@ -267,7 +270,7 @@ class JointPosterior(Engine):
         for b in blocks(len(problem)):
             self._detect(state, shifted, problem, b, ctx)
             self._classify(state, problem, b, ctx)
-            moved, flat = sites.forward(b, x), state.classes[b].reshape(-1)
+            moved, flat = sites.H.tangent(b, x), state.classes[b].reshape(-1)
             bright = k.abs2(state.waves[b]).sum(axis=1)
             along = (state.waves[b].conj() * moved).real.sum(axis=1) / xp.maximum(
                 xp.sqrt(bright), 1e-30
@@ -350,11 +353,7 @@ class JointPosterior(Engine):
         self, state: PosteriorState, shifted: Array, problem: Problem, b: slice, ctx: Context
     ) -> None:
         """z = F[P O]."""
-        windows = ctx.backend.kernels.gather(state.object, problem.corners[b], problem.frame_shape)
-        index = problem.shift_index[b]
-        state.waves[b] = problem.propagator.forward(
-            shifted[index] * windows[:, None], index, ctx.backend
-        )
+        state.waves[b] = Scan(problem, ctx.backend, state.object, shifted).waves(b)
 
     def _classify(self, state: PosteriorState, problem: Problem, b: slice, ctx: Context) -> None:
         power = ctx.backend.kernels.abs2(state.waves[b]).sum(axis=1)
@@ -411,17 +410,14 @@ class JointPosterior(Engine):
                     axis=0
                 )
             probe_precision = (mean * p + PRECONDITION_FLOOR * mean * p.max()).astype("float32")
-        return Linear(
-            problem,
-            ctx,
-            shifted,
-            state.object if self.learn_probe else None,
-            state.classes,
-            weights,
-            state.waves if directed else None,
-            inverse,
-            (mean * full).astype("float32"),
-            probe_precision,
+        prior = Stationary(ctx.backend, inverse, (mean * full).astype("float32"), probe_precision)
+        held = ByClass(state.classes, weights, state.waves if directed else None)
+        return Linear.of(problem, ctx, state.object, shifted, held, prior)
+
+    def _drawn(self, state: PosteriorState) -> Unknowns:
+        """The last draw."""
+        return Unknowns(
+            object=state.draw[None], probe=state.draw_probe if self.learn_probe else None
         )
 
     def _draw(
@@ -433,21 +429,20 @@ class JointPosterior(Engine):
         xp = ctx.backend.xp
         model = self._linear(state, shifted, problem, ctx, directed=fresh)
         rng = xp.random.default_rng(self.seed + 1 + (state.epoch if fresh else 0))
-        right = model.zeros()
+        right = model.H.zeros()
         for b in blocks(len(problem)):
-            model.pull(b, model.weigh(b, _white(rng, state.waves[b].shape, xp), root=True), right)
+            white = _white(rng, state.waves[b].shape, xp)
+            model.H.adjoint(b, model.H.weigh(b, white, root=True), right)
         root = (state.spectrum**-0.5)[state.rings]
-        prior = model.filtered(_white(rng, state.object.shape, xp), root)
-        right = ctx.comm.sum(right[0]) + prior, None if right[1] is None else ctx.comm.sum(right[1])
+        prior = model.prior.filtered(_white(rng, state.object.shape, xp), root)
+        right = model.H.summed(right).axpy(1, Unknowns(object=prior[None]))
         if fresh:
             x = model.solve(right, None, self.draw_iterations)
         else:
-            x = model.solve(
-                right, (state.draw, state.draw_probe if self.learn_probe else None), self.iterations
-            )
-        state.draw = x[0]
-        if x[1] is not None:
-            state.draw_probe = x[1]
+            x = model.solve(right, self._drawn(state), self.iterations)
+        state.draw = x.object[0]
+        if x.probe is not None:
+            state.draw_probe = x.probe
         if fresh:
             state.draws[(state.epoch - self.settle) % self.draws] = self._free(state, ctx)
         return model
@@ -465,17 +460,18 @@ class JointPosterior(Engine):
         """
         xp, k = ctx.backend.xp, ctx.backend.kernels
         model = self._linear(state, shifted, problem, ctx, directed=False)
-        right = model.zeros()
+        right = model.H.zeros()
         for b in blocks(len(problem)):
-            model.pull(b, state.natural[b] - model.weigh(b, state.waves[b]), right)
-        pull = model.filtered(state.object, model.inverse_spectrum)
+            off = state.natural[b] - model.H.weigh(b, state.waves[b])
+            model.H.adjoint(b, off, right)
+        pull = model.prior.filtered(state.object, model.prior.inverse_spectrum)
         if self.learn_probe:
             # the prior alone must not drive what the data cannot hold
             names = unseen(problem.near_field, True)
             pull = without_unseen(pull, state.object, xp.ones_like(state.taper), names, ctx.backend)
-        O = ctx.comm.sum(right[0]) - pull
-        right = O, None if right[1] is None else ctx.comm.sum(right[1])
-        dO, dP = model.solve(right, None, self.iterations)
+        right = model.H.summed(right).axpy(-1, Unknowns(object=pull[None]))
+        x = model.solve(right, None, self.iterations)
+        dO, dP = x.object[0], x.probe
         state.object = state.object + dO
         if dP is not None:
             # the scale between the two stays what it was: the probe keeps its power

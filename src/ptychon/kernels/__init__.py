@@ -1,6 +1,6 @@
 """Kernels: the few array operations every engine is written in.
 
-`reference` and `likelihoods` are the specification. `cpu.table`, `cpu.likelihoods`, `gpu.table` may
+`reference`, `likelihoods` and `curvature` are the specification. Those of `cpu` and `gpu.table` may
 replace any name, with the same signature and the same result; a name they lack falls back to the
 reference. tests/kernels and tests/engines/test_posterior.py compare every name on every backend.
 """
@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from types import ModuleType, SimpleNamespace
 
+from . import curvature as products
 from . import likelihoods as sites
 from . import reference
 
 #: Every kernel and what it means.
 SPECIFIED = {
-    name: getattr(module, name) for module in (reference, sites) for name in module.__all__
+    name: getattr(module, name)
+    for module in (reference, sites, products)
+    for name in module.__all__
 }
 
 
@@ -25,8 +28,8 @@ def build(*overrides: ModuleType) -> SimpleNamespace:
         extra = set(module.__all__) - set(table)
         if extra:
             raise TypeError(
-                f"{module.__name__} defines {sorted(extra)}, which neither reference.py nor "
-                "sites.py specifies"
+                f"{module.__name__} defines {sorted(extra)}, which neither reference.py, "
+                "likelihoods.py nor curvature.py specifies"
             )
         table |= {name: getattr(module, name) for name in module.__all__}
     return SimpleNamespace(**table)

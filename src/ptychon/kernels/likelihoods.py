@@ -1,7 +1,5 @@
-"""Kernels of the joint posterior.
-
-`curvature` is the data's share A* W A x of its precision (see `engines.linear`). `site_moments` is
-what one detector pixel says of its wave, when what is known without it is CN(z_c, v0).
+"""What one detector pixel says of its wave, when what is known without it is CN(z_c, v0): kernel
+`site_moments`.
 
 By symmetry the posterior mean is rho along z_c, and the posterior variance has one value along z_c
 and one across:
@@ -46,9 +44,9 @@ from typing import Any
 import numpy as np
 
 from ..types import Array
-from .reference import abs2, gather, namespace, scatter_add, shift
+from .reference import abs2, namespace
 
-__all__ = ["curvature", "site_moments", "weigh"]
+__all__ = ["site_moments"]
 
 #: Least precision of a cavity, relative to the belief's.
 CAVITY_SHARE = 0.02
@@ -144,96 +142,6 @@ def site_moments(
         [xp.bincount(index.reshape(-1), weights=c.reshape(-1), minlength=C) for c in columns]
     )
     return ratio.astype("float32"), sums, xp.where(masked, 0, noise).sum(axis=(1, 2))
-
-
-def curvature(
-    change: Array,
-    probe_change: Array | None,
-    probes: Array,
-    object: Array | None,
-    shifts: Array,
-    index: Array,
-    corners: Array,
-    classes: Array,
-    weights: Array,
-    waves: Array | None,
-    transfer: Array | None,
-    threads: int,
-) -> tuple[Array, Array | None]:
-    """sum_j A_j* W A_j x for a change of the object, and of the probe.
-
-    A_j x = F[P_j dO_j + dP_j O_j]; W weighs each pixel by its class, along and across the direction
-    of its wave.
-
-    Parameters
-    ----------
-    change : (H, W) complex64 and probe_change : (K, P, Q) complex64 or None
-    probes : (U, K, P, Q) complex64
-        The probe at each distinct shift.
-    object : (H, W) complex64 or None
-        Needed where the probe changes.
-    shifts : (U, 2) and index : (N,) and corners : (N, 2), on the host
-    classes : (N, P, Q) uint8 or uint16
-    weights : (2, C) float32
-    waves : (N, K, P, Q) complex64 or None
-        Directions; None where the two rows of `weights` are the same.
-    transfer : (U, P, Q) complex64 or None
-        Of the near field, at each distinct shift.
-    threads : int
-        The sum is taken in as many parts.
-
-    Returns
-    -------
-    (H, W) complex64, and (K, P, Q) complex64 or None
-    """
-    xp = namespace(change)
-    shape = probes.shape[-2:]
-    out = xp.zeros_like(change)
-    out_probe = None if probe_change is None else xp.zeros_like(probe_change)
-    for first in range(0, len(corners), 16):
-        b = slice(first, min(first + 16, len(corners)))
-        P = probes[index[b]]
-        psi = P * gather(change, corners[b], shape)[:, None]
-        if probe_change is not None and object is not None:
-            O = gather(object, corners[b], shape)[:, None]
-            psi = psi + shift(probe_change, shifts[index[b]]) * O
-        factor = None if transfer is None else transfer[index[b]][:, None]
-        z = weigh(
-            _propagate(xp, psi, factor, True),
-            classes[b],
-            weights,
-            None if waves is None else waves[b],
-        )
-        psi = _propagate(xp, z, factor, False)
-        scatter_add(out, corners[b], (P.conj() * psi).sum(axis=1))
-        if out_probe is not None:
-            out_probe += shift(O.conj() * psi, shifts[index[b]], -1).sum(axis=0)
-    return out, out_probe
-
-
-def weigh(wave: Array, classes: Array, weights: Array, directions: Array | None) -> Array:
-    """W wave: each pixel's part across its direction by one weight of its class, its part along by
-    the other.
-    """
-    across = weights[1][classes][:, None]
-    if directions is None:
-        return across * wave
-    power = abs2(directions).sum(axis=1, keepdims=True)
-    along = (directions.conj() * wave).real.sum(axis=1, keepdims=True) / namespace(wave).maximum(
-        power, 1e-30
-    )
-    return across * wave + ((weights[0] - weights[1])[classes][:, None] * along) * directions
-
-
-def _propagate(xp: Any, wave: Array, factor: Array | None, forward: bool) -> Array:
-    """To the detector or back; `factor` (B, 1, P, Q) is the transfer function of each frame in the
-    near field.
-    """
-    if factor is None:
-        move = xp.fft.fft2 if forward else xp.fft.ifft2
-        return move(wave, norm="ortho").astype(wave.dtype, copy=False)
-    factor = factor if forward else factor.conj()
-    return xp.fft.ifft2(factor * xp.fft.fft2(wave)).astype(wave.dtype, copy=False)
 
 
 def bessel_quotient(xp: Any, kappa: Array, order: int) -> Array:

@@ -13,6 +13,12 @@ Translations are exact for waves that vanish at the rim of their windows, the ot
 near field object and probe cannot be translated together: the images would move on the detector.
 `unseen` is where this is decided for all.
 
+Free positions s_j and doses a_j (amplitudes exp(a_j)) may move together, whether the probe is known
+or free, in both fields:
+
+    all positions       dO = -grad O,   ds_j = 1    (far field, probe free: also dP = grad P)
+    all doses           dO = O,         da_j = -1
+
 An error e is stated after the best of these was taken off: e - G c with c least squares on the
 region compared. That is to first order what `metrics.phase_align` does with a known probe and
 `metrics.align` with an unknown one.
@@ -34,13 +40,17 @@ STEP = 0.25
 PHASE, PROBE_PHASE, SCALE = "global phase", "phase of the probe", "scale"
 RAMPS = "ramp along y", "ramp along x"
 TRANSLATIONS = "translation along y", "translation along x"
+POSITIONS, DOSES = ("all positions along y", "all positions along x"), "all doses"
 
 
-def unseen(near_field: bool, free_probe: bool) -> tuple[str, ...]:
+def unseen(
+    near_field: bool, free_probe: bool, free_positions: bool = False, free_doses: bool = False
+) -> tuple[str, ...]:
     """Names of the directions that the data of a scan do not tell."""
+    own = (*(POSITIONS if free_positions else ()), *((DOSES,) if free_doses else ()))
     if not free_probe:
-        return (PHASE,)
-    return (PHASE, PROBE_PHASE, SCALE, *RAMPS, *(() if near_field else TRANSLATIONS))
+        return (PHASE, *own)
+    return (PHASE, PROBE_PHASE, SCALE, *RAMPS, *(() if near_field else TRANSLATIONS), *own)
 
 
 def free_shift(near_field: bool, free_probe: bool, most: int) -> int:
@@ -85,13 +95,18 @@ class Gauge:
 
     def remove_from_probe(self, error: ComplexArray, c: FloatArray) -> ComplexArray:
         """An error (K, P, Q) of the probe without what belongs to the coefficients c of the object,
-        and without its phase.
+        and without what it may do by itself: its phase, and what positions or doses make up for.
         """
         rest = error - np.tensordot(c, self.probe, 1)
-        for name, g in zip(self.names, self.probe, strict=True):
-            if name == PROBE_PHASE:
-                rest = rest - _real(g, rest) / max(_real(g, g), 1e-300) * g
-        return np.asarray(rest)
+        alone = {PROBE_PHASE}
+        alone |= set(TRANSLATIONS) if POSITIONS[0] in self.names else set()
+        alone |= {SCALE} if DOSES in self.names else set()
+        own = [g for name, g in zip(self.names, self.probe, strict=True) if name in alone]
+        if not own:
+            return np.asarray(rest)
+        matrix = np.array([[_real(a, b) for b in own] for a in own])
+        found = np.linalg.pinv(matrix, rcond=1e-10) @ np.array([_real(g, rest) for g in own])
+        return np.asarray(rest - np.tensordot(found, np.array(own), 1))
 
     @property
     def _inverse(self) -> FloatArray:
@@ -121,35 +136,33 @@ def gauge_of(
     free_probe: bool,
     region: BoolArray,
     touched: BoolArray,
+    free_positions: bool = False,
+    free_doses: bool = False,
 ) -> Gauge:
     """The directions at an object (H, W) and a probe (K, P, Q), inside the pixels `touched` by
     light (H, W).
     """
     O = np.where(touched, object, 0).astype(np.complex128)
     P = np.asarray(probe, np.complex128)
-    names = unseen(problem.near_field, free_probe)
-    if not free_probe:
-        return Gauge(
-            names, 1j * O[None], np.zeros((1, *P.shape), complex), np.array([True]), region
-        )
+    names = unseen(problem.near_field, free_probe, free_positions, free_doses)
+    none = 0 * P
+    found = {PHASE: (1j * O, none), PROBE_PHASE: (0 * O, 1j * P), SCALE: (O, -P), DOSES: (O, none)}
     (yo, xo), (yp, xp) = (
         np.meshgrid(*(np.arange(n) - n // 2 for n in s), indexing="ij")
         for s in (O.shape, P.shape[-2:])
     )
     scale = float(max(O.shape))  # coordinates of order 1, for the sake of the numbers alone
-    objects = [1j * O, 0 * O, O, 1j * yo * O / scale, 1j * xo * O / scale]
-    probes = [0 * P, 1j * P, -P, -1j * yp * P / scale, -1j * xp * P / scale]
-    if TRANSLATIONS[0] in names:
-        for axis in ((STEP, 0.0), (0.0, STEP)):
+    for name, r, rp in zip(RAMPS, (yo, xo), (yp, xp), strict=True):
+        found[name] = 1j * r * O / scale, -1j * rp * P / scale
+    if {POSITIONS[0], TRANSLATIONS[0]} & set(names):
+        for i, axis in enumerate(((STEP, 0.0), (0.0, STEP))):
             back = -axis[0], -axis[1]
-            objects.append(
-                np.where(touched, (translate(O, axis) - translate(O, back)) / (2 * STEP), 0)
-            )
-            probes.append(
-                np.stack([(translate(p, axis) - translate(p, back)) / (2 * STEP) for p in P])
-            )
-    exact = np.array([name not in TRANSLATIONS for name in names])
-    return Gauge(names, np.array(objects), np.array(probes), exact, region)
+            slope = np.where(touched, (translate(O, axis) - translate(O, back)) / (2 * STEP), 0)
+            both = [(translate(p, axis) - translate(p, back)) / (2 * STEP) for p in P]
+            found[TRANSLATIONS[i]], found[POSITIONS[i]] = (slope, np.stack(both)), (slope, none)
+    exact = np.array([name not in (*TRANSLATIONS, *POSITIONS, DOSES) for name in names])
+    objects, probes = (np.array(part) for part in zip(*(found[n] for n in names), strict=True))
+    return Gauge(names, objects, probes, exact, region)
 
 
 def without_unseen(

@@ -1,7 +1,11 @@
 r"""The Gauss-Newton operator of any set of unknowns, and steps and draws by conjugate gradients.
 
-    H = J^T W J + prior,    J = d lambda/d x by `Model.intensity_tangent`, J^T its adjoint, W the
-                            information of lambda
+    H = J^T W J + T* C T + prior + gauge
+
+J = d lambda/d x by `Model.intensity_tangent`, J^T its adjoint, W the information of lambda. Where
+waves are uncertain, C weighs their changes in all directions alike, T = d z/d x (`across`). Along a
+wave z this is 4 |z|^2 W + C, across it C alone. `thin.Thin` is the same operator for object and
+probe of a thin object on a fixed scan, with a compiled product.
 
 Unknowns of single frames may be eliminated (`frames`): H is then the Schur complement of the normal
 matrix of all, and they come out of each solution at the cost of n inner products a frame. With g
@@ -12,8 +16,7 @@ the gradient of -log posterior by all that is free,
 is the step of a joint Gauss-Newton iteration; with g from N(0, normal matrix), by `noise`, d is a
 draw of the error in Laplace's approximation, of positions and doses as well.
 
-Reference: conjugate gradients of Hestenes & Stiefel, J. Res. NBS 49, 409 (1952), preconditioned
-with the diagonal.
+Linear systems are solved by `solve`, preconditioned with the diagonal.
 """
 
 from __future__ import annotations
@@ -25,9 +28,10 @@ from typing import Any
 import numpy as np
 
 from ..kernels.reference import abs2
-from ..types import Array
+from ..types import Array, PtychonError
 from .forward import Model
-from .frames import Eliminated, columns, put_rows, rows
+from .frames import Eliminated, components, put_rows, rows
+from .solve import solve
 from .unknowns import Unknowns, declared
 from .view import View
 
@@ -61,6 +65,11 @@ class GaussNewton:
     prior : Unknowns
         Precision of each real number, as arrays that broadcast to the fields; a field that is None
         has no prior.
+    across : callable, optional
+        C of (lambda, frames), (B, P, Q). Nothing can be eliminated then.
+    gauge : Unknowns, optional
+        Orthonormal directions that no data tell, along a first axis of each field; each gets the
+        stiffness `stiffness`.
     keep : bool
         Keep all waves, 2 + S times K complex frames for each frame; False computes them again for
         each product.
@@ -74,22 +83,37 @@ class GaussNewton:
     eliminate: Sequence[str] = ()
     information: Image = poisson
     prior: Unknowns = field(default_factory=Unknowns)
+    across: Image | None = None
+    gauge: Unknowns | None = None
+    stiffness: float = 0.0
     keep: bool = True
     products: int = 0
     _views: list[View | None] = field(default_factory=list, repr=False)
     _out: list[Eliminated] = field(default_factory=list, repr=False)
+    _across: list[Array] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
+        if self.across is not None and (self.eliminate or self.model.detector.spread is not None):
+            raise PtychonError(
+                "information across uncertain waves is there for sharp pixels and for unknowns "
+                "that are not eliminated; leave out the point spread and update all unknowns"
+            )
         for b in self.blocks():
             view = self.model.view(self.x, b)
             light = self.model.intensity(view)
-            weight, valid = self.information(light, b), self.model.detector.valid(b)
-            if valid is not True:
-                weight = self.model.backend.xp.where(valid, weight, 0)
-            weight = weight.astype(light.dtype, copy=False)
+            weight = self._valid(self.information(light, b), light, b)
+            if self.across is not None:
+                self._across.append(self._valid(self.across(light, b), light, b))
             prior = self._frame_prior(b)
             self._out.append(Eliminated.of(self.model, view, weight, self.eliminate, prior))
             self._views.append(view if self.keep else None)
+
+    def _valid(self, image: Array, light: Array, b: slice) -> Array:
+        """An image in the precision of the light, 0 where there are no data."""
+        valid = self.model.detector.valid(b)
+        if valid is not True:
+            image = self.model.backend.xp.where(valid, image, 0)
+        return image.astype(light.dtype, copy=False)
 
     def blocks(self) -> list[slice]:
         """Frames in slices of about `BLOCK_BYTES`."""
@@ -108,17 +132,55 @@ class GaussNewton:
             (self.model.view(self.x, b) if view is None else view, out) for b, view, out in pairs
         ]
 
+    # ------------------------------------------------------------ of one block
+
+    def waves(self, b: slice) -> Array:
+        """Detector waves, (B, K, P, Q)."""
+        return self._of(b)[0].waves
+
+    def tangent(self, b: slice, d: Unknowns) -> Array:
+        """T d, (B, K, P, Q)."""
+        return self.model.tangent(self._of(b)[0], d)
+
+    def adjoint(self, b: slice, wave: Array, out: Unknowns) -> None:
+        """out += T* wave."""
+        self.model.adjoint(self._of(b)[0], wave, out)
+
+    def taken(self, b: slice, wave: Array) -> Array:
+        """Information of each pixel on a change of its wave, Re w* A w: (B, R, C)."""
+        view, frames, across = self._of(b)
+        light = self.model.detector.intensity_tangent(view, Unknowns(), wave)
+        image = light * frames.weighed(light)
+        return image if across is None else image + across * abs2(wave).sum(axis=1)
+
+    def _of(self, b: slice) -> tuple[View, Eliminated, Array | None]:
+        i = self.blocks().index(b)
+        view = self._views[i]
+        view = self.model.view(self.x, b) if view is None else view
+        return view, self._out[i], self._spreads()[i]
+
+    def zeros(self) -> Unknowns:
+        """No change."""
+        return self.model.zeros(self.x, self.update)
+
     # ------------------------------------------------------------ products
 
     def __call__(self, d: Unknowns) -> Unknowns:
         """H d."""
         self.products += 1
         out = self.model.zeros(self.x, self.update)
-        for view, frames in self.views():
-            self.model.intensity_adjoint(
-                view, frames.weighed(self.model.intensity_tangent(view, d)), out
-            )
-        return out.axpy(1, d.times(self.prior))
+        for (view, frames), across in zip(self.views(), self._spreads(), strict=True):
+            wave = self.model.tangent(view, d)
+            light = frames.weighed(self.model.detector.intensity_tangent(view, d, wave))
+            back = self.model.detector.intensity_adjoint(view, light, out)
+            if across is not None:
+                back = back + across[:, None] * wave
+            self.model.adjoint(view, back, out)
+        return held(out.axpy(1, d.times(self.prior)), d, self.gauge, self.stiffness)
+
+    def _spreads(self) -> list[Array | None]:
+        """C of each block."""
+        return list(self._across) if self._across else [None] * len(self._out)
 
     def diagonal(self) -> Unknowns:
         """About the diagonal of H, half the trace for a complex number: for the preconditioner.
@@ -128,12 +190,14 @@ class GaussNewton:
         where its window is.
         """
         out = self.model.zeros(self.x, self.update)
-        for view, frames in self.views():
+        for (view, frames), across in zip(self.views(), self._spreads(), strict=True):
             weight = frames.weight
             spread = self.model.detector.spread
             seen = weight if spread is None else spread.transpose(weight)
             # of each mode of each frame, the information on a unit of its exit wave
             share = (2 * abs2(view.waves) * seen[:, None]).mean(axis=(2, 3))[:, :, None, None]
+            if across is not None:
+                share = share + across.mean(axis=(1, 2))[:, None, None, None]
             through = 1.0
             for s in view.slices_back():
                 if out.object is not None:
@@ -154,12 +218,26 @@ class GaussNewton:
                 out.variations += (power * (share * through)[:, :1]).sum(axis=0)
             if out.background is not None:
                 out.background += weight.sum(axis=0)
-            own = [n for n in self.update if declared()[n].per_frame]
-            if own:
-                image = columns(self.model, view, own)
-                put_rows((image**2 * weight[:, None]).sum(axis=(2, 3)), own, view.frames, out)
+            self._own_diagonal(view, weight, across, out)
         ones = out.map(lambda array: array * 0 + 1)
-        return out.axpy(1, ones.times(self.prior)).map(lambda array: array.real.clip(1e-30, None))
+        out = out.axpy(1, ones.times(self.prior)).map(lambda array: array.real.clip(1e-30, None))
+        return held_diagonal(out, self.gauge, self.stiffness)
+
+    def _own_diagonal(self, view: View, weight: Array, across: Array | None, out: Unknowns) -> None:
+        """The diagonal of the unknowns of single frames, exact."""
+        own = [n for n in self.update if declared()[n].per_frame]
+        parts = []
+        for name, c in components(view.x, own):
+            unit = self.model.zeros(view.x, [name])
+            column = getattr(unit, name)
+            column[... if column.ndim == 1 else (slice(None), c)] = 1
+            wave = self.model.tangent(view, unit)
+            image = weight * self.model.detector.intensity_tangent(view, unit, wave) ** 2
+            if across is not None:
+                image = image + across * abs2(wave).sum(axis=1)
+            parts.append(image.sum(axis=(1, 2)))
+        if parts:
+            put_rows(self.model.backend.xp.stack(parts, axis=1), own, view.frames, out)
 
     # ------------------------------------------------------------ steps and draws
 
@@ -189,9 +267,14 @@ class GaussNewton:
         """
         move, xp = self.model.backend.asarray, self.model.backend.xp
         out = self.model.zeros(self.x, (*self.update, *self.eliminate))
-        for view, frames in self.views():
+        for (view, frames), across in zip(self.views(), self._spreads(), strict=True):
             random = move(rng.standard_normal(frames.weight.shape).astype(frames.weight.dtype))
             self.model.intensity_adjoint(view, xp.sqrt(frames.weight) * random, out)
+            if across is not None:
+                shape = view.waves.shape
+                random = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+                wave = move(random.astype(view.waves.dtype))
+                self.model.adjoint(view, xp.sqrt(across)[:, None] * wave, out)
         there, drawn = dict(out.each()), {}
         for name, precision in self.prior.each():
             if name in there:
@@ -200,7 +283,8 @@ class GaussNewton:
                 if like.dtype.kind == "c":
                     random = random + 1j * rng.standard_normal(like.shape)
                 drawn[name] = move(random.astype(like.dtype)) * precision**0.5
-        return out.axpy(1, Unknowns(**drawn))
+        out = out.axpy(1, Unknowns(**drawn))
+        return gauge_noise(out, self.gauge, self.stiffness, rng)
 
     def step(
         self,
@@ -252,51 +336,47 @@ class GaussNewton:
         return rows(_filled(self.prior, self.x, self.eliminate), self.eliminate, b, xp)
 
 
-@dataclass(frozen=True)
-class Solved:
-    """Solution, iterations, and the residual that is left, relative to the right-hand side in the
-    preconditioner's norm.
-    """
-
-    x: Unknowns
-    iterations: int
-    residual: float
+def pressed(prior: Unknowns | Callable[[Unknowns], Unknowns], d: Unknowns) -> Unknowns:
+    """Precision of a prior times a change."""
+    return d.times(prior) if isinstance(prior, Unknowns) else prior(d)
 
 
-def solve(
-    operator: Callable[[Unknowns], Unknowns],
-    b: Unknowns,
-    diagonal: Unknowns,
-    tolerance: float = 1e-2,
-    iterations: int = 300,
-) -> Solved:
-    """H x = b from x = 0, for a symmetric positive H.
+def held(out: Unknowns, d: Unknowns, gauge: Unknowns | None, stiffness: float) -> Unknowns:
+    """out += stiffness sum_g g <g, d>, for directions that lie along a first axis of each field."""
+    if gauge is None:
+        return out
+    parts = [(_real(g.reshape(len(g), -1)), name) for name, g in gauge.each()]
+    found = stiffness * sum(g @ _real(getattr(d, name).reshape(-1)) for g, name in parts)
+    for g, name in parts:
+        field = getattr(out, name)
+        field += (found.astype(g.dtype, copy=False) @ g).view(field.dtype).reshape(field.shape)
+    return out
 
-    Parameters
-    ----------
-    operator : callable
-        H.
-    b, diagonal : Unknowns
-        Right-hand side, and about the diagonal of H.
-    tolerance : float
-        Of the residual, |r|_{1/D}/|b|_{1/D} with the diagonal D.
-    iterations : int
-        At most. The result's `residual` is above `tolerance` where they did not suffice.
-    """
-    inverse = diagonal.map(lambda array: 1 / array)
-    x, r = b.zeros(), b
-    z = r.times(inverse)
-    p, rz = z, float(r.dot(z))
-    first, done = rz, 0
-    while done < iterations and rz > tolerance**2 * first:
-        Hp = operator(p)
-        length = rz / float(p.dot(Hp))
-        x, r = x.axpy(length, p), r.axpy(-length, Hp)
-        z = r.times(inverse)
-        old, rz = rz, float(r.dot(z))
-        p = z.axpy(rz / old, p)
-        done += 1
-    return Solved(x, done, (rz / first) ** 0.5 if first > 0 else 0.0)
+
+def gauge_noise(
+    out: Unknowns, gauge: Unknowns | None, stiffness: float, rng: np.random.Generator
+) -> Unknowns:
+    """out + stiffness^1/2 sum_g g eps."""
+    if gauge is None:
+        return out
+    for i in range(len(next(gauge.each())[1])):
+        one = Unknowns(**{name: array[i] for name, array in gauge.each()})
+        out = out.axpy(stiffness**0.5 * float(rng.standard_normal()), one)
+    return out
+
+
+def _real(array: Array) -> Array:
+    """The same numbers as real ones, real and imaginary parts in turn."""
+    if array.dtype.kind != "c":
+        return array
+    return array.view("float32" if array.dtype == "complex64" else "float64")
+
+
+def held_diagonal(out: Unknowns, gauge: Unknowns | None, stiffness: float) -> Unknowns:
+    """A diagonal with the share of a gauge."""
+    if gauge is None:
+        return out
+    return out.axpy(stiffness / 2, gauge.map(lambda array: (abs(array) ** 2).sum(axis=0)))
 
 
 def _filled(part: Unknowns, x: Unknowns, names: Sequence[str]) -> Unknowns:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -87,10 +88,9 @@ class Unknowns:
 
     def each(self) -> Iterator[tuple[str, Array]]:
         """Names and arrays of the fields that are there."""
-        for name in declared():
-            array = getattr(self, name)
-            if array is not None:
-                yield name, array
+        # not a loop of its own: solvers ask thousands of times
+        found = zip(declared(), _values()(self), strict=True)
+        return iter([pair for pair in found if pair[1] is not None])
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -204,33 +204,33 @@ class Unknowns:
         for name, step in other.each():
             start = total.get(name)
             same = step.dtype if start is None else start.dtype
-            total[name] = (factor * step if start is None else start + factor * step).astype(
-                same, copy=False
-            )
+            part = step if isinstance(factor, int) and factor == 1 else factor * step
+            total[name] = (part if start is None else start + part).astype(same, copy=False)
         return Unknowns(**total)
 
     def times(self, factor: Any) -> Unknowns:
         """factor self: a number, or `Unknowns` of factors for the fields that both have."""
         if isinstance(factor, Unknowns):
-            factors = dict(factor.each())
-            return Unknowns(
-                **{
-                    n: (a * factors[n]).astype(a.dtype, copy=False)
-                    for n, a in self.each()
-                    if n in factors
-                }
-            )
+            found = {}
+            for name, array in self.each():
+                by = getattr(factor, name)
+                if by is not None:
+                    found[name] = (array * by).astype(array.dtype, copy=False)
+            return Unknowns(**found)
         return self.map(lambda array: (factor * array).astype(array.dtype, copy=False))
 
     def dot(self, other: Unknowns) -> Array:
         """Re <self, other> over the fields both have, summed in double precision; 0-d, where the
         arrays are.
         """
-        there = dict(other.each())
         total: Array = 0.0
         for name, array in self.each():
-            if name in there:
-                total = total + (array.conj() * there[name]).real.sum(dtype="float64")
+            part = getattr(other, name)
+            if part is not None:
+                products = array.real * part.real
+                if array.dtype.kind == "c":
+                    products += array.imag * part.imag
+                total = total + products.sum(dtype="float64")
         return total
 
     def norm(self) -> Array:
@@ -269,3 +269,9 @@ class Unknowns:
 def declared() -> dict[str, Declared]:
     """What each field is, by name, in order."""
     return {f.name: f.metadata["declared"] for f in fields(Unknowns)}
+
+
+@cache
+def _values() -> Callable[[Unknowns], tuple[Array, ...]]:
+    """All fields of a record."""
+    return attrgetter(*declared())

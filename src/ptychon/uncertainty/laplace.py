@@ -15,7 +15,7 @@ the second term alone is left to chance. What the data cannot tell is removed fr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -26,16 +26,22 @@ from ..metrics.ambiguities import Gauge, gauge_of
 from ..metrics.residual import illuminated, illumination, residual
 from ..model.noise import Noise, noise_of, told
 from ..model.problem import Problem
+from ..model.solve import solve
+from ..model.unknowns import Unknowns
 from ..types import COMPLEX, REAL, Array, BoolArray, ComplexArray, FloatArray, PtychonError
 from .curvature import Curvature
 from .posterior import Posterior, Sums
-from .solve import solve
 
 #: Samples of a pilot round, rounds at most, and the relative change of V at which they end.
 PILOT, ROUNDS, SETTLED = 4, 4, 0.1
 #: Shortest Gauss-Newton step that is tried, and the decrement, in units of an unknown's variance,
 #: of the last one.
 SHORTEST, STILL = 1 / 64, 1e-3
+#: What may be free.
+FREE = ("object", "probe", "positions", "log_scale")
+#: Standard deviations of the priors of positions (px) and of the logarithm of doses (of the
+#: amplitude), about what was measured: much wider than what data leave.
+POSITION_SPREAD, DOSE_SPREAD = 2.0, 0.5
 
 Tell = Callable[[str, int, int], None]
 
@@ -46,6 +52,7 @@ def laplace(
     probe: ComplexArray,
     *,
     free_probe: bool = True,
+    update: Collection[str] | None = None,
     noise: str = "auto",
     noise_variance: float | None = None,
     background: Any = None,
@@ -73,6 +80,10 @@ def laplace(
         What some engine found.
     free_probe : bool
         Whether the probe was learned too; its error is then part of the object's.
+    update : collection of str, optional
+        What is free, instead of `free_probe`: "object", and any of "probe", "positions" and
+        "log_scale" (doses). Errors of positions and doses then widen the object's bars and have
+        bars of their own. Products cost more: they go through the derivatives of the model.
     noise : {"auto", "amplitude", "poisson"}
         See `noise`; "auto" is Poisson's for counts, else Gaussian on the amplitude.
     noise_variance : float, optional
@@ -112,11 +123,12 @@ def laplace(
     Raises
     ------
     PtychonError
-        Arrays that do not fit the problem, numbers out of range, or a noise model that the data
-        cannot have.
+        Arrays that do not fit the problem, numbers out of range, unknowns that cannot be free, or a
+        noise model that the data cannot have.
     """
     if samples < 2:
         raise PtychonError(f"{samples} samples tell no variance; at least 2 are needed")
+    free = _free(free_probe, update)
     probe = np.asarray(probe)[None] if np.ndim(probe) == 2 else np.asarray(probe)
     checked(problem, object, probe)
     chosen = get_backend(backend)
@@ -127,13 +139,10 @@ def laplace(
         raise PtychonError(f"the variance of the object's prior is {S}; it must be positive")
     problem = told(problem, background, noise, noise_variance)
     model = noise_of(problem, noise, noise_variance)
-    work = _Work(
-        problem.to(chosen), chosen, free_probe, S, lit, touched, tolerance, iterations, seed
-    )
+    work = _Work(problem.to(chosen), chosen, free, S, lit, touched, tolerance, iterations, seed)
     learned = model is None
     point = work.at(
-        object,
-        probe,
+        work.start(object, probe),
         model or Noise("amplitude", first_variance(problem, chosen, object, probe, lit)),
     )
     pilot = _Pilot()
@@ -142,12 +151,12 @@ def laplace(
         before, pilot = pilot.spread, _pilot(work, point, number)
         model = _learned(pilot, point.noise) if learned else point.noise
         spread = chosen.asarray(pilot.spread) if averaged else None
-        point, moved = _refined(work, work.at(point.object, point.probe, model, spread), refine)
+        point, moved = _refined(work, work.at(point.x, model, spread), refine)
         settled = len(before) and np.median(np.abs(pilot.spread / before - 1)) < SETTLED
         if settled and not moved:
             break
     pilot = _pilot(work, point, ROUNDS)
-    sums = Sums(work.gauge, chosen.to_host(point.object), keep)
+    sums = Sums(work.gauge, chosen.to_host(point.x.object[0]), keep)
     worst = _sample(work, point, samples, sums, tell)
     return sums.posterior(
         point=point,
@@ -159,6 +168,20 @@ def laplace(
     )
 
 
+def _free(free_probe: bool, update: Collection[str] | None) -> tuple[str, ...]:
+    """What is free, in the order of `FREE`."""
+    if update is None:
+        return FREE[: 1 + free_probe]
+    wrong = [name for name in update if name not in FREE]
+    if wrong or "object" not in update:
+        said = ", ".join(update) or "nothing"
+        raise PtychonError(
+            f"the unknowns to update are {said}; give object, and any of probe, positions and "
+            "log_scale"
+        )
+    return tuple(name for name in FREE if name in update)
+
+
 class _Work:
     """What stays the same while the point of expansion moves."""
 
@@ -166,7 +189,7 @@ class _Work:
         self,
         problem: Problem,
         backend: Backend,
-        free: bool,
+        free: tuple[str, ...],
         S: float,
         lit: BoolArray,
         touched: BoolArray,
@@ -184,19 +207,37 @@ class _Work:
         )
         self.gauge: Gauge
 
-    def at(
-        self, object: Array, probe: Array, noise: Noise, spread: Array | None = None
-    ) -> Curvature:
-        """The curvature at an object and a probe, its gauge held."""
-        b, xp = self.backend, self.backend.xp
-        O, P = (b.asarray(np.ascontiguousarray(b.to_host(a), COMPLEX)) for a in (object, probe))
-        prior = xp.full(O.size + (P.size if self.free else 0), 2 / self.S, REAL)
-        prior[O.size :] = 2 / float((xp.abs(P) ** 2).sum(axis=0).max())
-        point = Curvature(self.problem, O, P, noise, b, self.free, prior, spread)
-        self.gauge = gauge_of(
-            self.problem, b.to_host(O), b.to_host(P), self.free, self.lit, self.touched
+    def start(self, object: Any, probe: Any) -> Unknowns:
+        """Everything at the start; positions only where they are free or doses known, doses where
+        either is.
+        """
+        problem, move = self.problem, self.backend.asarray
+        O, P = (move(np.ascontiguousarray(a, COMPLEX)) for a in (object, probe))
+        dose = problem.log_scale
+        if dose is None and "log_scale" in self.free:
+            dose = np.zeros(len(problem), REAL)
+        dose = None if dose is None else move(dose)
+        between = "positions" in self.free or (dose is not None and problem.subpixel)
+        positions = move(problem.positions) if between else None
+        return Unknowns(object=O[None], probe=P, positions=positions, log_scale=dose)
+
+    def at(self, x: Unknowns, noise: Noise, spread: Array | None = None) -> Curvature:
+        """The curvature at some unknowns, its gauge held."""
+        host, xp, free, problem = self.backend.to_host, self.backend.xp, self.free, self.problem
+        ridge = 2 / float((xp.abs(x.probe) ** 2).sum(axis=0).max())
+        prior = Unknowns(
+            object=xp.asarray(2 / self.S, REAL),
+            probe=xp.asarray(ridge, REAL) if "probe" in free else None,
+            positions=xp.asarray(POSITION_SPREAD**-2) if "positions" in free else None,
+            log_scale=xp.asarray(DOSE_SPREAD**-2, REAL) if "log_scale" in free else None,
         )
-        point.hold(self.gauge.orthonormal(self.free))
+        measured = problem.positions if problem.measured is None else problem.measured
+        mean = Unknowns(positions=self.backend.asarray(measured) if "positions" in free else None)
+        point = Curvature(problem, x, noise, self.backend, free, prior, spread, mean)
+        O, P = host(x.object[0]), host(x.probe)
+        moves = "positions" in free, "log_scale" in free
+        self.gauge = gauge_of(problem, O, P, "probe" in free, self.lit, self.touched, *moves)
+        point.hold(self.gauge.orthonormal("probe" in free))
         return point
 
     def generator(self, *key: int) -> np.random.Generator:
@@ -257,21 +298,19 @@ def _refined(work: _Work, point: Curvature, steps: int) -> tuple[Curvature, bool
     energy = point.energy()
     for number in range(steps):
         gradient = point.gradient()
-        found = solve(point, gradient, work.tolerance, work.iterations)
-        decrement, length = point.dot(gradient, found.x), 1.0
+        found = solve(point.H, gradient, point.diagonal, work.tolerance, work.iterations)
+        decrement, length = float(gradient.dot(found.x)), 1.0
         if decrement < STILL * float(work.lit.sum()):
             return point, number > 0
         while length >= SHORTEST:
-            dO, dP = point.unpack(found.x)
-            O = point.object - REAL.type(length) * dO
-            P = point.probe if dP is None else point.probe - REAL.type(length) * dP
-            new = point.energy(O, P)
+            x = point.x.axpy(-length, found.x)
+            new = point.energy(x)
             if new < energy:
                 break
             length /= 2
         else:
             return point, number > 0
-        point, energy = work.at(O, P, point.noise, point.spread), new
+        point, energy = work.at(x, point.noise, point.spread), new
     return point, True
 
 
@@ -289,10 +328,8 @@ def _pilot(work: _Work, point: Curvature, number: int) -> _Pilot:
     problem, found = work.problem, _Pilot()
     spread, host = np.zeros(len(problem)), work.backend.to_host
     draws = _solved(work, point, [(1, number, s) for s in range(PILOT)])
-    directions = [point.unpack(x) for x, _, _ in draws]
-    shifted = [None if dP is None else point.shifted(dP) for _, dP in directions]
     for b in point.blocks():
-        valid, m = problem.mask_of(b), point.modulus(point.waves(b))
+        valid, m = problem.mask_of(b), point.modulus(point.H.waves(b))
         expect = np.where(host(valid), point.noise.expected_surprise(host(m)), 0)
         found.misfit += float(
             np.where(
@@ -301,12 +338,11 @@ def _pilot(work: _Work, point: Curvature, number: int) -> _Pilot:
         )
         found.expected += float(expect.sum())
         found.measured += float(host(valid).sum()) * (len(expect) / len(valid))
-        for (dO, _), dP in zip(directions, shifted, strict=True):
-            wave, radial = point.tangent(b, dO, dP), point.radial[b]
+        for d, _, _ in draws:
+            wave = point.H.tangent(b, d)
             power = (wave.real**2 + wave.imag**2).sum(axis=1)
             spread[b] += host(power.mean(axis=(-2, -1))) / PILOT
-            taken = (radial.real * wave.real + radial.imag * wave.imag).sum(axis=1) ** 2
-            taken = host(taken + (0 if point.share is None else point.share[b] * power))
+            taken = host(point.H.taken(b, wave))
             found.parameters += float(taken.sum()) / PILOT
             found.expected -= float((expect * taken).sum()) / PILOT
     found.spread = np.maximum(spread, 1e-30).astype(REAL)
@@ -315,12 +351,12 @@ def _pilot(work: _Work, point: Curvature, number: int) -> _Pilot:
 
 def _solved(
     work: _Work, point: Curvature, keys: list[tuple[int, ...]]
-) -> list[tuple[Array, Array, float]]:
+) -> list[tuple[Unknowns, Unknowns, float]]:
     """A sample x = H^-1 t for each key: x, t, and the residual left."""
 
-    def one(key: tuple[int, ...]) -> tuple[Array, Array, float]:
-        t = point.draw(work.generator(*key))
-        found = solve(point, t, work.tolerance, work.iterations)
+    def one(key: tuple[int, ...]) -> tuple[Unknowns, Unknowns, float]:
+        t = point.H.noise(work.generator(*key))
+        found = solve(point.H, t, point.diagonal, work.tolerance, work.iterations)
         return found.x, t, found.residual
 
     if work.backend.threads == 1 or work.backend.name != "numpy":
@@ -331,17 +367,21 @@ def _solved(
 
 def _sample(work: _Work, point: Curvature, samples: int, sums: Sums, tell: Tell) -> float:
     """Adds samples to the sums; the largest residual left."""
-    n, worst, host = point.object.size, 0.0, work.backend.to_host
-    inverse = 1 / point.diagonal[:n].reshape(point.object.shape)
-    sums.known = host(inverse).astype(np.float64)
+    worst, host = 0.0, work.backend.to_host
+    own = [name for name in point.update if name not in ("object", "probe")]
+    inverse = point.diagonal.only(["object", *own]).map(lambda array: 1 / array)
+    sums.known = host(inverse.object[0]).astype(np.float64)
+    sums.known_frames = inverse.only(own).on_host(work.backend)
     group = max(1, work.backend.threads)
     for first in range(0, samples, group):
         tell("sampling", first, samples)
         for x, t, left in _solved(
             work, point, [(0, s) for s in range(first, min(first + group, samples))]
         ):
-            (dO, dP), (tO, _) = point.unpack(x), point.unpack(t)
-            sums.add(host(dO), host(dO - inverse * tO), None if dP is None else host(dP))
+            rest = x.only(inverse.names).axpy(-1, t.times(inverse)).on_host(work.backend)
+            x = x.on_host(work.backend)
+            sums.add(x.object[0], rest.object[0], x.probe)
+            sums.add_frames(x.only(own), rest.only(own))
             worst = max(worst, left)
     tell("sampling", samples, samples)
     return worst

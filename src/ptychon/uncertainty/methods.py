@@ -49,6 +49,9 @@ class Laplace:
         Posterior samples.
     refine : bool
         Write the optimum of the posterior instead of the object as it was.
+    update : tuple of str
+        What is free: "object", and any of "probe", "positions" and "log_scale" (doses); empty for
+        object and, if it was learned, probe.
     noise_variance : float, optional
         Variance of the amplitude; default what the data say, or learned.
     background : float, optional
@@ -59,6 +62,7 @@ class Laplace:
     name: ClassVar[str] = "laplace"
     samples: int = 32
     refine: bool = False
+    update: tuple[str, ...] = ()
     noise_variance: float | None = None
     background: float | None = None
     seed: int = 0
@@ -80,6 +84,7 @@ class Laplace:
             found.object,
             found.probe,
             free_probe=free_probe,
+            update=self.update or None,
             samples=self.samples,
             noise_variance=self.noise_variance,
             background=self.background,

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from ..metrics.ambiguities import Gauge
+from ..model.unknowns import Unknowns
 from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray
 
 
@@ -34,6 +35,10 @@ class Posterior:
         The object that was given less `object`, aligned: how far the engine was from the optimum.
     probe_std : (K, P, Q) float32 or None
         Where the probe was learned.
+    positions_std : (N, 2) float32 or None
+        Of the positions (y, x), object pixels, where they were free, less the mean of their errors.
+    log_scale_std : (N,) float32 or None
+        Of the logarithm of the doses (of the amplitude), where they were free, likewise.
     distance : float
         Root mean square of |offset|/object_std over the region, in bars of the optimum: 0 for an
         engine that found it.
@@ -74,6 +79,8 @@ class Posterior:
     monte_carlo: float
     conditional: tuple[str, ...]
     probe_std: FloatArray | None = None
+    positions_std: FloatArray | None = None
+    log_scale_std: FloatArray | None = None
     chi2: float | None = None
     chi2_error: float | None = None
     noise_variance: float | None = None
@@ -132,6 +139,9 @@ class Sums:
         self.along, self.across = np.zeros(size.shape), np.zeros(size.shape)
         self.first, self.second = np.zeros(size.shape), np.zeros(size.shape)
         self.probe: FloatArray | None = None
+        self.frames = Unknowns()
+        #: The same of unknowns of single frames.
+        self.known_frames = Unknowns()
         #: Variance of each real part that is known without samples.
         self.known: Any = 0.0
         self.count = 0
@@ -169,6 +179,27 @@ class Sums:
         if self.keep:
             self.kept.append((self.mean + aligned).astype(COMPLEX))
 
+    def add_frames(self, error: Unknowns, rest: Unknowns) -> None:
+        """Errors of unknowns of single frames, less their mean over frames: object and probe make
+        up for it. `rest` is as in `add`.
+        """
+
+        def square(u: Unknowns) -> Unknowns:
+            return u.map(lambda array: np.asarray(array, np.float64) ** 2)
+
+        aligned = error.map(lambda array: array - array.mean(axis=0))
+        total = square(aligned).axpy(1, square(rest)).axpy(-1, square(error))
+        self.frames = self.frames.axpy(1, total)
+
+    def frame_stds(self) -> FrameBars:
+        """Standard deviations of those."""
+        variance = self.frames.times(1 / max(self.count, 1)).axpy(1, self.known_frames)
+        std = {
+            name: np.sqrt(np.maximum(array, 1e-3 * getattr(self.known_frames, name))).astype(REAL)
+            for name, array in variance.each()
+        }
+        return FrameBars(positions_std=std.get("positions"), log_scale_std=std.get("log_scale"))
+
     def variances(self) -> tuple[FloatArray, FloatArray, float]:
         """Variance along and across the mean, each (H, W), and the relative error of their root sum
         from sampling.
@@ -200,8 +231,9 @@ class Sums:
         return Posterior(
             method="laplace",
             object=self.mean.astype(COMPLEX),
-            probe=np.asarray(point.backend.to_host(point.probe), COMPLEX),
+            probe=np.asarray(point.backend.to_host(point.x.probe), COMPLEX),
             **made,
+            **self.frame_stds(),
             offset=offset.astype(COMPLEX),
             distance=in_bars(offset, made["object_std"], self.gauge.region),
             region=self.gauge.region,
@@ -222,6 +254,13 @@ class Sums:
 def in_bars(offset: ComplexArray, std: FloatArray, region: BoolArray) -> float:
     """Root mean square of |offset|/std over a region."""
     return float(np.sqrt(np.mean((np.abs(offset[region]) / np.maximum(std[region], 1e-30)) ** 2)))
+
+
+class FrameBars(TypedDict):
+    """The fields of a posterior that are error bars of frames."""
+
+    positions_std: FloatArray | None
+    log_scale_std: FloatArray | None
 
 
 class Bars(TypedDict):
@@ -252,12 +291,23 @@ def conditions(point: Any, gauge: Gauge, prior_variance: float, learned: bool) -
     else:
         said = f"{noise.describe()} ({'learned from the misfit' if learned else 'given'})"
     probe = "the probe was learned with the object, prior CN(0, max |P|^2)"
-    probe = probe if point.free_probe else "the probe is known exactly"
+    probe = probe if "probe" in point.update else "the probe is known exactly"
+    spreads = {
+        name: float(np.asarray(point.backend.to_host(array))) ** -0.5
+        for name, array in point.prior.each()
+    }
+    positions = "the positions are known exactly"
+    doses: tuple[str, ...] = ()
+    if "positions" in spreads:
+        positions = f"positions were free, to {spreads['positions']:.3g} px about those measured"
+    if "log_scale" in spreads:
+        doses = (f"doses were free, to {100 * spreads['log_scale']:.3g} % of the amplitude",)
     return (
         said,
         f"prior CN(0, {prior_variance:.4g}) on every pixel of the object",
         probe,
-        "the positions are known exactly",
+        positions,
+        *doses,
         f"after alignment on the lit pixels: {', '.join(gauge.names)}",
         "the solution is near the truth (Gaussian approximation about one optimum)",
     )

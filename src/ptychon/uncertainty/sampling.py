@@ -34,6 +34,7 @@ from ..metrics.ambiguities import free_shift, gauge_of
 from ..metrics.residual import illuminated, illumination
 from ..model.noise import Noise, noise_of, told
 from ..model.problem import Problem
+from ..model.unknowns import Unknowns
 from ..types import COMPLEX, Array, BoolArray, ComplexArray, FloatArray, PtychonError
 from .curvature import Curvature
 from .laplace import checked, first_variance
@@ -140,7 +141,7 @@ def sample(
         model = Noise("amplitude", first_variance(problem, chosen, object, probe, lit))
     O, P = (chosen.asarray(np.ascontiguousarray(a, COMPLEX)) for a in (object, probe))
     potential = Potential(local, P, model, chosen, free_probe, S)
-    mass = Curvature(local, O, P, model, chosen, free_probe, potential.prior).diagonal
+    mass = _mass(local, O, P, model, chosen, free_probe, potential.prior)
 
     stop = Event()
 
@@ -179,6 +180,18 @@ def sample(
     return _posterior(
         problem, np.asarray(object, np.complex128), probe, found, lit, free_probe, S, learned, draws
     )
+
+
+def _mass(
+    problem: Problem, O: Array, P: Array, noise: Noise, backend: Backend, free: bool, prior: Array
+) -> Array:
+    """Diagonal of the curvature, flat."""
+    n, names = O.size, ("object", "probe") if free else ("object",)
+    probe = prior[n:].reshape(P.shape) if free else None
+    own = Unknowns(object=prior[:n].reshape(1, *O.shape), probe=probe)
+    point = Curvature(problem, Unknowns(object=O[None], probe=P), noise, backend, names, own)
+    arrays = [array.reshape(-1) for _, array in point.diagonal.each()]
+    return backend.xp.concatenate(arrays)
 
 
 def _aligner(
