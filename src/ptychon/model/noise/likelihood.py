@@ -47,13 +47,13 @@ def count_energy(mean: Array, seen: Array) -> Array:
 
 
 def count_score(mean: Array, seen: Array) -> Array:
-    """Its derivative by the mean."""
+    """Its derivative by the mean; that of roots by the mean is 1/(2 v) of the same of roots."""
     return 1 - seen / mean
 
 
-def count_information(mean: Array) -> Array:
-    """The mean slope of that."""
-    return 1 / mean.clip(TINY, None)
+def count_information(mean: Array, scale: Any = 1.0) -> Array:
+    """The mean slope of that, times a scale."""
+    return scale / mean.clip(TINY, None)
 
 
 def root_energy(root: Array, y: Array, variance: Any) -> Array:
@@ -88,7 +88,7 @@ class Likelihood:
         """Fisher information of lambda, (B, R, C)."""
         if self._by_counts:
             return count_information(light)
-        return count_information(light) / (4 * self._variance(light, frames))
+        return count_information(light, 1 / (4 * self._variance(light, frames)))
 
     def score(self, light: Array, frames: Any) -> Array:
         """Derivative of -log p by lambda, (B, R, C)."""
@@ -96,8 +96,8 @@ class Likelihood:
             counts, extra = self._counts(light, frames)
             return count_score((light + extra).clip(TINY, None), counts + extra)
         root = light.clip(TINY, None) ** 0.5
-        pull = root_score(root, self._root(light, frames), self._variance(light, frames))
-        return pull / (2 * root)
+        slope = count_score(root, self._root(light, frames))
+        return slope / (2 * self._variance(light, frames))
 
     def energy(self, light: Array, frames: Any) -> Array:
         """-log p less a constant, (B, R, C): 0 where the model says what was counted."""

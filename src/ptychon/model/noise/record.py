@@ -213,7 +213,7 @@ class Noise:
             return modulus * 0 + modulus.dtype.type(4.0)
         power = modulus**2
         mean = power + xp.asarray(self.background, modulus.dtype)
-        return 4 * power * count_information(mean)
+        return count_information(mean, 4 * power)
 
     def averaged_information(
         self, modulus: FloatArray, spread: FloatArray
