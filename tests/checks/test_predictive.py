@@ -14,7 +14,7 @@ from ptychon import Problem, PtychonError, reconstruct
 from ptychon.__main__ import main
 from ptychon.checks.predictive import check, sentences
 from ptychon.io import load, write_dataset
-from ptychon.model.noise_moments import amplitude_cumulants, cumulants, deviate, misfit, normalised
+from ptychon.model.noise.moments import amplitude_cumulants, cumulants, deviate, misfit, normalised
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import simulate
 

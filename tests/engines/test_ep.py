@@ -21,9 +21,9 @@ from ptychon import Problem, PtychonError, PtychonWarning
 from ptychon.backends import get_backend
 from ptychon.distributed.comm import Serial
 from ptychon.engines import Context, make
-from ptychon.engines import frame_noise as levels
 from ptychon.engines.priors import BernoulliGauss
 from ptychon.metrics import residual as metrics
+from ptychon.model.noise import per_frame as levels
 from ptychon.run.iterate import iterate
 from ptychon.run.reconstruct import reconstruct
 from ptychon.run.schedule import Schedule

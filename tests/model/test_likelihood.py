@@ -14,8 +14,7 @@ from _problems import distance, make_case
 from ptychon.backends import get_backend
 from ptychon.model.forward import Model, unknowns_of
 from ptychon.model.gauss_newton import GaussNewton
-from ptychon.model.likelihood import Likelihood
-from ptychon.model.noise import Noise, noise_of
+from ptychon.model.noise import Likelihood, Noise, noise_of
 
 KINDS = ("poisson", "background", "amplitude", "anscombe")
 

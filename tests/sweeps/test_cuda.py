@@ -19,12 +19,12 @@ from cuda_shim import HostLauncher
 from ptychon import PtychonError
 from ptychon.backends import get_backend
 from ptychon.engines import Context, make
-from ptychon.engines import frame_noise as levels
 from ptychon.kernels import build, reference
 from ptychon.kernels.gpu import lists as lists
 from ptychon.kernels.gpu.far import Far
 from ptychon.kernels.gpu.source import TILE, check, signatures, source
 from ptychon.kernels.gpu.table import Table
+from ptychon.model.noise import per_frame as levels
 from ptychon.run.checkpoint import Checkpointer, load_checkpoint
 from ptychon.run.iterate import iterate
 from ptychon.run.reconstruct import reconstruct

@@ -391,7 +391,7 @@ def _every(n: int) -> Iterator[bool]:
 def _expectation_propagation(engine: Any, problem: Problem, O: Array, P: Array) -> Textbook:
     corners, offset = problem.corners, np.float32(engine.offset(problem))
     y = np.sqrt(problem.amplitude**2 + offset) if offset else problem.amplitude
-    v = float(engine.noise_variance or (0.25 if problem.counting else problem.noise_variance or 0))
+    v = float(engine.noise(problem).variance or 0)
     light = np.zeros(O.shape, np.float32)
     for window in windows(light, corners, P.shape):
         window += abs2(P)

@@ -4,7 +4,7 @@ stated rate of false alarms.
     chi2_j = sum_l q_jl / sum_l E q_jl                    misfit of frame j over what is foretold
                                                           (`sums`)
     w_j                                                   the same as a normal number
-                                                          (`model.noise_moments`)
+                                                          (`model.noise.moments`)
 
 A frame is bad whose w_j, less what the share h_j that its pixels were fitted explains by a
 parabola, over the robust standard deviation of all frames (never below 1), exceeds Student's t of
@@ -31,7 +31,9 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from ..data.result import Result
-from ..model.noise_moments import deviate, normalised
+from ..metrics.residual import variance_left
+from ..model.noise import Noise, noise_in, noise_of
+from ..model.noise.moments import deviate, normalised
 from ..model.problem import Problem
 from ..types import FloatArray, IntArray, PtychonError
 from .sums import CLASSES, Sums, check_belongs, gather, shared
@@ -181,19 +183,19 @@ def check(
         from ..backends import get_backend
 
         backend = get_backend("numpy")
-    variance, absolute = _variance(problem, result, noise_variance)
-    each = noise_variance is None and result.noise_variances is not None
-    sums = gather(problem, result, variance, backend)
+    noise = _noise(problem, result, noise_variance)
+    variance = np.asarray(noise.variance, np.float64) if noise.per_frame else None
+    sums = gather(problem, result, noise, backend)
     foretold = result.object_std is not None or (result.draws is not None and len(result.draws) > 0)
     bright = np.array([math.inf, *CLASSES]) * (1 - 1e-9) >= BRIGHT
     bright[0] = False
     total, heard = float(sums.expected[0][:, bright].sum()), float(sums.misfit[:, bright].sum())
-    level = heard / total if total > 0 and absolute and foretold else None
+    level = heard / total if total > 0 and foretold and not noise.learned else None
     error = math.sqrt(float(sums.expected[1][:, bright].sum())) / total if total > 0 else math.nan
     levels = _levels(sums)
     fitted = sums.fitted if foretold else shared(problem, result)
     chi2, w = _frames(sums, levels)
-    design = explained(fitted, variance if each else None)
+    design = explained(fitted, variance)
     rest = w - least_absolute(design, w)
     score = rest / max(1.0, deviation(rest))
     frame_limit = float(
@@ -205,13 +207,8 @@ def check(
     if 0 < len(bad) < len(problem) - 2:
         # what is wrong with a frame is not to be put on pixels
         rest_of = np.setdiff1d(np.arange(len(problem)), bad)
-        kept = gather(
-            problem.select(rest_of),
-            result,
-            None if variance is None else variance[rest_of],
-            backend,
-        )
-    pixel_chi2, high, signed = _pixels(kept, levels, counting=variance is None)
+        kept = gather(problem.select(rest_of), result, noise.at(rest_of), backend)
+    pixel_chi2, high, signed = _pixels(kept, levels, counting=noise.kind == "poisson")
     asked = max(1, int((sums.seen > 0).sum()))
     pixel_limit = float(norm.isf(false_alarm / (3 * asked)))
     dose = np.divide(
@@ -219,7 +216,7 @@ def check(
     )
     shift, shift_std = _shifts(sums)
     quantities = {"chi2": chi2, "dose": dose, "shift_y": shift[:, 0], "shift_x": shift[:, 1]}
-    if each:
+    if variance is not None:
         del quantities["chi2"]  # every frame has its own measure of it
     trends = trends_of(quantities, design, bad)
     far = problem.propagator.transfer is None
@@ -231,7 +228,7 @@ def check(
     signed, high, pixel_chi2 = (picture(x) for x in (signed, high, pixel_chi2))
     hot, dead = signed > pixel_limit, signed < -pixel_limit
     return Check(
-        noise=variance if each else None,
+        noise=variance,
         level=level,
         level_error=error,
         foretold=foretold,
@@ -332,36 +329,14 @@ def _described(found: Check, j: int) -> str:
     return text + ")"
 
 
-def _variance(
-    problem: Problem, result: Result, given: float | None
-) -> tuple[FloatArray | None, bool]:
-    """Of the amplitude noise in each frame, None for counts; and whether it is known from elsewhere
-    than the misfit.
-    """
-    if given is None and result.noise_variances is not None:
-        return np.asarray(result.noise_variances, np.float64), False
-    value, known = _common(problem, result) if given is None else (given, True)
-    return None if value is None else np.full(len(problem), value), known
-
-
-def _common(problem: Problem, result: Result) -> tuple[float | None, bool]:
-    """The same for all frames alike."""
-    learned = result.history.get("noise_variance")
-    if problem.counting and not result.options.get("learn_noise"):
-        return None, True
-    if problem.noise_variance is not None:
-        return problem.noise_variance, True
-    if learned is not None and len(learned) and np.isfinite(learned[-1]) and learned[-1] > 0:
-        return float(learned[-1]), False
-    from ..metrics.residual import residual
-
-    power = sum(
-        float((problem.amplitude[j] ** 2).sum(dtype=np.float64)) for j in range(len(problem))
-    )
-    valid = float(problem.mask.sum()) * (len(problem) // len(problem.mask))
-    return max(
-        residual(problem, result.object, result.probe) ** 2 * power / valid, 1e-20 * power / valid
-    ), False
+def _noise(problem: Problem, result: Result, given: float | None) -> Noise:
+    """By which the data are judged. `learned` where it comes from their own misfit."""
+    noise = noise_in(problem, result, given)
+    if noise.learned and not noise.per_frame and problem.noise_variance is not None:
+        return noise_of(problem)  # the better judge: it does not know the result
+    if noise.variance is None:
+        return noise.fitted(variance_left(problem, result.object, result.probe))
+    return noise
 
 
 def _levels(sums: Sums) -> FloatArray:

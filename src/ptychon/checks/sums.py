@@ -24,7 +24,8 @@ import numpy as np
 
 from ..data.result import Result
 from ..metrics.residual import illumination
-from ..model.noise_moments import ANSCOMBE, amplitude_cumulants, cumulants, misfit, square
+from ..model.noise import Noise, counts_of
+from ..model.noise.moments import square
 from ..model.problem import Problem
 from ..types import FloatArray, PtychonError
 
@@ -103,7 +104,7 @@ def empty(problem: Problem) -> Sums:
     return Sums(**{name: np.zeros(shape) for name, shape in shapes.items()})
 
 
-def gather(problem: Problem, result: Result, variance: FloatArray | None, backend: Any) -> Sums:
+def gather(problem: Problem, result: Result, noise: Noise, backend: Any) -> Sums:
     """The pass.
 
     Parameters
@@ -111,8 +112,8 @@ def gather(problem: Problem, result: Result, variance: FloatArray | None, backen
     problem : Problem
         On the host.
     result : Result
-    variance : (N,) float64 or None
-        Of the amplitude's noise in each frame; None for counts.
+    noise : Noise
+        Its variance known, of all frames or of each.
     backend : Backend
     """
     made, modes = empty(problem), len(result.probe)
@@ -158,14 +159,7 @@ def gather(problem: Problem, result: Result, variance: FloatArray | None, backen
         elif uncertain is not None:
             V += uncertain[b][:, None, None]
             along += uncertain[b][:, None, None] / 2
-        _add(
-            made,
-            problem,
-            b,
-            (power, V, along),
-            inner,
-            None if variance is None else variance[b, None, None],
-        )
+        _add(made, problem, b, (power, V, along), inner, noise.at(b))
     return made
 
 
@@ -203,39 +197,29 @@ def shared(problem: Problem, result: Result) -> FloatArray:
 
 
 def _add(
-    made: Sums,
-    problem: Problem,
-    b: slice,
-    waves: Any,
-    inner: list[FloatArray],
-    variance: FloatArray | None,
+    made: Sums, problem: Problem, b: slice, waves: Any, inner: list[FloatArray], noise: Noise
 ) -> None:
-    """The sums of a block of B frames; `variance` is (B, 1, 1)."""
+    """The sums of a block of B frames."""
     power, V, along = waves
     y = np.asarray(problem.amplitude[b], np.float64)
     valid = np.broadcast_to(problem.mask_of(b), y.shape)
     mean, dark = power + V, np.zeros(())
-    if variance is None:
-        count = y**2
-        if problem.counts is not None and problem.background is not None:
+    if noise.kind == "poisson":
+        counted = counts_of(problem, b, np.float64)
+        if problem.background is not None:
             # N ~ Poisson(mean + B): what was counted includes the background
-            count, dark = (
-                np.asarray(problem.counts[b], np.float64),
-                np.asarray(problem.background, np.float64),
-            )
+            dark = np.asarray(problem.background, np.float64)
             mean = mean + dark
-        q, (one, two, three) = misfit(count, mean), cumulants(mean, problem.read_noise)
-        h = 4 * along * power / (mean + ANSCOMBE)
-        residual = 2 * (np.sqrt(np.maximum(count + ANSCOMBE, 0)) - np.sqrt(mean + ANSCOMBE))
-        slope = 2 / np.sqrt(mean + ANSCOMBE)
-        size, counted, foretold, spread = mean, count, mean, mean
+        size, foretold, spread = mean, mean, mean
+        waves = counted - dark, mean - dark
     else:
-        root, level = np.sqrt(variance), np.sqrt(mean)
-        q, (one, two, three) = (y - level) ** 2 / variance, amplitude_cumulants(level / root)
-        h = along * power / np.maximum(mean, 1e-300) / variance
-        residual = (y - level) / root
-        slope = 1 / (root * np.maximum(level, 1e-12))
-        size, counted, foretold, spread = mean / variance, y, level, variance * one
+        v = np.asarray(noise.per_pixel, np.float64)
+        counted, size, foretold, spread = y, mean / v, np.sqrt(mean), v
+        waves = y**2, square(np.sqrt(mean / v)) * v
+    residual, slope = noise.standardised(counted, mean), noise.sensitivity(mean)
+    q, (one, two, three) = residual**2, noise.cumulants(mean)
+    h = along * power * slope**2
+    spread = spread if noise.kind == "poisson" else spread * one
     left = np.clip(1 - h, 1 - MOST_FITTED, 1)
     kind, c = np.searchsorted(CLASSES, size), len(CLASSES) + 1
     n, pixels = len(y), y[0].size
@@ -263,11 +247,6 @@ def _add(
         kind[valid], np.minimum(counted, foretold + 5 * np.sqrt(spread) + 5)[valid], c
     )
     made.seen += valid.sum(axis=0)
-    waves = (
-        (counted - dark, mean - dark)
-        if variance is None
-        else (y**2, square(level / root) * variance)
-    )
     made.dose[b], made.foretold_dose[b] = (np.where(valid, x, 0).sum(axis=(1, 2)) for x in waves)
     plain = np.where(valid, one, 0).sum(axis=(1, 2))
     made.fitted[b] = 1 - np.divide(

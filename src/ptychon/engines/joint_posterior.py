@@ -36,12 +36,12 @@ from typing import Any, ClassVar
 
 from ..kernels.curvature import ByClass
 from ..metrics.ambiguities import unseen, without_unseen
-from ..model.noise_moments import COUNT_VARIANCE
+from ..model.noise import Noise, noise_of
+from ..model.noise import per_frame as frame_noise
 from ..model.problem import Problem
 from ..model.thin import Scan
 from ..model.unknowns import Unknowns
 from ..types import Array, PtychonError
-from . import frame_noise as levels
 from . import pixel_classes as classes
 from . import spectral_prior as stationary
 from .base import Context, Engine, Estimate, Keeps, Report, State, blocks, check_range
@@ -138,7 +138,7 @@ class JointPosterior(Engine):
     learn_noise : bool
         Learn the variance although one is known. It is always learned where none is known.
     noise_per_frame : bool
-        Learn a variance for each frame (see `levels`).
+        Learn a variance for each frame (see `model.noise.per_frame`).
     seed : int
         Of the draws.
     """
@@ -186,16 +186,20 @@ class JointPosterior(Engine):
         """Whether the probe is learned."""
         return self.learn_probe
 
+    def noise(self, problem: Problem) -> Noise:
+        """The noise: of counts, or of the amplitude, and whether its variance is learned."""
+        learn = self.learn_noise or self.noise_per_frame
+        return noise_of(problem, "auto", self.noise_variance, learn)
+
     def learns(self, problem: Problem) -> bool:
         """Whether the noise variance is learned."""
-        known = self.noise_variance or problem.counting or problem.noise_variance is not None
-        return self.learn_noise or self.noise_per_frame or not known
+        return self.noise(problem).learned
 
     def kind(self, problem: Problem) -> str:
         """Which likelihood: counts whose noise is Poisson's, those with a background, or Gaussian
         amplitude noise.
         """
-        if not problem.counting or self.noise_variance or self.learns(problem):
+        if self.noise(problem).kind == "amplitude":
             return "normal"
         return "counts" if problem.counts is None else "shifted"
 
@@ -225,17 +229,18 @@ class JointPosterior(Engine):
             xp.asarray(0.5 * self.damping, "float32"),
             xp.asarray(1, "float32"),
         )
-        misfit, v = xp.zeros(n, "float64"), self._variance(problem)
+        misfit, v = xp.zeros(n, "float64"), self.noise(problem).variance
         for b in blocks(n):
             self._detect(state, shifted, problem, b, ctx)
             misfit[b] = classes.misfits(problem, b, k.abs2(waves[b]).sum(axis=1), False, xp)[0]
-        pixels = levels.valid_pixels(problem.mask, n, xp)
+        pixels = frame_noise.valid_pixels(problem.mask, n, xp)
         state.level = xp.asarray(
             v or ctx.comm.sum(misfit.sum()) / ctx.comm.sum(pixels.sum()), "float32"
         )
         state.noise_variance = state.level
         if self.noise_per_frame:
-            state.noise_variance = levels.shrunk(misfit, pixels, xp, ctx.comm).astype("float32")
+            own = frame_noise.shrunk(misfit, pixels, xp, ctx.comm)
+            state.noise_variance = own.astype("float32")
         for b in blocks(n):
             self._classify(state, problem, b, ctx)
         state.sites = xp.zeros((3, classes.number(self.noise_per_frame)), "float32")
@@ -304,8 +309,8 @@ class JointPosterior(Engine):
             damped = state.natural[b] + state.damping * (new - state.natural[b])
             state.natural[b] = xp.where(c[:, None] < count - 1, damped, 0)
         if self.noise_per_frame:
-            pixels = levels.valid_pixels(problem.mask, len(problem), xp)
-            state.noise_variance = levels.shrunk(noise, pixels, xp, comm).astype("float32")
+            pixels = frame_noise.valid_pixels(problem.mask, len(problem), xp)
+            state.noise_variance = frame_noise.shrunk(noise, pixels, xp, comm).astype("float32")
         elif self.learns(problem):
             state.noise_variance = (sums[3, :-1].sum() / sums[0, :-1].sum()).astype("float32")
         change = self._improve(state, shifted, problem, ctx).astype("float32")
@@ -342,11 +347,6 @@ class JointPosterior(Engine):
             std,
             draws,
             state.noise_variance if self.noise_per_frame else None,
-        )
-
-    def _variance(self, problem: Problem) -> float:
-        return self.noise_variance or (
-            COUNT_VARIANCE if problem.counting else problem.noise_variance or 0.0
         )
 
     def _detect(

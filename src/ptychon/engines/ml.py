@@ -33,7 +33,7 @@ strength, which changes no frame, and windows follow positions that have left th
 the modes is left as the data leave it: undetermined.
 
 Two things help from far. Until steps lower the cost by less than 1 %, roots of counts are compared
-(`model.likelihood`). And frames that fit much worse than the others are tried at places up to 3 px
+(`model.noise`). And frames that fit much worse than the others are tried at places up to 3 px
 around, which no linear step would find.
 
 References: Thibault & Guizar-Sicairos, New J. Phys. 14, 063004 (2012) (maximum likelihood);
@@ -52,8 +52,7 @@ from ..model.fit import SEARCH_FROM, Fit, line_search
 from ..model.forward import Model
 from ..model.gauss_newton import GaussNewton
 from ..model.illumination import ramps
-from ..model.likelihood import Likelihood
-from ..model.noise import Noise, noise_of
+from ..model.noise import Likelihood, learned_variance, noise_of
 from ..model.problem import Problem
 from ..model.unknowns import Unknowns
 from ..types import Array
@@ -91,7 +90,7 @@ class MLState(State):
     ridge : (1,) float64
         As a share of the largest diagonal element.
     far : bool
-        Whether roots of counts are still compared, see `model.likelihood`.
+        Whether roots of counts are still compared, see `model.noise`.
     """
 
     positions: Array = None
@@ -277,14 +276,14 @@ class ML(Engine):
             log_scale=(state.spread[2] ** -2).astype("float32") if doses else None,
         )
         noise = noise_of(problem)
-        first = Likelihood(problem, noise or Noise("amplitude", 1.0), roots=True)
+        first = Likelihood(problem, noise.fitted(1.0) if noise.learned else noise, roots=True)
         fit = Fit(model, problem, first, prior, state.measured)
-        if noise is None:
+        if noise.learned:
             # nobody knows the noise: the misfit is all that says how much to trust the frames
             valid = float(problem.mask.sum()) * (len(problem) // len(problem.mask))
-            floor = 1e-12 * float((problem.amplitude**2).mean(dtype="float64"))
-            learned = Noise("amplitude", max(fit.cost(x).misfit / valid, floor, 1e-30))
-            return replace(fit, likelihood=Likelihood(problem, learned))
+            least = max(1e-12 * float((problem.amplitude**2).mean(dtype="float64")), 1e-30)
+            v = learned_variance(fit.cost(x).misfit, valid, least=least * valid)
+            return replace(fit, likelihood=Likelihood(problem, noise.fitted(v)))
         return fit if state.far else replace(fit, likelihood=replace(first, roots=False))
 
     def _direction(

@@ -3,7 +3,7 @@ masked pixels are the last.
 
 Brightness is |z|^2 over the variance v of the noise. Where a background B is counted with the wave
 it is |z|^2/(1 + B/|z|^2), the square of the signal over its noise, which is the same without one.
-Brightness is |z|^2 over the variance v of the noise. Where each frame has a variance of its own,
+Where each frame has a variance of its own,
 frames of about the same variance (half octaves about the first mean of all, `level`) have classes
 of their own as well.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..model.noise.moments import stabilised
 from ..model.problem import Problem
 from ..types import Array
 
@@ -20,8 +21,6 @@ from ..types import Array
 RINGS, OCTAVES, FIRST_OCTAVE = 10, 14, -4
 #: Half octaves of the noise of a frame, and how many of them are below the first mean.
 BANDS, BELOW = 24, 14
-#: Anscombe's constant.
-ROOT = 3 / 8
 #: Least variance of a class relative to the noise.
 LEAST_VARIANCE = 1e-4
 
@@ -107,7 +106,5 @@ def misfits(
     )
     if not shifted or problem.counts is None:
         return plain, plain
-    counts, mean = (
-        xp.sqrt(xp.maximum(x + ROOT, 0)) for x in (problem.counts[b], power + problem.background)
-    )
+    counts, mean = (stabilised(x) for x in (problem.counts[b], power + problem.background))
     return plain, (xp.where(valid, mean - counts, 0) ** 2).sum(axis=(1, 2), dtype="float64")

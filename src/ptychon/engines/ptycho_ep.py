@@ -26,7 +26,7 @@ State: phi_j and y_j, 12 bytes a pixel and position, beside the sub-pixel shifte
 pixel, at most 256 of them).
 
 Noise: y = sqrt(n + 3/8), v = 1/4 for counts n (Anscombe 1948); a given variance; or learned,
-v <- mean E|y e^{i theta} - z|^2/2, for all frames together or for each (see `levels`).
+v <- mean E|y e^{i theta} - z|^2/2, for all frames together or for each (see `noise.per_frame`).
 Probe, by EM after a sweep, with mu = eta/Lambda:
 
     P <- P + sum_j g_j [mu* (phi_j - mu P) - P/Lambda]/D,   D = sum_j g_j (|mu|^2 + 1/Lambda), not
@@ -41,17 +41,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from ..model.noise_moments import COUNT_VARIANCE
+from ..model.noise import Noise, noise_of
+from ..model.noise import per_frame as frame_noise
 from ..model.problem import Problem
 from ..types import Array, PtychonError
-from . import frame_noise as levels
 from .base import Context, Engine, Estimate, Keeps, Remedy, Report, State, blocks, check_range
 from .priors import BernoulliGauss, Gaussian
 from .update import After
 
-#: Anscombe's constant: sqrt(n + 3/8) of a count n has the variance COUNT_VARIANCE for all but the
-#: smallest means.
-ANSCOMBE = 3 / 8
 #: A learned variance is not below this share of mean(y^2), starts there times 1e6, and changes at
 #: most tenfold a sweep.
 NOISE_FLOOR = 1e-8
@@ -217,7 +214,8 @@ class PtychoEP(Engine):
         )
         state.power = xp.asarray(power, "float32")
         state.message_precision = xp.full(n, 1 / state.power, "float32")
-        v = xp.asarray(self._variance(problem, power), "float32")
+        known = self.noise(problem).variance
+        v = xp.asarray(1e6 * NOISE_FLOOR * power if known is None else known, "float32")
         state.noise_variance = xp.full(n, v, "float32") if self.noise_per_frame else v
         state.probes = k.shift(P, problem.shifts)[:, 0]
         light = xp.zeros(problem.object_shape, "float32")
@@ -238,16 +236,14 @@ class PtychoEP(Engine):
         self._rebuild(state, problem, ctx)
         return state
 
-    def _variance(self, problem: Problem, power: Array) -> Any:
-        known = self.noise_variance or (
-            COUNT_VARIANCE if problem.counting else problem.noise_variance
-        )
-        return known if known else 1e6 * NOISE_FLOOR * power
+    def noise(self, problem: Problem) -> Noise:
+        """The noise of the amplitude: its variance, or None, and whether it is learned."""
+        learn = self.learn_noise or self.noise_per_frame
+        return noise_of(problem, "amplitude", self.noise_variance, learn)
 
     def learns(self, problem: Problem) -> bool:
         """Whether the noise variance is learned."""
-        known = self.noise_variance or problem.counting or problem.noise_variance is not None
-        return self.learn_noise or self.noise_per_frame or not known
+        return self.noise(problem).learned
 
     def learns_at(self, problem: Problem, epoch: int) -> bool:
         """Whether sweep `epoch` (counted from 0) learns it; only then are its moments needed."""
@@ -314,8 +310,8 @@ class PtychoEP(Engine):
         used = state.noise_variance
         if self.learns_at(problem, state.epoch):
             if self.noise_per_frame:
-                new = levels.shrunk(
-                    noise, levels.valid_pixels(problem.mask, len(problem), xp), xp, ctx.comm
+                new = frame_noise.shrunk(
+                    noise, frame_noise.valid_pixels(problem.mask, len(problem), xp), xp, ctx.comm
                 )
             else:
                 new = noise / valid
@@ -351,7 +347,7 @@ class PtychoEP(Engine):
         """c of y = sqrt(amplitude^2 + c): Anscombe's 3/8 where the data are counts whose noise is
         Poisson's.
         """
-        return ANSCOMBE if problem.counting and not self.noise_variance else 0.0
+        return self.noise(problem).offset
 
     def remedy(self, extra: dict[str, float], epoch: int) -> Remedy | None:
         """A safer engine to start again with if sweep `epoch` (counted from 1) failed: most visits

@@ -29,6 +29,7 @@ import numpy as np
 
 from ..kernels import reference
 from ..model.forward import Model, unknowns_of
+from ..model.noise import learned_variance
 from ..model.problem import Problem
 from ..types import COMPLEX, Array, BoolArray, ComplexArray, FloatArray, PtychonError
 from .alignment import Alignment, Region, align, inside_region, phase_align, pmse
@@ -103,6 +104,17 @@ def residual_per_frame(
     ratio = np.full(len(problem), np.nan)
     np.divide(numerator, denominator, out=ratio, where=denominator > 0)
     return np.asarray(np.sqrt(ratio))
+
+
+def variance_left(
+    problem: Problem, object: Array, probe: Array, backend: Any = None, taken: float = 0.0
+) -> float:
+    """Variance of the amplitude noise, where nobody knows it, from the misfit of an object and a
+    probe to which `taken` numbers were fitted.
+    """
+    misfit, power = (part.sum() for part in _misfit(problem, object, probe, backend))
+    valid = float(problem.mask.sum()) * (len(problem) // len(problem.mask))
+    return learned_variance(float(misfit), valid, taken, least=1e-20 * float(power))
 
 
 def residual_without_object(problem: Problem, probe: Array, backend: Any = None) -> float:

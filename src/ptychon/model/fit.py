@@ -15,7 +15,7 @@ from ..types import Array
 from .forward import Model
 from .gauss_newton import GaussNewton
 from .grid import windows
-from .likelihood import Likelihood
+from .noise import Likelihood
 from .problem import Problem
 from .unknowns import Unknowns
 from .view import View

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from ..data.bad_values import ROUNDING, BadValues, Tally
-from ..data.dataset import FILL, Dataset, blank_frames, unmeasured, warn_unmeasured
-from ..data.lazy import parts
-from ..types import REAL, Array, BoolArray, FloatArray, IntArray, PtychonError, PtychonWarning
-from .grid import windows
-from .noise_moments import COUNT_VARIANCE, subtracted_noise
+from ..data.dataset import Dataset
+from ..types import REAL, Array, FloatArray, IntArray, PtychonError
+from .grid import check_windows, pair, placed, windows
+from .measured import measured
+from .noise import counted, mean_variance, subtracted, with_background
 from .propagators import FarField, NearField, Propagator, angular_spectrum
 
 #: Sub-pixel shifts are rounded to 1/16 px, so that shifted probes can be kept: at most 256
 #: different ones.
 SHIFTS_PER_PIXEL = 16
-#: Frames from which the variance of subtracted amplitudes is estimated.
-NOISE_FRAMES = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,21 +111,8 @@ class Problem:
 
     @cached_property
     def noise_level(self) -> float:
-        """Variance of the amplitude noise, averaged over valid pixels: what is known, 0 where
-        nothing is.
-
-        Counts have 1/4 where they are not small; a pixel that counted nothing can hardly be wrong
-        by that much and takes 0, a lower bound (in a scan with mostly empty pixels 1/4 everywhere
-        would excuse any misfit).
-        """
-        if not self.counting:
-            return self.noise_variance or 0.0
-        block = range(0, len(self), 64)
-        total = sum(
-            float((self.amplitude[i : i + 64] ** 2).clip(0, COUNT_VARIANCE).sum()) for i in block
-        )
-        valid = float(self.mask.sum()) * (len(self) // len(self.mask))
-        return total / valid
+        """Mean variance of the amplitude noise (see `noise.mean_variance`)."""
+        return mean_variance(self)
 
     def mask_of(self, batch: Any) -> Array:
         """Masks of a batch, broadcastable to (B, P, Q)."""
@@ -174,60 +157,18 @@ class Problem:
         )
 
     def subtracted(self) -> Problem:
-        """The same for engines that know amplitudes only, with the mean of their variance, which is
-        not that of counts.
-        """
-        if self.counts is None or self.background is None:
-            return self
-        every = slice(None, None, max(1, len(self) // NOISE_FRAMES))
-        amplitude = self.amplitude[every].astype(np.float64)
-        valid = np.broadcast_to(self.mask_of(every), amplitude.shape)
-        square, mean = subtracted_noise(amplitude, np.asarray(self.background, np.float64))
-        variance = square - (mean - amplitude) ** 2
-        return replace(
-            self,
-            counts=None,
-            background=None,
-            read_noise=0.0,
-            counting=False,
-            noise_variance=float(variance[valid].mean()),
-        )
+        """The same for engines that know amplitudes only (see `noise.subtracted`)."""
+        return subtracted(self)
 
     def counted(self, pattern: Array, b: slice) -> tuple[Array, Array]:
-        """`amplitude` and `counts` of measured patterns (B, P, Q), float, in the order of
-        `amplitude`; on the host.
-        """
-        assert self.background is not None
-        shift = self.read_noise**2
-        dark = np.asarray(self.background, np.float64) - shift
-        valid = self.mask_of(b)
-        amplitude = np.where(valid, np.sqrt(np.maximum(pattern - dark, 0)), 0)
-        return amplitude.astype(REAL), np.where(valid, pattern + shift, 0).astype(REAL)
+        """`amplitude` and `counts` of measured patterns (see `noise.counted`)."""
+        return counted(self, pattern, b)
 
     def with_background(self, background: Any) -> Problem:
-        """The same counts, of which so many a pixel (a number, or (P, Q) in the order of
-        `amplitude`) are no part of the wave.
-
-        Raises
-        ------
-        PtychonError
-            If the data are not counts, a background is known already, or it is negative.
+        """The same counts, of which so many are no part of the wave (see
+        `noise.with_background`).
         """
-        if not self.counting:
-            raise PtychonError(
-                "a background in counts belongs to Poisson noise; these data are not counts"
-            )
-        if self.counts is not None:
-            raise PtychonError("the data state their background already; do not give another")
-        b = np.asarray(background, np.float64)
-        if b.shape not in ((), self.frame_shape) or not (np.isfinite(b) & (b >= 0)).all():
-            what = f"a number of counts, or {self.frame_shape}, not negative"
-            raise PtychonError(f"the background is {background}; it must be {what}")
-        known = replace(self, background=np.broadcast_to(b, (1, *self.frame_shape)).astype(REAL))
-        amplitude, counts = known.counted(
-            np.square(self.amplitude, dtype=np.float64), slice(0, len(self))
-        )
-        return replace(known, amplitude=amplitude, counts=counts)
+        return with_background(self, background)
 
     def with_positions(
         self,
@@ -308,11 +249,10 @@ class Problem:
             Windows outside the object, a probe larger than the object, no valid pixel, all frames
             empty.
         """
-        amplitude, mask, counts, background, measured = _amplitude(data)
-        if len(measured) < len(data):
-            data = data.select(measured)
-        shape = object_shape or data.object_shape
-        centres, shape, origin = _place(data, shape)
+        frames = measured(data)
+        if len(frames.kept) < len(data):
+            data = data.select(frames.kept)
+        centres, shape, origin = placed(data, object_shape or data.object_shape)
         whole = np.rint(centres).astype(np.int32)
         fraction = (
             np.rint((centres - whole) * SHIFTS_PER_PIXEL) / SHIFTS_PER_PIXEL
@@ -321,10 +261,10 @@ class Problem:
         )
         shifts, index = np.unique(fraction.astype(REAL), axis=0, return_inverse=True)
         corners = whole - np.array([n // 2 for n in data.frame_shape], np.int32)
-        _check_windows(corners, data.frame_shape, shape)
+        check_windows(corners, data.frame_shape, shape)
         return cls(
-            amplitude=amplitude,
-            mask=mask,
+            amplitude=frames.amplitude,
+            mask=frames.mask,
             corners=np.ascontiguousarray(corners),
             shifts=shifts,
             shift_index=index.reshape(-1).astype(np.int32),
@@ -332,184 +272,12 @@ class Problem:
             propagator=_propagator(data),
             counting=data.counting and data.noise_variance is None,
             noise_variance=data.noise_variance,
-            counts=counts,
-            background=background,
+            counts=frames.counts,
+            background=frames.background,
             read_noise=data.read_noise or 0.0,
             origin=origin,
-            pixel_size=None if data.pixel_size is None else _pair(data.pixel_size),
+            pixel_size=None if data.pixel_size is None else pair(data.pixel_size),
         )
-
-
-def _pair(value: Any) -> tuple[float, float]:
-    y, x = np.broadcast_to(np.asarray(value, float), (2,))
-    return float(y), float(x)
-
-
-def _place(
-    data: Dataset, shape: tuple[int, int] | None
-) -> tuple[FloatArray, tuple[int, int], tuple[float, float]]:
-    """Probe centres in object pixels (N, 2), the object's shape, and the position of its pixel [0,
-    0].
-    """
-    scale = np.ones(2) if data.pixel_size is None else np.array(_pair(data.pixel_size))
-    pixels = data.positions / scale
-    frame = np.array(data.frame_shape)
-    if shape is None:
-        low, high = pixels.min(axis=0), pixels.max(axis=0)
-        extent = np.ceil(high - low).astype(int) + frame
-        if np.prod(extent.astype(float)) > 2**31:
-            unit = "px" if data.pixel_size is None else "m"
-            raise PtychonError(
-                f"the scan spans {extent[0]} x {extent[1]} object pixels "
-                f"({np.ptp(data.positions, axis=0)} {unit}): "
-                f"are the positions in {unit}, and is the pixel size right?"
-            )
-        # a whole-pixel offset keeps whole-pixel scans whole
-        offset = frame // 2 - np.floor(low)
-        extent = np.rint(high + offset).astype(int) - frame // 2 + frame
-        shape = int(extent[0]), int(extent[1])
-    else:
-        shape = int(shape[0]), int(shape[1])
-        if (np.array(shape) < frame).any():
-            raise PtychonError(
-                f"the probe is {frame[0]}x{frame[1]} px, larger than the object of "
-                f"{shape[0]}x{shape[1]}"
-            )
-        offset = np.array(shape) // 2
-    origin = -offset * scale
-    return pixels + offset, shape, (float(origin[0]), float(origin[1]))
-
-
-def _check_windows(corners: IntArray, frame: tuple[int, int], shape: tuple[int, int]) -> None:
-    outside = (corners < 0).any(axis=1) | (corners + frame > shape).any(axis=1)
-    if outside.any():
-        j = int(np.flatnonzero(outside)[0])
-        (y, x), (p, q) = corners[j], frame
-        raise PtychonError(
-            f"{int(outside.sum())} of {len(corners)} positions put the {p}x{q} window outside "
-            "the object of "
-            f"{shape[0]}x{shape[1]} px (first: position {j}, rows {y}..{y + p - 1}, columns "
-            f"{x}..{x + q - 1}); "
-            f"enlarge object_shape or leave it out"
-        )
-
-
-def _amplitude(
-    data: Dataset,
-) -> tuple[FloatArray, BoolArray, FloatArray | None, FloatArray | None, IntArray]:
-    """Amplitude in float32, mask, N and B where there are any, all with zero frequency at [0, 0] in
-    the far field.
-
-    Last the numbers of the frames that were measured; the others are left out.
-    """
-    far = data.geometry == "far"
-
-    def order(a: Any) -> Any:
-        return np.fft.ifftshift(a, axes=(-2, -1)) if far else a
-
-    n, (p, q) = len(data), data.frame_shape
-    amplitude = np.empty((n, p, q), REAL)
-    totals, blank = np.empty(n), np.empty(n, np.int8)
-    r = data.read_noise or 0.0
-    dark = np.zeros((), REAL) if data.background is None else np.asarray(data.background, REAL)
-    shifted = r > 0 or bool(dark.any())
-    counts = np.empty((n, p, q), REAL) if shifted else None
-    rule = BadValues.of(data.patterns, saturation=data.saturation, mask=data.mask)
-    tally, below = Tally.new(rule, (p, q)), 0.0
-    for part in parts(data.patterns):
-        block = np.asarray(data.patterns[part])
-        mask = data.mask if data.mask is None or data.mask.ndim == 2 else data.mask[part]
-        blank[part] = blank_frames(block, mask)
-        if (
-            blank[part] == FILL
-        ).any():  # left out below, and no bad values of frames that were measured
-            block = np.where((blank[part] == FILL)[:, None, None], block.dtype.type(0), block)
-        bad = tally.add(block, mask)
-        valid: Any = mask if bad is None else ~bad if mask is None else mask & ~bad
-        if valid is not None:
-            block = np.where(valid, block, 0)
-        if counts is not None:
-            wide = block.astype(np.float64)
-            valid = True if valid is None else valid
-            counts[part] = order(np.where(valid, wide + r * r, 0))
-            block = np.where(valid, np.maximum(wide - dark, 0), 0).astype(REAL)
-        elif rule.noise:
-            below += float(np.minimum(block, 0).sum(dtype=np.float64))
-            block = np.maximum(block, 0)
-        totals[part] = block.sum(axis=(1, 2), dtype=np.float64)
-        root = order(np.sqrt(block, dtype=REAL if block.dtype.kind != "f" else None))
-        amplitude[part] = root if bad is None else np.where(order(bad), np.nan, root)
-    valid = (
-        np.ones((1, p, q), bool)
-        if data.mask is None
-        else np.ascontiguousarray(order(data.mask)).reshape(-1, p, q)
-    )
-    valid = _told(tally, amplitude, valid, order(~tally.ever))
-    left_out = unmeasured(blank, totals)
-    warn_unmeasured(left_out)
-    if -below > ROUNDING * totals.sum():
-        _tell_noise(rule, data)
-    measured = np.flatnonzero(~left_out)
-    if left_out.any():
-        amplitude, counts = (
-            _closed_up(amplitude, measured),
-            None if counts is None else _closed_up(counts, measured),
-        )
-        valid = valid if len(valid) == 1 else valid[measured]
-    if counts is None:
-        return amplitude, valid, None, None, measured
-    return (
-        amplitude,
-        valid,
-        counts,
-        np.ascontiguousarray(order(np.broadcast_to(dark + REAL.type(r * r), (1, p, q)))),
-        measured,
-    )
-
-
-def _told(tally: Tally, amplitude: FloatArray, mask: BoolArray, good: BoolArray) -> BoolArray:
-    """The mask without bad values, which are NaN in `amplitude` and become 0; they are told of.
-
-    A frame has a mask of its own only where the bad pixels are not the same in all of them.
-    """
-    if not tally.ever.any():
-        return mask
-    whole = mask & good if tally.still else np.array(np.broadcast_to(mask, amplitude.shape))
-    for part in range(0, len(amplitude), 64):
-        block = amplitude[part : part + 64]
-        bad = np.isnan(block)
-        block[bad] = 0
-        if not tally.still:
-            whole[part : part + 64] &= ~bad
-    if not whole.any():
-        raise PtychonError(
-            f"no valid pixel is left, as {tally.sentence}: wrong dataset, or a mask inverted?"
-        )
-    warnings.warn(tally.sentence, PtychonWarning, stacklevel=5)
-    return np.ascontiguousarray(whole)
-
-
-def _tell_noise(rule: BadValues, data: Dataset) -> None:
-    if data.counting and data.noise_variance is None:
-        remedy, unit = f"give --read-noise {rule.noise:.2g} (which engine ep uses)", " counts"
-    else:
-        remedy, unit = "give --gain, the units per photon or electron, and --read-noise", ""
-    warnings.warn(
-        f"{rule.share:.2g} of the values are negative by noise of {rule.noise:.3g}{unit} (rms) "
-        "and are taken as 0, which makes "
-        f"dark pixels too bright; to keep them {remedy}",
-        PtychonWarning,
-        stacklevel=5,
-    )
-
-
-def _closed_up(stack: FloatArray, which: IntArray) -> FloatArray:
-    """Some frames of a stack, ascending, moved to its beginning, so that no second
-    stack is needed.
-    """
-    for to, at in enumerate(which):
-        stack[to] = stack[at]
-    return stack[: len(which)]
 
 
 def _propagator(data: Dataset) -> Propagator:
@@ -525,5 +293,5 @@ def _propagator(data: Dataset) -> Propagator:
         float(data.distance or 0) / data.magnification,
     )
     return NearField(
-        angular_spectrum(data.frame_shape, _pair(data.pixel_size), wavelength, distance)
+        angular_spectrum(data.frame_shape, pair(data.pixel_size), wavelength, distance)
     )

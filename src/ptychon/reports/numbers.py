@@ -19,7 +19,7 @@ import numpy as np
 
 from ..data.result import Result
 from ..metrics.residual import residual_without_object
-from ..model.noise_moments import counting_noise, expected_root, subtracted_noise
+from ..model.noise import noise_of
 from ..model.problem import Problem
 from ..model.simulated import _blocks, model_of
 from ..types import FloatArray, IntArray, PtychonError
@@ -91,7 +91,7 @@ def fit(problem: Problem, result: Result, backend: Any) -> Fit:
     P, Q = problem.frame_shape
     error, bias, seen = np.zeros((P, Q)), np.zeros((P, Q)), np.zeros((P, Q))
     misfit, signal = np.zeros(len(problem)), np.zeros(len(problem))
-    noise = 0.0
+    statistics, noise = noise_of(problem), 0.0
     for part in _blocks(len(problem), len(result.probe) * P * Q):
         model = model_of(problem, result.object, result.probe, part, backend)
         y = np.asarray(problem.amplitude[part], np.float64)
@@ -101,15 +101,11 @@ def fit(problem: Problem, result: Result, backend: Any) -> Fit:
         misfit[part], signal[part] = (difference**2).sum(axis=(1, 2)), (y**2).sum(axis=(1, 2))
         error += (difference**2).sum(axis=0)
         seen += valid.sum(axis=0)
-        if not problem.counting:
+        if statistics.kind == "amplitude":
             bias += difference.sum(axis=0)
         else:
-            square, root = counting_noise(model**2), None
-            if problem.background is not None:
-                square, root = subtracted_noise(model, problem.background)
-            bias += np.where(valid, y - (expected_root(model) if root is None else root), 0).sum(
-                axis=0
-            )
+            square, root = statistics.root_moments(model)
+            bias += np.where(valid, y - root, 0).sum(axis=0)
             noise += float(np.where(valid, square, 0).sum())
     total = float(signal.sum())
     if not total > 0:
@@ -128,7 +124,7 @@ def fit(problem: Problem, result: Result, backend: Any) -> Fit:
         bad=outliers(per_frame),
         per_pixel=np.sqrt(picture(error)),
         bias=picture(bias),
-        noise=math.sqrt(noise / total) if problem.counting else None,
+        noise=math.sqrt(noise / total) if statistics.kind == "poisson" else None,
         flat=residual_without_object(problem, result.probe, backend),
         sampling_ratio=len(problem) * P * Q / max(1, int(result.illuminated.sum())),
         counts=total / len(problem),

@@ -29,6 +29,7 @@ import numpy as np
 
 from ..data.dataset import Dataset, Geometry
 from ..kernels.reference import abs2, gather, shift
+from ..model.noise import Noise as NoiseModel
 from ..model.problem import Problem
 from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray, PtychonError
 from .scan import from_table, inside
@@ -293,7 +294,10 @@ def _add_noise(
 ) -> Any:
     """Noise in place where the type allows; masked pixels become 0."""
     out: Any = patterns
+    model: NoiseModel | None = None if variance is None else NoiseModel("amplitude", variance)
     if noise == "poisson":
+        # the patterns hold the background already
+        model = NoiseModel("poisson", background=read * read, read_noise=read)
         top = float(patterns.max())
         # far beyond the largest of any number of draws
         top += 12 * np.sqrt(top) + 50
@@ -307,17 +311,8 @@ def _add_noise(
             )
     for part in _blocks(len(patterns), BLOCK_BYTES // (32 * patterns[0].size)):
         block: Any = patterns[part].astype(np.float64)
-        if noise == "poisson":
-            block = rng.poisson(block)
-            if read:
-                block = block + read * rng.standard_normal(block.shape)
-        elif variance is not None:
-            block = (
-                np.clip(
-                    np.sqrt(block) + np.sqrt(variance) * rng.standard_normal(block.shape), 0, None
-                )
-                ** 2
-            )
+        if model is not None:
+            block = model.draw(rng, block)
         if mask is not None:
             block = np.where(mask if mask.ndim == 2 else mask[part], block, 0)
         out[part] = block

@@ -25,7 +25,7 @@ from ..engines import Engine, make
 from ..io.hdf5 import PathLike, write_aside
 from ..metrics.alignment import align, phase_align
 from ..metrics.ambiguities import free_shift
-from ..metrics.residual import illuminated, residual
+from ..metrics.residual import illuminated, variance_left
 from ..model.noise import Noise, noise_of, told
 from ..model.problem import Problem
 from ..model.simulated import model_of
@@ -153,49 +153,32 @@ def bootstrap(
 def _noise(
     problem: Problem, result: Result, variance: float | None, lit: BoolArray, backend: Backend
 ) -> Noise:
+    """What is given or stated; else what the result has learned for each frame, or its misfit."""
     model = noise_of(problem, "auto", variance)
-    if model is not None:
+    if model.kind == "amplitude" and not variance and result.noise_variances is not None:
+        return model.fitted(result.noise_variances)
+    if not model.learned:
         return model
-    power = sum(
-        float((problem.amplitude[j] ** 2).sum(dtype=np.float64)) for j in range(len(problem))
-    )
-    valid = float(problem.mask.sum()) * (len(problem) // len(problem.mask))
-    misfit = residual(problem, result.object, result.probe, backend) ** 2 * power
-    return Noise(
-        "amplitude", max(misfit, 1e-20 * power) / max(valid - 2 * float(lit.sum()), 0.25 * valid)
-    )
+    taken = 2 * float(lit.sum())
+    return model.fitted(variance_left(problem, result.object, result.probe, backend, taken))
 
 
 def simulated(
     problem: Problem, result: Result, noise: Noise, backend: Backend, rng: np.random.Generator
 ) -> Problem:
-    """The same problem with data that the result would give; with the noise of each frame where the
-    result has learned it.
-    """
+    """The same problem with data that the result would give with this noise."""
     if noise.kind == "amplitude":
         problem = problem.subtracted()
     amplitude = np.empty_like(problem.amplitude)
-    counts, r = None if problem.counts is None else np.empty_like(amplitude), problem.read_noise
-    each = (
-        np.full(len(problem), noise.variance)
-        if result.noise_variances is None
-        else result.noise_variances
-    )
-    width = np.sqrt(each)[:, None, None]
+    counts = None if problem.counts is None else np.empty_like(amplitude)
     for first in range(0, len(problem), BLOCK):
         b = slice(first, min(first + BLOCK, len(problem)))
         m = model_of(problem, result.object, result.probe, b, backend)
-        if counts is not None:
-            pattern = rng.poisson(m**2 + np.maximum(noise.background - r * r, 0)).astype(np.float64)
-            if r:
-                pattern += r * rng.standard_normal(m.shape)
-            amplitude[b], counts[b] = problem.counted(pattern, b)
-            continue
-        if noise.kind == "poisson":
-            fresh = np.sqrt(rng.poisson(m**2))
+        pattern = noise.at(b).draw(rng, m**2)
+        if counts is None:
+            amplitude[b] = np.where(problem.mask_of(b), np.sqrt(pattern), 0)
         else:
-            fresh = np.maximum(m + width[b] * rng.standard_normal(m.shape), 0)
-        amplitude[b] = np.where(problem.mask_of(b), fresh, 0)
+            amplitude[b], counts[b] = problem.counted(pattern, b)
     return replace(problem, amplitude=amplitude, counts=counts)
 
 
@@ -219,9 +202,9 @@ def _fingerprint(
         ).encode()
     )
     scan = problem.corners, problem.shifts, problem.shift_index, problem.mask
-    arrays = (result.object, result.probe, *scan, np.asarray(noise.background))
+    arrays = (result.object, result.probe, *scan, noise.background, noise.variance)
     for array in arrays if probe is None else (*arrays, probe):
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(np.ascontiguousarray(np.asarray(array)).tobytes())
     return digest.hexdigest()
 
 
@@ -281,6 +264,6 @@ def _posterior(
             f"after alignment on the lit pixels: {removed}",
             "the bias of the result itself is not seen, only that of finding it again",
         ),
-        noise_variance=noise.variance if noise.kind == "amplitude" else None,
+        noise_variance=noise.amplitude_variance,
         draws=draws if keep else None,
     )

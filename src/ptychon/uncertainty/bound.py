@@ -93,7 +93,7 @@ def information(
     """
     problem = told(problem, background, noise, noise_variance)
     model = noise_of(problem, noise, noise_variance)
-    if model is None:
+    if model.learned:
         raise PtychonError(
             "the bound needs the variance of the amplitude noise; give noise_variance"
         )

@@ -44,6 +44,7 @@ from ..engines import make
 from ..metrics.alignment import align, phase_align
 from ..metrics.ambiguities import free_shift
 from ..metrics.registration import translate
+from ..model.noise import counts_of, noise_of
 from ..model.problem import Problem
 from ..run.progress import Progress
 from ..run.reconstruct import reconstruct
@@ -213,7 +214,7 @@ def thinned(problem: Problem, seed: int = 0) -> tuple[Problem, Problem]:
         If the data are not counts, or not whole numbers, or hold read noise.
     """
     rng = np.random.default_rng(seed)
-    if not problem.counting:
+    if noise_of(problem).kind != "poisson":
         raise PtychonError(
             "these data are not counts, so that they cannot be split by counts; split them by "
             "positions"
@@ -234,9 +235,7 @@ def thinned(problem: Problem, seed: int = 0) -> tuple[Problem, Problem]:
     one, two = (np.empty(problem.amplitude.shape, REAL) for _ in range(2))
     left, right = (np.empty_like(one) if known else None for _ in range(2))
     for j in range(len(problem)):
-        counts = problem.amplitude[j].astype(np.float64) ** 2
-        if problem.counts is not None:
-            counts = problem.counts[j].astype(np.float64)
+        counts = counts_of(problem, j, np.float64)
         whole = np.rint(counts)
         off = float(np.abs(counts - whole).max())
         if off > WHOLE:

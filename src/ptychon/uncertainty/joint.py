@@ -18,7 +18,7 @@ from ..engines import Engine, registry
 from ..engines.joint_posterior import SMOOTH, JointPosterior
 from ..metrics.ambiguities import gauge_of
 from ..metrics.residual import illuminated
-from ..model.noise import noise_of
+from ..model.noise import noise_in
 from ..model.problem import Problem
 from ..run.reconstruct import reconstruct
 from ..types import COMPLEX, REAL, BoolArray, FloatArray
@@ -175,9 +175,9 @@ def described(
     moved, _ = gauge.remove(result.object.astype(np.complex128) - found.object)
     share = _share_along(found)
     square = found.object_std.astype(np.float64) ** 2
-    v, own = float(found.history["noise_variance"][-1]), found.noise_variances
+    noise = noise_in(problem, found)
     conditional = [
-        _noise(problem, v, own),
+        noise.describe(),
         "prior of the object: stationary Gaussian with a learned spectrum",
         "the probe was learned, and its error is part of the bars"
         if free_probe
@@ -197,22 +197,10 @@ def described(
         samples=len(found.draws),
         monte_carlo=float(1 / np.sqrt(8 * math.pi * SMOOTH**2 * len(found.draws))),
         chi2=float(found.history["chi2"][-1]),
-        noise_variance=None if problem.counting and own is None else v,
+        noise_variance=noise.amplitude_variance,
         conditional=tuple(conditional),
         draws=found.draws,
     )
-
-
-def _noise(problem: Problem, v: float, own: FloatArray | None) -> str:
-    if own is not None:
-        return (
-            f"noise of the amplitude, variance learned for each frame: {v:.4g}, from "
-            f"{own.min():.2g} to {own.max():.2g}"
-        )
-    model = noise_of(problem) if problem.counting else None
-    if model is None:
-        return f"noise of the amplitude, variance {v:.4g}"
-    return "counting noise" if problem.counts is None else model.describe()
 
 
 def _share_along(found: Result) -> FloatArray:

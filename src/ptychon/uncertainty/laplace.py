@@ -23,8 +23,8 @@ import numpy as np
 
 from ..backends import Backend, get_backend
 from ..metrics.ambiguities import Gauge, gauge_of
-from ..metrics.residual import illuminated, illumination, residual
-from ..model.noise import Noise, noise_of, told
+from ..metrics.residual import illuminated, illumination, variance_left
+from ..model.noise import Noise, learned_variance, noise_of, told
 from ..model.problem import Problem
 from ..model.solve import solve
 from ..model.unknowns import Unknowns
@@ -140,16 +140,16 @@ def laplace(
     problem = told(problem, background, noise, noise_variance)
     model = noise_of(problem, noise, noise_variance)
     work = _Work(problem.to(chosen), chosen, free, S, lit, touched, tolerance, iterations, seed)
-    learned = model is None
-    point = work.at(
-        work.start(object, probe),
-        model or Noise("amplitude", first_variance(problem, chosen, object, probe, lit)),
-    )
+    if model.learned:
+        # as if every lit pixel had taken its two numbers of the misfit
+        taken = 2 * float(lit.sum())
+        model = model.fitted(variance_left(problem, object, probe, chosen, taken))
+    point = work.at(work.start(object, probe), model)
     pilot = _Pilot()
     for number in range(ROUNDS):
         tell("optimum", number, ROUNDS)
         before, pilot = pilot.spread, _pilot(work, point, number)
-        model = _learned(pilot, point.noise) if learned else point.noise
+        model = pilot.fitted(point.noise) if model.learned else point.noise
         spread = chosen.asarray(pilot.spread) if averaged else None
         point, moved = _refined(work, work.at(point.x, model, spread), refine)
         settled = len(before) and np.median(np.abs(pilot.spread / before - 1)) < SETTLED
@@ -164,7 +164,7 @@ def laplace(
         prior_variance=S,
         pilot=pilot,
         unsolved=worst,
-        learned=learned,
+        learned=model.learned,
     )
 
 
@@ -269,28 +269,6 @@ def checked(problem: Problem, object: Any, probe: Any) -> None:
         )
 
 
-def first_variance(
-    problem: Problem, backend: Backend, object: Any, probe: Any, lit: BoolArray
-) -> float:
-    """Variance of the amplitude from the misfit, as if every lit pixel had taken its two numbers of
-    it.
-    """
-    power = float((problem.amplitude**2).sum(dtype="float64"))
-    valid = float(problem.mask.sum()) * (len(problem) // len(problem.mask))
-    surprise = residual(problem, object, probe, backend) ** 2 * power
-    return max(surprise, 1e-20 * valid) / max(valid - 2 * float(lit.sum()), 0.25 * valid)
-
-
-def _learned(pilot: _Pilot, noise: Noise) -> Noise:
-    """The noise with its variance from the misfit, less what the fit has taken of it."""
-    return Noise(
-        "amplitude",
-        pilot.misfit
-        * noise.variance
-        / max(pilot.measured - pilot.parameters, 0.05 * pilot.measured),
-    )
-
-
 def _refined(work: _Work, point: Curvature, steps: int) -> tuple[Curvature, bool]:
     """Gauss-Newton steps, halved while they lead uphill, until one would change next to nothing;
     and whether any was made.
@@ -319,6 +297,11 @@ class _Pilot:
 
     spread: FloatArray = np.zeros(0)
     parameters = expected = misfit = measured = 0.0
+
+    def fitted(self, noise: Noise) -> Noise:
+        """The noise with its variance from the misfit, less what the fit has taken of it."""
+        misfit = self.misfit * noise.variance
+        return noise.fitted(learned_variance(misfit, self.measured, self.parameters, left=0.05))
 
 
 def _pilot(work: _Work, point: Curvature, number: int) -> _Pilot:

@@ -243,7 +243,7 @@ class Sums:
             probe_std=None if self.probe is None else np.sqrt(self.probe / self.count).astype(REAL),
             chi2=pilot.misfit / max(pilot.expected, 1e-30),
             chi2_error=math.sqrt(2 / max(pilot.measured - pilot.parameters, 1.0)),
-            noise_variance=noise.variance if noise.kind == "amplitude" else None,
+            noise_variance=noise.amplitude_variance,
             parameters=pilot.parameters,
             prior_variance=prior_variance,
             unsolved=unsolved,

@@ -17,6 +17,7 @@ import numpy as np
 from ..backends.base import Backend
 from ..kernels.reference import shift_ramps
 from ..model.noise import Noise
+from ..model.noise.likelihood import count_energy, count_score, root_energy, root_score
 from ..model.problem import Problem
 from ..types import COMPLEX, REAL, Array
 
@@ -80,7 +81,7 @@ class Potential:
             root = noise.root(problem, slice(None))
             self.data = xp.asarray(root * abs(root) + extra, REAL)
         else:
-            self.data = xp.sqrt(problem.amplitude**2 + noise.offset).astype(REAL)
+            self.data = noise.measured(problem.amplitude).astype(REAL, copy=False)
 
     def unpack(self, vector: Array) -> tuple[Array, Array]:
         """Object (H, W) and probe (K, P, Q) of a vector."""
@@ -203,15 +204,12 @@ class Potential:
             )
             if self.noise.kind == "poisson":
                 mean = (power + soft).astype("float64")
-                each = mean - d - d * xp.log(mean / xp.where(d > 0, d, 1))
-                pull = 2 * (1 - d / mean)
+                each, pull = count_energy(mean, d), 2 * count_score(mean, d)
             else:
                 m = xp.sqrt(power)
-                each = 0.5 / self.noise.variance * (m - d).astype("float64") ** 2
-                pull = (
-                    xp.where(m > 1e-20, 1 - d / xp.maximum(m, REAL.type(1e-20)), 0)
-                    / self.noise.variance
-                )
+                each = root_energy(m.astype("float64"), d, self.noise.variance)
+                score = root_score(m, d, self.noise.variance)
+                pull = xp.where(m > 1e-20, score / xp.maximum(m, REAL.type(1e-20)), 0)
             total += float(xp.where(seen, each, 0).sum())
             wave = wave * xp.where(seen, pull, 0).astype(REAL)[:, None]
             back = problem.propagator.backward(wave, index, self.backend).astype(

@@ -31,13 +31,13 @@ import numpy as np
 from ..backends import Backend, get_backend
 from ..metrics.alignment import align, phase_align
 from ..metrics.ambiguities import free_shift, gauge_of
-from ..metrics.residual import illuminated, illumination
+from ..metrics.residual import illuminated, illumination, variance_left
 from ..model.noise import Noise, noise_of, told
 from ..model.problem import Problem
 from ..model.unknowns import Unknowns
 from ..types import COMPLEX, Array, BoolArray, ComplexArray, FloatArray, PtychonError
 from .curvature import Curvature
-from .laplace import checked, first_variance
+from .laplace import checked
 from .posterior import Posterior, bars, in_bars
 from .potential import Potential
 
@@ -129,8 +129,8 @@ def sample(
         raise PtychonError(f"the variance of the object's prior is {S}; it must be positive")
     problem = told(problem, background, noise, noise_variance)
     model, local = noise_of(problem, noise, noise_variance), problem.to(chosen)
-    learned = model is None
-    if model is None:
+    learned = model.learned
+    if learned:
         measured = float(problem.mask.sum()) * (len(problem) // len(problem.mask))
         if measured <= 2 * lit.sum():
             raise PtychonError(
@@ -138,7 +138,8 @@ def sample(
                 "unknown numbers of the lit "
                 f"object; give its variance (noise_variance, --noise-variance)"
             )
-        model = Noise("amplitude", first_variance(problem, chosen, object, probe, lit))
+        taken = 2 * float(lit.sum())
+        model = model.fitted(variance_left(problem, object, probe, chosen, taken))
     O, P = (chosen.asarray(np.ascontiguousarray(a, COMPLEX)) for a in (object, probe))
     potential = Potential(local, P, model, chosen, free_probe, S)
     mass = _mass(local, O, P, model, chosen, free_probe, potential.prior)

@@ -22,7 +22,7 @@ from ..engines import spectral_prior as stationary
 from ..metrics.alignment import align, phase_align
 from ..metrics.ambiguities import free_shift
 from ..metrics.residual import PROBABILITIES, Coverage, coverage
-from ..model.noise import noise_of
+from ..model.noise import noise_in
 from ..model.problem import Problem
 from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray
 from .bootstrap import simulated
@@ -107,14 +107,10 @@ def twin_data(
     problem: Problem, result: Result, truth: ComplexArray, backend: Backend, seed: int
 ) -> Problem:
     """The same scan of another object, with noise of the same kind."""
-    learned = result.options.get("learn_noise") or result.options.get("noise_per_frame")
-    v = float(result.history["noise_variance"][-1]) if not problem.counting or learned else None
-    noise = noise_of(problem, "auto", v)
-    assert noise is not None
     return simulated(
         problem,
         replace(result, object=truth.astype(COMPLEX)),
-        noise,
+        noise_in(problem, result),
         backend,
         np.random.default_rng([seed, 1]),
     )

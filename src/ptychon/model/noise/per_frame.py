@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..distributed.comm import Comm
-from ..types import Array
+from ...distributed.comm import Comm
+from ...types import Array
 
 #: Least variance of a frame relative to the common one.
 LEAST = 1e-4

@@ -1,9 +1,10 @@
-r"""What the squared misfit of a detector pixel is expected to be, however few the counts, and when
-a sum of them is too much.
+r"""The data of a detector pixel as numbers whose spread does not depend on them, what their squared
+misfit is expected to be, however few the counts, and when a sum of them is too much.
 
     counts      q = 4 (sqrt(n + 3/8) - sqrt(m + 3/8))^2,  n ~ Poisson(m)
     with read noise r  n = k + r w + r^2,  k ~ Poisson(m - r^2),  w ~ N(0, 1): the N of `Problem`,
-    of mean and variance m amplitude   q = (y - a)^2/v,  y = max(0, a + w),  w ~ N(0, v)
+                of mean and variance m
+    amplitude   q = (y - a)^2/v,  y = max(0, a + w),  w ~ N(0, v)
 
 With many counts q is the square of a normal number (Anscombe, Biometrika 35, 246 (1948)). With few
 it is not, and its first three cumulants are taken from tables computed by summing over n. Pearson's
@@ -17,13 +18,32 @@ made normal as a gamma variable is (Wilson & Hilferty, PNAS 17, 684 (1931)):
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
+from scipy.special import gammaln
 
-from ..types import BoolArray, FloatArray
+from ...kernels.likelihoods import ANSCOMBE
+from ...kernels.likelihoods import ROOT_VARIANCE as COUNT_VARIANCE
+from ...kernels.reference import namespace
+from ...types import BoolArray, FloatArray
 
-#: Anscombe's constant.
-ANSCOMBE = 3 / 8
+__all__ = [
+    "ANSCOMBE",
+    "COUNT_VARIANCE",
+    "amplitude_cumulants",
+    "counting_noise",
+    "cumulants",
+    "deviate",
+    "expected_misfit",
+    "expected_root",
+    "misfit",
+    "normalised",
+    "square",
+    "stabilised",
+    "subtracted_noise",
+]
+
 #: Means that the table of counts spans: below it cumulants are proportional to the mean, above it
 #: those of a normal number.
 LEAST, MOST = 1e-6, 400.0
@@ -31,11 +51,15 @@ LEAST, MOST = 1e-6, 400.0
 FAR = 6.0
 
 
+def stabilised(count: Any) -> Any:
+    """sqrt(n + 3/8), whose variance is 1/4 for all but few counts; on any device."""
+    xp = namespace(count)
+    return xp.sqrt(xp.maximum(count + ANSCOMBE, 0))
+
+
 def misfit(count: FloatArray, mean: FloatArray) -> FloatArray:
     """q of counts, 0 where both agree."""
-    return np.asarray(
-        4 * (np.sqrt(np.maximum(count + ANSCOMBE, 0)) - np.sqrt(mean + ANSCOMBE)) ** 2
-    )
+    return np.asarray((stabilised(count) - stabilised(mean)) ** 2 / COUNT_VARIANCE)
 
 
 def cumulants(
@@ -44,30 +68,41 @@ def cumulants(
     """Mean, variance and third cumulant of `misfit` for counts with this mean, the square of the
     read noise included.
     """
-    grid, table = _table(float(read_noise))
-    counted = mean - read_noise**2
-    x = np.log(np.clip(counted, LEAST, MOST))
-    few = np.minimum(mean / LEAST, 1)
     one, two, three = (
-        np.where(counted > MOST, limit, np.interp(x, grid, row) * few)
-        for row, limit in zip(table, (1, 2, 8), strict=True)
+        _looked_up(mean, read_noise, ANSCOMBE, row, limit) for row, limit in enumerate((1, 2, 8))
     )
     return one, two, three
 
 
-@cache
-def _table(read_noise: float) -> tuple[FloatArray, FloatArray]:
-    from scipy.special import gammaln
+def expected_misfit(mean: FloatArray, read_noise: float = 0.0) -> FloatArray:
+    """The first of them alone."""
+    return _looked_up(mean, read_noise, ANSCOMBE, 0, 1)
 
+
+def _looked_up(
+    mean: FloatArray, read_noise: float, shift: float, row: int, limit: float
+) -> FloatArray:
+    """A row of the table: proportional to the mean below it, its limit above it."""
+    grid, table = _table(float(read_noise), shift)
+    counted = mean - read_noise**2
+    x = np.log(np.clip(counted, LEAST, MOST))
+    few = np.minimum(mean / LEAST, 1)
+    return np.asarray(np.where(counted > MOST, limit, np.interp(x, grid, table[row]) * few))
+
+
+@cache
+def _table(read_noise: float, shift: float) -> tuple[FloatArray, FloatArray]:
+    """log of the mean, and cumulants of 4 (sqrt(n + shift) - sqrt(mean + shift))^2, (3, M)."""
     mean = np.geomspace(LEAST, MOST, 321)
     k = np.arange(0, 700.0)
     w, share = np.polynomial.hermite_e.hermegauss(32) if read_noise else (np.zeros(1), np.ones(1))
-    shift = read_noise**2
-    n, share = k[:, None] + read_noise * w + shift, share / share.sum()
+    extra = read_noise**2
+    n, share = k[:, None] + read_noise * w + extra, share / share.sum()
+    root = np.sqrt(np.maximum(n + shift, 0))
     rows = []
     for m in mean:
         chance = np.exp(k * np.log(m) - m - gammaln(k + 1))[:, None] * share
-        q = misfit(n, m + shift)
+        q = (root - np.sqrt(m + extra + shift)) ** 2 / COUNT_VARIANCE
         first = float((chance * q).sum())
         rows.append([first, *(float((chance * (q - first) ** k).sum()) for k in (2, 3))])
     return np.log(mean), np.array(rows).T
@@ -133,22 +168,9 @@ def deviate(count: FloatArray, mean: FloatArray) -> FloatArray:
     )
 
 
-@cache
-def _noise_table() -> tuple[FloatArray, FloatArray]:
-
-    from scipy.special import gammaln
-
-    mean = np.logspace(-6, 2, 241)
-    n = np.arange(0, 260.0)
-    probability = np.exp(n * np.log(mean[:, None]) - mean[:, None] - gammaln(n + 1))
-    return np.log(mean), (probability * (np.sqrt(n) - np.sqrt(mean[:, None])) ** 2).sum(axis=1)
-
-
 def counting_noise(mean: FloatArray) -> FloatArray:
     """E (sqrt n - sqrt m)^2 of n ~ Poisson(m): 2 m for few counts, 1/4 for many."""
-    grid, value = _noise_table()
-    inside = np.interp(np.log(np.maximum(mean, 1e-300)), grid, value)
-    return np.where(mean < 1e-6, 2 * mean, np.where(mean > 100, 0.25, inside))
+    return np.asarray(COUNT_VARIANCE * _looked_up(mean, 0.0, 0.0, 0, 1))
 
 
 def expected_root(model: FloatArray) -> FloatArray:
@@ -159,10 +181,6 @@ def expected_root(model: FloatArray) -> FloatArray:
     return np.divide(
         2 * mean - counting_noise(mean), 2 * model, out=np.zeros_like(model), where=model > 1e-6
     )
-
-
-#: Variance of the square root of a Poisson count (Anscombe 1948).
-COUNT_VARIANCE = 1 / 4
 
 
 def subtracted_noise(model: FloatArray, background: FloatArray) -> tuple[FloatArray, FloatArray]:
