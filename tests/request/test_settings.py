@@ -122,7 +122,7 @@ def test_a_file_of_settings(here, scan, capsys):
             [
                 "reconstruct",
                 "sub/s.yaml",
-                "--epochs",
+                "--passes",
                 "2",
                 "--set",
                 "probe_step=0.3",

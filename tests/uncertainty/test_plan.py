@@ -31,14 +31,14 @@ THIN = FULL[(FULL[:, 1] < 0) | (np.arange(len(FULL)) % 4 == 0)]
 HOLE = FULL[np.hypot(*(FULL - [8, -6]).T) > 13]
 
 
-def run(positions, engine="posterior", seed=0, **more):
+def run(positions, engine="joint", seed=0, **more):
     s = simulate(TRUTH, BEAM, positions, noise="poisson", seed=seed, **more)
     quiet = {"backend": "numpy", "say": None}
     problem = Problem.from_dataset(s.dataset)
     start = reconstruct(problem, "pie", epochs=50, probe=s.probe, **quiet)
     if engine == "ep":
         return reconstruct(problem, "ep", epochs=40, start=start, probe_updates=0, **quiet)
-    return reconstruct(problem, "posterior", epochs=26, settle=18, start=start, **quiet)
+    return reconstruct(problem, "joint", epochs=26, settle=18, start=start, **quiet)
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +52,9 @@ def error(result, field):
     )
 
 
-@pytest.mark.parametrize("engine", ["posterior", "ep"])
+@pytest.mark.parametrize("engine", ["joint", "ep"])
 def test_frames_go_where_the_dose_is_low(thin, engine):
-    made = plan(thin if engine == "posterior" else run(THIN, "ep"), 16)
+    made = plan(thin if engine == "joint" else run(THIN, "ep"), 16)
     assert (made.coordinates[:, 1] >= 0).mean() >= 0.9
     assert (np.diff(made.gain) <= 1e-9).all()  # each is worth less than the one before
     assert len(np.unique(made.positions, axis=0)) > 8
@@ -134,7 +134,7 @@ def test_what_is_refused(thin):
 def test_the_command(thin, tmp_path, capsys):
     scaled = replace(thin, pixel_size=(2e-8, 2e-8), origin=(-48 * 2e-8, -48 * 2e-8))
     save_result(tmp_path / "r.h5", scaled)
-    more = ["--map", str(tmp_path / "m.npz"), "--plot", str(tmp_path / "p.png")]
+    more = ["--map", str(tmp_path / "m.npz"), "--picture", str(tmp_path / "p.png")]
     assert main(["plan", str(tmp_path / "r.h5"), "-n", "12", *more]) == 0
     out = capsys.readouterr().out
     assert "falls by" in out

@@ -22,8 +22,8 @@ _COMMANDS = {
     "reconstruct": "cli.reconstruct",
     "resume": "cli.reconstruct",
     "report": "cli.report",
-    "uncertainty": "cli.uncertainty",
-    "halves": "cli.halves",
+    "bars": "cli.bars",
+    "validate": "cli.validate",
     "measure": "cli.measure",
     "check": "cli.check",
     "plan": "cli.plan",
@@ -40,8 +40,8 @@ _ALONE = (
     "reconstruct",
     "resume",
     "report",
-    "uncertainty",
-    "halves",
+    "bars",
+    "validate",
     "convert",
     "simulate",
     "demo",
@@ -91,7 +91,7 @@ Examples
   ptychon demo                                          simulate, reconstruct, look
   ptychon orient scan.cxi                               is the detector the right way round?
   ptychon reconstruct scan.cxi --report                 from a scan to a page to send to a colleague
-  ptychon reconstruct scan.npz --engine ep --epochs 60  another algorithm
+  ptychon reconstruct scan.npz --engine ep --passes 60  another algorithm
   ptychon engines                                       the algorithms and their options
 \b
 Completion of names in the shell (bash; also zsh, fish), in your ~/.bashrc:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..types import PtychonError, PtychonWarning
 from .base import Context, Engine, Estimate, Report, State
 from .difference_map import DifferenceMap
-from .joint_posterior import JointPosterior
+from .joint_posterior import Joint
 from .ml import ML
 from .pie import EPIE, PIE, RPIE
 from .ptycho_ep import PtychoEP
@@ -30,7 +30,7 @@ __all__ = [
     "DifferenceMap",
     "Engine",
     "Estimate",
-    "JointPosterior",
+    "Joint",
     "PtychoEP",
     "Registry",
     "Report",
@@ -159,7 +159,7 @@ def check_engine(cls: Any) -> None:
         raise PtychonError(f"{name} has the name of its parent, {own!r}; declare its own")
 
 
-registry = Registry(PIE, EPIE, RPIE, DifferenceMap, PtychoEP, JointPosterior, ML)
+registry = Registry(PIE, EPIE, RPIE, DifferenceMap, PtychoEP, Joint, ML)
 
 
 def make(name: str, **values: Any) -> Engine:

@@ -108,7 +108,7 @@ class PosteriorState(State):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JointPosterior(Engine):
+class Joint(Engine):
     """Joint Gaussian posterior by expectation propagation over detector pixels; to be started from
     another engine's result.
 
@@ -140,7 +140,7 @@ class JointPosterior(Engine):
         Of the draws.
     """
 
-    name: ClassVar[str] = "posterior"
+    name: ClassVar[str] = "joint"
     title: ClassVar[str] = (
         "joint posterior of object and probe, from another result: error bars with their "
         "correlations"

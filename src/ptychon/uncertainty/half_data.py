@@ -67,7 +67,7 @@ WHOLE = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
-class Halves:
+class HalfDataTest:
     """What two halves say of the bars.
 
     Attributes
@@ -253,7 +253,7 @@ def halves_of(problem: Problem, kind: str, seed: int = 0) -> tuple[Problem, Prob
     return problem.select(first), problem.select(~first)
 
 
-def halves(
+def half_data_test(
     problem: Problem,
     kind: str = "positions",
     *,
@@ -270,7 +270,7 @@ def halves(
     backend: str | Backend = "auto",
     seed: int = 0,
     tell: Callable[[str, int, int], None] = lambda what, done, total: None,
-) -> tuple[Halves, tuple[Result, Result]]:
+) -> tuple[HalfDataTest, tuple[Result, Result]]:
     """Reconstruct two independent halves of the data, with error bars, and compare their difference
     with these.
 
@@ -301,7 +301,7 @@ def halves(
 
     Returns
     -------
-    (Halves, (Result, Result))
+    (HalfDataTest, (Result, Result))
         What they say, and both reconstructions.
 
     Raises
@@ -356,7 +356,9 @@ def halves(
     return compared(one, two, region, kind=kind, free_probe=free_probe), (one, two)
 
 
-def compared(one: Result, two: Result, region: BoolArray, *, kind: str, free_probe: bool) -> Halves:
+def compared(
+    one: Result, two: Result, region: BoolArray, *, kind: str, free_probe: bool
+) -> HalfDataTest:
     """Lay the second half on the first and compare their difference with their bars.
 
     Parameters
@@ -376,7 +378,7 @@ def compared(one: Result, two: Result, region: BoolArray, *, kind: str, free_pro
     """
     if one.object_std is None or two.object_std is None or one.draws is None or two.draws is None:
         raise PtychonError(
-            "both halves need the error bars and draws of the joint posterior (engine 'posterior')"
+            "both halves need the error bars and draws of the joint posterior (engine 'joint')"
         )
     first, second = one.object.astype(np.complex128), two.object
     stds = [one.object_std.astype(float), two.object_std.astype(float)]
@@ -403,7 +405,7 @@ def compared(one: Result, two: Result, region: BoolArray, *, kind: str, free_pro
         else math.nan
     )
     power = float((np.abs(first[region]) ** 2).sum() / (np.abs(first - second)[region] ** 2).sum())
-    return Halves(
+    return HalfDataTest(
         kind=kind,
         mean_square=T,
         covered=inside(square),
@@ -447,7 +449,7 @@ def _chi2(half: Result) -> float:
 POOR = 1.5
 
 
-def halves_numbers(said: Halves) -> dict[str, Any]:
+def half_data_numbers(said: HalfDataTest) -> dict[str, Any]:
     """All of it, with what follows from it; periods in object pixels, null where the region is too
     small to tell.
     """
@@ -471,7 +473,7 @@ def halves_numbers(said: Halves) -> dict[str, Any]:
     return numbers | more | {"periods_above": list(PERIODS[1:])}
 
 
-def halves_rows(said: Halves) -> list[tuple[str, str]]:
+def half_data_rows(said: HalfDataTest) -> list[tuple[str, str]]:
     """The table for people."""
     from math import isfinite
 
