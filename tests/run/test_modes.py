@@ -189,7 +189,7 @@ def test_a_run_that_was_stopped_goes_on_with_its_modes(scan, truth, tmp_path, mo
         scan.dataset, patterns=scan.dataset.patterns[:40], positions=scan.dataset.positions[:40]
     )
     write_dataset("scan.cxi", replace(few, probe=truth[:1].astype(np.complex64)))
-    way = ["--modes", "2", "-s", "cool_from=-2", "-q", "--checkpoint-every", "2"]
+    way = ["--modes", "2", "-s", "cool_from=100", "-q", "--checkpoint-every", "2"]
     assert main(["reconstruct", "scan.cxi", "-n", "6", "-o", "whole.h5", *way]) == 0
 
     def stopped(self, progress):

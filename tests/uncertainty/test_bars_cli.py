@@ -268,8 +268,10 @@ def test_what_is_refused(folder, capsys, tmp_path):
     )
     assert "the result itself" in fails(capsys, result, "-o", result)
     assert "draws is 1;" in fails(capsys, result, "--draws", 1)
-    assert "--refine belongs to" in fails(capsys, result, "-m", "bootstrap", "--refine")
-    assert "background of" in fails(capsys, result, "--background", 1, "--noise-variance", 2.0)
+    assert "no option 'refine'; it belongs to laplace" in fails(
+        capsys, result, "-m", "bootstrap", "--refine"
+    )
+    assert "give one of them" in fails(capsys, result, "--background", 1, "--noise-variance", 2.0)
     assert "nothing.h5" in fails(capsys, place / "nothing.h5")
     shutil.copy(result, tmp_path / "alone.h5")
     stored = load_result(result)

@@ -135,7 +135,7 @@ def test_profiles_are_between_pixels_and_in_metres():
     assert made.distance[-1] == pytest.approx(2e-7)
     np.testing.assert_allclose(made.amplitude.value, np.abs(result.object[10, 10:31]), rtol=1e-4)
     assert np.median(made.amplitude.std) == pytest.approx(0.1 / np.sqrt(2), rel=0.15)
-    assert profile(result, (10.0, 10.0), (20.5, 30.25), samples=5).points[2] == pytest.approx(
+    assert profile(result, (10.0, 10.0), (20.5, 30.25), points=5).points[2] == pytest.approx(
         [15.25, 20.125]
     )
     assert pixels(result, -4.8e-7, 0.0) == pytest.approx((0.0, 24.0))
@@ -278,13 +278,13 @@ def test_the_command(found, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "say what to measure"),
-        (["--resolution", "--line", "1,1,2,2"], "say what to measure"),
+        ([], "choose what to measure"),
+        (["--resolution", "--line", "1,1,2,2"], "choose what to measure"),
         (["--line", "1,2,3"], "3 numbers; 4 are needed"),
         (["--line", "1,2,3,4parsec"], "not a unit of length"),
         (["--line", "1,2,300,4"], "leaves the object"),
         (["--regions", "10,10", "12,12,3"], "give y,x,radius"),
-        (["--resolution", "--samples", "4"], "--samples belongs to --line"),
+        (["--resolution", "--points", "4"], "--points belongs to --line"),
         (["--resolution", "-o", "table.xls"], "must be named .csv or .json"),
         (["--resolution", "--picture", "nowhere/x.png"], "nowhere"),
     ],

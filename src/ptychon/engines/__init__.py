@@ -226,8 +226,8 @@ def _check_type(key: str, value: Any, default: Any, kind: type) -> None:
     )
     if not ok:
         raise PtychonError(
-            f"option {key!r} is {value!r}; it must be of type {kind.__name__}, like its default "
-            f"{default!r}"
+            f"option {key!r} is {value!r}; it must be of type {kind.__name__}"
+            + (", or None" if default is None else f", like its default {default!r}")
         )
 
 

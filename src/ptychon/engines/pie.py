@@ -33,11 +33,11 @@ COOLING = 1.5
 FULL_STEPS = (1.0, 0.5)
 
 
-def cooled(cool_from: int, epoch: int) -> float:
-    """1 before pass `cool_from` (for ever where that is negative), then 1/(1 + (epoch -
+def cooled(cool_from: int | None, epoch: int) -> float:
+    """1 before pass `cool_from` (always where that is None), then 1/(1 + (epoch -
     cool_from)/COOLING).
     """
-    return 1.0 if cool_from < 0 else 1 / (1 + max(0, epoch - cool_from) / COOLING)
+    return 1.0 if cool_from is None else 1 / (1 + max(0, epoch - cool_from) / COOLING)
 
 
 def full(engine: Any) -> Any:
@@ -156,10 +156,11 @@ class RPIE(Iterative):
         alpha and beta of the paper; 1 for both is ePIE.
     probe_start : int
         First pass (from 0) that moves the probe.
-    cool_from : int
+    cool_from : int, optional
         First pass (from 0) whose steps shrink: pass e takes the steps times 1/(1 + (e -
-        cool_from)/1.5), which averages the noise of the last frames away. -1 is after two thirds of
-        the passes `reconstruct` is asked for.
+        cool_from)/1.5), which averages the noise of the last frames away. None is after two
+        thirds of the passes `reconstruct` is asked for; a number beyond them never shrinks the
+        steps.
     """
 
     name: ClassVar[str] = "rpie"
@@ -170,19 +171,20 @@ class RPIE(Iterative):
     object_reg: float = 0.25
     probe_reg: float = 1.0
     probe_start: int = 1
-    cool_from: int = -1
+    cool_from: int | None = None
 
     def __post_init__(self) -> None:
         _check_steps(self)
         for reg in ("object_reg", "probe_reg"):
             check_range(reg, getattr(self, reg), 0, 1)
         check_range("probe_start", self.probe_start, 0, 1e9, open_low=False)
+        check_range("cool_from", self.cool_from, 0, 1e9, open_low=False)
 
     def probe_moves_at(self, epoch: int) -> bool:
         return epoch >= self.probe_start
 
     def for_passes(self, epochs: int) -> Engine:
-        return replace(self, cool_from=-(-2 * epochs // 3)) if self.cool_from == -1 else self
+        return replace(self, cool_from=-(-2 * epochs // 3)) if self.cool_from is None else self
 
     def cooling(self, epoch: int) -> float:
         return cooled(self.cool_from, epoch)
@@ -207,10 +209,11 @@ class EPIE(Iterative):
         than 3 on average.
     probe_start : int
         First pass (from 0) that moves the probe.
-    cool_from : int
+    cool_from : int, optional
         First pass (from 0) whose steps shrink: pass e takes the steps times 1/(1 + (e -
         cool_from)/1.5). Sequential updates chase the noise of the last frames; shrinking steps
-        average it away. -1 is after two thirds of the passes `reconstruct` is asked for.
+        average it away. None is after two thirds of the passes `reconstruct` is asked for; a number
+        beyond them never shrinks the steps.
     """
 
     name: ClassVar[str] = "epie"
@@ -219,17 +222,18 @@ class EPIE(Iterative):
     object_step: float | None = None
     probe_step: float | None = None
     probe_start: int = 1
-    cool_from: int = -1
+    cool_from: int | None = None
 
     def __post_init__(self) -> None:
         _check_steps(self)
         check_range("probe_start", self.probe_start, 0, 1e9, open_low=False)
+        check_range("cool_from", self.cool_from, 0, 1e9, open_low=False)
 
     def probe_moves_at(self, epoch: int) -> bool:
         return epoch >= self.probe_start
 
     def for_passes(self, epochs: int) -> Engine:
-        return replace(self, cool_from=-(-2 * epochs // 3)) if self.cool_from == -1 else self
+        return replace(self, cool_from=-(-2 * epochs // 3)) if self.cool_from is None else self
 
     def cooling(self, epoch: int) -> float:
         return cooled(self.cool_from, epoch)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..io.hdf5 import PathLike, create, get, opened, put
+from ..io.saved import FORMAT, check_format
 from ..types import FloatArray, PtychonError
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ def save_checkpoint(path: PathLike, checkpoint: Checkpoint) -> None:
 
     with create(path) as file:
         file.attrs["ptychon"] = "checkpoint"
-        file.attrs["ptychon_version"] = __version__
+        file.attrs["ptychon_version"], file.attrs["ptychon_format"] = __version__, FORMAT
         file["cxi_version"], file["number_of_entries"] = 160, 1
         own = file.create_group("ptychon/checkpoint", track_order=True)
         for item in fields(Checkpoint):
@@ -236,6 +237,7 @@ def load_checkpoint(path: PathLike) -> Checkpoint:
             )
         if kind != "checkpoint" or "ptychon/checkpoint" not in file:
             raise PtychonError(f"{path} is not a checkpoint written by ptychon")
+        check_format(file, path)
         values: dict[str, Any] = get(file["ptychon/checkpoint"])
     known = fields(Checkpoint)
     missing = [

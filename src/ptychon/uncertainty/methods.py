@@ -391,7 +391,8 @@ def error_bars(
     Returns
     -------
     Result
-        With `object_std`, (H, W) float32, the standard deviation of the complex value.
+        With `object_std`, (H, W) float32, the standard deviation of the complex value, and `draws`
+        where the method stores posterior draws.
 
     Raises
     ------
@@ -420,7 +421,13 @@ def error_bars(
             tell or _silent,
             Path(folder) / "result.h5",
         )
-    return replace(whole, object=posterior.object, object_std=posterior.object_std)
+    return replace(
+        whole,
+        object=posterior.object,
+        probe=posterior.probe,
+        object_std=posterior.object_std,
+        draws=posterior.draws,
+    )
 
 
 def _silent(what: str, done: int, total: int) -> None:
