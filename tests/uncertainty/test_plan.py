@@ -135,7 +135,7 @@ def test_the_command(thin, tmp_path, capsys):
     scaled = replace(thin, pixel_size=(2e-8, 2e-8), origin=(-48 * 2e-8, -48 * 2e-8))
     save_result(tmp_path / "r.h5", scaled)
     more = ["--map", str(tmp_path / "m.npz"), "--picture", str(tmp_path / "p.png")]
-    assert main(["plan", str(tmp_path / "r.h5"), "-n", "12", *more]) == 0
+    assert main(["plan", str(tmp_path / "r.h5"), "--add", "12", *more]) == 0
     out = capsys.readouterr().out
     assert "falls by" in out
     table = scan.from_table(tmp_path / "r_plan.csv")
@@ -145,7 +145,7 @@ def test_the_command(thin, tmp_path, capsys):
         np.testing.assert_allclose(file["gain"], made.map, rtol=1e-5)
     assert (tmp_path / "p.png").stat().st_size > 10000
     assert (
-        main(["plan", str(tmp_path / "r.h5"), "-n", "2", "--json", "--map", str(tmp_path / "m.h5")])
+        main(["plan", str(tmp_path / "r.h5"), "--add", "2", "--json", "--map", str(tmp_path / "m.h5")])
         == 0
     )
     numbers = json.loads(capsys.readouterr().out)
@@ -157,7 +157,7 @@ def test_the_command(thin, tmp_path, capsys):
     for arguments, said in (
         (["bare.h5"], "no error bars"),
         (["r.h5", "-o", "x.txt"], "must be named .csv"),
-        (["r.h5", "-n", "0"], "at least 1"),
+        (["r.h5", "--add", "0"], "at least 1"),
         (["r.h5", "--map", "x.png"], "must be named .npz"),
         (["nothing.h5"], "nothing.h5"),
     ):
