@@ -266,7 +266,7 @@ def test_what_is_refused():
         check(problem, result, false_alarm=0)
     with pytest.raises(PtychonError, match="must be positive"):
         check(problem, result, noise_variance=-1.0)
-    with pytest.raises(PtychonError, match="read otherwise"):
+    with pytest.raises(PtychonError, match="as the result read them"):
         check(problem.select(slice(0, 10)), result)
     assert check(problem, result).level is None
 

@@ -123,7 +123,7 @@ def test_the_fit_of_the_truth(simulation):
     assert np.argwhere(np.isnan(found.per_pixel)).tolist() == [[3, 4]]
     assert abs(np.nanmean(found.bias)) < 0.005
     assert found.counts == pytest.approx(1e6, rel=0.05)
-    with pytest.raises(PtychonError, match="read otherwise"):
+    with pytest.raises(PtychonError, match="as the result read them"):
         fit(problem.select(slice(0, 50)), result, get_backend("reference"))
 
 
@@ -285,7 +285,7 @@ def test_what_cannot_be_shown_is_said(folder, tmp_path, capsys):
     assert "Use this reconstruction with care." in out
     page = (tmp_path / "api_report.html").read_text()
     for words in (
-        "gives no error bars",
+        "has no error bars",
         "wavelength and pixel size are not both known",
         "does not say from which file",
         "two half-scans are needed",

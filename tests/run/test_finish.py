@@ -105,7 +105,7 @@ def test_passes_that_cannot_be():
         with pytest.raises(PtychonError, match=words):
             finishing_passes(make("dm"), asked, 8)
     with pytest.raises(
-        PtychonError, match=r"finish is 3; no other engine ends runs of ep \(rpie ends dm\)"
+        PtychonError, match=r"finish is 3, but a run of ep .* \(rpie ends dm\): leave"
     ):
         finishing_passes(make("ep"), 3, 8)
     assert [finishing_passes(make("dm"), None, n) for n in (1, 3, 4, 40)] == [0, 0, 1, 10]

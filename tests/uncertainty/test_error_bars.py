@@ -77,7 +77,12 @@ def test_laplace_of_a_problem_is_that_of_its_data(small):
         ("ep", {}, "unknown method of error bars 'ep'.* joint"),
         ("laplace", {"drawz": 3}, "no option 'drawz'; did you mean 'draws'"),
         ("laplace", {"replicates": 3}, "no option 'replicates'; it belongs to bootstrap"),
-        ("bootstrap", {"draws": 3}, "'draws'; it belongs to laplace and joint and sampling"),
+        ("bootstrap", {"draws": 3}, "'draws'; it belongs to laplace, joint, sampling"),
+        (
+            "laplace",
+            {"epochs": 3},
+            r"no option 'epochs' \(--passes\); it belongs to joint, bootstrap",
+        ),
         ("laplace", {"draws": 1}, "draws is 1; method 'laplace' of error bars needs at least 2"),
         ("laplace", {"draws": 2.5}, "draws is 2.5; it must be a whole number"),
         ("joint", {"draws": 0}, "draws is 0; .* at least 1"),

@@ -119,7 +119,7 @@ def test_the_model_gives_back_the_error_bars_it_was_made_of(thin):
 
 
 def test_what_is_refused(thin):
-    with pytest.raises(PtychonError, match="no error bars, so nothing says"):
+    with pytest.raises(PtychonError, match="no error bars, which planning needs"):
         plan(replace(thin, object_std=None, draws=None), 3)
     with pytest.raises(PtychonError, match="0 frames"):
         plan(thin, 0)
@@ -145,7 +145,17 @@ def test_the_command(thin, tmp_path, capsys):
         np.testing.assert_allclose(file["gain"], made.map, rtol=1e-5)
     assert (tmp_path / "p.png").stat().st_size > 10000
     assert (
-        main(["plan", str(tmp_path / "r.h5"), "--add", "2", "--json", "--map", str(tmp_path / "m.h5")])
+        main(
+            [
+                "plan",
+                str(tmp_path / "r.h5"),
+                "--add",
+                "2",
+                "--json",
+                "--map",
+                str(tmp_path / "m.h5"),
+            ]
+        )
         == 0
     )
     numbers = json.loads(capsys.readouterr().out)

@@ -285,7 +285,7 @@ def oriented(
         raise PtychonError(
             f"--orient auto: the data cannot decide ({best} leads by {ranking.margin:.1f} "
             "standard errors only); look at "
-            f"ptychon orient {settings.input} and choose with --orient {best}, say"
+            f"ptychon orient {settings.input} and choose one with --orient"
         )
     voice.say(
         f"orientation: {best}, {ranking.margin:.0f} standard errors before the next "

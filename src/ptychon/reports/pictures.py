@@ -100,7 +100,9 @@ def deviation(result: Result) -> tuple[Figure, dict[str, float]]:
     """Standard deviation of the object and error bar of its phase; their medians."""
     bars = phase_error_bar(result)
     if bars is None:
-        raise PtychonError(f"engine {result.engine!r} gives no error bars; engine 'ep' does")
+        raise PtychonError(
+            f"engine {result.engine!r} has no error bars; compute them with ptychon bars"
+        )
     figure, axes, frame = _row(result, 2)
     lit = _lit(result)
     std = np.where(lit, np.asarray(result.object_std, float), np.nan)

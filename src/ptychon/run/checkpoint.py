@@ -152,7 +152,7 @@ class Checkpointer:
     ) -> None:
         if every is not None and every < 1:
             raise PtychonError(
-                f"a checkpoint every {every} passes cannot be; the number must be at least 1"
+                f"a checkpoint every {every} passes was asked for; the number must be at least 1"
             )
         self.path, self.every, self.due, self.settings = path, every, due, dict(settings or {})
         self.written: int | None = None

@@ -50,7 +50,8 @@ def finishing_passes(engine: Engine, asked: int | None, epochs: int) -> int:
             f"{cls.finished_by} ends {name}" for name, cls in registry.items() if cls.finished_by
         )
         raise PtychonError(
-            f"finish is {asked}; no other engine ends runs of {engine.name} ({ended}): leave it out"
+            f"finish is {asked}, but a run of {engine.name} does not end with another engine "
+            f"({ended}): leave it out"
         )
     if not 0 <= asked < epochs:
         raise PtychonError(

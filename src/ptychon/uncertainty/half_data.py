@@ -246,7 +246,9 @@ def halves_of(problem: Problem, kind: str, seed: int = 0) -> tuple[Problem, Prob
         counts.
     """
     if kind not in KINDS:
-        raise PtychonError(f"halves by {kind!r} are unknown; choose one of {', '.join(KINDS)}")
+        raise PtychonError(
+            f"unknown way to split the data {kind!r}; choose one of {', '.join(KINDS)}"
+        )
     if kind == "counts":
         return thinned(problem, seed)
     first = split(len(problem), seed)
@@ -311,7 +313,7 @@ def half_data_test(
     """
     if not free_probe and probe is None:
         raise PtychonError(
-            "the probe is to be known but none is given; give probe=, or let each half find it"
+            "a known probe was asked for, but none is given; give probe=, or free_probe=True"
         )
     chosen = engine or ("rpie" if free_probe else "pie")
     if not free_probe and make(chosen, **(options or {})).moves_probe:
@@ -378,7 +380,7 @@ def compared(
     """
     if one.object_std is None or two.object_std is None or one.draws is None or two.draws is None:
         raise PtychonError(
-            "both halves need the error bars and draws of the joint posterior (engine 'joint')"
+            "both halves need error bars and draws; reconstruct them with engine 'joint'"
         )
     first, second = one.object.astype(np.complex128), two.object
     stds = [one.object_std.astype(float), two.object_std.astype(float)]

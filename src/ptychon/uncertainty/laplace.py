@@ -216,15 +216,14 @@ def checked(problem: Problem, object: Any, probe: Any) -> None:
         raise PtychonError(
             f"object {np.shape(object)} and probe {probe.shape} do not belong to these data, "
             "which need an object of "
-            f"{tuple(problem.object_shape)} and frames of {problem.frame_shape}: they were read "
-            "otherwise then"
+            f"{tuple(problem.object_shape)} and frames of {problem.frame_shape}: "
+            "give the data as the result read them (frames, crop, bin)"
         )
     if not (
         np.isfinite(object).all() and np.isfinite(probe).all() and np.any(object) and np.any(probe)
     ):
         raise PtychonError(
-            "object and probe must be finite and not zero everywhere: there is no solution to "
-            "expand about"
+            "object and probe must be finite and not zero everywhere; reconstruct first"
         )
 
 

@@ -334,8 +334,7 @@ def pixels(result: Result, y: float, x: float) -> tuple[float, float]:
     """
     if result.pixel_size is None:
         raise PtychonError(
-            "the result has no pixel size, so lengths in metres mean nothing to it; give object "
-            "pixels"
+            "the result has no pixel size; give object pixels instead of lengths in metres"
         )
     (dy, dx), (oy, ox) = result.pixel_size, result.origin
     return (y - oy) / dy, (x - ox) / dx

@@ -169,7 +169,7 @@ class Bootstrap(Method):
         if free_probe != moves_probe(found):
             raise PtychonError(
                 f"the bootstrap runs engine {found.engine!r} again as it was; it cannot hold or "
-                "free the probe"
+                "free the probe: leave out --known-probe and --free-probe (free_probe)"
             )
         store = place.with_suffix(".replicates.npz")
         done = bootstrap(
@@ -308,13 +308,20 @@ def make_method(name: str, **options: Any) -> Method:
     for option in options:
         if option not in known:
             having = [each for each, other in registry.items() if option in _options(other)]
-            remedy = f"it belongs to {' and '.join(having)}" if having else nearest(option, known)
-            raise PtychonError(f"method {name!r} of error bars has no option {option!r}; {remedy}")
+            remedy = f"it belongs to {', '.join(having)}" if having else nearest(option, known)
+            raise PtychonError(
+                f"method {name!r} of error bars has no option {_named(option)}; {remedy}"
+            )
     return cls(**options)
 
 
 def _options(cls: type[Method]) -> list[str]:
     return [f.name for f in fields(cls)]
+
+
+def _named(option: str) -> str:
+    """An option for a sentence, in Python and on the command line where the two differ."""
+    return f"{option!r} (--passes)" if option == "epochs" else repr(option)
 
 
 def with_bars(

@@ -109,9 +109,8 @@ def plan(
     """
     if result.object_std is None:
         raise PtychonError(
-            f"the result of engine {result.engine!r} has no error bars, so nothing says where "
-            "more dose would help; "
-            f"make them first (engine 'joint' started from it, or ptychon bars)"
+            f"the result of engine {result.engine!r} has no error bars, which planning "
+            "needs; compute them first: ptychon bars RESULT --method joint"
         )
     if count < 1:
         raise PtychonError(f"{count} frames to plan; at least 1 is needed")
