@@ -560,3 +560,35 @@ def test_command_line_states_both(tmp_path, monkeypatch, capsys):
     assert "background is -1" in capsys.readouterr().err
     assert main(["simulate", "none.cxi", "--noise", "none", "--background", "2"]) == 2
     assert "belong to Poisson noise" in capsys.readouterr().err
+
+
+def test_background_is_a_number_or_a_file_in_every_command(tmp_path, monkeypatch, capsys):
+    """simulate adds a frame of it; bars takes the same frame or number where the scan states none,
+    in the order of the frames as they are stored.
+    """
+    monkeypatch.chdir(tmp_path)
+    dark = np.ones((16, 16))
+    dark[:, :8] = 3.0  # not symmetric: a wrong order would be seen
+    np.save("dark.npy", dark)
+    how = ["--frame", "16", "--points", "4", "--counts", "2e3", "-q"]
+    assert main(["simulate", "scan.cxi", "--background", "dark.npy", *how]) == 0
+    data = load("scan.cxi")
+    np.testing.assert_array_equal(data.background, dark)
+    write_dataset("plain.cxi", replace(data, background=None, patterns=np.asarray(data.patterns)))
+    run = ["-q", "--backend", "reference", "-n", "2", "-o"]
+    assert main(["reconstruct", "plain.cxi", *run, "out.h5"]) == 0
+    assert main(["reconstruct", "scan.cxi", *run, "told.h5"]) == 0
+    asked = []
+    monkeypatch.setattr(
+        "ptychon.uncertainty.methods.with_bars",
+        lambda problem, *rest: asked.append(problem) or 1 / 0,
+    )
+    for given, mean in (("dark.npy", dark), ("2", np.full((16, 16), 2.0))):
+        with pytest.raises(ZeroDivisionError):
+            main(["bars", "out.h5", "--background", given])
+        np.testing.assert_array_equal(asked[-1].background[0], np.fft.ifftshift(mean))
+    capsys.readouterr()
+    assert main(["bars", "told.h5", "--background", "2"]) == 2
+    assert "state their background already" in capsys.readouterr().err
+    assert main(["bars", "out.h5", "--background", "none.npy"]) == 2
+    assert "none.npy" in capsys.readouterr().err
