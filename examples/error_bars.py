@@ -32,7 +32,11 @@ def main() -> None:
         "--points", type=int, default=15, help="scan points along each axis (default %(default)d)"
     )
     parser.add_argument(
-        "--epochs", type=int, default=400, help="most passes of Ptycho-EP (default %(default)d)"
+        "--passes",
+        dest="epochs",
+        type=int,
+        default=400,
+        help="most passes of Ptycho-EP (default %(default)d)",
     )
     parser.add_argument(
         "--known-probe", action="store_true", help="give Ptycho-EP the true probe and keep it"

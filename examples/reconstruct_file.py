@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument(
         "--engine", default="rpie", help="pie, epie, rpie, dm or ep (default %(default)s)"
     )
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--passes", dest="epochs", type=int, default=40)
     parser.add_argument("--start", type=Path, help="an earlier result to go on from")
     given = parser.parse_args()
 

@@ -53,7 +53,8 @@ def parser(text: str, name: str, *, trials: int, epochs: int) -> argparse.Argume
         help="noise realisations a case (default %(default)s)",
     )
     options.add_argument(
-        "--epochs",
+        "--passes",
+        dest="epochs",
         type=_positive,
         default=epochs,
         help="passes over the data (default %(default)s)",

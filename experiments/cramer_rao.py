@@ -60,10 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = common.parser(__doc__ or "", "cramer_rao", trials=20, epochs=500)
     options.set_defaults(size=64)
     options.add_argument(
-        "--samples",
-        type=int,
-        default=16,
-        help="of the posterior, for laplace (default %(default)s)",
+        "--draws", type=int, default=16, help="of the posterior, for laplace (default %(default)s)"
     )
     options.add_argument(
         "--sampled",
@@ -121,7 +118,7 @@ def measure(given: Any) -> tuple[list[Row], dict[str, tuple[FloatArray, ...]]]:
             more = {
                 "free_probe": False,
                 "object_variance": 1.0,
-                "samples": given.samples,
+                "draws": given.draws,
                 "region": lit,
             }
             other = laplace(problem, found.object, s.probe, backend=given.backend, **more)
@@ -133,7 +130,7 @@ def measure(given: Any) -> tuple[list[Row], dict[str, tuple[FloatArray, ...]]]:
                     "backend": given.backend,
                     "seed": trial,
                 }
-                del more["samples"]
+                del more["draws"]
                 both = [sample(problem, o, s.probe, **more) for o in (found.object, s.object)]
                 chains.append((squared(both, s.object, lit), both[0].agreement))
         mean = np.mean(squares, axis=0)

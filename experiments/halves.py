@@ -3,8 +3,8 @@ one probe mode or more.
 
 Each half is reconstructed from the start by rPIE, then by Ptycho-EP (one mode) and the joint
 posterior, the probe free. The halves are laid on each other and their difference compared with
-their bars (`ptychon.uncertainty.halves`). Further modes start as the first one times y and x, with
-a tenth of its power.
+their bars (`ptychon.uncertainty.half_data`). Further modes start as the first one times y and x,
+with a tenth of its power.
 
     python experiments/halves.py DATA --modes 1 3
 """
@@ -23,7 +23,7 @@ from ptychon import Problem, PtychonError, load
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import simulate
 from ptychon.types import ComplexArray
-from ptychon.uncertainty.half_data import KINDS, PROBABILITIES, halves
+from ptychon.uncertainty.half_data import KINDS, PROBABILITIES, half_data_test
 from ptychon.uncertainty.spectrum import PERIODS
 
 #: Amplitude of a further mode relative to the first, and the most there may be.
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--modes", type=int, nargs="+", default=[1, 3], help="probe modes, 1 to 3")
     options.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     options.add_argument(
-        "--epochs", type=int, default=40, help="passes of rPIE (default %(default)s)"
+        "--passes", dest="epochs", type=int, default=40, help="passes of rPIE (default %(default)s)"
     )
     options.add_argument("--backend", default="auto", help="numpy, cupy or auto (default)")
     options.add_argument(
@@ -90,7 +90,7 @@ def measure(problem: Problem, probe: ComplexArray, given: argparse.Namespace) ->
     for modes in given.modes:
         for kind in given.kinds:
             shared: dict[str, Any] = {"epochs": given.epochs, "backend": given.backend}
-            found, _ = halves(problem, kind, probe=with_modes(probe, modes), **shared)
+            found, _ = half_data_test(problem, kind, probe=with_modes(probe, modes), **shared)
             row: Row = {"halves": kind, "modes": modes, "mean square": round(found.mean_square, 2)}
             row |= {
                 f"{p:.3g}": round(c, 3) for p, c in zip(PROBABILITIES, found.covered, strict=True)

@@ -130,7 +130,7 @@ def measure(given: argparse.Namespace) -> tuple[list[Row], list[Row]]:
                 ratio, lit = sampling_ratio(problem, made.probe), illuminated(problem, made.probe)
                 more: dict[str, Any] = {
                     "free_probe": False,
-                    "samples": SAMPLES,
+                    "draws": SAMPLES,
                     "region": lit,
                     "backend": given.backend,
                 }

@@ -18,7 +18,7 @@ from ptychon.__main__ import main
 from ptychon.io import load, load_result, write_dataset
 from ptychon.request.settings import input_hash
 
-FAST = ["--backend", "reference", "--epochs", "3"]
+FAST = ["--backend", "reference", "--passes", "3"]
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_scans_that_do_not_fit(scan, capsys, known, message):
         (["--set", "object_step"], "name=value"),
         (["--set", "object_step=1", "--set", "object-step=1"], "given twice"),
         (["--backend", "cupi"], "did you mean 'cupy'"),
-        (["--epochs", "0"], "at least 1"),
+        (["--passes", "0"], "at least 1"),
         (["--energy", "12kev"], "did you mean keV"),
         (["--rotation", "-126"], "more than a turn"),
         (["--scan-shape", "40"], "rows x columns"),
@@ -235,7 +235,7 @@ def test_scans_that_do_not_fit(scan, capsys, known, message):
 def test_bad_requests(scan, capsys, arguments, message):
     np.savez("scan.npz", patterns=scan.patterns, positions_px=scan.positions)
     np.save("small.npy", np.ones((4, 4), complex))
-    fast = [a for a in FAST if a not in ("--epochs", "3")] if "--epochs" in arguments else FAST
+    fast = [a for a in FAST if a not in ("--passes", "3")] if "--epochs" in arguments else FAST
     assert message in refused(capsys, "reconstruct", "scan.npz", *fast, *arguments)
 
 
@@ -426,7 +426,7 @@ def test_results_of_the_demo_name_their_scan(capsys, monkeypatch):
     assert (
         json.loads(capsys.readouterr().out)["level"] > 0
     )  # far above 1: too few frames for so few passes
-    assert main(["uncertainty", "rpie.h5", "--samples", "2", "-q", "--backend", "numpy"]) == 0
+    assert main(["bars", "rpie.h5", "--draws", "2", "-q", "--backend", "numpy"]) == 0
     assert load_result("rpie_laplace.h5").object_std is not None
     assert (
         main(["reconstruct", "rpie.h5", "-n", "1", "-q", "-o", "again.h5", "--backend", "numpy"])

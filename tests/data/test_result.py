@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 
-from ptychon import Dataset, PtychonError, reconstruct
+from ptychon import Dataset, PtychonError, Result, reconstruct
 from ptychon.model.problem import Problem
+from ptychon.run.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +62,57 @@ def test_lists_that_are_no_frames(half_way):
     ):
         with pytest.raises(PtychonError, match=words):
             Dataset(patterns=wrong, positions=grid)
+
+
+@pytest.fixture
+def small():
+    return Result(
+        object=np.full((12, 12), 1 + 2j, np.complex64),
+        probe=np.ones((1, 8, 8), np.complex64),
+        errors=np.array([0.5, 0.25], np.float32),
+        final_error=0.125,
+        positions=np.full((4, 2), 5.5),
+        engine="rpie",
+        epochs=2,
+        options={"cool_from": None, "object_reg": 0.25},
+    )
+
+
+def test_results_save_and_load_themselves(small, tmp_path):
+    small.save(tmp_path / "r.h5")
+    again = Result.load(tmp_path / "r.h5")
+    assert np.array_equal(again.object, small.object)
+    assert (again.engine, again.epochs, again.final_error) == ("rpie", 2, 0.125)
+    assert dict(again.options) == {"cool_from": None, "object_reg": 0.25}
+    with pytest.raises(PtychonError, match=r"nowhere"):
+        small.save(tmp_path / "nowhere" / "r.h5")
+    with pytest.raises(PtychonError, match="no such file"):
+        Result.load(tmp_path / "none.h5")
+
+
+@pytest.mark.parametrize(
+    ("number", "which"), [(None, "an earlier"), (1, "an earlier"), (99, "a later")]
+)
+def test_files_of_another_format_are_refused(small, tmp_path, number, which):
+    """Names of engines and options have changed: such a file is no result of this version."""
+    path = tmp_path / "old.h5"
+    state = {"object": small.object, "probe": small.probe, "epoch": 2}
+    checkpoint = Checkpoint(
+        engine="rpie", options={}, state=state, errors=small.errors, epoch=2, epochs=4
+    )
+    for write, read in (
+        (lambda: small.save(path), Result.load),
+        (lambda: save_checkpoint(path, checkpoint), load_checkpoint),
+    ):
+        write()
+        read(path)
+        with h5py.File(path, "r+") as file:
+            if number is None:
+                del file.attrs["ptychon_format"]
+            else:
+                file.attrs["ptychon_format"] = number
+        with pytest.raises(
+            PtychonError, match=f"written by {which} version .*run the recon"
+        ) as error:
+            read(path)
+        assert str(path) in str(error.value)

@@ -209,8 +209,8 @@ def test_batches_that_overlap_stay_normalised():
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", ["epie", "rpie"])
 def test_steps_shrink_from_a_given_pass(name, backend):
-    """cool_from=2: passes 0 to 2 take full steps, pass 5 a third of them; -1 (in the engine) never
-    shrinks them.
+    """cool_from=2: passes 0 to 2 take full steps, pass 5 a third of them; None never shrinks
+    them, in the engine itself.
     """
     case, ctx, j = make_case(subpixel=True), context(backend), 6
     for cool_from, epoch, factor in (
@@ -218,7 +218,7 @@ def test_steps_shrink_from_a_given_pass(name, backend):
         (2, 2, 1),
         (2, 5, 1 / 3),
         (0, 3, 1 / 3),
-        (-1, 50, 1),
+        (None, 50, 1),
     ):
         engine = make(name, cool_from=cool_from, **OPTIONS[name])
         state = engine.init(case.problem, case.object, case.probe, ctx)
@@ -874,6 +874,15 @@ def test_arrays_of_the_caller_never_change(name, backend):
         ("ep", "damping", 1.5),
         ("ep", "sparse_density", 1.0),
         ("ep", "object_variance", -1.0),
+        ("ep", "damping", 0.0),
+        ("ep", "object_variance", 0.0),
+        ("ep", "noise_variance", 0.0),
+        ("joint", "object_variance", 0.0),
+        ("joint", "noise_variance", 0.0),
+        ("ml", "position_spread", 0.0),
+        ("ml", "dose_spread", 0.0),
+        ("rpie", "cool_from", -1),
+        ("epie", "cool_from", -2),
         ("ep", "noise_variance", -1.0),
         ("ep", "probe_updates", -1),
         ("ep", "residual_every", 0),

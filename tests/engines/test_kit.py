@@ -13,17 +13,7 @@ import pytest
 
 import ptychon.engines as engines
 from ptychon import PtychonError, PtychonWarning, reconstruct
-from ptychon.engines import (
-    EPIE,
-    PIE,
-    RPIE,
-    DifferenceMap,
-    Engine,
-    JointPosterior,
-    PtychoEP,
-    Registry,
-    make,
-)
+from ptychon.engines import EPIE, PIE, RPIE, DifferenceMap, Engine, Joint, PtychoEP, Registry, make
 from ptychon.engines.pie import Iterative
 from ptychon.testing import EngineTests
 from ptychon.testing.engines import small_scan
@@ -51,10 +41,10 @@ class TestPtychoEP(EngineTests):
     passes = 30
 
 
-class TestJointPosterior(EngineTests):
+class TestJoint(EngineTests):
     """It is to be started from the result of another engine."""
 
-    engine = JointPosterior
+    engine = Joint
     options: ClassVar = {"settle": 2, "draws": 2, "draw_iterations": 4}
     gain = 1.0
 

@@ -297,7 +297,7 @@ def test_a_pass_on_the_reference_backend_is_the_same():
     objects = []
     for name in ("reference", "numpy"):
         ctx = Context(get_backend(name))
-        engine = make("posterior", learn_probe=True, settle=1, draws=2, draw_iterations=5)
+        engine = make("joint", learn_probe=True, settle=1, draws=2, draw_iterations=5)
         state = engine.init(problem, made.object, made.probe, ctx)
         for _ in range(2):
             state, _ = engine.step(state, problem, [], ctx)
@@ -318,7 +318,7 @@ def test_nothing_of_the_callers_changes_and_the_seed_decides():
         "backend": "numpy",
     }
     one, two, other = (
-        reconstruct(made.dataset, "posterior", seed=0, **options, **s) for s in ({}, {}, {})
+        reconstruct(made.dataset, "joint", seed=0, **options, **s) for s in ({}, {}, {})
     )
     assert np.array_equal(one.object, two.object)
     assert np.array_equal(one.draws, other.draws)
@@ -330,7 +330,7 @@ def test_nothing_of_the_callers_changes_and_the_seed_decides():
 def test_options_out_of_range():
     for bad in ({"prior": "tv"}, {"damping": 0.0}, {"draws": 0}, {"settle": -1}):
         with pytest.raises(PtychonError):
-            make("posterior", **bad)
+            make("joint", **bad)
 
 
 def test_masked_pixels_carry_nothing():
@@ -349,7 +349,7 @@ def test_masked_pixels_carry_nothing():
         "probe": made.probe,
         "backend": "numpy",
     }
-    full, part = (reconstruct(m.dataset, "posterior", **options) for m in (made, hidden))
+    full, part = (reconstruct(m.dataset, "joint", **options) for m in (made, hidden))
     lit = lit_region(Problem.from_dataset(made.dataset), full)
     assert np.median(part.object_std[lit] / full.object_std[lit]) > 1.05
 

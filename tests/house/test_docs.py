@@ -88,7 +88,7 @@ def test_example_of_error_bars_runs(tmp_path: Path) -> None:
         out = run(
             str(ROOT / "examples" / "error_bars.py"),
             "--points=4",
-            "--epochs=3",
+            "--passes=3",
             *more,
             folder=tmp_path,
         )
@@ -108,9 +108,9 @@ def test_example_of_a_file_runs(tmp_path: Path) -> None:
     scan = simulate(truth, probe, raster(4, 4), noise="poisson", mean_counts=1e5).dataset
     write_dataset(tmp_path / "scan.cxi", scan)
     program = str(ROOT / "examples" / "reconstruct_file.py")
-    assert "R 0." in run(program, "scan.cxi", "--epochs=2", folder=tmp_path)
+    assert "R 0." in run(program, "scan.cxi", "--passes=2", folder=tmp_path)
     out = run(
-        program, "scan.cxi", "--epochs=2", "--engine=ep", "--start=scan_rpie.h5", folder=tmp_path
+        program, "scan.cxi", "--passes=2", "--engine=ep", "--start=scan_rpie.h5", folder=tmp_path
     )
     assert "median standard deviation" in out
     assert {"scan_rpie.png", "scan_ep.h5"} <= {p.name for p in tmp_path.iterdir()}

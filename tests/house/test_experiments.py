@@ -20,7 +20,7 @@ SMALL = {
     "sampling_ratio": ["--size", "160", "--steps", "16", "20"],
     "blind": ["--size", "128", "--frame", "32", "--points", "4", "--steps", "6", "8"],
     "uncertainty": ["--size", "160"],
-    "cramer_rao": ["--size", "24", "--samples", "4", "--sampled", "1", "--shorter", "0.01"],
+    "cramer_rao": ["--size", "24", "--draws", "4", "--sampled", "1", "--shorter", "0.01"],
     "positions": ["--points", "4", "--frame", "24", "--steps", "2", "--cases", "random 0.5"],
     "transition": ["--size", "48", "--frame", "16", "--steps", "5", "8", "--doses", "100"],
 }
@@ -45,7 +45,7 @@ def test_writes_table_and_figure(
     common = [
         "--trials",
         "2",
-        "--epochs",
+        "--passes",
         "4",
         "--backend",
         "numpy",
@@ -110,7 +110,7 @@ def test_halves_of_a_simulated_scan(experiment: ModuleType, tmp_path: Path) -> N
             "2",
             "--kinds",
             "counts",
-            "--epochs",
+            "--passes",
             "10",
             "--backend",
             "numpy",
@@ -169,7 +169,7 @@ def test_photographs_are_divided_by_their_maximum(experiment: ModuleType, tmp_pa
         "poisson",
         "--trials",
         "1",
-        "--epochs",
+        "--passes",
         "3",
         "--textbook",
     ]

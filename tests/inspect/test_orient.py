@@ -218,7 +218,7 @@ def test_the_command_that_follows_has_all_that_was_said(monkeypatch, capsys, tmp
 
     assert last() == ["ptychon", "reconstruct", "my scan.h5", *kept, "--orient", "transpose"]
     assert last(best=1) == ["ptychon", "reconstruct", "my scan.h5", *kept, "--orient", "as-is"]
-    assert last(behind=1.0) == ["ptychon", "orient", "my scan.h5", *kept, "--sample", "80"]
+    assert last(behind=1.0) == ["ptychon", "orient", "my scan.h5", *kept, "--max-frames", "80"]
     assert last(behind=1.0, frames=40) == [
         "ptychon",
         "reconstruct",
@@ -234,7 +234,7 @@ def test_a_first_probe_of_another_file(scan, tmp_path, monkeypatch, capsys):
     way = Orientation(transpose=True)
     write_dataset("scan.cxi", replace(scrambled(scan, way), probe=None))
     np.save("probe.npy", scan.probe)
-    assert main(["orient", "scan.cxi", "--probe", "probe.npy", "--sample", "60", "--json"]) == 0
+    assert main(["orient", "scan.cxi", "--probe", "probe.npy", "--max-frames", "60", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["classes"][0]["first_probe"] == "given"
     assert way.then(Orientation.parse(found["orientation"])) in Orientation().equivalents("far")
@@ -290,14 +290,14 @@ def test_command(scan, tmp_path, monkeypatch, capsys):
     write_dataset("scan.cxi", scrambled(scan, way))
     assert main(["orient", "scan.cxi"]) == 0
     out = capsys.readouterr().out
-    assert "way to turn" in out
+    assert out.startswith("orientation ")
     assert "can tell" in out
     # the last line is a command that reconstructs the scan as it stands
     assert main([*shlex.split(out.splitlines()[-1])[1:], "-n", "2", "-q", "-o", "last.h5"]) == 0
     assert main(["orient", "scan.cxi", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["decided"]
-    assert main(["orient", "scan.cxi", "--json", "--sample", "100"]) == 0
+    assert main(["orient", "scan.cxi", "--json", "--max-frames", "100"]) == 0
     fewer = json.loads(capsys.readouterr().out)
     assert fewer["decided"]
     assert fewer["orientation"] in (found["orientation"], *found["classes"][0]["equivalents"])
@@ -309,7 +309,7 @@ def test_command(scan, tmp_path, monkeypatch, capsys):
     from ptychon.io import load_result
 
     np.testing.assert_array_equal(load_result("a.h5").object, load_result("b.h5").object)
-    assert main(["orient", "scan.cxi", "--sample", "4"]) == 2
+    assert main(["orient", "scan.cxi", "--max-frames", "4"]) == 2
 
 
 @pytest.mark.slow

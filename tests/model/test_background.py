@@ -282,9 +282,9 @@ def test_posterior_told_of_the_background_is_nearer_and_its_bars_are_true(
     start = reconstruct(problem, "pie", epochs=40, probe=probe, backend="numpy", say=None)
     run = {"epochs": 32, "settle": 24, "start": start, "backend": "numpy", "say": None}
     as_counts = replace(problem.subtracted(), counting=True, noise_variance=None)
-    told, subtracted = (reconstruct(p, "posterior", **run) for p in (problem, as_counts))
+    told, subtracted = (reconstruct(p, "joint", **run) for p in (problem, as_counts))
     untold = reconstruct(
-        Problem.from_dataset(replace(made.dataset, background=None)), "posterior", **run
+        Problem.from_dataset(replace(made.dataset, background=None)), "joint", **run
     )
     lit = told.illumination > 0.5 * told.illumination.max()
     (near, error), (far, other), (_, worst) = (
@@ -474,7 +474,7 @@ def test_laplace_takes_the_background_from_the_problem():
     made = simulated(side=6)
     problem = Problem.from_dataset(made.dataset)
     start = reconstruct(problem, "pie", epochs=40, probe=made.probe, backend="numpy", say=None)
-    found = laplace(problem, start.object, made.probe, free_probe=False, samples=8, backend="numpy")
+    found = laplace(problem, start.object, made.probe, free_probe=False, draws=8, backend="numpy")
     assert "background of 2 counts a pixel and a read noise of 1.5 counts" in found.conditional[0]
     error = (
         phase_align(found.object, made.object, found.region)[found.region]
@@ -494,7 +494,7 @@ def test_check_and_report_know_of_it():
     problem = Problem.from_dataset(made.dataset)
     start = reconstruct(problem, "pie", epochs=40, probe=made.probe, backend="numpy", say=None)
     run = {"epochs": 32, "settle": 24, "start": start, "backend": "numpy", "say": None}
-    found = reconstruct(problem, "posterior", **run)
+    found = reconstruct(problem, "joint", **run)
     seen = check(problem, found)
     assert seen.level == pytest.approx(1, abs=0.05)
     assert seen.fits
@@ -504,7 +504,7 @@ def test_check_and_report_know_of_it():
     plain = Problem.from_dataset(
         replace(made.dataset, background=None, read_noise=None, patterns=frames)
     )
-    untold = check(plain, reconstruct(plain, "posterior", **run))
+    untold = check(plain, reconstruct(plain, "joint", **run))
     assert not untold.fits
     about = fit(problem, found, get_backend("numpy"))
     assert about.residual == pytest.approx(about.noise, rel=0.1)
@@ -539,7 +539,7 @@ def test_command_line_states_both(tmp_path, monkeypatch, capsys):
         "plain.cxi",
         replace(data, background=None, read_noise=None, patterns=np.asarray(data.patterns)),
     )
-    run = ["-q", "--backend", "reference", "--epochs", "2", "-o", "out.h5"]
+    run = ["-q", "--backend", "reference", "--passes", "2", "-o", "out.h5"]
     assert main(["reconstruct", "plain.cxi", *run]) == 0
     assert "to keep them give --read-noise" in capsys.readouterr().err
     np.save("dark.npy", np.full((16, 16), 2.0))
@@ -550,10 +550,7 @@ def test_command_line_states_both(tmp_path, monkeypatch, capsys):
     stored = load_result("out.h5").settings["request"]["data"]
     assert stored["read_noise"] == 1.5
     assert stored["background"].endswith("dark.npy")
-    assert (
-        main(["uncertainty", "out.h5", "--samples", "2", "--backend", "reference", "--known-probe"])
-        == 0
-    )
+    assert main(["bars", "out.h5", "--draws", "2", "--backend", "reference", "--known-probe"]) == 0
     assert "background of 2 counts a pixel and a read noise of 1.5" in capsys.readouterr().out
     assert main(["inspect", "plain.cxi", "--background", "2", "--read-noise", "1.5"]) == 0
     assert "2 counts a pixel" in capsys.readouterr().out
@@ -563,3 +560,35 @@ def test_command_line_states_both(tmp_path, monkeypatch, capsys):
     assert "background is -1" in capsys.readouterr().err
     assert main(["simulate", "none.cxi", "--noise", "none", "--background", "2"]) == 2
     assert "belong to Poisson noise" in capsys.readouterr().err
+
+
+def test_background_is_a_number_or_a_file_in_every_command(tmp_path, monkeypatch, capsys):
+    """simulate adds a frame of it; bars takes the same frame or number where the scan states none,
+    in the order of the frames as they are stored.
+    """
+    monkeypatch.chdir(tmp_path)
+    dark = np.ones((16, 16))
+    dark[:, :8] = 3.0  # not symmetric: a wrong order would be seen
+    np.save("dark.npy", dark)
+    how = ["--frame", "16", "--points", "4", "--counts", "2e3", "-q"]
+    assert main(["simulate", "scan.cxi", "--background", "dark.npy", *how]) == 0
+    data = load("scan.cxi")
+    np.testing.assert_array_equal(data.background, dark)
+    write_dataset("plain.cxi", replace(data, background=None, patterns=np.asarray(data.patterns)))
+    run = ["-q", "--backend", "reference", "-n", "2", "-o"]
+    assert main(["reconstruct", "plain.cxi", *run, "out.h5"]) == 0
+    assert main(["reconstruct", "scan.cxi", *run, "told.h5"]) == 0
+    asked = []
+    monkeypatch.setattr(
+        "ptychon.uncertainty.methods.with_bars",
+        lambda problem, *rest: asked.append(problem) or 1 / 0,
+    )
+    for given, mean in (("dark.npy", dark), ("2", np.full((16, 16), 2.0))):
+        with pytest.raises(ZeroDivisionError):
+            main(["bars", "out.h5", "--background", given])
+        np.testing.assert_array_equal(asked[-1].background[0], np.fft.ifftshift(mean))
+    capsys.readouterr()
+    assert main(["bars", "told.h5", "--background", "2"]) == 2
+    assert "state their background already" in capsys.readouterr().err
+    assert main(["bars", "out.h5", "--background", "none.npy"]) == 2
+    assert "none.npy" in capsys.readouterr().err

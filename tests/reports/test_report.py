@@ -123,7 +123,7 @@ def test_the_fit_of_the_truth(simulation):
     assert np.argwhere(np.isnan(found.per_pixel)).tolist() == [[3, 4]]
     assert abs(np.nanmean(found.bias)) < 0.005
     assert found.counts == pytest.approx(1e6, rel=0.05)
-    with pytest.raises(PtychonError, match="read otherwise"):
+    with pytest.raises(PtychonError, match="as the result read them"):
         fit(problem.select(slice(0, 50)), result, get_backend("reference"))
 
 
@@ -169,7 +169,7 @@ def test_verdicts(folder):
     result = load_result(folder / "scan_ep.h5")
     nothing = verdict(result, None, None)
     assert nothing.level == "care"
-    assert any("--half-split" in reason.text for reason in nothing.reasons)
+    assert any("--half-scans" in reason.text for reason in nothing.reasons)
     falling = replace(result, errors=np.geomspace(1, 0.1, 20).astype(np.float32))
     assert any("run it longer" in reason.text for reason in verdict(falling, None, None).reasons)
     rising = replace(result, errors=np.linspace(0.1, 0.5, 20).astype(np.float32))
@@ -195,7 +195,7 @@ def test_everything_is_there(folder):
     )
     assert numbers["fit"]["bad"][0] == 17
     assert 0 < numbers["fit"]["noise"] < numbers["fit"]["residual"] < numbers["fit"]["flat"] < 1
-    halves = numbers["halves"]
+    halves = numbers["half_scans"]
     assert halves["interval"][0] <= halves["resolution"] <= halves["interval"][1]
     assert (
         len(halves["frequency"])
@@ -285,7 +285,7 @@ def test_what_cannot_be_shown_is_said(folder, tmp_path, capsys):
     assert "Use this reconstruction with care." in out
     page = (tmp_path / "api_report.html").read_text()
     for words in (
-        "gives no error bars",
+        "has no error bars",
         "wavelength and pixel size are not both known",
         "does not say from which file",
         "two half-scans are needed",
@@ -297,11 +297,11 @@ def test_what_cannot_be_shown_is_said(folder, tmp_path, capsys):
 def test_moved_and_changed_data(folder, simulation, tmp_path):
     shutil.copy(folder / "scan_ep.h5", tmp_path / "r.h5")
     written = write_report(
-        [tmp_path / "r.h5"], half_split=False, data=replace(simulation.dataset, probe=None)
+        [tmp_path / "r.h5"], half_scans=False, data=replace(simulation.dataset, probe=None)
     )
     numbers = next(iter(json.loads(written.numbers.read_text())["results"].values()))
     assert "fit" in numbers
-    assert "halves" not in numbers
+    assert "half_scans" not in numbers
     write_dataset(tmp_path / "scan.cxi", simulation.dataset)
     result = load_result(tmp_path / "r.h5")
     request = result.settings["request"] | {"input": "/gone/scan.cxi"}
@@ -311,14 +311,14 @@ def test_moved_and_changed_data(folder, simulation, tmp_path):
 
 @pytest.mark.parametrize("right", [True, False])
 def test_what_two_halves_say_of_the_bars(folder, tmp_path, right):
-    """A file of `ptychon halves`: its verdict, T and what is covered stand on the page, and among
+    """A file of `ptychon validate`: its verdict, T and what is covered stand on the page, and among
     the numbers.
     """
-    from ptychon.uncertainty.half_data import Halves
-    from ptychon.uncertainty.saved import save_halves
+    from ptychon.uncertainty.half_data import HalfDataTest
+    from ptychon.uncertainty.saved import save_half_data_test
 
     covered = (0.4, 0.6, 0.85, 0.92)
-    said = Halves(
+    said = HalfDataTest(
         kind="counts",
         mean_square=1.44,
         covered=covered,
@@ -332,11 +332,11 @@ def test_what_two_halves_say_of_the_bars(folder, tmp_path, right):
         modes=1,
         free_probe=True,
     )
-    save_halves(tmp_path / "judged.h5", folder / "scan_ep.h5", said)
-    written = write_report([tmp_path / "judged.h5"], half_split=False)
+    save_half_data_test(tmp_path / "judged.h5", folder / "scan_ep.h5", said)
+    written = write_report([tmp_path / "judged.h5"], half_scans=False)
     page = re.sub(r"data:image/png;base64,[^\"]*", "", written.page.read_text(encoding="utf-8"))
     numbers = next(iter(json.loads(written.numbers.read_text())["results"].values()))
-    assert (written.pictures / "halves.png").stat().st_size > 10_000
+    assert (written.pictures / "half_data_test.png").stat().st_size > 10_000
     for words in (
         "T = 1.44: bars times 1.20",
         "40% for 50%, 60% for 68%",
@@ -349,9 +349,9 @@ def test_what_two_halves_say_of_the_bars(folder, tmp_path, right):
     assert [r["level"] for r in told] == ["good" if right else "care"]
     assert ("model does not describe the data" in told[0]["text"]) is not right
     assert ("Do not rely on its error bars" in told[0]["text"]) is not right
-    assert numbers["bars_by_halves"]["temperature"] == pytest.approx(1.44)
-    assert numbers["bars_by_halves"]["by_period"][0] is None
-    assert numbers["bars_by_halves"]["covered"] == list(covered)
+    assert numbers["half_data_test"]["temperature"] == pytest.approx(1.44)
+    assert numbers["half_data_test"]["by_period"][0] is None
+    assert numbers["half_data_test"]["covered"] == list(covered)
 
 
 def test_several_results(folder, tmp_path, monkeypatch, capsys):

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from ptychon import PtychonError
 from ptychon.__main__ import main
+from ptychon.cli.options import engine_options
 from ptychon.io import load_result, write_dataset
 from ptychon.request.settings import find_input, input_hash, read_settings, request_of, validated
 
@@ -74,6 +76,32 @@ def test_all_mistakes_at_once():
     assert "\n" not in text
 
 
+@pytest.mark.parametrize(
+    ("engine", "option"),
+    [
+        ("ep", "damping"),
+        ("ep", "object_variance"),
+        ("ep", "noise_variance"),
+        ("joint", "noise_variance"),
+        ("rpie", "cool_from"),
+        ("epie", "cool_from"),
+        ("ml", "position_spread"),
+        ("rpie", "object_step"),
+    ],
+)
+def test_none_leaves_an_option_to_the_engine(engine, option):
+    """From the command line, from YAML (null, or the word) and in Python; a number is still one."""
+    number = 7 if option == "cool_from" else 0.25
+    for text, value in (("none", None), ("null", None), (str(number), number)):
+        chosen, run = engine_options(engine, [f"{option}={text}"])
+        assert chosen == {option: value}
+        assert not run
+        read = yaml.safe_load(f"{{input: a, engine: {engine}, options: {{{option}: {text}}}}}")
+        assert validated(read, "s.yaml").options == {option: value}
+    with pytest.raises(PtychonError, match=f"option {option} is 'much'; it must be .*, or none"):
+        engine_options(engine, [f"{option}=much"])
+
+
 def test_one_mistake():
     with pytest.raises(
         PtychonError, match=r"^s\.yaml: engine: unknown engine 'rpei'; did you mean 'rpie'"
@@ -122,7 +150,7 @@ def test_a_file_of_settings(here, scan, capsys):
             [
                 "reconstruct",
                 "sub/s.yaml",
-                "--epochs",
+                "--passes",
                 "2",
                 "--set",
                 "probe_step=0.3",

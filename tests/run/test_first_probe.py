@@ -278,7 +278,7 @@ def test_the_experiment_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
         "0.6",
         "--side",
         "8",
-        "--epochs",
+        "--passes",
         "40",
         "--backend",
         "numpy",

@@ -132,7 +132,7 @@ def test_modes_that_are_not_there_stay_empty(scan, truth):
 
 def test_engines_that_cannot_have_them_say_so(scan, truth):
     with pytest.raises(
-        PtychonError, match=r"probe has 2 modes and engine .ep. takes one; .*dm, posterior, ml$"
+        PtychonError, match=r"probe has 2 modes and engine .ep. takes one; .*dm, joint, ml$"
     ):
         reconstruct(scan.dataset, "ep", probe=truth[0], modes=2)
     with pytest.raises(
@@ -189,7 +189,7 @@ def test_a_run_that_was_stopped_goes_on_with_its_modes(scan, truth, tmp_path, mo
         scan.dataset, patterns=scan.dataset.patterns[:40], positions=scan.dataset.positions[:40]
     )
     write_dataset("scan.cxi", replace(few, probe=truth[:1].astype(np.complex64)))
-    way = ["--modes", "2", "-s", "cool_from=-2", "-q", "--checkpoint-every", "2"]
+    way = ["--modes", "2", "-s", "cool_from=100", "-q", "--checkpoint-every", "2"]
     assert main(["reconstruct", "scan.cxi", "-n", "6", "-o", "whole.h5", *way]) == 0
 
     def stopped(self, progress):

@@ -71,7 +71,7 @@ def test_a_result_says_everything(name):
     assert np.isfinite(
         r.errors[[0, 5]]
     ).all()  # engines that measure now and then do so in passes 1 and 6
-    assert (r.object_std is not None) == (name in ("ep", "posterior"))
+    assert (r.object_std is not None) == (name in ("ep", "joint"))
     assert r.settings["seed"] == 4
     assert set(r.options) == {f.name for f in fields(registry[name])}
     assert r.positions == pytest.approx(star().dataset.positions + 24, abs=1 / 32 + 1e-6)

@@ -180,5 +180,5 @@ def test_the_joint_posterior_says_that_it_cannot_stream():
     all.
     """
     with pytest.raises(PtychonError, match=r"needs 1[67]\d\.\d\d GB on the GPU"):
-        planned(make("posterior"), MANY, 24 * GB, **LAUNCHER)
-    assert not planned(make("posterior"), MANY, 200 * GB, **LAUNCHER).far
+        planned(make("joint"), MANY, 24 * GB, **LAUNCHER)
+    assert not planned(make("joint"), MANY, 200 * GB, **LAUNCHER).far

@@ -63,7 +63,7 @@ def known(
         "errors": np.ones(1, np.float32),
         "final_error": 0.1,
         "positions": np.array([[size // 2, size // 2]] * 2, float),
-        "engine": "posterior",
+        "engine": "joint",
         "epochs": 1,
         "object_std": np.full((size, size), 0.1, np.float32),
         "draws": errors[1:].astype(np.complex64),
@@ -84,7 +84,7 @@ def found():
     s = simulate(truth, beam, positions, noise="poisson", mean_counts=1.5e3, pixel_size=2e-8)
     start = reconstruct(s.dataset, "pie", epochs=30, probe=s.probe, backend="numpy")
     result = reconstruct(
-        s.dataset, "posterior", epochs=32, settle=20, draws=12, start=start, backend="numpy"
+        s.dataset, "joint", epochs=32, settle=20, draws=12, start=start, backend="numpy"
     )
     return result, phase_align(s.object, result.object, result.illuminated)
 
@@ -135,7 +135,7 @@ def test_profiles_are_between_pixels_and_in_metres():
     assert made.distance[-1] == pytest.approx(2e-7)
     np.testing.assert_allclose(made.amplitude.value, np.abs(result.object[10, 10:31]), rtol=1e-4)
     assert np.median(made.amplitude.std) == pytest.approx(0.1 / np.sqrt(2), rel=0.15)
-    assert profile(result, (10.0, 10.0), (20.5, 30.25), samples=5).points[2] == pytest.approx(
+    assert profile(result, (10.0, 10.0), (20.5, 30.25), points=5).points[2] == pytest.approx(
         [15.25, 20.125]
     )
     assert pixels(result, -4.8e-7, 0.0) == pytest.approx((0.0, 24.0))
@@ -241,14 +241,23 @@ def test_the_command(found, tmp_path, capsys):
         assert main(["measure", str(tmp_path / "r.h5"), *map(str, arguments)]) == 0
         return capsys.readouterr().out
 
-    out = run("--line", "30,30,30,50", "-o", tmp_path / "line.csv", "--plot", tmp_path / "line.png")
+    out = run(
+        "--line", "30,30,30,50", "-o", tmp_path / "line.csv", "--picture", tmp_path / "line.png"
+    )
     assert out.count("±") == 2 * 21
     rows = list(csv.DictReader((tmp_path / "line.csv").open()))
     expected = profile(result, (30.0, 30.0), (30.0, 50.0))
     assert float(rows[7]["amplitude_bar"]) == pytest.approx(expected.amplitude.bar[7], rel=1e-6)
     assert float(rows[-1]["distance_m"]) == pytest.approx(4e-7)
     found_json = json.loads(
-        run("--regions", "40,30,4", "0nm,0.2um,80nm", "--json", "--plot", tmp_path / "regions.png")
+        run(
+            "--regions",
+            "40,30,4",
+            "0nm,0.2um,80nm",
+            "--json",
+            "--picture",
+            tmp_path / "regions.png",
+        )
     )
     (y, x), pair = pixels(result, 0.0, 2e-7), found_json["columns"]
     same = compare_regions(result, (40.0, 30.0, 4.0), (y, x, 4.0))
@@ -256,7 +265,7 @@ def test_the_command(found, tmp_path, capsys):
     assert pair["bar"][1] == pytest.approx(float(same.ratio.bar))
     assert "global phase" in found_json["given"][1]
     assert "12 draws" in found_json["given"][0]
-    out = run("--resolution", "-o", tmp_path / "rings.json", "--plot", tmp_path / "rings.png")
+    out = run("--resolution", "-o", tmp_path / "rings.json", "--picture", tmp_path / "rings.png")
     assert "one bit" in out
     assert json.loads((tmp_path / "rings.json").read_text())["half"] == pytest.approx(
         resolution(result).half
@@ -269,15 +278,15 @@ def test_the_command(found, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "say what to measure"),
-        (["--resolution", "--line", "1,1,2,2"], "say what to measure"),
+        ([], "choose what to measure"),
+        (["--resolution", "--line", "1,1,2,2"], "choose what to measure"),
         (["--line", "1,2,3"], "3 numbers; 4 are needed"),
         (["--line", "1,2,3,4parsec"], "not a unit of length"),
         (["--line", "1,2,300,4"], "leaves the object"),
         (["--regions", "10,10", "12,12,3"], "give y,x,radius"),
-        (["--resolution", "--samples", "4"], "--samples belongs to --line"),
+        (["--resolution", "--points", "4"], "--points belongs to --line"),
         (["--resolution", "-o", "table.xls"], "must be named .csv or .json"),
-        (["--resolution", "--plot", "nowhere/x.png"], "nowhere"),
+        (["--resolution", "--picture", "nowhere/x.png"], "nowhere"),
     ],
 )
 def test_the_command_refuses_in_one_sentence(arguments, said, tmp_path, capsys):

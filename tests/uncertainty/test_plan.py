@@ -31,14 +31,14 @@ THIN = FULL[(FULL[:, 1] < 0) | (np.arange(len(FULL)) % 4 == 0)]
 HOLE = FULL[np.hypot(*(FULL - [8, -6]).T) > 13]
 
 
-def run(positions, engine="posterior", seed=0, **more):
+def run(positions, engine="joint", seed=0, **more):
     s = simulate(TRUTH, BEAM, positions, noise="poisson", seed=seed, **more)
     quiet = {"backend": "numpy", "say": None}
     problem = Problem.from_dataset(s.dataset)
     start = reconstruct(problem, "pie", epochs=50, probe=s.probe, **quiet)
     if engine == "ep":
         return reconstruct(problem, "ep", epochs=40, start=start, probe_updates=0, **quiet)
-    return reconstruct(problem, "posterior", epochs=26, settle=18, start=start, **quiet)
+    return reconstruct(problem, "joint", epochs=26, settle=18, start=start, **quiet)
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +52,9 @@ def error(result, field):
     )
 
 
-@pytest.mark.parametrize("engine", ["posterior", "ep"])
+@pytest.mark.parametrize("engine", ["joint", "ep"])
 def test_frames_go_where_the_dose_is_low(thin, engine):
-    made = plan(thin if engine == "posterior" else run(THIN, "ep"), 16)
+    made = plan(thin if engine == "joint" else run(THIN, "ep"), 16)
     assert (made.coordinates[:, 1] >= 0).mean() >= 0.9
     assert (np.diff(made.gain) <= 1e-9).all()  # each is worth less than the one before
     assert len(np.unique(made.positions, axis=0)) > 8
@@ -119,7 +119,7 @@ def test_the_model_gives_back_the_error_bars_it_was_made_of(thin):
 
 
 def test_what_is_refused(thin):
-    with pytest.raises(PtychonError, match="no error bars, so nothing says"):
+    with pytest.raises(PtychonError, match="no error bars, which planning needs"):
         plan(replace(thin, object_std=None, draws=None), 3)
     with pytest.raises(PtychonError, match="0 frames"):
         plan(thin, 0)
@@ -134,8 +134,8 @@ def test_what_is_refused(thin):
 def test_the_command(thin, tmp_path, capsys):
     scaled = replace(thin, pixel_size=(2e-8, 2e-8), origin=(-48 * 2e-8, -48 * 2e-8))
     save_result(tmp_path / "r.h5", scaled)
-    more = ["--map", str(tmp_path / "m.npz"), "--plot", str(tmp_path / "p.png")]
-    assert main(["plan", str(tmp_path / "r.h5"), "-n", "12", *more]) == 0
+    more = ["--map", str(tmp_path / "m.npz"), "--picture", str(tmp_path / "p.png")]
+    assert main(["plan", str(tmp_path / "r.h5"), "--add", "12", *more]) == 0
     out = capsys.readouterr().out
     assert "falls by" in out
     table = scan.from_table(tmp_path / "r_plan.csv")
@@ -145,7 +145,17 @@ def test_the_command(thin, tmp_path, capsys):
         np.testing.assert_allclose(file["gain"], made.map, rtol=1e-5)
     assert (tmp_path / "p.png").stat().st_size > 10000
     assert (
-        main(["plan", str(tmp_path / "r.h5"), "-n", "2", "--json", "--map", str(tmp_path / "m.h5")])
+        main(
+            [
+                "plan",
+                str(tmp_path / "r.h5"),
+                "--add",
+                "2",
+                "--json",
+                "--map",
+                str(tmp_path / "m.h5"),
+            ]
+        )
         == 0
     )
     numbers = json.loads(capsys.readouterr().out)
@@ -157,7 +167,7 @@ def test_the_command(thin, tmp_path, capsys):
     for arguments, said in (
         (["bare.h5"], "no error bars"),
         (["r.h5", "-o", "x.txt"], "must be named .csv"),
-        (["r.h5", "-n", "0"], "at least 1"),
+        (["r.h5", "--add", "0"], "at least 1"),
         (["r.h5", "--map", "x.png"], "must be named .npz"),
         (["nothing.h5"], "nothing.h5"),
     ):

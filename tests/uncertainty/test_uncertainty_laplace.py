@@ -334,7 +334,7 @@ def test_known_probe_bars_are_true(engine):
     assert 4.0 < metrics.sampling_ratio(problem, s.probe) < 4.3
     options = {} if engine == "pie" else {"probe_updates": 0}
     r = reconstruct(problem, engine, probe=s.probe, epochs=100, backend="numpy", **options)
-    found = laplace(problem, r.object, r.probe, free_probe=False, samples=16, backend="numpy")
+    found = laplace(problem, r.object, r.probe, free_probe=False, draws=16, backend="numpy")
     assert mean_square(found.object, found.object_std, s, False) == pytest.approx(1, abs=0.1)
     assert mean_square(r.object, found.total_std, s, False) == pytest.approx(1, abs=0.15)
     covered = metrics.coverage(found.object, s.object, found.object_std, region(s))
@@ -363,10 +363,8 @@ def test_blind_bars_hold_the_error_of_the_probe(engine):
     problem = Problem.from_dataset(s.dataset)
     wrong = probes.defocused_aperture((32, 32), 0.38 * 32, 18.0)
     r = reconstruct(problem, engine, probe=wrong, epochs=150, backend="numpy")
-    found = laplace(problem, r.object, r.probe, samples=16, backend="numpy")
-    held = laplace(
-        problem, found.object, found.probe, free_probe=False, samples=16, backend="numpy"
-    )
+    found = laplace(problem, r.object, r.probe, draws=16, backend="numpy")
+    held = laplace(problem, found.object, found.probe, free_probe=False, draws=16, backend="numpy")
     assert mean_square(found.object, found.object_std, s, True) == pytest.approx(1, abs=0.2)
     assert mean_square(r.object, found.total_std, s, True) == pytest.approx(1, abs=0.25)
     inside = region(s)
@@ -387,7 +385,7 @@ def test_an_unknown_variance_is_learned():
     s = known()
     problem = Problem.from_dataset(replace(s.dataset, noise_variance=None))
     r = reconstruct(problem, "pie", probe=s.probe, epochs=60, backend="numpy")
-    found = laplace(problem, r.object, r.probe, free_probe=False, samples=8, backend="numpy")
+    found = laplace(problem, r.object, r.probe, free_probe=False, draws=8, backend="numpy")
     assert found.noise_variance == pytest.approx(s.dataset.noise_variance, rel=0.06)
     assert "learned from the misfit" in found.conditional[0]
     assert mean_square(found.object, found.object_std, s, False) == pytest.approx(1, abs=0.15)
@@ -410,7 +408,7 @@ def test_a_model_that_does_not_fit_is_noticed():
         problem = Problem.from_dataset(s.dataset, subpixel=subpixel)
         r = reconstruct(problem, "pie", probe=s.probe, epochs=40, backend="numpy")
         found = laplace(
-            problem, r.object, r.probe, free_probe=False, samples=2, refine=2, backend="numpy"
+            problem, r.object, r.probe, free_probe=False, draws=2, refine=2, backend="numpy"
         )
         chi2.append(found.chi2)
     assert chi2[0] < 1.3
@@ -419,7 +417,7 @@ def test_a_model_that_does_not_fit_is_noticed():
 
 def test_same_bars_whatever_the_threads():
     case = make_case(subpixel=True, side=3)
-    quick = {"samples": 5, "refine": 1, "tolerance": 0.05, "iterations": 30}
+    quick = {"draws": 5, "refine": 1, "tolerance": 0.05, "iterations": 30}
     found = [
         laplace(
             case.problem,
@@ -442,7 +440,7 @@ def test_same_bars_whatever_the_threads():
             case.object,
             case.probe,
             free_probe=False,
-            samples=2,
+            draws=2,
             refine=0,
             averaged=False,
             backend=b,
@@ -459,7 +457,7 @@ def test_where_no_light_falls_the_bar_is_the_priors():
         case.object,
         case.probe,
         free_probe=False,
-        samples=4,
+        draws=4,
         object_variance=0.7,
         backend="numpy",
     )
@@ -469,7 +467,7 @@ def test_where_no_light_falls_the_bar_is_the_priors():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"samples": 1}, "1 samples tell no variance"),
+        ({"draws": 1}, "1 posterior draws give no variance"),
         ({"object_variance": -1.0}, "variance of the object's prior is -1.0"),
         ({"noise": "poisson"}, "are not counts"),
         ({"noise": "rician"}, "choose auto, amplitude or poisson"),
@@ -521,6 +519,6 @@ def test_a_wrong_optimum_is_noticed():
         probes.defocused_aperture((n, n), 0.38 * n, 18.0),
     )
     r = reconstruct(problem, "rpie", probe=wrong, epochs=150, backend="numpy")
-    bad, good = (laplace(problem, x.object, x.probe, samples=2, backend="numpy") for x in (r, s))
+    bad, good = (laplace(problem, x.object, x.probe, draws=2, backend="numpy") for x in (r, s))
     assert bad.chi2 > 1 + 20 * bad.chi2_error
     assert abs(good.chi2 - 1) < 5 * good.chi2_error

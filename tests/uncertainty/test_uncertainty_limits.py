@@ -114,7 +114,7 @@ def test_the_bound_is_what_laplace_says_at_the_truth(free):
     options = {"free_probe": free, "region": lit, "object_variance": 0.2}
     bound = cramer_rao(problem, object, probe, **options)
     again = laplace(
-        problem, object, probe, averaged=False, refine=0, samples=100, backend="numpy", **options
+        problem, object, probe, averaged=False, refine=0, draws=100, backend="numpy", **options
     )
     for name in ("object_std", "amplitude_std", "phase_std"):
         ratio = (getattr(again, name) / getattr(bound, name))[lit]
@@ -187,7 +187,7 @@ def test_bootstrap_agrees_with_laplace(engine, noise):
     r = reconstruct(problem, engine, probe=s.probe, epochs=100, backend="numpy", **options)
     by_hand = bootstrap(problem, r, replicates=30, backend="numpy")
     free = engine == "rpie"
-    quick = laplace(problem, r.object, r.probe, free_probe=free, samples=32, backend="numpy")
+    quick = laplace(problem, r.object, r.probe, free_probe=free, draws=32, backend="numpy")
     inside = metrics.illuminated(problem, s.probe, 0.3)
 
     # rPIE does not average as the posterior does: its scatter lies above the optimum's

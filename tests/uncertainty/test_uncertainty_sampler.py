@@ -167,7 +167,7 @@ def test_bars_hold_where_the_posterior_is_no_gaussian(noise):
         others.append(bars.agreement)
         start = reconstruct(problem, "pie", epochs=60, probe=made.probe, backend="numpy").object
         wrong.append(
-            np.mean(squared(made, laplace(problem, start, made.probe, samples=8, **way), False))
+            np.mean(squared(made, laplace(problem, start, made.probe, draws=8, **way), False))
         )
     assert np.mean(u2) == pytest.approx(1, abs=0.2)
     assert np.mean(wrong) > 1.5
@@ -180,7 +180,7 @@ def test_bright_data_get_the_bars_of_laplace():
     for free in (False, True):
         way = {"free_probe": free, "object_variance": 1.0, "backend": "numpy"}
         bars = sample(problem, made.object, made.probe, passes=8000, seed=1, **way)
-        other = laplace(problem, made.object, made.probe, samples=32, **way)
+        other = laplace(problem, made.object, made.probe, draws=32, **way)
         inside = bars.region
         ratio = np.median(bars.object_std[inside] / other.object_std[inside])
         assert ratio == pytest.approx(1, abs=0.08), free

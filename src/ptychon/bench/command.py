@@ -28,7 +28,7 @@ Examples
     "--engine",
     "engines",
     multiple=True,
-    help="pie, epie, rpie, dm, ep or ep+em; default all. Repeatable.",
+    help="Time this engine: pie, epie, rpie, dm, ep or ep+em; default all. Repeatable.",
 )
 @click.option(
     "--backend",
@@ -36,7 +36,7 @@ Examples
     multiple=True,
     default=("numpy",),
     show_default=True,
-    help="numpy or cupy. Repeatable.",
+    help="Time this backend: numpy or cupy. Repeatable.",
 )
 @click.option(
     "--threads",
@@ -44,46 +44,42 @@ Examples
     multiple=True,
     default=(1,),
     show_default=True,
-    help="Repeatable.",
+    help="Run on so many threads. Repeatable.",
 )
 @click.option(
     "--repeats",
     type=click.IntRange(min=1),
     default=7,
     show_default=True,
-    help="Interleaved stretches of passes.",
+    help="Time so many interleaved stretches of passes.",
 )
 @click.option(
     "--passes",
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="Passes of a stretch.",
+    help="Set the passes of a stretch.",
+)
+@click.option("--points", type=click.IntRange(min=2), help="Use fewer positions than the case has.")
+@click.option(
+    "--noise",
+    is_flag=True,
+    help="Add Gaussian noise of variance 1e-3 of the mean squared amplitude.",
 )
 @click.option(
-    "--points",
-    type=click.IntRange(min=2),
-    help="Positions, where the case's own number is too many.",
+    "--busy", is_flag=True, help="Time everything also while another process keeps a core busy."
 )
 @click.option(
-    "--noise", is_flag=True, help="Gaussian noise, variance 1e-3 of the mean squared amplitude."
+    "--textbook/--no-textbook", default=True, help="Compare with plain NumPy code, or do not."
 )
 @click.option(
-    "--busy", is_flag=True, help="Time everything also beside a process that keeps a core busy."
-)
-@click.option(
-    "--textbook/--no-textbook",
-    default=True,
-    help="Compare with plain NumPy code (default) or do not.",
-)
-@click.option(
-    "--reference", is_flag=True, help="Time also what would run on the slow reference kernels."
+    "--reference", is_flag=True, help="Time cases too that run on the slow reference kernels."
 )
 @click.option(
     "--json",
     "output",
     type=click.Path(dir_okay=False),
-    help="Write everything measured to a file; - is the screen.",
+    help="Write all measurements to a file; - prints them.",
 )
 @click.option(
     "--peers",
@@ -94,21 +90,21 @@ Examples
 @click.option(
     "--peers-dir",
     type=click.Path(file_okay=False),
-    help="For those environments (several GB); default in your cache.",
+    help="Keep those environments here (several GB); default in your cache.",
 )
 @click.option(
     "--peer-passes",
     type=click.IntRange(min=2),
     default=200,
     show_default=True,
-    help="Most passes of each.",
+    help="Limit the passes of each package.",
 )
 @click.option(
     "--peer-seconds",
     type=float,
     default=60.0,
     show_default=True,
-    help="Most processor seconds of each.",
+    help="Limit the processor seconds of each package.",
 )
 def command(
     names: tuple[str, ...],

@@ -268,5 +268,6 @@ def check_belongs(problem: Problem, result: Result) -> None:
         raise PtychonError(
             f"the data now give {len(problem)} frames on an object of {problem.object_shape}; "
             "the result has "
-            f"{len(result.positions)} on {result.object.shape}: they were read otherwise then"
+            f"{len(result.positions)} on {result.object.shape}: "
+            "give the data as the result read them (frames, crop, bin)"
         )

@@ -1,5 +1,5 @@
-"""``ptychon check``: do the data look as the result foretells, frame by frame and
-pixel by pixel?
+"""``ptychon check``: compare the data with what the result predicts, frame by frame and pixel by
+pixel.
 """
 
 from __future__ import annotations
@@ -11,7 +11,16 @@ import click
 
 from ..types import PtychonError
 from .options import BACKEND, output_options
-from .results import PLOT, RESULT, check_places, check_suffix, data_of, refuse_same, show_rows
+from .results import (
+    NOISE_VARIANCE,
+    PICTURE,
+    RESULT,
+    check_places,
+    check_suffix,
+    data_of,
+    refuse_same,
+    show_rows,
+)
 
 if TYPE_CHECKING:
     from ..checks.predictive import Check
@@ -22,12 +31,12 @@ if TYPE_CHECKING:
     epilog="""\b
 Examples
   ptychon check scan_rpie.h5
-  ptychon check scan_posterior.h5 --plot check.png -o check.json
-  ptychon check scan_rpie.h5 --clean clean.cxi          the scan without what was flagged
+  ptychon check scan_joint.h5 --picture check.png -o check.json
+  ptychon check scan_rpie.h5 --clean clean.cxi          write the scan without flagged data
 
-Exit code 1 if something was flagged. A scan without fault has a bad frame, a bad pixel, or a drift
-flagged with the chance --false-alarm each. The data are looked for where they were, or beside the
-result.
+Exit code 1 if something was flagged. In a scan without faults, each of the three searches (bad
+frames, bad pixels, drift) raises a false alarm with the probability --false-alarm. The data are
+read from the file that the result names, or from the folder of the result.
 """
 )
 @RESULT
@@ -36,40 +45,36 @@ result.
     type=float,
     default=0.05,
     show_default=True,
-    help="Chance of a flag in a scan without fault.",
+    help="Probability of a false alarm in a scan without faults.",
 )
-@click.option(
-    "--noise-variance",
-    type=float,
-    help="Of the amplitude; default what the data say, or what was learned.",
-)
+@NOISE_VARIANCE
 @click.option(
     "-o",
     "--output",
     type=click.Path(),
-    help="All numbers, of every frame and flagged pixel, as .json.",
+    help="Write the numbers of every frame and flagged pixel to .json.",
 )
-@PLOT
+@PICTURE
 @click.option(
     "--clean",
     type=click.Path(),
-    help="Scan (.cxi, .h5) without the worst frames, flagged pixels masked.",
+    help="Write the scan (.cxi, .h5) without the worst frames, flagged pixels masked.",
 )
 @BACKEND
-@output_options("Say nothing.")
+@output_options()
 def check(
     result: str,
     false_alarm: float,
     noise_variance: float | None,
     output: str | None,
-    plot: str | None,
+    picture: str | None,
     clean: str | None,
     backend: str,
     quiet: bool,
     as_json: bool,
 ) -> int:
-    """Flag bad frames, hot, dead and noisy detector pixels, and drifts, by what noise and posterior
-    of RESULT foretell.
+    """Flag bad frames, hot, dead and noisy detector pixels, and drifts: data that noise and error
+    bars of RESULT do not explain.
     """
     from ..backends import get_backend
     from ..checks.predictive import check as look
@@ -80,7 +85,7 @@ def check(
 
     check_suffix("numbers", output, ".json")
     check_suffix("scan", clean, ".cxi", ".h5")
-    check_places(output, plot, clean)
+    check_places(output, picture, clean)
     found = load_result(result)
     data, source = data_of(result, found)
     if clean is not None:
@@ -97,10 +102,10 @@ def check(
     if output is not None:
         with write_aside(output) as aside:
             aside.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
-    if plot is not None:
+    if picture is not None:
         from ..plots.check import checks
 
-        checks(found, made, plot)
+        checks(found, made, picture)
     if clean is not None:
         write_dataset(clean, cleaned(data, made))
     if as_json:
@@ -109,7 +114,7 @@ def check(
         if made.level is not None:
             click.echo(
                 f"{'misfit':<10} {made.level:.3f} ± {made.level_error:.3f} of what noise and "
-                "posterior foretell"
+                "error bars predict"
             )
         elif not made.foretold:
             click.echo(
@@ -123,7 +128,7 @@ def check(
             )
         for i, text in enumerate(sentences(made)):
             click.echo(f"{'' if i else 'found':<10} {text}")
-        show_rows([("numbers", output), ("picture", plot), ("scan", clean)])
+        show_rows([("numbers", output), ("picture", picture), ("scan", clean)])
     return 0 if made.clean else 1
 
 

@@ -1,4 +1,4 @@
-"""``ptychon demo``: the whole way from a scan to a picture, on a simulated scan."""
+"""``ptychon demo``: from a scan to a picture, on simulated data."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ _STEP, _POINTS, _COUNTS = 15, 13, 4e6
 
 @click.command(epilog="\b\nExamples\n  ptychon demo\n  ptychon demo elsewhere --seed 7\n")
 @click.argument("folder", type=click.Path(file_okay=False), default="ptychon_demo")
-@seed_option("Another scan of another specimen.")
+@seed_option("Seed for specimen, positions and noise.")
 @BACKEND
-@click.option("-q", "--quiet", is_flag=True, help="No progress, no report.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing, no progress either.")
 def demo(folder: str, seed: int, backend: str, quiet: bool) -> int:
-    """Simulate a scan, write it to a CXI file, read that back, reconstruct it twice, and draw what
-    was found.
+    """Simulate a scan, write it to a CXI file, read it back, reconstruct it twice and draw the
+    results.
 
-    First by rPIE from nothing but the data, then by Ptycho-EP started from that, which adds an
-    error bar to every pixel. Everything is left in FOLDER (default ptychon_demo). Takes under a
-    minute on two cores.
+    rPIE starts from the data alone; Ptycho-EP goes on from there and adds an error bar to every
+    pixel. Writes everything to FOLDER (default ptychon_demo). Takes under a minute on two cores.
     """
     place = Path(folder)
     try:
@@ -64,7 +63,7 @@ def demo(folder: str, seed: int, backend: str, quiet: bool) -> int:
     start: str | None = None
     runs: list[tuple[str, int, dict[str, Any]]] = [
         ("rpie", 60, {}),
-        ("ep", 250, {"tolerance": 1e-4}),  # its error bars are right once the object stands still
+        ("ep", 250, {"tolerance": 1e-4}),  # its error bars are right once the object has converged
     ]
     for engine, epochs, options in runs:
         asked = {
@@ -94,7 +93,7 @@ def demo(folder: str, seed: int, backend: str, quiet: bool) -> int:
         save_result(start, result)
         picture(result, place / f"{engine}.png")
         say(
-            f"{place / engine}.h5, .png: {engine} on {result.backend}, {passes} epochs in "
+            f"{place / engine}.h5, .png: {engine} on {result.backend}, {passes} passes in "
             f"{result.seconds:.1f} s"
             f" (+ {result.compile_seconds:.1f} s compiling), R "
             f"{result.final_error:.4f}{_truth(simulation, result)}"

@@ -1,4 +1,4 @@
-"""``ptychon engines``: the algorithms with their options."""
+"""``ptychon engines``: list the algorithms with their options."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from ..request.options import RUN_OPTIONS
 
 @click.command(epilog="\b\nExamples\n  ptychon engines\n  ptychon engines rpie\n")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 def engines(names: tuple[str, ...], as_json: bool) -> None:
-    """List the engines with their options, defaults and meaning. Options are set by --set
-    NAME=VALUE.
+    """List the engines with their options, defaults and meaning.
+
+    Set an option by --set NAME=VALUE; "none" leaves the choice to the engine.
     """
     from ..engines import nearest, options, registry
     from ..types import PtychonError

@@ -1,5 +1,5 @@
-"""``ptychon inspect`` and ``ptychon convert``: what is in a file, and the same in
-another format.
+"""``ptychon inspect`` and ``ptychon convert``: show what is in a file, and write it in another
+format.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ Examples
   ptychon inspect frames.h5 --data-path dp --scan-shape 40x40 --step 31.25A --pixel-size 9.3A
   ptychon inspect scan.cxi --near-field --focus-distance 3.65mm --json
 
-What is missing is listed with the flag that supplies it; the same flags go to ptychon reconstruct.
+Missing quantities are listed with the option that supplies them; ptychon reconstruct takes the same
+options.
 """
 )
 @click.argument("file", type=click.Path())
 @data_options
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 def inspect(file: str, as_json: bool, **stated: Any) -> int:
-    """Say what is in FILE, what is missing, and what follows: units, frames, dose, overlap, time
-    and memory.
+    """Show what is in FILE, what is missing, and what follows from it: dose, overlap, sampling,
+    time and memory.
     """
     given = given_data(stated)
 
@@ -67,15 +68,15 @@ ptychodus).
     "--format",
     "format_name",
     metavar="NAME",
-    help="ptychon, ptypy, ptylab, ptychodus, numpy, matlab or tiff.",
+    help="Choose the format: ptychon, ptypy, ptylab, ptychodus, numpy, matlab or tiff.",
 )
 @data_options
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 def convert(
     source: str, target: str, format_name: str | None, quiet: bool, as_json: bool, **stated: Any
 ) -> int:
-    """Write what is in SOURCE to TARGET in the format that its name says, and list what is lost."""
+    """Write SOURCE to TARGET in the format of its suffix, and list what that cannot hold."""
     given = given_data(stated)
 
     from ..io.guard import in_copy

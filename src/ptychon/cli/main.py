@@ -22,8 +22,8 @@ _COMMANDS = {
     "reconstruct": "cli.reconstruct",
     "resume": "cli.reconstruct",
     "report": "cli.report",
-    "uncertainty": "cli.uncertainty",
-    "halves": "cli.halves",
+    "bars": "cli.bars",
+    "validate": "cli.validate",
     "measure": "cli.measure",
     "check": "cli.check",
     "plan": "cli.plan",
@@ -40,8 +40,8 @@ _ALONE = (
     "reconstruct",
     "resume",
     "report",
-    "uncertainty",
-    "halves",
+    "bars",
+    "validate",
     "convert",
     "simulate",
     "demo",
@@ -88,13 +88,13 @@ class _Commands(click.Group):
     invoke_without_command=True,
     epilog="""\b
 Examples
-  ptychon demo                                          simulate, reconstruct, look
-  ptychon orient scan.cxi                               is the detector the right way round?
-  ptychon reconstruct scan.cxi --report                 from a scan to a page to send to a colleague
-  ptychon reconstruct scan.npz --engine ep --epochs 60  another algorithm
-  ptychon engines                                       the algorithms and their options
+  ptychon demo                                          simulate a scan and reconstruct it
+  ptychon orient scan.cxi                               find the orientation of the detector
+  ptychon reconstruct scan.cxi --report                 reconstruct, and write a report
+  ptychon reconstruct scan.npz --engine ep --passes 60  choose another algorithm
+  ptychon engines                                       list the algorithms and their options
 \b
-Completion of names in the shell (bash; also zsh, fish), in your ~/.bashrc:
+Completion of names in the shell (bash; also zsh, fish); add to your ~/.bashrc:
   eval "$(_PTYCHON_COMPLETE=bash_source ptychon)"
 """,
 )

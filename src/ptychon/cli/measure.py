@@ -10,7 +10,7 @@ import click
 
 from ..types import PtychonError
 from .options import output_options
-from .results import PLOT, RESULT, check_places, check_suffix
+from .results import PICTURE, RESULT, check_places, check_suffix
 
 if TYPE_CHECKING:
     from ..data.result import Result
@@ -23,68 +23,71 @@ if TYPE_CHECKING:
 @click.command(
     epilog="""\b
 Examples
-  ptychon reconstruct scan.cxi --engine posterior --start scan_rpie.h5 --epochs 32
-  ptychon measure scan_posterior.h5 --line 40,30,40,90
-  ptychon measure scan_posterior.h5 --line 40,30,40,90 -o profile.csv --plot profile.png
-  ptychon measure scan_posterior.h5 --regions 60,40,6 60,80,6
-  ptychon measure scan_posterior.h5 --regions 0.2um,-1um,80nm 0.2um,1um,80nm --json
-  ptychon measure scan_posterior.h5 --resolution --plot resolution.png
+  ptychon reconstruct scan.cxi --engine joint --start scan_rpie.h5 --passes 32
+  ptychon measure scan_joint.h5 --line 40,30,40,90
+  ptychon measure scan_joint.h5 --line 40,30,40,90 -o profile.csv --picture profile.png
+  ptychon measure scan_joint.h5 --regions 60,40,6 60,80,6
+  ptychon measure scan_joint.h5 --regions 0.2um,-1um,80nm 0.2um,1um,80nm --json
+  ptychon measure scan_joint.h5 --resolution --picture resolution.png
 
-Numbers are object pixels from pixel 0,0; with units, coordinates as on the axes of the pictures. A
-bar holds the truth in 68 % of cases, what the error bars of the result take for granted being so.
-Draws of the posterior, which engine "posterior" makes, have the correlations between pixels; a
-standard deviation alone has not.
+Plain numbers are object pixels from pixel 0,0; with units they are coordinates as on the axes of
+the pictures. An error bar contains the truth in 68 % of cases, if the assumptions of the result's
+error bars hold. Posterior draws, which engine "joint" stores, include the correlations between
+pixels; a standard deviation alone does not.
 """
 )
 @RESULT
-@click.option("--line", metavar="Y0,X0,Y1,X1", help="Amplitude and phase along this line.")
+@click.option("--line", metavar="Y0,X0,Y1,X1", help="Measure amplitude and phase along this line.")
 @click.option(
     "--regions",
     nargs=2,
     metavar="Y,X,R Y,X,R",
-    help="Phase difference and ratio of amplitudes of two discs.",
+    help="Measure phase difference and amplitude ratio of two discs.",
 )
 @click.option(
-    "--resolution", "resolve", is_flag=True, help="Expected ring correlation with the truth."
+    "--resolution",
+    "resolve",
+    is_flag=True,
+    help="Estimate the resolution: expected Fourier ring correlation with the truth.",
 )
-@click.option("--samples", type=int, help="Points on the line; default one a pixel.")
-@click.option("-o", "--output", type=click.Path(), help="Table to write, .csv or .json.")
-@PLOT
-@output_options("No table on the screen.")
+@click.option("--points", type=int, help="Number of points on the line; default one per pixel.")
+@click.option("-o", "--output", type=click.Path(), help="Write the table to .csv or .json.")
+@PICTURE
+@output_options("Print no table.")
 def measure(
     result: str,
     line: str | None,
     regions: tuple[str, str] | None,
     resolve: bool,
-    samples: int | None,
+    points: int | None,
     output: str | None,
-    plot: str | None,
+    picture: str | None,
     quiet: bool,
     as_json: bool,
 ) -> int:
     """Compute values and their error bars from the object of RESULT."""
     if (line is not None) + (regions is not None) + resolve != 1:
         raise PtychonError(
-            "say what to measure: one of --line Y0,X0,Y1,X1, --regions Y,X,R Y,X,R, --resolution"
+            "choose what to measure, one of --line Y0,X0,Y1,X1, --regions Y,X,R Y,X,R, --resolution"
         )
-    if samples is not None and line is None:
-        raise PtychonError("--samples belongs to --line")
+    if points is not None and line is None:
+        raise PtychonError("--points belongs to --line")
     check_suffix("table", output, ".csv", ".json")
 
     from ..io import load_result
-    from ..uncertainty import measure as derived
+    from ..uncertainty import measure as measures
 
-    check_places(output, plot)
+    check_places(output, picture)
     found = load_result(result)
     measured: Any
     show: Any
     if line is not None:
         y0, x0, y1, x1 = places(found, line, 4)
-        measured = derived.profile(found, (y0, x0), (y1, x1), samples=samples)
+        measured = measures.profile(found, (y0, x0), (y1, x1), points=points)
         table, show = _profile(measured), _show_profile
     elif regions is not None:
         first, second = (_disc(found, text) for text in regions)
-        measured = derived.compare_regions(found, first, second)
+        measured = measures.compare_regions(found, first, second)
         table, show = _comparison(measured), _show_comparison
     else:
         from ..uncertainty.resolution import resolution
@@ -94,15 +97,15 @@ def measure(
     table["given"] = given(found)
     if output is not None:
         write_table(output, table)
-    if plot is not None:
+    if picture is not None:
         from ..plots import bars as plot_bars
 
         if line is not None:
-            plot_bars.profile(measured, plot)
+            plot_bars.profile(measured, picture)
         elif regions is not None:
-            plot_bars.regions(found, (first, second), measured, plot)
+            plot_bars.regions(found, (first, second), measured, picture)
         else:
-            plot_bars.resolution(measured, plot)
+            plot_bars.resolution(measured, picture)
     if as_json:
         click.echo(json.dumps(table))
     elif not quiet:
@@ -150,8 +153,8 @@ def _disc(result: Result, text: str) -> tuple[float, float, float]:
 
         if result.pixel_size is None:
             raise PtychonError(
-                f"the result has no pixel size, so a radius of {radius} means nothing to it; "
-                "give pixels"
+                f"the result has no pixel size; give the radius {radius} in pixels, as a plain "
+                "number"
             ) from None
         return y, x, parse(radius, "length", "the radius") / max(result.pixel_size)
 

@@ -57,65 +57,90 @@ class Shape(_ParamType):
 _DATA: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (
         ("--near-field/--far-field", "near"),
-        {"default": None, "help": "Geometry, where the file does not say: far."},
+        {
+            "default": None,
+            "help": "State the geometry; default what the file says, else far field.",
+        },
     ),
-    (("--wavelength",), {"type": Quantity("length"), "help": "Wavelength."}),
+    (("--wavelength",), {"type": Quantity("length"), "help": "State the wavelength."}),
     (
         ("--energy",),
-        {"type": Quantity("energy"), "help": "Energy of the photons, instead of the wavelength."},
+        {"type": Quantity("energy"), "help": "State the photon energy instead of the wavelength."},
     ),
     (
         ("--voltage",),
         {
             "type": Quantity("voltage"),
-            "help": "Voltage of the electrons, instead of the wavelength.",
+            "help": "State the acceleration voltage of the electrons instead of the wavelength.",
         },
     ),
-    (("--distance",), {"type": Quantity("length"), "help": "From sample to detector."}),
+    (
+        ("--distance",),
+        {"type": Quantity("length"), "help": "State the distance from sample to detector."},
+    ),
     (
         ("--focus-distance",),
-        {"type": Quantity("length"), "help": "From focus to sample (near field, cone beam)."},
+        {
+            "type": Quantity("length"),
+            "help": "State the distance from focus to sample (near field, cone beam).",
+        },
     ),
     (
         ("--detector-pixel-size",),
-        {"type": Quantity("length", pair=True), "help": "Pixel of the detector; or Y,X."},
+        {
+            "type": Quantity("length", pair=True),
+            "help": "State the pixel size of the detector; or Y,X.",
+        },
     ),
     (
         ("--pixel-size",),
         {
             "type": Quantity("length", pair=True),
-            "help": "Pixel of the object, before crop and bin.",
+            "help": "State the pixel size of the object, before crop and bin.",
         },
     ),
     (
         ("--scan-shape",),
-        {"type": Shape(), "metavar": "SLOWxFAST", "help": "Points of a raster that is not listed."},
+        {
+            "type": Shape(),
+            "metavar": "SLOWxFAST",
+            "help": "Make a raster of so many positions, where the file lists none.",
+        },
     ),
     (
         ("--step",),
-        {"type": Quantity("length", pair=True), "help": "Step of that raster; or SLOW,FAST."},
+        {
+            "type": Quantity("length", pair=True),
+            "help": "State the step of that raster; or SLOW,FAST.",
+        },
     ),
-    (("--rotation",), {"type": Quantity("angle"), "help": "Of that raster against the detector."}),
+    (
+        ("--rotation",),
+        {"type": Quantity("angle"), "help": "State the angle of that raster against the detector."},
+    ),
     (
         ("--semi-angle",),
         {
             "type": Quantity("angle"),
-            "help": "Convergence of an electron probe, for a first guess of it.",
+            "help": "State the convergence semi-angle of an electron probe, for the first guess.",
         },
     ),
     (
         ("--defocus",),
         {
             "type": Quantity("length"),
-            "help": "Of that probe; positive is underfocus (C1 = -defocus).",
+            "help": "State the defocus of that probe; positive is underfocus (C1 = -defocus).",
         },
     ),
-    (("--data-path",), {"metavar": "NAME", "help": "Dataset in the file that holds the frames."}),
+    (
+        ("--data-path",),
+        {"metavar": "NAME", "help": "Name the dataset in the file that holds the frames."},
+    ),
     (
         ("--positions-path",),
         {
             "metavar": "NAME",
-            "help": "Dataset or file with the positions; or FILE:Y,X, its columns.",
+            "help": "Name the dataset or file with the positions; or FILE:Y,X, its columns.",
         },
     ),
     (
@@ -124,7 +149,10 @@ _DATA: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     ),
     (
         ("--amplitudes/--intensities", "amplitudes"),
-        {"default": None, "help": "Whether frames are square roots of counts."},
+        {
+            "default": None,
+            "help": "State whether the frames are square roots of counts (amplitudes).",
+        },
     ),
     *PREPARE,
 )
@@ -143,20 +171,41 @@ def at_least(least: int) -> Callable[[click.Context, click.Parameter, int | None
     return checked
 
 
-#: The same in every command that has it.
+#: The same in every command that has them.
 BACKEND = click.option(
     "--backend", default="auto", show_default=True, help="auto, numpy, cupy (GPU) or reference."
 )
+BACKGROUND = click.option(
+    "--background",
+    metavar="FILE|NUMBER",
+    help="Mean background counts per pixel (FILE or FILE:DATASET), if not stored with the scan.",
+)
+
+
+def passes_option(help: str, default: int | None = None) -> Callable[[Any], Any]:
+    """``-n/--passes``: passes over the data, and nothing else."""
+    return click.option(
+        "-n",
+        "--passes",
+        "epochs",
+        type=int,
+        default=default,
+        show_default=default is not None,
+        callback=at_least(1),
+        help=help,
+    )
 
 
 def seed_option(of: str) -> Callable[[Any], Any]:
-    """``--seed``, with what it is of."""
+    """``--seed``, with what it is for."""
     return click.option(
         "--seed", type=int, default=0, show_default=True, callback=at_least(0), help=of
     )
 
 
-def output_options(quiet: str, numbers: str = "For machines.") -> Callable[[Any], Any]:
+def output_options(
+    quiet: str = "Print nothing, no progress either.", numbers: str = "Print the numbers as JSON."
+) -> Callable[[Any], Any]:
     """``--quiet`` and ``--json``, with their help."""
 
     def added(command: Any) -> Any:

@@ -1,4 +1,4 @@
-"""``ptychon orient``: which way round the detector and the scan stand."""
+"""``ptychon orient``: find the orientation of the detector and the sign of the positions."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..types import PtychonError
-from .options import data_options, given_data
+from .options import BACKEND, data_options, given_data, output_options, seed_option
 
 if TYPE_CHECKING:
     from ..inspect.orientation import Ranking
 
 #: Options of this command that ptychon reconstruct does not have, or that mean something else
 #: there.
-_OWN = ("sample", "seed", "backend", "quiet", "as_json")
+_OWN = ("max_frames", "seed", "backend", "quiet", "as_json")
 
 
 class _Command(click.Command):
@@ -36,53 +36,49 @@ class _Command(click.Command):
 Examples
   ptychon orient scan.cxi
   ptychon orient frames.h5 --scan-shape 40x40 --step 31.25A --pixel-size 9.3A --voltage 300kV
-  ptychon orient scan.npz --probe probe.npy --sample 400 --json
+  ptychon orient scan.npz --probe probe.npy --max-frames 400 --json
   ptychon reconstruct scan.cxi --orient auto
   ptychon reconstruct scan.cxi --orient transpose+flip-rows
 
-A way to turn is as-is, or some of transpose, flip-rows, flip-columns (of every frame, in this
-order) and negate (the sign of the positions), joined by +. The last line is the command that
-follows, with the same options. Exit code: 0 if the data decide, 1 if they do not.
+An orientation is as-is, or some of transpose, flip-rows, flip-columns (of every frame, in this
+order) and negate (the sign of the positions), joined by +. The last line printed is the command to
+run next, with the same options. Exit code: 0 if the data decide, 1 if they do not.
 """,
 )
 @click.argument("file", type=click.Path())
 @data_options
 @click.option(
-    "--probe", type=click.Path(), help="First probe: .npy, .npz, or a result; default that of FILE."
+    "--probe",
+    type=click.Path(),
+    help="First probe: .npy, .npz or a result file; default the probe in FILE.",
 )
 @click.option(
-    "--sample",
+    "--max-frames",
     type=int,
     metavar="N",
-    help="Frames around the middle of the scan that are used; default 240.",
+    help="Use at most so many frames, around the middle of the scan; default 240.",
 )
-@click.option(
-    "--backend", default="numpy", show_default=True, help="numpy, cupy (GPU), reference or auto."
-)
-@click.option(
-    "--seed", type=int, default=0, show_default=True, help="Of the choice of held-out frames."
-)
-@click.option("-q", "--quiet", is_flag=True, help="Only the answer.")
-@click.option("--json", "as_json", is_flag=True, help="The table for machines.")
+@BACKEND
+@seed_option("Seed for the choice of held-out frames.")
+@output_options("Print the answer alone.", "Print the table as JSON.")
 def orient(
     file: str,
     probe: str | None,
-    sample: int | None,
+    max_frames: int | None,
     backend: str,
     seed: int,
     quiet: bool,
     as_json: bool,
     **stated: Any,
 ) -> int:
-    """Find how the detector of the scan in FILE was mounted, and the sign of its positions, by
-    trying.
+    """Find how the detector of the scan in FILE was mounted, and the sign of its positions.
 
-    The eight ways to read out a detector, times two signs of the positions, are scored by short
-    reconstructions from frames around the middle of the scan: by how well they predict frames that
-    were held out, which only the right way round does.
+    Tries the eight orientations of a detector and both signs of the positions, by short
+    reconstructions from frames around the middle of the scan. Each is scored by how well it
+    predicts frames that were held out.
     """
-    if sample is not None and sample < 10:
-        raise PtychonError(f"--sample is {sample}; at least 10 are needed")
+    if max_frames is not None and max_frames < 10:
+        raise PtychonError(f"--max-frames is {max_frames}; at least 10 are needed")
 
     from ..inspect.orientation import find
     from ..inspect.trials import FRAMES
@@ -99,7 +95,7 @@ def orient(
         click.echo(f"\r{text}\033[K", nl=False, err=True)
 
     ranking = find(
-        data, backend=backend, frames=sample or FRAMES, seed=seed, say=say if shown else None
+        data, backend=backend, frames=max_frames or FRAMES, seed=seed, say=say if shown else None
     )
     if shown:
         click.echo("\r\033[K", nl=False, err=True)
@@ -174,7 +170,7 @@ def show(ranking: Ranking, file: str, options: Sequence[str] = (), frames: int =
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("way to turn", "explained", "behind", "first probe"):
+    for title in ("orientation", "explained", "behind", "first probe"):
         table.add_column(
             title, justify="right" if title in ("explained", "behind") else "left", no_wrap=True
         )
@@ -185,10 +181,9 @@ def show(ranking: Ranking, file: str, options: Sequence[str] = (), frames: int =
     best = ranking.best.orientation
     click.echo(
         f"\n{ranking.frames} frames, {ranking.held_out} of them held out, {ranking.geometry} "
-        "field; explained: share of "
-        "what is special to a held-out frame that is predicted; behind: how much less, in "
-        "standard "
-        f"errors ({ranking.seconds:.0f} s)"
+        f"field, {ranking.seconds:.0f} s\n"
+        "explained: share of the difference between a held-out frame and the mean frame that is "
+        "predicted\nbehind: how much less than the first, in standard errors"
     )
     others = [str(other) for other in ranking.best.equivalents if other != best]
     click.echo(f"No reconstruction with a free probe can tell {best} from {', '.join(others)}.")
@@ -201,8 +196,8 @@ def show(ranking: Ranking, file: str, options: Sequence[str] = (), frames: int =
             + (", or use more frames:" if more > ranking.frames else "; or look at its picture:")
         )
         if more > ranking.frames:
-            click.echo(shlex.join(["ptychon", "orient", file, *options, "--sample", str(more)]))
+            click.echo(shlex.join(["ptychon", "orient", file, *options, "--max-frames", str(more)]))
             return
     elif best == type(best)():
-        click.echo("The frames stand as they should; nothing needs turning.")
+        click.echo("The orientation of the frames is right; nothing needs turning.")
     click.echo(shlex.join(["ptychon", "reconstruct", file, *options, "--orient", str(best)]))

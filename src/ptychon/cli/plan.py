@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import output_options
-from .results import PLOT, RESULT, beside, check_places, check_suffix, show_rows
+from .results import PICTURE, RESULT, beside, check_places, check_suffix, show_rows
 
 if TYPE_CHECKING:
     from ..data.result import Result
@@ -19,51 +19,51 @@ if TYPE_CHECKING:
 @click.command(
     epilog="""\b
 Examples
-  ptychon plan scan_posterior.h5 -n 20
-  ptychon plan scan_posterior.h5 -n 20 --exposure 4 -o next.csv --map gain.npz --plot plan.png
+  ptychon plan scan_joint.h5 --add 20
+  ptychon plan scan_joint.h5 --add 20 --exposure 4 -o next.csv --map gain.npz --picture plan.png
 
-Positions are written one a line, y and x, in the units and with the origin of those of the scan, as
---positions-path reads them. Where frames were turned (--orient), they are in the orientation of the
-result.
+Positions are written one per line, y and x, in the units and with the origin of the scan, as
+--positions-path reads them. If frames were turned (--orient), positions are in the orientation of
+the result.
 """
 )
 @RESULT
 @click.option(
-    "-n", "--frames", "count", type=int, default=10, show_default=True, help="How many to add."
+    "--add", "count", type=int, default=10, show_default=True, help="Number of frames to add."
 )
 @click.option(
     "--exposure",
     type=float,
     default=1.0,
     show_default=True,
-    help="Of each, relative to those of the scan.",
+    help="Exposure of an added frame, relative to the frames of the scan.",
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(),
-    help="Table of positions, .csv; default RESULT_plan.csv, beside it.",
+    help="Write the positions to .csv; default RESULT_plan.csv, beside RESULT.",
 )
 @click.option(
     "--map",
     "store",
     type=click.Path(),
-    help="Gain at every place and error bars after, .npz or .h5.",
+    help="Write the gain at every position and the error bars afterwards to .npz or .h5.",
 )
-@PLOT
-@output_options("Say nothing.")
+@PICTURE
+@output_options()
 def plan(
     result: str,
     count: int,
     exposure: float,
     output: str | None,
     store: str | None,
-    plot: str | None,
+    picture: str | None,
     quiet: bool,
     as_json: bool,
 ) -> int:
-    """Choose the next positions so that the error bars of RESULT become as small as they can, each
-    after those before.
+    """Choose positions for further frames that reduce the error bars of RESULT most, one after the
+    other.
     """
     from ..io import load_result
     from ..uncertainty.plan import plan as choose
@@ -71,21 +71,21 @@ def plan(
     place = Path(output) if output is not None else beside(result, "_plan.csv")
     check_suffix("table", place, ".csv")
     check_suffix("map", store, ".npz", ".h5")
-    check_places(place, store, plot)
+    check_places(place, store, picture)
     found = load_result(result)
     made = choose(found, count, exposure=exposure)
     write_positions(place, made, Path(result).name)
     if store is not None:
         _write_map(store, made)
-    if plot is not None:
+    if picture is not None:
         from ..plots.bars import plan as draw
 
-        draw(found, made, plot)
+        draw(found, made, picture)
     if as_json:
         click.echo(json.dumps(_numbers(made) | {"positions_file": str(place)}))
     elif not quiet:
         _show(found, made, exposure)
-        show_rows([("positions", place), ("map", store), ("picture", plot)])
+        show_rows([("positions", place), ("map", store), ("picture", picture)])
     return 0
 
 
@@ -144,4 +144,7 @@ def _show(found: Result, made: Plan, exposure: float) -> None:
         f"over {made.field.sum()} px)"
     )
     click.echo(f"{'variance':<10} falls by {share:.1%} for {alike:.1%} more dose")
-    click.echo(f"{'first':<10} takes off {made.gain[0]:.2%}, the last {made.gain[-1]:.2%}")
+    click.echo(
+        f"{'gain':<10} the first frame reduces it by {made.gain[0]:.2%}, the last by "
+        f"{made.gain[-1]:.2%}"
+    )

@@ -12,7 +12,7 @@ import click
 PREPARE: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (
         ("--frames",),
-        {"metavar": "A:B:STEP", "help": "Only these frames: 0:500, or ::4 for every fourth."},
+        {"metavar": "A:B:STEP", "help": "Use only these frames: 0:500, or ::4 for every fourth."},
     ),
     (
         ("--drop-columns",),
@@ -24,11 +24,17 @@ PREPARE: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     ),
     (
         ("--crop",),
-        {"metavar": "ROWSxCOLUMNS", "help": "Pixels of the detector to keep, around --centre."},
+        {
+            "metavar": "ROWSxCOLUMNS",
+            "help": "Keep so many pixels of the detector, around --centre.",
+        },
     ),
     (
         ("--centre",),
-        {"metavar": "auto|ROW,COLUMN", "help": "Middle of the pattern; auto: its centre of mass."},
+        {
+            "metavar": "auto|ROW,COLUMN",
+            "help": "State the centre of the pattern; auto: its centre of mass.",
+        },
     ),
     (
         ("--bin",),
@@ -54,7 +60,7 @@ PREPARE: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         ("--background",),
         {
             "metavar": "FILE|NUMBER",
-            "help": "Mean counts a pixel, after dark, flat and gain, not of the wave.",
+            "help": "State the mean background counts per pixel, after dark, flat and gain.",
         },
     ),
     (
@@ -62,14 +68,14 @@ PREPARE: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         {
             "type": float,
             "metavar": "COUNTS",
-            "help": "Noise (rms) that the electronics add, after the gain.",
+            "help": "State the read noise (rms) of the detector, after the gain.",
         },
     ),
     (
         ("--gain",),
         {
             "type": float,
-            "help": "Divide by the units per photon or electron: then values are counts.",
+            "help": "Divide by the detector units per photon or electron, which gives counts.",
         },
     ),
     (
@@ -81,9 +87,12 @@ PREPARE: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         },
     ),
     (("--saturation",), {"type": float, "help": "Mask pixels that reach this value."}),
-    (("--scan-rotation",), {"metavar": "ANGLE", "help": "Turn the positions, for example 12deg."}),
+    (
+        ("--scan-rotation",),
+        {"metavar": "ANGLE", "help": "Rotate the positions, for example 12deg."},
+    ),
     (
         ("--scan-sign",),
-        {"metavar": "++|+-|-+|--", "help": "Signs of rows and columns of the positions."},
+        {"metavar": "++|+-|-+|--", "help": "Set the signs of rows and columns of the positions."},
     ),
 )

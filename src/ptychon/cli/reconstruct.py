@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ..types import PtychonError
-from .options import data_options, engine_options, given_data
+from .options import data_options, engine_options, given_data, passes_option
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -22,37 +22,37 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "-o", "--output", type=click.Path(), help="Result file; default FILE_ENGINE.h5, here."
         ),
         click.option(
-            "--picture", type=click.Path(), help="Picture; default beside the result, .png."
+            "--picture", type=click.Path(), help="Picture file; default beside the result, .png."
         ),
         click.option(
             "--checkpoint-every",
             type=int,
             metavar="PASSES",
-            help="Leave a checkpoint beside the result now and then.",
+            help="Write a checkpoint beside the result every so many passes.",
         ),
         click.option(
             "--bars",
             metavar="METHOD",
-            help="Error bars too: laplace, ep, ... (see ptychon uncertainty --help).",
+            help="Compute error bars too: laplace, joint, ... (see ptychon bars --help).",
         ),
         click.option(
             "--report/--no-report",
             default=None,
-            help="Write a report as well (see ptychon report --help).",
+            help="Write a report too (see ptychon report --help).",
         ),
         click.option(
-            "--half-split/--no-half-split",
+            "--half-scans/--no-half-scans",
             default=None,
-            help="Two half-scans for the report's resolution (default).",
+            help="Reconstruct two half-scans for the resolution in the report, or do not.",
         ),
-        click.option("-q", "--quiet", is_flag=True, help="No progress, no summary."),
+        click.option("-q", "--quiet", is_flag=True, help="Print nothing, no progress either."),
         click.option(
             "-v",
             "--verbose",
             is_flag=True,
-            help="Progress also where there is no terminal; where values came from.",
+            help="Show progress without a terminal too, and where each value came from.",
         ),
-        click.option("--json", "as_json", is_flag=True, help="The summary for machines."),
+        click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
     )
     for option in reversed(options):
         command = option(command)
@@ -63,52 +63,52 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     epilog="""\b
 Examples
 \b
-A file that knows everything; and a report for colleagues:
+A complete file; with a report for colleagues:
   ptychon reconstruct scan.cxi --report
 \b
-Near field; the distance from focus to sample is not in the file:
-  ptychon reconstruct scan.cxi --near-field --focus-distance 3.65mm --epochs 60
+Near field; the file lacks the distance from focus to sample:
+  ptychon reconstruct scan.cxi --near-field --focus-distance 3.65mm --passes 60
 \b
-Electrons; the file holds nothing but frames:
+Electrons; the file holds only frames:
   ptychon reconstruct frames.h5 --data-path dp --scan-shape 40x40 --step 31.25A --pixel-size 9.3A
           --rotation -126deg --voltage 300kV --semi-angle 1.03mrad --defocus 13.5um
 \b
-Nobody knows how the detector was mounted:
+Unknown orientation of the detector:
   ptychon reconstruct scan.cxi --orient auto
 \b
-Tune, then go on with error bars from Ptycho-EP:
+Tune the steps, then continue with Ptycho-EP, which gives error bars:
   ptychon reconstruct scan.npz --set object_step=0.8 --set object_reg=0.1 -o first.h5
-  ptychon reconstruct scan.npz --engine ep --epochs 40 --start first.h5
+  ptychon reconstruct scan.npz --engine ep --passes 40 --start first.h5
 \b
 Engines one after the other; positions refined at the end:
   ptychon reconstruct scan.cxi --recipe "dm:60, rpie:100"
   ptychon reconstruct scan.cxi --recipe "rpie:40, ml:15" --update positions
 \b
-A beam that is not quite coherent:
+A partially coherent beam:
   ptychon reconstruct scan.cxi --modes 3
 \b
-A long run; the settings in a file; the same again:
-  ptychon reconstruct scan.cxi --epochs 2000 --checkpoint-every 100
+A long run with checkpoints; error bars and a report; a settings file; a run repeated:
+  ptychon reconstruct scan.cxi --passes 2000 --checkpoint-every 100
   ptychon reconstruct scan.cxi --bars laplace --report
   ptychon reconstruct settings.yaml
   ptychon reconstruct scan_rpie.h5
 
 A settings file has lines such as "input: scan.cxi", "engine: rpie", "epochs: 60", "options:
 {object_step: 0.8}" and "data: {focus_distance: 3.65mm}"; paths in it are relative to its folder.
-Quantities take units (m mm um nm A pm, keV eV, kV V, deg mrad rad); plain numbers are SI. What is
-given here wins over the file. Exit code: 0; 2 for bad input; 130 after Ctrl-C.
+Quantities take units (m mm um nm A pm, keV eV, kV V, deg mrad rad); plain numbers are SI. Options
+on the command line override the file. Exit code: 0; 2 for bad input; 130 after Ctrl-C.
 """
 )
 @click.argument("file", type=click.Path())
-@click.option("-e", "--engine", help="Algorithm: pie, epie, rpie (default), dm or ep.")
-@click.option("-n", "--epochs", type=int, help="Passes over the data; default 40.")
+@click.option("-e", "--engine", help="Algorithm: rpie (default), or another of ptychon engines.")
+@passes_option("Passes over the data; default 40.")
 @click.option(
     "-s",
     "--set",
     "assignments",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Option of the engine (repeatable).",
+    help="Set an option of the engine (see ptychon engines; repeatable).",
 )
 @click.option(
     "--recipe",
@@ -123,21 +123,21 @@ given here wins over the file. Exit code: 0; 2 for bad input; 130 after Ctrl-C.
     help="Refine this too, or say when: positions, positions:after=20,every=5, probe:no "
     "(repeatable).",
 )
-@click.option("--seed", type=int, help="Of everything random; default 0.")
+@click.option("--seed", type=int, help="Seed for all random numbers; default 0.")
 @data_options
 @click.option(
     "--orient",
     metavar="WAY",
-    help="auto, or how to turn frames and positions (see ptychon orient --help).",
+    help="Turn frames and positions: auto, or as ptychon orient --help lists.",
 )
-@click.option("--probe", type=click.Path(), help="First probe: .npy, .npz, or a result.")
+@click.option("--probe", type=click.Path(), help="First probe: .npy, .npz or a result file.")
 @click.option(
     "--modes",
     type=int,
     metavar="N",
-    help="Incoherent modes of the probe; default those of the first probe: one.",
+    help="Number of incoherent probe modes; default as in the first probe, else one.",
 )
-@click.option("--start", type=click.Path(), help="Result to go on from.")
+@click.option("--start", type=click.Path(), help="Start from the object and probe of this result.")
 @click.option("--no-subpixel", is_flag=True, help="Round positions to whole pixels.")
 @run_options
 def reconstruct(
@@ -150,16 +150,14 @@ def reconstruct(
     as_json: bool,
     **stated: Any,
 ) -> int:
-    """Reconstruct object and probe from FILE: a scan, a settings file (.yaml), or a result that is
-    to be repeated.
+    """Reconstruct object and probe from FILE: a scan, a settings file (.yaml), or a result to
+    repeat.
 
     Writes a result file and a picture, and prints R, the mismatch sqrt(sum (|model| -
-    sqrt(counts))^2 / sum counts): as accumulated during the last pass, and of the final object and
-    probe held still. Ctrl-C ends after the pass that is going on, keeps what was found and leaves a
-    checkpoint to resume from.
+    sqrt(counts))^2 / sum counts): accumulated during the last pass, and of the final object and
+    probe. Ctrl-C ends the run after the current pass, writes the result so far and a checkpoint to
+    resume from.
     """
-    if stated["epochs"] is not None and stated["epochs"] < 1:
-        raise PtychonError(f"--epochs is {stated['epochs']}; at least 1 pass is needed")
     if stated["modes"] is not None and stated["modes"] < 1:
         raise PtychonError(f"--modes is {stated['modes']}; at least 1 is needed")
     given = given_data(stated)
@@ -266,16 +264,11 @@ def _overlaid(data: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     epilog="""\b
 Examples
   ptychon resume scan_rpie.checkpoint.h5
-  ptychon resume scan_rpie.checkpoint.h5 --epochs 200 -o longer.h5
+  ptychon resume scan_rpie.checkpoint.h5 --passes 200 -o longer.h5
 """
 )
 @click.argument("checkpoint", type=click.Path())
-@click.option(
-    "-n",
-    "--epochs",
-    type=int,
-    help="Passes in all, those done included; default as it was planned.",
-)
+@passes_option("Total number of passes, including those done; default as planned.")
 @run_options
 def resume(
     checkpoint: str,
@@ -286,9 +279,9 @@ def resume(
     backend: str | None,
     **stated: Any,
 ) -> int:
-    """Go on from a CHECKPOINT, bit for bit as if the run had never stopped.
+    """Continue from a CHECKPOINT, bit for bit as if the run had not been stopped.
 
-    The data must be where they were, or beside the checkpoint, and must not have changed.
+    The data must be unchanged, and in their old place or beside the checkpoint.
     """
     from ..request.settings import find_input, request_of, validated
     from ..run.checkpoint import load_checkpoint
@@ -319,7 +312,7 @@ def resume(
     if values["epochs"] <= done:
         raise PtychonError(
             f"{checkpoint} has done {found.epoch} passes already; give a larger number with "
-            "--epochs"
+            "--passes"
         )
     settings = validated(values, checkpoint)
 

@@ -14,12 +14,12 @@ from .results import show_rows
     epilog="""\b
 Examples
   ptychon report scan_rpie.h5
-  ptychon report scan_rpie.h5 --half-split              with the resolution
+  ptychon report scan_rpie.h5 --half-scans              with the resolution
   ptychon report rpie.h5 ep.h5 dm.h5 -o comparison.html
-  ptychon reconstruct scan.cxi --report                 all at once
+  ptychon reconstruct scan.cxi --report                 reconstruct, then report
 
-The page stands for itself: it needs no network and no other file. The data are looked for where
-they were, or beside the result; without them, what needs them is left out and the page says so.
+The page needs no network and no other file. The data are read from the file that the result names,
+or from the folder of the result; if they are missing, the page omits what needs them and says so.
 """
 )
 @click.argument("results", nargs=-1, required=True, type=click.Path(), metavar="RESULT...")
@@ -27,21 +27,21 @@ they were, or beside the result; without them, what needs them is left out and t
     "-o",
     "--output",
     type=click.Path(),
-    help="The page; default RESULT_report.html, beside the first result.",
+    help="Write the page here; default RESULT_report.html, beside the first result.",
 )
 @click.option(
-    "--half-split/--no-half-split",
+    "--half-scans/--no-half-scans",
     default=None,
-    help="Reconstruct two independent half-scans, for the resolution; they are kept beside the "
+    help="Reconstruct two independent half-scans, for the resolution. They are kept beside the "
     "result and used again.",
 )
 @BACKEND
-@seed_option("Of the split into halves.")
-@output_options("No progress, no summary.", "Print the numbers for machines.")
+@seed_option("Seed for the split into half-scans.")
+@output_options()
 def report(
     results: tuple[str, ...],
     output: str | None,
-    half_split: bool | None,
+    half_scans: bool | None,
     backend: str,
     seed: int,
     quiet: bool,
@@ -50,9 +50,9 @@ def report(
     """Write a report of one or several RESULTs: a page (HTML), its pictures (PNG) and its numbers
     (JSON).
 
-    Object, probe, error bars, convergence, resolution from two half-scans, the fit of every frame
-    and of every detector pixel, settings and provenance; and a verdict in plain words with its
-    reasons.
+    It shows object, probe, error bars, convergence, resolution from two half-scans, the fit of
+    every frame and of every detector pixel, settings and provenance. It begins with a verdict in
+    plain words and its reasons.
     """
     from ..reports.write import write_report
 
@@ -61,7 +61,7 @@ def report(
             click.echo(text, err=True)
 
     written = write_report(
-        results, output=output, half_split=half_split, backend=backend, seed=seed, say=say
+        results, output=output, half_scans=half_scans, backend=backend, seed=seed, say=say
     )
     found = json.loads(written.numbers.read_text())
     if as_json:

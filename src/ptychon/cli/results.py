@@ -22,12 +22,16 @@ RESULT = click.argument("result", type=click.Path())
 KNOWN_PROBE = click.option(
     "--known-probe/--free-probe",
     default=None,
-    help="Whether the probe was known; default what the engine did.",
+    help="Hold the probe fixed, or let its error widen the error bars; default as in RESULT.",
 )
 NOISE_VARIANCE = click.option(
-    "--noise-variance", type=float, help="Of the amplitude; default what the data say, or learned."
+    "--noise-variance",
+    type=float,
+    help="Variance of the amplitude noise; default as stored with the scan, or learned.",
 )
-PLOT = click.option("--plot", type=click.Path(), help="Picture to write, .png, .pdf or .svg.")
+PICTURE = click.option(
+    "--picture", type=click.Path(), help="Draw the outcome to .png, .pdf or .svg."
+)
 
 
 def data_of(path: str, result: Result) -> tuple[Dataset, Path]:
@@ -51,17 +55,35 @@ def data_of(path: str, result: Result) -> tuple[Dataset, Path]:
     return data, source
 
 
-def problem_of(path: str, result: Result) -> Problem:
+def problem_of(path: str, result: Result, background: str | None = None) -> Problem:
     """The data of a result on its grid, from the file named in it.
+
+    Parameters
+    ----------
+    path : str
+        Of the result.
+    result : Result
+    background : str, optional
+        Mean background counts per pixel, a number or a file, which the data do not state.
 
     Raises
     ------
     PtychonError
-        If they are not found, or give another grid than that of the result.
+        If they are not found or give another grid than that of the result; a background of data
+        that state one already, or that are no counts.
     """
-    from ..request.settings import on_grid
+    from ..request.settings import find_data, on_grid
 
-    return on_grid(data_of(path, result)[0], result)
+    data = data_of(path, result)[0]
+    if background is not None:
+        if not data.counting:
+            raise PtychonError(
+                "--background belongs to frames that are counts; those of this scan are not"
+            )
+        if data.background is not None:
+            raise PtychonError("the data state their background already; leave out --background")
+        data = find_data(result, path, background=background)[0]
+    return on_grid(data, result)
 
 
 def beside(result: str, ending: str) -> Path:

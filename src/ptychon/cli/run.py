@@ -160,7 +160,7 @@ def execute(
     save_result(places.result, result)
     bars, halted = None, False
     left = (
-        f"the result without them is in {places.result}; for bars: ptychon uncertainty "
+        f"the result without them is in {places.result}; for bars: ptychon bars "
         f"{places.result} -m {settings.bars}"
     )
     if settings.bars is not None and not interrupt.pressed:
@@ -184,7 +184,7 @@ def execute(
 
         numbers["report"] = str(
             write_report(
-                [places.result], half_split=settings.half_split, backend=chosen, say=voice.say
+                [places.result], half_scans=settings.half_scans, backend=chosen, say=voice.say
             ).page
         )
     if voice.as_json:
@@ -203,7 +203,7 @@ def execute(
         )
         click.echo(f"ptychon: {done}; go on with: ptychon resume {places.checkpoint}", err=True)
     elif halted:
-        click.echo(f"ptychon: stopped while error bars were made; {left}", err=True)
+        click.echo(f"ptychon: stopped while computing error bars; {left}", err=True)
     return 130 if numbers["stopped"] else 0
 
 
@@ -234,7 +234,7 @@ def _with_bars(
     from ..request.settings import on_grid
     from ..uncertainty.methods import make_method, with_bars
     from ..uncertainty.saved import save_posterior
-    from .uncertainty import numbers_of
+    from .bars import numbers_of
 
     free = moves_probe(result)
     method = make_method(str(settings.bars), seed=settings.seed)
@@ -272,7 +272,7 @@ def oriented(
         raise PtychonError(
             f"--orient auto: the data cannot decide ({best} leads by {ranking.margin:.1f} "
             "standard errors only); look at "
-            f"ptychon orient {settings.input} and choose with --orient {best}, say"
+            f"ptychon orient {settings.input} and choose one with --orient"
         )
     voice.say(
         f"orientation: {best}, {ranking.margin:.0f} standard errors before the next "
@@ -366,7 +366,7 @@ def show_summary(numbers: dict[str, Any]) -> None:
     rows = [
         (
             "engine",
-            f"{numbers['engine']} on {numbers['backend']}, {numbers['epochs']} epochs"
+            f"{numbers['engine']} on {numbers['backend']}, {numbers['epochs']} passes"
             + (f" ({ran})" if ran else ""),
         ),
         ("steps", numbers["steps"]),

@@ -1,4 +1,4 @@
-"""``ptychon simulate``: a scan that never happened, in a file, with the truth beside it."""
+"""``ptychon simulate``: write a simulated scan to a file, with the true object beside it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Examples
   ptychon simulate real.cxi --wavelength 1.55A --detector-pixel-size 75um --distance 1.24m
   ptychon simulate turned.cxi --orient transpose+negate      then: ptychon orient turned.cxi
 
-The suffix of FILE says the format (.cxi, .h5, .npz, .hdf5, ...; see ptychon convert --help). The
-true object and probe are left in FILE.truth.npz.
+The suffix of FILE selects the format (.cxi, .h5, .npz, .hdf5, ...; see ptychon convert --help).
+The true object and probe are written to FILE.truth.npz.
 """
 )
 @click.argument("file", type=click.Path(dir_okay=False))
@@ -32,16 +32,16 @@ true object and probe are left in FILE.truth.npz.
     "--amplitude",
     default="siemens_star",
     show_default=True,
-    help="Picture of the amplitude (or blobs, cell, ...).",
+    help="Choose the picture of the amplitude (siemens_star, blobs, cell, ...).",
 )
-@click.option("--phase", default="cell", show_default=True, help="Picture of the phase.")
+@click.option("--phase", default="cell", show_default=True, help="Choose the picture of the phase.")
 @click.option(
     "--phase-range",
     type=float,
     default=1.0,
     show_default=True,
     metavar="RAD",
-    help="Phase of its brightest part.",
+    help="Set the phase of its brightest part.",
 )
 @click.option(
     "--frame",
@@ -49,17 +49,19 @@ true object and probe are left in FILE.truth.npz.
     default=64,
     show_default=True,
     callback=at_least(8),
-    help="Pixels of a frame along each side.",
+    help="Set the size of a frame, pixels along each side.",
 )
 @click.option(
-    "--radius", type=float, help="Of the beam, object pixels; default a sixth of the frame."
+    "--radius",
+    type=float,
+    help="Set the radius of the beam, object pixels; default a sixth of the frame.",
 )
 @click.option(
     "--defocus",
     type=float,
     default=30.0,
     show_default=True,
-    help="Wavelength x distance / pixel^2, square pixels.",
+    help="Set the defocus of the beam: wavelength x distance / pixel^2.",
 )
 @click.option(
     "--modes",
@@ -67,61 +69,60 @@ true object and probe are left in FILE.truth.npz.
     default=1,
     show_default=True,
     callback=at_least(1),
-    help="Incoherent modes of the probe.",
+    help="Set the number of incoherent probe modes.",
 )
 @click.option(
     "--scan",
     type=click.Choice(["raster", "spiral"]),
     default="raster",
     show_default=True,
-    help="Where the beam goes.",
+    help="Choose the scan pattern.",
 )
 @click.option(
     "--points",
     type=int,
     callback=at_least(2),
-    help="Positions; of a raster along each side. Default 13, of a spiral 169.",
+    help="Set the number of positions: of a raster along each side (13), of a spiral in all (169).",
 )
 @click.option(
-    "--step",
-    type=float,
-    help="Pixels between positions; default a third of the diameter of the beam.",
+    "--step", type=float, help="Set the step, pixels; default a third of the diameter of the beam."
 )
 @click.option(
     "--jitter",
     type=float,
     default=1.0,
     show_default=True,
-    help="Of a raster: largest random displacement, pixels.",
+    help="Displace the positions of a raster at random by up to so many pixels.",
 )
 @click.option(
     "--counts",
     type=float,
     default=1e6,
     show_default=True,
-    help="Mean photons or electrons of a frame.",
+    help="Set the mean counts (photons or electrons) per frame.",
 )
 @click.option(
     "--noise",
     type=click.Choice(["poisson", "none"]),
     default="poisson",
     show_default=True,
-    help="Of the counts.",
+    help="Choose the noise of the counts.",
 )
 @click.option(
     "--background",
-    type=float,
-    metavar="COUNTS",
-    help="Mean counts a pixel besides those of the wave.",
+    metavar="FILE|NUMBER",
+    help="Add a background of so many mean counts per pixel (FILE or FILE:DATASET).",
 )
 @click.option(
     "--read-noise",
     type=float,
     metavar="COUNTS",
-    help="Standard deviation that the electronics add to a pixel.",
+    help="Add Gaussian read noise of this standard deviation.",
 )
 @click.option(
-    "--wavelength", type=Quantity("length"), help="With the next two: positions in metres."
+    "--wavelength",
+    type=Quantity("length"),
+    help="Give positions in metres; needs the next two options.",
 )
 @click.option("--distance", type=Quantity("length"), help="From sample to detector.")
 @click.option(
@@ -134,11 +135,12 @@ true object and probe are left in FILE.truth.npz.
     metavar="WAY",
     help="Turn frames and positions, as a wrongly described detector would.",
 )
-@seed_option("Of everything random.")
-@output_options("Say nothing.")
+@seed_option("Seed for pictures, jitter and noise.")
+@output_options()
 def simulate(file: str, quiet: bool, as_json: bool, **how: Any) -> int:
-    """Write a simulated far-field scan to FILE: two pictures as amplitude and phase, behind a
-    defocused beam.
+    """Write a simulated far-field scan to FILE.
+
+    The object has two pictures as amplitude and phase; the probe is a defocused beam.
     """
     from ..inspect.orientation import Orientation
     from ..io import write_scan
@@ -147,6 +149,10 @@ def simulate(file: str, quiet: bool, as_json: bool, **how: Any) -> int:
     truth_path = Path(file).with_suffix(".truth.npz")
     check_places(file, truth_path)
     way = Orientation.parse(how.pop("orient"))
+    if how["background"] is not None:
+        from ..io.fields import number_or_field
+
+        how["background"] = number_or_field(how["background"], "background")
     made = simulated(**how)
     data = way.apply(made.dataset)
     lost = write_scan(file, data)
@@ -177,7 +183,7 @@ def simulate(file: str, quiet: bool, as_json: bool, **how: Any) -> int:
         )
         click.echo(f"{truth_path}: the true object and probe")
         if lost:
-            click.echo(f"no room in this format for: {', '.join(lost)}")
+            click.echo(f"this format cannot hold: {', '.join(lost)}")
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,39 @@ class Result:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     compile_seconds: float = 0.0
+
+    def save(self, path: str | Path) -> None:
+        """Write the result to an HDF5 file, which `load` and the command line read.
+
+        Parameters
+        ----------
+        path : path of the file to write, .h5, .hdf5 or .cxi
+
+        Raises
+        ------
+        PtychonError
+            If the file cannot be written; an older file of that name is then unharmed.
+        """
+        from ..io import save_result
+
+        save_result(path, self)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Result:
+        """Read a result: our own, or one by ptypy, PtyLab, Ptychodus or fold_slice.
+
+        Parameters
+        ----------
+        path : path of the file
+
+        Raises
+        ------
+        PtychonError
+            If the file is missing, damaged or no result, or an earlier version wrote it.
+        """
+        from ..io import load_result
+
+        return load_result(path)
 
     @property
     def illumination(self) -> FloatArray:

@@ -13,7 +13,7 @@ from ..model.unknowns import Unknowns
 from ..types import PtychonError, PtychonWarning
 from .base import OPTION_OF, Context, Engine, Estimate, Report, State
 from .difference_map import DifferenceMap
-from .joint_posterior import JointPosterior
+from .joint_posterior import Joint
 from .ml import ML
 from .pie import EPIE, PIE, RPIE
 from .ptycho_ep import PtychoEP
@@ -33,7 +33,7 @@ __all__ = [
     "DifferenceMap",
     "Engine",
     "Estimate",
-    "JointPosterior",
+    "Joint",
     "PtychoEP",
     "Registry",
     "Report",
@@ -166,7 +166,7 @@ def check_engine(cls: Any) -> None:
         raise PtychonError(f"{name} has the name of its parent, {own!r}; declare its own")
 
 
-registry = Registry(PIE, EPIE, RPIE, DifferenceMap, PtychoEP, JointPosterior, ML)
+registry = Registry(PIE, EPIE, RPIE, DifferenceMap, PtychoEP, Joint, ML)
 
 
 def make(name: str, **values: Any) -> Engine:
@@ -261,8 +261,8 @@ def _check_type(key: str, value: Any, default: Any, kind: type) -> None:
     )
     if not ok:
         raise PtychonError(
-            f"option {key!r} is {value!r}; it must be of type {kind.__name__}, like its default "
-            f"{default!r}"
+            f"option {key!r} is {value!r}; it must be of type {kind.__name__}"
+            + (", or None" if default is None else f", like its default {default!r}")
         )
 
 

@@ -271,8 +271,12 @@ class Engine:
         return None
 
 
-def check_range(name: str, value: float, low: float, high: float, open_low: bool = True) -> None:
-    """Refuse an option outside its range, naming both."""
+def check_range(
+    name: str, value: float | None, low: float, high: float, open_low: bool = True
+) -> None:
+    """Refuse an option outside its range, naming both; None leaves the choice to the engine."""
+    if value is None:
+        return
     if not (low < value or (value == low and not open_low)) or not value <= high:
         bracket = "(" if open_low else "["
         raise PtychonError(f"{name} is {value}; it must lie in {bracket}{low:g}, {high:g}]")

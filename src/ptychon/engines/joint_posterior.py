@@ -111,7 +111,7 @@ class PosteriorState(State):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JointPosterior(Engine):
+class Joint(Engine):
     """Joint Gaussian posterior by expectation propagation over detector pixels; to be started from
     another engine's result.
 
@@ -121,8 +121,9 @@ class JointPosterior(Engine):
         The probe is unknown too: its error is part of the object's.
     prior : {"spectral", "white"}
         A stationary Gaussian whose spectrum is learned, or CN(0, object_variance) in every pixel.
-    object_variance : float
-        Of the white prior; 0 takes the mean |O|^2 of the lit part of the start.
+    object_variance : float, optional
+        Variance of the object in the white prior; default the mean |O|^2 of the lit part of the
+        start.
     damping : float in (0, 1]
         Largest weight d of the new message; it starts at half of this.
     iterations : int
@@ -130,20 +131,20 @@ class JointPosterior(Engine):
     settle : int
         Passes before draws are kept.
     draws : int
-        How many of the last draws are kept.
+        Number of posterior draws to store.
     draw_iterations : int
         Conjugate gradients for each draw that is kept.
-    noise_variance : float
-        Overrides what the problem says of the amplitude noise; 0 keeps it.
+    noise_variance : float, optional
+        Variance of the amplitude noise; default as the data say, or learned.
     learn_noise : bool
         Learn the variance although one is known. It is always learned where none is known.
     noise_per_frame : bool
         Learn a variance for each frame (see `model.noise.per_frame`).
     seed : int
-        Of the draws.
+        Seed for the draws.
     """
 
-    name: ClassVar[str] = "posterior"
+    name: ClassVar[str] = "joint"
     title: ClassVar[str] = (
         "joint posterior of object and probe, from another result: error bars with their "
         "correlations"
@@ -160,13 +161,13 @@ class JointPosterior(Engine):
     )
     learn_probe: bool = False
     prior: str = "spectral"
-    object_variance: float = 0.0
+    object_variance: float | None = None
     damping: float = 0.7
     iterations: int = 3
     settle: int = 16
     draws: int = 8
     draw_iterations: int = 20
-    noise_variance: float = 0.0
+    noise_variance: float | None = None
     learn_noise: bool = False
     noise_per_frame: bool = False
     seed: int = 0
@@ -175,8 +176,8 @@ class JointPosterior(Engine):
         if self.prior not in ("spectral", "white"):
             raise PtychonError(f"prior is {self.prior!r}; it must be one of spectral, white")
         check_range("damping", self.damping, 0, 1)
-        check_range("object_variance", self.object_variance, 0, 1e30, open_low=False)
-        check_range("noise_variance", self.noise_variance, 0, 1e30, open_low=False)
+        check_range("object_variance", self.object_variance, 0, 1e30)
+        check_range("noise_variance", self.noise_variance, 0, 1e30)
         for name in ("iterations", "draws", "draw_iterations"):
             check_range(name, getattr(self, name), 1, 1000, open_low=False)
         check_range("settle", self.settle, 0, 1e6, open_low=False)

@@ -125,12 +125,12 @@ class ML(Engine):
         Refine the probe; false keeps it as it is given.
     probe_start : int
         First step (from 0) that moves the probe.
-    position_spread : float
-        Standard deviation of the errors of positions that is expected, object pixels; 0 learns it
-        from the data.
-    dose_spread : float
-        Relative standard deviation of the doses that is expected, as an amplitude; 0 learns it from
-        the data.
+    position_spread : float, optional
+        Expected standard deviation of the position errors, object pixels; default learned from the
+        data.
+    dose_spread : float, optional
+        Expected relative standard deviation of the doses, as an amplitude; default learned from the
+        data.
     iterations : int
         Products with the Gauss-Newton matrix in a step, at most.
     tolerance : float in (0, 1)
@@ -162,8 +162,8 @@ class ML(Engine):
     dose_start: int = 0
     probe: bool = True
     probe_start: int = 0
-    position_spread: float = 0.0
-    dose_spread: float = 0.0
+    position_spread: float | None = None
+    dose_spread: float | None = None
     iterations: int = 40
     tolerance: float = 1e-2
 
@@ -171,8 +171,8 @@ class ML(Engine):
         for name in ("probe_start", "positions_start", "dose_start"):
             check_range(name, getattr(self, name), 0, 1e9, open_low=False)
         check_range("positions_every", self.positions_every, 1, 1e9, open_low=False)
-        check_range("position_spread", self.position_spread, 0, 1e6, open_low=False)
-        check_range("dose_spread", self.dose_spread, 0, 10, open_low=False)
+        check_range("position_spread", self.position_spread, 0, 1e6)
+        check_range("dose_spread", self.dose_spread, 0, 10)
         check_range("iterations", self.iterations, 1, 10000, open_low=False)
         check_range("tolerance", self.tolerance, 0, 0.999)
 

@@ -33,11 +33,11 @@ COOLING = 1.5
 FULL_STEPS = (1.0, 0.5)
 
 
-def cooled(cool_from: int, epoch: int) -> float:
-    """1 before pass `cool_from` (for ever where that is negative), then 1/(1 + (epoch -
+def cooled(cool_from: int | None, epoch: int) -> float:
+    """1 before pass `cool_from` (always where that is None), then 1/(1 + (epoch -
     cool_from)/COOLING).
     """
-    return 1.0 if cool_from < 0 else 1 / (1 + max(0, epoch - cool_from) / COOLING)
+    return 1.0 if cool_from is None else 1 / (1 + max(0, epoch - cool_from) / COOLING)
 
 
 def full(engine: Any) -> Any:
@@ -110,11 +110,6 @@ class Iterative(Engine):
         raise TypeError(f"{type(self).__name__} has no probe weight")
 
 
-def _check_start(start: int | None) -> None:
-    if start is not None:
-        check_range("probe_start", start, 0, 1e9, open_low=False)
-
-
 @dataclass(frozen=True, kw_only=True)
 class PIE(Iterative):
     r"""Known probe: w_O = (|P|/max|P|)/(|P|^2 + object_reg max|P|^2).
@@ -162,10 +157,11 @@ class RPIE(Iterative):
         alpha and beta of the paper; 1 for both is ePIE.
     probe_start : int or None
         First pass (from 0) that moves the probe; None keeps it.
-    cool_from : int
+    cool_from : int, optional
         First pass (from 0) whose steps shrink: pass e takes the steps times 1/(1 + (e -
-        cool_from)/1.5), which averages the noise of the last frames away. -1 is after two thirds of
-        the passes `reconstruct` is asked for.
+        cool_from)/1.5), which averages the noise of the last frames away. None is after two
+        thirds of the passes `reconstruct` is asked for; a number beyond them never shrinks the
+        steps.
     """
 
     name: ClassVar[str] = "rpie"
@@ -176,13 +172,14 @@ class RPIE(Iterative):
     object_reg: float = 0.25
     probe_reg: float = 1.0
     probe_start: int | None = 1
-    cool_from: int = -1
+    cool_from: int | None = None
 
     def __post_init__(self) -> None:
         _check_steps(self)
         for reg in ("object_reg", "probe_reg"):
             check_range(reg, getattr(self, reg), 0, 1)
-        _check_start(self.probe_start)
+        check_range("probe_start", self.probe_start, 0, 1e9, open_low=False)
+        check_range("cool_from", self.cool_from, 0, 1e9, open_low=False)
 
     @property
     def moves_probe(self) -> bool:
@@ -192,7 +189,7 @@ class RPIE(Iterative):
         return self.probe_start is not None and epoch >= self.probe_start
 
     def for_passes(self, epochs: int) -> Engine:
-        return replace(self, cool_from=-(-2 * epochs // 3)) if self.cool_from == -1 else self
+        return replace(self, cool_from=-(-2 * epochs // 3)) if self.cool_from is None else self
 
     def cooling(self, epoch: int) -> float:
         return cooled(self.cool_from, epoch)
@@ -217,10 +214,11 @@ class EPIE(Iterative):
         than 3 on average.
     probe_start : int or None
         First pass (from 0) that moves the probe; None keeps it.
-    cool_from : int
+    cool_from : int, optional
         First pass (from 0) whose steps shrink: pass e takes the steps times 1/(1 + (e -
         cool_from)/1.5). Sequential updates chase the noise of the last frames; shrinking steps
-        average it away. -1 is after two thirds of the passes `reconstruct` is asked for.
+        average it away. None is after two thirds of the passes `reconstruct` is asked for; a number
+        beyond them never shrinks the steps.
     """
 
     name: ClassVar[str] = "epie"
@@ -229,11 +227,12 @@ class EPIE(Iterative):
     object_step: float | None = None
     probe_step: float | None = None
     probe_start: int | None = 1
-    cool_from: int = -1
+    cool_from: int | None = None
 
     def __post_init__(self) -> None:
         _check_steps(self)
-        _check_start(self.probe_start)
+        check_range("probe_start", self.probe_start, 0, 1e9, open_low=False)
+        check_range("cool_from", self.cool_from, 0, 1e9, open_low=False)
 
     @property
     def moves_probe(self) -> bool:
@@ -243,7 +242,7 @@ class EPIE(Iterative):
         return self.probe_start is not None and epoch >= self.probe_start
 
     def for_passes(self, epochs: int) -> Engine:
-        return replace(self, cool_from=-(-2 * epochs // 3)) if self.cool_from == -1 else self
+        return replace(self, cool_from=-(-2 * epochs // 3)) if self.cool_from is None else self
 
     def cooling(self, epoch: int) -> float:
         return cooled(self.cool_from, epoch)

@@ -111,21 +111,21 @@ class PtychoEP(Engine):
         variance counters that; from the start, or with a good ratio, it is worse.
     prior : {"gaussian", "sparse"}
         CN(0, object_variance), or Bernoulli-Gauss with `sparse_density`.
-    object_variance : float
-        0 takes 1, or for the Gaussian prior the mean |O|^2 of the start on the lit pixels where
-        that is more.
+    object_variance : float, optional
+        Variance of the object in the prior; default 1, or for the Gaussian prior the mean |O|^2 of
+        the start on the lit pixels where that is more.
     sparse_density : float
     prior_start : int
         Sweeps with the Gaussian prior before the sparse one: on a constant start it would freeze
         the run.
-    damping : float in (0, 1], or 0
-        Weight d of the new message; 0 chooses 0.9, and 0.5 where the probe moves.
+    damping : float in (0, 1], optional
+        Weight d of the new message; default 0.9, and 0.5 where the probe moves.
     probe_updates : int
         Inner EM updates of the probe after each sweep; 0 keeps the probe.
     probe_start : int
         First sweep (from 0) that is followed by probe updates.
-    noise_variance : float
-        Overrides what the problem says of the amplitude noise; 0 keeps it.
+    noise_variance : float, optional
+        Variance of the amplitude noise; default as the data say, or learned.
     learn_noise : bool
         Learn the variance although one is known. It is always learned where none is known.
     noise_per_frame : bool
@@ -155,13 +155,13 @@ class PtychoEP(Engine):
     )
     output: str = "auto"
     prior: str = "gaussian"
-    object_variance: float = 0.0
+    object_variance: float | None = None
     sparse_density: float = 0.1
     prior_start: int = 60
-    damping: float = 0.0
+    damping: float | None = None
     probe_updates: int = 1
     probe_start: int = 2
-    noise_variance: float = 0.0
+    noise_variance: float | None = None
     learn_noise: bool = False
     noise_per_frame: bool = False
     noise_start: int = 5
@@ -176,10 +176,10 @@ class PtychoEP(Engine):
                 raise PtychonError(
                     f"{option} is {getattr(self, option)!r}; it must be one of {', '.join(allowed)}"
                 )
-        check_range("damping", self.damping, 0, 1, open_low=False)
+        check_range("damping", self.damping, 0, 1)
         check_range("sparse_density", self.sparse_density, 0, 0.999999)
-        check_range("object_variance", self.object_variance, 0, 1e30, open_low=False)
-        check_range("noise_variance", self.noise_variance, 0, 1e30, open_low=False)
+        check_range("object_variance", self.object_variance, 0, 1e30)
+        check_range("noise_variance", self.noise_variance, 0, 1e30)
         for name in ("prior_start", "probe_updates", "probe_start", "noise_start"):
             check_range(name, getattr(self, name), 0, 1e9, open_low=False)
         check_range("residual_every", self.residual_every, 1, 1e9, open_low=False)

@@ -28,7 +28,7 @@ STEPS: dict[str, Any] = {
     "probe_step": 0.2,
     "object_reg": 0.5,
     "probe_reg": 1.0,
-    "cool_from": -2,
+    "cool_from": 10**6,
 }
 
 

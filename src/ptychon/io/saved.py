@@ -10,7 +10,7 @@ image.
     ptychon/result                  every field of `ptychon.Result`, object and probe being links to
                                     the above
 
-The root carries the attribute ``ptychon`` = "result".
+The root carries the attributes ``ptychon`` = "result" and ``ptychon_format`` = `FORMAT`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from ..data.result import Result
 from ..types import PtychonError
 from .hdf5 import PathLike, create, get, opened, put, put_array
 
+#: Of results and checkpoints. It grows when names of engines, options or fields change their
+#: meaning; files of another number are refused.
+FORMAT = 2
 #: Fields stored in the CXI tree and linked to.
 _LINKED = {
     "object": "entry_1/image_1/data",
@@ -56,6 +59,7 @@ def put_result(file: Any, result: Result) -> None:
 
     file.attrs["ptychon"] = "result"
     file.attrs["ptychon_version"] = __version__
+    file.attrs["ptychon_format"] = FORMAT
     file["cxi_version"], file["number_of_entries"] = 160, 1
     entry = file.create_group("entry_1")
     entry["program_name"] = f"ptychon {__version__}"
@@ -90,6 +94,23 @@ def put_result(file: Any, result: Result) -> None:
     own.attrs["class"] = "Result"
 
 
+def check_format(file: Any, path: PathLike) -> None:
+    """Refuse a result or a checkpoint whose names mean something else now.
+
+    Raises
+    ------
+    PtychonError
+        If it was written with another `FORMAT`.
+    """
+    number = int(file.attrs.get("ptychon_format", 1))
+    if number != FORMAT:
+        which = "an earlier" if number < FORMAT else "a later"
+        raise PtychonError(
+            f"{path} was written by {which} version of ptychon (format {number}; this version "
+            f"reads format {FORMAT}): run the reconstruction again from its data"
+        )
+
+
 def load_result(path: PathLike) -> Result:
     """Read what `save_result` wrote.
 
@@ -101,6 +122,7 @@ def load_result(path: PathLike) -> Result:
     with opened(path) as file:
         if str(file.attrs.get("ptychon", "")) != "result" or "ptychon/result" not in file:
             raise PtychonError(f"{path} is not a result written by ptychon")
+        check_format(file, path)
         values: dict[str, Any] = get(file["ptychon/result"])
     missing = [
         f.name

@@ -86,7 +86,8 @@ def fit(problem: Problem, result: Result, backend: Any) -> Fit:
         raise PtychonError(
             f"the data now give {len(problem)} frames on an object of {problem.object_shape}; "
             "the result has "
-            f"{len(result.positions)} on {result.object.shape}: they were read otherwise then"
+            f"{len(result.positions)} on {result.object.shape}: "
+            "give the data as the result read them (frames, crop, bin)"
         )
     P, Q = problem.frame_shape
     error, bias, seen = np.zeros((P, Q)), np.zeros((P, Q)), np.zeros((P, Q))

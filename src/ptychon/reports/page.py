@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..checks.half_scans import Agreement
-    from ..uncertainty.half_data import Halves
+    from ..uncertainty.half_data import HalfDataTest
     from .numbers import Fit
 
 _DPI = 110
@@ -31,7 +31,7 @@ TITLES = {
     "object_colours": "Object in colours",
     "object_unwrapped": "Unwrapped phase",
     "deviation": "Error bars",
-    "halves": "Error bars against two halves of the data",
+    "half_data_test": "Error bars against two halves of the data",
     "probe": "Probe",
     "propagation": "Probe along the beam",
     "convergence": "Convergence",
@@ -107,7 +107,7 @@ def fill(
     why: str,
     found: Agreement | None,
     why_not: str,
-    halves: Halves | None = None,
+    halves: HalfDataTest | None = None,
 ) -> None:
     """The panels of a section; `why` and `why_not` say why there is no fit, no resolution."""
     result = made.result
@@ -143,7 +143,7 @@ def fill(
         text = (
             f"{sentence[0].upper()}{sentence[1:]}. T: what the variances are to be multiplied by."
         )
-        add("halves", lambda: draw.halves(halves), text)
+        add("half_data_test", lambda: draw.half_data_test(halves), text)
     add("probe", lambda: draw.probe(result))
     add("propagation", lambda: draw.propagation(result))
     add("convergence", lambda: draw.convergence(result, fit), half=True)
@@ -226,7 +226,7 @@ def numbers_of(
         kept = ("residual", "noise", "flat", "sampling_ratio", "counts", "per_frame", "bad")
         numbers["fit"] = {name: getattr(fit, name) for name in kept}
     if found is not None:
-        numbers["halves"] = {
+        numbers["half_scans"] = {
             "resolution": found.rings.resolution,
             "interval": found.interval,
             "resolution_one_bit": found.rings.resolution_one_bit,

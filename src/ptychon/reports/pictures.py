@@ -30,7 +30,7 @@ from ..plots.result import (
 )
 from ..plots.unwrap import level, unwrap
 from ..types import FloatArray, PtychonError
-from ..uncertainty.half_data import PROBABILITIES, Halves
+from ..uncertainty.half_data import PROBABILITIES, HalfDataTest
 from ..uncertainty.spectrum import PERIODS
 from .numbers import Fit, phase_error_bar, power_spectrum
 
@@ -100,7 +100,9 @@ def deviation(result: Result) -> tuple[Figure, dict[str, float]]:
     """Standard deviation of the object and error bar of its phase; their medians."""
     bars = phase_error_bar(result)
     if bars is None:
-        raise PtychonError(f"engine {result.engine!r} gives no error bars; engine 'ep' does")
+        raise PtychonError(
+            f"engine {result.engine!r} has no error bars; compute them with ptychon bars"
+        )
     figure, axes, frame = _row(result, 2)
     lit = _lit(result)
     std = np.where(lit, np.asarray(result.object_std, float), np.nan)
@@ -112,7 +114,7 @@ def deviation(result: Result) -> tuple[Figure, dict[str, float]]:
     }
 
 
-def halves(said: Halves) -> Figure:
+def half_data_test(said: HalfDataTest) -> Figure:
     """What the bars cover of the difference of two halves, and the temperature by periods."""
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)

@@ -14,7 +14,7 @@ from ..checks.half_scans import Agreement
 from ..data.result import Result
 from ..engines import Engine, registry
 from ..run.doubts import doubts, no_better
-from ..uncertainty.half_data import Halves
+from ..uncertainty.half_data import HalfDataTest
 from .numbers import Fit
 
 Level = Literal["good", "note", "care", "bad"]
@@ -57,7 +57,7 @@ def verdict(
     result: Result,
     fit: Fit | None,
     found: Agreement | None,
-    halves: Halves | None = None,
+    halves: HalfDataTest | None = None,
     far: bool | None = None,
 ) -> Verdict:
     """Judge a reconstruction by what is known of it.
@@ -69,7 +69,7 @@ def verdict(
         Without the data half of the rules are silent.
     found : Agreement or None
         Without half-scans the resolution is unknown.
-    halves : Halves, optional
+    halves : HalfDataTest, optional
         What two halves of the data say of the error bars.
     far : bool, optional
         Whether the data are of the far field; default what the result says of its scan.
@@ -102,7 +102,7 @@ def _halves(result: Result, found: Agreement | None) -> Reason:
         return Reason(
             "note",
             "Its resolution is not known: no two independent half-scans were compared "
-            "(--half-split).",
+            "(--half-scans).",
         )
     rings = found.rings
     pixel = 1.0 if rings.unit == "px" else max(result.pixel_size or (1.0, 1.0))
@@ -130,7 +130,7 @@ def _halves(result: Result, found: Agreement | None) -> Reason:
     return Reason("good", sentence)
 
 
-def _bars(halves: Halves) -> Reason:
+def _bars(halves: HalfDataTest) -> Reason:
     said = halves.sentence()
     sentence = f"{said[0].upper()}{said[1:]}."
     return (

@@ -41,7 +41,7 @@ def write_report(
     paths: Sequence[PathLike],
     *,
     output: PathLike | None = None,
-    half_split: bool | None = None,
+    half_scans: bool | None = None,
     data: Dataset | None = None,
     backend: str | Backend = "auto",
     seed: int = 0,
@@ -54,7 +54,7 @@ def write_report(
     paths : sequence of paths of results
     output : path, optional
         The page, .html; default beside the first result.
-    half_split : bool, optional
+    half_scans : bool, optional
         Whether to reconstruct two half-scans for the resolution. None uses those that an earlier
         report left beside the result; False uses none.
     data : Dataset, optional
@@ -93,7 +93,7 @@ def write_report(
         say(f"report: {path}")
         sections.append(
             section(
-                path, result, chosen, half_split, data if len(results) == 1 else None, seed, say
+                path, result, chosen, half_scans, data if len(results) == 1 else None, seed, say
             )
         )
     together = None
@@ -112,13 +112,13 @@ def section(
     path: PathLike,
     result: Result,
     backend: Backend,
-    half_split: bool | None,
+    half_scans: bool | None,
     data: Dataset | None,
     seed: int,
     say: Callable[[str], None],
 ) -> Section:
     """Numbers, pictures and verdict of one result."""
-    from ..uncertainty.saved import find_halves
+    from ..uncertainty.saved import find_half_data_test
     from . import numbers as numbers
 
     problem, why, warning = _problem(path, result, data)
@@ -128,8 +128,8 @@ def section(
             fit = numbers.fit(problem, result, backend)
         except PtychonError as error:
             problem, why = None, str(error)
-    found, why_not = _agreement(path, result, problem, why, backend, half_split, data, seed, say)
-    halves = find_halves(path)
+    found, why_not = _agreement(path, result, problem, why, backend, half_scans, data, seed, say)
+    halves = find_half_data_test(path)
     far = None if problem is None else problem.propagator.transfer is None
     judged = verdict(result, fit, found, halves, far)
     made = Section(name=Path(path).stem, path=str(path), result=result, verdict=judged)
@@ -137,11 +137,11 @@ def section(
     fill(made, fit, why, found, why_not, halves)
     made.facts = facts_of(result, fit, found)
     if halves is not None:
-        from ..uncertainty.half_data import halves_numbers, halves_rows
+        from ..uncertainty.half_data import half_data_numbers, half_data_rows
 
-        made.numbers["bars_by_halves"] = halves_numbers(halves)
+        made.numbers["half_data_test"] = half_data_numbers(halves)
         made.facts += [
-            (f"error bars by halves: {name}", text) for name, text in halves_rows(halves)[1:]
+            (f"half-data test: {name}", text) for name, text in half_data_rows(halves)[1:]
         ]
     if problem is not None:
         _check(made, problem, backend)
@@ -207,16 +207,17 @@ def _agreement(
     problem: Problem | None,
     why: str,
     backend: Backend,
-    half_split: bool | None,
+    half_scans: bool | None,
     data: Dataset | None,
     seed: int,
     say: Callable[[str], None],
 ) -> tuple[Agreement | None, str]:
-    from ..checks.half_scans import agreement, belongs, half_scans, tagged
+    from ..checks.half_scans import agreement, belongs, tagged
+    from ..checks.half_scans import half_scans as reconstruct_both
     from ..io import load_result, save_result
 
-    if half_split is False:
-        return None, "it was not asked for (--half-split)"
+    if half_scans is False:
+        return None, "it was not asked for (--half-scans)"
     places = [Path(path).with_suffix(f".half{i}.h5") for i in (1, 2)]
     scan = result.settings.get("scan") or {}
     near = scan.get("geometry") == "near" if problem is None else problem.near_field
@@ -228,14 +229,14 @@ def _agreement(
         )
         if stored and all(belongs(half, result) for half in stored):
             return agreement(stored[0], stored[1], near_field=near), ""
-        if half_split is None:
-            return None, f"two half-scans are needed: ptychon report {path} --half-split"
+        if half_scans is None:
+            return None, f"two half-scans are needed: ptychon report {path} --half-scans"
         if problem is None:
             return None, why
         say("reconstructing two half-scans")
         from ..run.observers import ProgressBar
 
-        halves = half_scans(
+        halves = reconstruct_both(
             problem,
             **_as_before(result, data),
             backend=backend,

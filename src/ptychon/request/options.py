@@ -70,9 +70,8 @@ def typed(name: str, text: str, kind: type, default: Any) -> Any:
     what = {bool: "true or false", int: "a whole number", float: "a number"}.get(
         kind, kind.__name__
     )
-    raise PtychonError(
-        f"option {name} is {text!r}; it must be {what}, like its default {default!r}"
-    )
+    like = ", or none" if default is None else f", like its default {default!r}"
+    raise PtychonError(f"option {name} is {text!r}; it must be {what}{like}")
 
 
 def _number_or_text(text: str) -> float | str:

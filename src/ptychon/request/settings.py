@@ -80,9 +80,9 @@ class Settings(BaseModel):
         "auto", or how frames and positions are turned, such as "transpose+negate".
     checkpoint_every : int, optional
         Passes.
-    report, half_split : bool
+    report, half_scans : bool
     bars : str, optional
-        Method of `ptychon uncertainty` that gives the result its error bars.
+        Method of `ptychon bars` that gives the result its error bars.
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
@@ -105,7 +105,7 @@ class Settings(BaseModel):
     orient: Annotated[str | None, AfterValidator(_orientation)] = None
     checkpoint_every: Annotated[int, Field(ge=1)] | None = None
     report: bool = False
-    half_split: bool = True
+    half_scans: bool = True
     bars: str | None = None
 
     @field_validator("engine")
@@ -369,7 +369,9 @@ def find_input(
     return found, "same" if now == sha256 else "changed"
 
 
-def find_data(result: Result, near: PathLike) -> tuple[Dataset, Path, bool]:
+def find_data(
+    result: Result, near: PathLike, background: str | None = None
+) -> tuple[Dataset, Path, bool]:
     """What a result was made from, the file it is in now, and whether that has changed since.
 
     Parameters
@@ -377,6 +379,8 @@ def find_data(result: Result, near: PathLike) -> tuple[Dataset, Path, bool]:
     result : Result
     near : path
         Of the result.
+    background : str, optional
+        Mean background counts per pixel that the data do not state: a number, or a file.
 
     Raises
     ------
@@ -384,6 +388,8 @@ def find_data(result: Result, near: PathLike) -> tuple[Dataset, Path, bool]:
         If the result does not name them, or they are not found or cannot be read.
     """
     request = request_of(result.settings, near)
+    if background is not None:
+        request["data"] = {**(request.get("data") or {}), "background": background}
     source, state = find_input(request, near, result.provenance.get("input_sha256"))
     return open_data(validated(request, str(near)), source), source, state == "changed"
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..io.hdf5 import PathLike, create, get, opened, put
+from ..io.saved import FORMAT, check_format
 from ..types import FloatArray, PtychonError
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class Checkpointer:
     ) -> None:
         if every is not None and every < 1:
             raise PtychonError(
-                f"a checkpoint every {every} passes cannot be; the number must be at least 1"
+                f"a checkpoint every {every} passes was asked for; the number must be at least 1"
             )
         self.path, self.every, self.due, self.settings = path, every, due, dict(settings or {})
         self.written: int | None = None
@@ -221,7 +222,7 @@ def save_checkpoint(path: PathLike, checkpoint: Checkpoint) -> None:
 
     with create(path) as file:
         file.attrs["ptychon"] = "checkpoint"
-        file.attrs["ptychon_version"] = __version__
+        file.attrs["ptychon_version"], file.attrs["ptychon_format"] = __version__, FORMAT
         file["cxi_version"], file["number_of_entries"] = 160, 1
         own = file.create_group("ptychon/checkpoint", track_order=True)
         for item in fields(Checkpoint):
@@ -248,6 +249,7 @@ def load_checkpoint(path: PathLike) -> Checkpoint:
             )
         if kind != "checkpoint" or "ptychon/checkpoint" not in file:
             raise PtychonError(f"{path} is not a checkpoint written by ptychon")
+        check_format(file, path)
         values: dict[str, Any] = get(file["ptychon/checkpoint"])
     known = fields(Checkpoint)
     missing = [

@@ -103,7 +103,7 @@ def bootstrap(
     """
     if replicates < 2:
         raise PtychonError(
-            f"{replicates} replicates tell no standard deviation; at least 2 are needed"
+            f"{replicates} replicates give no standard deviation; at least 2 are needed"
         )
     if start not in ("solution", "beginning"):
         raise PtychonError(

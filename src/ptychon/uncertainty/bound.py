@@ -215,8 +215,8 @@ def _inverse(matrix: FloatArray) -> FloatArray:
     factor, wrong = lapack.dpotrf(matrix, lower=1)
     if wrong:
         raise PtychonError(
-            "the information is singular: there are unknowns of which neither data nor prior "
-            "say anything"
+            "the information matrix is singular: neither data nor prior determine some unknowns; "
+            "give a smaller object_variance, or crop to what the scan covers"
         )
     inverse, _ = lapack.dpotri(factor, lower=1)
     lower = np.tril(inverse)

@@ -71,7 +71,7 @@ WHOLE = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
-class Halves:
+class HalfDataTest:
     """What two halves say of the bars.
 
     Attributes
@@ -264,14 +264,16 @@ def halves_of(problem: Problem, kind: str, seed: int = 0) -> tuple[Problem, Prob
         counts.
     """
     if kind not in KINDS:
-        raise PtychonError(f"halves by {kind!r} are unknown; choose one of {', '.join(KINDS)}")
+        raise PtychonError(
+            f"unknown way to split the data {kind!r}; choose one of {', '.join(KINDS)}"
+        )
     if kind == "counts":
         return thinned(problem, seed)
     first = split(len(problem), seed)
     return problem.select(first), problem.select(~first)
 
 
-def halves(
+def half_data_test(
     problem: Problem,
     kind: str = "positions",
     *,
@@ -288,7 +290,7 @@ def halves(
     backend: str | Backend = "auto",
     seed: int = 0,
     tell: Callable[[str, int, int], None] = lambda what, done, total: None,
-) -> tuple[Halves, tuple[Result, Result]]:
+) -> tuple[HalfDataTest, tuple[Result, Result]]:
     """Reconstruct two independent halves of the data, with error bars, and compare their difference
     with these.
 
@@ -319,7 +321,7 @@ def halves(
 
     Returns
     -------
-    (Halves, (Result, Result))
+    (HalfDataTest, (Result, Result))
         What they say, and both reconstructions.
 
     Raises
@@ -329,7 +331,7 @@ def halves(
     """
     if not free_probe and probe is None:
         raise PtychonError(
-            "the probe is to be known but none is given; give probe=, or let each half find it"
+            "a known probe was asked for, but none is given; give probe=, or free_probe=True"
         )
     chosen = engine or ("rpie" if free_probe else "pie")
     if not free_probe and make(chosen, **(options or {})).moves_probe:
@@ -385,7 +387,7 @@ def compared(
     kind: str,
     free_probe: bool,
     near_field: bool = False,
-) -> Halves:
+) -> HalfDataTest:
     """Lay the second half on the first and compare their difference with their bars.
 
     Parameters
@@ -407,7 +409,7 @@ def compared(
     """
     if one.object_std is None or two.object_std is None or one.draws is None or two.draws is None:
         raise PtychonError(
-            "both halves need the error bars and draws of the joint posterior (engine 'posterior')"
+            "both halves need error bars and draws; reconstruct them with engine 'joint'"
         )
     first, second = one.object.astype(np.complex128), two.object
     stds = [one.object_std.astype(float), two.object_std.astype(float)]
@@ -435,7 +437,7 @@ def compared(
         else math.nan
     )
     power = float((np.abs(first[region]) ** 2).sum() / (np.abs(first - second)[region] ** 2).sum())
-    return Halves(
+    return HalfDataTest(
         kind=kind,
         mean_square=T,
         covered=inside(square),
@@ -475,7 +477,7 @@ def _chi2(half: Result) -> float:
     return float(half.history["chi2"][-1])
 
 
-def halves_numbers(said: Halves) -> dict[str, Any]:
+def half_data_numbers(said: HalfDataTest) -> dict[str, Any]:
     """All of it, with what follows from it; periods in object pixels, null where the region is too
     small to tell.
     """
@@ -499,7 +501,7 @@ def halves_numbers(said: Halves) -> dict[str, Any]:
     return numbers | more | {"periods_above": list(PERIODS[1:])}
 
 
-def halves_rows(said: Halves) -> list[tuple[str, str]]:
+def half_data_rows(said: HalfDataTest) -> list[tuple[str, str]]:
     """The table for people."""
     from math import isfinite
 

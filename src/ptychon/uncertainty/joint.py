@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 from ..backends import Backend, get_backend
 from ..data.result import Result
 from ..engines import Engine, registry
-from ..engines.joint_posterior import SMOOTH, JointPosterior
+from ..engines.joint_posterior import SMOOTH, Joint
 from ..metrics.ambiguities import gauge_of
 from ..metrics.residual import illuminated
 from ..model.noise import noise_in
@@ -102,7 +102,7 @@ def joint(
         if (
             len(start.probe) == 1
             and sweeps
-            and not issubclass(registry.get(start.engine, Engine), JointPosterior)
+            and not issubclass(registry.get(start.engine, Engine), Joint)
         ):
             own: dict[str, Any] = {"probe_updates": 1 if free_probe else 0}
             first = reconstruct(
@@ -124,7 +124,7 @@ def joint(
         total = settle + draws
         return reconstruct(
             data,
-            "posterior",
+            "joint",
             epochs=total,
             backend=chosen,
             start=first,
@@ -187,7 +187,7 @@ def described(
         twin.sentence() if twin is not None else "not checked on a twin",
     ]
     return Posterior(
-        method="ep",
+        method="joint",
         object=found.object,
         probe=found.probe,
         **bars(square * share, square * (1 - share), found.object),

@@ -57,7 +57,7 @@ def laplace(
     noise_variance: float | None = None,
     background: Any = None,
     object_variance: float | None = None,
-    samples: int = 32,
+    draws: int = 32,
     refine: int = 5,
     averaged: bool = True,
     region: BoolArray | None = None,
@@ -94,9 +94,9 @@ def laplace(
         `Problem.amplitude`, where the problem does not state them itself.
     object_variance : float, optional
         S of the prior CN(0, S); default mean |O|^2 where there is light.
-    samples : int
-        Of the posterior; the bars have a relative error of at most 1/(2 sqrt(samples)) or so,
-        stated in the result.
+    draws : int
+        Number of posterior draws; the relative error of the bars is about 1/(2 sqrt(draws)),
+        which the result states.
     refine : int
         Gauss-Newton steps towards the optimum, at most.
     averaged : bool
@@ -126,8 +126,8 @@ def laplace(
         Arrays that do not fit the problem, numbers out of range, unknowns that cannot be free, or a
         noise model that the data cannot have.
     """
-    if samples < 2:
-        raise PtychonError(f"{samples} samples tell no variance; at least 2 are needed")
+    if draws < 2:
+        raise PtychonError(f"{draws} posterior draws give no variance; at least 2 are needed")
     free = _free(free_probe, update)
     probe = np.asarray(probe)[None] if np.ndim(probe) == 2 else np.asarray(probe)
     checked(problem, object, probe)
@@ -157,7 +157,7 @@ def laplace(
             break
     pilot = _pilot(work, point, ROUNDS)
     sums = Sums(work.gauge, chosen.to_host(point.x.object[0]), keep)
-    worst = _sample(work, point, samples, sums, tell)
+    worst = _sample(work, point, draws, sums, tell)
     return sums.posterior(
         point=point,
         given=np.asarray(object, np.complex128),
@@ -257,15 +257,14 @@ def checked(problem: Problem, object: Any, probe: Any) -> None:
         raise PtychonError(
             f"object {np.shape(object)} and probe {probe.shape} do not belong to these data, "
             "which need an object of "
-            f"{tuple(problem.object_shape)} and frames of {problem.frame_shape}: they were read "
-            "otherwise then"
+            f"{tuple(problem.object_shape)} and frames of {problem.frame_shape}: "
+            "give the data as the result read them (frames, crop, bin)"
         )
     if not (
         np.isfinite(object).all() and np.isfinite(probe).all() and np.any(object) and np.any(probe)
     ):
         raise PtychonError(
-            "object and probe must be finite and not zero everywhere: there is no solution to "
-            "expand about"
+            "object and probe must be finite and not zero everywhere; reconstruct first"
         )
 
 

@@ -136,14 +136,14 @@ def draws_of(result: Result, seed: int = 0) -> tuple[ComplexArray, bool]:
         return draws, True
     if result.object_std is None:
         raise PtychonError(
-            f"the result of engine {result.engine!r} has no error bars; ptychon uncertainty "
-            "RESULT --method ep makes them"
+            f"the result of engine {result.engine!r} has no error bars; ptychon bars "
+            "RESULT --method joint makes them"
         )
     warnings.warn(
         "the result has a standard deviation of each pixel but no draws of the posterior: "
         "errors of pixels are taken as "
         "independent, which they are not; bars of means and of slow changes may be much too small "
-        "(ptychon uncertainty RESULT --method ep makes draws)",
+        "(ptychon bars RESULT --method joint makes draws)",
         PtychonWarning,
         stacklevel=3,
     )
@@ -202,7 +202,7 @@ def profile(
     start: tuple[float, float],
     end: tuple[float, float],
     *,
-    samples: int | None = None,
+    points: int | None = None,
     draws: tuple[ComplexArray, bool] | None = None,
 ) -> Profile:
     """Amplitude and phase along a line, between pixels by cubic splines of the complex object.
@@ -212,7 +212,7 @@ def profile(
     result : Result
     start, end : (y, x) float
         Object pixels from pixel [0, 0]; `pixels` turns metres into them.
-    samples : int, optional
+    points : int, optional
         Points on the line; default one a pixel.
     draws
         As in `spread`.
@@ -229,22 +229,22 @@ def profile(
             f"the line from {y0:g},{x0:g} to {y1:g},{x1:g} px leaves the object of {h}x{w} px"
         )
     length = float(np.hypot(*(ends[1] - ends[0])))
-    if length == 0 or (samples is not None and samples < 2):
+    if length == 0 or (points is not None and points < 2):
         raise PtychonError(
-            f"the line is {length:g} px long with {samples} points; it needs a length and at "
+            f"the line is {length:g} px long with {points} points; it needs a length and at "
             "least 2 points"
         )
-    share = np.linspace(0, 1, max(2, round(length) + 1) if samples is None else samples)
-    points = ends[0] + share[:, None] * (ends[1] - ends[0])
+    share = np.linspace(0, 1, max(2, round(length) + 1) if points is None else points)
+    where = ends[0] + share[:, None] * (ends[1] - ends[0])
     dy, dx = result.pixel_size or (1.0, 1.0)
     chosen = draws_of(result) if draws is None else draws
 
     def along(field: ComplexArray) -> ComplexArray:
-        return np.asarray(map_coordinates(field, points.T, order=3, mode="nearest"))
+        return np.asarray(map_coordinates(field, where.T, order=3, mode="nearest"))
 
     phase = spread(result, lambda field: np.angle(along(field)), circular=True, draws=chosen)
     return Profile(
-        points=points,
+        points=where,
         distance=share * float(np.hypot(*((ends[1] - ends[0]) * (dy, dx)))),
         amplitude=spread(result, lambda field: np.abs(along(field)), draws=chosen),
         phase=Spread(
@@ -334,8 +334,7 @@ def pixels(result: Result, y: float, x: float) -> tuple[float, float]:
     """
     if result.pixel_size is None:
         raise PtychonError(
-            "the result has no pixel size, so lengths in metres mean nothing to it; give object "
-            "pixels"
+            "the result has no pixel size; give object pixels instead of lengths in metres"
         )
     (dy, dx), (oy, ox) = result.pixel_size, result.origin
     return (y - oy) / dy, (x - ox) / dx

@@ -1,4 +1,4 @@
-"""Methods that give a result its error bars, as records: what each can be told, and how it runs.
+"""Methods that give a result its error bars, as records: their options, and how each runs.
 
 Each is a frozen record with `run(problem, result, free_probe, backend, tell, place)`, listed in
 `registry`; commands and settings take their names, options and defaults from here.
@@ -6,11 +6,13 @@ Each is a frozen record with `run(problem, result, free_probe, backend, tell, pl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from numbers import Integral
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..backends import get_backend
 from ..engines import moves_probe, nearest
@@ -23,10 +25,44 @@ if TYPE_CHECKING:
     from .posterior import Posterior
 
 
-class Method(Protocol):
-    """What every method has."""
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """What the methods have in common; an option out of range is refused when one is made.
 
-    name: ClassVar[str]
+    Parameters
+    ----------
+    noise_variance : float, optional
+        Variance of the amplitude noise; default what the data say, or learned.
+    background : float or (P, Q) array, optional
+        Mean background counts per pixel, if the data do not state it; in the order of
+        `Problem.amplitude`.
+    seed : int
+        Seed of the random numbers.
+    """
+
+    name: ClassVar[str] = ""
+    #: Least values of options that count something.
+    least: ClassVar[Mapping[str, int]] = {}
+
+    noise_variance: float | None = None
+    background: Any = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for option, least in {"seed": 0, **self.least}.items():
+            value = getattr(self, option)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, Integral):
+                raise PtychonError(f"{option} is {value!r}; it must be a whole number")
+            if value < least:
+                raise PtychonError(
+                    f"{option} is {value}; method {self.name!r} of error bars needs at least "
+                    f"{least}"
+                )
+        variance = self.noise_variance
+        if variance is not None and not 0 < variance < math.inf:
+            raise PtychonError(f"noise_variance is {variance}; it must be positive, or None")
 
     def run(
         self,
@@ -36,36 +72,31 @@ class Method(Protocol):
         backend: Any,
         tell: Any,
         place: Path,
-    ) -> tuple[Result, Posterior]: ...
+    ) -> tuple[Result, Posterior]:
+        """A result and its posterior."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Laplace:
+class Laplace(Method):
     """A Gaussian about the solution, by sampling (`laplace`).
 
     Parameters
     ----------
-    samples : int
-        Posterior samples.
+    draws : int
+        Number of posterior draws.
     refine : bool
-        Write the optimum of the posterior instead of the object as it was.
+        Take the optimum of the posterior instead of the object as it was.
     update : tuple of str
-        What is free: "object", and any of "probe", "positions" and "log_scale" (doses); empty for
-        object and, if it was learned, probe.
-    noise_variance : float, optional
-        Variance of the amplitude; default what the data say, or learned.
-    background : float, optional
-        Mean background counts per pixel, if not stored with the scan.
-    seed : int
+        Unknowns that are free: "object", and any of "probe", "positions" and "log_scale" (doses);
+        empty for object and, if it was learned, probe.
     """
 
     name: ClassVar[str] = "laplace"
-    samples: int = 32
+    least: ClassVar[Mapping[str, int]] = {"draws": 2}
+    draws: int = 32
     refine: bool = False
     update: tuple[str, ...] = ()
-    noise_variance: float | None = None
-    background: float | None = None
-    seed: int = 0
 
     def run(
         self,
@@ -85,7 +116,7 @@ class Laplace:
             found.probe,
             free_probe=free_probe,
             update=self.update or None,
-            samples=self.samples,
+            draws=self.draws,
             noise_variance=self.noise_variance,
             background=self.background,
             object_variance=assumed_variance(found),
@@ -103,28 +134,24 @@ class Laplace:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bootstrap:
+class Bootstrap(Method):
     """Simulate from the result and reconstruct again, many times (`bootstrap`).
 
     Parameters
     ----------
     replicates : int
-        Reconstructions.
+        Number of simulated and reconstructed data sets.
     from_beginning : bool
-        Start replicates where the result started.
+        Start each replicate where the result was started, not from the result.
     epochs : int, optional
-        Passes of a replicate; default as in the result.
-    noise_variance, background : float, optional
-    seed : int
+        Passes of each replicate; default as in the result.
     """
 
     name: ClassVar[str] = "bootstrap"
+    least: ClassVar[Mapping[str, int]] = {"replicates": 2, "epochs": 1}
     replicates: int = 20
     from_beginning: bool = False
     epochs: int | None = None
-    noise_variance: float | None = None
-    background: float | None = None
-    seed: int = 0
 
     def run(
         self,
@@ -147,7 +174,7 @@ class Bootstrap:
         if free_probe != moves_probe(found):
             raise PtychonError(
                 f"the bootstrap runs engine {found.engine!r} again as it was; it cannot hold or "
-                "free the probe"
+                "free the probe: leave out --known-probe and --free-probe (free_probe)"
             )
         store = place.with_suffix(".replicates.npz")
         done = bootstrap(
@@ -168,28 +195,25 @@ class Bootstrap:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Joint:
-    """Ptycho-EP and the joint posterior from there on, with a learned prior and a check on
+class Joint(Method):
+    """Ptycho-EP, then the joint posterior of object and probe with a learned prior, checked on
     simulated data (`joint`).
 
     Parameters
     ----------
     draws : int
-        Posterior samples to store.
+        Number of posterior draws.
     twin : bool
-        Whether to check and correct the bars on simulated data.
+        Check and correct the error bars on simulated data.
     epochs : int, optional
-        Passes of Ptycho-EP.
-    noise_variance : float, optional
-    seed : int
+        Passes of Ptycho-EP; default 60.
     """
 
-    name: ClassVar[str] = "ep"
+    name: ClassVar[str] = "joint"
+    least: ClassVar[Mapping[str, int]] = {"draws": 1, "epochs": 1}
     draws: int = 8
     twin: bool = True
     epochs: int | None = None
-    noise_variance: float | None = None
-    seed: int = 0
 
     def run(
         self,
@@ -201,8 +225,10 @@ class Joint:
         place: Path,
     ) -> tuple[Result, Posterior]:
         """A new result, with an object of its own, and its posterior."""
+        from ..model.noise import told
         from .joint import SWEEPS, joint
 
+        problem = told(problem, self.background, variance=self.noise_variance)
         whole, posterior, _ = joint(
             problem,
             found,
@@ -219,25 +245,21 @@ class Joint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
+class Sampling(Method):
     """Markov chains through the posterior (`sample`).
 
     Parameters
     ----------
     draws : int
-        Posterior samples to store.
+        Number of posterior draws to store.
     epochs : int, optional
-        Passes of a chain.
-    noise_variance, background : float, optional
-    seed : int
+        Passes of each chain; default 8000.
     """
 
-    name: ClassVar[str] = "sample"
+    name: ClassVar[str] = "sampling"
+    least: ClassVar[Mapping[str, int]] = {"draws": 1, "epochs": 1}
     draws: int = 8
     epochs: int | None = None
-    noise_variance: float | None = None
-    background: float | None = None
-    seed: int = 0
 
     def run(
         self,
@@ -270,24 +292,41 @@ class Sampling:
         return replace(found, final_error=residual(problem, done.object, done.probe)), done
 
 
-registry: Mapping[str, Any] = {cls.name: cls for cls in (Laplace, Bootstrap, Joint, Sampling)}
+registry: Mapping[str, type[Method]] = {
+    cls.name: cls for cls in (Laplace, Joint, Bootstrap, Sampling)
+}
 
 
 def make_method(name: str, **options: Any) -> Method:
-    """A method by name. Options that it does not have are left out: a command has those of all
-    methods.
+    """A method by name.
 
     Raises
     ------
     PtychonError
-        Unknown method, with the nearest name.
+        Unknown method, with the nearest name; an option that it does not have, with the methods
+        that have it or the nearest name; an option out of range.
     """
     if name not in registry:
         raise PtychonError(f"unknown method of error bars {name!r}; {nearest(name, registry)}")
     cls = registry[name]
-    known = {f.name for f in fields(cls)}
-    method: Method = cls(**{key: value for key, value in options.items() if key in known})
-    return method
+    known = _options(cls)
+    for option in options:
+        if option not in known:
+            having = [each for each, other in registry.items() if option in _options(other)]
+            remedy = f"it belongs to {', '.join(having)}" if having else nearest(option, known)
+            raise PtychonError(
+                f"method {name!r} of error bars has no option {_named(option)}; {remedy}"
+            )
+    return cls(**options)
+
+
+def _options(cls: type[Method]) -> list[str]:
+    return [f.name for f in fields(cls)]
+
+
+def _named(option: str) -> str:
+    """An option for a sentence, in Python and on the command line where the two differ."""
+    return f"{option!r} (--passes)" if option == "epochs" else repr(option)
 
 
 def with_bars(
@@ -322,7 +361,7 @@ def with_bars(
     refine = bool(getattr(method, "refine", False))
     how = {"method": method.name, "free_probe": free_probe, "refine": refine, "of": name}
     # a run of its own knows nothing of the file that the scan is in
-    settings = dict(found.settings) | dict(whole.settings) | {"uncertainty": how}
+    settings = dict(found.settings) | dict(whole.settings) | {"bars": how}
     provenance = dict(found.provenance) | dict(whole.provenance)
     return replace(whole, settings=settings, provenance=provenance), posterior
 
@@ -351,20 +390,21 @@ def error_bars(
     data : Dataset or Problem
         What the result was made from.
     result : Result
-    method : {"laplace", "bootstrap", "ep", "sample"}
+    method : {"laplace", "bootstrap", "joint", "sampling"}
     free_probe : bool, optional
         Whether the probe was learned, so that its error is part of the object's; default what the
         engine did.
     backend : str or Backend
     tell : callable, optional
-        Told of the progress: what, done, total.
+        Called with the progress: what, done, total.
     **options
-        Of the method: fields of `Laplace`, `Bootstrap`, `Joint` or `Sampling`.
+        Options of the method: fields of `Laplace`, `Joint`, `Bootstrap` or `Sampling`.
 
     Returns
     -------
     Result
-        With `object_std`, (H, W) float32, the standard deviation of the complex value.
+        With `object_std`, (H, W) float32, the standard deviation of the complex value, and `draws`
+        where the method stores posterior draws.
 
     Raises
     ------
@@ -372,12 +412,6 @@ def error_bars(
         Unknown method or option, with the nearest name; data that the result is not of.
     """
     chosen = make_method(method, **options)
-    known = [f.name for f in fields(registry[method])]
-    for name in options:
-        if name not in known:
-            raise PtychonError(
-                f"method {method!r} of error bars has no option {name!r}; {nearest(name, known)}"
-            )
     problem = data
     if not isinstance(data, Problem):
         problem = Problem.from_dataset(data, subpixel=bool(result.settings.get("subpixel", True)))
@@ -399,7 +433,13 @@ def error_bars(
             tell or _silent,
             Path(folder) / "result.h5",
         )
-    return replace(whole, object=posterior.object, object_std=posterior.object_std)
+    return replace(
+        whole,
+        object=posterior.object,
+        probe=posterior.probe,
+        object_std=posterior.object_std,
+        draws=posterior.draws,
+    )
 
 
 def _silent(what: str, done: int, total: int) -> None:

@@ -1,7 +1,7 @@
 r"""Where would more frames help most? The next scan positions, from the error bars of a
 reconstruction.
 
-The local model of engine `posterior`: where the data have the precision D(r) at an object pixel,
+The local model of engine `joint`: where the data have the precision D(r) at an object pixel,
 white over spatial frequencies, and the object has the spectrum S_k, the variance left is
 
     V(D) = mean_k 1/(1/S_k + D)
@@ -109,9 +109,8 @@ def plan(
     """
     if result.object_std is None:
         raise PtychonError(
-            f"the result of engine {result.engine!r} has no error bars, so nothing says where "
-            "more dose would help; "
-            f"make them first (engine 'posterior' started from it, or ptychon uncertainty)"
+            f"the result of engine {result.engine!r} has no error bars, which planning "
+            "needs; compute them first: ptychon bars RESULT --method joint"
         )
     if count < 1:
         raise PtychonError(f"{count} frames to plan; at least 1 is needed")

@@ -20,9 +20,10 @@ class Posterior:
     Attributes
     ----------
     method : str
-        "laplace", "bootstrap", "ep" or "sample".
+        "laplace", "bootstrap", "joint" or "sampling".
     object : (H, W) complex64
-        The optimum of the posterior (Laplace), its mean (EP, sample), or what the bars are about.
+        The optimum of the posterior (laplace), its mean (joint, sampling), or the object of the
+        result.
     probe : (K, P, Q) complex64
     object_std : (H, W) float32
         sqrt(E|O - mean|^2) of the complex value.
@@ -63,7 +64,7 @@ class Posterior:
         Largest residual of the linear systems.
     draws : (samples, H, W) complex64 or None
     agreement : float or None
-        R^ of the chains (method "sample"): up to 1.05 they agree.
+        R^ of the chains (method "sampling"): up to 1.05 they agree.
     """
 
     method: str

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..data.result import Result
 from ..engines import Engine, registry
-from ..engines.joint_posterior import JointPosterior
+from ..engines.joint_posterior import Joint
 from ..metrics.frc import crossing, frc, soft_window
 from ..metrics.registration import bounding_box
 from ..types import BoolArray, ComplexArray, FloatArray
@@ -82,7 +82,7 @@ def resolution(result: Result, *, draws: tuple[ComplexArray, bool] | None = None
     errors, correlated = draws_of(result) if draws is None else draws
     lit, size = result.illuminated, result.pixel_size
     # only the joint posterior learns a spectrum, and only its draws know of it
-    joint = issubclass(registry.get(result.engine, Engine), JointPosterior)
+    joint = issubclass(registry.get(result.engine, Engine), Joint)
     learned = correlated and joint and result.options.get("prior") == "spectral"
     if learned:
         rings = [frc(result.object, result.object + x, size, lit, TAPER) for x in errors]

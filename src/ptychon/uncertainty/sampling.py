@@ -403,7 +403,7 @@ def _posterior(
     kept = np.array([x for drawn in in_turn for x in drawn if x is not None][:draws])
     made = bars(along, power - along, mean)
     return Posterior(
-        method="sample",
+        method="sampling",
         object=mean.astype(COMPLEX),
         probe=probe.astype(COMPLEX),
         **made,

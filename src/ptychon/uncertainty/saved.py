@@ -1,9 +1,10 @@
 """Error bars in a file: a result as any other, with what else is known of its bars beside it.
 
 entry_1/image_1/data_error      object_std, as every result has it
-ptychon/uncertainty             phase_std, amplitude_std, probe_std, region, method, conditional,
+ptychon/bars                    phase_std, amplitude_std, probe_std, region, method, conditional,
                                 ... of `Posterior`
-ptychon/halves                  every field of `Halves`, where two halves of the data were compared
+ptychon/half_data_test          every field of `HalfDataTest`, where two halves of the data were
+                                compared
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ from ..io import load_result
 from ..io.hdf5 import PathLike, amend, create, get, opened, put
 from ..io.saved import put_result
 from ..types import PtychonError
-from .half_data import Halves
+from .half_data import HalfDataTest
 from .posterior import Posterior
 
 #: What the result holds already.
 _ELSEWHERE = ("object", "probe", "object_std", "draws")
 #: What is said of a file without a group, and what makes it.
 _LACKS = {
-    "ptychon/uncertainty": (
-        "has no error bars of 'ptychon uncertainty'; make them with: ptychon uncertainty"
+    "ptychon/bars": "has no error bars of 'ptychon bars'; make them with: ptychon bars",
+    "ptychon/half_data_test": (
+        "holds no comparison of two halves of its data; make it with: ptychon validate"
     ),
-    "ptychon/halves": "says nothing of halves of its data; compare them with: ptychon halves",
 }
 
 
-def _write(file: Any, name: str, record: Posterior | Halves) -> None:
+def _write(file: Any, name: str, record: Posterior | HalfDataTest) -> None:
     """A group with the fields of a record, in place of an older one."""
     if name in file:
         del file[name]
@@ -43,7 +44,7 @@ def _write(file: Any, name: str, record: Posterior | Halves) -> None:
     group.attrs["class"] = type(record).__name__
 
 
-def _read(path: PathLike, name: str, record: type[Posterior | Halves]) -> dict[str, Any]:
+def _read(path: PathLike, name: str, record: type[Posterior | HalfDataTest]) -> dict[str, Any]:
     """The fields of a record from its group."""
     with opened(path) as file:
         if name not in file:
@@ -78,7 +79,7 @@ def save_posterior(path: PathLike, result: Result, posterior: Posterior) -> None
     whole = replace(result, **{name: getattr(posterior, name) for name in _ELSEWHERE})
     with create(path) as file:
         put_result(file, whole)
-        _write(file, "ptychon/uncertainty", posterior)
+        _write(file, "ptychon/bars", posterior)
 
 
 def load_posterior(path: PathLike) -> Posterior:
@@ -90,11 +91,11 @@ def load_posterior(path: PathLike) -> Posterior:
         If the file is missing, damaged, or a result without them.
     """
     result = load_result(path)
-    known = _read(path, "ptychon/uncertainty", Posterior)
+    known = _read(path, "ptychon/bars", Posterior)
     return Posterior(**known | {name: getattr(result, name) for name in _ELSEWHERE})
 
 
-def save_halves(path: PathLike, source: PathLike, halves: Halves) -> None:
+def save_half_data_test(path: PathLike, source: PathLike, halves: HalfDataTest) -> None:
     """Write a copy of the result file `source` with what two halves of its data say; the file
     appears when it is complete.
 
@@ -104,22 +105,22 @@ def save_halves(path: PathLike, source: PathLike, halves: Halves) -> None:
         If the file cannot be written.
     """
     with amend(path, source) as file:
-        _write(file, "ptychon/halves", halves)
+        _write(file, "ptychon/half_data_test", halves)
 
 
-def find_halves(path: PathLike) -> Halves | None:
-    """As `load_halves`, but None where halves were not compared."""
+def find_half_data_test(path: PathLike) -> HalfDataTest | None:
+    """As `load_half_data_test`, but None where halves were not compared."""
     with opened(path) as file:
-        there = "ptychon/halves" in file
-    return load_halves(path) if there else None
+        there = "ptychon/half_data_test" in file
+    return load_half_data_test(path) if there else None
 
 
-def load_halves(path: PathLike) -> Halves:
-    """Read what `save_halves` wrote.
+def load_half_data_test(path: PathLike) -> HalfDataTest:
+    """Read what `save_half_data_test` wrote.
 
     Raises
     ------
     PtychonError
         If the file is missing, damaged, or its halves were not compared.
     """
-    return Halves(**_read(path, "ptychon/halves", Halves))
+    return HalfDataTest(**_read(path, "ptychon/half_data_test", HalfDataTest))

@@ -1,4 +1,4 @@
-"""`ptychon uncertainty`: from a scan to a file with error bars and back; and what it refuses."""
+"""`ptychon bars`: from a scan to a file with error bars and back; and what it refuses."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def folder(tmp_path_factory):
 
 
 def run(capsys, *arguments):
-    assert main(["uncertainty", *map(str, arguments)]) == 0
+    assert main(["bars", *map(str, arguments)]) == 0
     return capsys.readouterr()
 
 
 def fails(capsys, *arguments):
-    assert main(["uncertainty", *map(str, arguments)]) == 2
+    assert main(["bars", *map(str, arguments)]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     return said
@@ -74,7 +74,7 @@ def fails(capsys, *arguments):
 def test_a_result_gets_error_bars(folder, capsys):
     place, s = folder
     before = (place / "scan_rpie.h5").read_bytes()
-    out = run(capsys, place / "scan_rpie.h5", "--samples", 8).out
+    out = run(capsys, place / "scan_rpie.h5", "--draws", 8).out
     for word in (
         "error bar",
         "amplitude",
@@ -93,7 +93,7 @@ def test_a_result_gets_error_bars(folder, capsys):
     assert np.array_equal(new.object, old.object)
     assert np.array_equal(new.probe, old.probe)
     assert np.array_equal(bars.object_std, new.object_std)
-    assert new.settings["uncertainty"] == {
+    assert new.settings["bars"] == {
         "method": "laplace",
         "free_probe": True,
         "refine": False,
@@ -124,7 +124,7 @@ def test_the_optimum_instead(folder, capsys):
             place / "scan_rpie.h5",
             "--refine",
             "--json",
-            "--samples",
+            "--draws",
             8,
             "-o",
             place / "refined.h5",
@@ -132,7 +132,7 @@ def test_the_optimum_instead(folder, capsys):
     )
     new = load_result(place / "refined.h5")
     kept = json.loads(
-        run(capsys, place / "scan_rpie.h5", "--json", "--samples", 8, "-o", place / "kept.h5").out
+        run(capsys, place / "scan_rpie.h5", "--json", "--draws", 8, "-o", place / "kept.h5").out
     )
     inside = load_posterior(place / "refined.h5").region
 
@@ -154,9 +154,9 @@ def test_the_optimum_instead(folder, capsys):
 
 def test_a_known_probe_is_known_by_its_engine(folder, capsys):
     place, _ = folder
-    known = json.loads(run(capsys, place / "scan_pie.h5", "--json", "--samples", 8).out)
+    known = json.loads(run(capsys, place / "scan_pie.h5", "--json", "--draws", 8).out)
     more = "--free-probe", "-o", place / "freed.h5"
-    freed = json.loads(run(capsys, place / "scan_pie.h5", "--json", "--samples", 8, *more).out)
+    freed = json.loads(run(capsys, place / "scan_pie.h5", "--json", "--draws", 8, *more).out)
     assert "the probe is known exactly" in known["conditional"]
     assert freed["object_std"] > 1.02 * known["object_std"]
     assert load_posterior(place / "scan_pie_laplace.h5").probe_std is None
@@ -165,28 +165,26 @@ def test_a_known_probe_is_known_by_its_engine(folder, capsys):
 
 def test_modes_are_taken(folder, capsys):
     place, _ = folder
-    assert (
-        json.loads(run(capsys, place / "modes.h5", "--json", "--samples", 2).out)["object_std"] > 0
-    )
+    assert json.loads(run(capsys, place / "modes.h5", "--json", "--draws", 2).out)["object_std"] > 0
     out = run(
         capsys,
         place / "modes.h5",
         "--method",
-        "ep",
+        "joint",
         "--no-twin",
         "--draws",
         2,
         "-q",
         "-o",
-        place / "modes_ep.h5",
+        place / "modes_joint.h5",
     ).out
     assert out == ""
-    assert load_result(place / "modes_ep.h5").draws.shape[0] == 2
+    assert load_result(place / "modes_joint.h5").draws.shape[0] == 2
 
 
 def test_bootstrap_and_comparison_with_what_was_there(folder, capsys):
     place, _ = folder
-    run(capsys, place / "scan_rpie.h5", "--samples", 8, "-q")
+    run(capsys, place / "scan_rpie.h5", "--draws", 8, "-q")
     out = json.loads(
         run(
             capsys,
@@ -212,21 +210,21 @@ def test_bootstrap_and_comparison_with_what_was_there(folder, capsys):
 
 def test_ep_goes_on_from_there(folder, capsys):
     place, _ = folder
-    out = run(capsys, place / "scan_rpie.h5", "--method", "ep", "-n", 30).out
+    out = run(capsys, place / "scan_rpie.h5", "--method", "joint", "-n", 30).out
     assert "off centre" not in out
     assert "on a twin of these data" in " ".join(out.split())
-    new = load_result(place / "scan_rpie_ep.h5")
-    assert new.engine == "posterior"
+    new = load_result(place / "scan_rpie_joint.h5")
+    assert new.engine == "joint"
     old = load_result(place / "scan_rpie.h5")
     assert new.settings["input"] == old.settings["input"]
     assert new.provenance["input_sha256"] == old.provenance["input_sha256"]
     assert new.epochs > 60
-    assert load_posterior(place / "scan_rpie_ep.h5").method == "ep"
+    assert load_posterior(place / "scan_rpie_joint.h5").method == "joint"
     held = run(
         capsys,
         place / "scan_rpie.h5",
         "-m",
-        "ep",
+        "joint",
         "-n",
         5,
         "--known-probe",
@@ -244,7 +242,7 @@ def test_ep_goes_on_from_there(folder, capsys):
 def test_results_can_be_used_like_any_other(folder, capsys):
     """Repeated, gone on from, reported on."""
     place, _ = folder
-    run(capsys, place / "scan_rpie.h5", "--samples", 4, "-q", "-o", place / "used.h5")
+    run(capsys, place / "scan_rpie.h5", "--draws", 4, "-q", "-o", place / "used.h5")
     assert (
         main(
             [
@@ -269,9 +267,11 @@ def test_what_is_refused(folder, capsys, tmp_path):
         capsys, result, "-m", "laplas"
     )
     assert "the result itself" in fails(capsys, result, "-o", result)
-    assert "--samples is 1" in fails(capsys, result, "--samples", 1)
-    assert "--refine belongs to" in fails(capsys, result, "-m", "bootstrap", "--refine")
-    assert "background of" in fails(capsys, result, "--background", 1, "--noise-variance", 2.0)
+    assert "draws is 1;" in fails(capsys, result, "--draws", 1)
+    assert "no option 'refine'; it belongs to laplace" in fails(
+        capsys, result, "-m", "bootstrap", "--refine"
+    )
+    assert "give one of them" in fails(capsys, result, "--background", 1, "--noise-variance", 2.0)
     assert "nothing.h5" in fails(capsys, place / "nothing.h5")
     shutil.copy(result, tmp_path / "alone.h5")
     stored = load_result(result)
@@ -298,18 +298,18 @@ def test_changed_data_are_said(folder, capsys, tmp_path):
     save_result(
         tmp_path / "scan_rpie.h5", replace(stored, settings=settings, provenance=provenance)
     )
-    assert "has changed since" in run(capsys, tmp_path / "scan_rpie.h5", "--samples", 2).err
+    assert "has changed since" in run(capsys, tmp_path / "scan_rpie.h5", "--draws", 2).err
 
 
 def test_halves_of_the_data_judge_the_bars(folder, capsys):
     """Table, file and numbers for machines agree; short runs, so that the verdict is whatever they
     give.
     """
-    from ptychon.uncertainty.saved import load_halves
+    from ptychon.uncertainty.saved import load_half_data_test
 
     place, _ = folder
     arguments = [
-        "halves",
+        "validate",
         str(place / "scan_pie.h5"),
         "--by",
         "counts",
@@ -321,10 +321,10 @@ def test_halves_of_the_data_judge_the_bars(folder, capsys):
     code = main([*arguments, "--json"])
     told = json.loads(capsys.readouterr().out)
     assert code == (0 if told["describes"] else 1)
-    assert told["result"] == str(place / "scan_pie_halves.h5")
+    assert told["result"] == str(place / "scan_pie_validated.h5")
     assert 0.3 < told["temperature"] < 3
     assert not told["free_probe"]
-    kept = load_halves(told["result"])
+    kept = load_half_data_test(told["result"])
     assert kept.sentence() == told["sentence"]
     assert list(kept.covered) == told["covered"]
     assert np.array_equal(
@@ -332,10 +332,10 @@ def test_halves_of_the_data_judge_the_bars(folder, capsys):
     )
     assert main(arguments) == code
     out = capsys.readouterr().out
-    for word in ("verdict", "T = ", "inside", "T by period", "misfit", "scan_pie_halves.h5"):
+    for word in ("verdict", "T = ", "inside", "T by period", "misfit", "scan_pie_validated.h5"):
         assert word in out
-    with pytest.raises(PtychonError, match="compare them with: ptychon halves"):
-        load_halves(place / "scan_pie.h5")
+    with pytest.raises(PtychonError, match="make it with: ptychon validate"):
+        load_half_data_test(place / "scan_pie.h5")
 
 
 def test_halves_are_refused_in_one_line(folder, tmp_path, capsys):
@@ -361,7 +361,7 @@ def test_halves_are_refused_in_one_line(folder, tmp_path, capsys):
         ([str(place / "scan_pie.h5"), "-n", "0"], "at least 1"),
         ([str(tmp_path / "soft.h5"), "--by", "counts", "--backend", "numpy"], "not counts"),
     ):
-        assert main(["halves", *arguments]) == 2
+        assert main(["validate", *arguments]) == 2
         said = capsys.readouterr().err
         assert word in said
         assert said.count("\n") == 1
@@ -373,7 +373,7 @@ def test_bars_by_sampling(folder, capsys):
         capsys,
         place / "scan_pie.h5",
         "--method",
-        "sample",
+        "sampling",
         "-n",
         1500,
         "--draws",
@@ -384,31 +384,31 @@ def test_bars_by_sampling(folder, capsys):
     for word in ("error bar", "Poisson", "probe is known", "chains", "R^", "off centre"):
         assert word in out
     new, bars = (
-        load_result(place / "scan_pie_sample.h5"),
-        load_posterior(place / "scan_pie_sample.h5"),
+        load_result(place / "scan_pie_sampling.h5"),
+        load_posterior(place / "scan_pie_sampling.h5"),
     )
-    assert bars.method == "sample"
+    assert bars.method == "sampling"
     assert new.draws.shape == (4, *new.object.shape)
     assert bars.agreement == pytest.approx(1, abs=0.2)
-    assert new.settings["uncertainty"]["method"] == "sample"
+    assert new.settings["bars"]["method"] == "sampling"
     inside = bars.region
     found = metrics.phase_align(new.object, s.object, inside)
     assert np.mean(
         np.abs(found - s.object)[inside] ** 2 / new.object_std[inside] ** 2
     ) == pytest.approx(1, abs=0.3)
     numbers = json.loads(
-        run(capsys, place / "scan_pie.h5", "-m", "sample", "-n", 700, "--json").out
+        run(capsys, place / "scan_pie.h5", "-m", "sampling", "-n", 700, "--json").out
     )
     assert numbers["agreement"] > 0.9
-    assert "640" in fails(capsys, place / "scan_pie.h5", "-m", "sample", "-n", 30)
+    assert "640" in fails(capsys, place / "scan_pie.h5", "-m", "sampling", "-n", 30)
 
 
 @pytest.fixture(scope="module")
 def judged():
-    """What `ptychon halves` found, made up: the file is what is tested."""
-    from ptychon.uncertainty.half_data import Halves
+    """What `ptychon validate` found, made up: the file is what is tested."""
+    from ptychon.uncertainty.half_data import HalfDataTest
 
-    return Halves(
+    return HalfDataTest(
         kind="positions",
         mean_square=1.1,
         covered=(0.5, 0.68, 0.9, 0.95),
@@ -428,25 +428,25 @@ def test_a_full_disk_is_one_sentence(folder, judged, tmp_path):
     """Whatever byte it ends at: in the copy, or in what is added to it. Nothing half-written is
     left.
     """
-    from ptychon.uncertainty.saved import load_halves, save_halves
+    from ptychon.uncertainty.saved import load_half_data_test, save_half_data_test
 
     place, _ = folder
     source = place / "scan_rpie.h5"
-    save_halves(tmp_path / "whole.h5", source, judged)
+    save_half_data_test(tmp_path / "whole.h5", source, judged)
     copied, whole = source.stat().st_size, (tmp_path / "whole.h5").stat().st_size
     assert whole > copied + 2000
-    assert load_halves(tmp_path / "whole.h5").sentence() == judged.sentence()
+    assert load_half_data_test(tmp_path / "whole.h5").sentence() == judged.sentence()
     pickled = tmp_path / "said.pickle"
     pickled.write_bytes(pickle.dumps(judged))
     code = """
 import pickle, resource, sys
 from ptychon import PtychonError
-from ptychon.uncertainty.saved import save_halves
+from ptychon.uncertainty.saved import save_half_data_test
 said = pickle.loads(open(sys.argv[3], "rb").read())
 limit = int(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
-    save_halves("out.h5", sys.argv[2], said)
+    save_half_data_test("out.h5", sys.argv[2], said)
 except PtychonError as error:
     print(error)
 """
@@ -473,7 +473,7 @@ def test_halves_are_refused_where_nothing_can_be_written(folder, tmp_path, capsy
         (tmp_path / "plain" / "x.h5", "part of the path is a file"),
         (tmp_path / "no" / "x.h5", "not exist"),
     ):
-        assert main(["halves", str(place / "scan_rpie.h5"), "-o", str(output)]) == 2
+        assert main(["validate", str(place / "scan_rpie.h5"), "-o", str(output)]) == 2
         said = capsys.readouterr().err
         assert word in said
         assert said.count("\n") == 1
@@ -496,7 +496,16 @@ halves.joint = interrupted
 from ptychon.__main__ import main
 sys.exit(main(sys.argv[1:]))
 """
-    command = ["halves", str(place / "scan_pie.h5"), "-n", "2", "--backend", "numpy", "-o", "x.h5"]
+    command = [
+        "validate",
+        str(place / "scan_pie.h5"),
+        "-n",
+        "2",
+        "--backend",
+        "numpy",
+        "-o",
+        "x.h5",
+    ]
     done = subprocess.run(
         [sys.executable, "-c", code, *command],
         cwd=tmp_path,
@@ -515,23 +524,23 @@ sys.exit(main(sys.argv[1:]))
 def test_a_group_that_lacks_something_is_said(folder, judged, tmp_path):
     import h5py
 
-    from ptychon.uncertainty.saved import load_halves, save_halves
+    from ptychon.uncertainty.saved import load_half_data_test, save_half_data_test
 
     place, _ = folder
-    save_halves(tmp_path / "torn.h5", place / "scan_rpie.h5", judged)
+    save_half_data_test(tmp_path / "torn.h5", place / "scan_rpie.h5", judged)
     with h5py.File(tmp_path / "torn.h5", "r+") as file:
-        del file["ptychon/halves/covered"]
-    with pytest.raises(PtychonError, match="ptychon/halves lacks covered"):
-        load_halves(tmp_path / "torn.h5")
+        del file["ptychon/half_data_test/covered"]
+    with pytest.raises(PtychonError, match="ptychon/half_data_test lacks covered"):
+        load_half_data_test(tmp_path / "torn.h5")
 
 
 def test_a_reconstruction_with_bars_of_its_own(folder, capsys, monkeypatch, tmp_path):
-    """`--bars laplace` is the reconstruction, then `ptychon uncertainty`; a settings file may ask
+    """`--bars laplace` is the reconstruction, then `ptychon bars`; a settings file may ask
     for it too.
     """
     place, _ = folder
     monkeypatch.chdir(tmp_path)
-    way = ["-e", "rpie", "-n", "60", "--backend", "numpy", "--no-half-split"]
+    way = ["-e", "rpie", "-n", "60", "--backend", "numpy", "--no-half-scans"]
     assert (
         main(
             [
@@ -593,8 +602,7 @@ def test_what_was_found_stays_where_its_bars_fail(
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert (
-        "the result without them is in kept.h5; for bars: ptychon uncertainty kept.h5 -m laplace"
-        in said
+        "the result without them is in kept.h5; for bars: ptychon bars kept.h5 -m laplace" in said
     )
     assert (tmp_path / "kept.png").exists()
     assert np.array_equal(load_result("kept.h5").object, load_result(place / "scan_rpie.h5").object)

@@ -17,9 +17,9 @@ from ptychon.types import PtychonError
 from ptychon.uncertainty.bootstrap import _laid_on
 from ptychon.uncertainty.half_data import (
     PROBABILITIES,
-    Halves,
+    HalfDataTest,
     compared,
-    halves,
+    half_data_test,
     halves_of,
     thinned,
 )
@@ -54,7 +54,7 @@ def clean():
 def test_a_right_model_has_a_mean_square_of_one(kind, step):
     """Measured: 1.10 by counts (86 frames), 1.03 by positions (231 frames)."""
     made = a_scan(step=step)
-    found, (one, two) = halves(
+    found, (one, two) = half_data_test(
         Problem.from_dataset(made.dataset),
         kind,
         probe=made.probe,
@@ -69,7 +69,7 @@ def test_a_right_model_has_a_mean_square_of_one(kind, step):
     assert 0.4 < np.nanmin(found.by_period) <= np.nanmax(found.by_period) < 2
     assert 0.7 < found.independent < 1
     assert found.modes == 1
-    assert one.engine == two.engine == "posterior"
+    assert one.engine == two.engine == "joint"
 
 
 @pytest.mark.parametrize("kind", ["counts", "positions"])
@@ -77,14 +77,14 @@ def test_two_modes_taken_for_one_are_seen(kind):
     """Measured: 5.5 by counts, 47 by positions."""
     made = a_scan(second=0.5)
     problem = Problem.from_dataset(made.dataset)
-    found, _ = halves(
+    found, _ = half_data_test(
         problem, kind, probe=made.probe[:1], free_probe=False, epochs=60, backend="numpy"
     )
     assert found.mean_square > (4 if kind == "counts" else 20)
     assert not found.describes
     assert "does not describe" in found.sentence()
     if kind == "counts":
-        right, _ = halves(
+        right, _ = half_data_test(
             problem, kind, probe=made.probe, free_probe=False, epochs=60, backend="numpy"
         )
         assert right.mean_square < 0.4 * found.mean_square
@@ -121,9 +121,9 @@ def test_what_cannot_be_split(clean):
     with pytest.raises(PtychonError, match="not whole numbers"):
         thinned(replace(problem, amplitude=problem.amplitude * np.float32(0.7)))
     with pytest.raises(PtychonError, match="none is given"):
-        halves(problem, free_probe=False)
+        half_data_test(problem, free_probe=False)
     with pytest.raises(PtychonError, match="moves the probe"):
-        halves(
+        half_data_test(
             problem, probe=clean.probe, free_probe=False, engine="rpie", epochs=2, backend="numpy"
         )
 
@@ -135,7 +135,7 @@ def posterior_like(object, std, draws):
         errors=np.ones(1, np.float32),
         final_error=0.1,
         positions=np.zeros((1, 2)),
-        engine="posterior",
+        engine="joint",
         epochs=1,
         object_std=std.astype(np.float32),
         draws=draws.astype(np.complex64),
@@ -248,7 +248,7 @@ def test_a_result_without_bars_is_refused():
             kind="counts",
             free_probe=False,
         )
-    assert Halves.__dataclass_params__.frozen
+    assert HalfDataTest.__dataclass_params__.frozen
 
 
 @pytest.mark.parametrize("near_field", [False, True])

@@ -1,61 +1,58 @@
-"""``ptychon halves``: are the error bars right? Two halves of the measured data say, without a
-truth.
-"""
+"""``ptychon validate``: check the error bars on two halves of the measured data."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import click
 
 from ..types import PtychonError
-from .options import BACKEND, at_least, output_options, seed_option
+from .options import BACKEND, output_options, passes_option, seed_option
 from .results import KNOWN_PROBE, NOISE_VARIANCE, RESULT, Bar, place_for, problem_of, show_rows
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command(
     epilog="""\b
 Examples
-  ptychon halves scan_rpie.h5
-  ptychon halves scan_rpie.h5 --by counts
-  ptychon halves scan_pie.h5 --known-probe --json
+  ptychon validate scan_rpie.h5
+  ptychon validate scan_rpie.h5 --by counts
+  ptychon validate scan_pie.h5 --known-probe --json
+\b
+Ways to split
+  positions  assign one frame of each pair of neighbouring frames to either half
+  counts     assign each count to either half at random (binomial thinning); every position stays,
+             so that errors of positions and illumination are not seen
 
-positions: one of each pair of neighbouring frames goes to either half. counts: each count goes to
-either half by lot, and every position stays; such halves cannot see what is wrong with positions
-and beam. Each half is reconstructed from the start and gets the error bars of the joint posterior.
-Exit code 1 if the model does not describe the data.
+Each half is reconstructed from the start and gets the error bars of the joint posterior. Exit code
+1 if the model does not describe the data.
 """
 )
 @RESULT
-@click.option("--by", "kind", default="positions", show_default=True, help="positions or counts.")
+@click.option(
+    "--by",
+    "kind",
+    default="positions",
+    show_default=True,
+    help="Split the data by positions or by counts.",
+)
 @click.option(
     "-o",
     "--output",
     type=click.Path(),
-    help="Copy of RESULT with what was found; default RESULT_halves.h5.",
+    help="Copy of RESULT with the outcome; default RESULT_validated.h5, beside RESULT.",
 )
 @click.option(
-    "--engine", default="", help="That makes each half; default rpie, or pie with a known probe."
+    "--engine",
+    default="",
+    help="Engine that reconstructs each half; default rpie, or pie with a known probe.",
 )
-@click.option(
-    "-n",
-    "--epochs",
-    type=int,
-    default=40,
-    show_default=True,
-    callback=at_least(1),
-    help="Passes of that engine.",
-)
+@passes_option("Passes of that engine.", default=40)
 @KNOWN_PROBE
 @NOISE_VARIANCE
 @BACKEND
-@seed_option("Of the split and the draws.")
-@output_options("No progress, no summary.", "The numbers for machines.")
-def halves(
+@seed_option("Seed for the split and the draws.")
+@output_options()
+def validate(
     result: str,
     kind: str,
     output: str | None,
@@ -74,14 +71,13 @@ def halves(
     writes it into a copy of RESULT.
     """
     from ..io import load_result
-    from ..uncertainty.half_data import KINDS, halves_numbers, halves_rows
-    from ..uncertainty.half_data import halves as compare
-    from ..uncertainty.saved import save_halves
+    from ..uncertainty.half_data import KINDS, half_data_numbers, half_data_rows, half_data_test
+    from ..uncertainty.saved import save_half_data_test
 
     if kind not in KINDS:
         raise PtychonError(f"--by is {kind!r}; choose one of {', '.join(KINDS)}")
     found = load_result(result)
-    place = place_for(output, result, "_halves.h5")
+    place = place_for(output, result, "_validated.h5")
     problem = problem_of(result, found)
     from ..engines import moves_probe
 
@@ -90,7 +86,7 @@ def halves(
     # those of the result
     first = None if free and len(found.probe) == 1 else found.probe
     with Bar(quiet or as_json) as tell:
-        said, _ = compare(
+        said, _ = half_data_test(
             problem,
             kind,
             probe=first,
@@ -102,9 +98,9 @@ def halves(
             seed=seed,
             tell=tell,
         )
-    save_halves(place, result, said)
+    save_half_data_test(place, result, said)
     if as_json:
-        click.echo(json.dumps(halves_numbers(said) | {"result": str(place)}))
+        click.echo(json.dumps(half_data_numbers(said) | {"result": str(place)}))
     elif not quiet:
-        show_rows([*halves_rows(said), ("result", place)], 11)
+        show_rows([*half_data_rows(said), ("result", place)], 11)
     return 0 if said.describes else 1

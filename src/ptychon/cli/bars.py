@@ -1,4 +1,4 @@
-"""``ptychon uncertainty``: error bars for a result that has none, or others for one that has."""
+"""``ptychon bars``: error bars for a result that has none, or others for one that has."""
 
 from __future__ import annotations
 
@@ -9,127 +9,120 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..types import PtychonError
-from .options import BACKEND, at_least, output_options, seed_option
+from .options import BACKEND, BACKGROUND, at_least, output_options, passes_option, seed_option
 from .results import KNOWN_PROBE, NOISE_VARIANCE, RESULT, Bar, place_for, problem_of, show_rows
 
 if TYPE_CHECKING:
     from ..data.result import Result
     from ..uncertainty import Posterior
 
-#: A misfit above 1 that is said: by this much, and by so many of its standard deviations.
+#: A misfit above 1 is reported as too large: by this much, and by so many of its standard
+#: deviations.
 ALLOWED, SIGMAS = 0.1, 5.0
 
 
 @click.command(
     epilog="""\b
 Examples
-  ptychon uncertainty scan_rpie.h5
-  ptychon uncertainty scan_rpie.h5 --samples 128 --refine
-  ptychon uncertainty scan_rpie.h5 --method bootstrap --replicates 20
-  ptychon uncertainty scan_rpie.h5 --method ep
-  ptychon uncertainty scan_ep.h5 --method sample -n 50000
+  ptychon bars scan_rpie.h5
+  ptychon bars scan_rpie.h5 --draws 128 --refine
+  ptychon bars scan_rpie.h5 --method bootstrap --replicates 20
+  ptychon bars scan_rpie.h5 --method joint
+  ptychon bars scan_ep.h5 --method sampling -n 50000
+\b
+Methods
+  laplace    Gaussian approximation of the posterior about the solution; takes seconds
+  joint      Ptycho-EP, then the joint posterior of object and probe with a learned prior,
+             checked on simulated data; gives an object of its own; recommended for publication
+  bootstrap  simulate data from the result and reconstruct them, many times; slow, independent
+  sampling   Markov chains through the posterior; for small scans, few measurements, few counts
 
-laplace: a Gaussian about the solution, by sampling; seconds. bootstrap: simulate from the result
-and reconstruct again, many times. ep: Ptycho-EP and the joint posterior from there on, which give
-an object of their own, with a learned prior and a check on simulated data. sample: chains that
-wander through the posterior, for small scans, few measurements and few counts. What the bars take
-for granted is printed and stored with them. The data are looked for where they were, or beside the
-result.
+The table lists the assumptions that the error bars rest on; they are stored with the result. The
+data are read from the file that the result names, or from the folder of the result.
 """
 )
 @RESULT
 @click.option(
-    "-m", "--method", default="laplace", show_default=True, help="laplace, bootstrap, ep or sample."
+    "-m",
+    "--method",
+    default="laplace",
+    show_default=True,
+    help="laplace, joint, bootstrap or sampling.",
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(),
-    help="Result file with the bars; default RESULT_METHOD.h5, beside it.",
-)
-@click.option(
-    "--samples",
-    type=int,
-    default=32,
-    show_default=True,
-    callback=at_least(2),
-    help="Of the posterior (laplace).",
-)
-@click.option(
-    "--refine",
-    is_flag=True,
-    help="Write the optimum of the posterior instead of the object as it was (laplace).",
-)
-@click.option(
-    "--replicates",
-    type=int,
-    default=20,
-    show_default=True,
-    callback=at_least(2),
-    help="Reconstructions (bootstrap).",
-)
-@click.option(
-    "--from-beginning", is_flag=True, help="Start replicates where the result started (bootstrap)."
+    help="Result file with error bars; default RESULT_METHOD.h5, beside RESULT.",
 )
 @click.option(
     "--draws",
     type=int,
-    default=8,
-    show_default=True,
     callback=at_least(1),
-    help="Of the posterior, kept (ep, sample).",
+    help="Number of posterior draws (laplace 32; joint, sampling 8).",
+)
+@click.option(
+    "--refine",
+    is_flag=True,
+    default=None,
+    help="Store the optimum of the posterior instead of the object of RESULT (laplace).",
+)
+@click.option(
+    "--replicates",
+    type=int,
+    callback=at_least(2),
+    help="Number of simulated and reconstructed data sets (bootstrap; default 20).",
+)
+@click.option(
+    "--from-beginning",
+    is_flag=True,
+    default=None,
+    help="Start each replicate where RESULT was started, not from RESULT (bootstrap).",
 )
 @click.option(
     "--twin/--no-twin",
-    default=True,
-    help="Whether to check and correct the bars on simulated data (ep).",
+    default=None,
+    help="Check and correct the error bars on simulated data, or do not (joint; default: check).",
 )
-@click.option(
-    "-n",
-    "--epochs",
-    type=int,
-    callback=at_least(1),
-    help="Passes of a replicate (as in RESULT), of Ptycho-EP (60), of a chain (8000).",
+@passes_option(
+    "Passes of each replicate (bootstrap; as in RESULT), of Ptycho-EP (joint; 60), of each chain "
+    "(sampling; 8000)."
 )
 @KNOWN_PROBE
 @NOISE_VARIANCE
-@click.option(
-    "--background",
-    type=float,
-    help="Counts a pixel that do not come from the wave, if the scan does not say it.",
-)
+@BACKGROUND
 @BACKEND
-@seed_option("Of the samples.")
-@output_options("No progress, no summary.", "The numbers for machines.")
-def uncertainty(
+@seed_option("Seed for the draws or replicates.")
+@output_options()
+def bars(
     result: str,
     method: str,
     output: str | None,
-    refine: bool,
     known_probe: bool | None,
+    background: str | None,
     quiet: bool,
     as_json: bool,
+    backend: str,
     **options: Any,
 ) -> int:
-    """Give the object of RESULT error bars: a standard deviation for every pixel, of the complex
-    value, amplitude and phase.
+    """Compute error bars for the object of RESULT: standard deviations of the complex value, the
+    amplitude and the phase of every pixel.
 
     Writes a new result file with them, and prints a short table.
     """
     from ..uncertainty.methods import make_method, with_bars
 
-    backend = options.pop("backend")
-    chosen = make_method(method, refine=refine, **options)
-    if refine and method != "laplace":
+    if background is not None and options["noise_variance"] is not None:
         raise PtychonError(
-            f"--refine belongs to --method laplace; {method} does not find an optimum"
+            "--background belongs to counts and --noise-variance to amplitudes: give one of them"
         )
+    chosen = make_method(method, **{k: v for k, v in options.items() if v is not None})
 
     from ..io import load_result
 
     found = load_result(result)
     place = place_for(output, result, f"_{method}.h5")
-    problem = problem_of(result, found)
+    problem = problem_of(result, found, background)
     from ..engines import moves_probe
 
     free = moves_probe(found) if known_probe is None else not known_probe
@@ -171,7 +164,7 @@ def numbers_of(posterior: Posterior, before: Result) -> dict[str, Any]:
         "chi2": posterior.chi2,
         "chi2_error": posterior.chi2_error,
         "noise_variance": posterior.noise_variance,
-        "distance": None if posterior.method == "ep" else posterior.distance,
+        "distance": None if posterior.method == "joint" else posterior.distance,
         "unsolved": posterior.unsolved,
         "agreement": posterior.agreement,
         "conditional": list(posterior.conditional),
