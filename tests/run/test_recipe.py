@@ -285,7 +285,7 @@ def test_constraints_are_text_in_settings():
     for wrong in ("suport:2", "support", "support:radius=-1", "support:width=3", "power:x", 3):
         with pytest.raises(PtychonError, match="constraint"):
             constraint_of(wrong)
-    for engine in ("ep", "dm", "posterior"):
+    for engine in ("ep", "dm", "joint"):
         with pytest.raises(PtychonError, match=f"engine '{engine}' takes no constraints"):
             Stage(engine, 5, constraints=[Support(20)])
 

@@ -492,7 +492,8 @@ def test_a_result_of_other_data_is_refused():
 def test_noise_of_a_problem():
     problem = make_case(side=2).problem
     assert noise_of(problem) == Noise("amplitude", problem.noise_variance)
-    assert noise_of(replace(problem, noise_variance=None)) is None
+    unknown = noise_of(replace(problem, noise_variance=None))
+    assert (unknown.kind, unknown.variance, unknown.learned) == ("amplitude", None, True)
     counts = replace(problem, counting=True, noise_variance=None)
     assert noise_of(counts) == Noise("poisson")
     assert noise_of(counts, "amplitude") == Noise("amplitude", 0.25, 3 / 8)

@@ -50,7 +50,7 @@ def noise_of(
         "auto" is "poisson" for counts, else "amplitude".
     variance : float, optional
         Of the amplitude; overrides what the problem says, and makes counts an amplitude with that
-        variance. 0 is None.
+        variance.
     learn : bool
         The misfit has the last word, whatever is known: counts are amplitudes then, and the
         variance is where learning starts.
@@ -68,7 +68,7 @@ def noise_of(
     if kind not in ("auto", *KINDS):
         raise PtychonError(f"the noise model is {kind!r}; choose auto, amplitude or poisson")
     if kind == "auto":
-        kind = "poisson" if problem.counting and not variance and not learn else "amplitude"
+        kind = "poisson" if problem.counting and variance is None and not learn else "amplitude"
     if kind == "poisson" and not problem.counting:
         raise PtychonError(
             "the data are not counts, so their noise is not Poisson's; use the model amplitude"
@@ -77,7 +77,7 @@ def noise_of(
         return Noise("poisson", background=problem.background, read_noise=problem.read_noise)
     if kind == "poisson":
         return Noise("poisson")
-    if variance:
+    if variance is not None:
         return Noise("amplitude", variance, learned=learn)
     if problem.counting:
         return Noise("amplitude", COUNT_VARIANCE, ANSCOMBE, learned=learn)
@@ -101,7 +101,7 @@ def noise_in(problem: Problem, result: Result, variance: float | None = None) ->
         Its variance is (N,) where the run has learned one for each frame, and None where the run
         has left no word of it.
     """
-    if variance:
+    if variance is not None:
         return noise_of(problem, "auto", variance)
     if result.noise_variances is not None:
         return Noise("amplitude", result.noise_variances, learned=True)
