@@ -235,7 +235,7 @@ def test_scans_that_do_not_fit(scan, capsys, known, message):
 def test_bad_requests(scan, capsys, arguments, message):
     np.savez("scan.npz", patterns=scan.patterns, positions_px=scan.positions)
     np.save("small.npy", np.ones((4, 4), complex))
-    fast = [a for a in FAST if a not in ("--passes", "3")] if "--epochs" in arguments else FAST
+    fast = [a for a in FAST if a not in ("--passes", "3")] if "--passes" in arguments else FAST
     assert message in refused(capsys, "reconstruct", "scan.npz", *fast, *arguments)
 
 
