@@ -340,7 +340,7 @@ def test_the_command_flags_and_cleans(tmp_path, capsys, monkeypatch):
     bars = [
         "clean_joint.h5",
         "--method",
-        "ep",
+        "joint",
         "--known-probe",
         "--no-twin",
         "-q",

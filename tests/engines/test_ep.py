@@ -463,7 +463,7 @@ def test_a_run_that_learns_nothing_is_never_a_result():
     assert len(messages) == 5
     assert "damping=0.45" in messages[0]
     assert "damping=0.225" in messages[1]
-    assert "beginning with 50 passes of PIE" in messages[2]
+    assert "going on with 50 passes of pie, 100 passes of ep instead" in messages[2]
     assert not any("prior_start" in m for m in messages)  # the Gaussian prior has no start
 
 

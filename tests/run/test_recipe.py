@@ -25,8 +25,8 @@ from ptychon.run.constraints import (
     constraint_of,
     constraint_text,
 )
+from ptychon.run.progress import described
 from ptychon.run.schedule import Schedule
-from ptychon.run.stages import described
 from ptychon.run.until import Below, Settled, Still, rule_of, rule_text
 
 

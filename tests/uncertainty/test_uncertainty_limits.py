@@ -252,7 +252,7 @@ def test_bad_bootstraps_are_one_sentence():
     s = scanned()
     problem = Problem.from_dataset(s.dataset)
     r = reconstruct(problem, "rpie", probe=s.probe, epochs=1, backend="numpy")
-    with pytest.raises(PtychonError, match="1 replicates tell no"):
+    with pytest.raises(PtychonError, match="1 replicates give no standard deviation"):
         bootstrap(problem, r, replicates=1)
     with pytest.raises(PtychonError, match="'solution' or from the 'beginning'"):
         bootstrap(problem, r, start="anywhere")

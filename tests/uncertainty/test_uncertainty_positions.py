@@ -187,7 +187,7 @@ def test_bars_are_those_of_the_dense_inverse(update):
         object,
         probe,
         update=update,
-        samples=100,
+        draws=100,
         refine=0,
         averaged=False,
         region=lit(),
@@ -287,7 +287,7 @@ def test_only_known_unknowns_can_be_free():
 def test_the_method_passes_on_what_is_free():
     object, probe, *_ = scene()
     found = SimpleNamespace(object=object, probe=probe, options={})
-    method = Laplace(samples=2, update=("object", "log_scale"))
+    method = Laplace(draws=2, update=("object", "log_scale"))
     backend = get_backend("reference")
     _, bars = method.run(problem_of(scene()), found, True, backend, lambda *_: None, Path())
     assert bars.log_scale_std.shape == (6,)

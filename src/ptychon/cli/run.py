@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..run.modes import described, shares
-from ..run.stages import described as described_passes
+from ..run.progress import described as described_passes
 from ..types import PtychonError, PtychonWarning
 from .results import Bar, check_places, refuse_same, show_rows
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,3 +62,11 @@ class Progress:
 
 
 Callback = Callable[[Progress], "bool | None"]
+
+
+def described(ran: Sequence[Sequence[Any]]) -> str:
+    """For people: "27 of dm, then 13 of rpie"; empty where one engine made all."""
+    counted = [part for part in ran if len(part) < 3 or not part[2]]
+    if len(counted) < 2:
+        return ""
+    return ", then ".join(f"{part[1]} of {part[0]}" for part in counted)

@@ -269,12 +269,4 @@ def _tell_of_interrupt(callbacks: Sequence[Callback], done: Passes) -> None:
         )
 
 
-def described(ran: Sequence[Sequence[Any]]) -> str:
-    """For people: "27 of dm, then 13 of rpie"; empty where one engine made all."""
-    counted = [part for part in ran if len(part) < 3 or not part[2]]
-    if len(counted) < 2:
-        return ""
-    return ", then ".join(f"{part[1]} of {part[0]}" for part in counted)
-
-
-__all__ = ["Ready", "Run", "described", "run_recipe", "settled"]
+__all__ = ["Ready", "Run", "run_recipe", "settled"]
