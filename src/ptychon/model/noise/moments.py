@@ -21,7 +21,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from scipy.special import gammaln
 
 from ...kernels.likelihoods import ANSCOMBE
 from ...kernels.likelihoods import ROOT_VARIANCE as COUNT_VARIANCE
@@ -93,6 +92,8 @@ def _looked_up(
 @cache
 def _table(read_noise: float, shift: float) -> tuple[FloatArray, FloatArray]:
     """log of the mean, and cumulants of 4 (sqrt(n + shift) - sqrt(mean + shift))^2, (3, M)."""
+    from scipy.special import gammaln
+
     mean = np.geomspace(LEAST, MOST, 321)
     k = np.arange(0, 700.0)
     w, share = np.polynomial.hermite_e.hermegauss(32) if read_noise else (np.zeros(1), np.ones(1))

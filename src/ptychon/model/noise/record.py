@@ -31,7 +31,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import exp1, i0e, i1e
 
 from ...kernels.reference import namespace
 from ...types import REAL, Array, FloatArray, PtychonError
@@ -230,6 +229,8 @@ class Noise:
         -------
         (along, across) : (B, P, Q) float32 each, not negative, across <= along
         """
+        from scipy.special import i0e, i1e
+
         s = modulus.astype(np.float64) ** 2 / spread[:, None, None]
         a, b = i0e(s / 2), i1e(s / 2)
         mean, full = np.pi / 4 * ((1 + s) * a + s * b), self.information(modulus)
@@ -270,6 +271,8 @@ class Noise:
         """-log p of each pixel, averaged likewise, less what does not depend on the modulus: (B, P,
         Q) float64.
         """
+        from scipy.special import exp1
+
         m, a = modulus.astype(np.float64), amplitude.astype(np.float64)
         if self.kind == "amplitude":
             y = self.measured(a)
@@ -356,12 +359,16 @@ class Noise:
 
 def _resultant(m: FloatArray, spread: FloatArray) -> FloatArray:
     """E z'/|z'| along z: sqrt(pi s)/2 exp(-s/2) (I0(s/2) + I1(s/2)), s = m^2/V."""
+    from scipy.special import i0e, i1e
+
     s = m**2 / spread[:, None, None]
     return np.asarray(np.sqrt(np.pi * s) / 2 * (i0e(s / 2) + i1e(s / 2)))
 
 
 def _mean_modulus(m: FloatArray, spread: FloatArray) -> FloatArray:
     """E|z'|, the mean of a Rice distribution."""
+    from scipy.special import i0e, i1e
+
     V = spread[:, None, None]
     s = m**2 / V
     return np.asarray(np.sqrt(np.pi * V) / 2 * ((1 + s) * i0e(s / 2) + s * i1e(s / 2)))
