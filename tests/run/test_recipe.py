@@ -23,11 +23,11 @@ from ptychon.run.constraints import (
     Support,
     Transmission,
     constraint_of,
-    constraint_text,
 )
 from ptychon.run.progress import described
 from ptychon.run.schedule import Schedule
-from ptychon.run.until import Below, Settled, Still, rule_of, rule_text
+from ptychon.run.until import RULES, Below, Settled, Still, rule_of
+from ptychon.run.words import text_of
 
 
 def run(recipe="dm", epochs=8, **options):
@@ -99,6 +99,8 @@ def test_fewer_passes_are_shared_out():
     ):
         assert str(recipe.scaled(epochs)) == words
         assert recipe.scaled(epochs).epochs == epochs
+    # stages that are alike
+    assert str(Recipe.parse("rpie:5, rpie:5").scaled(4)) == "rpie:2, rpie:2"
 
 
 def test_a_quarter_of_the_passes_of_the_difference_map_is_of_rpie():
@@ -159,8 +161,8 @@ def test_stages_end_by_rules():
     assert run("rpie", 9, until="settled:0.9").epochs == 2
     known = {"still:0.0001": Still(1e-4), "settled": Settled(), "below:1": Below(1)}
     for text, rule in known.items():
-        assert rule_of(text) == rule == rule_of(rule_text(rule)) == rule_of(rule)
-    for wrong in ("still", "steady:1", "below:-1", "still:a", 3):
+        assert rule_of(text) == rule == rule_of(text_of(rule, RULES)) == rule_of(rule)
+    for wrong in ("still", "steady:1", "below:-1", "still:a", "still:1,5,7", "still:,5", 3):
         with pytest.raises(PtychonError, match="ends a stage is"):
             rule_of(wrong)
 
@@ -186,6 +188,8 @@ def test_a_stage_that_fails_is_rescued():
     with pytest.warns(PtychonWarning, match="going on without it"):
         found = run(Recipe(Stage(Diverging(), 2, rescue=()), Stage("pie", 1)))
     assert found.settings["ran"] == [["pie", 1]]
+    with pytest.raises(PtychonError, match="'diverging' diverged"):
+        run(Stage(Diverging(), 2, rescue=()))
 
 
 @pytest.mark.parametrize("stop", [2, 4, 6])
@@ -278,8 +282,8 @@ def test_what_constraints_do():
 
 
 def test_constraints_are_text_in_settings():
-    for made in (Support(20.0), Power(1e5), Transmission(), Smooth(0.5), OrthogonalModes()):
-        assert constraint_of(constraint_text(made)) == made == constraint_of(made)
+    for made in (Support(20.0), Power(123456.789), Transmission(), Smooth(0.5), OrthogonalModes()):
+        assert constraint_of(text_of(made, CONSTRAINTS)) == made == constraint_of(made)
     assert constraint_of("support:20") == Support(20.0)
     assert {type(constraint_of(f"{n}:1" if n != "orthogonal_modes" else n)) for n in CONSTRAINTS}
     for wrong in ("suport:2", "support", "support:radius=-1", "support:width=3", "power:x", 3):
@@ -315,5 +319,7 @@ def test_what_cannot_stand_beside_a_recipe():
         run("dm:5, rpie:3", object_step=0.5)
     with pytest.raises(PtychonError, match="update stand beside a recipe"):
         run(Stage("rpie", 3), update={"probe": After(1)})
+    with pytest.raises(PtychonError, match="needs a stage that counts"):
+        Recipe(Stage("dm", 5, aside=True))
     with pytest.raises(PtychonError, match="start is 'middle'"):
         Stage("rpie", 3, start="middle")

@@ -7,15 +7,15 @@ and the difference map makes its object from its waves; their means of saying th
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from ..engines import Context, State
-from ..types import Array, PtychonError
+from ..types import Array
 from .modes import orthogonal
+from .words import record_of
 
 
 class Constraint(Protocol):
@@ -126,48 +126,12 @@ def constraint_of(text: Any) -> Constraint:
     PtychonError
         If it is none.
     """
-    if not isinstance(text, str):
-        if hasattr(text, "apply"):
-            found: Constraint = text
-            return found
-        raise PtychonError(f"a constraint is {text!r}; write support:radius=20, say")
-    name, _, rest = text.partition(":")
-    kind = CONSTRAINTS.get(name.strip())
-    if kind is None:
-        raise PtychonError(f"there is no constraint {name!r}; there are {', '.join(CONSTRAINTS)}")
-    known = [f.name for f in fields(kind)]
-    match = re.fullmatch(r"\s*(?:(\w+)\s*=\s*)?([0-9.eE+-]+)\s*", rest) if rest.strip() else None
-    try:
-        if rest.strip() and (match is None or (match[1] or known[0]) not in known):
-            raise ValueError
-        number = {} if match is None else {match[1] or known[0]: float(match[2])}
-        if any(not value > 0 for value in number.values()):
-            raise ValueError
-        made: Constraint = kind(**number)
-        return made
-    except (TypeError, ValueError, IndexError):
-        like = f"{name}:{known[0]}=NUMBER" if known else name
-        raise PtychonError(f"the constraint {text!r} cannot be read; write {like}") from None
-
-
-def constraint_text(constraint: Constraint) -> str:
-    """What `constraint_of` reads.
-
-    Raises
-    ------
-    PtychonError
-        For a constraint that is not one of ours: it cannot be stored.
-    """
-    name = next((n for n, kind in CONSTRAINTS.items() if type(constraint) is kind), None)
-    if name is None:
-        raise PtychonError(
-            f"{type(constraint).__name__} cannot be stored in a recipe; it can be a callback"
-        )
-    own = [f.name for f in fields(constraint)]  # type: ignore[arg-type]
-    return name + (f":{own[0]}={getattr(constraint, own[0]):g}" if own else "")
+    constraint: Constraint = record_of(text, CONSTRAINTS, "apply", "the constraint")
+    return constraint
 
 
 __all__ = [
+    "CONSTRAINTS",
     "Constraint",
     "OrthogonalModes",
     "Power",
@@ -175,5 +139,4 @@ __all__ = [
     "Support",
     "Transmission",
     "constraint_of",
-    "constraint_text",
 ]

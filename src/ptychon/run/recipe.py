@@ -14,14 +14,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..engines import Engine, make, updated
+from ..engines import Engine, able, make, updated
 from ..engines.base import OPTION_OF
 from ..engines.update import After, Update
 from ..types import PtychonError
-from .constraints import Constraint, constraint_of, constraint_text
+from .constraints import CONSTRAINTS, Constraint, constraint_of
 from .schedule import Schedule
-from .until import Until, rule_of, rule_text
+from .until import RULES, Until, rule_of
 from .update import when_of
+from .words import text_of
 
 if TYPE_CHECKING:
     from ..data.result import Result
@@ -92,7 +93,7 @@ class Stage:
         if self.constraints and "constraints" not in made.copes:
             raise PtychonError(
                 f"engine {made.name!r} takes no constraints after its passes: what it knows of the "
-                "object is more than an object; give them to a stage of rpie, epie or pie"
+                f"object is more than an object; these take them: {able('constraints')}"
             )
         if not isinstance(self.schedule, Schedule) and self.schedule is not None:
             Schedule(kind=self.schedule)
@@ -123,8 +124,8 @@ class Stage:
             "options": asdict(engine) if isinstance(engine, Engine) else dict(self.options),
             "start": self.start,
             "update": {name: _when(when) for name, when in self.update.items()},
-            "constraints": [constraint_text(c) for c in self.constraints],
-            "until": [rule_text(rule) for rule in self.until],
+            "constraints": [text_of(c, CONSTRAINTS) for c in self.constraints],
+            "until": [text_of(rule, RULES) for rule in self.until],
             "rescue": None if self.rescue is None else [stage.stored() for stage in self.rescue],
             "schedule": (
                 asdict(self.schedule) if isinstance(self.schedule, Schedule) else self.schedule
@@ -194,6 +195,8 @@ class Recipe:
         for stage in stages:
             flat.extend([stage] if isinstance(stage, Stage) else stage)
         object.__setattr__(self, "stages", tuple(flat))
+        if not self.counted:
+            raise PtychonError("a recipe needs a stage that counts; it has none but those aside")
 
     @classmethod
     def parse(cls, text: str) -> Recipe:
@@ -310,17 +313,14 @@ class Recipe:
         total = self.epochs
         if epochs == total:
             return self
-        left, stages = epochs, []
-        counted = list(self.counted)[:epochs]
+        left, stages, rest = epochs, [], min(len(self.counted), epochs)
         for stage in self.stages:
             if stage.aside:
                 stages.append(stage)
-            elif stage in counted:
-                rest = counted[counted.index(stage) + 1 :]
-                most = left - len(rest)
-                share = max(1, min(most, round(stage.epochs * epochs / total)))
-                share = left if not rest else share
-                stages.append(replace(stage, epochs=share))
+            elif rest:
+                rest -= 1  # stages after this one, of which each needs a pass
+                share = min(left - rest, max(1, round(stage.epochs * epochs / total)))
+                stages.append(replace(stage, epochs=share if rest else left))
                 left -= share
         return Recipe(stages)
 

@@ -160,8 +160,9 @@ def run_recipe(
             del done.state  # the waves of all frames
             run.object, run.probe = settled(done.engine, estimate, ctx, light, len(done.rows))
         except PtychonError as error:
-            if stage.rescue is None:
-                raise
+            others = (*stages[:number], *stages[number + 1 :], *(stage.rescue or ()))
+            if stage.rescue is None or all(other.aside for other in others):
+                raise  # nothing is left that would be a result
             instead = ", ".join(f"{s.epochs} passes of {s.name}" for s in stage.rescue)
             text = f"going on with {instead} instead" if instead else "going on without it"
             warnings.warn(f"{error}: {text}", PtychonWarning, stacklevel=3)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..types import PtychonError
 from .progress import Progress
+from .words import record_of
 
 
 class Until(Protocol):
@@ -98,43 +98,8 @@ def rule_of(text: Any) -> Until:
     PtychonError
         If it is none.
     """
-    if not isinstance(text, str):
-        if hasattr(text, "watch"):
-            rule: Until = text
-            return rule
-        raise PtychonError(f"a rule that ends a stage is {text!r}; write still:1e-4, say")
-    name, _, rest = text.partition(":")
-    kind = RULES.get(name.strip())
-    try:
-        numbers = [float(part) for part in rest.split(",")] if rest.strip() else []
-        if kind is not None and len(numbers) == 2:
-            numbers[1] = int(numbers[1])
-        if kind is None or not all(number > 0 for number in numbers):
-            raise ValueError
-        made: Until = kind(*numbers)
-        return made
-    except (TypeError, ValueError):
-        raise PtychonError(
-            f"the rule {text!r} that ends a stage is not known; write still:CHANGE, "
-            "settled:SHARE or below:R, such as still:1e-4"
-        ) from None
+    rule: Until = record_of(text, RULES, "watch", "the rule that ends a stage")
+    return rule
 
 
-def rule_text(rule: Until) -> str:
-    """What `rule_of` reads.
-
-    Raises
-    ------
-    PtychonError
-        For a rule that is not one of ours: it cannot be stored.
-    """
-    name = next((name for name, kind in RULES.items() if type(rule) is kind), None)
-    if name is None:
-        raise PtychonError(
-            f"{type(rule).__name__} cannot be stored in a recipe; use still, settled or below, or "
-            "a callback"
-        )
-    return f"{name}:{','.join(f'{getattr(rule, f.name):g}' for f in fields(rule))}"  # type: ignore[arg-type]
-
-
-__all__ = ["Below", "Settled", "Still", "Until", "rule_of", "rule_text"]
+__all__ = ["RULES", "Below", "Settled", "Still", "Until", "rule_of"]
