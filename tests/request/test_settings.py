@@ -193,7 +193,10 @@ def test_a_recipe_in_a_settings_file():
     assert again.way() == settings.way()
     for wrong, words in (
         ({"recipe": "dm:4", "epochs": 9}, "epochs is 9 beside a recipe, dm:4: give one"),
-        ({"recipe": "rpie:4", "options": {"object_step": 0.5}}, "options stand beside a recipe"),
+        (
+            {"recipe": "rpie:4", "options": {"object_step": 0.5}},
+            r"^s\.yaml: options stand beside a recipe: write them into its stages",
+        ),
         ({"recipe": [{"engine": "dm"}]}, "recipe: a stage needs an engine and its epochs"),
         ({"engine": "pie", "update": {"probe": True}}, "'pie' does not move 'probe'; these do"),
         ({"update": {"probe": "now"}}, "update of probe is 'now'"),

@@ -81,6 +81,14 @@ def test_a_result_repeats_its_recipe():
     assert Recipe.read(asked.stored()).stored() == asked.stored()
 
 
+def test_the_usual_recipe_of_ptycho_ep_is_repeated():
+    """Its first guess names a rescue that is aside as well."""
+    found = run("ep", 2, object=None)
+    assert found.settings["first_guess"][0][0] == "dm"
+    again = run(Recipe.of(found), object=None)
+    np.testing.assert_array_equal(again.object, found.object)
+
+
 def test_an_older_result_is_repeated_by_its_engine_and_passes():
     found = run("rpie", 3, object_step=0.5)
     found.settings.pop("recipe")
@@ -99,6 +107,13 @@ def test_fewer_passes_are_shared_out():
     ):
         assert str(recipe.scaled(epochs)) == words
         assert recipe.scaled(epochs).epochs == epochs
+    for epochs, words in (
+        (110, "dm:5, dm:60, rpie:40, ep:10"),
+        (95, "dm:5, dm:60, rpie:25, ep:10"),
+        (88, "dm:5, dm:60, rpie:25, ep:3"),
+        (85, "dm:5, dm:60, rpie:25"),
+    ):
+        assert str(recipe.reaching(epochs, stage=2, done=25)) == words
     # stages that are alike
     assert str(Recipe.parse("rpie:5, rpie:5").scaled(4)) == "rpie:2, rpie:2"
 

@@ -307,7 +307,7 @@ def resume(
     if values.get("recipe"):
         from ..run.recipe import Recipe
 
-        kept_recipe = Recipe.read(found.recipe).reaching(values["epochs"], found.stage)
+        kept_recipe = Recipe.read(found.recipe).reaching(values["epochs"], found.stage, found.done)
         values["recipe"] = kept_recipe.stored()
     if values["epochs"] <= done:
         raise PtychonError(

@@ -192,7 +192,9 @@ class Settings(BaseModel):
                 # not by assignment, which validates again
                 self.__dict__[name] = own
             if self.options:
-                text = "options stand beside a recipe: write them into its stages"
+                text = (
+                    "options stand beside a recipe: write them into its stages, in a settings file"
+                )
                 raise PydanticCustomError("recipe", "{text}", {"text": text})
         try:
             self.way()
@@ -259,7 +261,7 @@ def _sentence(place: tuple[Any, ...], kind: str, message: str) -> str:
     if kind == "missing":
         return f"{name!r} is missing"
     text = message.removeprefix("Value error, ").replace("Input should", "it should")
-    return f"{name}: {text}"
+    return f"{name}: {text}" if name else text
 
 
 def read_settings(path: PathLike) -> dict[str, Any]:

@@ -72,6 +72,11 @@ class Checkpoint:
     seconds: float = 0.0
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def done(self) -> int:
+        """Passes of the stage that was running."""
+        return int(self.state.get("epoch", 0))
+
     def rows(self) -> list[tuple[float, dict[str, float]]]:
         """What the loop had recorded: R and the other numbers of each pass."""
         return [

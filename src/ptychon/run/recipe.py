@@ -142,7 +142,7 @@ class Stage:
         }
 
     @classmethod
-    def read(cls, values: Mapping[str, Any] | str) -> Stage:
+    def read(cls, values: Mapping[str, Any] | str | Stage) -> Stage:
         """A stage from plain values, a stage of a settings file say, or from "rpie:100".
 
         Raises
@@ -150,6 +150,8 @@ class Stage:
         PtychonError
             For values that are no stage.
         """
+        if isinstance(values, Stage):
+            return values
         if isinstance(values, str):
             (stage,) = Recipe.parse(values).stages
             return stage
@@ -170,7 +172,8 @@ class Stage:
         found["until"] = tuple(map(rule_of, _listed(found.get("until"))))
         rescue = found.get("rescue")
         if rescue is not None:
-            found["rescue"] = Recipe.read(rescue).stages if rescue else ()
+            rescue = Recipe.parse(rescue).stages if isinstance(rescue, str) else rescue
+            found["rescue"] = tuple(map(cls.read, rescue))
         return cls(**found)
 
 
@@ -324,12 +327,25 @@ class Recipe:
                 left -= share
         return Recipe(stages)
 
-    def reaching(self, epochs: int, stage: int) -> Recipe:
-        """The same with so many passes in all, the difference made or left out by one stage."""
-        stages = list(self.stages)
-        changed = stages[stage].epochs + epochs - self.epochs
-        stages[stage] = replace(stages[stage], epochs=max(changed, 1))
-        return Recipe(stages)
+    def reaching(self, epochs: int, stage: int, done: int) -> Recipe:
+        """The same with so many passes in all, for a run that was stopped in one of its stages.
+
+        Parameters
+        ----------
+        epochs : int
+            More than were done.
+        stage : int
+            The stage, counted from 0. It makes or leaves out the difference; what it has done
+            already is taken from the stages after it.
+        done : int
+            Passes that it has done.
+        """
+        before, here, after = self.stages[:stage], self.stages[stage], self.stages[stage + 1 :]
+        left = epochs - sum(s.epochs for s in before if not s.aside)
+        own = max(left - sum(s.epochs for s in after if not s.aside), done, 1)
+        if not after or left <= own:
+            return Recipe(before, replace(here, epochs=own))
+        return Recipe(before, replace(here, epochs=own), Recipe(after).scaled(left - own).stages)
 
 
 def _when(when: bool | After) -> bool | str:

@@ -215,7 +215,7 @@ def _resumed(asked: Recipe, resume: Checkpoint) -> Recipe:
             f"the checkpoint is of {done}; it cannot go on as {asked.main.name!r} to "
             f"{asked.epochs} passes"
         )
-    return kept.reaching(asked.epochs, resume.stage)
+    return kept.reaching(asked.epochs, resume.stage, resume.done)
 
 
 def _lines(recipe: Recipe, problem: Problem, ctx: Context, modes: int, seed: int) -> list[str]:
