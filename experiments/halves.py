@@ -23,8 +23,9 @@ from ptychon import Problem, PtychonError, load
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import simulate
 from ptychon.types import ComplexArray
-from ptychon.uncertainty.half_data import KINDS, PROBABILITIES, half_data_test
+from ptychon.uncertainty.half_data import PROBABILITIES, half_data_test
 from ptychon.uncertainty.spectrum import PERIODS
+from ptychon.uncertainty.splitting import KINDS
 
 #: Amplitude of a further mode relative to the first, and the most there may be.
 FURTHER, MOST = 0.3, 3

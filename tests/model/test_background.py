@@ -30,7 +30,7 @@ from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import simulate
 from ptychon.uncertainty import laplace
 from ptychon.uncertainty.bootstrap import simulated as bootstrapped
-from ptychon.uncertainty.half_data import thinned
+from ptychon.uncertainty.splitting import thinned
 
 RNG = np.random.default_rng(5)
 POSITIONS = np.array([[0, 0], [0, 3], [3, 0], [3, 3]], float)

@@ -71,8 +71,10 @@ def validate(
     writes it into a copy of RESULT.
     """
     from ..io import load_result
-    from ..uncertainty.half_data import KINDS, half_data_numbers, half_data_rows, half_data_test
+    from ..uncertainty.half_data import half_data_test
+    from ..uncertainty.half_data_table import half_data_numbers, half_data_rows
     from ..uncertainty.saved import save_half_data_test
+    from ..uncertainty.splitting import KINDS
 
     if kind not in KINDS:
         raise PtychonError(f"--by is {kind!r}; choose one of {', '.join(KINDS)}")

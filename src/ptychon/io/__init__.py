@@ -22,7 +22,8 @@ from . import guard
 from .cxi_write import write_dataset
 from .export import convert, write_result, write_scan
 from .fields import number_or_field, with_dose
-from .found import PREPARATION, SELECTION, assemble, check_given
+from .found import SELECTION, assemble
+from .given import PREPARATION, check_given
 from .hdf5 import PathLike
 from .mask_file import noted, replacing, with_mask
 from .recognise import find, load_result

@@ -137,7 +137,7 @@ def section(
     fill(made, fit, why, found, why_not, halves)
     made.facts = facts_of(result, fit, found)
     if halves is not None:
-        from ..uncertainty.half_data import half_data_numbers, half_data_rows
+        from ..uncertainty.half_data_table import half_data_numbers, half_data_rows
 
         made.numbers["half_data_test"] = half_data_numbers(halves)
         made.facts += [

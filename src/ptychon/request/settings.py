@@ -215,7 +215,7 @@ class Settings(BaseModel):
     @field_validator("data")
     @classmethod
     def _known_data(cls, value: dict[str, Any]) -> dict[str, Any]:
-        from ..io.found import check_given
+        from ..io.given import check_given
 
         wrong = []
         for name in value:

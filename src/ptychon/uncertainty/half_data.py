@@ -32,27 +32,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..backends import Backend
-from ..checks.half_scans import MAX_SHIFT, split
+from ..checks.half_scans import MAX_SHIFT
 from ..data.result import Result
 from ..engines import make
 from ..metrics.alignment import align, phase_align
 from ..metrics.ambiguities import free_shift
 from ..metrics.registration import translate
-from ..model.noise import counts_of, noise_of
 from ..model.problem import Problem
 from ..run.progress import Progress
 from ..run.reconstruct import reconstruct
-from ..types import REAL, BoolArray, ComplexArray, FloatArray, PtychonError
+from ..types import BoolArray, ComplexArray, FloatArray, PtychonError
 from .joint import SETTLE, SWEEPS, joint, lit_region
 from .spectrum import PERIODS, Spectrum, octaves, rings
+from .splitting import halves_of
 
-KINDS = ("positions", "counts")
 #: Probabilities at which the shape of the distribution is looked at.
 PROBABILITIES = (0.5, 0.683, 0.9, 0.95)
 #: Deviation of the mean square from 1, and of the coverage, that passes.
@@ -66,8 +65,6 @@ POOR = 1.5
 EVEN = 2.0
 #: Side (px) of the tiles of the chessboard: the temperature of one colour is tried on the other.
 TILE = 16
-#: How far a count may be from a whole number.
-WHOLE = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,84 +190,6 @@ class HalfDataTest:
                     f"is {worst:.2g}"
                 )
         return f"the model does not describe the data: {numbers}{rest}"
-
-
-def thinned(problem: Problem, seed: int = 0) -> tuple[Problem, Problem]:
-    """Two independent data sets of half the dose: each count goes to one of them, by lot.
-
-    Parameters
-    ----------
-    problem : Problem
-        Of counts, on the host.
-    seed : int
-
-    Returns
-    -------
-    (Problem, Problem)
-
-    Raises
-    ------
-    PtychonError
-        If the data are not counts, or not whole numbers, or hold read noise.
-    """
-    rng = np.random.default_rng(seed)
-    if noise_of(problem).kind != "poisson":
-        raise PtychonError(
-            "these data are not counts, so that they cannot be split by counts; split them by "
-            "positions"
-        )
-    if problem.read_noise:
-        raise PtychonError(
-            f"the counts hold a read noise of {problem.read_noise:g}, which does not part into "
-            "two independent halves; "
-            f"split the data by positions"
-        )
-    known = problem.background is not None
-    # either half counts half of the background
-    half = (
-        replace(problem, background=problem.background / 2)
-        if problem.background is not None
-        else problem
-    )
-    one, two = (np.empty(problem.amplitude.shape, REAL) for _ in range(2))
-    left, right = (np.empty_like(one) if known else None for _ in range(2))
-    for j in range(len(problem)):
-        counts = counts_of(problem, j, np.float64)
-        whole = np.rint(counts)
-        off = float(np.abs(counts - whole).max())
-        if off > WHOLE:
-            raise PtychonError(
-                f"frame {j} holds intensities that are not whole numbers (off by {off:.2g}), so "
-                "that they cannot be split by "
-                f"counts; split them by positions, or divide by the gain of the detector first"
-            )
-        first = rng.binomial(whole.astype(np.int64), 0.5)
-        if left is None or right is None:
-            one[j], two[j] = np.sqrt(first), np.sqrt(whole - first)
-            continue
-        b = slice(j, j + 1)
-        one[b], left[b] = half.counted(first[None], b)
-        two[b], right[b] = half.counted((whole - first)[None], b)
-    return replace(half, amplitude=one, counts=left), replace(half, amplitude=two, counts=right)
-
-
-def halves_of(problem: Problem, kind: str, seed: int = 0) -> tuple[Problem, Problem]:
-    """Two independent halves of the data.
-
-    Raises
-    ------
-    PtychonError
-        For another kind than "positions" or "counts", fewer than four frames, or data that are not
-        counts.
-    """
-    if kind not in KINDS:
-        raise PtychonError(
-            f"unknown way to split the data {kind!r}; choose one of {', '.join(KINDS)}"
-        )
-    if kind == "counts":
-        return thinned(problem, seed)
-    first = split(len(problem), seed)
-    return problem.select(first), problem.select(~first)
 
 
 def half_data_test(
@@ -475,62 +394,3 @@ def _passes(tell: Callable[[str, int, int], None], epochs: int) -> Callable[[Pro
 
 def _chi2(half: Result) -> float:
     return float(half.history["chi2"][-1])
-
-
-def half_data_numbers(said: HalfDataTest) -> dict[str, Any]:
-    """All of it, with what follows from it; periods in object pixels, null where the region is too
-    small to tell.
-    """
-    from dataclasses import asdict
-    from math import isfinite
-
-    from .spectrum import PERIODS
-
-    numbers = {
-        name: [x if isfinite(x) else None for x in value] if isinstance(value, tuple) else value
-        for name, value in asdict(said).items()
-    }
-    if not isfinite(said.mean_square_after):
-        numbers["mean_square_after"] = None
-    more = {
-        "temperature": said.temperature,
-        "describes": said.describes,
-        "holds": said.holds,
-        "sentence": said.sentence(),
-    }
-    return numbers | more | {"periods_above": list(PERIODS[1:])}
-
-
-def half_data_rows(said: HalfDataTest) -> list[tuple[str, str]]:
-    """The table for people."""
-    from math import isfinite
-
-    from .half_data import PROBABILITIES
-    from .spectrum import PERIODS
-
-    def shares(values: tuple[float, ...]) -> str:
-        return ", ".join(f"{c:.0%} for {p:.0%}" for c, p in zip(values, PROBABILITIES, strict=True))
-
-    # then T judges the reconstructions of the halves as much as the model
-    poor = (
-        ": they did not converge, or the model is wrong; more passes (-n) tell"
-        if max(said.chi2) > POOR
-        else ""
-    )
-    periods = zip(PERIODS[1:], said.by_period, strict=True)
-    return [
-        ("verdict", said.sentence()),
-        (
-            "temperature",
-            f"T = {said.temperature:.2f}: bars times {said.temperature**0.5:.2f} are right on "
-            "average",
-        ),
-        ("inside", shares(said.covered)),
-        ("after T", shares(said.covered_after)),
-        ("T by period", ", ".join(f"above {p:g} px {T:.2g}" for p, T in periods if isfinite(T))),
-        (
-            "misfit",
-            ", ".join(f"{x:.2f}" for x in said.chi2)
-            + f" of what the noise explains, in each half{poor}",
-        ),
-    ]

@@ -1,0 +1,64 @@
+"""What the test of error bars on two halves says, as numbers and as a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .half_data import POOR, PROBABILITIES, HalfDataTest
+from .spectrum import PERIODS
+
+
+def half_data_numbers(said: HalfDataTest) -> dict[str, Any]:
+    """All of it, with what follows from it; periods in object pixels, null where the region is too
+    small to tell.
+    """
+    from dataclasses import asdict
+    from math import isfinite
+
+    numbers = {
+        name: [x if isfinite(x) else None for x in value] if isinstance(value, tuple) else value
+        for name, value in asdict(said).items()
+    }
+    if not isfinite(said.mean_square_after):
+        numbers["mean_square_after"] = None
+    more = {
+        "temperature": said.temperature,
+        "describes": said.describes,
+        "holds": said.holds,
+        "sentence": said.sentence(),
+    }
+    return numbers | more | {"periods_above": list(PERIODS[1:])}
+
+
+def half_data_rows(said: HalfDataTest) -> list[tuple[str, str]]:
+    """The table for people."""
+    from math import isfinite
+
+    from .spectrum import PERIODS
+
+    def shares(values: tuple[float, ...]) -> str:
+        return ", ".join(f"{c:.0%} for {p:.0%}" for c, p in zip(values, PROBABILITIES, strict=True))
+
+    # then T judges the reconstructions of the halves as much as the model
+    poor = (
+        ": they did not converge, or the model is wrong; more passes (-n) tell"
+        if max(said.chi2) > POOR
+        else ""
+    )
+    periods = zip(PERIODS[1:], said.by_period, strict=True)
+    return [
+        ("verdict", said.sentence()),
+        (
+            "temperature",
+            f"T = {said.temperature:.2f}: bars times {said.temperature**0.5:.2f} are right on "
+            "average",
+        ),
+        ("inside", shares(said.covered)),
+        ("after T", shares(said.covered_after)),
+        ("T by period", ", ".join(f"above {p:g} px {T:.2g}" for p, T in periods if isfinite(T))),
+        (
+            "misfit",
+            ", ".join(f"{x:.2f}" for x in said.chi2)
+            + f" of what the noise explains, in each half{poor}",
+        ),
+    ]

@@ -1,0 +1,95 @@
+"""Two independent halves of a scan's data: of its frames, or of its counts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..checks.half_scans import split
+from ..model.noise import counts_of, noise_of
+from ..model.problem import Problem
+from ..types import REAL, PtychonError
+
+KINDS = ("positions", "counts")
+
+#: How far a count may be from a whole number.
+WHOLE = 0.02
+
+
+def thinned(problem: Problem, seed: int = 0) -> tuple[Problem, Problem]:
+    """Two independent data sets of half the dose: each count goes to one of them, by lot.
+
+    Parameters
+    ----------
+    problem : Problem
+        Of counts, on the host.
+    seed : int
+
+    Returns
+    -------
+    (Problem, Problem)
+
+    Raises
+    ------
+    PtychonError
+        If the data are not counts, or not whole numbers, or hold read noise.
+    """
+    rng = np.random.default_rng(seed)
+    if noise_of(problem).kind != "poisson":
+        raise PtychonError(
+            "these data are not counts, so that they cannot be split by counts; split them by "
+            "positions"
+        )
+    if problem.read_noise:
+        raise PtychonError(
+            f"the counts hold a read noise of {problem.read_noise:g}, which does not part into "
+            "two independent halves; "
+            f"split the data by positions"
+        )
+    known = problem.background is not None
+    # either half counts half of the background
+    half = (
+        replace(problem, background=problem.background / 2)
+        if problem.background is not None
+        else problem
+    )
+    one, two = (np.empty(problem.amplitude.shape, REAL) for _ in range(2))
+    left, right = (np.empty_like(one) if known else None for _ in range(2))
+    for j in range(len(problem)):
+        counts = counts_of(problem, j, np.float64)
+        whole = np.rint(counts)
+        off = float(np.abs(counts - whole).max())
+        if off > WHOLE:
+            raise PtychonError(
+                f"frame {j} holds intensities that are not whole numbers (off by {off:.2g}), so "
+                "that they cannot be split by "
+                f"counts; split them by positions, or divide by the gain of the detector first"
+            )
+        first = rng.binomial(whole.astype(np.int64), 0.5)
+        if left is None or right is None:
+            one[j], two[j] = np.sqrt(first), np.sqrt(whole - first)
+            continue
+        b = slice(j, j + 1)
+        one[b], left[b] = half.counted(first[None], b)
+        two[b], right[b] = half.counted((whole - first)[None], b)
+    return replace(half, amplitude=one, counts=left), replace(half, amplitude=two, counts=right)
+
+
+def halves_of(problem: Problem, kind: str, seed: int = 0) -> tuple[Problem, Problem]:
+    """Two independent halves of the data.
+
+    Raises
+    ------
+    PtychonError
+        For another kind than "positions" or "counts", fewer than four frames, or data that are not
+        counts.
+    """
+    if kind not in KINDS:
+        raise PtychonError(
+            f"unknown way to split the data {kind!r}; choose one of {', '.join(KINDS)}"
+        )
+    if kind == "counts":
+        return thinned(problem, seed)
+    first = split(len(problem), seed)
+    return problem.select(first), problem.select(~first)
