@@ -403,7 +403,7 @@ def test_bad_arguments():
     refusal("'epi'", "'epie'", engine="epi")
     refusal("'objectstep'", "'object_step'", objectstep=1.0)
     refusal("'spiral'", "sequential", schedule="spiral")
-    refusal("'still'", "still:1e-4", until="still")
+    refusal("ends a stage is 'still'", "write still:change=NUMBER", until="still")
     refusal("options object_step", "ready engine", engine=make("pie"), object_step=0.5)
     with pytest.raises(PtychonError, match=r"'numpi'.*'numpy'"):
         reconstruct(star().dataset, backend="numpi")
