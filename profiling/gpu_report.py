@@ -2,7 +2,7 @@
 
 Needs this repository, Python with NumPy and SciPy, CuPy and an NVIDIA GPU, and nothing installed:
 
-    python profiling/gpu_report.py [--output FILE]
+    python profiling/gpu_report.py [--output FILE] [--lines]
 
 Takes a few minutes. First what the machine can do at best (copies, FFTs, kernels in a graph), then
 whether the results are right (against the reference kernels on the CPU, and graphs against single
@@ -375,6 +375,9 @@ def main() -> int:
     )
     parser.add_argument("--output", type=Path, help="also write the report to this file")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see whether it runs")
+    parser.add_argument(
+        "--lines", action="store_true", help="use the kernels that have the transforms inside"
+    )
     args = parser.parse_args()
     lines: list[str] = []
 
@@ -392,7 +395,8 @@ def main() -> int:
     try:
         from ptychon.kernels.gpu.launch import CupyLauncher
 
-        backend, eager = cupy_backend(), cupy_backend(graphs=False)
+        backend = cupy_backend(lines=args.lines)
+        eager = cupy_backend(graphs=False, lines=args.lines)
         report(backend, eager, CupyLauncher(), sizes, say)
     except PtychonError as error:
         print(f"gpu_report: {error}", file=sys.stderr)

@@ -42,12 +42,13 @@ def make_case(
     modes: int = 1,
     side: int = 4,
     seed: int = 0,
+    frame: tuple[int, int] = FRAME,
 ) -> Case:
-    """side x side frames of 12x9 pixels on an object of about 30x27, start 5 % from the truth, 1 %
-    of noise.
+    """side x side frames, of 12x9 pixels on an object of about 30x27 unless told otherwise, start
+    5 % from the truth, 1 % of noise.
     """
     rng = np.random.default_rng(seed)
-    step, (p, q) = 6, FRAME
+    step, (p, q) = frame[0] // 2, frame
     grid = np.stack(np.meshgrid(*2 * [np.arange(side) * step], indexing="ij"), -1).reshape(-1, 2)
     corners = (grid + rng.integers(0, 3, grid.shape)).astype(np.int32)
     # a few distinct shifts, shared by several frames and in no order
@@ -56,10 +57,10 @@ def make_case(
         shifts = shifts[:1]
     index = rng.integers(0, len(shifts), len(corners)).astype(np.int32)
     shape = tuple(
-        (corners.max(axis=0) + FRAME + 2).tolist()
+        (corners.max(axis=0) + frame + 2).tolist()
     )  # two rows and columns that no frame reaches
     true_object = (0.6 + 0.4 * rng.random(shape)) * np.exp(1j * rng.random(shape))
-    y, x = (np.arange(n) - n // 2 for n in FRAME)
+    y, x = (np.arange(n) - n // 2 for n in frame)
     envelope = np.exp(-((y[:, None] / p) ** 2) - (x[None] / q) ** 2) * 6
     waves = [
         np.exp(1j * (0.02 * (y[:, None] ** 2 - x[None] ** 2) + k * 0.7 * x[None] / (1 + k)))

@@ -11,6 +11,8 @@
 #define __global__
 #define __device__
 #define __shared__ static
+// numbers of shared memory whose size is said at the launch: 48 KB
+#define MOST_CELLS 6144
 
 struct float2 {
     float x, y;
@@ -94,6 +96,12 @@ static int launch(unsigned gx, unsigned gy, unsigned bx, std::function<void()> k
 }
 
 }  // namespace shim
+
+static inline void sincospif(float x, float* sine, float* cosine)
+{
+    *sine = (float)std::sin(M_PI * (double)x);
+    *cosine = (float)std::cos(M_PI * (double)x);
+}
 
 static inline void __syncthreads() { shim::barrier(); }
 

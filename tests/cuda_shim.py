@@ -21,6 +21,8 @@ from ptychon.kernels.gpu.source import check, signatures, source
 
 _HEADER = Path(__file__).with_name("cuda_shim.h")
 _C = {"int": ctypes.c_int, "float": ctypes.c_float, "long long": ctypes.c_longlong}
+#: As in the header.
+MOST_CELLS = 6144
 #: Numbers before and after each array, that nobody may change.
 _GUARD, _PATTERN = 64, 0x5A
 
@@ -109,7 +111,7 @@ class HostLauncher:
         self, threads: int = 64, block_bytes: int = 5000, reverse: bool = False, far: bool = False
     ) -> None:
         self.threads, self.block_bytes, self.reverse = threads, block_bytes, reverse
-        self.far, self.group_bytes = far, 2000
+        self.far, self.group_bytes, self.lines = far, 2000, True
         self.library = library()
         self.launches: list[str] = []
         self._guarded: list[np.ndarray] = []
@@ -134,11 +136,12 @@ class HostLauncher:
         assert target.dtype == host.dtype
         target.reshape(-1)[: host.size] = host.reshape(-1)
 
-    def launch(self, name, grid, *args):
+    def launch(self, name, grid, *args, threads=0, shared=0):
+        assert shared <= 8 * MOST_CELLS
         values = [
             a.ctypes.data if isinstance(a, np.ndarray) else a.item() for a in check(name, args)
         ]
-        self._do(partial(self._launch, name, (*grid, self.threads, *values)))
+        self._do(partial(self._launch, name, (*grid, threads or self.threads, *values)))
 
     def _launch(self, name, values):
         """From here on there are only numbers and addresses, as in a CUDA graph."""

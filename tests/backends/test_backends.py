@@ -16,6 +16,7 @@ from ptychon.engines import Context, make
 from ptychon.kernels import SPECIFIED
 from ptychon.run.iterate import iterate
 from ptychon.run.reconstruct import reconstruct
+from ptychon.run.schedule import Schedule
 
 
 @pytest.fixture
@@ -158,7 +159,7 @@ def test_gpu_follows_the_cpu(name):
             backend=b,
             object=case.object,
             probe=case.probe,
-            shuffle=False,
+            schedule=Schedule(kind="parallel" if name == "dm" else "sequential", shuffle=False),
         )
         for b in ("reference", backend)
     ]

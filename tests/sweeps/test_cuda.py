@@ -127,6 +127,8 @@ SETTINGS = {
     "whole": {"masks": "shared"},
     "subpixel": {"subpixel": True, "masks": "each"},
     "near": {"near": True, "subpixel": True},
+    # frames whose transforms are inside the kernels, sides of different length
+    "lines": {"subpixel": True, "masks": "each", "frame": (32, 64), "side": 2},
 }
 KINDS = ("sequential", "colours", "minibatch", "parallel")
 
@@ -255,6 +257,7 @@ def test_frames_that_teach_nothing_are_skipped():
         compare(found, wanted, 1e-4)
 
 
+@pytest.mark.parametrize("frame", [FRAME, (32, 64)])
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
@@ -265,9 +268,10 @@ def test_frames_that_teach_nothing_are_skipped():
         ("ep", "parallel"),
     ],
 )
-def test_no_races(name, kind):
+def test_no_races(name, kind, frame):
     """Threads and blocks in reverse order leave the same bits everywhere."""
-    case = make_case(subpixel=True, modes=1 if name == "ep" else 2, side=3)
+    side = 3 if frame == FRAME else 2
+    case = make_case(subpixel=True, modes=1 if name == "ep" else 2, side=side, frame=frame)
     engine, schedule = make(name, **ENGINES[name]), Schedule(kind=kind, size=4)
     states = [
         run(engine, case, schedule, HostLauncher(reverse=reverse), 2)[0]
@@ -734,6 +738,51 @@ def test_modulus_change(modes):
     assert both[0][1:].sum(axis=1) == pytest.approx(misfit, rel=1e-5)
     wanted = reference.modulus_projection(0.5 * before, shifted, f.mask[f.seen])[1]
     assert both[1][1:].sum(axis=1) == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize("side", lists.LINE_SIDES)
+def test_transforms_of_lines(side):
+    """Exit wave with its rows transformed, columns there and back, rows back: each as NumPy's
+    transforms in double precision, for every length of a line that there is.
+    """
+    rng, launcher, (p, q) = np.random.default_rng(side), HostLauncher(), (32, side)
+    field, probe = single(rng, p + 3, q + 5), single(rng, 1, 2, p, q)
+    corners, order = np.array([[2, 4]], np.int32), np.zeros(1, np.int32)
+    for turned in (False, True):
+        if turned:
+            p, q = q, p
+            field, probe = np.ascontiguousarray(field.T), np.ascontiguousarray(probe.mT)
+            corners = np.ascontiguousarray(corners[:, ::-1])
+        up = launcher.upload
+        wave, size = launcher.empty((1, 2, p, q), "complex64"), (2, p, q)
+
+        def lines(name, n, *args, frames=1):
+            threads, count = lists.lines_of_block(n)
+            shared = 8 * count * (n + n // 8 + 4)
+            grid = (3, frames)  # fewer blocks than there are lines for
+            launcher.launch(name, grid, *args, threads=threads, shared=shared)
+
+        scan = up(order), 0, up(corners), up(order)
+        tops = [launcher.empty((3,), "float32") for _ in range(2)]
+        lines("exit_rows", q, up(field), field.shape[1], up(probe), 0, *scan, *size, wave, *tops)
+        window = field[corners[0, 0] :][:p, corners[0, 1] :][:, :q]
+        exit_wave = probe[0].astype(complex) * window
+        assert rel(wave[0], np.fft.fft(exit_wave, axis=-1)) < 5e-7
+        assert tops[0].max() == pytest.approx((np.abs(window) ** 2).max(), rel=1e-6)
+        assert tops[1].max() == pytest.approx((np.abs(probe[0]) ** 2).sum(axis=0).max(), rel=1e-6)
+
+        far = np.fft.fft2(exit_wave, norm="ortho")
+        amplitude = np.abs(single(rng, 1, p, q))
+        mask = (rng.random((1, p, q)) > 0.2).view(np.uint8)
+        misfit, norm = launcher.empty((1, 3), "float64"), (p * q) ** -0.5
+        data = up(amplitude), 0, up(mask), 1
+        lines("modulus_columns", p, wave, *data, *scan[:2], *size, norm, norm, misfit)
+        modulus = np.sqrt((np.abs(far) ** 2).sum(axis=0))
+        short = np.where(mask[0], amplitude[0] - modulus, 0)
+        change = np.fft.ifft2(far * short / modulus, norm="ortho")
+        lines("rows_back", q, wave, p, q, frames=2)
+        assert rel(wave[0], change) < 2e-6
+        assert misfit.sum() == pytest.approx((short**2).sum(), rel=1e-5)
 
 
 @pytest.mark.parametrize("laplace", [False, True])

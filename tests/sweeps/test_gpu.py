@@ -41,18 +41,17 @@ SETTINGS = {
     "whole": {"masks": "shared"},
     "subpixel": {"subpixel": True, "masks": "each"},
     "near": {"near": True, "subpixel": True},
+    # frames whose transforms are inside the kernels
+    "lines": {"subpixel": True, "masks": "each", "frame": (32, 64), "side": 3},
+    "square": {"frame": (128, 128), "side": 2},
 }
+LINES = ("lines", "square")
 FIELDS = ("object", "probe", "waves", "messages", "message_precision", "precision", "natural")
 
 
 @pytest.fixture(scope="module")
 def gpu():
     return gpu_backend()
-
-
-def eager():
-    gpu_backend()
-    return get_backend("cupy", graphs=False)
 
 
 def rel(a, b):
@@ -93,7 +92,8 @@ def test_engines_are_those_of_the_cpu(gpu, name, kind, settings):
         make(name, **ENGINES[name]),
         Schedule(kind=kind, size=5, shuffle=name != "dm", seed=3),
     )
-    found, errors = run(engine, case, gpu, 4, schedule)
+    backend = get_backend("cupy", lines=True) if settings in LINES else gpu
+    found, errors = run(engine, case, backend, 4, schedule)
     wanted, expected = run(engine, case, get_backend("reference"), 4, schedule)
     for field, value in wanted.items():
         assert rel(found[field], value) < (1e-3 if name == "ep" else 1e-4), field
@@ -135,12 +135,16 @@ def test_random_starts_end_equally_well(gpu, name):
 
 @pytest.mark.parametrize("kind", ["sequential", "minibatch"])
 @pytest.mark.parametrize("name", list(ENGINES))
-def test_graphs_change_no_bit(gpu, name, kind):
+@pytest.mark.parametrize("lines", [False, True])
+def test_graphs_change_no_bit(gpu, name, kind, lines):
     """Replayed graphs and launches one by one; and both twice."""
-    case, engine = make_case(subpixel=True, masks="shared"), make(name, **ENGINES[name])
+    frame = {"frame": (64, 32), "side": 3} if lines else {}
+    case = make_case(subpixel=True, masks="shared", **frame)
+    engine = make(name, **ENGINES[name])
     schedule = Schedule(kind="parallel" if name == "dm" else kind, size=5, shuffle=True)
+    graphs, single = (get_backend("cupy", graphs=g, lines=lines) for g in (True, False))
     first, *others = (
-        run(engine, case, backend, 7, schedule)[0] for backend in (gpu, gpu, eager(), eager())
+        run(engine, case, backend, 7, schedule)[0] for backend in (graphs, graphs, single, single)
     )
     for other in others:
         for field, value in first.items():

@@ -32,7 +32,7 @@ def driver_found() -> bool:
     )
 
 
-def cupy_backend(device: int = 0, graphs: bool = True) -> Backend:
+def cupy_backend(device: int = 0, graphs: bool = True, lines: bool = False) -> Backend:
     """CuPy arrays, fused CUDA kernels around cuFFT, and one CUDA graph for a whole pass, on one
     GPU.
 
@@ -41,6 +41,10 @@ def cupy_backend(device: int = 0, graphs: bool = True) -> Backend:
     device : int
     graphs : bool
         False launches kernels one by one: slower, and what graphs are tested against.
+    lines : bool
+        Three launches a frame that have the Fourier transforms inside, in place of five around
+        cuFFT, for the far field and sides of 32, 64, 128, 256 or 512 pixels. Not yet run on a
+        device, therefore not the default.
 
     Raises
     ------
@@ -104,7 +108,7 @@ def cupy_backend(device: int = 0, graphs: bool = True) -> Backend:
             else cupy.empty(shape, dtype)
         )
 
-    launcher = CupyLauncher(device, graphs)
+    launcher = CupyLauncher(device, graphs, lines)
     kernels = build()
     vars(kernels).update(Table(launcher).names())
     return Backend(

@@ -87,13 +87,15 @@ class Iterative(Plan):
     ) -> None:
         tops = peaks or (None, None)
         head = self.bound["object"], self.shape[1], probes, select, *self.scan(first)
-        self.launch("exit_wave", len(wave), *head, self.modes, *self.frame, wave, *tops)
+        self.by_rows(
+            "exit_wave", "exit_rows", len(wave), *head, self.modes, *self.frame, wave, *tops
+        )
 
     def _move_object(self, first: int, stop: int, root: bool) -> None:
         """Fixed probe, windows apart."""
         wave, probes = self.waves("wave", stop - first), self._probes()
         self._exit(probes, BY_SHIFT, first, wave)
-        self.modulus(wave, first, self.parts("misfit"))
+        self.modulus(wave, first, self.parts("misfit"), self.fused)
         head = (
             self.bound["object"],
             self.shape[1],
@@ -102,9 +104,8 @@ class Iterative(Plan):
             wave,
             *self.scan(first),
         )
-        self.launch(
-            "object_step", len(wave), *head, self.modes, *self.frame, root, self.kept["steps"]
-        )
+        tail = self.modes, *self.frame, root, self.kept["steps"]
+        self.by_rows("object_step", "object_rows", len(wave), *head, *tail)
 
     def _move_both(self, first: int) -> None:
         """Object and probe, one frame."""
@@ -116,9 +117,10 @@ class Iterative(Plan):
             self.launch("ramp", 1, spectrum, *self.ramps, *place, *size, 1 / self.pixels, here)
             self.launcher.fft(here, here, True)
         self._exit(here, ONLY_ONE, first, wave, *tops)
-        self.modulus(wave, first, self.parts("misfit"))
+        self.modulus(wave, first, self.parts("misfit"), self.fused)
         head = self.bound["object"], self.shape[1], here, wave, *self.scan(first)
-        self.launch("both_step", 1, *head, *size, *tops, self.kept["steps"], self.subpixel)
+        tail = *size, *tops, self.kept["steps"], self.subpixel
+        self.by_rows("both_step", "both_rows", 1, *head, *tail)
         if self.subpixel:
             self.launcher.fft(wave, wave, False)
             self.launch("unramp_add", 1, wave, 1, *self.ramps, *place, *size, 1.0, spectrum)
@@ -171,7 +173,9 @@ class Iterative(Plan):
         )
         light, tops, peaks = (self.kept[name] for name in ("light", "window peaks", "probe peaks"))
         self._exit(probes, BY_SHIFT, first, wave)
-        self.modulus(wave, first, self.parts("misfit"))
+        self.modulus(wave, first, self.parts("misfit"), self.fused)
+        if self.fused:
+            self.launch_lines("rows_back", self.frame[1], len(wave) * self.modes, wave, *self.frame)
         head = wave, probes, peaks, light, tops, root, *self.listed("tile", block)
         self.over_tiles(
             "object_pull", *head, *scan, *size, *self.shape, self.kept["steps"], self.kept["push"]

@@ -213,8 +213,9 @@ class DifferenceMap(Plan):
             )
             sums = (self.here(self.parts(name)) for name in ("misfit", "unused"))
             self.launch("misfits", len(wave), wave, *data, *sums)
-        self.launch(
+        self.by_rows(
             "reflect_open",
+            "open_rows",
             len(wave),
             waves,
             O,
@@ -226,7 +227,7 @@ class DifferenceMap(Plan):
             wave,
         )
         changed = self.parts("change")
-        self.modulus(wave, first, changed)
+        self.modulus(wave, first, changed, self.fused)
         head = (
             waves,
             O,
@@ -238,7 +239,8 @@ class DifferenceMap(Plan):
             self.each("valid"),
             len(self.mask),
         )
-        self.launch("reflect_close", len(wave), *head, *scan, *size, self.kept["settings"])
+        tail = *scan, *size, self.kept["settings"]
+        self.by_rows("reflect_close", "close_rows", len(wave), *head, *tail)
 
     def _back(self) -> tuple[Array | None, Array | None]:
         """Object and shifted probes of the reflected waves, where there are any."""
@@ -383,34 +385,21 @@ class Expectation(Plan):
                 self.norm,
                 *sums,
             )
-        self.launch(
-            "cavity_wave",
-            count,
-            *seen,
-            W,
-            probes,
-            messages,
-            g,
-            *scan,
-            *self.frame,
-            parts,
-            cavities,
-            psi,
-        )
-        self.propagate(psi, wave, False, scan)
-        output = (
-            cavities,
-            self.each("noise_variance"),
-            laplace,
-            self.norm,
-            self.norm,
-            variances,
-            self.here(self.parts("noise")),
-        )
-        self.launch(
-            "posterior", count, wave, self.each("frames"), offset, *data, self.pixels, *output
-        )
-        self.propagate(wave, wave, True, scan)
+        head = *seen, W, probes, messages, g, *scan, *self.frame, parts, cavities, psi
+        noise = self.here(self.parts("noise"))
+        likelihood = cavities, self.each("noise_variance"), laplace
+        output = *likelihood, self.norm, self.norm, variances, noise
+        known = wave, self.each("frames"), offset, *data
+        if self.fused:
+            self.launch_lines("cavity_rows", self.frame[1], count, *head, wave)
+            self.launch_lines(
+                "posterior_columns", self.frame[0], count, *known, *self.frame, *output
+            )
+        else:
+            self.launch("cavity_wave", count, *head)
+            self.propagate(psi, wave, False, scan)
+            self.launch("posterior", count, *known, self.pixels, *output)
+            self.propagate(wave, wave, True, scan)
         beliefs = self.bound["precision"], self.bound["natural"]
         head = (
             *beliefs,
@@ -427,7 +416,8 @@ class Expectation(Plan):
             self.kept["damping"],
         )
         skips = self.array("skips", (self.count,), "float64")
-        self.launch("message_step", count, *head, together, changes, self.here(skips))
+        tail = together, changes, self.here(skips)
+        self.by_rows("message_step", "message_rows", count, *head, *tail)
         if together:
             head = *beliefs, probes, changes, 0, wave, 1, *self.listed("tile", block)
             self.over_tiles("belief_sums", *head, *scan, *self.frame, *self.shape)

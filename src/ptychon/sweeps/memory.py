@@ -162,7 +162,7 @@ def work(engine: Engine, shapes: Shapes, block: int, far: bool = False) -> int:
     # frames
     total += 12 * h * w + 4 * n * (lists.tiles_of_frame((p, q)) + 1) + 5 * 8 * FRAME_BLOCKS * n
     if engine.moves_probe:
-        segments = shapes.shifts * lists.segments_per_shift(shapes.shifts, n)
+        segments = shapes.shifts * lists.segments_per_shift(shapes.shifts, n, p * q)
         total += segments * (wave + 4 * p * q) * (2 if far and engine.keeps.sums_apart else 1)
     return total
 

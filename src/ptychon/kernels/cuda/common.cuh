@@ -12,6 +12,17 @@
 #define ELEMENTS(i, n) \
     (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += (long long)gridDim.x * blockDim.x)
 
+// Memory that the threads of a block share, of the size that the launch asks for; and loops to be unrolled.
+#ifdef __CUDACC__
+#define SHARED_CELLS(name) extern __shared__ float2 name[]
+#define UNROLL_8 _Pragma("unroll 8")
+#define UNROLL _Pragma("unroll")
+#else
+#define SHARED_CELLS(name) static float2 name[MOST_CELLS]
+#define UNROLL_8
+#define UNROLL
+#endif
+
 // Same meaning and value as in kernels/reference.py.
 #define TINY 1e-18f
 #define CAVITY_FLOOR 1e-3f
@@ -115,5 +126,40 @@ __device__ inline size_t pick(int select, int u, int b) { return select == BY_SH
 // block t has the frames members[starts[t] .. starts[t + 1]), given as slots of the batch.
 #define TILE_Y 8
 #define TILE_X 32
+
+// one(frame, slot, pixel, inside, modes) for all members of a tile, in their order: `pixel` is where their windows hold the object
+// pixel (y, x), and nothing may be taken from it where `inside` is false. The frames are looked up once for the block, and the
+// pixels of several are asked for at a time. All threads of a block must come here, and equally often.
+template <class One>
+__device__ inline void over_members(
+    int K, const int* members, int begin, int end, const int* order, int first, const int* corners, const int* index, int y, int x,
+    int P, int Q, const One& one)
+{
+    __shared__ Frame frames[256];
+    __shared__ int slots[256];
+    for (int start = begin; start < end; start += 256) {
+        const int count = end - start < 256 ? end - start : 256;
+        __syncthreads();
+        for (int m = threadIdx.x; m < count; m += blockDim.x) {
+            slots[m] = members[start + m];
+            frames[m] = frame_at(order, first + slots[m], corners, index);
+        }
+        __syncthreads();
+        const auto visit = [&](int m, int modes) {
+            const Frame f = frames[m];
+            const int r = y - f.y, c = x - f.x;
+            const bool inside = r >= 0 && r < P && c >= 0 && c < Q;
+            one(f, slots[m], inside ? r * Q + c : 0, inside, modes);
+        };
+        if (K == 1) {
+            // the loop over modes is gone, so that the loads of eight frames can be under way together
+            UNROLL_8
+            for (int m = 0; m < count; m++) visit(m, 1);
+        } else {
+            for (int m = 0; m < count; m++) visit(m, K);
+        }
+    }
+}
+__device__ inline float2 only(bool inside, float2 z) { return inside ? z : complex(0.0f, 0.0f); }
 
 #endif

@@ -1,5 +1,5 @@
 // Sums over overlapping frames, on the object and on the probe, and the difference map (engines/difference_map.py).
-#include "common.cuh"
+#include "pixels.cuh"
 
 // num += sum_b P_b* waves_b and den += sum_b |P_b|^2 on the object (sums over modes within); without `num` only the latter.
 // Waves by position j, or by slot. One block a tile.
@@ -11,29 +11,27 @@ KERNEL object_sums(
     const int y0 = blockIdx.x / across * TILE_Y, x0 = blockIdx.x % across * TILE_X;
     const int begin = starts[blockIdx.x], end = starts[blockIdx.x + 1];
     if (begin == end) return;
-    for (int t = threadIdx.x; t < TILE_Y * TILE_X; t += blockDim.x) {
-        const int y = y0 + t / TILE_X, x = x0 + t % TILE_X;
-        if (y >= H || x >= W) continue;
-        const size_t at = (size_t)y * W + x;
+    for (int base = 0; base < TILE_Y * TILE_X; base += blockDim.x) {
+        const int t = base + threadIdx.x, y = y0 + t / TILE_X, x = x0 + t % TILE_X;
+        const bool real = t < TILE_Y * TILE_X && y < H && x < W;
+        const size_t at = real ? (size_t)y * W + x : 0;
         float2 total = num ? num[at] : complex(0.0f, 0.0f);
         float light = den[at];
-        for (int m = begin; m < end; m++) {
-            const int b = members[m];
-            const Frame f = frame_at(order, first + b, corners, index);
-            const int r = y - f.y, c = x - f.x;
-            if (r < 0 || r >= P || c < 0 || c >= Q) continue;
-            const float2* p = probes + (size_t)f.u * K * n + (size_t)r * Q + c;
-            const float2* w = waves + (size_t)(by_slot ? b : f.j) * K * n + (size_t)r * Q + c;
+        const auto one = [&](Frame f, int b, int pixel, bool inside, int modes) {
+            const float2* p = probes + (size_t)f.u * K * n + pixel;
+            const float2* w = waves + (size_t)(by_slot ? b : f.j) * K * n + pixel;
             float power = 0.0f;
             float2 pull = complex(0.0f, 0.0f);
-            for (int k = 0; k < K; k++) {
-                const float2 z = p[(size_t)k * n];
+            for (int k = 0; k < modes; k++) {
+                const float2 z = only(inside, p[(size_t)k * n]);
                 power += abs2(z);
-                if (num) pull = add(pull, conj_mul(z, w[(size_t)k * n]));
+                if (num) pull = add(pull, conj_mul(z, only(inside, w[(size_t)k * n])));
             }
             total = add(total, pull);
             light += power;
-        }
+        };
+        over_members(K, members, begin, end, order, first, corners, index, y, x, P, Q, one);
+        if (!real) continue;
         if (num) num[at] = total;
         den[at] = light;
     }
@@ -95,12 +93,6 @@ KERNEL probe_settle(
     }
 }
 
-__device__ inline float share_of(const double* misfit, int visit, const float* valid_pixels, int j, const float* settings)
-{
-    const double found = parts_sum(misfit + (size_t)visit * gridDim.x, gridDim.x);
-    return (float)fmax(0.0, 1.0 - sqrt((double)settings[2] * valid_pixels[j] / fmax(found, 1e-30)));
-}
-
 // out_j = (1 - 1/beta) Pi_F psi_j + psi_j/beta = psi_j + (1 - 1/beta) share change_b.
 KERNEL reflect_modulus(
     const float2* waves, const float2* change, const double* misfit, const float* valid_pixels, int masks, const int* order,
@@ -148,9 +140,8 @@ KERNEL reflect_close(
         for (int k = 0; k < K; k++) {
             const size_t p = ((size_t)f.u * K + k) * n + i;
             const float2 c = scale(share, change[((size_t)b * K + k) * n + i]), e = mul(probes[p], O[at]);
-            float2 next = add(e, c);
-            if (back_O) next = add(scale(1.0f + beta, e), scale(beta, sub(c, mul(back_probes[p], back_O[at]))));
-            waves[((size_t)f.j * K + k) * n + i] = next;
+            const float2 back = back_O ? mul(back_probes[p], back_O[at]) : e;
+            waves[((size_t)f.j * K + k) * n + i] = reflected(e, back, back_O != nullptr, c, beta);
         }
     }
 }

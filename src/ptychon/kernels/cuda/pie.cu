@@ -1,7 +1,7 @@
 // Updates of PIE, ePIE and rPIE for frames whose windows do not overlap. With the weights of engines/pie.py,
 //   O += step (|P|/max|P| if root) P* change/(a |P|^2 + reg max|P|^2),  P += p_step O* change/(p_a |O|^2 + p_reg max|O|^2).
 // steps = (step, a, reg, p_step, p_a, p_reg), in device memory so that a captured graph outlives a change of them.
-#include "common.cuh"
+#include "pixels.cuh"
 
 // Fixed probe: peaks (U,) from probe_peaks.
 KERNEL object_step(
@@ -21,10 +21,8 @@ KERNEL object_step(
             power += abs2(z);
             total = add(total, conj_mul(z, d[(size_t)k * n + i]));
         }
-        float w = step / (a * power + floor);
-        if (root) w *= sqrtf(power);
         float2* o = O + on_object(f, i, Q, W);
-        *o = add(*o, scale(w, total));
+        *o = add(*o, scale(object_weight(power, step, a, floor, root), total));
     }
 }
 
@@ -52,7 +50,7 @@ KERNEL both_step(
             if (keep) change[e] = update;
             else probe[e] = add(z, update);
         }
-        *at = add(o, scale(step / (a * power + p_floor), total));
+        *at = add(o, scale(object_weight(power, step, a, p_floor, 0), total));
     }
 }
 
@@ -81,31 +79,28 @@ KERNEL object_pull(
     const int begin = starts[blockIdx.x], end = starts[blockIdx.x + 1];
     const float step = steps[0], a = steps[1], reg = steps[2];
     if (begin == end) return;
-    for (int t = threadIdx.x; t < TILE_Y * TILE_X; t += blockDim.x) {
-        const int y = y0 + t / TILE_X, x = x0 + t % TILE_X;
-        if (y >= H || x >= W) continue;
-        const size_t at = (size_t)y * W + x;
+    for (int base = 0; base < TILE_Y * TILE_X; base += blockDim.x) {
+        const int t = base + threadIdx.x, y = y0 + t / TILE_X, x = x0 + t % TILE_X;
+        const bool real = t < TILE_Y * TILE_X && y < H && x < W;
+        const size_t at = real ? (size_t)y * W + x : 0;
         const float here = a * light[at];
         float2 total = update[at];
-        for (int m = begin; m < end; m++) {
-            const int b = members[m];
-            const Frame f = frame_at(order, first + b, corners, index);
-            const int r = y - f.y, c = x - f.x;
-            if (r < 0 || r >= P || c < 0 || c >= Q) continue;
-            const float2* p = probes + (size_t)f.u * K * n + (size_t)r * Q + c;
-            const float2* d = change + (size_t)b * K * n + (size_t)r * Q + c;
+        const auto one = [&](Frame f, int b, int pixel, bool inside, int modes) {
+            const float2* p = probes + (size_t)f.u * K * n + pixel;
+            const float2* d = change + (size_t)b * K * n + pixel;
             float power = 0.0f;
             float2 pull = complex(0.0f, 0.0f);
-            for (int k = 0; k < K; k++) {
-                const float2 z = p[(size_t)k * n];
+            for (int k = 0; k < modes; k++) {
+                const float2 z = only(inside, p[(size_t)k * n]);
                 power += abs2(z);
-                pull = add(pull, conj_mul(z, d[(size_t)k * n]));
+                pull = add(pull, conj_mul(z, only(inside, d[(size_t)k * n])));
             }
-            float w = step / (here + reg * window_peaks[first + b]);
+            float w = inside ? step / (here + reg * window_peaks[first + b]) : 0.0f;
             if (root) w *= sqrtf(power / peaks[f.u]);
             total = add(total, scale(w, pull));
-        }
-        update[at] = total;
+        };
+        over_members(K, members, begin, end, order, first, corners, index, y, x, P, Q, one);
+        if (real) update[at] = total;
     }
 }
 

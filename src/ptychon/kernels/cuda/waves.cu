@@ -1,5 +1,5 @@
 // Exit waves, shifts, the modulus constraint, and sums: what all engines share. See engines/pie.py for the formulas.
-#include "common.cuh"
+#include "pixels.cuh"
 
 // x[i] = value.
 KERNEL fill(float* x, long long count, float value)
@@ -142,10 +142,8 @@ KERNEL modulus_change(
     for PIXELS(i, n) {
         float power = 0.0f;
         for (int k = 0; k < K; k++) power += abs2(w[(size_t)k * n + i]);
-        const float m = in_scale * sqrtf(power), d = valid[i] ? y[i] - m : 0.0f;
-        const float factor = d / fmaxf(m, TINY) * (in_scale * out_scale);
+        const float factor = out_scale * modulus_factor(power, y[i], valid[i], in_scale, &total);
         for (int k = 0; k < K; k++) w[(size_t)k * n + i] = scale(factor, w[(size_t)k * n + i]);
-        total += d * d;
     }
     total = block_sum(total);
     if (threadIdx.x == 0) misfit[(size_t)(first + b) * gridDim.x + blockIdx.x] = total;

@@ -37,9 +37,11 @@ class CupyLauncher:
     device : int
     graphs : bool
         False launches one by one for ever: what graphs are compared with.
+    lines : bool
+        Use kernels that have the transforms inside, where they know the frames.
     """
 
-    def __init__(self, device: int = 0, graphs: bool = True) -> None:
+    def __init__(self, device: int = 0, graphs: bool = True, lines: bool = False) -> None:
         import cupy
         from cupy.cuda import cufft
 
@@ -48,7 +50,7 @@ class CupyLauncher:
         self.threads = 256
         self.block_bytes = max(LEAST_BLOCK, int(self.device.attributes.get("L2CacheSize", 0)) // 2)
         self.group_bytes = GROUP
-        self.graphs = graphs
+        self.graphs, self.lines = graphs, lines
         self._stream = cupy.cuda.Stream(non_blocking=True)
         # CuPy keeps the binary on disk, by source, options and device
         self._module = cupy.RawModule(code=source(), options=("-std=c++17",))
@@ -72,11 +74,13 @@ class CupyLauncher:
     def write(self, target: Array, host: Any) -> None:
         target.reshape(-1)[: host.size].set(host.reshape(-1))
 
-    def launch(self, name: str, grid: tuple[int, int], *args: Any) -> None:
+    def launch(
+        self, name: str, grid: tuple[int, int], *args: Any, threads: int = 0, shared: int = 0
+    ) -> None:
         kernel = self._kernels.get(name)
         if kernel is None:
             kernel = self._kernels[name] = self._module.get_function(name)
-        kernel(grid, (self.threads,), tuple(check(name, args)))
+        kernel(grid, (threads or self.threads,), tuple(check(name, args)), shared_mem=shared)
 
     def fft(self, a: Array, out: Array, inverse: bool) -> None:
         p, q = a.shape[-2:]

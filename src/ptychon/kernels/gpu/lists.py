@@ -11,8 +11,11 @@ import numpy as np
 from ...types import IntArray
 from .source import TILE
 
-#: Segments that frames of one shift are summed in, where there are few shifts.
-SEGMENTS = 16
+#: Segments that frames of one shift are summed in, where there are few shifts, and how many pixels
+#: in all are enough to fill a GPU.
+SEGMENTS, SEGMENT_PIXELS = 16, 2**18
+#: Points of the lines that kernels with transforms inside know.
+LINE_SIDES = (32, 64, 128, 256, 512)
 
 
 def order_of(batches: Any) -> tuple[IntArray, IntArray]:
@@ -72,9 +75,18 @@ def tile_lists(
     return starts, np.concatenate(members).astype(np.int32)
 
 
-def segments_per_shift(shifts: int, frames: int) -> int:
+def lines_of_block(side: int) -> tuple[int, int]:
+    """Threads of a block, and how many lines of `side` points it has: four, so that neighbouring
+    columns fill the 32 bytes that memory gives at a time, or more where that would be few threads.
+    """
+    threads = max(64, side // 2)
+    return threads, threads * 8 // side
+
+
+def segments_per_shift(shifts: int, frames: int, pixels: int) -> int:
     """Into how many segments the frames of one shift are dealt."""
-    return max(1, min(SEGMENTS // shifts, frames))
+    segments = max(1, min(SEGMENTS, SEGMENT_PIXELS // pixels))
+    return max(1, min(segments // shifts, frames))
 
 
 def segment_lists(

@@ -42,9 +42,11 @@ class Launcher(Copier, Protocol):
     threads : of a block, a multiple of 32
     block_bytes : of waves that are worked on together, about what the second-level cache holds
     group_bytes : of frames that are on the device at a time, twice, where not all can be
+    lines : whether kernels with the transforms inside are used where they know the frames
     """
 
     threads: int
+    lines: bool
     block_bytes: int
     group_bytes: int
 
@@ -57,7 +59,14 @@ class Launcher(Copier, Protocol):
         """Overwrite the first elements of a device array."""
         ...
 
-    def launch(self, name: str, grid: tuple[int, int], *args: Any) -> None: ...
+    def launch(
+        self, name: str, grid: tuple[int, int], *args: Any, threads: int = 0, shared: int = 0
+    ) -> None:
+        """Run a kernel with the usual number of threads in a block or another, and with so many
+        bytes of shared memory.
+        """
+        ...
+
     def fft(self, a: Array, out: Array, inverse: bool) -> None:
         """Over the last two axes, without any factor in either direction; `out` may be `a`."""
         ...
@@ -98,7 +107,7 @@ class Geometry:
         self.index = L.upload(self.host_index.astype(np.int32))
         self.ramps = tuple(L.upload(r) for r in lists.ramps(shifts, frame))
         self.grid = min(-(-self.pixels // L.threads), FRAME_BLOCKS)
-        self.deal = lists.segments_per_shift(self.shifts, self.count)
+        self.deal = lists.segments_per_shift(self.shifts, self.count, self.pixels)
         self.segments = self.shifts * self.deal
         self.iota = L.upload(np.arange(max(self.count, self.segments), dtype=np.int32))
         self.segment_shift = L.upload(np.repeat(np.arange(self.shifts), self.deal).astype(np.int32))
@@ -121,6 +130,12 @@ class Geometry:
     def launch(self, name: str, frames: int, *args: Any) -> None:
         """A kernel over pixels and frames."""
         self.launcher.launch(name, (self.grid, frames), *args)
+
+    def launch_lines(self, name: str, side: int, frames: int, *args: Any) -> None:
+        """A kernel of lines.cu, whose lines have `side` points."""
+        threads, lines = lists.lines_of_block(side)
+        shared = 8 * lines * (side + side // 8 + 4)
+        self.launcher.launch(name, (self.grid, frames), *args, threads=threads, shared=shared)
 
     def over(self, name: str, count: int, *args: Any) -> None:
         """A kernel over the elements of a long array."""
@@ -290,6 +305,14 @@ class Plan(Geometry):
         transfer = problem.propagator.transfer
         self.transfer = None if transfer is None else launcher.upload(transfer)
         self.norm = self.pixels**-0.5 if transfer is None else 1 / self.pixels
+        #: Whether kernels that have the transforms inside serve these frames.
+        known = all(side in lists.LINE_SIDES for side in self.frame)
+        self.fused = launcher.lines and transfer is None and known
+        if self.fused:
+            blocks = [
+                -(-self.frame[i] // lists.lines_of_block(self.frame[1 - i])[1]) for i in (0, 1)
+            ]
+            self.grid = min(max(blocks), FRAME_BLOCKS)
         # not more frames than a grid has rows
         self.block = block or max(
             1, min(self.count, GRID_ROWS, launcher.block_bytes // (8 * modes * self.pixels))
@@ -390,17 +413,33 @@ class Plan(Geometry):
         )
         self.launcher.fft(out, out, True)
 
-    def modulus(self, wave: Array, first: int, misfit: Array) -> None:
-        """wave <- Pi_F wave - wave, propagated there and back."""
+    def modulus(self, wave: Array, first: int, misfit: Array, rows: bool = False) -> None:
+        """wave <- Pi_F wave - wave, propagated there and back; with `rows` it comes with its rows
+        transformed and stays so.
+        """
         scan = self.scan(first)
-        self.propagate(wave, wave, False, scan)
         frames, by_slot = self.each("frames"), False
         if self.far is not None and self.local is None:
             frames, by_slot = self.group_frames[first - self.group_first :], True
-        data = frames, by_slot, self.each("mask"), len(self.mask)
-        tail = *scan[:2], self.modes, self.pixels, self.norm, self.norm, self.here(misfit)
-        self.launch("modulus_change", len(wave), wave, *data, *tail)
+        head = wave, frames, by_slot, self.each("mask"), len(self.mask), *scan[:2], self.modes
+        tail = self.norm, self.norm, self.here(misfit)
+        if rows:
+            self.launch_lines(
+                "modulus_columns", self.frame[0], len(wave), *head, *self.frame, *tail
+            )
+            return
+        self.propagate(wave, wave, False, scan)
+        self.launch("modulus_change", len(wave), *head, self.pixels, *tail)
         self.propagate(wave, wave, True, scan)
+
+    def by_rows(self, name: str, fused: str, frames: int, *args: Any) -> None:
+        """The kernel `fused` of lines.cu, along rows, where it serves these frames, else `name`,
+        which takes the same.
+        """
+        if self.fused:
+            self.launch_lines(fused, self.frame[1], frames, *args)
+        else:
+            self.launch(name, frames, *args)
 
     def visit_all(
         self,

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-#: Files of the one module that is compiled, after the header all of them include.
-FILES = ("waves.cu", "pie.cu", "overlap.cu", "ep.cu", "table.cu")
+#: Files of the one module that is compiled, headers first.
+HEADERS = ("common.cuh", "pixels.cuh", "fft.cuh")
+FILES = ("waves.cu", "pie.cu", "overlap.cu", "ep.cu", "lines.cu", "table.cu")
 #: Tile of the object that one block of threads sums over, as in common.cuh.
 TILE = (8, 32)
 _FOLDER = Path(__file__).parents[1] / "cuda"
@@ -28,15 +29,11 @@ _SCALARS = {"int": np.int32, "float": np.float32, "long long": np.int64}
 
 @cache
 def source() -> str:
-    """All kernels, with the header once and in place, so that no compiler needs to
+    """All kernels, with the headers once and in place, so that no compiler needs to
     look for a file.
     """
-    header = (_FOLDER / "common.cuh").read_text(encoding="utf-8")
-    bodies = [
-        (_FOLDER / name).read_text(encoding="utf-8").replace('#include "common.cuh"', "")
-        for name in FILES
-    ]
-    return "\n".join([header, *bodies])
+    text = "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in (*HEADERS, *FILES))
+    return re.sub(r'^#include "\w+\.cuh"$', "", text, flags=re.M)
 
 
 @cache
