@@ -16,7 +16,8 @@ from ..engines.base import Report
 from ..engines.pie import ITERATIVE
 from ..engines.ptycho_ep import PtychoEP
 from ..kernels.gpu.far import Far
-from ..kernels.gpu.plan import Launcher, Plan
+from ..kernels.gpu.geometry import Launcher
+from ..kernels.gpu.plan import Plan
 from ..types import Array, PtychonError
 from .gpu_waves import DifferenceMap, Expectation, Iterative
 from .memory import Memory, Shapes, largest_block, planned, work

@@ -15,7 +15,8 @@ import numpy as np
 
 from ..kernels.gpu import lists as lists
 from ..kernels.gpu.far import Stream
-from ..kernels.gpu.plan import BY_SHIFT, Launcher, Plan, Visit
+from ..kernels.gpu.geometry import Launcher
+from ..kernels.gpu.plan import BY_SHIFT, Plan, Visit
 from ..types import Array
 from .gpu_pie import Iterative
 

@@ -11,7 +11,7 @@ from typing import Any
 from ..engines import Engine
 from ..kernels.gpu import lists
 from ..kernels.gpu.far import group_frames
-from ..kernels.gpu.plan import FRAME_BLOCKS, GRID_ROWS
+from ..kernels.gpu.geometry import FRAME_BLOCKS, GRID_ROWS
 from ..types import PtychonError
 
 #: Bytes that are left alone: compiled kernels, FFT plans of other sizes, what the allocator cannot

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...types import Array, IntArray, PtychonWarning
 from .far import Far, host_of
-from .plan import MOST_JOBS, Jobs
+from .geometry import MOST_JOBS, Jobs
 from .source import check, source
 
 #: Jobs of one graph: a longer sweep becomes several, launched one after another.

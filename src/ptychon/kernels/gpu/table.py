@@ -16,7 +16,7 @@ from ...types import Array
 from .. import reference
 from . import lists as lists
 from .far import Far, Stream, group_frames, in_groups
-from .plan import FRAME_BLOCKS, GRID_ROWS, Geometry, Launcher
+from .geometry import FRAME_BLOCKS, GRID_ROWS, Geometry, Launcher
 
 __all__ = ["Table"]
 
