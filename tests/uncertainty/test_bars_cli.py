@@ -218,7 +218,7 @@ def test_ep_goes_on_from_there(folder, capsys):
     old = load_result(place / "scan_rpie.h5")
     assert new.settings["input"] == old.settings["input"]
     assert new.provenance["input_sha256"] == old.provenance["input_sha256"]
-    assert new.epochs > 60
+    assert new.passes > 60
     assert load_posterior(place / "scan_rpie_joint.h5").method == "joint"
     held = run(
         capsys,

@@ -18,9 +18,9 @@ from ptychon.uncertainty.methods import Method, registry
 #: The shortest run of each method that still makes sense.
 SHORT = {
     "laplace": {"draws": 4},
-    "joint": {"draws": 2, "epochs": 5, "twin": False},
-    "bootstrap": {"replicates": 3, "epochs": 10},
-    "sampling": {"draws": 4, "epochs": 640},
+    "joint": {"draws": 2, "passes": 5, "twin": False},
+    "bootstrap": {"replicates": 3, "passes": 10},
+    "sampling": {"draws": 4, "passes": 640},
 }
 
 
@@ -31,7 +31,7 @@ def small():
     probe = defocused_aperture((16, 16), radius=5, defocus=4)
     made = simulate(truth, probe, raster(5, 4), noise="poisson", mean_counts=1e5)
     result = reconstruct(
-        made.dataset, "pie", epochs=60, probe=made.probe, backend="numpy", judge=False, say=None
+        made.dataset, "pie", passes=60, probe=made.probe, backend="numpy", judge=False, say=None
     )
     return made, result
 
@@ -78,16 +78,12 @@ def test_laplace_of_a_problem_is_that_of_its_data(small):
         ("laplace", {"drawz": 3}, "no option 'drawz'; did you mean 'draws'"),
         ("laplace", {"replicates": 3}, "no option 'replicates'; it belongs to bootstrap"),
         ("bootstrap", {"draws": 3}, "'draws'; it belongs to laplace, joint, sampling"),
-        (
-            "laplace",
-            {"epochs": 3},
-            r"no option 'epochs' \(--passes\); it belongs to joint, bootstrap",
-        ),
+        ("laplace", {"passes": 3}, r"no option 'passes'; it belongs to joint, bootstrap"),
         ("laplace", {"draws": 1}, "draws is 1; method 'laplace' of error bars needs at least 2"),
         ("laplace", {"draws": 2.5}, "draws is 2.5; it must be a whole number"),
         ("joint", {"draws": 0}, "draws is 0; .* at least 1"),
         ("bootstrap", {"replicates": 1}, "replicates is 1; .* at least 2"),
-        ("sampling", {"epochs": 0}, "epochs is 0; .* at least 1"),
+        ("sampling", {"passes": 0}, "passes is 0; .* at least 1"),
         ("laplace", {"seed": -1}, "seed is -1; .* at least 0"),
         ("laplace", {"noise_variance": 0.0}, "noise_variance is 0.0; it must be positive"),
         ("laplace", {"noise_variance": float("nan")}, "noise_variance is nan"),

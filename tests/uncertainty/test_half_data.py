@@ -53,7 +53,7 @@ def test_a_right_model_has_a_mean_square_of_one(kind, step):
         kind,
         probe=made.probe,
         free_probe=False,
-        epochs=60,
+        passes=60,
         backend="numpy",
     )
     assert 0.8 < found.mean_square < 1.25
@@ -72,14 +72,14 @@ def test_two_modes_taken_for_one_are_seen(kind):
     made = a_scan(second=0.5)
     problem = Problem.from_dataset(made.dataset)
     found, _ = half_data_test(
-        problem, kind, probe=made.probe[:1], free_probe=False, epochs=60, backend="numpy"
+        problem, kind, probe=made.probe[:1], free_probe=False, passes=60, backend="numpy"
     )
     assert found.mean_square > (4 if kind == "counts" else 20)
     assert not found.describes
     assert "does not describe" in found.sentence()
     if kind == "counts":
         right, _ = half_data_test(
-            problem, kind, probe=made.probe, free_probe=False, epochs=60, backend="numpy"
+            problem, kind, probe=made.probe, free_probe=False, passes=60, backend="numpy"
         )
         assert right.mean_square < 0.4 * found.mean_square
         assert right.modes == 2
@@ -118,7 +118,7 @@ def test_what_cannot_be_split(clean):
         half_data_test(problem, free_probe=False)
     with pytest.raises(PtychonError, match="moves the probe"):
         half_data_test(
-            problem, probe=clean.probe, free_probe=False, engine="rpie", epochs=2, backend="numpy"
+            problem, probe=clean.probe, free_probe=False, engine="rpie", passes=2, backend="numpy"
         )
 
 
@@ -130,7 +130,7 @@ def posterior_like(object, std, draws):
         final_error=0.1,
         positions=np.zeros((1, 2)),
         engine="joint",
-        epochs=1,
+        passes=1,
         object_std=std.astype(np.float32),
         draws=draws.astype(np.complex64),
         history={"chi2": np.ones(1)},

@@ -184,7 +184,7 @@ def test_bootstrap_agrees_with_laplace(engine, noise):
     s = scanned(noise)
     problem = Problem.from_dataset(s.dataset)
     options = {"probe_updates": 0} if engine == "ep" else {}
-    r = reconstruct(problem, engine, probe=s.probe, epochs=100, backend="numpy", **options)
+    r = reconstruct(problem, engine, probe=s.probe, passes=100, backend="numpy", **options)
     by_hand = bootstrap(problem, r, replicates=30, backend="numpy")
     free = engine == "rpie"
     quick = laplace(problem, r.object, r.probe, free_probe=free, draws=32, backend="numpy")
@@ -207,7 +207,7 @@ def test_bootstrap_agrees_with_laplace(engine, noise):
 def test_bootstrap_is_reproducible_and_goes_on(tmp_path):
     s = scanned()
     problem = Problem.from_dataset(s.dataset)
-    r = reconstruct(problem, "rpie", probe=s.probe, epochs=4, backend="numpy")
+    r = reconstruct(problem, "rpie", probe=s.probe, passes=4, backend="numpy")
     place = tmp_path / "kept.npz"
     whole = bootstrap(problem, r, replicates=4, backend="numpy", seed=3, keep=True)
     bootstrap(problem, r, replicates=2, backend="numpy", seed=3, store=place)
@@ -240,7 +240,7 @@ def test_replicates_from_the_beginning():
     s = scanned()
     problem = Problem.from_dataset(s.dataset)
     first = probes.defocused_aperture((16, 16), 0.38 * 16, 7.0)[None]
-    r = reconstruct(problem, "rpie", probe=first, epochs=60, backend="numpy")
+    r = reconstruct(problem, "rpie", probe=first, passes=60, backend="numpy")
     options = {"replicates": 4, "probe": first, "backend": "numpy"}
     found = [bootstrap(problem, r, start=start, **options) for start in ("beginning", "solution")]
     assert not np.array_equal(found[0].object_std, found[1].object_std)
@@ -251,7 +251,7 @@ def test_replicates_from_the_beginning():
 def test_bad_bootstraps_are_one_sentence():
     s = scanned()
     problem = Problem.from_dataset(s.dataset)
-    r = reconstruct(problem, "rpie", probe=s.probe, epochs=1, backend="numpy")
+    r = reconstruct(problem, "rpie", probe=s.probe, passes=1, backend="numpy")
     with pytest.raises(PtychonError, match="1 replicates give no standard deviation"):
         bootstrap(problem, r, replicates=1)
     with pytest.raises(PtychonError, match="'solution' or from the 'beginning'"):

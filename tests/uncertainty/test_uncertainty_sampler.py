@@ -165,7 +165,7 @@ def test_bars_hold_where_the_posterior_is_no_gaussian(noise):
         assert bars.chi2 == pytest.approx(1, abs=0.08)
         u2.append(np.mean(squared(made, bars, False)))
         others.append(bars.agreement)
-        start = reconstruct(problem, "pie", epochs=60, probe=made.probe, backend="numpy").object
+        start = reconstruct(problem, "pie", passes=60, probe=made.probe, backend="numpy").object
         wrong.append(
             np.mean(squared(made, laplace(problem, start, made.probe, draws=8, **way), False))
         )

@@ -198,8 +198,8 @@ def execute(
         )
     if interrupt.pressed:
         done = (
-            f"stopped after pass {result.epochs} of "
-            f"{result.epochs - len(keeper.rows) + settings.epochs}"
+            f"stopped after pass {result.passes} of "
+            f"{result.passes - len(keeper.rows) + settings.passes}"
         )
         click.echo(f"ptychon: {done}; go on with: ptychon resume {places.checkpoint}", err=True)
     elif halted:
@@ -327,7 +327,7 @@ def summary(result: Result, places: Places, pictured: bool = True) -> dict[str, 
     return {
         "engine": result.engine,
         "backend": result.backend,
-        "epochs": result.epochs,
+        "passes": result.passes,
         "ran": result.settings["ran"],
         "steps": result.settings["steps"] or None,
         "error_in_pass": float(measured[-1]) if len(measured) else None,
@@ -366,7 +366,7 @@ def show_summary(numbers: dict[str, Any]) -> None:
     rows = [
         (
             "engine",
-            f"{numbers['engine']} on {numbers['backend']}, {numbers['epochs']} passes"
+            f"{numbers['engine']} on {numbers['backend']}, {numbers['passes']} passes"
             + (f" ({ran})" if ran else ""),
         ),
         ("steps", numbers["steps"]),

@@ -205,7 +205,7 @@ class Engine:
         """What the state says of object and probe."""
         return Estimate(state.object, state.probe)
 
-    def for_passes(self, epochs: int) -> Engine:
+    def for_passes(self, passes: int) -> Engine:
         """The same with what is left open set for a run of so many passes."""
         return self
 

@@ -48,7 +48,7 @@ from ..model.problem import Problem
 from ..run.progress import Progress
 from ..run.reconstruct import reconstruct
 from ..types import BoolArray, ComplexArray, FloatArray, PtychonError
-from .joint import SETTLE, SWEEPS, joint, lit_region
+from .joint import BURN_IN, EP_PASSES, joint, lit_region
 from .spectrum import PERIODS, Spectrum, octaves, rings
 from .splitting import halves_of
 
@@ -200,9 +200,9 @@ def half_data_test(
     free_probe: bool = True,
     engine: str = "",
     options: Mapping[str, Any] | None = None,
-    epochs: int = 40,
-    sweeps: int = SWEEPS,
-    settle: int = SETTLE,
+    passes: int = 40,
+    ep_passes: int = EP_PASSES,
+    burn_in: int = BURN_IN,
     draws: int = 8,
     check: bool = False,
     noise_variance: float | None = None,
@@ -228,9 +228,9 @@ def half_data_test(
         That makes the first reconstruction; default "rpie", or "pie" where the probe is known.
     options : mapping, optional
         Of that engine.
-    epochs : int
+    passes : int
         Of that engine.
-    sweeps, settle, draws, check, noise_variance
+    ep_passes, burn_in, draws, check, noise_variance
         As for `joint`. With `check` the bars are those after the twin's temperature.
     backend : str or Backend
     seed : int
@@ -267,21 +267,21 @@ def half_data_test(
         start = reconstruct(
             half,
             chosen,
-            epochs=epochs,
+            passes=passes,
             probe=probe,
             backend=backend,
             seed=seed + i,
             judge=False,
             **(options or {}),
-            callbacks=[_passes(said, epochs)],
+            callbacks=[_passes(said, passes)],
         )
         found.append(
             joint(
                 half,
                 start,
                 free_probe=free_probe,
-                sweeps=sweeps,
-                settle=settle,
+                ep_passes=ep_passes,
+                burn_in=burn_in,
                 draws=draws,
                 check=check,
                 noise_variance=noise_variance,
@@ -385,9 +385,9 @@ def chessboard(shape: tuple[int, ...]) -> BoolArray:
     return np.asarray((y + x) % 2 == 0)
 
 
-def _passes(tell: Callable[[str, int, int], None], epochs: int) -> Callable[[Progress], None]:
+def _passes(tell: Callable[[str, int, int], None], passes: int) -> Callable[[Progress], None]:
     def told(progress: Progress) -> None:
-        tell("pass", progress.epoch, epochs)
+        tell("pass", progress.passes, passes)
 
     return told
 

@@ -143,15 +143,15 @@ class Bootstrap(Method):
         Number of simulated and reconstructed data sets.
     from_beginning : bool
         Start each replicate where the result was started, not from the result.
-    epochs : int, optional
+    passes : int, optional
         Passes of each replicate; default as in the result.
     """
 
     name: ClassVar[str] = "bootstrap"
-    least: ClassVar[Mapping[str, int]] = {"replicates": 2, "epochs": 1}
+    least: ClassVar[Mapping[str, int]] = {"replicates": 2, "passes": 1}
     replicates: int = 20
     from_beginning: bool = False
-    epochs: int | None = None
+    passes: int | None = None
 
     def run(
         self,
@@ -183,7 +183,7 @@ class Bootstrap(Method):
             start="beginning" if self.from_beginning else "solution",
             store=store,
             replicates=self.replicates,
-            epochs=self.epochs,
+            passes=self.passes,
             noise_variance=self.noise_variance,
             background=self.background,
             backend=backend,
@@ -205,15 +205,15 @@ class Joint(Method):
         Number of posterior draws.
     twin : bool
         Check and correct the error bars on simulated data.
-    epochs : int, optional
+    passes : int, optional
         Passes of Ptycho-EP; default 60.
     """
 
     name: ClassVar[str] = "joint"
-    least: ClassVar[Mapping[str, int]] = {"draws": 1, "epochs": 1}
+    least: ClassVar[Mapping[str, int]] = {"draws": 1, "passes": 1}
     draws: int = 8
     twin: bool = True
-    epochs: int | None = None
+    passes: int | None = None
 
     def run(
         self,
@@ -226,14 +226,14 @@ class Joint(Method):
     ) -> tuple[Result, Posterior]:
         """A new result, with an object of its own, and its posterior."""
         from ..model.noise import told
-        from .joint import SWEEPS, joint
+        from .joint import EP_PASSES, joint
 
         problem = told(problem, self.background, variance=self.noise_variance)
         whole, posterior, _ = joint(
             problem,
             found,
             free_probe=free_probe,
-            sweeps=self.epochs or SWEEPS,
+            ep_passes=self.passes or EP_PASSES,
             check=self.twin,
             draws=self.draws,
             noise_variance=self.noise_variance,
@@ -252,14 +252,14 @@ class Sampling(Method):
     ----------
     draws : int
         Number of posterior draws to store.
-    epochs : int, optional
+    passes : int, optional
         Passes of each chain; default 8000.
     """
 
     name: ClassVar[str] = "sampling"
-    least: ClassVar[Mapping[str, int]] = {"draws": 1, "epochs": 1}
+    least: ClassVar[Mapping[str, int]] = {"draws": 1, "passes": 1}
     draws: int = 8
-    epochs: int | None = None
+    passes: int | None = None
 
     def run(
         self,
@@ -274,7 +274,7 @@ class Sampling(Method):
         from ..metrics.residual import residual
         from .sampling import sample
 
-        passes: dict[str, Any] = {} if self.epochs is None else {"passes": self.epochs}
+        passes: dict[str, Any] = {} if self.passes is None else {"passes": self.passes}
         done = sample(
             problem,
             found.object,
@@ -314,19 +314,12 @@ def make_method(name: str, **options: Any) -> Method:
         if option not in known:
             having = [each for each, other in registry.items() if option in _options(other)]
             remedy = f"it belongs to {', '.join(having)}" if having else nearest(option, known)
-            raise PtychonError(
-                f"method {name!r} of error bars has no option {_named(option)}; {remedy}"
-            )
+            raise PtychonError(f"method {name!r} of error bars has no option {option!r}; {remedy}")
     return cls(**options)
 
 
 def _options(cls: type[Method]) -> list[str]:
     return [f.name for f in fields(cls)]
-
-
-def _named(option: str) -> str:
-    """An option for a sentence, in Python and on the command line where the two differ."""
-    return f"{option!r} (--passes)" if option == "epochs" else repr(option)
 
 
 def with_bars(
