@@ -200,7 +200,11 @@ def trial(task: tuple[Cell, int]) -> Row | None:
         try:
             start = begun(cell, made, problem, seed)
             found, posterior, twin = joint(
-                problem, start, free_probe=not cell.known, backend="numpy", seed=seed
+                problem,
+                start,
+                update=("object",) if cell.known else ("object", "probe"),
+                backend="numpy",
+                seed=seed,
             )
         except PtychonError as error:
             say(f"  {cell.name}, seed {seed}: {error}")

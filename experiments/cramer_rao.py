@@ -116,7 +116,7 @@ def measure(given: Any) -> tuple[list[Row], dict[str, tuple[FloatArray, ...]]]:
             if found is None or found.object_std is None:
                 raise PtychonError(f"no result for {case.name!r}, trial {trial}: see above")
             more = {
-                "free_probe": False,
+                "update": ("object",),
                 "object_variance": 1.0,
                 "draws": given.draws,
                 "region": lit,

@@ -129,7 +129,7 @@ def measure(given: argparse.Namespace) -> tuple[list[Row], list[Row]]:
                 problem = Problem.from_dataset(made.dataset)
                 ratio, lit = sampling_ratio(problem, made.probe), illuminated(problem, made.probe)
                 more: dict[str, Any] = {
-                    "free_probe": False,
+                    "update": ("object",),
                     "draws": SAMPLES,
                     "region": lit,
                     "backend": given.backend,

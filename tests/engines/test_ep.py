@@ -308,7 +308,7 @@ def test_each_frame_learns_its_noise():
     ]
     assert abs(found[0] - 1) < 0.05 < abs(found[1] - 1)
     whole, posterior, twin = joint(
-        Problem.from_dataset(data), own, free_probe=False, backend="numpy"
+        Problem.from_dataset(data), own, update=("object",), backend="numpy"
     )
     ratio = whole.noise_variances / v
     assert ratio[::2].mean() == pytest.approx(1, abs=0.1)

@@ -364,7 +364,7 @@ def test_bars_cover_with_a_known_probe(counts):
     start = reconstruct(
         made.dataset, "ep", passes=80, probe=made.probe, probe_updates=0, backend="numpy"
     )
-    found, posterior, twin = joint(problem, start, free_probe=False, backend="numpy")
+    found, posterior, twin = joint(problem, start, update=("object",), backend="numpy")
     lit = lit_region(problem, found)
     cover = coverage(found.object, made.object, found.object_std, lit)
     assert np.abs(np.subtract(cover.covered, PROBABILITIES)).max() < (0.12 if counts < 10 else 0.07)
@@ -389,6 +389,6 @@ def test_bars_cover_with_an_unknown_probe():
     inside = lit & (np.abs(laid.estimate) > 0)
     cover = coverage(laid.estimate, made.object, found.object_std / abs(laid.scale), inside)
     assert np.abs(np.subtract(cover.covered, PROBABILITIES)).max() < 0.12
-    known, *_ = joint(problem, start, free_probe=False, check=False, ep_passes=0, backend="numpy")
+    known, *_ = joint(problem, start, update=("object",), check=False, ep_passes=0, backend="numpy")
     assert np.median(found.object_std[lit] / known.object_std[lit]) > 1.0
     assert 0.6 < twin.temperature < 2

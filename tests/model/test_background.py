@@ -468,7 +468,7 @@ def test_laplace_takes_the_background_from_the_problem():
     made = simulated(side=6)
     problem = Problem.from_dataset(made.dataset)
     start = reconstruct(problem, "pie", passes=40, probe=made.probe, backend="numpy", say=None)
-    found = laplace(problem, start.object, made.probe, free_probe=False, draws=8, backend="numpy")
+    found = laplace(problem, start.object, made.probe, update=("object",), draws=8, backend="numpy")
     assert "background of 2 counts a pixel and a read noise of 1.5 counts" in found.conditional[0]
     error = (
         phase_align(found.object, made.object, found.region)[found.region]

@@ -330,7 +330,7 @@ def test_what_two_halves_say_of_the_bars(folder, tmp_path, right):
         chi2=(1.0, 1.1),
         pixels=900,
         modes=1,
-        free_probe=True,
+        update=("object", "probe"),
     )
     save_half_data_test(tmp_path / "judged.h5", folder / "scan_ep.h5", said)
     written = write_report([tmp_path / "judged.h5"], half_scans=False)

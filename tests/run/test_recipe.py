@@ -231,6 +231,16 @@ def test_update_says_what_moves_and_when():
     kept = run("rpie", 3, update={"probe": False})
     np.testing.assert_array_equal(kept.probe, case.probe)
     assert Stage("ep", 5, update={"probe": False}).made().probe_updates == 0
+    for engine, held in (
+        ("rpie", {"probe_start": None}),
+        ("dm", {"probe_start": None}),
+        ("ep", {"probe_updates": 0}),
+        ("ml", {"probe": False}),
+        ("joint", {"probe": False}),
+    ):  # what is asked for happens, also where the options alone would hold it
+        assert not make(engine, **held).moves_probe
+        assert Stage(engine, 5, held, update={"probe": True}).made().moves_probe
+    assert Stage("ep", 5, {"probe_updates": 0}, update={"probe": After(4)}).made().moves_probe
     ml = Stage("ml", 5, update={"positions": After(2, every=3), "dose": True}).made()
     assert [ml.own(epoch) for epoch in (0, 2, 5)] == [
         ("log_scale",),

@@ -114,3 +114,47 @@ def test_one_record_states_what_the_methods_share():
         assert not common & set(vars(cls)["__annotations__"])
         made = cls(noise_variance=0.25, background=2.0, seed=3)
         assert (made.noise_variance, made.background, made.seed) == (0.25, 2.0, 3)
+
+
+def test_update_says_what_is_free_as_it_does_for_a_run(small):
+    """PIE held the probe: by default it is known; freed, its error widens the bars."""
+    made, before = small
+    way = {"draws": 4, "backend": "numpy", "seed": 1}
+    known = error_bars(made.dataset, before, **way)
+    same = error_bars(made.dataset, before, update=("object",), **way)
+    freed = error_bars(made.dataset, before, update={"probe": True}, **way)
+    moved = error_bars(made.dataset, before, update={"positions": True, "dose": True}, **way)
+    assert np.array_equal(known.object_std, same.object_std)
+    inside = before.illumination > 0.5 * before.illumination.max()
+    for wider in (freed, moved):
+        assert np.mean(wider.object_std[inside] ** 2) > 1.02 * np.mean(
+            known.object_std[inside] ** 2
+        )
+    assert known.settings["bars"]["update"] == ["object"]
+    assert freed.settings["bars"]["update"] == ["object", "probe"]
+    assert moved.settings["bars"]["update"] == ["object", "positions", "log_scale"]
+
+
+@pytest.mark.parametrize(
+    ("method", "update", "message"),
+    [
+        ("laplace", {"slices": True}, "there is no unknown 'slices'; It knows object, probe"),
+        ("laplace", {"object": False}, "the unknowns to update are none; the object must be among"),
+        ("laplace", {"probe": 3}, "update of probe is 3; error bars take yes or no"),
+        (
+            "joint",
+            {"positions": True},
+            "'joint' of error bars takes positions as known.* 'laplace'",
+        ),
+        ("sampling", ("object", "dose"), "'sampling' of error bars takes dose as known"),
+        (
+            "bootstrap",
+            {"probe": True},
+            r"cannot hold or free the probe: leave out update \(--update",
+        ),
+    ],
+)
+def test_update_that_cannot_be_is_refused(small, method, update, message):
+    made, before = small
+    with pytest.raises(PtychonError, match=message):
+        error_bars(made.dataset, before, method, update=update, backend="numpy")

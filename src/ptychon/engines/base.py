@@ -240,7 +240,9 @@ class Engine:
             raise PtychonError(f"engine {self.name!r} always moves {name!r}")
         found: dict[str, Any] = {name: True} if switch else {}
         if when is True:
-            return found
+            # asked for, though this run of it would leave it alone
+            held = start in own and own[start] is not None and getattr(self, start) is None
+            return found | ({start: own[start]} if held else {})
         wanted = {start: when.passes}
         if when.every != 1:
             wanted[f"{name}_every"] = when.every

@@ -195,9 +195,11 @@ class PtychoEP(Engine):
         return self.damping or (0.5 if self.moves_probe else 0.9)
 
     def timed(self, name: str, when: bool | After) -> dict[str, Any]:
-        if name == "probe" and isinstance(when, bool):
-            return {"probe_updates": (self.probe_updates or 1) if when else 0}
-        return super().timed(name, when)
+        if name != "probe":
+            return super().timed(name, when)
+        if when is False:
+            return {"probe_updates": 0}
+        return super().timed(name, when) | {"probe_updates": self.probe_updates or 1}
 
     def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> EPState:
         xp, k = ctx.backend.xp, ctx.backend.kernels

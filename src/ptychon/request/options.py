@@ -21,7 +21,7 @@ RUN_OPTIONS: dict[str, tuple[type, Any, str]] = {
     "schedule": (
         str,
         None,
-        "sequential, levels, colours, minibatch or parallel; default what the engine asks for",
+        "sequential, wavefronts, colours, minibatch or parallel; default what the engine asks for",
     ),
     "batch_size": (int, 16, "frames of a batch of the schedule minibatch"),
     "shuffle": (

@@ -5,7 +5,7 @@ posterior, and its twin.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from ..model.noise import noise_in
 from ..model.problem import Problem
 from ..run.reconstruct import reconstruct
 from ..types import COMPLEX, REAL, BoolArray, FloatArray
+from .free import USUAL, free_of
 from .posterior import Posterior, bars, in_bars
 from .twin import Twin, judge, twin_data
 
@@ -40,7 +41,7 @@ def joint(
     problem: Problem,
     result: Result,
     *,
-    free_probe: bool = True,
+    update: Collection[str] = USUAL,
     ep_passes: int = EP_PASSES,
     burn_in: int = BURN_IN,
     draws: int = 8,
@@ -60,8 +61,8 @@ def joint(
         On the host.
     result : Result
         Of any engine.
-    free_probe : bool
-        Whether the probe is unknown as well.
+    update : collection of str
+        What is free: "object", and "probe" where it is unknown as well.
     ep_passes : int
         Passes of Ptycho-EP first (not with several probe modes, nor where the result is the joint
         posterior's already).
@@ -89,6 +90,7 @@ def joint(
     PtychonError
         A run that fails.
     """
+    free_probe = "probe" in free_of(update, who="the joint posterior")
     chosen = get_backend(backend)
     options: dict[str, Any] = {} if noise_variance is None else {"noise_variance": noise_variance}
     if result.options.get("noise_per_frame", False) if noise_per_frame is None else noise_per_frame:
