@@ -3,8 +3,11 @@
 Batches are a pure function of (positions, seed, number of the pass), so a run is known by its
 engine, the state after a pass and what was recorded up to there. All of that is in one HDF5 file,
 which appears whole or not at all; object and probe stand also where readers of CXI look for them.
-entry_1/image_1/data, entry_1/image_2/data object and probe of the state ptychon/checkpoint every
-field of `Checkpoint` The root carries the attribute ``ptychon`` = "checkpoint".
+
+    entry_1/image_1/data, entry_1/image_2/data   object and probe of the state
+    ptychon/checkpoint                           every field of `Checkpoint`
+
+The root carries the attribute ``ptychon`` = "checkpoint".
 """
 
 from __future__ import annotations
