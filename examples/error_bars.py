@@ -33,7 +33,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--passes",
-        dest="epochs",
+        dest="passes",
         type=int,
         default=400,
         help="most passes of Ptycho-EP (default %(default)d)",
@@ -69,14 +69,14 @@ def main() -> None:
             "ep",
             probe=simulated.probe,
             probe_updates=0,
-            epochs=given.epochs,
+            passes=given.passes,
             until="still:3e-5",
             callbacks=show,
         )
     else:
-        first = reconstruct(data, "rpie", epochs=min(60, given.epochs), seed=given.seed)
+        first = reconstruct(data, "rpie", passes=min(60, given.passes), seed=given.seed)
         found = reconstruct(
-            data, "ep", start=first, epochs=given.epochs, until="still:3e-5", callbacks=show
+            data, "ep", start=first, passes=given.passes, until="still:3e-5", callbacks=show
         )
     picture(found, given.picture)
 
@@ -91,7 +91,7 @@ def main() -> None:
         aligned.estimate, simulated.object, found.object_std / abs(aligned.scale), (inner, inner)
     )
     print(
-        f"{found.epochs} passes, R {found.final_error:.4f}, {aligned.error_db:.1f} dB from the "
+        f"{found.passes} passes, R {found.final_error:.4f}, {aligned.error_db:.1f} dB from the "
         f"truth; {given.picture}"
     )
     print("stated probability   truth within the bar")

@@ -57,4 +57,4 @@ if __name__ == "__main__":
     places = scan.raster(9, step=5, jitter=1)
     data = simulate(truth, beam, places, noise="poisson", mean_counts=1e6).dataset
     for name in ("epie", "fading"):
-        print(f"{name}: R = {reconstruct(data, name, epochs=30).final_error:.4f}")
+        print(f"{name}: R = {reconstruct(data, name, passes=30).final_error:.4f}")

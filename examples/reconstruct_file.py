@@ -23,7 +23,7 @@ def report(progress: Progress) -> bool:
     """Called after each pass; True ends the run."""
     if np.isfinite(progress.error):
         print(
-            f"pass {progress.epoch} of {progress.epochs}: R {progress.error:.4f}, "
+            f"pass {progress.passes} of {progress.planned}: R {progress.error:.4f}, "
             f"{progress.seconds:.1f} s"
         )
     return progress.error < 0.01
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument(
         "--engine", default="rpie", help="pie, epie, rpie, dm or ep (default %(default)s)"
     )
-    parser.add_argument("--passes", dest="epochs", type=int, default=40)
+    parser.add_argument("--passes", dest="passes", type=int, default=40)
     parser.add_argument("--start", type=Path, help="an earlier result to go on from")
     given = parser.parse_args()
 
@@ -47,7 +47,7 @@ def main() -> None:
         f"{data.pixel_size}"
     )
     start = None if given.start is None else load_result(given.start)
-    result = reconstruct(data, given.engine, epochs=given.epochs, start=start, callbacks=[report])
+    result = reconstruct(data, given.engine, passes=given.passes, start=start, callbacks=[report])
 
     out = Path(f"{given.file.stem}_{given.engine}.h5")
     save_result(out, result)

@@ -66,7 +66,7 @@ TEXTBOOK: dict[str, dict[str, Any]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = common.parser(__doc__ or "", "blind", trials=5, epochs=200)
+    options = common.parser(__doc__ or "", "blind", trials=5, passes=200)
     options.add_argument(
         "--steps", type=int, nargs="+", default=[12, 15, 18], help="steps of the raster, px"
     )
@@ -138,15 +138,15 @@ def measure(given: argparse.Namespace, truth: ComplexArray) -> tuple[list[Row], 
             floor = residual(Problem.from_dataset(scans[0]), truth, probe)
             for name, (engine, settings) in METHODS.items():
                 # a recipe runs as it is written: no first guess, no other engine at the end
-                literal = Recipe(Stage(engine, given.epochs, TEXTBOOK.get(name, {})))
+                literal = Recipe(Stage(engine, given.passes, TEXTBOOK.get(name, {})))
                 errors, halfway, residuals, seconds = [], [], [], 0.0
                 for trial, data in enumerate(scans):
-                    half = Halfway(given.epochs // 2, truth, region)
+                    half = Halfway(given.passes // 2, truth, region)
                     shared = {"probe": first.copy(), "backend": given.backend, "callbacks": [half]}
                     if given.textbook:
                         done = common.run(data, literal, **shared)
                     else:
-                        done = common.run(data, engine, epochs=given.epochs, **shared, **settings)
+                        done = common.run(data, engine, passes=given.passes, **shared, **settings)
                     if done.result is None:
                         raise PtychonError(
                             f"{name} failed at step {step}, trial {trial}: see above"
@@ -197,11 +197,11 @@ def limit(truth: ComplexArray) -> int:
 class Halfway:
     """Takes the error after half of the passes."""
 
-    def __init__(self, epoch: int, truth: ComplexArray, region: common.Region) -> None:
-        self.epoch, self.truth, self.region, self.error_db = epoch, truth, region, float("nan")
+    def __init__(self, passes: int, truth: ComplexArray, region: common.Region) -> None:
+        self.passes, self.truth, self.region, self.error_db = passes, truth, region, float("nan")
 
     def __call__(self, progress: Progress) -> None:
-        if progress.epoch == self.epoch:
+        if progress.passes == self.passes:
             found = progress.state.object
             found = found.get() if hasattr(found, "get") else found
             self.error_db = align(
@@ -229,7 +229,7 @@ def draw(
     panels[0].set_ylabel("error of the object, dB (larger is better)")
     panels[0].legend(frameon=False)
     above.suptitle(
-        f"{given.epochs} passes: median, quartiles (band) and worst trial (open)", fontsize=9
+        f"{given.passes} passes: median, quartiles (band) and worst trial (open)", fontsize=9
     )
     y, x = common.middle(truth.shape, SHARE)
     panels = below.subplots(1, 1 + len(objects))

@@ -176,17 +176,17 @@ def begun(cell: Cell, made: Simulation, problem: Problem, seed: int) -> Result:
     """
     if cell.known and cell.modes == 1:
         return reconstruct(
-            problem, "ep", epochs=SWEEPS_KNOWN, probe=made.probe, probe_updates=0, backend="numpy"
+            problem, "ep", passes=SWEEPS_KNOWN, probe=made.probe, probe_updates=0, backend="numpy"
         )
     if cell.known:
-        return reconstruct(problem, "pie", epochs=SWEEPS_KNOWN, probe=made.probe, backend="numpy")
+        return reconstruct(problem, "pie", passes=SWEEPS_KNOWN, probe=made.probe, backend="numpy")
     if cell.modes == 1:
         recipe = Recipe(Stage("dm", WARM, aside=True), Stage("ep", SWEEPS_BLIND))
         return reconstruct(made.dataset, recipe, backend="numpy")
     guess = with_second(find_probe(problem, get_backend("numpy")), GUESSED, (1.0, 1.0))
-    found = reconstruct(problem, "dm", epochs=PASSES_MODES, probe=guess, backend="numpy")
+    found = reconstruct(problem, "dm", passes=PASSES_MODES, probe=guess, backend="numpy")
     return reconstruct(
-        problem, "rpie", epochs=PASSES_MODES, start=found, seed=seed, backend="numpy"
+        problem, "rpie", passes=PASSES_MODES, start=found, seed=seed, backend="numpy"
     )
 
 
@@ -200,7 +200,11 @@ def trial(task: tuple[Cell, int]) -> Row | None:
         try:
             start = begun(cell, made, problem, seed)
             found, posterior, twin = joint(
-                problem, start, free_probe=not cell.known, backend="numpy", seed=seed
+                problem,
+                start,
+                update=("object",) if cell.known else ("object", "probe"),
+                backend="numpy",
+                seed=seed,
             )
         except PtychonError as error:
             say(f"  {cell.name}, seed {seed}: {error}")

@@ -41,7 +41,7 @@ Row = dict[str, Any]
 Region = tuple[slice, slice]
 
 
-def parser(text: str, name: str, *, trials: int, epochs: int) -> argparse.ArgumentParser:
+def parser(text: str, name: str, *, trials: int, passes: int) -> argparse.ArgumentParser:
     """Options that all experiments have."""
     options = argparse.ArgumentParser(
         description=text, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -54,9 +54,9 @@ def parser(text: str, name: str, *, trials: int, epochs: int) -> argparse.Argume
     )
     options.add_argument(
         "--passes",
-        dest="epochs",
+        dest="passes",
         type=_positive,
-        default=epochs,
+        default=passes,
         help="passes over the data (default %(default)s)",
     )
     options.add_argument(

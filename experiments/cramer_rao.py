@@ -57,7 +57,7 @@ LIT = 0.3
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = common.parser(__doc__ or "", "cramer_rao", trials=20, epochs=500)
+    options = common.parser(__doc__ or "", "cramer_rao", trials=20, passes=500)
     options.set_defaults(size=64)
     options.add_argument(
         "--draws", type=int, default=16, help="of the posterior, for laplace (default %(default)s)"
@@ -109,14 +109,14 @@ def measure(given: Any) -> tuple[list[Row], dict[str, tuple[FloatArray, ...]]]:
             options = {
                 "probe": s.probe,
                 "probe_updates": 0,
-                "epochs": given.epochs,
+                "passes": given.passes,
                 "until": "still:1e-6",
             }
             found = common.run(s.dataset, "ep", backend=given.backend, **options).result
             if found is None or found.object_std is None:
                 raise PtychonError(f"no result for {case.name!r}, trial {trial}: see above")
             more = {
-                "free_probe": False,
+                "update": ("object",),
                 "object_variance": 1.0,
                 "draws": given.draws,
                 "region": lit,

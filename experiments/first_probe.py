@@ -93,7 +93,7 @@ KINDS: dict[str, Callable[[float], ComplexArray]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = common.parser(__doc__ or "", "first_probe", trials=1, epochs=60)
+    options = common.parser(__doc__ or "", "first_probe", trials=1, passes=60)
     options.add_argument(
         "--kinds",
         nargs="+",
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 for row in csv.DictReader(file)
             ]
     cases = [
-        (k, f, given.counts, given.side, given.epochs, t)
+        (k, f, given.counts, given.side, given.passes, t)
         for k in given.kinds
         for f in given.fillings
         for t in range(given.trials)
@@ -167,7 +167,7 @@ def made(kind: str, filling: float, counts: float, side: int, seed: int) -> Simu
 
 def measure(case: tuple[str, float, float, int, int, int], given: argparse.Namespace) -> Row:
     """One case: the errors from both probes, and what the search took."""
-    kind, filling, counts, side, epochs, trial = case
+    kind, filling, counts, side, passes, trial = case
     scanned = made(kind, filling, counts, side, trial)
     problem = Problem.from_dataset(scanned.dataset)
     lit, errors = illuminated(problem, scanned.probe, 0.3), []
@@ -175,7 +175,7 @@ def measure(case: tuple[str, float, float, int, int, int], given: argparse.Names
     found = find_probe(problem, get_backend("numpy"))
     seconds = time.perf_counter() - began
     for probe in (scanned.probe, found):
-        done = common.run(problem, "rpie", probe=probe, epochs=epochs, backend=given.backend)  # type: ignore[arg-type]
+        done = common.run(problem, "rpie", probe=probe, passes=passes, backend=given.backend)  # type: ignore[arg-type]
         result = done.result
         near = (
             None
@@ -193,7 +193,7 @@ def measure(case: tuple[str, float, float, int, int, int], given: argparse.Names
         "filling": filling,
         "counts": counts,
         "side": side,
-        "epochs": epochs,
+        "passes": passes,
         "trial": trial,
     }
     row |= {

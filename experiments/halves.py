@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--modes", type=int, nargs="+", default=[1, 3], help="probe modes, 1 to 3")
     options.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     options.add_argument(
-        "--passes", dest="epochs", type=int, default=40, help="passes of rPIE (default %(default)s)"
+        "--passes", dest="passes", type=int, default=40, help="passes of rPIE (default %(default)s)"
     )
     options.add_argument("--backend", default="auto", help="numpy, cupy or auto (default)")
     options.add_argument(
@@ -90,7 +90,7 @@ def measure(problem: Problem, probe: ComplexArray, given: argparse.Namespace) ->
     table: list[Row] = []
     for modes in given.modes:
         for kind in given.kinds:
-            shared: dict[str, Any] = {"epochs": given.epochs, "backend": given.backend}
+            shared: dict[str, Any] = {"passes": given.passes, "backend": given.backend}
             found, _ = half_data_test(problem, kind, probe=with_modes(probe, modes), **shared)
             row: Row = {"halves": kind, "modes": modes, "mean square": round(found.mean_square, 2)}
             row |= {

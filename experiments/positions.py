@@ -58,7 +58,7 @@ class Scene:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = common.parser(__doc__ or "", "positions", trials=1, epochs=MORE)
+    options = common.parser(__doc__ or "", "positions", trials=1, passes=MORE)
     options.set_defaults(size=96)
     options.add_argument(
         "--points", type=int, default=11, help="frames along a side (default %(default)s)"
@@ -145,10 +145,10 @@ def errors(case: str, positions: FloatArray, rng: np.random.Generator) -> FloatA
 def measure(made: Scene, case: str, given: argparse.Namespace) -> tuple[Row, FloatArray]:
     """One row of the table, and the refined positions."""
     way = {"backend": given.backend, "seed": 0, "say": None}
-    first = reconstruct(made.problem, "rpie", epochs=FIRST, probe=made.probe, **way)
-    plain = reconstruct(made.problem, "rpie", epochs=given.epochs, start=first, **way)
+    first = reconstruct(made.problem, "rpie", passes=FIRST, probe=made.probe, **way)
+    plain = reconstruct(made.problem, "rpie", passes=given.passes, start=first, **way)
     began = time.perf_counter()
-    joint = reconstruct(made.problem, "ml", epochs=given.steps, start=first, positions=True, **way)
+    joint = reconstruct(made.problem, "ml", passes=given.steps, start=first, positions=True, **way)
     seconds = time.perf_counter() - began
     return {
         "positions": CASES[case],

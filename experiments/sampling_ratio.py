@@ -35,7 +35,7 @@ METHODS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = common.parser(__doc__ or "", "sampling_ratio", trials=10, epochs=400)
+    options = common.parser(__doc__ or "", "sampling_ratio", trials=10, passes=400)
     options.add_argument(
         "--steps", type=float, nargs="+", default=STEPS, help="steps of the spiral, px"
     )
@@ -67,7 +67,7 @@ def measure(given: argparse.Namespace) -> tuple[list[Row], list[Row]]:
                     data,
                     engine,
                     probe=common.aperture(),
-                    epochs=given.epochs,
+                    passes=given.passes,
                     backend=given.backend,
                     **settings,
                 )

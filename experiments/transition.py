@@ -78,7 +78,7 @@ class Transition:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = common.parser(__doc__ or "", "transition", trials=4, epochs=200)
+    options = common.parser(__doc__ or "", "transition", trials=4, passes=200)
     options.set_defaults(size=128)
     options.add_argument(
         "--frame", type=int, default=32, help="side of a frame, px (default %(default)s)"
@@ -129,7 +129,7 @@ def measure(given: argparse.Namespace) -> tuple[list[Row], list[Row]]:
                 problem = Problem.from_dataset(made.dataset)
                 ratio, lit = sampling_ratio(problem, made.probe), illuminated(problem, made.probe)
                 more: dict[str, Any] = {
-                    "free_probe": False,
+                    "update": ("object",),
                     "draws": SAMPLES,
                     "region": lit,
                     "backend": given.backend,
@@ -190,7 +190,7 @@ def error(
     settings: dict[str, Any],
 ) -> float:
     """Of a run, dB; 0, that of an empty picture, if it fails."""
-    shared: dict[str, Any] = {"probe": made.probe, "epochs": given.epochs, "backend": given.backend}
+    shared: dict[str, Any] = {"probe": made.probe, "passes": given.passes, "backend": given.backend}
     result = common.run(made.dataset, engine, **shared, **settings).result
     if result is None or not np.any(result.object[lit]):
         return 0.0

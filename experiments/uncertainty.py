@@ -64,7 +64,7 @@ EDGES = np.linspace(0, 4, 41)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = common.parser(__doc__ or "", "uncertainty", trials=5, epochs=400)
+    options = common.parser(__doc__ or "", "uncertainty", trials=5, passes=400)
     options.add_argument(
         "--scale",
         type=float,
@@ -110,7 +110,7 @@ def measure(
             options = {
                 "probe": probe,
                 "probe_updates": 0,
-                "epochs": given.epochs,
+                "passes": given.passes,
                 "backend": given.backend,
                 **case.options,
             }

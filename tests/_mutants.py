@@ -66,7 +66,7 @@ def good_files(folder: Path) -> list[Path]:
         final_error=0.1,
         positions=rng.uniform(8, 30, (6, 2)),
         engine="ep",
-        epochs=3,
+        passes=3,
         pixel_size=(1e-9, 1e-9),
     )
     write_dataset(folder / "ours.cxi", data)

@@ -25,10 +25,10 @@ HERE = Path(__file__).parent
 def make(data: Dataset, name: str, what: str) -> None:
     """rPIE from nothing but the data, Ptycho-EP from there, and a small picture."""
     show = [ProgressBar(name, lines=True)]
-    first = reconstruct(data, "rpie", epochs=60, callbacks=show)
-    result = reconstruct(data, "ep", start=first, epochs=250, until="still:1e-4", callbacks=show)
+    first = reconstruct(data, "rpie", passes=60, callbacks=show)
+    result = reconstruct(data, "ep", start=first, passes=250, until="still:1e-4", callbacks=show)
     place = HERE / name
-    title = f"{what}: rPIE, then Ptycho-EP, {result.epochs} passes, R = {result.final_error:.4f}"
+    title = f"{what}: rPIE, then Ptycho-EP, {result.passes} passes, R = {result.final_error:.4f}"
     picture(result, place, title)
     with Image.open(place) as image:
         size = 1000, round(1000 * image.height / image.width)

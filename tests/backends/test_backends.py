@@ -155,7 +155,7 @@ def test_gpu_follows_the_cpu(name):
         reconstruct(
             case.problem,
             name,
-            epochs=4,
+            passes=4,
             backend=b,
             object=case.object,
             probe=case.probe,

@@ -50,11 +50,11 @@ def fitted(s, engine="joint"):
     """The problem, and its result with the probe known."""
     problem = Problem.from_dataset(s.dataset)
     quiet = {"backend": "numpy", "say": None}
-    result = reconstruct(problem, "pie", epochs=60, probe=s.probe, **quiet)
+    result = reconstruct(problem, "pie", passes=60, probe=s.probe, **quiet)
     if engine == "joint":
-        result = reconstruct(problem, engine, epochs=30, settle=22, start=result, **quiet)
+        result = reconstruct(problem, engine, passes=30, burn_in=22, start=result, **quiet)
     elif engine == "ep":
-        result = reconstruct(problem, engine, epochs=60, start=result, probe_updates=0, **quiet)
+        result = reconstruct(problem, engine, passes=60, start=result, probe_updates=0, **quiet)
     return problem, result
 
 
@@ -223,9 +223,9 @@ def in_turn(seed, foreign=()):
     data = replace(s.dataset, patterns=noisy.astype(np.float32), noise_variance=None)
     quiet = {"backend": "numpy", "say": None}
     problem = Problem.from_dataset(data)
-    result = reconstruct(problem, "pie", epochs=60, probe=s.probe, **quiet)
+    result = reconstruct(problem, "pie", passes=60, probe=s.probe, **quiet)
     return problem, reconstruct(
-        problem, "joint", epochs=40, settle=32, start=result, noise_per_frame=True, **quiet
+        problem, "joint", passes=40, burn_in=32, start=result, noise_per_frame=True, **quiet
     )
 
 
@@ -287,7 +287,7 @@ def test_the_command_flags_and_cleans(tmp_path, capsys, monkeypatch):
         "-n",
         "30",
         "--set",
-        "settle=22",
+        "burn_in=22",
         "--start",
         "scan_pie.h5",
         "-q",
@@ -324,7 +324,7 @@ def test_the_command_flags_and_cleans(tmp_path, capsys, monkeypatch):
         "-n",
         "30",
         "--set",
-        "settle=22",
+        "burn_in=22",
         "--start",
         "clean_pie.h5",
         "-q",
@@ -341,7 +341,8 @@ def test_the_command_flags_and_cleans(tmp_path, capsys, monkeypatch):
         "clean_joint.h5",
         "--method",
         "joint",
-        "--known-probe",
+        "--update",
+        "probe:no",
         "--no-twin",
         "-q",
         "-o",

@@ -66,7 +66,7 @@ def test_from_a_file_to_a_result_and_a_picture(scan, capsys):
     assert "R final" in out
     assert err == ""
     result = load_result("scan_rpie.h5")
-    assert (result.engine, result.epochs, len(result.errors)) == ("rpie", 3, 3)
+    assert (result.engine, result.passes, len(result.errors)) == ("rpie", 3, 3)
     assert np.isfinite(result.errors).all()
     assert result.settings["input"] == "scan.cxi"
     assert len(result.provenance["input_sha256"]) == 64
@@ -74,7 +74,7 @@ def test_from_a_file_to_a_result_and_a_picture(scan, capsys):
         main(["reconstruct", "scan.cxi", *FAST, "--start", "scan_rpie.h5", "-o", "more.h5", "-q"])
         == 0
     )
-    assert load_result("more.h5").epochs == 6
+    assert load_result("more.h5").passes == 6
     assert capsys.readouterr() == ("", "")
 
 
@@ -87,12 +87,12 @@ def test_a_recipe_from_the_command_line(scan, capsys):
     numbers = json.loads(capsys.readouterr().out)
     assert numbers["ran"] == [["rpie", 3], ["ml", 2]]
     found = load_result("scan_ml.h5")
-    assert (found.engine, found.epochs) == ("ml", 5)
+    assert (found.engine, found.passes) == ("ml", 5)
     assert (found.options["positions"], found.options["positions_start"]) == (True, 1)
     assert found.positions_given is not None
     assert main(["reconstruct", "scan_ml.h5", *quick]) == 0
     assert "5 passes (3 of rpie, then 2 of ml)" in capsys.readouterr().out.replace(
-        "epochs", "passes"
+        "passes", "passes"
     )
     assert np.array_equal(load_result("scan_ml_again.h5").object, found.object)
     beside = ["--recipe", "rpie:3, pie:2"]
@@ -153,7 +153,7 @@ def test_verbose_tells_where_values_came_from(scan, capsys):
     out, err = capsys.readouterr()
     assert "file: positions from positions_px" in err
     assert "given: pixel_size = 5e-09" in err
-    assert "rpie epoch 3/3" in err
+    assert "rpie pass 3/3" in err
     assert "pixel 5 nm" in out
     assert load("scan.npz", pixel_size="5nm").pixel_size == load_result("scan_rpie.h5").pixel_size
 
@@ -320,7 +320,7 @@ def test_ctrl_c_keeps_what_was_found(scan):
         command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         for line in process.stderr:
-            if "epoch" in line:
+            if " pass " in line:
                 break
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
@@ -328,7 +328,7 @@ def test_ctrl_c_keeps_what_was_found(scan):
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "scan_rpie.h5" in out
-    done = load_result("scan_rpie.h5").epochs
+    done = load_result("scan_rpie.h5").passes
     assert 0 < done < 100000
     assert (
         f"stopped after pass {done} of 100000; go on with: ptychon resume scan_rpie.checkpoint.h5"
@@ -343,7 +343,7 @@ def stop_at(monkeypatch):
 
     def set_pass(number):
         def pressed(self, progress):
-            self.pressed = progress.epoch == number
+            self.pressed = progress.passes == number
             return self.pressed
 
         monkeypatch.setattr(Interrupt, "__call__", pressed)
@@ -360,12 +360,12 @@ def test_stopped_and_resumed_is_the_same(scan, capsys, stop_at):
     stop_at(4)
     assert main(["reconstruct", "scan.cxi", "-n", "6", "-o", "part.h5", *fast]) == 130
     assert "go on with: ptychon resume part.checkpoint.h5" in capsys.readouterr().err
-    assert load_result("part.h5").epochs == 4
+    assert load_result("part.h5").passes == 4
     assert main(["resume", "part.checkpoint.h5", "-q", "--checkpoint-every", "3"]) == 0
     whole, part = load_result("whole.h5"), load_result("part.h5")
     np.testing.assert_array_equal(part.object, whole.object)
     np.testing.assert_array_equal(part.errors, whole.errors)
-    assert part.epochs == 6
+    assert part.passes == 6
     assert capsys.readouterr() == ("", "")
     assert "6 passes already" in refused(capsys, "resume", "part.checkpoint.h5")
     assert "is a checkpoint" in refused(capsys, "reconstruct", "part.checkpoint.h5")
@@ -389,7 +389,7 @@ def test_resumed_after_an_earlier_result(scan, capsys, stop_at):
     assert main([*start, "-n", "4", "-o", "part.h5"]) == 130
     assert main(["resume", "part.checkpoint.h5", "-q"]) == 0
     whole, part = load_result("whole.h5"), load_result("part.h5")
-    assert part.epochs == whole.epochs == 6
+    assert part.passes == whole.passes == 6
     np.testing.assert_array_equal(part.object, whole.object)
     np.testing.assert_array_equal(part.errors, whole.errors)
 

@@ -239,7 +239,7 @@ def test_engines_do_as_well_without_them_as_with_a_mask(engine):
     bad[:, 10], bad[20] = True, True
     marked = np.where(bad, np.nan, counts).astype("f4")
     start = {"probe": probe * np.sqrt(2e4 / (np.abs(probe) ** 2).sum())}
-    how = {"epochs": 6, "backend": "reference", "say": None} | start
+    how = {"passes": 6, "backend": "reference", "say": None} | start
     results = [
         reconstruct(Dataset(patterns=frames, positions=places, mask=mask), engine, **how)
         for frames, mask in ((marked, None), (counts, ~bad))

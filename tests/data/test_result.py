@@ -34,7 +34,7 @@ def test_light_falls_on_the_windows_that_were_used(half_way, shift):
     frames, grid, probe = half_way
     data = Dataset(patterns=frames, positions=grid + shift)
     found = reconstruct(
-        data, "pie", epochs=1, probe=probe, backend="reference", judge=False, say=None
+        data, "pie", passes=1, probe=probe, backend="reference", judge=False, say=None
     )
     light = np.zeros(found.object.shape)
     for y, x in Problem.from_dataset(data).corners:
@@ -73,7 +73,7 @@ def small():
         final_error=0.125,
         positions=np.full((4, 2), 5.5),
         engine="rpie",
-        epochs=2,
+        passes=2,
         options={"cool_from": None, "object_reg": 0.25},
     )
 
@@ -82,7 +82,7 @@ def test_results_save_and_load_themselves(small, tmp_path):
     small.save(tmp_path / "r.h5")
     again = Result.load(tmp_path / "r.h5")
     assert np.array_equal(again.object, small.object)
-    assert (again.engine, again.epochs, again.final_error) == ("rpie", 2, 0.125)
+    assert (again.engine, again.passes, again.final_error) == ("rpie", 2, 0.125)
     assert dict(again.options) == {"cool_from": None, "object_reg": 0.25}
     with pytest.raises(PtychonError, match=r"nowhere"):
         small.save(tmp_path / "nowhere" / "r.h5")
@@ -98,7 +98,7 @@ def test_files_of_another_format_are_refused(small, tmp_path, number, which):
     path = tmp_path / "old.h5"
     state = {"object": small.object, "probe": small.probe, "epoch": 2}
     checkpoint = Checkpoint(
-        engine="rpie", options={}, state=state, errors=small.errors, epoch=2, epochs=4
+        engine="rpie", options={}, state=state, errors=small.errors, passes=2, planned=4
     )
     for write, read in (
         (lambda: small.save(path), Result.load),

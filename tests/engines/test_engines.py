@@ -661,8 +661,8 @@ def test_counts_are_stabilised(backend):
 
 
 ENGINES = {
-    "pie": ({}, ("sequential", "levels", "colours", "minibatch", "parallel")),
-    "epie": ({"probe_start": 1, "cool_from": 1}, ("sequential", "minibatch", "levels")),
+    "pie": ({}, ("sequential", "wavefronts", "colours", "minibatch", "parallel")),
+    "epie": ({"probe_start": 1, "cool_from": 1}, ("sequential", "minibatch", "wavefronts")),
     "epie-fixed": ({"probe_start": 1000}, ("sequential", "minibatch")),
     "rpie": (
         {"object_reg": 0.3, "probe_reg": 0.4, "probe_start": 1},
@@ -671,7 +671,7 @@ ENGINES = {
     "dm": ({"probe_start": 1, "overlap_passes": 2}, ("parallel", "minibatch", "sequential")),
     "ep": (
         {"probe_updates": 0, "residual_every": 2},
-        ("sequential", "levels", "colours", "minibatch", "parallel"),
+        ("sequential", "wavefronts", "colours", "minibatch", "parallel"),
     ),
     "ep-laplace": ({"probe_updates": 0, "output": "laplace"}, ("sequential", "parallel")),
     "ep-sparse": (
@@ -744,7 +744,7 @@ def test_compiled_sweeps(name, kind, settings):
         assert float(told_b.extra[key]) == pytest.approx(float(value), rel=1e-3, abs=1e-6), key
 
 
-@pytest.mark.parametrize("kind", ["parallel", "minibatch", "levels", "colours"])
+@pytest.mark.parametrize("kind", ["parallel", "minibatch", "wavefronts", "colours"])
 def test_threads_change_no_bit(kind):
     """PIE, ePIE, rPIE and Ptycho-EP on one, two and five threads, batches longer than the workspace
     included: the same bits.
@@ -790,13 +790,13 @@ def test_where_there_is_no_compiled_sweep():
 
 @pytest.mark.parametrize("subpixel", [False, True])
 @pytest.mark.parametrize("output", ["pie", "rician", "laplace"])
-def test_levels_are_sequential_bit_for_bit(output, subpixel):
+def test_wavefronts_are_sequential_bit_for_bit(output, subpixel):
     """From a random start, ten passes: frames that do not overlap may be visited in any order."""
     case = make_case(subpixel=subpixel, side=6)
     start = normal(np.random.default_rng(3), case.object.shape).astype(np.complex64)
     engine = make("pie") if output == "pie" else make("ep", output=output, probe_updates=0)
     ctx, found = context("numpy"), []
-    for kind in ("sequential", "levels"):
+    for kind in ("sequential", "wavefronts"):
         steps = iterate(
             case.problem, engine, start, case.probe, ctx=ctx, schedule=Schedule(kind=kind)
         )
@@ -804,7 +804,7 @@ def test_levels_are_sequential_bit_for_bit(output, subpixel):
     a, b = (arrays(state) for state in found)
     for slot, value in a.items():
         assert np.array_equal(value, b[slot]) or slot == "noise_variance", slot
-    assert len(Schedule(kind="levels").batches(case.problem, 0)) < len(case.problem)
+    assert len(Schedule(kind="wavefronts").batches(case.problem, 0)) < len(case.problem)
 
 
 @pytest.mark.parametrize("subpixel", [False, True])
@@ -814,7 +814,7 @@ def test_disjoint_batches_of_the_reference_are_sequential_to_rounding(name, subp
     case, ctx = make_case(subpixel=subpixel), context()
     engine = make(name) if name == "pie" else make(name, probe_updates=0)
     found = []
-    for kind in ("sequential", "levels"):
+    for kind in ("sequential", "wavefronts"):
         state = engine.init(case.problem, case.object, case.probe, ctx)
         state, _ = engine.step(
             state, case.problem, Schedule(kind=kind).batches(case.problem, 0), ctx

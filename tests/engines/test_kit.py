@@ -45,7 +45,7 @@ class TestJoint(EngineTests):
     """It is to be started from the result of another engine."""
 
     engine = Joint
-    options: ClassVar = {"settle": 2, "draws": 2, "draw_iterations": 4}
+    options: ClassVar = {"burn_in": 2, "draws": 2, "draw_iterations": 4}
     gain = 1.0
 
     def start(self, scan):
@@ -104,7 +104,7 @@ def test_an_engine_that_nobody_knows_runs_from_the_front_door():
     """A subclass of ePIE with another name: memory, compiling, schedule and result ask what it
     declares. It runs on the table of kernels; the same bits as ePIE's own step."""
     scan = small_scan()
-    way = {"epochs": 3, "object": np.ones_like(scan.object), "probe": scan.probe, "seed": 1}
+    way = {"passes": 3, "object": np.ones_like(scan.object), "probe": scan.probe, "seed": 1}
     found = reconstruct(scan.problem, Mine(), backend="reference", **way)
     wanted = reconstruct(scan.problem, "epie", backend="reference", **way)
     assert found.engine == "mine"
@@ -127,13 +127,13 @@ def test_what_an_engine_does_not_take_is_refused_with_those_that_do():
         with pytest.raises(
             PtychonError, match=f"engine 'simple' does not take {what}; these do: .*rpie"
         ):
-            reconstruct(scan.problem, Simple(), epochs=1, probe=scan.probe, backend="reference")
+            reconstruct(scan.problem, Simple(), passes=1, probe=scan.probe, backend="reference")
 
 
 def test_it_is_said_where_nothing_is_compiled_for_an_engine():
     scan, told = small_scan(), []
     way = {
-        "epochs": 1,
+        "passes": 1,
         "probe": scan.probe,
         "backend": "numpy",
         "tell": told.append,

@@ -196,7 +196,7 @@ def scene(counts: float = 1e5, dose: float = 0.0):
 def start_of(problem) -> Result:
     """20 passes of rPIE from a probe with a wrong defocus."""
     first = probes.defocused_aperture((32, 32), radius=4.5, defocus=6.5)
-    return reconstruct(problem, "rpie", epochs=20, probe=first, backend="reference", say=None)
+    return reconstruct(problem, "rpie", passes=20, probe=first, backend="reference", say=None)
 
 
 def moved(problem, errors) -> Problem:
@@ -235,7 +235,7 @@ def test_wrong_positions_are_found(kind, left):
     problem = moved(true, wrong(kind, true.positions))
     first = start_of(problem)
     found = reconstruct(
-        problem, "ml", start=first, epochs=12, positions=True, backend="reference", say=None
+        problem, "ml", start=first, passes=12, positions=True, backend="reference", say=None
     )
     assert off(problem.positions, true.positions) > 0.2
     assert off(found.positions, true.positions) < left
@@ -250,7 +250,7 @@ def test_exact_positions_are_left_where_they_are():
         true,
         "ml",
         start=start_of(true),
-        epochs=6,
+        passes=6,
         positions=True,
         dose=True,
         backend="reference",
@@ -266,7 +266,7 @@ def test_doses_are_found():
     """
     problem, _, factors = scene(dose=0.1)
     found = reconstruct(
-        problem, "ml", start=start_of(problem), epochs=8, dose=True, backend="reference", say=None
+        problem, "ml", start=start_of(problem), passes=8, dose=True, backend="reference", say=None
     )
     error = found.log_scale - factors
     assert (error - error.mean()).std() < 0.02
@@ -345,7 +345,7 @@ def refined():
         "positions": True,
         "dose": True,
     }
-    return problem, reconstruct(problem, "ml", epochs=3, **way), way
+    return problem, reconstruct(problem, "ml", passes=3, **way), way
 
 
 def test_a_result_keeps_and_carries_positions(refined, tmp_path):
@@ -356,12 +356,12 @@ def test_a_result_keeps_and_carries_positions(refined, tmp_path):
     for name in ("positions", "positions_given", "log_scale"):
         assert np.array_equal(getattr(read, name), getattr(first, name))
     on = reconstruct(
-        problem, "ml", start=read, epochs=1, positions=True, dose=True, backend="reference"
+        problem, "ml", start=read, passes=1, positions=True, dose=True, backend="reference"
     )
     assert np.array_equal(on.positions_given, problem.positions)
     assert off(on.positions, first.positions) < 0.2 * off(first.positions, problem.positions)
     # engines that move no positions use the refined ones
-    plain = reconstruct(problem, "rpie", start=read, epochs=1, backend="reference")
+    plain = reconstruct(problem, "rpie", start=read, passes=1, backend="reference")
     assert np.abs(plain.positions - first.positions).max() < 1e-6
     assert np.array_equal(plain.positions_given, problem.positions)
     assert plain.log_scale is None
@@ -392,9 +392,9 @@ def test_a_run_goes_on_from_a_checkpoint(refined, tmp_path):
     """Bit for bit, with positions, windows, spreads and ridge as they were."""
     problem, whole, way = refined
     stop = Checkpointer(tmp_path / "stop.h5", every=1)
-    reconstruct(problem, "ml", epochs=2, callbacks=[stop], **way)
+    reconstruct(problem, "ml", passes=2, callbacks=[stop], **way)
     later = reconstruct(
-        problem, "ml", epochs=3, resume=load_checkpoint(tmp_path / "stop.h5"), **way
+        problem, "ml", passes=3, resume=load_checkpoint(tmp_path / "stop.h5"), **way
     )
     for name in ("object", "probe", "positions", "log_scale"):
         assert np.array_equal(getattr(later, name), getattr(whole, name)), name

@@ -297,7 +297,7 @@ def test_a_pass_on_the_reference_backend_is_the_same():
     objects = []
     for name in ("reference", "numpy"):
         ctx = Context(get_backend(name))
-        engine = make("joint", learn_probe=True, settle=1, draws=2, draw_iterations=5)
+        engine = make("joint", probe=True, burn_in=1, draws=2, draw_iterations=5)
         state = engine.init(problem, made.object, made.probe, ctx)
         for _ in range(2):
             state, _ = engine.step(state, problem, [], ctx)
@@ -310,8 +310,8 @@ def test_nothing_of_the_callers_changes_and_the_seed_decides():
     made = a_scan(20)
     kept = made.object.copy(), made.probe.copy()
     options = {
-        "epochs": 4,
-        "settle": 2,
+        "passes": 4,
+        "burn_in": 2,
         "draws": 2,
         "object": made.object,
         "probe": made.probe,
@@ -328,7 +328,7 @@ def test_nothing_of_the_callers_changes_and_the_seed_decides():
 
 
 def test_options_out_of_range():
-    for bad in ({"prior": "tv"}, {"damping": 0.0}, {"draws": 0}, {"settle": -1}):
+    for bad in ({"prior": "tv"}, {"damping": 0.0}, {"draws": 0}, {"burn_in": -1}):
         with pytest.raises(PtychonError):
             make("joint", **bad)
 
@@ -342,8 +342,8 @@ def test_masked_pixels_carry_nothing():
     mask[n // 2 - 3 : n // 2 + 3, n // 2 - 3 : n // 2 + 3] = False
     hidden = a_scan(60, mask=mask)
     options = {
-        "epochs": 12,
-        "settle": 8,
+        "passes": 12,
+        "burn_in": 8,
         "draws": 4,
         "object": made.object,
         "probe": made.probe,
@@ -362,9 +362,9 @@ def test_bars_cover_with_a_known_probe(counts):
     made = a_scan(counts)
     problem = Problem.from_dataset(made.dataset)
     start = reconstruct(
-        made.dataset, "ep", epochs=80, probe=made.probe, probe_updates=0, backend="numpy"
+        made.dataset, "ep", passes=80, probe=made.probe, probe_updates=0, backend="numpy"
     )
-    found, posterior, twin = joint(problem, start, free_probe=False, backend="numpy")
+    found, posterior, twin = joint(problem, start, update=("object",), backend="numpy")
     lit = lit_region(problem, found)
     cover = coverage(found.object, made.object, found.object_std, lit)
     assert np.abs(np.subtract(cover.covered, PROBABILITIES)).max() < (0.12 if counts < 10 else 0.07)
@@ -382,13 +382,13 @@ def test_bars_cover_with_an_unknown_probe():
     problem = Problem.from_dataset(made.dataset)
     y = (np.arange(32) - 16) / 16
     wrong = (made.probe * np.exp(0.5j * (y[:, None] ** 2 + y**2))).astype(np.complex64)
-    start = reconstruct(made.dataset, "ep", epochs=200, probe=wrong, backend="numpy")
+    start = reconstruct(made.dataset, "ep", passes=200, probe=wrong, backend="numpy")
     found, _, twin = joint(problem, start, backend="numpy")
     lit = lit_region(problem, found)
     laid = align(found.object, made.object, region=lit, max_shift=4, subpixel=True)
     inside = lit & (np.abs(laid.estimate) > 0)
     cover = coverage(laid.estimate, made.object, found.object_std / abs(laid.scale), inside)
     assert np.abs(np.subtract(cover.covered, PROBABILITIES)).max() < 0.12
-    known, *_ = joint(problem, start, free_probe=False, check=False, sweeps=0, backend="numpy")
+    known, *_ = joint(problem, start, update=("object",), check=False, ep_passes=0, backend="numpy")
     assert np.median(found.object_std[lit] / known.object_std[lit]) > 1.0
     assert 0.6 < twin.temperature < 2

@@ -88,7 +88,7 @@ def test_error_against_sampling_ratio(measured, name, ratio, prior, least):
     assert metrics.sampling_ratio(Problem.from_dataset(data), data.probe) == pytest.approx(
         ratio, abs=0.02
     )
-    result = reconstruct(data, "ep", epochs=400, backend="numpy", probe_updates=0, prior=prior)
+    result = reconstruct(data, "ep", passes=400, backend="numpy", probe_updates=0, prior=prior)
     found = metrics.pmse(result.object, truth(folder, name), CENTRE)
     assert found >= least
     if ratio == 4.0 and prior == "gaussian":

@@ -27,11 +27,11 @@ NOISE = {"none": {}, "gaussian": {"snr_db": 30}, "poisson": {"mean_counts": 1e5}
 ENGINES = {"pie": {}, "epie": {}, "rpie": {}, "dm": {}, "ep-known": {"probe_updates": 0}, "ep": {}}
 
 
-def reconstruct(data, name, epochs, **options):
+def reconstruct(data, name, passes, **options):
     """The engine alone: no rPIE at the end of the difference map."""
     if name == "dm":
-        return ptychon.reconstruct(data, f"dm:{epochs}", **options)
-    return ptychon.reconstruct(data, name, epochs=epochs, **options)
+        return ptychon.reconstruct(data, f"dm:{passes}", **options)
+    return ptychon.reconstruct(data, name, passes=passes, **options)
 
 
 @functools.cache
@@ -55,7 +55,7 @@ def error(result, simulation, moves):
     ).error_db
 
 
-def recover(name, noise, start, seed=0, epochs=60):
+def recover(name, noise, start, seed=0, passes=60):
     """dB of a run of an engine from a start: near, a constant object with a wrong probe if it may
     move, or a random object.
     """
@@ -76,7 +76,7 @@ def recover(name, noise, start, seed=0, epochs=60):
         name.split("-")[0],
         probe=probe,
         object=first,
-        epochs=epochs,
+        passes=passes,
         backend="numpy",
         **options,
     )
@@ -161,7 +161,7 @@ def test_near_field(name, least):
         simulation.dataset,
         name.split("-")[0],
         probe=simulation.probe,
-        epochs=60,
+        passes=60,
         backend="numpy",
         **options,
     )
@@ -179,7 +179,7 @@ def test_bad_pixels_cost_little(name):
     found = [
         error(
             reconstruct(
-                data, name, probe=simulation.probe, epochs=60, backend="numpy", **ENGINES[name]
+                data, name, probe=simulation.probe, passes=60, backend="numpy", **ENGINES[name]
             ),
             simulation,
             True,
@@ -200,7 +200,7 @@ def test_two_modes(name, least):
     assert power[1] / power.sum() == pytest.approx(0.23, abs=0.01)
     both, one = (
         reconstruct(
-            simulation.dataset, name, probe=probe, epochs=60, backend="numpy", **ENGINES[name]
+            simulation.dataset, name, probe=probe, passes=60, backend="numpy", **ENGINES[name]
         )
         for probe in (simulation.probe, simulation.probe[:1] * np.sqrt(power.sum() / power[0]))
     )
@@ -219,12 +219,12 @@ def test_starting_from_an_earlier_result(name):
     simulation = world("gaussian")
     probe = probes.structured((N, N), 22, 4, 1.0, seed=4)
     first = reconstruct(
-        simulation.dataset, name, probe=probe, epochs=15, backend="numpy", **ENGINES[name]
+        simulation.dataset, name, probe=probe, passes=15, backend="numpy", **ENGINES[name]
     )
     again = reconstruct(
-        simulation.dataset, name, start=first, epochs=25, backend="numpy", **ENGINES[name]
+        simulation.dataset, name, start=first, passes=25, backend="numpy", **ENGINES[name]
     )
-    assert (first.epochs, again.epochs, len(again.errors)) == (15, 40, 40)
+    assert (first.passes, again.passes, len(again.errors)) == (15, 40, 40)
     assert np.array_equal(again.errors[:15], first.errors, equal_nan=True)
     assert error(again, simulation, True) > max(error(first, simulation, True) - 0.5, 28)
     if name != "ep":  # the messages of EP are not in a result: they are made anew from its object
@@ -238,12 +238,12 @@ def test_another_engine_goes_on():
     first = reconstruct(
         simulation.dataset,
         "rpie",
-        epochs=20,
+        passes=20,
         backend="numpy",
         probe=probes.structured((N, N), 22, 4, 1.0, seed=4),
     )
     kept = first.object.copy(), first.probe.copy()
-    second = reconstruct(simulation.dataset, "ep", start=first, epochs=40, backend="numpy")
+    second = reconstruct(simulation.dataset, "ep", start=first, passes=40, backend="numpy")
     assert np.array_equal(first.object, kept[0])
     assert np.array_equal(first.probe, kept[1])
     assert second.object_std is not None
@@ -253,10 +253,10 @@ def test_another_engine_goes_on():
 
 def test_a_start_that_does_not_fit():
     simulation, small = world("gaussian"), near_field()
-    first = reconstruct(simulation.dataset, "rpie", epochs=1, backend="numpy")
+    first = reconstruct(simulation.dataset, "rpie", passes=1, backend="numpy")
     cropped = replace(first, object=first.object[:-1])
     with pytest.raises(PtychonError, match=r"an object of 63 x 64 px and these data need 64 x 64"):
-        reconstruct(small.dataset, "rpie", start=cropped, epochs=1, backend="numpy")
+        reconstruct(small.dataset, "rpie", start=cropped, passes=1, backend="numpy")
 
 
 def test_the_seed_is_of_the_order():
@@ -266,7 +266,7 @@ def test_the_seed_is_of_the_order():
     simulation = world("gaussian")
     a, b, c = (
         reconstruct(
-            simulation.dataset, "rpie", probe=simulation.probe, epochs=5, backend="numpy", seed=seed
+            simulation.dataset, "rpie", probe=simulation.probe, passes=5, backend="numpy", seed=seed
         )
         for seed in (1, 1, 2)
     )

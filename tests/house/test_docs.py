@@ -75,8 +75,8 @@ def test_readmes_two_commands_are_one_line_each_and_ci_runs_the_second() -> None
 
 def test_readmes_python_runs(tmp_path: Path) -> None:
     code = "".join(blocks("python"))
-    small = re.sub(r"epochs=\d+", "epochs=2", code).replace("raster(15,", "raster(4,")
-    assert small.count("epochs=2") == 3
+    small = re.sub(r"passes=\d+", "passes=2", code).replace("raster(15,", "raster(4,")
+    assert small.count("passes=2") == 3
     assert "raster(4," in small
     (tmp_path / "tour.py").write_text(small, encoding="utf-8")
     run("tour.py", folder=tmp_path)
@@ -124,7 +124,7 @@ def test_example_of_an_engine_runs(tmp_path: Path) -> None:
     assert len(program.read_text(encoding="utf-8").splitlines()) <= 60
     small = (
         program.read_text(encoding="utf-8")
-        .replace("epochs=30", "epochs=2")
+        .replace("passes=30", "passes=2")
         .replace("raster(9,", "raster(4,")
     )
     (tmp_path / "my_engine.py").write_text(small, encoding="utf-8")

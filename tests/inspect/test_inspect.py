@@ -127,7 +127,7 @@ def test_a_reconstruction(capsys):
         final_error=0.1,
         positions=rng.uniform(8, 30, (6, 2)),
         engine="ep",
-        epochs=3,
+        passes=3,
     )
     save_result("r.h5", result)
     assert main(["inspect", "r.h5"]) == 0

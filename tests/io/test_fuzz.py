@@ -138,7 +138,7 @@ while True:
     k += 1
     save_result(sys.argv[1], Result(object=noise + k, probe=noise[None, :64, :64] + k,
                 errors=np.full(3, k, "f4"), final_error=float(k),
-                positions=np.full((9, 2), float(k)), engine="ep", epochs=k))
+                positions=np.full((9, 2), float(k)), engine="ep", passes=k))
     if start is not None:
         print(time.monotonic() - start, flush=True)
         start = None
@@ -159,7 +159,7 @@ def test_a_process_that_is_killed_leaves_a_whole_result(tmp_path):
         process.wait()
         process.stdout.close()
         result = load_result(path)
-        k = result.epochs
+        k = result.passes
         assert k > last
         assert result.final_error == k
         assert (result.positions == k).all()

@@ -352,7 +352,7 @@ def result(**changes):
         "pixel_size": (1e-9, 2e-9),
         "engine": "ep",
         "backend": "numpy",
-        "epochs": 3,
+        "passes": 3,
         "options": {"a": 1, "b": None, "c": (1, "x"), "d": True},
         "history": {"change": np.array([1.0, 2.0], "f4")},
         "settings": {"schedule": {"kind": "sequential"}, "input": "a.cxi"},

@@ -35,7 +35,7 @@ def result():
         final_error=0.3,
         positions=rng.uniform(10, 40, (6, 2)),
         engine="rpie",
-        epochs=2,
+        passes=2,
         pixel_size=(2e-9, 2e-9),
         origin=(-6e-8, -6e-8),
         settings={"wavelength": 1e-9, "distance": 0.5, "name": "test"},

@@ -279,8 +279,8 @@ def test_posterior_told_of_the_background_is_nearer_and_its_bars_are_true(
     probe = made.probe
     if modes == 2:  # a second mode that is nearly dark
         probe = np.concatenate([probe, 1e-3 * np.roll(probe, 3, axis=-1)]).astype(np.complex64)
-    start = reconstruct(problem, "pie", epochs=40, probe=probe, backend="numpy", say=None)
-    run = {"epochs": 32, "settle": 24, "start": start, "backend": "numpy", "say": None}
+    start = reconstruct(problem, "pie", passes=40, probe=probe, backend="numpy", say=None)
+    run = {"passes": 32, "burn_in": 24, "start": start, "backend": "numpy", "say": None}
     as_counts = replace(problem.subtracted(), counting=True, noise_variance=None)
     told, subtracted = (reconstruct(p, "joint", **run) for p in (problem, as_counts))
     untold = reconstruct(
@@ -309,7 +309,7 @@ def test_other_engines_get_the_subtracted_amplitude():
     ):
         first = 0.7 * np.ones(problem.object_shape)
         run = {"object": first, "probe": made.probe, "backend": "numpy", "say": None, **steps}
-        run |= {} if ":" in engine else {"epochs": 3}
+        run |= {} if ":" in engine else {"passes": 3}
         one, other = (reconstruct(p, engine, **run) for p in (problem, problem.subtracted()))
         assert np.array_equal(one.object, other.object)
         assert one.final_error == other.final_error
@@ -335,7 +335,7 @@ def test_ptycho_ep_starts_where_most_pixels_are_dark():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = reconstruct(
-            problem, "ep", epochs=60, probe=made.probe, probe_updates=0, backend="numpy", say=None
+            problem, "ep", passes=60, probe=made.probe, probe_updates=0, backend="numpy", say=None
         )
     lit = found.illumination > 0.5 * found.illumination.max()
     assert db(found.object, made, lit)[0] > 10
@@ -434,7 +434,7 @@ def simulated_data(problem, made, noise, seed):
         final_error=0.0,
         positions=np.zeros((0, 2)),
         engine="pie",
-        epochs=0,
+        passes=0,
     )
     return bootstrapped(problem, truth, noise, get_backend("numpy"), np.random.default_rng(seed))
 
@@ -467,8 +467,8 @@ def test_halves_by_counts_share_the_background_and_refuse_read_noise():
 def test_laplace_takes_the_background_from_the_problem():
     made = simulated(side=6)
     problem = Problem.from_dataset(made.dataset)
-    start = reconstruct(problem, "pie", epochs=40, probe=made.probe, backend="numpy", say=None)
-    found = laplace(problem, start.object, made.probe, free_probe=False, draws=8, backend="numpy")
+    start = reconstruct(problem, "pie", passes=40, probe=made.probe, backend="numpy", say=None)
+    found = laplace(problem, start.object, made.probe, update=("object",), draws=8, backend="numpy")
     assert "background of 2 counts a pixel and a read noise of 1.5 counts" in found.conditional[0]
     error = (
         phase_align(found.object, made.object, found.region)[found.region]
@@ -486,8 +486,8 @@ def test_check_and_report_know_of_it():
     """
     made = simulated(side=6)
     problem = Problem.from_dataset(made.dataset)
-    start = reconstruct(problem, "pie", epochs=40, probe=made.probe, backend="numpy", say=None)
-    run = {"epochs": 32, "settle": 24, "start": start, "backend": "numpy", "say": None}
+    start = reconstruct(problem, "pie", passes=40, probe=made.probe, backend="numpy", say=None)
+    run = {"passes": 32, "burn_in": 24, "start": start, "backend": "numpy", "say": None}
     found = reconstruct(problem, "joint", **run)
     seen = check(problem, found)
     assert seen.level == pytest.approx(1, abs=0.05)

@@ -20,7 +20,7 @@ from ptychon import Result
 from ptychon.plots.result import picture
 one = Result(object=np.ones((32, 32), np.complex64), probe=np.ones((1, 16, 16), np.complex64),
              errors=np.array([0.1], np.float32), final_error=0.1,
-             positions=np.array([[12.0, 12], [15, 15]]), engine="rpie", epochs=1)
+             positions=np.array([[12.0, 12], [15, 15]]), engine="rpie", passes=1)
 for suffix in ("png", "pdf", "svg"):
     picture(one, "p." + suffix)
 import matplotlib
@@ -64,7 +64,7 @@ def test_no_result_is_lost_through_its_picture(tmp_path, monkeypatch):
         final_error=0.1,
         positions=np.array([[12.0, 12], [15, 15]]),
         engine="rpie",
-        epochs=1,
+        passes=1,
     )
     places = SimpleNamespace(picture=tmp_path / "p.png", result=tmp_path / "r.h5")
     with pytest.warns(

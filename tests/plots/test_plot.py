@@ -44,7 +44,7 @@ def result(
         positions=N // 2 + rng.uniform(-22, 22, (60, 2)),
         engine="rpie",
         backend="numpy",
-        epochs=5,
+        passes=5,
         seconds=1.5,
         object_std=np.full((N, N), 0.1, np.float32) if std else None,
         pixel_size=None if pixel_size is None else (pixel_size, pixel_size),
@@ -141,8 +141,8 @@ def test_complex_colours_have_the_amplitude_as_lightness() -> None:
     assert not plot.complex_rgb(np.zeros((2, 2), complex)).any()
 
 
-def test_convergence_skips_what_was_not_measured_and_counts_earlier_epochs() -> None:
-    later = replace(result(), epochs=25)
+def test_convergence_skips_what_was_not_measured_and_counts_earlier_passes() -> None:
+    later = replace(result(), passes=25)
     line, final = axes_of(plot.picture(later))["convergence"].lines
     assert line.get_xdata().tolist() == [21, 22, 24, 25]
     assert final.get_ydata()[0] == pytest.approx(0.11)

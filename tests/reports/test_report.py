@@ -105,7 +105,7 @@ def test_noise_of_counts():
 
 def test_the_fit_of_the_truth(simulation):
     problem = Problem.from_dataset(simulation.dataset)
-    result = reconstruct(problem, "rpie", epochs=2, backend="reference", probe=simulation.probe)
+    result = reconstruct(problem, "rpie", passes=2, backend="reference", probe=simulation.probe)
     found = fit(
         problem,
         replace(result, object=simulation.object, probe=simulation.probe),
@@ -277,7 +277,7 @@ def test_in_a_browser(folder, tmp_path):
 def test_what_cannot_be_shown_is_said(folder, tmp_path, capsys):
     result = load_result(folder / "scan_ep.h5")
     plain = replace(
-        result, object_std=None, pixel_size=None, settings={"epochs": 20}, provenance={}
+        result, object_std=None, pixel_size=None, settings={"passes": 20}, provenance={}
     )
     save_result(tmp_path / "api.h5", plain)
     assert main(["report", str(tmp_path / "api.h5")]) == 0
@@ -330,7 +330,7 @@ def test_what_two_halves_say_of_the_bars(folder, tmp_path, right):
         chi2=(1.0, 1.1),
         pixels=900,
         modes=1,
-        free_probe=True,
+        update=("object", "probe"),
     )
     save_half_data_test(tmp_path / "judged.h5", folder / "scan_ep.h5", said)
     written = write_report([tmp_path / "judged.h5"], half_scans=False)

@@ -47,7 +47,7 @@ def result(comb=0.0, spots=False, rim=False, final=0.04, engine="rpie", scan=Non
         final_error=final,
         positions=positions,
         engine=engine,
-        epochs=40,
+        passes=40,
         settings={} if scan is None else {"scan": {"geometry": scan}},
     )
 

@@ -39,7 +39,7 @@ def test_all_mistakes_at_once():
     wrong = {
         "inputt": "a.cxi",
         "engine": "rpie",
-        "epochs": 0,
+        "passes": 0,
         "backend": "cupi",
         "seed": "many",
         "options": {
@@ -59,7 +59,7 @@ def test_all_mistakes_at_once():
         "settings.yaml has 8 mistakes: (1)",
         "'input' is missing",
         "unknown setting 'inputt', did you mean 'input'?",
-        "epochs: it should be greater than or equal to 1",
+        "passes: it should be greater than or equal to 1",
         "did you mean 'cupy'",
         "seed: it should be a valid integer",
         "did you mean 'object_step'",
@@ -127,7 +127,7 @@ def test_what_yaml_makes_of_numbers():
     [
         ("", "is empty"),
         ("- a\n- b\n", "holds no settings"),
-        ("engine: [rpie\nepochs: 3\n", "line 2, column"),
+        ("engine: [rpie\npasses: 3\n", "line 2, column"),
         ("engine: !!python/object/apply:os.system ['true']\n", "could not determine a constructor"),
         ("a: \0", "special characters"),
     ],
@@ -142,7 +142,7 @@ def test_a_file_of_settings(here, scan, capsys):
     Path("sub").mkdir()
     np.savez("sub/scan.npz", patterns=scan.patterns, positions_px=scan.positions)
     Path("sub/s.yaml").write_text(
-        "input: scan.npz\noutput: found.h5\nepochs: 3\nbackend: reference\nseed: 5\nsubpixel: no\n"
+        "input: scan.npz\noutput: found.h5\npasses: 3\nbackend: reference\nseed: 5\nsubpixel: no\n"
         "options: {object_step: 0.7, shuffle: off}\ndata: {pixel_size: 5nm}\n"
     )
     assert (
@@ -162,7 +162,7 @@ def test_a_file_of_settings(here, scan, capsys):
         == 0
     )
     numbers = json.loads(capsys.readouterr().out)
-    assert (numbers["epochs"], Path(numbers["result"])) == (2, Path("sub/found.h5"))
+    assert (numbers["passes"], Path(numbers["result"])) == (2, Path("sub/found.h5"))
     result = load_result("sub/found.h5")
     assert result.pixel_size == (5e-9, 5e-9)
     assert (result.options["object_step"], result.options["probe_step"]) == (0.7, 0.3)
@@ -176,7 +176,7 @@ def test_a_file_of_settings(here, scan, capsys):
     assert request["data"]["pixel_size"] == "5nm"
     assert Path(request["input"]) == (here / "sub" / "scan.npz").resolve()
     assert result.provenance["input_sha256"] == input_hash("sub/scan.npz")
-    Path("bad.yaml").write_text("input: sub/scan.npz\nengin: ep\nepochs: none\n")
+    Path("bad.yaml").write_text("input: sub/scan.npz\nengin: ep\npasses: none\n")
     assert main(["reconstruct", "bad.yaml"]) == 2
     err = capsys.readouterr().err
     assert "2 mistakes" in err
@@ -184,20 +184,20 @@ def test_a_file_of_settings(here, scan, capsys):
 
 
 def test_a_recipe_in_a_settings_file():
-    stages = [{"engine": "dm", "epochs": 4, "until": "settled"}, "rpie:3"]
+    stages = [{"engine": "dm", "passes": 4, "until": "settled"}, "rpie:3"]
     settings = validated({"input": "a", "recipe": stages, "update": {"probe": "after=2"}}, "s.yaml")
-    assert (settings.engine, settings.epochs) == ("dm", 7)
+    assert (settings.engine, settings.passes) == ("dm", 7)
     assert str(settings.way()) == "dm:4, rpie:3"
     assert [s.made().probe_start for s in settings.way().stages] == [2, 2]
     again = validated(settings.model_dump(), "s.yaml")
     assert again.way() == settings.way()
     for wrong, words in (
-        ({"recipe": "dm:4", "epochs": 9}, "epochs is 9 beside a recipe, dm:4: give one"),
+        ({"recipe": "dm:4", "passes": 9}, "passes is 9 beside a recipe, dm:4: give one"),
         (
             {"recipe": "rpie:4", "options": {"object_step": 0.5}},
             r"^s\.yaml: options stand beside a recipe: write them into its stages",
         ),
-        ({"recipe": [{"engine": "dm"}]}, "recipe: a stage needs an engine and its epochs"),
+        ({"recipe": [{"engine": "dm"}]}, "recipe: a stage needs an engine and its passes"),
         ({"engine": "pie", "update": {"probe": True}}, "'pie' does not move 'probe'; these do"),
         ({"update": {"probe": "now"}}, "update of probe is 'now'"),
     ):

@@ -13,12 +13,12 @@ from ptychon import PtychonError
 from ptychon.run.observers import Interrupt, ProgressBar, StopWhen
 
 
-def at(epoch, error, epochs=40, seconds=None):
+def at(done, error, planned=40, seconds=None):
     return SimpleNamespace(
-        epoch=epoch,
-        epochs=epochs,
+        passes=done,
+        planned=planned,
         error=error,
-        seconds=float(epoch) if seconds is None else seconds,
+        seconds=float(done) if seconds is None else seconds,
         extra={},
     )
 
@@ -26,13 +26,13 @@ def at(epoch, error, epochs=40, seconds=None):
 def test_lines_about_every_tenth():
     stream = io.StringIO()
     bar = ProgressBar("rpie", stream=stream, lines=True)
-    for epoch in range(1, 41):
-        bar(at(epoch, 1 / epoch if epoch % 2 else float("nan")))
+    for done in range(1, 41):
+        bar(at(done, 1 / done if done % 2 else float("nan")))
     bar.close()
     lines = stream.getvalue().splitlines()
     assert 10 <= len(lines) <= 11
-    assert lines[0] == "rpie epoch 1/40  R 1.0000  0:39 left"
-    assert lines[-1].startswith("rpie epoch 40/40  R 0.0256")  # the last that was measured
+    assert lines[0] == "rpie pass 1/40  R 1.0000  0:39 left"
+    assert lines[-1].startswith("rpie pass 40/40  R 0.0256")  # the last that was measured
 
 
 def test_silent_where_there_is_no_terminal():
@@ -48,8 +48,8 @@ def test_a_terminal_gets_a_bar():
 
     stream = Terminal()
     bar = ProgressBar("ep", stream=stream)
-    for epoch in range(11, 21):  # going on from an earlier run
-        bar(at(epoch, 0.1, epochs=20, seconds=epoch - 10.0))
+    for done in range(11, 21):  # going on from an earlier run
+        bar(at(done, 0.1, planned=20, seconds=done - 10.0))
     bar.close()
     bar.close()
     assert "20/20" in stream.getvalue()
@@ -57,18 +57,18 @@ def test_a_terminal_gets_a_bar():
 
 
 def test_stop_rules():
-    rule = StopWhen(change=0.01, epochs=3)
+    rule = StopWhen(change=0.01, passes=3)
     errors = [1.0, 0.5, float("nan"), 0.3, 0.2, 0.199, 0.1989, 0.1988]
     assert [rule(at(i + 1, e)) for i, e in enumerate(errors)].index(True) == 7
     assert StopWhen(error=0.2)(at(1, 0.2))
     assert not StopWhen(error=0.2)(at(1, float("nan")))
-    for wrong in ({}, {"change": 0}, {"error": -1}, {"change": 0.1, "epochs": 0}):
+    for wrong in ({}, {"change": 0}, {"error": -1}, {"change": 0.1, "passes": 0}):
         with pytest.raises(PtychonError):
             StopWhen(**wrong)
 
 
 def test_a_restart_forgets():
-    rule = StopWhen(change=0.01, epochs=2)
+    rule = StopWhen(change=0.01, passes=2)
     assert not any(rule(at(i + 1, 0.1)) for i in range(2))
     assert not any(rule(at(i + 1, 0.1)) for i in range(2))
 

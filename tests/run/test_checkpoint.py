@@ -43,23 +43,23 @@ def scan():
 )
 def test_bit_for_bit(scan, tmp_path, engine, options, backend):
     path = tmp_path / "c.h5"
-    whole = reconstruct(scan, engine, epochs=7, backend=backend, **options)
+    whole = reconstruct(scan, engine, passes=7, backend=backend, **options)
     keeper = Checkpointer(path, 4)
     reconstruct(
         scan,
         engine,
-        epochs=7,
+        passes=7,
         backend=backend,
-        callbacks=[keeper, lambda p: p.epoch == 4],
+        callbacks=[keeper, lambda p: p.passes == 4],
         **options,
     )
     checkpoint = load_checkpoint(path)
-    assert (checkpoint.epoch, checkpoint.epochs, len(checkpoint.errors)) == (4, 7, 4)
-    again = reconstruct(scan, engine, epochs=7, backend=backend, resume=checkpoint, **options)
+    assert (checkpoint.passes, checkpoint.planned, len(checkpoint.errors)) == (4, 7, 4)
+    again = reconstruct(scan, engine, passes=7, backend=backend, resume=checkpoint, **options)
     for name in ("object", "probe", "errors", "object_std"):
         np.testing.assert_array_equal(getattr(again, name), getattr(whole, name), err_msg=name)
     assert again.final_error == whole.final_error
-    assert again.epochs == 7
+    assert again.passes == 7
     assert again.seconds > checkpoint.seconds > 0
     assert sorted(again.history) == sorted(whole.history)
     for name, values in whole.history.items():
@@ -67,18 +67,18 @@ def test_bit_for_bit(scan, tmp_path, engine, options, backend):
 
 
 def test_after_an_earlier_run(scan, tmp_path):
-    first = reconstruct(scan, "rpie", epochs=2, backend="reference")
-    whole = reconstruct(scan, "rpie", epochs=4, backend="reference", start=first)
+    first = reconstruct(scan, "rpie", passes=2, backend="reference")
+    whole = reconstruct(scan, "rpie", passes=4, backend="reference", start=first)
     keeper = Checkpointer(tmp_path / "c.h5", 2)
-    stop = [keeper, lambda p: p.epoch == 4]
-    reconstruct(scan, "rpie", epochs=4, backend="reference", start=first, callbacks=stop)
+    stop = [keeper, lambda p: p.passes == 4]
+    reconstruct(scan, "rpie", passes=4, backend="reference", start=first, callbacks=stop)
     checkpoint = load_checkpoint(tmp_path / "c.h5")
-    assert (checkpoint.epoch, checkpoint.epochs, len(checkpoint.errors)) == (4, 6, 2)
+    assert (checkpoint.passes, checkpoint.planned, len(checkpoint.errors)) == (4, 6, 2)
     keeper = Checkpointer(tmp_path / "d.h5", 1, resumed=checkpoint)
     again = reconstruct(
         scan,
         "rpie",
-        epochs=4,
+        passes=4,
         backend="reference",
         start=first,
         resume=checkpoint,
@@ -88,7 +88,7 @@ def test_after_an_earlier_run(scan, tmp_path):
     np.testing.assert_array_equal(again.errors, whole.errors)
     last = load_checkpoint(tmp_path / "d.h5")
     np.testing.assert_array_equal(last.errors, whole.errors[2:])
-    assert (last.epoch, last.epochs) == (6, 6)
+    assert (last.passes, last.planned) == (6, 6)
 
 
 def test_written_when_due(scan, tmp_path):
@@ -98,13 +98,13 @@ def test_written_when_due(scan, tmp_path):
     reconstruct(
         scan,
         "rpie",
-        epochs=3,
+        passes=3,
         backend="reference",
         callbacks=[lambda p: asked.append(True), keeper],
     )
     assert keeper.written == 2
     checkpoint = load_checkpoint(path)
-    assert checkpoint.epoch == 2
+    assert checkpoint.passes == 2
     assert checkpoint.settings == {"input": "scan.cxi"}
     assert [p.name for p in tmp_path.iterdir()] == ["c.h5"]
 
@@ -112,14 +112,14 @@ def test_written_when_due(scan, tmp_path):
 def test_a_restart_forgets(scan, tmp_path):
     keeper = Checkpointer(tmp_path / "c.h5", 1)
     for _ in range(2):
-        reconstruct(scan, "rpie", epochs=2, backend="reference", callbacks=[keeper])
+        reconstruct(scan, "rpie", passes=2, backend="reference", callbacks=[keeper])
     assert len(load_checkpoint(tmp_path / "c.h5").errors) == 2
 
 
 def test_refusals(scan, tmp_path):
     path = tmp_path / "c.h5"
     result = reconstruct(
-        scan, "rpie", epochs=2, backend="reference", callbacks=[Checkpointer(path, 1)]
+        scan, "rpie", passes=2, backend="reference", callbacks=[Checkpointer(path, 1)]
     )
     checkpoint = load_checkpoint(path)
     save_result(tmp_path / "r.h5", result)
@@ -134,16 +134,16 @@ def test_refusals(scan, tmp_path):
     with pytest.raises(PtychonError, match="must be at least 1"):
         Checkpointer(path, 0)
     with pytest.raises(PtychonError, match="cannot go on as 'epie'"):
-        reconstruct(scan, "epie", epochs=9, backend="reference", resume=checkpoint)
+        reconstruct(scan, "epie", passes=9, backend="reference", resume=checkpoint)
     with pytest.raises(PtychonError, match="after 2 passes"):
-        reconstruct(scan, "rpie", epochs=2, backend="reference", resume=checkpoint)
+        reconstruct(scan, "rpie", passes=2, backend="reference", resume=checkpoint)
     other = replace(scan, object_shape=(60, 60))
     with pytest.raises(PtychonError, match="belongs to other data"):
-        reconstruct(other, "rpie", epochs=9, backend="reference", resume=checkpoint)
+        reconstruct(other, "rpie", passes=9, backend="reference", resume=checkpoint)
     lacking = replace(checkpoint, state={"object": checkpoint.state["object"]})
     save_checkpoint(path, replace(lacking, state=checkpoint.state))
     with pytest.raises(PtychonError, match="lacks 'probe'"):
-        reconstruct(scan, "rpie", epochs=9, backend="reference", resume=lacking)
+        reconstruct(scan, "rpie", passes=9, backend="reference", resume=lacking)
 
 
 @pytest.mark.parametrize("stopped", [3, 6, 7])
@@ -153,19 +153,19 @@ def test_a_finished_difference_map_goes_on_bit_for_bit(scan, tmp_path, stopped):
     """
     path, way = (
         tmp_path / "c.h5",
-        {"epochs": 8, "backend": "reference", "probe": np.ones((16, 16), complex), "say": None},
+        {"passes": 8, "backend": "reference", "probe": np.ones((16, 16), complex), "say": None},
     )
     whole = reconstruct(scan, "dm", **way)
     assert whole.settings["ran"] == [["dm", 6], ["rpie", 2]]
     seen = []
 
     def watched(progress):
-        seen.append((progress.epoch, progress.epochs, progress.engine.name))
-        return progress.epoch == stopped
+        seen.append((progress.passes, progress.planned, progress.engine.name))
+        return progress.passes == stopped
 
     short = reconstruct(scan, "dm", callbacks=[Checkpointer(path, stopped), watched], **way)
     assert seen == [(n, 8, "dm" if n <= 6 else "rpie") for n in range(1, stopped + 1)]
-    assert short.epochs == sum(number for _, number in short.settings["ran"]) == stopped
+    assert short.passes == sum(number for _, number in short.settings["ran"]) == stopped
     checkpoint = load_checkpoint(path)
     assert checkpoint.engine == ("dm" if stopped <= 6 else "rpie")
     again = reconstruct(scan, "dm", resume=checkpoint, callbacks=[watched], **way)

@@ -22,7 +22,7 @@ from _problems import make_case
 from ptychon import reconstruct
 case = make_case()
 start = dict(object=case.object, probe=case.probe)
-reconstruct(case.problem, "pie", epochs=1, backend="numpy", judge=False, **start)
+reconstruct(case.problem, "pie", passes=1, backend="numpy", judge=False, **start)
 """
 
 #: A package of two files: `entry` is cached, and has `inner` of the other file compiled in.

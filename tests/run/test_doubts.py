@@ -62,7 +62,7 @@ def result_of(object, probe, positions):
         final_error=0.1,
         positions=np.asarray(positions, float) + probe.shape[-1] // 2,
         engine="rpie",
-        epochs=1,
+        passes=1,
     )
 
 
@@ -84,7 +84,7 @@ def test_nothing_is_said_of_good_ones(way):
     }[way]()
     with warnings.catch_warnings():
         warnings.simplefilter("error", PtychonWarning)
-        result = reconstruct(data, "rpie", epochs=10, probe=probe, backend="reference")
+        result = reconstruct(data, "rpie", passes=10, probe=probe, backend="reference")
     assert texts(result) == []
 
 
@@ -150,7 +150,7 @@ def test_a_far_too_small_first_probe_ends_in_a_lattice():
     """
     data, _, _ = scan(step=10, jitter=0, rows=7)
     with pytest.warns(PtychonWarning, match="the scan's own grid") as caught:
-        result = reconstruct(data, "rpie", epochs=25, probe=disc(64, 3.5), backend="reference")
+        result = reconstruct(data, "rpie", passes=25, probe=disc(64, 3.5), backend="reference")
     assert len(caught) <= 2
     assert result.final_error < residual_without_object(Problem.from_dataset(data), result.probe)
 
@@ -176,4 +176,4 @@ def test_no_better_than_without_an_object():
     )  # nothing but noise is there to be explained
     mixed = replace(data, positions=np.random.default_rng(1).permutation(data.positions))
     with pytest.warns(PtychonWarning, match="the same probe without any object gives"):
-        reconstruct(mixed, "pie", epochs=2, probe=probe, backend="reference", object_step=1e-3)
+        reconstruct(mixed, "pie", passes=2, probe=probe, backend="reference", object_step=1e-3)

@@ -77,10 +77,10 @@ def test_little_overlap_from_the_data_alone(seed):
     made = scanned(seed=seed)
     problem = Problem.from_dataset(made.dataset)
     plain = reconstruct(
-        problem, "rpie", epochs=60, probe=initial_probe(problem, CPU), backend="numpy"
+        problem, "rpie", passes=60, probe=initial_probe(problem, CPU), backend="numpy"
     )
     assert decibels(made, problem, plain) < 11
-    assert decibels(made, problem, reconstruct(problem, "rpie", epochs=60, backend="numpy")) > 17
+    assert decibels(made, problem, reconstruct(problem, "rpie", passes=60, backend="numpy")) > 17
 
 
 def test_behind_a_beam_stop_from_the_data_alone():
@@ -145,11 +145,11 @@ def test_a_curved_beam_whose_frames_fill_the_detector():
     found = find_probe(problem, CPU)
     assert (np.abs(found[0, 16:48, 16:48]) ** 2).sum() > 0.95 * (np.abs(found) ** 2).sum()
     known = decibels(
-        made, problem, reconstruct(problem, "rpie", epochs=40, probe=made.probe, backend="numpy")
+        made, problem, reconstruct(problem, "rpie", passes=40, probe=made.probe, backend="numpy")
     )
     assert (
         decibels(
-            made, problem, reconstruct(problem, "rpie", epochs=40, probe=found, backend="numpy")
+            made, problem, reconstruct(problem, "rpie", passes=40, probe=found, backend="numpy")
         )
         > known - 2
     )
@@ -235,13 +235,13 @@ def test_a_beam_that_its_window_cuts_off_is_said_once_in_a_run():
     wide = scanned(0.8, 8, light=probes.gaussian((48, 48), 50)).dataset
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        result = reconstruct(wide, "rpie", epochs=2, backend="numpy", say=None)
+        result = reconstruct(wide, "rpie", passes=2, backend="numpy", say=None)
     assert "window" in [doubt.about for doubt in doubts(result)]
     assert len([w for w in caught if "outermost 5 %" in str(w.message)]) == 1
     # where the first probe was given nothing was said before
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        reconstruct(wide, "rpie", epochs=2, probe=result.probe, backend="numpy", say=None)
+        reconstruct(wide, "rpie", passes=2, probe=result.probe, backend="numpy", say=None)
     assert len([w for w in caught if "outermost 5 %" in str(w.message)]) == 1
 
 
@@ -264,7 +264,7 @@ def test_tungsten_pattern_from_the_data_alone(measured):
     data = Dataset(patterns=patterns, positions=places, mask=patterns <= 20000, pixel_size=8e-9)
     problem = Problem.from_dataset(Orientation.parse("flip-columns").apply(data))
     assert shadow_defocus(problem)[0] == pytest.approx(253, rel=0.1)
-    assert reconstruct(problem, "rpie", epochs=60, backend="numpy").final_error < 0.12
+    assert reconstruct(problem, "rpie", passes=60, backend="numpy").final_error < 0.12
 
 
 def test_the_experiment_goes_on_where_it_was(tmp_path, monkeypatch, capsys):

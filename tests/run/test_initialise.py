@@ -96,7 +96,7 @@ def test_a_first_guess_is_a_start():
     problem = Problem.from_dataset(simulation.dataset)
     first = initial_object(problem, initial_probe(problem, CPU), mean_power(problem))
     assert metrics.residual(problem, first, initial_probe(problem, CPU)) < 0.8
-    result = reconstruct(simulation.dataset, "rpie", epochs=40, backend="numpy")
+    result = reconstruct(simulation.dataset, "rpie", passes=40, backend="numpy")
     assert result.final_error < 0.05
 
 

@@ -63,7 +63,7 @@ def test_star(star, engine, least):
     """40 passes; 30 spokes, sharp down to the hub (measured share of the variation:
     0.76 to 0.78).
     """
-    result = reconstruct(star, engine, epochs=40, backend="numpy")
+    result = reconstruct(star, engine, passes=40, backend="numpy")
     assert result.options.get("object_reg", 0) < 1  # at 1 rPIE is ePIE
     assert max(both_residuals(result)) <= least
     count, share = spokes(result.object, (226, 206), (60, 80, 100))
@@ -77,7 +77,7 @@ def test_star(star, engine, least):
 def test_star_between_pixels(star):
     """25 passes: R 0.1087 with sub-pixel positions, 0.1099 rounded."""
     exact, rounded = (
-        reconstruct(star, "rpie", epochs=25, backend="numpy", subpixel=s) for s in (True, False)
+        reconstruct(star, "rpie", passes=25, backend="numpy", subpixel=s) for s in (True, False)
     )
     for a, b in zip(both_residuals(exact), both_residuals(rounded), strict=True):
         assert a < b - 0.0006
@@ -102,7 +102,7 @@ def test_near_field_star(measured, engine, during, final):
     """60 passes; 28 spokes within the ring and beyond it."""
     (path,) = (measured / "siemens_star_nearfield").glob("*.cxi")
     data = load(path, geometry="near", focus_distance="3.65mm")
-    result = reconstruct(data, engine, epochs=60, backend="numpy")
+    result = reconstruct(data, engine, passes=60, backend="numpy")
     last, still = both_residuals(result)
     assert last <= during
     assert still <= final

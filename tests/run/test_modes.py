@@ -104,8 +104,8 @@ def test_three_modes_are_found(scan, truth):
     alone.
     """
     problem = Problem.from_dataset(scan.dataset)
-    result = reconstruct(problem, "rpie", epochs=60, probe=truth[0], modes=3, backend="numpy")
-    one = reconstruct(problem, "rpie", epochs=60, probe=truth[0], backend="numpy")
+    result = reconstruct(problem, "rpie", passes=60, probe=truth[0], modes=3, backend="numpy")
+    one = reconstruct(problem, "rpie", passes=60, probe=truth[0], backend="numpy")
     noise = residual(problem, scan.object, scan.probe)
     assert (
         0.9 * noise < result.final_error < noise < 0.85 * one.final_error
@@ -125,7 +125,7 @@ def test_modes_that_are_not_there_stay_empty(scan, truth):
         scan.object, truth[0], raster(9, 6, jitter=1, whole=False), noise="poisson", mean_counts=1e5
     )
     result = reconstruct(
-        coherent.dataset, "rpie", epochs=40, probe=truth[0], modes=3, backend="numpy"
+        coherent.dataset, "rpie", passes=40, probe=truth[0], modes=3, backend="numpy"
     )
     assert shares(result.probe)[1:].sum() < 0.01  # measured: 2e-4
 
@@ -193,7 +193,7 @@ def test_a_run_that_was_stopped_goes_on_with_its_modes(scan, truth, tmp_path, mo
     assert main(["reconstruct", "scan.cxi", "-n", "6", "-o", "whole.h5", *way]) == 0
 
     def stopped(self, progress):
-        self.pressed = progress.epoch == 4
+        self.pressed = progress.passes == 4
         return self.pressed
 
     monkeypatch.setattr(Interrupt, "__call__", stopped)

@@ -79,7 +79,7 @@ def result(truth, some=slice(None), scale=PIXEL):
         errors=np.array([0.1], np.float32),
         final_error=0.1,
         engine="rpie",
-        epochs=1,
+        passes=1,
         positions=problem.corners + N // 2.0,
         corners=problem.corners,
         origin=problem.origin,
@@ -90,7 +90,7 @@ def result(truth, some=slice(None), scale=PIXEL):
 def first_residual(dataset, start, **options):
     """R of the first pass of PIE, taken before anything has been learned in steps of nothing."""
     still = {"backend": "reference", "judge": False, "say": None, "object_step": 1e-6}
-    found = reconstruct(dataset, "pie", epochs=1, start=start, **still, **options)
+    found = reconstruct(dataset, "pie", passes=1, start=start, **still, **options)
     return float(found.errors[-1])
 
 
@@ -177,7 +177,7 @@ def test_counts_in_another_unit(truth):
     kept = reconstruct(
         scaled,
         "pie",
-        epochs=1,
+        passes=1,
         start=start,
         probe=start.probe,
         backend="reference",

@@ -30,7 +30,7 @@ from ptychon.run.until import RULES, Below, Settled, Still, rule_of
 from ptychon.run.words import text_of
 
 
-def run(recipe="dm", epochs=8, **options):
+def run(recipe="dm", passes=8, **options):
     case = make_case()
     way = {
         "backend": "reference",
@@ -39,7 +39,7 @@ def run(recipe="dm", epochs=8, **options):
         "object": case.object,
         "say": None,
     }
-    return reconstruct(case.problem, recipe, epochs=epochs, **{**way, **options})
+    return reconstruct(case.problem, recipe, passes=passes, **{**way, **options})
 
 
 def test_a_stage_begins_where_the_last_one_ended():
@@ -51,7 +51,7 @@ def test_a_stage_begins_where_the_last_one_ended():
     np.testing.assert_array_equal(whole.object, third.object)
     errors = np.concatenate([first.errors, second.errors, third.errors])
     np.testing.assert_array_equal(whole.errors, errors)
-    assert (whole.engine, whole.epochs) == ("pie", 7)
+    assert (whole.engine, whole.passes) == ("pie", 7)
     assert whole.settings["ran"] == [["dm", 3], ["rpie", 2], ["pie", 2]]
     assert described(whole.settings["ran"]) == "3 of dm, then 2 of rpie, then 2 of pie"
     assert described([["ep", 5]]) == ""
@@ -59,7 +59,7 @@ def test_a_stage_begins_where_the_last_one_ended():
 
 def test_callbacks_count_all_stages():
     seen = []
-    run("dm:3, rpie:2", callbacks=[lambda p: seen.append((p.epoch, p.epochs, p.engine.name))])
+    run("dm:3, rpie:2", callbacks=[lambda p: seen.append((p.passes, p.planned, p.engine.name))])
     names = ["dm"] * 3 + ["rpie"] * 2
     assert seen == [(i, 5, name) for i, name in enumerate(names, 1)]
 
@@ -93,27 +93,27 @@ def test_an_older_result_is_repeated_by_its_engine_and_passes():
     found = run("rpie", 3, object_step=0.5)
     found.settings.pop("recipe")
     (stage,) = Recipe.of(found).stages
-    assert (stage.name, stage.epochs, stage.made().object_step) == ("rpie", 3, 0.5)
+    assert (stage.name, stage.passes, stage.made().object_step) == ("rpie", 3, 0.5)
 
 
 def test_fewer_passes_are_shared_out():
     recipe = Recipe(Stage("dm", 5, aside=True), *Recipe.parse("dm:60, rpie:30, ep:10").stages)
-    for epochs, words in (
+    for passes, words in (
         (100, "dm:5, dm:60, rpie:30, ep:10"),
         (50, "dm:5, dm:30, rpie:15, ep:5"),
         (200, "dm:5, dm:120, rpie:60, ep:20"),
         (4, "dm:5, dm:2, rpie:1, ep:1"),
         (2, "dm:5, dm:1, rpie:1"),
     ):
-        assert str(recipe.scaled(epochs)) == words
-        assert recipe.scaled(epochs).epochs == epochs
-    for epochs, words in (
+        assert str(recipe.scaled(passes)) == words
+        assert recipe.scaled(passes).passes == passes
+    for passes, words in (
         (110, "dm:5, dm:60, rpie:40, ep:10"),
         (95, "dm:5, dm:60, rpie:25, ep:10"),
         (88, "dm:5, dm:60, rpie:25, ep:3"),
         (85, "dm:5, dm:60, rpie:25"),
     ):
-        assert str(recipe.reaching(epochs, stage=2, done=25)) == words
+        assert str(recipe.reaching(passes, stage=2, done=25)) == words
     # stages that are alike
     assert str(Recipe.parse("rpie:5, rpie:5").scaled(4)) == "rpie:2, rpie:2"
 
@@ -125,7 +125,7 @@ def test_a_quarter_of_the_passes_of_the_difference_map_is_of_rpie():
     assert found.settings["ran"] == [["dm", 6], ["rpie", 2]]
     np.testing.assert_array_equal(found.errors[:6], alone.errors)
     np.testing.assert_array_equal(found.object, run("dm:6, rpie:2").object)
-    assert [str(Recipe.of(run(epochs=n))) for n in (1, 3, 4)] == ["dm:1", "dm:3", "dm:3, rpie:1"]
+    assert [str(Recipe.of(run(passes=n))) for n in (1, 3, 4)] == ["dm:1", "dm:3", "dm:3, rpie:1"]
     assert run("rpie").settings["ran"] == [["rpie", 8]]
 
 
@@ -160,7 +160,7 @@ def test_it_ends_nearer_the_truth():
 
     def decibels(recipe):
         way = {"probe": wide, "backend": "reference", "judge": False, "say": None}
-        found = reconstruct(data, recipe, epochs=40, **way)
+        found = reconstruct(data, recipe, passes=40, **way)
         return align(
             found.object, truth, region=np.s_[16 : shape[0] - 16, 16 : shape[1] - 16], max_shift=8
         ).error_db
@@ -172,8 +172,8 @@ def test_stages_end_by_rules():
     """Two that never move end the first stage after five passes, and the second goes on."""
     still = Stage("ep", 9, {"probe_updates": 0}, until=(Still(1e9),))
     assert run(Recipe(still, Stage("rpie", 2))).settings["ran"] == [["ep", 5], ["rpie", 2]]
-    assert run(Stage("rpie", 9, until=(Below(2.0),))).epochs == 1
-    assert run("rpie", 9, until="settled:0.9").epochs == 2
+    assert run(Stage("rpie", 9, until=(Below(2.0),))).passes == 1
+    assert run("rpie", 9, until="settled:0.9").passes == 2
     known = {"still:0.0001": Still(1e-4), "settled": Settled(), "below:1": Below(1)}
     for text, rule in known.items():
         assert rule_of(text) == rule == rule_of(text_of(rule, RULES)) == rule_of(rule)
@@ -211,7 +211,7 @@ def test_a_stage_that_fails_is_rescued():
 def test_a_recipe_goes_on_bit_for_bit(tmp_path, stop):
     """In its first stage, at a change of engines, and in the last."""
     path, recipe = tmp_path / "c.h5", "dm:4, rpie:3"
-    run(recipe, callbacks=[Checkpointer(path, 1), lambda p: p.epoch == stop])
+    run(recipe, callbacks=[Checkpointer(path, 1), lambda p: p.passes == stop])
     checkpoint = load_checkpoint(path)
     assert len(checkpoint.errors) == stop
     whole, again = run(recipe), run(recipe, resume=checkpoint)
@@ -231,6 +231,16 @@ def test_update_says_what_moves_and_when():
     kept = run("rpie", 3, update={"probe": False})
     np.testing.assert_array_equal(kept.probe, case.probe)
     assert Stage("ep", 5, update={"probe": False}).made().probe_updates == 0
+    for engine, held in (
+        ("rpie", {"probe_start": None}),
+        ("dm", {"probe_start": None}),
+        ("ep", {"probe_updates": 0}),
+        ("ml", {"probe": False}),
+        ("joint", {"probe": False}),
+    ):  # what is asked for happens, also where the options alone would hold it
+        assert not make(engine, **held).moves_probe
+        assert Stage(engine, 5, held, update={"probe": True}).made().moves_probe
+    assert Stage("ep", 5, {"probe_updates": 0}, update={"probe": After(4)}).made().moves_probe
     ml = Stage("ml", 5, update={"positions": After(2, every=3), "dose": True}).made()
     assert [ml.own(epoch) for epoch in (0, 2, 5)] == [
         ("log_scale",),
@@ -314,11 +324,11 @@ def test_constraints_are_text_in_settings():
     [
         ("dm:60; rpie:100", "has 'dm:60; rpie:100'; write engines and their passes"),
         ("dm:60, rpie", "has 'rpie'"),
-        ("dm:0", "epochs is 0"),
+        ("dm:0", "passes is 0"),
         ("dmm:5", "unknown engine 'dmm'; did you mean 'dm'"),
-        ([{"engine": "dm"}], "needs an engine and its epochs"),
-        ([{"engine": "dm", "epochs": 5, "passes": 3}], "a stage has no 'passes'"),
-        ([{"engine": "dm", "epochs": 5, "options": {"betta": 1}}], "no option 'betta'"),
+        ([{"engine": "dm"}], "needs an engine and its passes"),
+        ([{"engine": "dm", "passes": 5, "epochs": 3}], "a stage has no 'epochs'"),
+        ([{"engine": "dm", "passes": 5, "options": {"betta": 1}}], "no option 'betta'"),
         (["dm:5", 7], "a stage is 7"),
         ([], "the recipe is \\[\\]"),
         (None, "the recipe is None"),

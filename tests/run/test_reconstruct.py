@@ -48,9 +48,9 @@ def star():
     )
 
 
-def run(engine="rpie", epochs=3, data=None, **options):
+def run(engine="rpie", passes=3, data=None, **options):
     return reconstruct(
-        star().dataset if data is None else data, engine, epochs=epochs, backend="numpy", **options
+        star().dataset if data is None else data, engine, passes=passes, backend="numpy", **options
     )
 
 
@@ -67,7 +67,7 @@ def test_a_result_says_everything(name):
     assert r.object.shape == Problem.from_dataset(star().dataset).object_shape
     assert (r.object.dtype, r.probe.dtype) == (np.complex64, np.complex64)
     assert r.probe.shape == (1, 24, 24)
-    assert (r.engine, r.backend, r.epochs, len(r.errors)) == (name, "numpy", 6, 6)
+    assert (r.engine, r.backend, r.passes, len(r.errors)) == (name, "numpy", 6, 6)
     assert np.isfinite(
         r.errors[[0, 5]]
     ).all()  # engines that measure now and then do so in passes 1 and 6
@@ -101,7 +101,7 @@ def test_error_of_a_pass_is_r_before_the_updates(name, modes):
         power += (np.where(case.problem.mask[j], y, 0) ** 2).sum()
     steps = {"object_step": 1e-12} | ({} if name == "pie" else {"probe_step": 1e-12})
     result = reconstruct(
-        case.problem, name, epochs=1, backend="numpy", object=case.object, probe=case.probe, **steps
+        case.problem, name, passes=1, backend="numpy", object=case.object, probe=case.probe, **steps
     )
     assert result.errors[0] == pytest.approx(np.sqrt(misfit / power), rel=1e-5)
     assert result.final_error == pytest.approx(np.sqrt(misfit / power), rel=1e-5)
@@ -148,9 +148,9 @@ def test_the_probe_of_the_data_set_is_the_first_guess():
     assert np.array_equal(given.probe, star().probe)
 
 
-def alone(engine, epochs, **options):
+def alone(engine, passes, **options):
     """A recipe of nothing but this engine."""
-    return Recipe(Stage(engine, epochs, options))
+    return Recipe(Stage(engine, passes, options))
 
 
 def test_blind_ep_begins_with_the_difference_map():
@@ -166,7 +166,7 @@ def test_blind_ep_begins_with_the_difference_map():
     written = Recipe(Stage("dm", passes, aside=True), Stage("ep", 3))
     for other in (r, run(written)):
         assert np.array_equal(other.object, by_hand.object)
-        assert other.epochs == len(other.errors) == 3
+        assert other.passes == len(other.errors) == 3
         assert other.settings["first_guess"] == [["dm", passes]]
     assert by_hand.settings["first_guess"] == []
     assert run("ep", 1, start=first).settings["first_guess"] == []
@@ -184,7 +184,7 @@ def test_ep_with_a_known_probe_begins_with_pie():
     assert by_hand.settings["first_guess"] == []
     problem, engine = Problem.from_dataset(star().dataset), make("ep", probe_updates=0)
     (stage,) = first_guess(engine, problem, star().probe)
-    assert (stage.name, stage.epochs, stage.rescue) == ("pie", 20, ())
+    assert (stage.name, stage.passes, stage.rescue) == ("pie", 20, ())
     few, even = problem.select(np.array([0, len(problem) - 1])), np.ones_like(star().probe)
     assert sampling_ratio(few, even) < 2.7
     assert first_guess(engine, few, even) == ()
@@ -205,7 +205,7 @@ def test_ctrl_c_ends_the_first_guess_too(monkeypatch):
     ):
         r = run("ep", 9, callbacks=[Interrupt()])
     assert seen == ["dm"] * 3 + ["ep"]
-    assert r.epochs == 1
+    assert r.passes == 1
     assert r.settings["first_guess"] == [["dm", 3]]
 
 
@@ -269,7 +269,7 @@ def test_iterate_goes_on_from_a_state():
         case.problem, engine, case.object, case.probe, ctx=ctx, schedule=schedule, resume=half.state
     )
     rest = next(itertools.islice(steps, 2, None))
-    assert (whole.epoch, rest.epoch) == (5, 5)
+    assert (whole.passes, rest.passes) == (5, 5)
     assert np.array_equal(whole.state.object, rest.state.object)
     assert np.array_equal(whole.state.probe, rest.state.probe)
     assert whole.error == rest.error
@@ -283,17 +283,17 @@ def test_callbacks_see_every_pass_and_may_end_the_run():
 
     class Watch:
         def __call__(self, progress):
-            seen.append((progress.epoch, progress.epochs, progress.error))
-            return progress.epoch == 3
+            seen.append((progress.passes, progress.planned, progress.error))
+            return progress.passes == 3
 
         def close(self):
             closed.append(True)
 
     other = []
-    r = run("rpie", 10, callbacks=[Watch(), lambda p: other.append(p.epoch)])
+    r = run("rpie", 10, callbacks=[Watch(), lambda p: other.append(p.passes)])
     assert [(e, n) for e, n, _ in seen] == [(1, 10), (2, 10), (3, 10)]
     assert other == [1, 2, 3]  # all of them are asked, also in the last pass
-    assert r.epochs == len(r.errors) == 3
+    assert r.passes == len(r.errors) == 3
     assert np.array_equal(np.float32([e for *_, e in seen]), r.errors)
     assert closed == [True]
 
@@ -313,10 +313,10 @@ def test_callbacks_are_closed_when_something_breaks():
     assert closed == [True]
 
 
-def test_epochs_count_on_from_an_earlier_result():
+def test_passes_count_on_from_an_earlier_result():
     seen = []
     first = run("rpie", 2)
-    run("rpie", 3, start=first, callbacks=[lambda p: seen.append((p.epoch, p.epochs))])
+    run("rpie", 3, start=first, callbacks=[lambda p: seen.append((p.passes, p.planned))])
     assert seen == [(3, 5), (4, 5), (5, 5)]
 
 
@@ -329,13 +329,13 @@ def test_tolerance_stops_after_five_quiet_passes():
     assert full[-1] < 1e-4 < full[2]
     r = run("ep", 80, until="still:1e-4", **options)
     quiet = r.history["change"] < 1e-4
-    assert 5 < r.epochs < 80
+    assert 5 < r.passes < 80
     assert quiet[-5:].all()
     runs = "".join("x" if q else " " for q in quiet[:-1])
     assert "xxxxx" not in runs
-    assert np.array_equal(r.history["change"], full[: r.epochs])
+    assert np.array_equal(r.history["change"], full[: r.passes])
     # an engine that does not report it runs to the end
-    assert run("rpie", 6, until="still:1e6").epochs == 6
+    assert run("rpie", 6, until="still:1e6").passes == 6
 
 
 @dataclass(frozen=True)
@@ -399,7 +399,7 @@ def refusal(*words, **arguments):
 
 
 def test_bad_arguments():
-    refusal("epochs is 0", epochs=0)
+    refusal("passes is 0", passes=0)
     refusal("'epi'", "'epie'", engine="epi")
     refusal("'objectstep'", "'object_step'", objectstep=1.0)
     refusal("'spiral'", "sequential", schedule="spiral")
@@ -426,7 +426,7 @@ def test_divergence_is_an_error():
         np.errstate(all="ignore"),
         pytest.raises(PtychonError, match=r"'pie' diverged.*smaller steps"),
     ):
-        reconstruct(problem, "pie", epochs=4, backend="numpy", probe=star().probe, object=first)
+        reconstruct(problem, "pie", passes=4, backend="numpy", probe=star().probe, object=first)
 
 
 def test_some_empty_frames_are_a_warning():
@@ -474,7 +474,7 @@ def test_known_probe_behind_a_beam_stop_begins_with_pie():
         mean_counts=1e5,
     )
     more = {"probe": made.probe, "backend": "numpy"}
-    way = {"probe_updates": 0, "epochs": 60, **more}
+    way = {"probe_updates": 0, "passes": 60, **more}
     ep = Stage("ep", 60, {"probe_updates": 0})
     lost = Recipe(replace(ep, rescue=(Stage("pie", 50, aside=True), ep)))
     with pytest.warns(PtychonWarning, match="with 50 passes of pie, 60 passes of ep instead"):

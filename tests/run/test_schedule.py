@@ -49,7 +49,7 @@ def test_every_frame_once(where, kind, shuffle, epoch, size):
         np.array_equal(frames(a, len(where)), frames(b, len(where)))
         for a, b in zip(batches, again, strict=True)
     )
-    if kind in ("levels", "colours"):
+    if kind in ("wavefronts", "colours"):
         assert batches.disjoint
         for batch in batches:
             members = frames(batch, len(where))
@@ -62,9 +62,9 @@ def test_every_frame_once(where, kind, shuffle, epoch, size):
 
 @given(corners)
 @settings(max_examples=40, deadline=None, derandomize=True)
-def test_levels_keep_the_order_of_frames_that_overlap(where):
+def test_wavefronts_keep_the_order_of_frames_that_overlap(where):
     """And every frame is visited as early as that allows."""
-    batches = Schedule(kind="levels").batches(problem_at(where), 0)
+    batches = Schedule(kind="wavefronts").batches(problem_at(where), 0)
     level = np.empty(len(where), int)
     for number, batch in enumerate(batches):
         level[frames(batch, len(where))] = number
@@ -89,7 +89,7 @@ def test_colours_are_greedy(where):
 
 
 def test_windows_that_touch_do_not_overlap():
-    for kind in ("levels", "colours"):
+    for kind in ("wavefronts", "colours"):
         assert (
             len(Schedule(kind=kind).batches(problem_at([(0, 0), (8, 0), (0, 6), (8, 6)]), 0)) == 1
         )
@@ -124,7 +124,7 @@ def test_shuffling_is_a_function_of_seed_and_pass():
 
 def test_bad_schedules():
     with pytest.raises(
-        PtychonError, match=r"'colors'.*sequential, levels, colours, minibatch, parallel"
+        PtychonError, match=r"'colors'.*sequential, wavefronts, colours, minibatch, parallel"
     ):
         Schedule(kind="colors")
     with pytest.raises(PtychonError, match="batch size is 0; it must be at least 1"):

@@ -61,7 +61,7 @@ def test_data_that_are_no_counts_take_full_steps():
 def test_enough_counts_change_nothing():
     """Bit for bit what steps of 1 and 0.5 give; and a result says which were taken."""
     case = make_case()
-    way = {"epochs": 3, "backend": "reference", "judge": False, "probe": case.probe, "say": None}
+    way = {"passes": 3, "backend": "reference", "judge": False, "probe": case.probe, "say": None}
     found = reconstruct(counted(100), "rpie", **way)
     given = reconstruct(counted(100), "rpie", object_step=1.0, probe_step=0.5, **way)
     assert np.array_equal(found.object, given.object)

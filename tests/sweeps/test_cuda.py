@@ -433,17 +433,17 @@ def test_far_waves_are_kept_and_restored(tmp_path):
     case = make_case(side=3)
     frame_bytes = case.problem.amplitude[0].nbytes
 
-    def run(epochs, resume=None, callbacks=()):
+    def run(passes, resume=None, callbacks=()):
         launcher = HostLauncher()
         launcher.group_bytes = 2 * 3 * frame_bytes
         options = {"object": case.object, "probe": case.probe, "backend": far_backend(launcher)}
         return reconstruct(
-            case.problem, "dm", epochs=epochs, resume=resume, callbacks=callbacks, **options
+            case.problem, "dm", passes=passes, resume=resume, callbacks=callbacks, **options
         )
 
     whole = run(6)
     file = tmp_path / "stopped.h5"
-    run(6, callbacks=[Checkpointer(file, 3), lambda progress: progress.epoch == 3])
+    run(6, callbacks=[Checkpointer(file, 3), lambda progress: progress.passes == 3])
     again = run(6, load_checkpoint(file))
     assert np.array_equal(whole.object, again.object)
 

@@ -144,9 +144,9 @@ def test_line_names_the_parts_and_what_is_free():
 def test_a_run_says_what_it_will_hold_before_it_begins():
     case, said = make_case(), []
     result = reconstruct(
-        case.problem, "dm", epochs=1, backend="numpy", probe=case.probe, tell=said.append
+        case.problem, "dm", passes=1, backend="numpy", probe=case.probe, tell=said.append
     )
-    assert result.epochs == 1
+    assert result.passes == 1
     assert len(said) == 1
     assert said[0].startswith("host memory: dm holds ")
     backend = get_backend("numpy")
@@ -171,7 +171,7 @@ def test_running_out_of_memory_in_the_first_state_is_a_sentence():
             match=rf"out of memory \(.* 52,428,800,000 bytes\).* {name} holds .* use rpie or epie",
         ):
             reconstruct(
-                case.problem, name, epochs=1, backend=backend, object=case.object, probe=case.probe
+                case.problem, name, passes=1, backend=backend, object=case.object, probe=case.probe
             )
 
 

@@ -95,7 +95,7 @@ def test_a_result_gets_error_bars(folder, capsys):
     assert np.array_equal(bars.object_std, new.object_std)
     assert new.settings["bars"] == {
         "method": "laplace",
-        "free_probe": True,
+        "update": ["object", "probe"],
         "refine": False,
         "of": "scan_rpie.h5",
     }
@@ -155,7 +155,7 @@ def test_the_optimum_instead(folder, capsys):
 def test_a_known_probe_is_known_by_its_engine(folder, capsys):
     place, _ = folder
     known = json.loads(run(capsys, place / "scan_pie.h5", "--json", "--draws", 8).out)
-    more = "--free-probe", "-o", place / "freed.h5"
+    more = "--update", "probe", "-o", place / "freed.h5"
     freed = json.loads(run(capsys, place / "scan_pie.h5", "--json", "--draws", 8, *more).out)
     assert "the probe is known exactly" in known["conditional"]
     assert freed["object_std"] > 1.02 * known["object_std"]
@@ -204,7 +204,7 @@ def test_bootstrap_and_comparison_with_what_was_there(folder, capsys):
     assert bars.samples == 6
     assert not list(place.glob("*.npz"))
     assert "cannot hold or free" in fails(
-        capsys, place / "scan_rpie.h5", "-m", "bootstrap", "--known-probe"
+        capsys, place / "scan_rpie.h5", "-m", "bootstrap", "--update", "probe:no"
     )
 
 
@@ -218,7 +218,7 @@ def test_ep_goes_on_from_there(folder, capsys):
     old = load_result(place / "scan_rpie.h5")
     assert new.settings["input"] == old.settings["input"]
     assert new.provenance["input_sha256"] == old.provenance["input_sha256"]
-    assert new.epochs > 60
+    assert new.passes > 60
     assert load_posterior(place / "scan_rpie_joint.h5").method == "joint"
     held = run(
         capsys,
@@ -227,7 +227,8 @@ def test_ep_goes_on_from_there(folder, capsys):
         "joint",
         "-n",
         5,
-        "--known-probe",
+        "--update",
+        "probe:no",
         "--no-twin",
         "-o",
         place / "held.h5",
@@ -323,7 +324,7 @@ def test_halves_of_the_data_judge_the_bars(folder, capsys):
     assert code == (0 if told["describes"] else 1)
     assert told["result"] == str(place / "scan_pie_validated.h5")
     assert 0.3 < told["temperature"] < 3
-    assert not told["free_probe"]
+    assert told["update"] == ["object"]
     kept = load_half_data_test(told["result"])
     assert kept.sentence() == told["sentence"]
     assert list(kept.covered) == told["covered"]
@@ -420,7 +421,7 @@ def judged():
         chi2=(1.0, 1.0),
         pixels=900,
         modes=1,
-        free_probe=True,
+        update=("object", "probe"),
     )
 
 

@@ -18,9 +18,9 @@ from ptychon.uncertainty.methods import Method, registry
 #: The shortest run of each method that still makes sense.
 SHORT = {
     "laplace": {"draws": 4},
-    "joint": {"draws": 2, "epochs": 5, "twin": False},
-    "bootstrap": {"replicates": 3, "epochs": 10},
-    "sampling": {"draws": 4, "epochs": 640},
+    "joint": {"draws": 2, "passes": 5, "twin": False},
+    "bootstrap": {"replicates": 3, "passes": 10},
+    "sampling": {"draws": 4, "passes": 640},
 }
 
 
@@ -31,7 +31,7 @@ def small():
     probe = defocused_aperture((16, 16), radius=5, defocus=4)
     made = simulate(truth, probe, raster(5, 4), noise="poisson", mean_counts=1e5)
     result = reconstruct(
-        made.dataset, "pie", epochs=60, probe=made.probe, backend="numpy", judge=False, say=None
+        made.dataset, "pie", passes=60, probe=made.probe, backend="numpy", judge=False, say=None
     )
     return made, result
 
@@ -78,16 +78,12 @@ def test_laplace_of_a_problem_is_that_of_its_data(small):
         ("laplace", {"drawz": 3}, "no option 'drawz'; did you mean 'draws'"),
         ("laplace", {"replicates": 3}, "no option 'replicates'; it belongs to bootstrap"),
         ("bootstrap", {"draws": 3}, "'draws'; it belongs to laplace, joint, sampling"),
-        (
-            "laplace",
-            {"epochs": 3},
-            r"no option 'epochs' \(--passes\); it belongs to joint, bootstrap",
-        ),
+        ("laplace", {"passes": 3}, r"no option 'passes'; it belongs to joint, bootstrap"),
         ("laplace", {"draws": 1}, "draws is 1; method 'laplace' of error bars needs at least 2"),
         ("laplace", {"draws": 2.5}, "draws is 2.5; it must be a whole number"),
         ("joint", {"draws": 0}, "draws is 0; .* at least 1"),
         ("bootstrap", {"replicates": 1}, "replicates is 1; .* at least 2"),
-        ("sampling", {"epochs": 0}, "epochs is 0; .* at least 1"),
+        ("sampling", {"passes": 0}, "passes is 0; .* at least 1"),
         ("laplace", {"seed": -1}, "seed is -1; .* at least 0"),
         ("laplace", {"noise_variance": 0.0}, "noise_variance is 0.0; it must be positive"),
         ("laplace", {"noise_variance": float("nan")}, "noise_variance is nan"),
@@ -118,3 +114,47 @@ def test_one_record_states_what_the_methods_share():
         assert not common & set(vars(cls)["__annotations__"])
         made = cls(noise_variance=0.25, background=2.0, seed=3)
         assert (made.noise_variance, made.background, made.seed) == (0.25, 2.0, 3)
+
+
+def test_update_says_what_is_free_as_it_does_for_a_run(small):
+    """PIE held the probe: by default it is known; freed, its error widens the bars."""
+    made, before = small
+    way = {"draws": 4, "backend": "numpy", "seed": 1}
+    known = error_bars(made.dataset, before, **way)
+    same = error_bars(made.dataset, before, update=("object",), **way)
+    freed = error_bars(made.dataset, before, update={"probe": True}, **way)
+    moved = error_bars(made.dataset, before, update={"positions": True, "dose": True}, **way)
+    assert np.array_equal(known.object_std, same.object_std)
+    inside = before.illumination > 0.5 * before.illumination.max()
+    for wider in (freed, moved):
+        assert np.mean(wider.object_std[inside] ** 2) > 1.02 * np.mean(
+            known.object_std[inside] ** 2
+        )
+    assert known.settings["bars"]["update"] == ["object"]
+    assert freed.settings["bars"]["update"] == ["object", "probe"]
+    assert moved.settings["bars"]["update"] == ["object", "positions", "log_scale"]
+
+
+@pytest.mark.parametrize(
+    ("method", "update", "message"),
+    [
+        ("laplace", {"slices": True}, "there is no unknown 'slices'; It knows object, probe"),
+        ("laplace", {"object": False}, "the unknowns to update are none; the object must be among"),
+        ("laplace", {"probe": 3}, "update of probe is 3; error bars take yes or no"),
+        (
+            "joint",
+            {"positions": True},
+            "'joint' of error bars takes positions as known.* 'laplace'",
+        ),
+        ("sampling", ("object", "dose"), "'sampling' of error bars takes dose as known"),
+        (
+            "bootstrap",
+            {"probe": True},
+            r"cannot hold or free the probe: leave out update \(--update",
+        ),
+    ],
+)
+def test_update_that_cannot_be_is_refused(small, method, update, message):
+    made, before = small
+    with pytest.raises(PtychonError, match=message):
+        error_bars(made.dataset, before, method, update=update, backend="numpy")

@@ -52,8 +52,8 @@ def test_a_right_model_has_a_mean_square_of_one(kind, step):
         Problem.from_dataset(made.dataset),
         kind,
         probe=made.probe,
-        free_probe=False,
-        epochs=60,
+        update=("object",),
+        passes=60,
         backend="numpy",
     )
     assert 0.8 < found.mean_square < 1.25
@@ -72,14 +72,14 @@ def test_two_modes_taken_for_one_are_seen(kind):
     made = a_scan(second=0.5)
     problem = Problem.from_dataset(made.dataset)
     found, _ = half_data_test(
-        problem, kind, probe=made.probe[:1], free_probe=False, epochs=60, backend="numpy"
+        problem, kind, probe=made.probe[:1], update=("object",), passes=60, backend="numpy"
     )
     assert found.mean_square > (4 if kind == "counts" else 20)
     assert not found.describes
     assert "does not describe" in found.sentence()
     if kind == "counts":
         right, _ = half_data_test(
-            problem, kind, probe=made.probe, free_probe=False, epochs=60, backend="numpy"
+            problem, kind, probe=made.probe, update=("object",), passes=60, backend="numpy"
         )
         assert right.mean_square < 0.4 * found.mean_square
         assert right.modes == 2
@@ -115,10 +115,10 @@ def test_what_cannot_be_split(clean):
     with pytest.raises(PtychonError, match="not whole numbers"):
         thinned(replace(problem, amplitude=problem.amplitude * np.float32(0.7)))
     with pytest.raises(PtychonError, match="none is given"):
-        half_data_test(problem, free_probe=False)
+        half_data_test(problem, update=("object",))
     with pytest.raises(PtychonError, match="moves the probe"):
         half_data_test(
-            problem, probe=clean.probe, free_probe=False, engine="rpie", epochs=2, backend="numpy"
+            problem, probe=clean.probe, update=("object",), engine="rpie", passes=2, backend="numpy"
         )
 
 
@@ -130,7 +130,7 @@ def posterior_like(object, std, draws):
         final_error=0.1,
         positions=np.zeros((1, 2)),
         engine="joint",
-        epochs=1,
+        passes=1,
         object_std=std.astype(np.float32),
         draws=draws.astype(np.complex64),
         history={"chi2": np.ones(1)},
@@ -156,7 +156,7 @@ def test_the_temperature_is_what_the_bars_lack(hot, n):
         )
         for _ in range(2)
     ]
-    found = compared(*pair, np.ones(shape, bool), kind="counts", free_probe=False)
+    found = compared(*pair, np.ones(shape, bool), kind="counts", update=("object",))
     assert found.independent == pytest.approx(1 / (1 + n), rel=0.03)
     assert found.temperature == pytest.approx(hot, rel=0.05)
     assert np.abs(np.subtract(found.covered_after, PROBABILITIES)).max() < 0.02
@@ -176,7 +176,7 @@ def test_what_is_wrong_in_both_halves_alike_shows_in_the_misfit():
         )
         for _ in range(2)
     ]
-    way = {"region": np.ones(shape, bool), "kind": "counts", "free_probe": False}
+    way = {"region": np.ones(shape, bool), "kind": "counts", "update": ("object",)}
     assert compared(*pair, **way).describes
     pair[1] = replace(pair[1], history={"chi2": np.array([9.0, 7.4])})
     found = compared(*pair, **way)
@@ -203,7 +203,7 @@ def test_coarse_errors_are_not_saved_by_a_temperature():
         )
         for e in smooth
     ]
-    found = compared(*pair, np.ones(shape, bool), kind="positions", free_probe=False)
+    found = compared(*pair, np.ones(shape, bool), kind="positions", update=("object",))
     assert found.right_in_pixels
     assert np.isnan(found.by_period[0])
     assert found.by_period[1] > 3 * found.temperature
@@ -218,7 +218,7 @@ def test_a_wrong_shape_is_not_saved_by_a_temperature():
     truth, spread = 3 * white(rng, *shape), np.where(rng.random(shape) < 0.2, 0.8, 0.1)
     bars = np.full(shape, 0.2), 0.2 * white(rng, 8, *shape)
     pair = [posterior_like(truth + spread * white(rng, *shape), *bars) for _ in range(2)]
-    found = compared(*pair, np.ones(shape, bool), kind="positions", free_probe=False)
+    found = compared(*pair, np.ones(shape, bool), kind="positions", update=("object",))
     assert found.mean_square > 2
     assert not found.holds_after
     assert not found.describes
@@ -232,7 +232,7 @@ def test_a_result_without_bars_is_refused():
             replace(whole, draws=None),
             np.ones((8, 8), bool),
             kind="counts",
-            free_probe=False,
+            update=("object",),
         )
     with pytest.raises(PtychonError, match="no lit pixel"):
         compared(
@@ -240,7 +240,7 @@ def test_a_result_without_bars_is_refused():
             replace(whole, object=0 * whole.object),
             np.ones((8, 8), bool),
             kind="counts",
-            free_probe=False,
+            update=("object",),
         )
     assert HalfDataTest.__dataclass_params__.frozen
 
@@ -265,7 +265,7 @@ def test_a_translation_is_an_error_in_the_near_field(near_field):
         return posterior_like(field, np.full(shape, bar), bar * white(rng, 8, *shape))
 
     def both(second, ramp):
-        ways = {"kind": "positions", "free_probe": True, "near_field": near_field}
+        ways = {"kind": "positions", "update": ("object", "probe"), "near_field": near_field}
         return compared(half(truth), half(0.9 * second * np.exp(1j * ramp * y)), lit, **ways)
 
     for ramp in (0.0, 0.2):

@@ -64,7 +64,7 @@ def known(
         "final_error": 0.1,
         "positions": np.array([[size // 2, size // 2]] * 2, float),
         "engine": "joint",
-        "epochs": 1,
+        "passes": 1,
         "object_std": np.full((size, size), 0.1, np.float32),
         "draws": errors[1:].astype(np.complex64),
         "options": {"prior": "spectral"},
@@ -82,9 +82,9 @@ def found():
     positions = scan.fit(scan.fermat_spiral(400, 3.5), (L, L), (n, n))
     beam = probes.defocused_aperture((n, n), 0.3 * n, 8.0)
     s = simulate(truth, beam, positions, noise="poisson", mean_counts=1.5e3, pixel_size=2e-8)
-    start = reconstruct(s.dataset, "pie", epochs=30, probe=s.probe, backend="numpy")
+    start = reconstruct(s.dataset, "pie", passes=30, probe=s.probe, backend="numpy")
     result = reconstruct(
-        s.dataset, "joint", epochs=32, settle=20, draws=12, start=start, backend="numpy"
+        s.dataset, "joint", passes=32, burn_in=20, draws=12, start=start, backend="numpy"
     )
     return result, phase_align(s.object, result.object, result.illuminated)
 

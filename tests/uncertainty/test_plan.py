@@ -35,10 +35,10 @@ def run(positions, engine="joint", seed=0, **more):
     s = simulate(TRUTH, BEAM, positions, noise="poisson", seed=seed, **more)
     quiet = {"backend": "numpy", "say": None}
     problem = Problem.from_dataset(s.dataset)
-    start = reconstruct(problem, "pie", epochs=50, probe=s.probe, **quiet)
+    start = reconstruct(problem, "pie", passes=50, probe=s.probe, **quiet)
     if engine == "ep":
-        return reconstruct(problem, "ep", epochs=40, start=start, probe_updates=0, **quiet)
-    return reconstruct(problem, "joint", epochs=26, settle=18, start=start, **quiet)
+        return reconstruct(problem, "ep", passes=40, start=start, probe_updates=0, **quiet)
+    return reconstruct(problem, "joint", passes=26, burn_in=18, start=start, **quiet)
 
 
 @pytest.fixture(scope="module")

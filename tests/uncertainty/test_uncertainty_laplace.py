@@ -333,8 +333,8 @@ def test_known_probe_bars_are_true(engine):
     problem = Problem.from_dataset(s.dataset)
     assert 4.0 < metrics.sampling_ratio(problem, s.probe) < 4.3
     options = {} if engine == "pie" else {"probe_updates": 0}
-    r = reconstruct(problem, engine, probe=s.probe, epochs=100, backend="numpy", **options)
-    found = laplace(problem, r.object, r.probe, free_probe=False, draws=16, backend="numpy")
+    r = reconstruct(problem, engine, probe=s.probe, passes=100, backend="numpy", **options)
+    found = laplace(problem, r.object, r.probe, update=("object",), draws=16, backend="numpy")
     assert mean_square(found.object, found.object_std, s, False) == pytest.approx(1, abs=0.1)
     assert mean_square(r.object, found.total_std, s, False) == pytest.approx(1, abs=0.15)
     covered = metrics.coverage(found.object, s.object, found.object_std, region(s))
@@ -362,9 +362,11 @@ def test_blind_bars_hold_the_error_of_the_probe(engine):
     s = blind()
     problem = Problem.from_dataset(s.dataset)
     wrong = probes.defocused_aperture((32, 32), 0.38 * 32, 18.0)
-    r = reconstruct(problem, engine, probe=wrong, epochs=150, backend="numpy")
+    r = reconstruct(problem, engine, probe=wrong, passes=150, backend="numpy")
     found = laplace(problem, r.object, r.probe, draws=16, backend="numpy")
-    held = laplace(problem, found.object, found.probe, free_probe=False, draws=16, backend="numpy")
+    held = laplace(
+        problem, found.object, found.probe, update=("object",), draws=16, backend="numpy"
+    )
     assert mean_square(found.object, found.object_std, s, True) == pytest.approx(1, abs=0.2)
     assert mean_square(r.object, found.total_std, s, True) == pytest.approx(1, abs=0.25)
     inside = region(s)
@@ -384,8 +386,8 @@ def test_blind_bars_hold_the_error_of_the_probe(engine):
 def test_an_unknown_variance_is_learned():
     s = known()
     problem = Problem.from_dataset(replace(s.dataset, noise_variance=None))
-    r = reconstruct(problem, "pie", probe=s.probe, epochs=60, backend="numpy")
-    found = laplace(problem, r.object, r.probe, free_probe=False, draws=8, backend="numpy")
+    r = reconstruct(problem, "pie", probe=s.probe, passes=60, backend="numpy")
+    found = laplace(problem, r.object, r.probe, update=("object",), draws=8, backend="numpy")
     assert found.noise_variance == pytest.approx(s.dataset.noise_variance, rel=0.06)
     assert "learned from the misfit" in found.conditional[0]
     assert mean_square(found.object, found.object_std, s, False) == pytest.approx(1, abs=0.15)
@@ -406,9 +408,9 @@ def test_a_model_that_does_not_fit_is_noticed():
     chi2 = []
     for subpixel in (True, False):
         problem = Problem.from_dataset(s.dataset, subpixel=subpixel)
-        r = reconstruct(problem, "pie", probe=s.probe, epochs=40, backend="numpy")
+        r = reconstruct(problem, "pie", probe=s.probe, passes=40, backend="numpy")
         found = laplace(
-            problem, r.object, r.probe, free_probe=False, draws=2, refine=2, backend="numpy"
+            problem, r.object, r.probe, update=("object",), draws=2, refine=2, backend="numpy"
         )
         chi2.append(found.chi2)
     assert chi2[0] < 1.3
@@ -439,7 +441,7 @@ def test_same_bars_whatever_the_threads():
             case.problem,
             case.object,
             case.probe,
-            free_probe=False,
+            update=("object",),
             draws=2,
             refine=0,
             averaged=False,
@@ -456,7 +458,7 @@ def test_where_no_light_falls_the_bar_is_the_priors():
         case.problem,
         case.object,
         case.probe,
-        free_probe=False,
+        update=("object",),
         draws=4,
         object_variance=0.7,
         backend="numpy",
@@ -519,7 +521,7 @@ def test_a_wrong_optimum_is_noticed():
         Problem.from_dataset(s.dataset),
         probes.defocused_aperture((n, n), 0.38 * n, 18.0),
     )
-    r = reconstruct(problem, "rpie", probe=wrong, epochs=150, backend="numpy")
+    r = reconstruct(problem, "rpie", probe=wrong, passes=150, backend="numpy")
     bad, good = (laplace(problem, x.object, x.probe, draws=2, backend="numpy") for x in (r, s))
     assert bad.chi2 > 1 + 20 * bad.chi2_error
     assert abs(good.chi2 - 1) < 5 * good.chi2_error

@@ -69,7 +69,7 @@ def moduli(problem, object, probe):
 def test_information_against_differences(near, modes, free):
     """24x24, every unknown: J^T J/v with J from central differences."""
     problem, object, probe = tiny(near, modes)
-    found, pixels = information(problem, object, probe, free_probe=free)
+    found, pixels = information(problem, object, probe, update=("object", "probe")[: 1 + free])
     assert found.shape == (2 * (len(pixels) + (probe.size if free else 0)),) * 2
     rng, h = np.random.default_rng(1), 1e-5
     n, sizes = len(pixels), [len(pixels)] * 2 + ([probe.size] * 2 if free else [])
@@ -111,7 +111,7 @@ def test_the_bound_is_what_laplace_says_at_the_truth(free):
     problem = replace(problem, mask=np.ones((1, 8, 8), bool), noise_variance=0.01)
     lit = np.zeros(object.shape, bool)
     lit[2:-2, 2:-2] = True
-    options = {"free_probe": free, "region": lit, "object_variance": 0.2}
+    options = {"update": ("object", "probe")[: 1 + free], "region": lit, "object_variance": 0.2}
     bound = cramer_rao(problem, object, probe, **options)
     again = laplace(
         problem, object, probe, averaged=False, refine=0, draws=100, backend="numpy", **options
@@ -184,10 +184,17 @@ def test_bootstrap_agrees_with_laplace(engine, noise):
     s = scanned(noise)
     problem = Problem.from_dataset(s.dataset)
     options = {"probe_updates": 0} if engine == "ep" else {}
-    r = reconstruct(problem, engine, probe=s.probe, epochs=100, backend="numpy", **options)
+    r = reconstruct(problem, engine, probe=s.probe, passes=100, backend="numpy", **options)
     by_hand = bootstrap(problem, r, replicates=30, backend="numpy")
     free = engine == "rpie"
-    quick = laplace(problem, r.object, r.probe, free_probe=free, draws=32, backend="numpy")
+    quick = laplace(
+        problem,
+        r.object,
+        r.probe,
+        update=("object", "probe")[: 1 + free],
+        draws=32,
+        backend="numpy",
+    )
     inside = metrics.illuminated(problem, s.probe, 0.3)
 
     # rPIE does not average as the posterior does: its scatter lies above the optimum's
@@ -207,7 +214,7 @@ def test_bootstrap_agrees_with_laplace(engine, noise):
 def test_bootstrap_is_reproducible_and_goes_on(tmp_path):
     s = scanned()
     problem = Problem.from_dataset(s.dataset)
-    r = reconstruct(problem, "rpie", probe=s.probe, epochs=4, backend="numpy")
+    r = reconstruct(problem, "rpie", probe=s.probe, passes=4, backend="numpy")
     place = tmp_path / "kept.npz"
     whole = bootstrap(problem, r, replicates=4, backend="numpy", seed=3, keep=True)
     bootstrap(problem, r, replicates=2, backend="numpy", seed=3, store=place)
@@ -240,7 +247,7 @@ def test_replicates_from_the_beginning():
     s = scanned()
     problem = Problem.from_dataset(s.dataset)
     first = probes.defocused_aperture((16, 16), 0.38 * 16, 7.0)[None]
-    r = reconstruct(problem, "rpie", probe=first, epochs=60, backend="numpy")
+    r = reconstruct(problem, "rpie", probe=first, passes=60, backend="numpy")
     options = {"replicates": 4, "probe": first, "backend": "numpy"}
     found = [bootstrap(problem, r, start=start, **options) for start in ("beginning", "solution")]
     assert not np.array_equal(found[0].object_std, found[1].object_std)
@@ -251,7 +258,7 @@ def test_replicates_from_the_beginning():
 def test_bad_bootstraps_are_one_sentence():
     s = scanned()
     problem = Problem.from_dataset(s.dataset)
-    r = reconstruct(problem, "rpie", probe=s.probe, epochs=1, backend="numpy")
+    r = reconstruct(problem, "rpie", probe=s.probe, passes=1, backend="numpy")
     with pytest.raises(PtychonError, match="1 replicates give no standard deviation"):
         bootstrap(problem, r, replicates=1)
     with pytest.raises(PtychonError, match="'solution' or from the 'beginning'"):

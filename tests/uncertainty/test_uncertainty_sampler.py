@@ -160,12 +160,12 @@ def test_bars_hold_where_the_posterior_is_no_gaussian(noise):
     for seed in range(4):
         made = scanned(seed, **noise)
         problem = Problem.from_dataset(made.dataset)
-        way = {"free_probe": False, "object_variance": 1.0, "backend": "numpy"}
+        way = {"update": ("object",), "object_variance": 1.0, "backend": "numpy"}
         bars = sample(problem, made.object, made.probe, passes=6000, **way)
         assert bars.chi2 == pytest.approx(1, abs=0.08)
         u2.append(np.mean(squared(made, bars, False)))
         others.append(bars.agreement)
-        start = reconstruct(problem, "pie", epochs=60, probe=made.probe, backend="numpy").object
+        start = reconstruct(problem, "pie", passes=60, probe=made.probe, backend="numpy").object
         wrong.append(
             np.mean(squared(made, laplace(problem, start, made.probe, draws=8, **way), False))
         )
@@ -178,7 +178,11 @@ def test_bright_data_get_the_bars_of_laplace():
     made = scanned(5, noise="poisson", mean_counts=3e3 * 256, step=3.0)
     problem = Problem.from_dataset(made.dataset)
     for free in (False, True):
-        way = {"free_probe": free, "object_variance": 1.0, "backend": "numpy"}
+        way = {
+            "update": ("object", "probe")[: 1 + free],
+            "object_variance": 1.0,
+            "backend": "numpy",
+        }
         bars = sample(problem, made.object, made.probe, passes=8000, seed=1, **way)
         other = laplace(problem, made.object, made.probe, draws=32, **way)
         inside = bars.region
@@ -206,7 +210,7 @@ def test_noise_that_is_not_known_is_found():
         problem,
         made.object,
         made.probe,
-        free_probe=False,
+        update=("object",),
         object_variance=1.0,
         passes=4000,
         backend="numpy",
@@ -226,7 +230,7 @@ def test_noise_needs_more_measurements_than_unknowns():
             problem,
             made.object,
             made.probe,
-            free_probe=False,
+            update=("object",),
             passes=700,
             region=np.ones(made.object.shape, bool),
         )
@@ -240,7 +244,7 @@ def test_the_same_whatever_the_threads():
             problem,
             made.object,
             made.probe,
-            free_probe=False,
+            update=("object",),
             passes=700,
             backend=get_backend("numpy", threads=t),
         )
@@ -259,7 +263,7 @@ def test_short_chains_still_give_all_their_batches():
             problem,
             made.object,
             made.probe,
-            free_probe=False,
+            update=("object",),
             passes=640,
             draws=99,
             seed=seed,
@@ -321,7 +325,7 @@ def test_draws_keep_the_power_of_the_probe():
         problem,
         made.object,
         made.probe,
-        free_probe=False,
+        update=("object",),
         object_variance=1.0,
         passes=1500,
         backend="numpy",
@@ -348,7 +352,7 @@ def test_an_error_ends_all_chains():
             problem,
             made.object,
             made.probe,
-            free_probe=False,
+            update=("object",),
             passes=200_000,
             backend=backend,
             tell=tell,

@@ -182,7 +182,7 @@ def profile(
     state, setup = timed(chosen, lambda: method.init(local, *first, ctx))
 
     def loop() -> Progress:
-        steps = iterate(local, method, object, probe, ctx=ctx, resume=state, epochs=niter)
+        steps = iterate(local, method, object, probe, ctx=ctx, resume=state, planned=niter)
         last: Progress = deque((next(steps) for _ in range(niter)), maxlen=1)[0]
         return last
 

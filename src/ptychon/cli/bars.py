@@ -10,7 +10,7 @@ import click
 
 from ..types import PtychonError
 from .options import BACKEND, BACKGROUND, at_least, output_options, passes_option, seed_option
-from .results import KNOWN_PROBE, NOISE_VARIANCE, RESULT, Bar, place_for, problem_of, show_rows
+from .results import NOISE_VARIANCE, RESULT, UPDATE, Bar, place_for, problem_of, show_rows
 
 if TYPE_CHECKING:
     from ..data.result import Result
@@ -28,6 +28,7 @@ Examples
   ptychon bars scan_rpie.h5 --draws 128 --refine
   ptychon bars scan_rpie.h5 --method bootstrap --replicates 20
   ptychon bars scan_rpie.h5 --method joint
+  ptychon bars refined.h5 --update positions
   ptychon bars scan_ep.h5 --method sampling -n 50000
 \b
 Methods
@@ -88,7 +89,7 @@ data are read from the file that the result names, or from the folder of the res
     "Passes of each replicate (bootstrap; as in RESULT), of Ptycho-EP (joint; 60), of each chain "
     "(sampling; 8000)."
 )
-@KNOWN_PROBE
+@UPDATE
 @NOISE_VARIANCE
 @BACKGROUND
 @BACKEND
@@ -98,7 +99,7 @@ def bars(
     result: str,
     method: str,
     output: str | None,
-    known_probe: bool | None,
+    updates: tuple[str, ...],
     background: str | None,
     quiet: bool,
     as_json: bool,
@@ -110,28 +111,30 @@ def bars(
 
     Writes a new result file with them, and prints a short table.
     """
+    from ..run.update import update_of
+    from ..uncertainty.free import free_in
     from ..uncertainty.methods import make_method, with_bars
 
     if background is not None and options["noise_variance"] is not None:
         raise PtychonError(
             "--background belongs to counts and --noise-variance to amplitudes: give one of them"
         )
-    chosen = make_method(method, **{k: v for k, v in options.items() if v is not None})
+    options = {name: value for name, value in options.items() if value is not None}
+    chosen = make_method(method, **options)
 
     from ..io import load_result
 
     found = load_result(result)
+    if updates:
+        free = free_in(found, dict(map(update_of, updates)))
+        chosen = make_method(method, update=free, **options)
     place = place_for(output, result, f"_{method}.h5")
     problem = problem_of(result, found, background)
-    from ..engines import moves_probe
-
-    free = moves_probe(found) if known_probe is None else not known_probe
-
     from ..uncertainty.saved import save_posterior
 
     with Bar(quiet or as_json) as tell:
         whole, posterior = with_bars(
-            problem, found, chosen, free, backend, tell, place, Path(result).name
+            problem, found, chosen, backend, tell, place, Path(result).name
         )
     save_posterior(place, whole, posterior)
     numbers = numbers_of(posterior, found) | {"result": str(place)}

@@ -65,12 +65,12 @@ def demo(folder: str, seed: int, backend: str, quiet: bool) -> int:
         ("rpie", 60, {}),
         ("ep", 250, {"tolerance": 1e-4}),  # its error bars are right once the object has converged
     ]
-    for engine, epochs, options in runs:
+    for engine, passes, options in runs:
         asked = {
             # as ptychon reconstruct names them: the commands that work on a result find its scan
             "input": str(scan),
             "engine": engine,
-            "epochs": epochs,
+            "passes": passes,
             "seed": seed,
             "options": options,
             "start": start,
@@ -87,7 +87,7 @@ def demo(folder: str, seed: int, backend: str, quiet: bool) -> int:
                 start=done,
                 seed=seed,
             )
-        passes = result.epochs - (done.epochs if done is not None else 0)
+        passes = result.passes - (done.passes if done is not None else 0)
         result = with_origin(result, settings, request_for(settings), data, origin)
         start = str(place / f"{engine}.h5")
         save_result(start, result)

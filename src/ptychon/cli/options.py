@@ -187,7 +187,7 @@ def passes_option(help: str, default: int | None = None) -> Callable[[Any], Any]
     return click.option(
         "-n",
         "--passes",
-        "epochs",
+        "passes",
         type=int,
         default=default,
         show_default=default is not None,

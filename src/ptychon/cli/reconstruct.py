@@ -93,7 +93,7 @@ A long run with checkpoints; error bars and a report; a settings file; a run rep
   ptychon reconstruct settings.yaml
   ptychon reconstruct scan_rpie.h5
 
-A settings file has lines such as "input: scan.cxi", "engine: rpie", "epochs: 60", "options:
+A settings file has lines such as "input: scan.cxi", "engine: rpie", "passes: 60", "options:
 {object_step: 0.8}" and "data: {focus_distance: 3.65mm}"; paths in it are relative to its folder.
 Quantities take units (m mm um nm A pm, keV eV, kV V, deg mrad rad); plain numbers are SI. Options
 on the command line override the file. Exit code: 0; 2 for bad input; 130 after Ctrl-C.
@@ -175,9 +175,9 @@ def reconstruct(
     if stated.get("engine", values.get("engine")) != values.get("engine"):
         values["options"] = {}  # they belong to another engine
     if "recipe" in stated:
-        for name in ("engine", "epochs", "options"):
+        for name in ("engine", "passes", "options"):
             values.pop(name, None)
-    elif "engine" in stated or "epochs" in stated:
+    elif "engine" in stated or "passes" in stated:
         values["recipe"] = None
     if updates:
         from ..run.update import update_of
@@ -272,7 +272,7 @@ Examples
 @run_options
 def resume(
     checkpoint: str,
-    epochs: int | None,
+    passes: int | None,
     quiet: bool,
     verbose: bool,
     as_json: bool,
@@ -303,15 +303,15 @@ def resume(
     done = len(found.errors)
     # passes are counted from the beginning of this run; an earlier one that it started from is not
     # repeated
-    values["epochs"] = values["epochs"] if epochs is None else epochs - (found.epoch - done)
+    values["passes"] = values["passes"] if passes is None else passes - (found.passes - done)
     if values.get("recipe"):
         from ..run.recipe import Recipe
 
-        kept_recipe = Recipe.read(found.recipe).reaching(values["epochs"], found.stage, found.done)
+        kept_recipe = Recipe.read(found.recipe).reaching(values["passes"], found.stage, found.done)
         values["recipe"] = kept_recipe.stored()
-    if values["epochs"] <= done:
+    if values["passes"] <= done:
         raise PtychonError(
-            f"{checkpoint} has done {found.epoch} passes already; give a larger number with "
+            f"{checkpoint} has done {found.passes} passes already; give a larger number with "
             "--passes"
         )
     settings = validated(values, checkpoint)
@@ -320,7 +320,7 @@ def resume(
 
     places = Places.of(settings, "")
     voice = Voice(quiet=quiet, verbose=verbose, as_json=as_json)
-    voice.say(f"going on after pass {found.epoch} of {found.epoch - done + settings.epochs}")
+    voice.say(f"going on after pass {found.passes} of {found.passes - done + settings.passes}")
     given = {} if sha256 is None else {"input_sha256": sha256}
     return execute(
         settings,

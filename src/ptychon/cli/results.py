@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from ..model.problem import Problem
 
 RESULT = click.argument("result", type=click.Path())
-KNOWN_PROBE = click.option(
-    "--known-probe/--free-probe",
-    default=None,
-    help="Hold the probe fixed, or let its error widen the error bars; default as in RESULT.",
+UPDATE = click.option(
+    "--update",
+    "updates",
+    multiple=True,
+    metavar="NAME[:no]",
+    help="Let the error of this widen the error bars too, or hold it: positions, dose, probe, "
+    "probe:no; default as in RESULT (repeatable).",
 )
 NOISE_VARIANCE = click.option(
     "--noise-variance",

@@ -198,8 +198,8 @@ def execute(
         )
     if interrupt.pressed:
         done = (
-            f"stopped after pass {result.epochs} of "
-            f"{result.epochs - len(keeper.rows) + settings.epochs}"
+            f"stopped after pass {result.passes} of "
+            f"{result.passes - len(keeper.rows) + settings.passes}"
         )
         click.echo(f"ptychon: {done}; go on with: ptychon resume {places.checkpoint}", err=True)
     elif halted:
@@ -230,25 +230,16 @@ def _with_bars(
     settings: Settings, places: Places, voice: Voice, backend: Any, data: Dataset, result: Result
 ) -> tuple[Result, dict[str, Any]]:
     """The result with error bars, in the place of the one without; and their table."""
-    from ..engines import moves_probe
     from ..request.settings import on_grid
     from ..uncertainty.methods import make_method, with_bars
     from ..uncertainty.saved import save_posterior
     from .bars import numbers_of
 
-    free = moves_probe(result)
     method = make_method(str(settings.bars), seed=settings.seed)
     voice.say(f"error bars by {settings.bars}; the result without them is in {places.result}")
     with Bar(voice.quiet or voice.as_json) as tell:
         whole, posterior = with_bars(
-            on_grid(data, result),
-            result,
-            method,
-            free,
-            backend,
-            tell,
-            places.result,
-            places.result.name,
+            on_grid(data, result), result, method, backend, tell, places.result, places.result.name
         )
     save_posterior(places.result, whole, posterior)
     return replace(whole, object=posterior.object, object_std=posterior.object_std), numbers_of(
@@ -327,7 +318,7 @@ def summary(result: Result, places: Places, pictured: bool = True) -> dict[str, 
     return {
         "engine": result.engine,
         "backend": result.backend,
-        "epochs": result.epochs,
+        "passes": result.passes,
         "ran": result.settings["ran"],
         "steps": result.settings["steps"] or None,
         "error_in_pass": float(measured[-1]) if len(measured) else None,
@@ -366,7 +357,7 @@ def show_summary(numbers: dict[str, Any]) -> None:
     rows = [
         (
             "engine",
-            f"{numbers['engine']} on {numbers['backend']}, {numbers['epochs']} passes"
+            f"{numbers['engine']} on {numbers['backend']}, {numbers['passes']} passes"
             + (f" ({ran})" if ran else ""),
         ),
         ("steps", numbers["steps"]),

@@ -8,7 +8,7 @@ import click
 
 from ..types import PtychonError
 from .options import BACKEND, output_options, passes_option, seed_option
-from .results import KNOWN_PROBE, NOISE_VARIANCE, RESULT, Bar, place_for, problem_of, show_rows
+from .results import NOISE_VARIANCE, RESULT, UPDATE, Bar, place_for, problem_of, show_rows
 
 
 @click.command(
@@ -16,7 +16,7 @@ from .results import KNOWN_PROBE, NOISE_VARIANCE, RESULT, Bar, place_for, proble
 Examples
   ptychon validate scan_rpie.h5
   ptychon validate scan_rpie.h5 --by counts
-  ptychon validate scan_pie.h5 --known-probe --json
+  ptychon validate scan_pie.h5 --update probe:no --json
 \b
 Ways to split
   positions  assign one frame of each pair of neighbouring frames to either half
@@ -47,7 +47,7 @@ Each half is reconstructed from the start and gets the error bars of the joint p
     help="Engine that reconstructs each half; default rpie, or pie with a known probe.",
 )
 @passes_option("Passes of that engine.", default=40)
-@KNOWN_PROBE
+@UPDATE
 @NOISE_VARIANCE
 @BACKEND
 @seed_option("Seed for the split and the draws.")
@@ -57,8 +57,8 @@ def validate(
     kind: str,
     output: str | None,
     engine: str,
-    epochs: int,
-    known_probe: bool | None,
+    passes: int,
+    updates: tuple[str, ...],
     noise_variance: float | None,
     backend: str,
     seed: int,
@@ -71,6 +71,8 @@ def validate(
     writes it into a copy of RESULT.
     """
     from ..io import load_result
+    from ..run.update import update_of
+    from ..uncertainty.free import free_in
     from ..uncertainty.half_data import half_data_test
     from ..uncertainty.half_data_table import half_data_numbers, half_data_rows
     from ..uncertainty.saved import save_half_data_test
@@ -81,20 +83,18 @@ def validate(
     found = load_result(result)
     place = place_for(output, result, "_validated.h5")
     problem = problem_of(result, found)
-    from ..engines import moves_probe
-
-    free = moves_probe(found) if known_probe is None else not known_probe
+    free = free_in(found, dict(map(update_of, updates)))
     # each half finds a free probe from its own frames; several modes have no other beginning than
     # those of the result
-    first = None if free and len(found.probe) == 1 else found.probe
+    first = None if "probe" in free and len(found.probe) == 1 else found.probe
     with Bar(quiet or as_json) as tell:
         said, _ = half_data_test(
             problem,
             kind,
             probe=first,
-            free_probe=free,
+            update=free,
             engine=engine,
-            epochs=epochs,
+            passes=passes,
             noise_variance=noise_variance,
             backend=backend,
             seed=seed,

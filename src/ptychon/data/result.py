@@ -30,7 +30,7 @@ class Result:
         error bar of anything computed from it.
     noise_variances : (N,) float32 or None
         Of the amplitude in each frame, where a run learned one for each (`noise_per_frame`).
-    errors : (epochs,) float32
+    errors : (passes,) float32
         R = sqrt(sum (|model| - amplitude)^2 / sum amplitude^2) over valid pixels, accumulated
         during the pass, each frame before its own update. NaN in passes that did not measure it.
     final_error : float
@@ -50,14 +50,14 @@ class Result:
         Coordinates of object pixel [0, 0], m, or px if `pixel_size` is None.
     pixel_size : (dy, dx) m or None
     engine, backend : str
-    epochs : int
+    passes : int
         Passes over the data, earlier runs that this one started from included.
     options : mapping
         The engine's hyper-parameters, all of them, as used.
-    history : mapping of str to (epochs,) arrays
+    history : mapping of str to (passes,) arrays
         What else the engine recorded: "chi2", "noise_variance", "skipped", "change".
     settings : mapping
-        How to run this again: input, epochs, seed, schedule, data preparation.
+        How to run this again: input, passes, seed, schedule, data preparation.
     provenance : mapping
         Version of the package, hash of the input, what the backend is.
     seconds, compile_seconds : float
@@ -70,7 +70,7 @@ class Result:
     final_error: float
     positions: FloatArray
     engine: str
-    epochs: int
+    passes: int
     corners: IntArray | None = None
     object_std: FloatArray | None = None
     draws: ComplexArray | None = None

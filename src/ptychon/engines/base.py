@@ -205,7 +205,7 @@ class Engine:
         """What the state says of object and probe."""
         return Estimate(state.object, state.probe)
 
-    def for_passes(self, epochs: int) -> Engine:
+    def for_passes(self, passes: int) -> Engine:
         """The same with what is left open set for a run of so many passes."""
         return self
 
@@ -240,7 +240,9 @@ class Engine:
             raise PtychonError(f"engine {self.name!r} always moves {name!r}")
         found: dict[str, Any] = {name: True} if switch else {}
         if when is True:
-            return found
+            # asked for, though this run of it would leave it alone
+            held = start in own and own[start] is not None and getattr(self, start) is None
+            return found | ({start: own[start]} if held else {})
         wanted = {start: when.passes}
         if when.every != 1:
             wanted[f"{name}_every"] = when.every

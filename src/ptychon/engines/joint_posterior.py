@@ -20,7 +20,7 @@ pixel sends a message CN(h/g, 1/g). One pass:
 Classes are rings of the detector times octaves of |z|^2 (and of the noise, where each frame has its
 own): see `classes`.
 
-From pass `settle` on, draws are made afresh with the precision along each wave and across it kept
+From pass `burn_in` on, draws are made afresh with the precision along each wave and across it kept
 apart (what is measured is the modulus), and kept: object_std^2 is their mean |x|^2 after removing
 what no measurement can know (see `ambiguities`). It is taken as a smooth factor times the variance
 that white data of the same dose would leave, so that few draws suffice.
@@ -117,8 +117,8 @@ class Joint(Engine):
 
     Parameters
     ----------
-    learn_probe : bool
-        The probe is unknown too: its error is part of the object's.
+    probe : bool
+        Refine the probe too: its error is then part of the object's.
     prior : {"spectral", "white"}
         A stationary Gaussian whose spectrum is learned, or CN(0, object_variance) in every pixel.
     object_variance : float, optional
@@ -128,7 +128,7 @@ class Joint(Engine):
         Largest weight d of the new message; it starts at half of this.
     iterations : int
         Conjugate gradients a pass, for the mean and for the first draws.
-    settle : int
+    burn_in : int
         Passes before draws are kept.
     draws : int
         Number of posterior draws to store.
@@ -159,12 +159,12 @@ class Joint(Engine):
         counts=True,
         streams=False,
     )
-    learn_probe: bool = False
+    probe: bool = False
     prior: str = "spectral"
     object_variance: float | None = None
     damping: float = 0.7
     iterations: int = 3
-    settle: int = 16
+    burn_in: int = 16
     draws: int = 8
     draw_iterations: int = 20
     noise_variance: float | None = None
@@ -180,12 +180,12 @@ class Joint(Engine):
         check_range("noise_variance", self.noise_variance, 0, 1e30)
         for name in ("iterations", "draws", "draw_iterations"):
             check_range(name, getattr(self, name), 1, 1000, open_low=False)
-        check_range("settle", self.settle, 0, 1e6, open_low=False)
+        check_range("burn_in", self.burn_in, 0, 1e6, open_low=False)
 
     @property
     def moves_probe(self) -> bool:
         """Whether the probe is learned."""
-        return self.learn_probe
+        return self.probe
 
     def noise(self, problem: Problem) -> Noise:
         """The noise: of counts, or of the amplitude, and whether its variance is learned."""
@@ -262,7 +262,7 @@ class Joint(Engine):
         self, state: PosteriorState, problem: Problem, batches: list[Any], ctx: Context
     ) -> tuple[PosteriorState, Report]:
         xp, k, comm = ctx.backend.xp, ctx.backend.kernels, ctx.comm
-        fresh = state.epoch >= self.settle
+        fresh = state.epoch >= self.burn_in
         shifted = k.shift(state.probe, problem.shifts)
         sites = self._draw(state, shifted, problem, ctx, fresh)
         # belief of the detector waves
@@ -334,7 +334,7 @@ class Joint(Engine):
         are none yet).
         """
         xp, k = ctx.backend.xp, ctx.backend.kernels
-        kept = max(0, min(self.draws, state.epoch - self.settle))
+        kept = max(0, min(self.draws, state.epoch - self.burn_in))
         draws = state.draws[:kept] if kept else self._free(state, ctx)[None]
         variance = k.abs2(draws).mean(axis=0)
         shape = self._white_variance(state, xp)
@@ -404,7 +404,7 @@ class Joint(Engine):
         mean = (total * weights.mean(axis=0)).sum() / total.sum()
         full = (state.taper**2 * state.light).sum() / (state.taper**2).sum()
         inverse, probe_precision = (1 / state.spectrum)[state.rings], None
-        if self.learn_probe:
+        if self.probe:
             p = xp.zeros(problem.frame_shape, "float32")
             for b in blocks(len(problem)):
                 p += k.abs2(k.gather(state.object, problem.corners[b], problem.frame_shape)).sum(
@@ -417,9 +417,7 @@ class Joint(Engine):
 
     def _drawn(self, state: PosteriorState) -> Unknowns:
         """The last draw."""
-        return Unknowns(
-            object=state.draw[None], probe=state.draw_probe if self.learn_probe else None
-        )
+        return Unknowns(object=state.draw[None], probe=state.draw_probe if self.probe else None)
 
     def _draw(
         self, state: PosteriorState, shifted: Array, problem: Problem, ctx: Context, fresh: bool
@@ -445,12 +443,12 @@ class Joint(Engine):
         if x.probe is not None:
             state.draw_probe = x.probe
         if fresh:
-            state.draws[(state.epoch - self.settle) % self.draws] = self._free(state, ctx)
+            state.draws[(state.epoch - self.burn_in) % self.draws] = self._free(state, ctx)
         return model
 
     def _free(self, state: PosteriorState, ctx: Context) -> Array:
         """The last draw without what no measurement can know."""
-        names = unseen(state.near_field, self.learn_probe)
+        names = unseen(state.near_field, self.probe)
         return without_unseen(state.draw, state.object, state.taper, names, ctx.backend)
 
     def _improve(
@@ -466,7 +464,7 @@ class Joint(Engine):
             off = state.natural[b] - model.H.weigh(b, state.waves[b])
             model.H.adjoint(b, off, right)
         pull = model.prior.filtered(state.object, model.prior.inverse_spectrum)
-        if self.learn_probe:
+        if self.probe:
             # the prior alone must not drive what the data cannot hold
             names = unseen(problem.near_field, True)
             pull = without_unseen(pull, state.object, xp.ones_like(state.taper), names, ctx.backend)

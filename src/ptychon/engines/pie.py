@@ -188,8 +188,8 @@ class RPIE(Iterative):
     def probe_moves_at(self, epoch: int) -> bool:
         return self.probe_start is not None and epoch >= self.probe_start
 
-    def for_passes(self, epochs: int) -> Engine:
-        return replace(self, cool_from=-(-2 * epochs // 3)) if self.cool_from is None else self
+    def for_passes(self, passes: int) -> Engine:
+        return replace(self, cool_from=-(-2 * passes // 3)) if self.cool_from is None else self
 
     def cooling(self, epoch: int) -> float:
         return cooled(self.cool_from, epoch)
@@ -241,8 +241,8 @@ class EPIE(Iterative):
     def probe_moves_at(self, epoch: int) -> bool:
         return self.probe_start is not None and epoch >= self.probe_start
 
-    def for_passes(self, epochs: int) -> Engine:
-        return replace(self, cool_from=-(-2 * epochs // 3)) if self.cool_from is None else self
+    def for_passes(self, passes: int) -> Engine:
+        return replace(self, cool_from=-(-2 * passes // 3)) if self.cool_from is None else self
 
     def cooling(self, epoch: int) -> float:
         return cooled(self.cool_from, epoch)

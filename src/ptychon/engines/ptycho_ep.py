@@ -106,7 +106,7 @@ class PtychoEP(Engine):
     ----------
     output : {"auto", "rician", "laplace"}
         The output function (see `kernels.reference`). "auto" is Rician; with a known probe and
-        fewer than 2.7 measurements per lit object pixel it changes to Laplace after 10 sweeps. Near
+        fewer than 2.7 measurements per lit object pixel it changes to Laplace after 10 passes. Near
         the sampling limit expectation propagation is over-confident, and Laplace's inflated
         variance counters that; from the start, or with a good ratio, it is worse.
     prior : {"gaussian", "sparse"}
@@ -116,14 +116,14 @@ class PtychoEP(Engine):
         the start on the lit pixels where that is more.
     sparse_density : float
     prior_start : int
-        Sweeps with the Gaussian prior before the sparse one: on a constant start it would freeze
+        Passes with the Gaussian prior before the sparse one: on a constant start it would freeze
         the run.
     damping : float in (0, 1], optional
         Weight d of the new message; default 0.9, and 0.5 where the probe moves.
     probe_updates : int
-        Inner EM updates of the probe after each sweep; 0 keeps the probe.
+        Inner EM updates of the probe after each pass; 0 keeps the probe.
     probe_start : int
-        First sweep (from 0) that is followed by probe updates.
+        First pass (from 0) that is followed by probe updates.
     noise_variance : float, optional
         Variance of the amplitude noise; default as the data say, or learned.
     learn_noise : bool
@@ -132,9 +132,9 @@ class PtychoEP(Engine):
         Learn a variance for each frame: a beam, detector or background that changes during the
         scan.
     noise_start : int
-        First sweep (from 0) that learns the variance.
+        First pass (from 0) that learns the variance.
     residual_every : int
-        Sweeps between two measurements of the residual at the belief, which costs an FFT a frame.
+        Passes between two measurements of the residual at the belief, which costs an FFT a frame.
     """
 
     name: ClassVar[str] = "ep"
@@ -195,9 +195,11 @@ class PtychoEP(Engine):
         return self.damping or (0.5 if self.moves_probe else 0.9)
 
     def timed(self, name: str, when: bool | After) -> dict[str, Any]:
-        if name == "probe" and isinstance(when, bool):
-            return {"probe_updates": (self.probe_updates or 1) if when else 0}
-        return super().timed(name, when)
+        if name != "probe":
+            return super().timed(name, when)
+        if when is False:
+            return {"probe_updates": 0}
+        return super().timed(name, when) | {"probe_updates": self.probe_updates or 1}
 
     def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> EPState:
         xp, k = ctx.backend.xp, ctx.backend.kernels

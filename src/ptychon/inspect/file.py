@@ -119,7 +119,7 @@ def _reconstruction(path: str | os.PathLike[str]) -> dict[str, Any]:
     known = {
         "engine": result.engine,
         "backend": result.backend,
-        "epochs": result.epochs,
+        "passes": result.passes,
         "object_shape": list(result.object.shape),
         "probe_shape": list(result.probe.shape),
         "positions": len(result.positions),

@@ -143,7 +143,7 @@ class Attempt:
             self._result = reconstruct(
                 self._train,
                 "rpie",
-                epochs=passes,
+                passes=passes,
                 backend=self._backend,
                 probe=first if self._result is None else None,
                 start=self._result,

@@ -348,7 +348,7 @@ def read_result(path: PathLike, v73: bool) -> Result:
         pixel_size=size,
         engine="fold_slice",
         backend="fold_slice",
-        epochs=len(errors),
+        passes=len(errors),
         history={"fourier_error": errors.astype(np.float32)},
         settings=settings,
     )

@@ -61,7 +61,7 @@ def read_result(path: PathLike) -> Result:
         origin=(float(origin.flat[0]), float(origin.flat[1])),
         positions=values.get("positions_px", np.zeros((0, 2))).astype(np.float64),
         engine=str(values.get("engine", "")),
-        epochs=len(errors),
+        passes=len(errors),
         object_std=values.get("object_std"),
         pixel_size=None if scale is None else (scale[0], scale[1]),
         settings={"format": "NumPy archive"},

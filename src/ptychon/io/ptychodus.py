@@ -62,7 +62,7 @@ class Product:
     object : (L, H, W) complex or None
     numbers : dict of str to float
         In the units that their names state.
-    losses : (epochs,) float
+    losses : (passes,) float
     name : str
     """
 
@@ -343,7 +343,7 @@ def read_result(path: PathLike) -> Result:
         pixel_size=size,
         engine="Ptychodus",
         backend="Ptychodus",
-        epochs=len(product.losses),
+        passes=len(product.losses),
         history={"loss": product.losses.astype(np.float32)},
         settings={k: v for k, v in settings.items() if v is not None},
     )
@@ -392,7 +392,7 @@ def write_result(path: PathLike, result: Result) -> list[str]:
     }
     texts = {
         "name": str(result.settings.get("name") or "ptychon"),
-        "comments": f"{result.engine}, {result.epochs} epochs",
+        "comments": f"{result.engine}, {result.passes} passes",
     }
     if Path(path).suffix.lower() == ".npz":
         write_npz(

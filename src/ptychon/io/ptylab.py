@@ -132,7 +132,7 @@ def read_result(path: PathLike) -> Result:
         pixel_size=size,
         engine="PtyLab",
         backend="PtyLab",
-        epochs=len(errors),
+        passes=len(errors),
         history={"ptylab_error": errors},
         settings={k: v for k, v in settings.items() if v is not None},
     )

@@ -215,7 +215,7 @@ def read_result(path: PathLike) -> Result:
         pixel_size=size,
         engine=engine or "ptypy",
         backend="ptypy",
-        epochs=len(errors),
+        passes=len(errors),
         history=history,
         settings=settings,
     )

@@ -26,7 +26,7 @@ from .hdf5 import PathLike, create, get, opened, put, put_array
 
 #: Of results and checkpoints. It grows when names of engines, options or fields change their
 #: meaning; files of another number are refused.
-FORMAT = 2
+FORMAT = 3
 #: Fields stored in the CXI tree and linked to.
 _LINKED = {
     "object": "entry_1/image_1/data",
@@ -78,7 +78,7 @@ def put_result(file: Any, result: Result) -> None:
     entry.create_group("data_1")["data"] = entry["image_1/data"]
     entry.create_group("instrument_1")["illumination"] = entry["image_2/data"]
     process = entry["image_1"].create_group("process_1")
-    process["program"], process["comment"] = "ptychon", f"{result.engine}, {result.epochs} epochs"
+    process["program"], process["comment"] = "ptychon", f"{result.engine}, {result.passes} passes"
     if result.pixel_size is not None:
         y, x = (result.positions * result.pixel_size + result.origin).T
         entry.create_group("sample_1/geometry_1")["translation"] = np.stack([x, y, 0 * x], axis=1)

@@ -55,7 +55,7 @@ def picture(
         Where to save it; the suffix gives the format (.png, .pdf, .svg). A file that exists is
         replaced as a whole.
     title : str, optional
-        Instead of engine, backend, epochs and residual.
+        Instead of engine, backend, passes and residual.
 
     Returns
     -------
@@ -137,7 +137,7 @@ def compare(
         image = None
         for ax, result, values, name in zip(axes[row], results, pictures, names, strict=True):
             heading = (
-                f"{name}\n$R$ = {result.final_error:.4f}, {result.epochs} epochs"
+                f"{name}\n$R$ = {result.final_error:.4f}, {result.passes} passes"
                 if row == 0
                 else ""
             )
@@ -152,10 +152,10 @@ def compare(
 
 
 def headline(result: Result) -> str:
-    """Engine, backend, epochs, residual and time in one line."""
+    """Engine, backend, passes, residual and time in one line."""
     parts = [
         result.engine + (f" on {result.backend}" if result.backend else ""),
-        f"{result.epochs} epochs",
+        f"{result.passes} passes",
     ]
     if math.isfinite(result.final_error):
         parts.append(f"final $R$ = {result.final_error:.4f}")
@@ -384,9 +384,9 @@ def _wheel(ax: Axes) -> None:
 
 
 def _convergence(ax: Axes, result: Result) -> None:
-    """Residual of every pass, and that of the final object and probe, against epochs."""
+    """Residual of every pass, and that of the final object and probe, against passes."""
     errors = np.asarray(result.errors, float)
-    epochs = np.arange(result.epochs - len(errors) + 1, result.epochs + 1)
+    passes = np.arange(result.passes - len(errors) + 1, result.passes + 1)
     good = np.isfinite(errors) & (errors > 0)
     final = (
         result.final_error if math.isfinite(result.final_error) and result.final_error > 0 else None
@@ -394,7 +394,7 @@ def _convergence(ax: Axes, result: Result) -> None:
     if good.any():
         mark = "o" if good.sum() <= 60 else ""
         ax.plot(
-            epochs[good],
+            passes[good],
             errors[good],
             "-",
             marker=mark,
@@ -427,7 +427,7 @@ def _convergence(ax: Axes, result: Result) -> None:
         ax.grid(True, which="major", color="0.9")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     ax.set_title("convergence", fontsize=11)
-    ax.set_xlabel("epoch")
+    ax.set_xlabel("pass")
     ax.set_ylabel("residual $R$")
 
 

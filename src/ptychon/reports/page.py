@@ -177,7 +177,7 @@ def facts_of(result: Result, fit: Fit | None, found: Agreement | None) -> list[t
     rows = [
         (
             "engine",
-            f"{result.engine} on {result.backend}, {result.epochs} passes, {result.seconds:.1f} s",
+            f"{result.engine} on {result.backend}, {result.passes} passes, {result.seconds:.1f} s",
         ),
         ("object", f"{h} × {w} px{pixel}"),
         ("probe", f"{modes} mode{'s' if modes > 1 else ''} of {p} × {q} px"),
@@ -209,7 +209,7 @@ def numbers_of(
 ) -> dict[str, Any]:
     numbers: dict[str, Any] = {
         "engine": result.engine,
-        "epochs": result.epochs,
+        "passes": result.passes,
         "final_error": result.final_error,
         "errors": result.errors,
         "object_shape": result.object.shape,

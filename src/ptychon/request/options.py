@@ -21,7 +21,7 @@ RUN_OPTIONS: dict[str, tuple[type, Any, str]] = {
     "schedule": (
         str,
         None,
-        "sequential, levels, colours, minibatch or parallel; default what the engine asks for",
+        "sequential, wavefronts, colours, minibatch or parallel; default what the engine asks for",
     ),
     "batch_size": (int, 16, "frames of a batch of the schedule minibatch"),
     "shuffle": (
@@ -132,7 +132,7 @@ def split_options(
 
 
 def stage_of(
-    engine: str, epochs: int, values: Mapping[str, Any], update: Update, seed: int
+    engine: str, passes: int, values: Mapping[str, Any], update: Update, seed: int
 ) -> Stage:
     """The one stage that an engine, its passes and options as --set takes them ask for.
 
@@ -161,7 +161,7 @@ def stage_of(
     tolerance = run.get("tolerance")
     return Stage(
         engine,
-        epochs,
+        passes,
         options=chosen,
         update=update,
         until=() if tolerance is None else (Still(tolerance),),

@@ -59,7 +59,7 @@ class Settings(BaseModel):
     output, picture : str, optional
         Where result and picture go.
     engine, backend : str
-    epochs, seed : int
+    passes, seed : int
     subpixel : bool
         Honour fractions of a pixel in the positions.
     options : mapping
@@ -70,7 +70,7 @@ class Settings(BaseModel):
     probe, start : str, optional
         Files with the first probe, and with a result to start from.
     recipe : str or list of mappings, optional
-        Stages in place of `engine`, `epochs` and `options`, such as "dm:60, rpie:100" or a list of
+        Stages in place of `engine`, `passes` and `options`, such as "dm:60, rpie:100" or a list of
         what `ptychon.Stage` takes.
     update : mapping
         What moves and when, such as {positions: "after=20,every=5", probe: no}.
@@ -91,7 +91,7 @@ class Settings(BaseModel):
     output: str | None = None
     picture: str | None = None
     engine: str = "rpie"
-    epochs: Annotated[int, Field(ge=1)] = 40
+    passes: Annotated[int, Field(ge=1)] = 40
     backend: str = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
     subpixel: bool = True
@@ -185,7 +185,7 @@ class Settings(BaseModel):
 
         if self.recipe is not None:
             recipe = Recipe.read(self.recipe)
-            for name, own in (("engine", recipe.main.name), ("epochs", recipe.epochs)):
+            for name, own in (("engine", recipe.main.name), ("passes", recipe.passes)):
                 if name in self.model_fields_set and getattr(self, name) != own:
                     text = f"{name} is {getattr(self, name)!r} beside a recipe, {recipe}"
                     raise PydanticCustomError("recipe", "{text}", {"text": f"{text}: give one"})
@@ -210,7 +210,7 @@ class Settings(BaseModel):
         update = {name: when_of(name, when) for name, when in self.update.items()}
         if self.recipe is not None:
             return Recipe.read(self.recipe).updating(update)
-        return stage_of(self.engine, self.epochs, self.options, update, self.seed)
+        return stage_of(self.engine, self.passes, self.options, update, self.seed)
 
     @field_validator("data")
     @classmethod
@@ -286,7 +286,7 @@ def read_settings(path: PathLike) -> dict[str, Any]:
         ) from None
     if not isinstance(values, dict):
         raise PtychonError(
-            f"{path} holds no settings; it must be lines such as 'input: scan.cxi' and 'epochs: 60'"
+            f"{path} holds no settings; it must be lines such as 'input: scan.cxi' and 'passes: 60'"
         )
     folder = Path(path).parent
     for name in _PATHS:

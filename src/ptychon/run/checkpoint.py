@@ -1,8 +1,8 @@
 """Checkpoints: a run that was stopped goes on bit for bit.
 
-Batches are a pure function of (positions, seed, epoch), so a run is known by its engine, the state
-after a pass and what was recorded up to there. All of that is in one HDF5 file, which appears whole
-or not at all; object and probe stand also where readers of CXI look for them.
+Batches are a pure function of (positions, seed, number of the pass), so a run is known by its
+engine, the state after a pass and what was recorded up to there. All of that is in one HDF5 file,
+which appears whole or not at all; object and probe stand also where readers of CXI look for them.
 
     entry_1/image_1/data, entry_1/image_2/data   object and probe of the state
     ptychon/checkpoint                           every field of `Checkpoint`
@@ -43,7 +43,7 @@ class Checkpoint:
     errors : (passes,) float32
         R of the passes of this run; NaN where it was not measured.
     history : mapping of str to (passes,) float32
-    epoch, epochs : int
+    passes, planned : int
         Passes done and passes planned, those of an earlier run included.
     recipe : list of dict
         The stages of the run, as `Recipe.stored` gives them.
@@ -62,8 +62,8 @@ class Checkpoint:
     options: Mapping[str, Any]
     state: Mapping[str, Any]
     errors: FloatArray
-    epoch: int
-    epochs: int
+    passes: int
+    planned: int
     recipe: list[dict[str, Any]] = field(default_factory=list)
     stage: int = 0
     ran: list[list[Any]] = field(default_factory=list)
@@ -152,7 +152,7 @@ class Checkpointer:
     Attributes
     ----------
     written : int or None
-        Epoch of the last one written.
+        Passes done when the last one was written.
     """
 
     def __init__(
@@ -171,19 +171,19 @@ class Checkpointer:
         self.path, self.every, self.due, self.settings = path, every, due, dict(settings or {})
         self.written: int | None = None
         self.rows = [] if resumed is None else resumed.rows()
-        self._epoch = 0 if resumed is None else resumed.epoch
+        self._passes = 0 if resumed is None else resumed.passes
         self._before = 0.0 if resumed is None else resumed.seconds
 
     def __call__(self, progress: Progress) -> None:
         """Keep the record, and write if it is time."""
-        if progress.epoch <= self._epoch:  # the stage has been restarted
-            del self.rows[len(self.rows) - (self._epoch - progress.epoch + 1) :]
-        self._epoch = progress.epoch
+        if progress.passes <= self._passes:  # the stage has been restarted
+            del self.rows[len(self.rows) - (self._passes - progress.passes + 1) :]
+        self._passes = progress.passes
         self.rows.append((progress.error, dict(progress.extra)))
-        last = progress.epoch == progress.epochs
+        last = progress.passes == progress.planned
         if self.due() or (self.every is not None and (len(self.rows) % self.every == 0 or last)):
             save_checkpoint(self.path, self.take(progress))
-            self.written = progress.epoch
+            self.written = progress.passes
 
     def take(self, progress: Progress) -> Checkpoint:
         """The checkpoint of the pass just done."""
@@ -199,8 +199,8 @@ class Checkpointer:
                 n: np.array([extra.get(n, math.nan) for _, extra in self.rows], np.float32)
                 for n in names
             },
-            epoch=progress.epoch,
-            epochs=progress.epochs or progress.epoch,
+            passes=progress.passes,
+            planned=progress.planned or progress.passes,
             recipe=[] if progress.plan is None else progress.plan.recipe,
             stage=0 if progress.plan is None else progress.plan.stage,
             ran=[] if progress.plan is None else progress.plan.ran,

@@ -27,7 +27,7 @@ def iterate(
     ctx: Context,
     schedule: Schedule | None = None,
     resume: State | None = None,
-    epochs: int | None = None,
+    planned: int | None = None,
 ) -> Iterator[Progress]:
     """Yield a `Progress` after every pass, for ever.
 
@@ -43,7 +43,7 @@ def iterate(
         Default: the kind the engine asks for, in the order of the scan.
     resume : State, optional
         Go on from this state (it is changed) instead of from `object` and `probe`.
-    epochs : int, optional
+    planned : int, optional
         Only passed on to `Progress`.
     """
     backend, engine = ctx.backend, full(engine)
@@ -64,7 +64,7 @@ def iterate(
         state, report = step(state, local, batches, ctx)
         error, extra = _read(report, power, backend)
         yield Progress(
-            state.epoch, epochs, error, state, time.perf_counter() - start, extra, engine
+            state.epoch, planned, error, state, time.perf_counter() - start, extra, engine
         )
 
 

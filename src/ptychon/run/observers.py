@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ProgressBar:
-    """Epoch, R and time left, on stderr.
+    """Passes, R and time left, on stderr.
 
     Parameters
     ----------
@@ -41,35 +41,37 @@ class ProgressBar:
         self.lines = lines
         self._bar: Any = None
         self._task: Any = None
-        self._passes = self._epoch = 0
+        self._shown = self._passes = 0
         self._tenth = -1
         self._error = math.nan
 
     def __call__(self, progress: Progress) -> None:
         """Show one pass."""
-        if progress.epoch <= self._epoch:  # the run has been restarted
-            self._passes, self._tenth = 0, -1
-        self._passes, self._epoch = self._passes + 1, progress.epoch
+        if progress.passes <= self._passes:  # the run has been restarted
+            self._shown, self._tenth = 0, -1
+        self._shown, self._passes = self._shown + 1, progress.passes
         if math.isfinite(progress.error):
             self._error = progress.error  # engines that measure it now and then: the last one stays
-        left = "" if progress.epochs is None else _clock(self._seconds_left(progress))
+        left = "" if progress.planned is None else _clock(self._seconds_left(progress))
         error = f"{self._error:.4f}" if math.isfinite(self._error) else "..."
         if self.stream.isatty():
             self._draw(progress, error, left)
         elif self.lines:
             tenth = (
-                10 * progress.epoch // progress.epochs if progress.epochs else progress.epoch // 10
+                10 * progress.passes // progress.planned
+                if progress.planned
+                else progress.passes // 10
             )
-            if tenth > self._tenth or progress.epoch == progress.epochs:
-                total = f"/{progress.epochs}" if progress.epochs else ""
-                text = f"{self.title} epoch {progress.epoch}{total}  R {error}"
+            if tenth > self._tenth or progress.passes == progress.planned:
+                total = f"/{progress.planned}" if progress.planned else ""
+                text = f"{self.title} pass {progress.passes}{total}  R {error}"
                 print(
                     text.strip() + (f"  {left} left" if left else ""), file=self.stream, flush=True
                 )
             self._tenth = tenth
 
     def _seconds_left(self, progress: Progress) -> float:
-        return progress.seconds / self._passes * max(0, (progress.epochs or 0) - progress.epoch)
+        return progress.seconds / self._shown * max(0, (progress.planned or 0) - progress.passes)
 
     def _draw(self, progress: Progress, error: str, left: str) -> None:
         if self._bar is None:
@@ -87,11 +89,11 @@ class ProgressBar:
             )
             self._bar.start()
             self._task = self._bar.add_task(
-                self.title, total=progress.epochs, error=error, left=left
+                self.title, total=progress.planned, error=error, left=left
             )
         left = f"{left} left" if left else ""
         self._bar.update(
-            self._task, completed=progress.epoch, total=progress.epochs, error=error, left=left
+            self._task, completed=progress.passes, total=progress.planned, error=error, left=left
         )
 
     def close(self) -> None:
@@ -114,9 +116,9 @@ class StopWhen:
     Parameters
     ----------
     change : float, optional
-        Stop when R has fallen by less than this fraction of itself over the last `epochs` measured
+        Stop when R has fallen by less than this fraction of itself over the last `passes` measured
         passes.
-    epochs : int
+    passes : int
         Measured passes that are compared.
     error : float, optional
         Stop as soon as R is at or below this.
@@ -128,22 +130,22 @@ class StopWhen:
     """
 
     def __init__(
-        self, *, change: float | None = None, epochs: int = 10, error: float | None = None
+        self, *, change: float | None = None, passes: int = 10, error: float | None = None
     ) -> None:
         if change is None and error is None:
             raise PtychonError("StopWhen needs a rule: change=1e-3, say, or error=0.1")
-        for name, value in (("change", change), ("error", error), ("epochs", epochs)):
+        for name, value in (("change", change), ("error", error), ("passes", passes)):
             if value is not None and not value > 0:
                 raise PtychonError(f"StopWhen: {name} is {value}; it must be positive")
         self.change, self.error = change, error
-        self._seen: deque[float] = deque(maxlen=epochs + 1)
-        self._epoch = 0
+        self._seen: deque[float] = deque(maxlen=passes + 1)
+        self._passes = 0
 
     def __call__(self, progress: Progress) -> bool:
         """Whether to stop."""
-        if progress.epoch <= self._epoch:  # the run has been restarted
+        if progress.passes <= self._passes:  # the run has been restarted
             self._seen.clear()
-        self._epoch = progress.epoch
+        self._passes = progress.passes
         if not math.isfinite(progress.error):
             return False
         self._seen.append(progress.error)

@@ -58,7 +58,7 @@ def passes(
     probe: ComplexArray,
     ctx: Context,
     schedule: Schedule,
-    epochs: int,
+    passes: int,
     callbacks: Sequence[Callback] = (),
     *,
     until: Sequence[Until] = (),
@@ -75,7 +75,7 @@ def passes(
     ----------
     problem, engine, object, probe, ctx, schedule
         As `iterate` takes them.
-    epochs : int
+    passes : int
         Passes of this engine.
     callbacks : sequence of callables
     until, constraints
@@ -86,7 +86,7 @@ def passes(
         Passes done before, earlier stages and runs included: what callbacks are told begins after
         them.
     total : int, optional
-        Passes that callbacks are told are planned; default `before` + `epochs`.
+        Passes that callbacks are told are planned; default `before` + `passes`.
     spent : float
         Seconds of earlier stages, for callbacks.
     plan : Plan, optional
@@ -98,26 +98,26 @@ def passes(
         Where restarts do not help.
     """
     began, because = time.perf_counter(), ""
-    total = before + epochs if total is None else total
+    total = before + passes if total is None else total
     for attempt in range(MAX_RESTARTS + 1):
         rows: Rows = []
         state = None
         if resume is not None and attempt == 0:
             state = restored(resume, problem, engine, object, probe, ctx)
             rows = resume.rows()[len(resume.errors) - state.epoch :]
-            if len(rows) >= epochs:  # it was stopped after the last of them
+            if len(rows) >= passes:  # it was stopped after the last of them
                 return Passes(rows, state, 0.0, engine)
         remedy, watches = None, [rule.watch() for rule in until]
         for progress in iterate(
-            problem, engine, object, probe, ctx=ctx, schedule=schedule, resume=state, epochs=epochs
+            problem, engine, object, probe, ctx=ctx, schedule=schedule, resume=state, planned=passes
         ):
             for constraint in constraints:
                 constraint.apply(progress.state, ctx)
             rows.append((progress.error, progress.extra))
             seen = replace(
                 progress,
-                epoch=before + progress.epoch,
-                epochs=total,
+                passes=before + progress.passes,
+                planned=total,
                 seconds=spent + progress.seconds,
                 plan=plan,
             )
@@ -125,7 +125,7 @@ def passes(
             remedy = engine.remedy(progress.extra, len(rows))
             rules = [watch(progress) for watch in watches]
             ended = any(rules)
-            if remedy is not None or any(answers) or ended or len(rows) >= epochs:
+            if remedy is not None or any(answers) or ended or len(rows) >= passes:
                 break
         if remedy is None:
             seconds = time.perf_counter() - began

@@ -34,9 +34,9 @@ class Progress:
 
     Attributes
     ----------
-    epoch : int
+    passes : int
         Passes done, earlier runs included.
-    epochs : int or None
+    planned : int or None
         Passes planned.
     error : float
         R of this pass; NaN where it was not measured.
@@ -51,8 +51,8 @@ class Progress:
         Of a run by a recipe.
     """
 
-    epoch: int
-    epochs: int | None
+    passes: int
+    planned: int | None
     error: float
     state: State
     seconds: float

@@ -36,7 +36,7 @@ class Stage:
     ----------
     engine : str or Engine
         A name, or a ready engine.
-    epochs : int
+    passes : int
         Passes, at most.
     options : mapping
         Of an engine that is given by its name.
@@ -65,7 +65,7 @@ class Stage:
     """
 
     engine: str | Engine
-    epochs: int
+    passes: int
     options: Mapping[str, Any] = field(default_factory=dict)
     start: str = "last"
     update: Update = field(default_factory=dict)
@@ -80,8 +80,8 @@ class Stage:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.rescue is not None:
             object.__setattr__(self, "rescue", tuple(self.rescue))
-        if isinstance(self.epochs, bool) or not isinstance(self.epochs, int) or self.epochs < 1:
-            raise PtychonError(f"epochs is {self.epochs}; at least 1 pass is needed")
+        if isinstance(self.passes, bool) or not isinstance(self.passes, int) or self.passes < 1:
+            raise PtychonError(f"passes is {self.passes}; at least 1 pass is needed")
         if self.start not in ("last", "first"):
             raise PtychonError(f"start is {self.start!r}; choose 'last' or 'first'")
         if isinstance(self.engine, Engine) and self.options:
@@ -120,7 +120,7 @@ class Stage:
         engine = self.engine
         found: dict[str, Any] = {
             "engine": self.name,
-            "epochs": self.epochs,
+            "passes": self.passes,
             "options": asdict(engine) if isinstance(engine, Engine) else dict(self.options),
             "start": self.start,
             "update": {name: _when(when) for name, when in self.update.items()},
@@ -136,7 +136,7 @@ class Stage:
         return {
             name: value
             for name, value in found.items()
-            if name in ("engine", "epochs")
+            if name in ("engine", "passes")
             or value not in (None, {}, [], "last", False)
             or (name == "rescue" and value is not None)
         }
@@ -156,13 +156,13 @@ class Stage:
             (stage,) = Recipe.parse(values).stages
             return stage
         if not isinstance(values, Mapping):
-            raise PtychonError(f"a stage is {values!r}; write engine: rpie and epochs: 100, say")
+            raise PtychonError(f"a stage is {values!r}; write engine: rpie and passes: 100, say")
         known = cls.__dataclass_fields__
         for name in values:
             if name not in known:
                 raise PtychonError(f"a stage has no {name!r}; it has {', '.join(known)}")
-        if "engine" not in values or "epochs" not in values:
-            raise PtychonError("a stage needs an engine and its epochs, such as rpie and 100")
+        if "engine" not in values or "passes" not in values:
+            raise PtychonError("a stage needs an engine and its passes, such as rpie and 100")
         found = dict(values)
         schedule = found.get("schedule")
         if isinstance(schedule, Mapping):
@@ -255,16 +255,16 @@ class Recipe:
         stored = result.settings.get("recipe")
         if stored is not None:
             return cls.read(stored)
-        if not result.engine or not result.epochs:
+        if not result.engine or not result.passes:
             raise PtychonError("the result does not store how it was made; start from the scan")
-        return cls(Stage(make(result.engine, **result.options), result.epochs))
+        return cls(Stage(make(result.engine, **result.options), result.passes))
 
     def stored(self) -> list[dict[str, Any]]:
         """As plain values, from which `Recipe.read` makes it again."""
         return [stage.stored() for stage in self.stages]
 
     def __str__(self) -> str:
-        return ", ".join(f"{stage.name}:{stage.epochs}" for stage in self.stages)
+        return ", ".join(f"{stage.name}:{stage.passes}" for stage in self.stages)
 
     @property
     def counted(self) -> tuple[Stage, ...]:
@@ -272,9 +272,9 @@ class Recipe:
         return tuple(stage for stage in self.stages if not stage.aside)
 
     @property
-    def epochs(self) -> int:
+    def passes(self) -> int:
         """Passes that count."""
-        return sum(stage.epochs for stage in self.counted)
+        return sum(stage.passes for stage in self.counted)
 
     @property
     def main(self) -> Stage:
@@ -308,31 +308,31 @@ class Recipe:
         """The same for an object and a probe that are no first guess."""
         return Recipe(self.counted)
 
-    def scaled(self, epochs: int) -> Recipe:
+    def scaled(self, passes: int) -> Recipe:
         """The same with so many passes in all, each stage with its share, at least one.
 
         Where there are fewer passes than stages, the last stages go.
         """
-        total = self.epochs
-        if epochs == total:
+        total = self.passes
+        if passes == total:
             return self
-        left, stages, rest = epochs, [], min(len(self.counted), epochs)
+        left, stages, rest = passes, [], min(len(self.counted), passes)
         for stage in self.stages:
             if stage.aside:
                 stages.append(stage)
             elif rest:
                 rest -= 1  # stages after this one, of which each needs a pass
-                share = min(left - rest, max(1, round(stage.epochs * epochs / total)))
-                stages.append(replace(stage, epochs=share if rest else left))
+                share = min(left - rest, max(1, round(stage.passes * passes / total)))
+                stages.append(replace(stage, passes=share if rest else left))
                 left -= share
         return Recipe(stages)
 
-    def reaching(self, epochs: int, stage: int, done: int) -> Recipe:
+    def reaching(self, passes: int, stage: int, done: int) -> Recipe:
         """The same with so many passes in all, for a run that was stopped in one of its stages.
 
         Parameters
         ----------
-        epochs : int
+        passes : int
             More than were done.
         stage : int
             The stage, counted from 0. It makes or leaves out the difference; what it has done
@@ -341,11 +341,11 @@ class Recipe:
             Passes that it has done.
         """
         before, here, after = self.stages[:stage], self.stages[stage], self.stages[stage + 1 :]
-        left = epochs - sum(s.epochs for s in before if not s.aside)
-        own = max(left - sum(s.epochs for s in after if not s.aside), done, 1)
+        left = passes - sum(s.passes for s in before if not s.aside)
+        own = max(left - sum(s.passes for s in after if not s.aside), done, 1)
         if not after or left <= own:
-            return Recipe(before, replace(here, epochs=own))
-        return Recipe(before, replace(here, epochs=own), Recipe(after).scaled(left - own).stages)
+            return Recipe(before, replace(here, passes=own))
+        return Recipe(before, replace(here, passes=own), Recipe(after).scaled(left - own).stages)
 
 
 def _when(when: bool | After) -> bool | str:

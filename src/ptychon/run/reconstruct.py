@@ -39,7 +39,7 @@ def reconstruct(
     data: Dataset | Problem,
     recipe: str | Engine | Stage | Recipe = "rpie",
     *,
-    epochs: int = 100,
+    passes: int = 100,
     update: Update | None = None,
     until: Until | str | Sequence[Until] = (),
     schedule: Schedule | str | None = None,
@@ -66,8 +66,8 @@ def reconstruct(
         The name of an engine ("pie", "epie", "rpie", "dm", "ep", "ml", ...), a ready engine, or
         stages such as "dm:60, rpie:100, ep:400". Around a single engine or stage goes what it needs
         (see `ptychon.run.usual`): passes that make a first guess for "ep" and "ml", beside
-        `epochs`, and a last quarter of "dm" by "rpie". A recipe runs as it is written.
-    epochs : int
+        `passes`, and a last quarter of "dm" by "rpie". A recipe runs as it is written.
+    passes : int
         Passes over the data, where the recipe does not say them.
     update : mapping of str to bool or After, optional
         What moves and when, such as {"positions": After(8)}; see `Stage`.
@@ -97,7 +97,7 @@ def reconstruct(
     subpixel : bool
         Honour fractions of a pixel in the positions.
     resume : Checkpoint, optional
-        Go on bit for bit from where a run with these same arguments was stopped; `epochs` counts
+        Go on bit for bit from where a run with these same arguments was stopped; `passes` counts
         its passes too.
     tell : callable, optional
         Told in one line each, before anything is computed, what memory the run will hold and how
@@ -120,7 +120,7 @@ def reconstruct(
     PtychonError
         For bad input, unknown names, or a run that fails after its restarts and rescues.
     """
-    asked = _asked(recipe, epochs, options, update or {}, until, schedule)
+    asked = _asked(recipe, passes, options, update or {}, until, schedule)
     main = (asked if isinstance(asked, Stage) else asked.main).made()
     ctx, seed = Context(get_backend(backend)), plain(seed)
     problem = Problem.from_dataset(data, subpixel=subpixel) if isinstance(data, Dataset) else data
@@ -149,7 +149,7 @@ def reconstruct(
     if tell is not None:
         for line in lines:
             tell(line)
-    before = start.epochs if start is not None else 0
+    before = start.passes if start is not None else 0
     try:
         run = run_recipe(
             asked, problem, *first, ctx, callbacks, seed=seed, before=before, resume=resume, say=say
@@ -165,7 +165,7 @@ def reconstruct(
             if close is not None:
                 close()
     result = _result(run, ctx, start, compiled)
-    how = {"epochs": asked.epochs, "seed": seed, "subpixel": subpixel}
+    how = {"passes": asked.passes, "seed": seed, "subpixel": subpixel}
     how |= {} if modes is None else {"modes": modes}
     result = replace(result, settings={**how, **result.settings})
     if judge:
@@ -178,7 +178,7 @@ def reconstruct(
 
 def _asked(
     recipe: str | Engine | Stage | Recipe,
-    epochs: Any,
+    passes: Any,
     options: dict[str, Any],
     update: Update,
     until: Until | str | Sequence[Until],
@@ -198,7 +198,7 @@ def _asked(
     rules = until if isinstance(until, (list, tuple)) else (until,)
     return Stage(
         recipe,
-        plain(epochs),
+        plain(passes),
         options=options,
         update=update,
         until=tuple(map(rule_of, rules)),
@@ -210,12 +210,12 @@ def _resumed(asked: Recipe, resume: Checkpoint) -> Recipe:
     """The recipe of a checkpoint, with as many passes as are asked for now."""
     kept = Recipe.read(resume.recipe)
     done = f"engine {resume.engine!r} after {len(resume.errors)} passes"
-    if kept.main.name != asked.main.name or len(resume.errors) >= asked.epochs:
+    if kept.main.name != asked.main.name or len(resume.errors) >= asked.passes:
         raise PtychonError(
             f"the checkpoint is of {done}; it cannot go on as {asked.main.name!r} to "
-            f"{asked.epochs} passes"
+            f"{asked.passes} passes"
         )
-    return kept.reaching(asked.epochs, resume.stage, resume.done)
+    return kept.reaching(asked.passes, resume.stage, resume.done)
 
 
 def _lines(recipe: Recipe, problem: Problem, ctx: Context, modes: int, seed: int) -> list[str]:
@@ -257,7 +257,7 @@ def _result(run: Run, ctx: Context, start: Result | None, compiled: float) -> Re
         origin=problem.origin,
         pixel_size=problem.pixel_size,
         engine=run.engine.name,
-        epochs=(0 if start is None else start.epochs) + len(run.rows),
+        passes=(0 if start is None else start.passes) + len(run.rows),
         backend=ctx.backend.name,
         options=asdict(run.engine),
         history=columns,

@@ -1,14 +1,13 @@
 """Which positions are visited together, and in what order: a pure function of (positions, seed,
-epoch).
+number of the pass).
 
 Frames of one batch see the same object and probe. Two frames whose windows do not overlap change
 nothing the other reads while the probe is fixed, so their updates commute exactly (a shifted hard
 aperture rings beyond its support: it is windows that must not overlap, not supports). From that:
 
 sequential   one frame at a time, in the order of the scan.
-levels       level(j) = 1 + the highest level of an earlier frame that overlaps j; one batch a
-             level: with a fixed probe the
-             result is bit for bit that of `sequential`.
+wavefronts   front(j) = 1 + the highest front of an earlier frame that overlaps j; one batch a
+             front: with a fixed probe the result is bit for bit that of `sequential`.
 colours      frames of one colour do not overlap (greedy colouring, Welsh & Powell 1967):
              `sequential` in another order.
 minibatch    consecutive groups of `size` frames, overlapping or not: another algorithm, with other
@@ -26,7 +25,7 @@ import numpy as np
 from ..model.problem import Problem
 from ..types import BoolArray, IntArray, PtychonError
 
-KINDS = ("sequential", "levels", "colours", "minibatch", "parallel")
+KINDS = ("sequential", "wavefronts", "colours", "minibatch", "parallel")
 
 
 class Batches(list[Any]):
@@ -41,7 +40,7 @@ class Schedule:
 
     Parameters
     ----------
-    kind : {"sequential", "levels", "colours", "minibatch", "parallel"}
+    kind : {"sequential", "wavefronts", "colours", "minibatch", "parallel"}
     size : int
         Frames of a mini-batch.
     shuffle : bool
@@ -79,12 +78,12 @@ class Schedule:
         if self.kind == "minibatch":
             groups = [order[i : i + self.size] for i in range(0, n, self.size)]
         else:
-            label = (_levels if self.kind == "levels" else _colours)(
+            label = (_wavefronts if self.kind == "wavefronts" else _colours)(
                 problem.corners[order], problem.frame_shape
             )
             groups = [order[label == value] for value in range(label.max() + 1)]
         batches = Batches(_as_slice(group) for group in groups)
-        batches.disjoint = self.kind in ("levels", "colours")
+        batches.disjoint = self.kind in ("wavefronts", "colours")
         return batches
 
 
@@ -100,12 +99,12 @@ def _overlaps(corners: IntArray, j: int, shape: tuple[int, int], stop: int) -> B
     return overlap
 
 
-def _levels(corners: IntArray, shape: tuple[int, int]) -> IntArray:
-    level = np.zeros(len(corners), int)
+def _wavefronts(corners: IntArray, shape: tuple[int, int]) -> IntArray:
+    front = np.zeros(len(corners), int)
     for j in range(1, len(corners)):
-        earlier = level[:j][_overlaps(corners, j, shape, j)]
-        level[j] = earlier.max() + 1 if earlier.size else 0
-    return level
+        earlier = front[:j][_overlaps(corners, j, shape, j)]
+        front[j] = earlier.max() + 1 if earlier.size else 0
+    return front
 
 
 def _colours(corners: IntArray, shape: tuple[int, int]) -> IntArray:

@@ -52,7 +52,7 @@ class Ready:
         PtychonError
             Where the engine does not cope with the problem.
         """
-        engine = stage.made().for_passes(stage.epochs)
+        engine = stage.made().for_passes(stage.passes)
         check_copes(engine, problem)
         engine, steps = with_steps(engine, problem)
         return cls(stage, engine, stage.scheduled(engine, seed), steps)
@@ -163,7 +163,7 @@ def run_recipe(
             others = (*stages[:number], *stages[number + 1 :], *(stage.rescue or ()))
             if stage.rescue is None or all(other.aside for other in others):
                 raise  # nothing is left that would be a result
-            instead = ", ".join(f"{s.epochs} passes of {s.name}" for s in stage.rescue)
+            instead = ", ".join(f"{s.passes} passes of {s.name}" for s in stage.rescue)
             text = f"going on with {instead} instead" if instead else "going on without it"
             warnings.warn(f"{error}: {text}", PtychonWarning, stacklevel=3)
             stages[number : number + 1] = stage.rescue
@@ -243,14 +243,14 @@ def _stage(
     stage, local = ready.stage, without_doses(problem, ready.engine)
     heard = [c for c in callbacks if isinstance(c, Interrupt)] if stage.aside else callbacks
     done = 0 if stage.aside else len(run.rows)
-    left = sum(s.epochs for s in stages[number:] if not s.aside)
+    left = sum(s.passes for s in stages[number:] if not s.aside)
     return passes(
         local,
         ready.engine,
         *begin,
         ctx,
         ready.schedule,
-        stage.epochs,
+        stage.passes,
         heard,
         until=stage.until,
         constraints=stage.constraints,

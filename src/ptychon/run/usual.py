@@ -63,10 +63,10 @@ def usual(stage: Stage, problem: Problem, probe: ComplexArray, given: bool = Fal
 
 def finished(stage: Stage, engine: Engine) -> tuple[Stage, ...]:
     """The stage, its last passes left to the engine that finishes it, if one does."""
-    last = int(stage.epochs * FINISH)
+    last = int(stage.passes * FINISH)
     if not engine.finished_by or not last:
         return (stage,)
-    return replace(stage, epochs=stage.epochs - last), Stage(engine.finished_by, last)
+    return replace(stage, passes=stage.passes - last), Stage(engine.finished_by, last)
 
 
 def first_guess(engine: Engine, problem: Problem, probe: ComplexArray) -> tuple[Stage, ...]:

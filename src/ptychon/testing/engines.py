@@ -206,7 +206,7 @@ class EngineTests:
         steps = iterate(
             scan.problem, self.make(), *self.start(scan), ctx=Context(self.backends()[0])
         )
-        assert [next(steps).epoch for _ in range(3)] == [1, 2, 3]
+        assert [next(steps).passes for _ in range(3)] == [1, 2, 3]
 
     def test_the_same_bits_twice(self) -> None:
         for backend in self.backends():

@@ -47,7 +47,7 @@ def bootstrap(
     replicates: int = 20,
     start: str = "solution",
     probe: ComplexArray | None = None,
-    epochs: int | None = None,
+    passes: int | None = None,
     noise_variance: float | None = None,
     background: Any = None,
     region: BoolArray | None = None,
@@ -71,7 +71,7 @@ def bootstrap(
     probe : (K, P, Q) complex array, optional
         First probe of a replicate from the beginning; default from its frames. A known probe is
         that of the result.
-    epochs : int, optional
+    passes : int, optional
         Passes of a replicate; default those of the result.
     noise_variance : float, optional
         Of Gaussian amplitude noise; default what the problem says (Poisson noise for counts), else
@@ -115,7 +115,7 @@ def bootstrap(
     problem = told(problem, background, variance=noise_variance)
     model = _noise(problem, result, noise_variance, lit, chosen)
     recipe = Recipe.of(result)
-    recipe = recipe.scaled(epochs) if epochs else recipe
+    recipe = recipe.scaled(passes) if passes else recipe
     run: dict[str, Any] = {
         "backend": chosen,
         "judge": False,
@@ -131,7 +131,7 @@ def bootstrap(
             else {"probe": result.probe}
         )
         run |= first
-    mark = _fingerprint(problem, result, start, probe, recipe.epochs, seed, model)
+    mark = _fingerprint(problem, result, start, probe, recipe.passes, seed, model)
     done = _stored(store, mark)[:replicates]
     for number in range(len(done), replicates):
         tell("replicate", number, replicates)
@@ -193,12 +193,12 @@ def _laid_on(
 
 
 def _fingerprint(
-    problem: Problem, result: Result, start: str, probe: Any, epochs: int, seed: int, noise: Noise
+    problem: Problem, result: Result, start: str, probe: Any, passes: int, seed: int, noise: Noise
 ) -> str:
     """Of all that the replicates depend on."""
     digest = hashlib.sha256(
         repr(
-            (start, epochs, seed, asdict(noise), result.engine, sorted(result.options.items()))
+            (start, passes, seed, asdict(noise), result.engine, sorted(result.options.items()))
         ).encode()
     )
     scan = problem.corners, problem.shifts, problem.shift_index, problem.mask

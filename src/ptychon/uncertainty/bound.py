@@ -16,6 +16,7 @@ gauge.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from ..metrics.residual import illuminated, illumination
 from ..model.noise import noise_of, told
 from ..model.problem import Problem
 from ..types import BoolArray, ComplexArray, FloatArray, IntArray, PtychonError
+from .free import free_of
 from .posterior import bars
 
 #: Most real unknowns: the matrix of 64-bit numbers has 3.2 GB then.
@@ -63,7 +65,7 @@ def information(
     object: ComplexArray,
     probe: ComplexArray,
     *,
-    free_probe: bool = False,
+    update: Collection[str] = ("object",),
     noise: str = "auto",
     noise_variance: float | None = None,
     background: Any = None,
@@ -76,7 +78,7 @@ def information(
         On the host; its amplitudes do not matter.
     object : (H, W) complex array
     probe : (K, P, Q) complex array
-    free_probe, noise, noise_variance, background
+    update, noise, noise_variance, background
         As for `laplace`.
 
     Returns
@@ -91,6 +93,7 @@ def information(
     PtychonError
         More unknowns than dense matrices serve, or a noise variance that nobody knows.
     """
+    free_probe = "probe" in free_of(update, who="the bound")
     problem = told(problem, background, noise, noise_variance)
     model = noise_of(problem, noise, noise_variance)
     if model.learned:
@@ -153,7 +156,7 @@ def cramer_rao(
     object: ComplexArray,
     probe: ComplexArray,
     *,
-    free_probe: bool = False,
+    update: Collection[str] = ("object",),
     noise: str = "auto",
     noise_variance: float | None = None,
     background: Any = None,
@@ -170,7 +173,7 @@ def cramer_rao(
         The truth.
     probe : (K, P, Q) complex array
         The true one, scaled as the data are.
-    free_probe, noise, noise_variance, background, object_variance, region
+    update, noise, noise_variance, background, object_variance, region
         As for `laplace`.
 
     Returns
@@ -183,12 +186,12 @@ def cramer_rao(
         As `information` does.
     """
     model = {"noise": noise, "noise_variance": noise_variance, "background": background}
-    I, pixels = information(problem, object, probe, free_probe=free_probe, **model)
+    I, pixels = information(problem, object, probe, update=update, **model)
     lit = illuminated(problem, probe) if region is None else region
     touched = np.zeros(object.shape, bool)
     touched.flat[pixels] = True
     S = float(np.mean(np.abs(object[lit]) ** 2)) if object_variance is None else object_variance
-    gauge = gauge_of(problem, object, probe, free_probe, lit, touched)
+    gauge = gauge_of(problem, object, probe, "probe" in update, lit, touched)
     n = len(pixels)
     prior = np.full(len(I), 2 / S)
     prior[2 * n :] = 2 / float((np.abs(probe) ** 2).sum(axis=0).max())

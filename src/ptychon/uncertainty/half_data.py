@@ -31,7 +31,7 @@ have half the overlap.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +48,8 @@ from ..model.problem import Problem
 from ..run.progress import Progress
 from ..run.reconstruct import reconstruct
 from ..types import BoolArray, ComplexArray, FloatArray, PtychonError
-from .joint import SETTLE, SWEEPS, joint, lit_region
+from .free import USUAL, free_of
+from .joint import BURN_IN, EP_PASSES, joint, lit_region
 from .spectrum import PERIODS, Spectrum, octaves, rings
 from .splitting import halves_of
 
@@ -91,8 +92,8 @@ class HalfDataTest:
     chi2 : (float, float)
         Misfit of each half over what the noise explains.
     pixels, modes : int
-    free_probe : bool
-        Whether each half had to find the probe.
+    update : tuple of str
+        What each half had to find: "object", and "probe" or not.
     """
 
     kind: str
@@ -106,7 +107,7 @@ class HalfDataTest:
     chi2: tuple[float, float]
     pixels: int
     modes: int
-    free_probe: bool
+    update: tuple[str, ...]
 
     @property
     def temperature(self) -> float:
@@ -197,12 +198,12 @@ def half_data_test(
     kind: str = "positions",
     *,
     probe: ComplexArray | None = None,
-    free_probe: bool = True,
+    update: Collection[str] = USUAL,
     engine: str = "",
     options: Mapping[str, Any] | None = None,
-    epochs: int = 40,
-    sweeps: int = SWEEPS,
-    settle: int = SETTLE,
+    passes: int = 40,
+    ep_passes: int = EP_PASSES,
+    burn_in: int = BURN_IN,
     draws: int = 8,
     check: bool = False,
     noise_variance: float | None = None,
@@ -220,17 +221,18 @@ def half_data_test(
     kind : {"positions", "counts"}
     probe : (K, P, Q) complex array, optional
         First probe of both; default found from the data of each. Its modes are those of the model.
-    free_probe : bool
-        Each half finds the probe for itself; with False `probe` is taken as known, in both. A probe
+    update : collection of str
+        What each half finds for itself: "object", and "probe"; without the probe `probe` is taken
+        as known, in both. A probe
         that was found from all of the data and then held is shared, not independent: its error does
         not show.
     engine : str
         That makes the first reconstruction; default "rpie", or "pie" where the probe is known.
     options : mapping, optional
         Of that engine.
-    epochs : int
+    passes : int
         Of that engine.
-    sweeps, settle, draws, check, noise_variance
+    ep_passes, burn_in, draws, check, noise_variance
         As for `joint`. With `check` the bars are those after the twin's temperature.
     backend : str or Backend
     seed : int
@@ -248,9 +250,10 @@ def half_data_test(
     PtychonError
         Data that cannot be split so, a known probe that is not given, a run that fails.
     """
+    free_probe = "probe" in free_of(update, who="the test on two halves")
     if not free_probe and probe is None:
         raise PtychonError(
-            "a known probe was asked for, but none is given; give probe=, or free_probe=True"
+            "a known probe was asked for, but none is given; give probe=, or update the probe too"
         )
     chosen = engine or ("rpie" if free_probe else "pie")
     if not free_probe and make(chosen, **(options or {})).moves_probe:
@@ -267,21 +270,21 @@ def half_data_test(
         start = reconstruct(
             half,
             chosen,
-            epochs=epochs,
+            passes=passes,
             probe=probe,
             backend=backend,
             seed=seed + i,
             judge=False,
             **(options or {}),
-            callbacks=[_passes(said, epochs)],
+            callbacks=[_passes(said, passes)],
         )
         found.append(
             joint(
                 half,
                 start,
-                free_probe=free_probe,
-                sweeps=sweeps,
-                settle=settle,
+                update=update,
+                ep_passes=ep_passes,
+                burn_in=burn_in,
                 draws=draws,
                 check=check,
                 noise_variance=noise_variance,
@@ -292,9 +295,7 @@ def half_data_test(
         )
     one, two = found
     region = lit_region(problem, one) & lit_region(problem, two)
-    verdict = compared(
-        one, two, region, kind=kind, free_probe=free_probe, near_field=problem.near_field
-    )
+    verdict = compared(one, two, region, kind=kind, update=update, near_field=problem.near_field)
     return verdict, (one, two)
 
 
@@ -304,7 +305,7 @@ def compared(
     region: BoolArray,
     *,
     kind: str,
-    free_probe: bool,
+    update: Collection[str],
     near_field: bool = False,
 ) -> HalfDataTest:
     """Lay the second half on the first and compare their difference with their bars.
@@ -316,8 +317,8 @@ def compared(
     region : (H, W) bool
         What is compared.
     kind : {"positions", "counts"}
-    free_probe : bool
-        Whether factor, ramp and translation are free, or the phase alone.
+    update : collection of str
+        With "probe" factor, ramp and translation are free, else the phase alone.
     near_field : bool
         Whether the data tell translations, so that one between the halves counts.
 
@@ -326,6 +327,7 @@ def compared(
     PtychonError
         If a half has no bars or no draws, or the region is empty.
     """
+    free_probe = "probe" in free_of(update, who="the test on two halves")
     if one.object_std is None or two.object_std is None or one.draws is None or two.draws is None:
         raise PtychonError(
             "both halves need error bars and draws; reconstruct them with engine 'joint'"
@@ -370,7 +372,7 @@ def compared(
         chi2=(_chi2(one), _chi2(two)),
         pixels=int(square.size),
         modes=len(one.probe),
-        free_probe=free_probe,
+        update=free_of(update),
     )
 
 
@@ -385,9 +387,9 @@ def chessboard(shape: tuple[int, ...]) -> BoolArray:
     return np.asarray((y + x) % 2 == 0)
 
 
-def _passes(tell: Callable[[str, int, int], None], epochs: int) -> Callable[[Progress], None]:
+def _passes(tell: Callable[[str, int, int], None], passes: int) -> Callable[[Progress], None]:
     def told(progress: Progress) -> None:
-        tell("pass", progress.epoch, epochs)
+        tell("pass", progress.passes, passes)
 
     return told
 

@@ -16,7 +16,9 @@ def half_data_numbers(said: HalfDataTest) -> dict[str, Any]:
     from math import isfinite
 
     numbers = {
-        name: [x if isfinite(x) else None for x in value] if isinstance(value, tuple) else value
+        name: [x if isinstance(x, str) or isfinite(x) else None for x in value]
+        if isinstance(value, tuple)
+        else value
         for name, value in asdict(said).items()
     }
     if not isfinite(said.mean_square_after):

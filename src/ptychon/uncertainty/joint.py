@@ -5,7 +5,7 @@ posterior, and its twin.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -22,11 +22,12 @@ from ..model.noise import noise_in
 from ..model.problem import Problem
 from ..run.reconstruct import reconstruct
 from ..types import COMPLEX, REAL, BoolArray, FloatArray
+from .free import USUAL, free_of
 from .posterior import Posterior, bars, in_bars
 from .twin import Twin, judge, twin_data
 
-#: Sweeps of Ptycho-EP before the joint posterior, and its passes before draws are kept.
-SWEEPS, SETTLE = 60, 24
+#: Passes of Ptycho-EP before the joint posterior, and its passes before draws are kept.
+EP_PASSES, BURN_IN = 60, 24
 #: Conjugate gradients a pass where a probe is learned behind a background, whose dark pixels hold
 #: it only loosely: with the engine's 3 the mean (error/bar)^2 of three scans was 1.06 to 1.22, with
 #: 12 0.96 to 1.02. Without a background 3 are better.
@@ -40,9 +41,9 @@ def joint(
     problem: Problem,
     result: Result,
     *,
-    free_probe: bool = True,
-    sweeps: int = SWEEPS,
-    settle: int = SETTLE,
+    update: Collection[str] = USUAL,
+    ep_passes: int = EP_PASSES,
+    burn_in: int = BURN_IN,
     draws: int = 8,
     check: bool = True,
     noise_variance: float | None = None,
@@ -60,12 +61,12 @@ def joint(
         On the host.
     result : Result
         Of any engine.
-    free_probe : bool
-        Whether the probe is unknown as well.
-    sweeps : int
-        Of Ptycho-EP first (not with several probe modes, nor where the result is the joint
+    update : collection of str
+        What is free: "object", and "probe" where it is unknown as well.
+    ep_passes : int
+        Passes of Ptycho-EP first (not with several probe modes, nor where the result is the joint
         posterior's already).
-    settle, draws : int
+    burn_in, draws : int
         Passes of the joint posterior, and draws it keeps after them.
     check : bool
         Make the same of simulated data, and correct the bars by what is found: doubles the time.
@@ -89,6 +90,7 @@ def joint(
     PtychonError
         A run that fails.
     """
+    free_probe = "probe" in free_of(update, who="the joint posterior")
     chosen = get_backend(backend)
     options: dict[str, Any] = {} if noise_variance is None else {"noise_variance": noise_variance}
     if result.options.get("noise_per_frame", False) if noise_per_frame is None else noise_per_frame:
@@ -101,41 +103,42 @@ def joint(
         first = start
         if (
             len(start.probe) == 1
-            and sweeps
+            and ep_passes
             and not issubclass(registry.get(start.engine, Engine), Joint)
         ):
-            own: dict[str, Any] = {"probe_updates": 1 if free_probe else 0}
             first = reconstruct(
                 data,
                 "ep",
-                epochs=sweeps,
+                passes=ep_passes,
                 backend=chosen,
                 start=start,
                 seed=seed,
                 judge=False,
-                **own,
+                update={"probe": free_probe},
                 **options,
                 callbacks=[
                     lambda p: tell(
-                        ("sweep", "sweep of the twin")[number], p.epoch - start.epochs, sweeps
+                        ("pass of Ptycho-EP", "pass of Ptycho-EP of the twin")[number],
+                        p.passes - start.passes,
+                        ep_passes,
                     )
                 ],
             )
-        total = settle + draws
+        total = burn_in + draws
         return reconstruct(
             data,
             "joint",
-            epochs=total,
+            passes=total,
             backend=chosen,
             start=first,
-            learn_probe=free_probe,
-            settle=settle,
+            update={"probe": free_probe},
+            burn_in=burn_in,
             draws=draws,
             judge=False,
             **careful,
             **options,
             callbacks=[
-                lambda p: tell(("pass", "pass of the twin")[number], p.epoch - first.epochs, total)
+                lambda p: tell(("pass", "pass of the twin")[number], p.passes - first.passes, total)
             ],
         )
 
@@ -145,7 +148,7 @@ def joint(
     lit, twin = lit_region(problem, found), None
     if check:
         truth = (found.object + found.draws[0]).astype(COMPLEX)
-        begin = replace(found, engine="", errors=found.errors[:0], history={}, epochs=0)
+        begin = replace(found, engine="", errors=found.errors[:0], history={}, passes=0)
         again = made(twin_data(problem, found, truth, chosen, seed), begin, 1)
         twin = judge(again, truth, lit, free_probe, found, problem.near_field)
         root = REAL.type(math.sqrt(twin.temperature))

@@ -30,6 +30,7 @@ from ..model.solve import solve
 from ..model.unknowns import Unknowns
 from ..types import COMPLEX, REAL, Array, BoolArray, ComplexArray, FloatArray, PtychonError
 from .curvature import Curvature
+from .free import FREE, USUAL, free_of
 from .posterior import Posterior, Sums
 
 #: Samples of a pilot round, rounds at most, and the relative change of V at which they end.
@@ -37,8 +38,6 @@ PILOT, ROUNDS, SETTLED = 4, 4, 0.1
 #: Shortest Gauss-Newton step that is tried, and the decrement, in units of an unknown's variance,
 #: of the last one.
 SHORTEST, STILL = 1 / 64, 1e-3
-#: What may be free.
-FREE = ("object", "probe", "positions", "log_scale")
 #: Standard deviations of the priors of positions (px) and of the logarithm of doses (of the
 #: amplitude), about what was measured: much wider than what data leave.
 POSITION_SPREAD, DOSE_SPREAD = 2.0, 0.5
@@ -51,8 +50,7 @@ def laplace(
     object: ComplexArray,
     probe: ComplexArray,
     *,
-    free_probe: bool = True,
-    update: Collection[str] | None = None,
+    update: Collection[str] = USUAL,
     noise: str = "auto",
     noise_variance: float | None = None,
     background: Any = None,
@@ -78,12 +76,11 @@ def laplace(
     object : (H, W) complex array
     probe : (K, P, Q) or (P, Q) complex array
         What some engine found.
-    free_probe : bool
-        Whether the probe was learned too; its error is then part of the object's.
-    update : collection of str, optional
-        What is free, instead of `free_probe`: "object", and any of "probe", "positions" and
-        "log_scale" (doses). Errors of positions and doses then widen the object's bars and have
-        bars of their own. Products cost more: they go through the derivatives of the model.
+    update : collection of str
+        What is free: "object", and any of "probe", "positions" and "dose" (or "log_scale"). The
+        error of a probe that was learned is then part of the object's. Errors of positions and
+        doses widen the object's bars too and have bars of their own; products cost more, they go
+        through the derivatives of the model.
     noise : {"auto", "amplitude", "poisson"}
         See `noise`; "auto" is Poisson's for counts, else Gaussian on the amplitude.
     noise_variance : float, optional
@@ -128,7 +125,7 @@ def laplace(
     """
     if draws < 2:
         raise PtychonError(f"{draws} posterior draws give no variance; at least 2 are needed")
-    free = _free(free_probe, update)
+    free = free_of(update, FREE)
     probe = np.asarray(probe)[None] if np.ndim(probe) == 2 else np.asarray(probe)
     checked(problem, object, probe)
     chosen = get_backend(backend)
@@ -166,20 +163,6 @@ def laplace(
         unsolved=worst,
         learned=model.learned,
     )
-
-
-def _free(free_probe: bool, update: Collection[str] | None) -> tuple[str, ...]:
-    """What is free, in the order of `FREE`."""
-    if update is None:
-        return FREE[: 1 + free_probe]
-    wrong = [name for name in update if name not in FREE]
-    if wrong or "object" not in update:
-        said = ", ".join(update) or "nothing"
-        raise PtychonError(
-            f"the unknowns to update are {said}; give object, and any of probe, positions and "
-            "log_scale"
-        )
-    return tuple(name for name in FREE if name in update)
 
 
 class _Work:

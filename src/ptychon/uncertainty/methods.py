@@ -1,13 +1,13 @@
 """Methods that give a result its error bars, as records: their options, and how each runs.
 
-Each is a frozen record with `run(problem, result, free_probe, backend, tell, place)`, listed in
+Each is a frozen record with `run(problem, result, backend, tell, place)`, listed in
 `registry`; commands and settings take their names, options and defaults from here.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from numbers import Integral
 from pathlib import Path
@@ -15,9 +15,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..backends import get_backend
-from ..engines import moves_probe, nearest
+from ..engines import nearest
 from ..model.problem import Problem
 from ..types import PtychonError
+from .free import FREE, USUAL, free_in, free_of
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -38,15 +39,21 @@ class Method:
         `Problem.amplitude`.
     seed : int
         Seed of the random numbers.
+    update : tuple of str
+        Unknowns that are free: "object", and any of those that the method can free; empty for
+        object and, if it was learned, probe.
     """
 
     name: ClassVar[str] = ""
     #: Least values of options that count something.
     least: ClassVar[Mapping[str, int]] = {}
+    #: Unknowns that it can free.
+    able: ClassVar[tuple[str, ...]] = USUAL
 
     noise_variance: float | None = None
     background: Any = None
     seed: int = 0
+    update: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for option, least in {"seed": 0, **self.least}.items():
@@ -63,15 +70,15 @@ class Method:
         variance = self.noise_variance
         if variance is not None and not 0 < variance < math.inf:
             raise PtychonError(f"noise_variance is {variance}; it must be positive, or None")
+        if self.update:
+            free_of(self.update, self.able, f"method {self.name!r} of error bars")
+
+    def free(self, found: Result) -> tuple[str, ...]:
+        """The unknowns that are free, of a result."""
+        return free_of(self.update, self.able) if self.update else free_in(found, {})
 
     def run(
-        self,
-        problem: Problem,
-        found: Result,
-        free_probe: bool,
-        backend: Any,
-        tell: Any,
-        place: Path,
+        self, problem: Problem, found: Result, backend: Any, tell: Any, place: Path
     ) -> tuple[Result, Posterior]:
         """A result and its posterior."""
         raise NotImplementedError
@@ -87,25 +94,16 @@ class Laplace(Method):
         Number of posterior draws.
     refine : bool
         Take the optimum of the posterior instead of the object as it was.
-    update : tuple of str
-        Unknowns that are free: "object", and any of "probe", "positions" and "log_scale" (doses);
-        empty for object and, if it was learned, probe.
     """
 
     name: ClassVar[str] = "laplace"
+    able: ClassVar[tuple[str, ...]] = FREE
     least: ClassVar[Mapping[str, int]] = {"draws": 2}
     draws: int = 32
     refine: bool = False
-    update: tuple[str, ...] = ()
 
     def run(
-        self,
-        problem: Problem,
-        found: Result,
-        free_probe: bool,
-        backend: Any,
-        tell: Any,
-        place: Path,
+        self, problem: Problem, found: Result, backend: Any, tell: Any, place: Path
     ) -> tuple[Result, Posterior]:
         """The result, refined if that was asked for, and its posterior."""
         from .laplace import laplace
@@ -114,8 +112,7 @@ class Laplace(Method):
             problem,
             found.object,
             found.probe,
-            free_probe=free_probe,
-            update=self.update or None,
+            update=self.free(found),
             draws=self.draws,
             noise_variance=self.noise_variance,
             background=self.background,
@@ -143,24 +140,18 @@ class Bootstrap(Method):
         Number of simulated and reconstructed data sets.
     from_beginning : bool
         Start each replicate where the result was started, not from the result.
-    epochs : int, optional
+    passes : int, optional
         Passes of each replicate; default as in the result.
     """
 
     name: ClassVar[str] = "bootstrap"
-    least: ClassVar[Mapping[str, int]] = {"replicates": 2, "epochs": 1}
+    least: ClassVar[Mapping[str, int]] = {"replicates": 2, "passes": 1}
     replicates: int = 20
     from_beginning: bool = False
-    epochs: int | None = None
+    passes: int | None = None
 
     def run(
-        self,
-        problem: Problem,
-        found: Result,
-        free_probe: bool,
-        backend: Any,
-        tell: Any,
-        place: Path,
+        self, problem: Problem, found: Result, backend: Any, tell: Any, place: Path
     ) -> tuple[Result, Posterior]:
         """The result and its posterior; replicates are kept beside `place` until all are there.
 
@@ -171,10 +162,10 @@ class Bootstrap(Method):
         """
         from .bootstrap import bootstrap
 
-        if free_probe != moves_probe(found):
+        if self.free(found) != free_in(found, {}):
             raise PtychonError(
                 f"the bootstrap runs engine {found.engine!r} again as it was; it cannot hold or "
-                "free the probe: leave out --known-probe and --free-probe (free_probe)"
+                "free the probe: leave out update (--update)"
             )
         store = place.with_suffix(".replicates.npz")
         done = bootstrap(
@@ -183,7 +174,7 @@ class Bootstrap(Method):
             start="beginning" if self.from_beginning else "solution",
             store=store,
             replicates=self.replicates,
-            epochs=self.epochs,
+            passes=self.passes,
             noise_variance=self.noise_variance,
             background=self.background,
             backend=backend,
@@ -205,35 +196,29 @@ class Joint(Method):
         Number of posterior draws.
     twin : bool
         Check and correct the error bars on simulated data.
-    epochs : int, optional
+    passes : int, optional
         Passes of Ptycho-EP; default 60.
     """
 
     name: ClassVar[str] = "joint"
-    least: ClassVar[Mapping[str, int]] = {"draws": 1, "epochs": 1}
+    least: ClassVar[Mapping[str, int]] = {"draws": 1, "passes": 1}
     draws: int = 8
     twin: bool = True
-    epochs: int | None = None
+    passes: int | None = None
 
     def run(
-        self,
-        problem: Problem,
-        found: Result,
-        free_probe: bool,
-        backend: Any,
-        tell: Any,
-        place: Path,
+        self, problem: Problem, found: Result, backend: Any, tell: Any, place: Path
     ) -> tuple[Result, Posterior]:
         """A new result, with an object of its own, and its posterior."""
         from ..model.noise import told
-        from .joint import SWEEPS, joint
+        from .joint import EP_PASSES, joint
 
         problem = told(problem, self.background, variance=self.noise_variance)
         whole, posterior, _ = joint(
             problem,
             found,
-            free_probe=free_probe,
-            sweeps=self.epochs or SWEEPS,
+            update=self.free(found),
+            ep_passes=self.passes or EP_PASSES,
             check=self.twin,
             draws=self.draws,
             noise_variance=self.noise_variance,
@@ -252,34 +237,28 @@ class Sampling(Method):
     ----------
     draws : int
         Number of posterior draws to store.
-    epochs : int, optional
+    passes : int, optional
         Passes of each chain; default 8000.
     """
 
     name: ClassVar[str] = "sampling"
-    least: ClassVar[Mapping[str, int]] = {"draws": 1, "epochs": 1}
+    least: ClassVar[Mapping[str, int]] = {"draws": 1, "passes": 1}
     draws: int = 8
-    epochs: int | None = None
+    passes: int | None = None
 
     def run(
-        self,
-        problem: Problem,
-        found: Result,
-        free_probe: bool,
-        backend: Any,
-        tell: Any,
-        place: Path,
+        self, problem: Problem, found: Result, backend: Any, tell: Any, place: Path
     ) -> tuple[Result, Posterior]:
         """The result with the R of the posterior mean, and its posterior."""
         from ..metrics.residual import residual
         from .sampling import sample
 
-        passes: dict[str, Any] = {} if self.epochs is None else {"passes": self.epochs}
+        passes: dict[str, Any] = {} if self.passes is None else {"passes": self.passes}
         done = sample(
             problem,
             found.object,
             found.probe,
-            free_probe=free_probe,
+            update=self.free(found),
             draws=self.draws,
             noise_variance=self.noise_variance,
             background=self.background,
@@ -314,9 +293,7 @@ def make_method(name: str, **options: Any) -> Method:
         if option not in known:
             having = [each for each, other in registry.items() if option in _options(other)]
             remedy = f"it belongs to {', '.join(having)}" if having else nearest(option, known)
-            raise PtychonError(
-                f"method {name!r} of error bars has no option {_named(option)}; {remedy}"
-            )
+            raise PtychonError(f"method {name!r} of error bars has no option {option!r}; {remedy}")
     return cls(**options)
 
 
@@ -324,16 +301,10 @@ def _options(cls: type[Method]) -> list[str]:
     return [f.name for f in fields(cls)]
 
 
-def _named(option: str) -> str:
-    """An option for a sentence, in Python and on the command line where the two differ."""
-    return f"{option!r} (--passes)" if option == "epochs" else repr(option)
-
-
 def with_bars(
     problem: Problem,
     found: Result,
     method: Method,
-    free_probe: bool,
     backend: Any,
     tell: Any,
     place: Path,
@@ -347,8 +318,6 @@ def with_bars(
         Its data.
     found : Result
     method : Method
-    free_probe : bool
-        Whether the probe was learned.
     backend : str or Backend
     tell : callable
         Told of the progress: what, done, total.
@@ -357,9 +326,9 @@ def with_bars(
     name : str
         Of the file that the result was in, if it was in one.
     """
-    whole, posterior = method.run(problem, found, free_probe, backend, tell, place)
+    whole, posterior = method.run(problem, found, backend, tell, place)
     refine = bool(getattr(method, "refine", False))
-    how = {"method": method.name, "free_probe": free_probe, "refine": refine, "of": name}
+    how = {"method": method.name, "update": list(method.free(found)), "refine": refine, "of": name}
     # a run of its own knows nothing of the file that the scan is in
     settings = dict(found.settings) | dict(whole.settings) | {"bars": how}
     provenance = dict(found.provenance) | dict(whole.provenance)
@@ -378,7 +347,7 @@ def error_bars(
     result: Result,
     method: str = "laplace",
     *,
-    free_probe: bool | None = None,
+    update: Mapping[str, bool] | Collection[str] = (),
     backend: Any = "auto",
     tell: Any = None,
     **options: Any,
@@ -391,9 +360,10 @@ def error_bars(
         What the result was made from.
     result : Result
     method : {"laplace", "bootstrap", "joint", "sampling"}
-    free_probe : bool, optional
-        Whether the probe was learned, so that its error is part of the object's; default what the
-        engine did.
+    update : mapping of str to bool, or collection of str, optional
+        What is free beside what the engine updated, or is not: ``{"positions": True}`` or
+        ``{"probe": False}``; or all that is free, ``("object", "probe")``. The error of a free
+        probe is part of the object's. "positions" and "dose" are for method "laplace".
     backend : str or Backend
     tell : callable, optional
         Called with the progress: what, done, total.
@@ -411,7 +381,8 @@ def error_bars(
     PtychonError
         Unknown method or option, with the nearest name; data that the result is not of.
     """
-    chosen = make_method(method, **options)
+    free = free_in(result, update) if isinstance(update, Mapping) else tuple(update)
+    chosen = make_method(method, update=free, **options)
     problem = data
     if not isinstance(data, Problem):
         problem = Problem.from_dataset(data, subpixel=bool(result.settings.get("subpixel", True)))
@@ -422,13 +393,11 @@ def error_bars(
             "result has "
             f"{len(result.positions)} on {result.object.shape}: give the data that it was made from"
         )
-    free = moves_probe(result) if free_probe is None else free_probe
     with TemporaryDirectory() as folder:
         whole, posterior = with_bars(
             problem,
             result,
             chosen,
-            free,
             get_backend(backend),
             tell or _silent,
             Path(folder) / "result.h5",

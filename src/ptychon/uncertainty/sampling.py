@@ -18,7 +18,7 @@ the whole posterior: R^ (Gelman & Rubin, Stat. Sci. 7, 457 (1992)) of half chain
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -37,6 +37,7 @@ from ..model.problem import Problem
 from ..model.unknowns import Unknowns
 from ..types import COMPLEX, Array, BoolArray, ComplexArray, FloatArray, PtychonError
 from .curvature import Curvature
+from .free import USUAL, free_of
 from .laplace import checked
 from .posterior import Posterior, bars, in_bars
 from .potential import Potential
@@ -60,7 +61,7 @@ def sample(
     object: ComplexArray,
     probe: ComplexArray,
     *,
-    free_probe: bool = True,
+    update: Collection[str] = USUAL,
     passes: int = 8000,
     chains: int = 2,
     draws: int = 8,
@@ -82,8 +83,9 @@ def sample(
     object : (H, W) complex array
     probe : (K, P, Q) or (P, Q) complex array
         What some engine found; every chain starts there.
-    free_probe : bool
-        Whether the probe was learned too; its error is then part of the object's.
+    update : collection of str
+        What is free: "object", and "probe" where it was learned too; its error is then part of the
+        object's.
     passes : int
         Gradients of each chain, a quarter of them to warm up. Each costs a pass of PIE.
     chains : int
@@ -113,6 +115,7 @@ def sample(
         Arrays that do not fit the problem, numbers out of range, a noise model that the data cannot
         have, or chains in which nothing was accepted.
     """
+    free_probe = "probe" in free_of(update, who="sampling")
     for name, value, least in (
         ("passes", passes, 20 * STEPS),
         ("chains", chains, 2),

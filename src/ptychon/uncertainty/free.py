@@ -1,0 +1,83 @@
+"""What is free while error bars are computed: names of unknowns, as for a run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+from ..engines import moves_probe, nearest
+from ..engines.base import OPTION_OF
+from ..types import PtychonError
+
+if TYPE_CHECKING:
+    from ..data.result import Result
+
+#: What may be free, and what every method can free.
+FREE = ("object", "probe", "positions", "log_scale")
+USUAL = FREE[:2]
+
+_NAMES = {option: name for name, option in OPTION_OF.items()}
+
+
+def free_of(
+    update: Collection[str], able: Collection[str] = USUAL, who: str = "it"
+) -> tuple[str, ...]:
+    """The unknowns that are free, in the order of `FREE`.
+
+    Parameters
+    ----------
+    update : collection of str
+        "object", and any of "probe", "positions" and "dose" (or "log_scale").
+    able : collection of str
+        What can be free.
+    who : str
+        Whose limits these are, for a sentence.
+
+    Raises
+    ------
+    PtychonError
+        For something that is no unknown of a scan or cannot be free here; without the object.
+    """
+    names = [update] if isinstance(update, str) else list(update)
+    wanted = [_NAMES.get(name, name) for name in names]
+    for name in wanted:
+        if name not in FREE:
+            raise PtychonError(f"there is no unknown {name!r}; {nearest(name, FREE)}")
+        if name not in able:
+            can = " and ".join(able)
+            raise PtychonError(
+                f"{who} takes {OPTION_OF.get(name, name)} as known, it updates {can}; method "
+                "'laplace' updates positions and dose too"
+            )
+    if "object" not in wanted:
+        raise PtychonError(
+            f"the unknowns to update are {', '.join(names) or 'none'}; the object must be among "
+            "them, such as object, probe"
+        )
+    return tuple(name for name in FREE if name in wanted)
+
+
+def free_in(result: Result, update: Mapping[str, object]) -> tuple[str, ...]:
+    """The unknowns that are free, from what a result updated and what is said beside.
+
+    Parameters
+    ----------
+    result : Result
+        Its object is free, and its probe where its engine has updated it.
+    update : mapping of str to bool
+        ``{"probe": False}`` or ``{"positions": True}``.
+
+    Raises
+    ------
+    PtychonError
+        For something that is no unknown, is neither True nor False, or an object that is held.
+    """
+    free = set(USUAL if moves_probe(result) else USUAL[:1])
+    for given, when in update.items():
+        name = _NAMES.get(given, given)
+        if not isinstance(when, bool):
+            raise PtychonError(
+                f"update of {given} is {when}; error bars take yes or no, such as {given}:no"
+            )
+        free = free | {name} if when else free - {name}
+    return free_of(free, FREE)
