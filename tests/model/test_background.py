@@ -544,7 +544,10 @@ def test_command_line_states_both(tmp_path, monkeypatch, capsys):
     stored = load_result("out.h5").settings["request"]["data"]
     assert stored["read_noise"] == 1.5
     assert stored["background"].endswith("dark.npy")
-    assert main(["bars", "out.h5", "--draws", "2", "--backend", "reference", "--known-probe"]) == 0
+    assert (
+        main(["bars", "out.h5", "--draws", "2", "--backend", "reference", "--update", "probe:no"])
+        == 0
+    )
     assert "background of 2 counts a pixel and a read noise of 1.5" in capsys.readouterr().out
     assert main(["inspect", "plain.cxi", "--background", "2", "--read-noise", "1.5"]) == 0
     assert "2 counts a pixel" in capsys.readouterr().out

@@ -10,13 +10,23 @@ from pathlib import Path
 
 import numpy as np
 
-from _problems import distance, make_case
+from _problems import (
+    backward64,
+    distance,
+    forward64,
+    frame_shift,
+    free_space,
+    make_case,
+    shift64,
+    window,
+)
+from ptychon.backends import get_backend
 from ptychon.model.forward import Model
 from ptychon.model.unknowns import declared
 from ptychon.testing import DetectorTests
 
 PAGE = (Path(__file__).parents[2] / "docs" / "model.md").read_text(encoding="utf-8")
-USE, PART = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+USE, PASS, PART = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
 def test_the_table_has_every_unknown_with_its_shape():
@@ -36,6 +46,26 @@ def test_its_lines_run():
     step = found["newton"].object[0]
     assert np.vdot(case.true_object - case.object, step).real > 0
     assert 0 < distance(case.object + step, case.object) < 1
+
+
+def test_its_pass_is_the_formula():
+    """One frame of a scan between pixels, with two modes, in float64."""
+    case, found, j = make_case(subpixel=True, near=True, modes=2), {}, 5
+    exec(compile(PASS, "pass", "exec", dont_inherit=True), found)
+    object, backend = case.object.copy(), get_backend("reference")
+    probe = found["gradient_pass"](
+        case.problem, backend, object, case.probe, [slice(j, j + 1)], 0.3, 0.2
+    )
+    box, way = window(case, j), (free_space(case.problem), frame_shift(case, j))
+    P, O = shift64(case.probe, frame_shift(case, j)), case.object[box].astype(complex)
+    wave = forward64(P * O, *way)
+    wave *= case.problem.amplitude[j] / np.sqrt((np.abs(wave) ** 2).sum(axis=0))
+    change = backward64(wave, *way) - P * O
+    expected = case.object.astype(complex)
+    expected[box] += 0.3 * (P.conj() * change).sum(axis=0)
+    assert distance(object, expected) < 1e-6
+    expected = case.probe + 0.2 * shift64(O.conj() * change, frame_shift(case, j), -1)
+    assert distance(probe, expected) < 1e-6
 
 
 def test_its_part_passes_what_it_inherits():

@@ -36,7 +36,7 @@ from ..model.noise import Noise, noise_in, noise_of
 from ..model.noise.moments import deviate, normalised
 from ..model.problem import Problem
 from ..types import FloatArray, IntArray, PtychonError
-from .sums import CLASSES, Sums, check_belongs, gather, shared
+from .sums import CLASSES, Sums, check_belongs, collect, shared
 from .trends import Trend, deviation, explained, least_absolute, trends_of
 
 #: Chance of a false alarm in a scan without fault, for frames, for pixels and for drifts.
@@ -185,7 +185,7 @@ def check(
         backend = get_backend("numpy")
     noise = _noise(problem, result, noise_variance)
     variance = np.asarray(noise.variance, np.float64) if noise.per_frame else None
-    sums = gather(problem, result, noise, backend)
+    sums = collect(problem, result, noise, backend)
     foretold = result.object_std is not None or (result.draws is not None and len(result.draws) > 0)
     bright = np.array([math.inf, *CLASSES]) * (1 - 1e-9) >= BRIGHT
     bright[0] = False
@@ -207,7 +207,7 @@ def check(
     if 0 < len(bad) < len(problem) - 2:
         # what is wrong with a frame is not to be put on pixels
         rest_of = np.setdiff1d(np.arange(len(problem)), bad)
-        kept = gather(problem.select(rest_of), result, noise.at(rest_of), backend)
+        kept = collect(problem.select(rest_of), result, noise.at(rest_of), backend)
     pixel_chi2, high, signed = _pixels(kept, levels, counting=noise.kind == "poisson")
     asked = max(1, int((sums.seen > 0).sum()))
     pixel_limit = float(norm.isf(false_alarm / (3 * asked)))

@@ -17,13 +17,14 @@ any one of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from ..data.result import Result
 from ..metrics.residual import illumination
+from ..model.batch import Batch, exit_wave
 from ..model.noise import Noise, counts_of
 from ..model.noise.moments import square
 from ..model.problem import Problem
@@ -104,7 +105,7 @@ def empty(problem: Problem) -> Sums:
     return Sums(**{name: np.zeros(shape) for name, shape in shapes.items()})
 
 
-def gather(problem: Problem, result: Result, noise: Noise, backend: Any) -> Sums:
+def collect(problem: Problem, result: Result, noise: Noise, backend: Any) -> Sums:
     """The pass.
 
     Parameters
@@ -129,17 +130,15 @@ def gather(problem: Problem, result: Result, noise: Noise, backend: Any) -> Sums
         for f in (result.object, *slopes, *(() if draws is None else draws))
     ]
     probe = move(np.ascontiguousarray(result.probe))
-    propagator = problem.propagator.to(backend)
+    local = replace(problem, propagator=problem.propagator.to(backend))
     size = max(1, BLOCK_BYTES // (8 * modes * p * q))
     for first in range(0, len(problem), size):
         b = slice(first, min(first + size, len(problem)))
-        index = problem.shift_index[b]
-        shifted = k.shift(probe, problem.shifts[index])
+        frames = Batch.of(local, backend, b)
+        shifted = frames.probe(probe)
 
-        def wave(field: Any, b: slice = b, index: Any = index, shifted: Any = shifted) -> Any:
-            return propagator.forward(
-                shifted * k.gather(field, problem.corners[b], (p, q))[:, None], index, backend
-            )
+        def wave(field: Any, frames: Batch = frames, shifted: Any = shifted) -> Any:
+            return frames.onward(exit_wave(shifted, frames.window(field)))
 
         z = wave(fields[0])
         power = backend.to_host(k.abs2(z).sum(axis=1)).astype(np.float64)

@@ -27,6 +27,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ..model.batch import Batch, exit_wave, to_object, to_wave
 from ..model.problem import Problem
 from ..types import Array
 from .base import Context, Engine, Keeps, Report, State, blocks, check_range
@@ -182,17 +183,15 @@ class DifferenceMap(Engine):
 
     def _estimate(self, state: State, problem: Problem, batch: Any, ctx: Context) -> Array:
         """P O_j, (B, K, P, Q)."""
-        k = ctx.backend.kernels
-        probe = k.shift(state.probe, problem.shifts[problem.shift_index[batch]])
-        return probe * k.gather(state.object, problem.corners[batch], problem.frame_shape)[:, None]
+        frames = Batch.of(problem, ctx.backend, batch)
+        return exit_wave(frames.probe(state.probe), frames.window(state.object))
 
     def _modulus(
         self, psi: Array, problem: Problem, batch: Any, state: DMState, ctx: Context
     ) -> tuple[Array, Array]:
         """Pi_F psi and the misfit of psi."""
-        xp, index = ctx.backend.xp, problem.shift_index[batch]
-        wave = problem.propagator.forward(psi, index, ctx.backend)
-        mask = problem.mask_of(batch)
+        xp, frames = ctx.backend.xp, Batch.of(problem, ctx.backend, batch)
+        wave, mask = frames.onward(psi), problem.mask_of(batch)
         projected, misfit = ctx.backend.kernels.modulus_projection(
             wave, problem.amplitude[batch], mask
         )
@@ -200,9 +199,7 @@ class DifferenceMap(Engine):
         share = xp.maximum(0, 1 - xp.sqrt(bound / xp.maximum(misfit, 1e-30))).astype("float32")[
             :, None, None, None
         ]
-        return problem.propagator.backward(
-            wave + share * (projected - wave), index, ctx.backend
-        ), misfit
+        return frames.back(wave + share * (projected - wave)), misfit
 
     def noise_power(self, problem: Problem, state: DMState) -> Any:
         """B a valid pixel: a number, or in the near field 0-d on the device."""
@@ -216,10 +213,10 @@ class DifferenceMap(Engine):
         for _ in range(self.overlap_passes if self.probe_moves_at(state.epoch) else 1):
             num, den = xp.zeros_like(state.object), xp.zeros(state.object.shape, "float32")
             for batch in batches:
-                corners, shifts = problem.corners[batch], problem.shifts[problem.shift_index[batch]]
-                P = k.shift(state.probe, shifts)
-                k.scatter_add(num, corners, (P.conj() * state.waves[batch]).sum(axis=1))
-                k.scatter_add(den, corners, k.abs2(P).sum(axis=1))
+                frames = Batch.of(problem, ctx.backend, batch)
+                P = frames.probe(state.probe)
+                frames.add(num, to_object(P, state.waves[batch]))
+                frames.add(den, k.abs2(P).sum(axis=1))
             state.object = weighted(
                 ctx.comm.sum(num), ctx.comm.sum(den), state.object, self.object_inertia, xp
             )
@@ -227,12 +224,9 @@ class DifferenceMap(Engine):
                 return
             num, den = xp.zeros_like(state.probe), xp.zeros(state.probe.shape[-2:], "float32")
             for batch in batches:
-                corners, shifts = problem.corners[batch], problem.shifts[problem.shift_index[batch]]
-                O = k.gather(state.object, corners, problem.frame_shape)
-                change = O.conj()[:, None] * (
-                    state.waves[batch] - k.shift(state.probe, shifts) * O[:, None]
-                )
-                num += k.shift(change, shifts, -1).sum(axis=0)
+                frames = Batch.of(problem, ctx.backend, batch)
+                P, O = frames.probe(state.probe), frames.window(state.object)
+                num += frames.unshifted(to_wave(O, state.waves[batch] - exit_wave(P, O)))
                 den += k.abs2(O).sum(axis=0)
             num, den = ctx.comm.sum(num), ctx.comm.sum(den)
             weight = (1 - self.probe_inertia) * den + self.probe_inertia * den.max()

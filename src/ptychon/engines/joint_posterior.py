@@ -36,6 +36,7 @@ from typing import Any, ClassVar
 
 from ..kernels.curvature import ByClass
 from ..metrics.ambiguities import unseen, without_unseen
+from ..model.batch import Batch, shifted_probes
 from ..model.noise import Noise, noise_of
 from ..model.noise import per_frame as frame_noise
 from ..model.problem import Problem
@@ -215,11 +216,10 @@ class Joint(Engine):
         state.classes = xp.empty((n, *P.shape[-2:]), "uint16" if self.noise_per_frame else "uint8")
         state.rings, state.ring_size = stationary.rings_of(shape, xp)
         state.light = xp.zeros(shape, "float32")
-        shifted = k.shift(P, problem.shifts)
+        shifted = shifted_probes(P, problem, k)
         for b in blocks(n):
-            k.scatter_add(
-                state.light, problem.corners[b], k.abs2(shifted[problem.shift_index[b]]).sum(axis=1)
-            )
+            frames = Batch.of(problem, ctx.backend, b)
+            frames.add(state.light, k.abs2(shifted[frames.index]).sum(axis=1))
         state.light = ctx.comm.sum(state.light)
         lit = state.light > LIT * state.light.max()
         full = (state.light * lit).sum() / lit.sum()
@@ -263,7 +263,7 @@ class Joint(Engine):
     ) -> tuple[PosteriorState, Report]:
         xp, k, comm = ctx.backend.xp, ctx.backend.kernels, ctx.comm
         fresh = state.epoch >= self.burn_in
-        shifted = k.shift(state.probe, problem.shifts)
+        shifted = shifted_probes(state.probe, problem, k)
         sites = self._draw(state, shifted, problem, ctx, fresh)
         # belief of the detector waves
         x = self._drawn(state)
@@ -407,9 +407,8 @@ class Joint(Engine):
         if self.probe:
             p = xp.zeros(problem.frame_shape, "float32")
             for b in blocks(len(problem)):
-                p += k.abs2(k.gather(state.object, problem.corners[b], problem.frame_shape)).sum(
-                    axis=0
-                )
+                frames = Batch.of(problem, ctx.backend, b)
+                p += k.abs2(frames.window(state.object)).sum(axis=0)
             probe_precision = (mean * p + PRECONDITION_FLOOR * mean * p.max()).astype("float32")
         prior = Stationary(ctx.backend, inverse, (mean * full).astype("float32"), probe_precision)
         held = ByClass(state.classes, weights, state.waves if directed else None)

@@ -23,6 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from ..model.batch import Batch, exit_wave, to_object, to_wave
 from ..model.problem import Problem
 from ..types import Array
 from .base import Context, Engine, Keeps, Report, State, check_range
@@ -72,27 +73,21 @@ class Iterative(Engine):
         self, state: State, problem: Problem, batches: list[Any], ctx: Context
     ) -> tuple[State, Report]:
         self = full(self)
-        k, propagate = ctx.backend.kernels, problem.propagator
+        k = ctx.backend.kernels
         total, cooling = ctx.backend.xp.zeros((), "float64"), self.cooling(state.epoch)
         for batch in batches:
-            corners, index = problem.corners[batch], problem.shift_index[batch]
-            shifts = problem.shifts[index]
-            P = k.shift(state.probe, shifts)
-            O = k.gather(state.object, corners, problem.frame_shape)
-            psi = P * O[:, None]
-            wave = propagate.forward(psi, index, ctx.backend)
+            frames = Batch.of(problem, ctx.backend, batch)
+            P, O = frames.probe(state.probe), frames.window(state.object)
+            psi = exit_wave(P, O)
             wave, misfit = k.modulus_projection(
-                wave, problem.amplitude[batch], problem.mask_of(batch)
+                frames.onward(psi), problem.amplitude[batch], problem.mask_of(batch)
             )
-            change = propagate.backward(wave, index, ctx.backend) - psi
-            weight = cooling * self.object_weight(k.abs2(P).sum(axis=1), corners, k)
-            k.scatter_add(state.object, corners, weight * (P.conj() * change).sum(axis=1))
+            change = frames.back(wave) - psi
+            weight = cooling * self.object_weight(k.abs2(P).sum(axis=1), frames.corners, k)
+            frames.add(state.object, weight * to_object(P, change))
             if self.probe_moves_at(state.epoch):
-                o2 = k.abs2(O).sum(axis=0)
-                update = k.shift(
-                    cooling * self.probe_weight(o2) * O.conj()[:, None] * change, shifts, -1
-                )
-                state.probe = state.probe + update.sum(axis=0)
+                weight = cooling * self.probe_weight(k.abs2(O).sum(axis=0))
+                state.probe = state.probe + frames.unshifted(to_wave(weight * O, change))
             total += misfit.sum()
         state.epoch += 1
         return state, Report(ctx.comm.sum(total))

@@ -41,6 +41,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from ..model.batch import Batch, exit_wave, shifted_probes, to_object
 from ..model.noise import Noise, noise_of
 from ..model.noise import per_frame as frame_noise
 from ..model.problem import Problem
@@ -219,10 +220,11 @@ class PtychoEP(Engine):
         known = self.noise(problem).variance
         v = xp.asarray(1e6 * NOISE_FLOOR * power if known is None else known, "float32")
         state.noise_variance = xp.full(n, v, "float32") if self.noise_per_frame else v
-        state.probes = k.shift(P, problem.shifts)[:, 0]
+        state.probes = shifted_probes(P, problem, k)[:, 0]
         light = xp.zeros(problem.object_shape, "float32")
         for b in blocks(n):
-            k.scatter_add(light, problem.corners[b], k.abs2(state.probes[problem.shift_index[b]]))
+            frames = Batch.of(problem, ctx.backend, b)
+            frames.add(light, k.abs2(state.probes[frames.index]))
         # a prior that is too narrow for the object it starts from would make every frame disagree
         # with it
         power = (light * k.abs2(O)).sum() / light.sum()
@@ -233,8 +235,8 @@ class PtychoEP(Engine):
         lit = float((light > 0.1 * light.max()).sum())
         state.near_limit = not self.moves_probe and n * p * q < NEAR_LIMIT * lit
         for b in blocks(n):
-            windows = k.gather(O, problem.corners[b], (p, q))
-            state.messages[b] = state.probes[problem.shift_index[b]] * windows
+            frames = Batch.of(problem, ctx.backend, b)
+            state.messages[b] = exit_wave(state.probes[frames.index], frames.window(O))
         self._rebuild(state, problem, ctx)
         return state
 
@@ -254,7 +256,7 @@ class PtychoEP(Engine):
     def step(
         self, state: EPState, problem: Problem, batches: list[Any], ctx: Context
     ) -> tuple[EPState, Report]:
-        k, xp, propagate = ctx.backend.kernels, ctx.backend.xp, problem.propagator
+        k, xp = ctx.backend.kernels, ctx.backend.xp
         posterior = k.laplace if self.uses_laplace(state) else k.rician
         measure = state.epoch % self.residual_every == 0
         misfit, skips = xp.zeros((), "float64"), xp.zeros((), "float64")
@@ -263,30 +265,24 @@ class PtychoEP(Engine):
         offset = ctx.backend.xp.asarray(self.offset(problem), "float32")
         self.update_prior(state, ctx)
         for b in batches:
-            corners, shape, mask = problem.corners[b], problem.frame_shape, problem.mask_of(b)
-            index = problem.shift_index[b]
-            phi, g, P = state.messages[b], state.message_precision[b], state.probes[index]
+            frames, mask = Batch.of(problem, ctx.backend, b), problem.mask_of(b)
+            phi, g, P = state.messages[b], state.message_precision[b], state.probes[frames.index]
             y, p2 = xp.sqrt(problem.amplitude[b] ** 2 + offset), k.abs2(P)
-            Lambda, eta = (
-                k.gather(state.precision, corners, shape),
-                k.gather(state.natural, corners, shape),
-            )
-            psi = P * (eta / Lambda)
+            Lambda, eta = frames.window(state.precision), frames.window(state.natural)
+            psi = exit_wave(P, eta / Lambda)
             psi_c, g_c = k.cavity(psi, (p2 / Lambda).mean(axis=(-2, -1)), phi, g)
-            wave = propagate.forward(psi_c, index, ctx.backend)
-            wave, variance, moment = posterior(wave, 1 / g_c, y, mask, v[b])
-            back = propagate.backward(wave, index, ctx.backend)
+            wave, variance, moment = posterior(frames.onward(psi_c), 1 / g_c, y, mask, v[b])
             phi_new, g_new, skipped = k.damped_message(
-                back, variance, psi_c, g_c, phi, g, self.weight
+                frames.back(wave), variance, psi_c, g_c, phi, g, self.weight
             )
             gain, loss = g_new[:, None, None], g[:, None, None]
-            k.scatter_add(state.precision, corners, (gain - loss) * p2)
-            k.scatter_add(state.natural, corners, P.conj() * (gain * phi_new - loss * phi))
+            frames.add(state.precision, (gain - loss) * p2)
+            frames.add(state.natural, to_object(P, gain * phi_new - loss * phi))
             state.messages[b], state.message_precision[b] = phi_new, g_new
             noise[b] = moment
             skips += skipped.sum()
             if measure:
-                belief = propagate.forward(psi, index, ctx.backend)[:, None]
+                belief = frames.onward(psi)[:, None]
                 misfit += k.modulus_projection(belief, problem.amplitude[b], mask)[1].sum()
                 chi2[b] = k.modulus_projection(belief, y, mask)[1]
         if not self.noise_per_frame:
@@ -405,4 +401,4 @@ class PtychoEP(Engine):
         )
         force, weight = ctx.comm.sum(force), ctx.comm.sum(weight)
         state.probe = state.probe + force / xp.maximum(weight, PROBE_RIDGE * weight.max())
-        state.probes = k.shift(state.probe, problem.shifts)[:, 0]
+        state.probes = shifted_probes(state.probe, problem, k)[:, 0]

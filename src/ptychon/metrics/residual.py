@@ -22,12 +22,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..kernels import reference
+from ..model.batch import Batch, shifted_probes
 from ..model.forward import Model, unknowns_of
 from ..model.noise import learned_variance
 from ..model.problem import Problem
@@ -149,10 +150,9 @@ def model_without_object(problem: Problem, probe: Array, u: int, backend: Any = 
 
         backend = get_backend("numpy")
     modes = _modes(problem, probe)
-    wave = backend.asarray(
-        reference.shift(modes, np.asarray(problem.shifts)[u][None]).astype(COMPLEX)
-    )
-    wave = problem.propagator.to(backend).forward(wave, np.array([u]), backend)[0]
+    exit = shifted_probes(modes, problem, reference, slice(u, u + 1)).astype(COMPLEX)
+    local = replace(problem, propagator=problem.propagator.to(backend))
+    wave = Batch.nowhere(local, backend, u).onward(backend.asarray(exit))[0]
     model: FloatArray = backend.to_host((wave.real**2 + wave.imag**2).sum(axis=0) ** 0.5)
     return model
 
@@ -164,8 +164,9 @@ def illumination(problem: Problem, probe: Array) -> FloatArray:
     probe = _modes(problem, probe)
     p, q = problem.frame_shape
     total = np.zeros(problem.object_shape)
-    for u, shift in enumerate(np.asarray(problem.shifts)):
-        light = reference.abs2(reference.shift(probe, shift[None]))[0].sum(axis=0)
+    for u in range(len(problem.shifts)):
+        moved = shifted_probes(probe, problem, reference, slice(u, u + 1))
+        light = reference.abs2(moved)[0].sum(axis=0)
         for y, x in problem.corners[problem.shift_index == u].tolist():
             total[y : y + p, x : x + q] += light
     return total

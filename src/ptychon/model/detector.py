@@ -23,7 +23,7 @@ import numpy as np
 from ..kernels.reference import abs2
 from ..types import Array, FloatArray, PtychonError
 from .illumination import position_pull, slopes
-from .propagators import FarField, Propagator
+from .propagators import FarField, Propagator, through
 from .unknowns import Unknowns
 from .view import View
 
@@ -196,10 +196,7 @@ class Detector:
         return backend.ifft2(transfer.conj() * spectrum)
 
     def _onward(self, view: View, wave: Array) -> Array:
-        transfer, backend = self._transfer(view, wave), view.backend
-        return (
-            backend.fft2(wave) if transfer is None else backend.ifft2(transfer * backend.fft2(wave))
-        )
+        return through(self._transfer(view, wave), wave, view.backend)
 
     def _transfer(self, view: View, wave: Array) -> Array | None:
         """H_f, (1 or B, 1, P, Q); None in the far field."""

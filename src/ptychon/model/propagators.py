@@ -69,7 +69,7 @@ class FarField:
         return self
 
     def forward(self, wave: Array, index: IntArray | None, backend: Any) -> Array:
-        return backend.fft2(wave)
+        return through(None, wave, backend)
 
     def backward(self, wave: Array, index: IntArray | None, backend: Any) -> Array:
         return backend.ifft2(wave)
@@ -118,15 +118,21 @@ class NearField:
         return self.transfer if len(self.transfer) == 1 else self.transfer[index]
 
     def forward(self, wave: Array, index: IntArray | None, backend: Any) -> Array:
-        return backend.ifft2(self._of(wave, index) * backend.fft2(wave))
+        return through(self._of(wave, index), wave, backend)
 
     def backward(self, wave: Array, index: IntArray | None, backend: Any) -> Array:
-        return backend.ifft2(self._of(wave, index).conj() * backend.fft2(wave))
+        return through(self._of(wave, index).conj(), wave, backend)
 
     def _of(self, wave: Array, index: IntArray | None) -> Array:
         """`rows`, for waves with or without an axis of modes."""
         rows = self.rows(index)
         return rows[:, None] if wave.ndim == 4 else rows
+
+
+def through(transfer: Array | None, wave: Array, backend: Any) -> Array:
+    """Waves through free space, F^-1[ H F psi ]; into the far field, F psi, where H is None."""
+    spectrum = backend.fft2(wave)
+    return spectrum if transfer is None else backend.ifft2(transfer * spectrum)
 
 
 def angular_spectrum(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..types import COMPLEX, Array, FloatArray
+from .batch import Batch
 from .problem import Problem
 
 #: Bytes of waves computed at a time.
@@ -22,13 +24,8 @@ def model_of(
     problem: Problem, object: Array, probe: Array, part: slice, backend: Any
 ) -> FloatArray:
     """|model| of a block of frames, (B, P, Q) on the host."""
-    move, k = backend.asarray, backend.kernels
-    shifted = k.shift(move(np.ascontiguousarray(probe)), problem.shifts[problem.shift_index[part]])
-    patches = k.gather(
-        move(np.ascontiguousarray(object)), problem.corners[part], problem.frame_shape
-    )
-    wave = problem.propagator.to(backend).forward(
-        shifted * patches[:, None], problem.shift_index[part], backend
-    )
+    O, P = (backend.asarray(np.ascontiguousarray(a)) for a in (object, probe))
+    seen = Batch.of(replace(problem, propagator=problem.propagator.to(backend)), backend, part)
+    wave = seen.waves(O, P)
     model: FloatArray = backend.to_host((wave.real**2 + wave.imag**2).sum(axis=1) ** 0.5)
     return model.astype(np.float64)

@@ -15,8 +15,30 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ..types import Array, PtychonError
+from .propagators import through
 from .unknowns import Unknowns
 from .view import View
+
+
+def exit_wave(wave: Array, window: Array) -> Array:
+    """psi O for waves (B, K, P, Q), or (B, P, Q) for one mode, and windows (B, P, Q)."""
+    return wave * _modes(window, wave)
+
+
+def to_object(wave: Array, change: Array) -> Array:
+    """sum_k psi_k* c_k: what a change of the exit wave asks of the window, (B, P, Q)."""
+    product = wave.conj() * change
+    return product.sum(axis=1) if product.ndim == 4 else product
+
+
+def to_wave(window: Array, change: Array) -> Array:
+    """O* c: what it asks of the wave, shaped as the change."""
+    return _modes(window.conj(), change) * change
+
+
+def _modes(window: Array, wave: Array) -> Array:
+    """A window beside waves with or without an axis of modes."""
+    return window[:, None] if wave.ndim == 4 else window
 
 
 @dataclass(frozen=True)
@@ -56,16 +78,16 @@ class Specimen:
         for s in range(slices):
             view.incident.append(wave)
             view.windows.append(self._window(view, view.x.object[s]))
-            wave = self.down(view, s, wave * view.windows[s][:, None])
+            wave = self.down(view, s, exit_wave(wave, view.windows[s]))
         view.exit = wave
         return wave
 
     def tangent(self, view: View, d: Unknowns, change: Array) -> Array:
         """How the exit wave changes with the slices and with the incident wave."""
         for s, (psi, O) in enumerate(zip(view.incident, view.windows, strict=True)):
-            change = change * O[:, None]
+            change = exit_wave(change, O)
             if d.object is not None:
-                change = change + psi * self._window(view, d.object[s])[:, None]
+                change = change + exit_wave(psi, self._window(view, d.object[s]))
             change = self.down(view, s, change)
         return change
 
@@ -90,16 +112,14 @@ class Specimen:
         """What a change (B, K, P, Q) behind slice s asks of the slice, (B, P, Q), and of the wave
         on it, (B, K, P, Q).
         """
-        return (view.incident[s].conj() * change).sum(axis=1), view.windows[s].conj()[
-            :, None
-        ] * change
+        return to_object(view.incident[s], change), to_wave(view.windows[s], change)
 
     def up(self, view: View, s: int, change: Array) -> Array:
         """From the front of slice s back through the gap above it; nothing above the first."""
         return self._through(view, self.gaps[s - 1].conj(), change) if s > 0 else change
 
     def _through(self, view: View, transfer: Array, wave: Array) -> Array:
-        return view.backend.ifft2(transfer.astype(wave.dtype, copy=False) * view.backend.fft2(wave))
+        return through(transfer.astype(wave.dtype, copy=False), wave, view.backend)
 
     def _window(self, view: View, layer: Array) -> Array:
         return view.kernels.gather(layer, view.corners, view.shape)

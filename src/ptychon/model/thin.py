@@ -19,6 +19,7 @@ from ..backends.base import Backend
 from ..kernels.curvature import ByClass, ByPixel, Weights, weigh
 from ..kernels.reference import abs2
 from ..types import COMPLEX, REAL, Array, ComplexArray
+from .batch import Batch, exit_wave, to_object, to_wave
 from .gauss_newton import BLOCK_BYTES, gauge_noise, held, held_diagonal, pressed
 from .problem import Problem
 from .propagators import NearField
@@ -53,37 +54,27 @@ class Scan:
 
     def waves(self, b: slice) -> Array:
         """Detector waves of some frames, (B, K, P, Q)."""
-        return self._onward(b, self.probes[self._shift(b)] * self._seen(b, self.object))
+        seen = self._batch(b)
+        return seen.onward(exit_wave(self.probes[seen.index], seen.window(self.object)))
 
     def tangent(self, b: slice, d: Unknowns) -> Array:
         """M d for some frames, (B, K, P, Q)."""
-        which = self._shift(b)
-        wave = self.probes[which] * self._seen(b, d.object[0])
+        seen = self._batch(b)
+        wave = exit_wave(self.probes[seen.index], seen.window(d.object[0]))
         if d.probe is not None:
-            moved = self.backend.kernels.shift(d.probe, self.problem.shifts[which])
-            wave = wave + moved * self._seen(b, self.object)
-        return self._onward(b, wave)
+            wave = wave + exit_wave(seen.probe(d.probe), seen.window(self.object))
+        return seen.onward(wave)
 
     def adjoint(self, b: slice, wave: Array, out: Unknowns) -> None:
         """out += M* wave, for the frames of a block."""
-        k, problem, which = self.backend.kernels, self.problem, self._shift(b)
-        psi = problem.propagator.backward(wave, which, self.backend).astype(COMPLEX, copy=False)
-        pulled = (self.probes[which].conj() * psi).sum(axis=1)
-        k.scatter_add(out.object[0], problem.corners[b], pulled)
+        seen = self._batch(b)
+        change = seen.back(wave).astype(COMPLEX, copy=False)
+        seen.add(out.object[0], to_object(self.probes[seen.index], change))
         if out.probe is not None:
-            pulled = self._seen(b, self.object).conj() * psi
-            out.probe[:] += k.shift(pulled, problem.shifts[which], -1).sum(axis=0)
+            out.probe[:] += seen.unshifted(to_wave(seen.window(self.object), change))
 
-    def _shift(self, b: slice) -> Any:
-        return self.problem.shift_index[b]
-
-    def _seen(self, b: slice, field: Array) -> Array:
-        problem = self.problem
-        windows = self.backend.kernels.gather(field, problem.corners[b], problem.frame_shape)
-        return windows[:, None]
-
-    def _onward(self, b: slice, wave: Array) -> Array:
-        return self.problem.propagator.forward(wave, self._shift(b), self.backend)
+    def _batch(self, b: slice) -> Batch:
+        return Batch.of(self.problem, self.backend, b)
 
 
 @dataclass
@@ -203,11 +194,11 @@ class Thin:
         """
         weights, scan, out = self.weights, self.scan, self.zeros().map(lambda array: array.real)
         assert isinstance(weights, ByPixel)
-        problem, xp = scan.problem, scan.backend.xp
+        xp = scan.backend.xp
         modes = range(scan.probes.shape[1])
         for b in scan.blocks():
-            P = scan.probes[problem.shift_index[b]]
-            O = scan.backend.kernels.gather(scan.object, problem.corners[b], problem.frame_shape)
+            seen = Batch.of(scan.problem, scan.backend, b)
+            P, O = scan.probes[seen.index], seen.window(scan.object)
             spots = self._spots(b)
             for s in modes:
                 for t in modes:
@@ -216,7 +207,7 @@ class Thin:
                         weight = weight + weights.across[b]
                     weight = self._smeared(weight, spots)
                     light = (P[:, s] * P[:, t].conj() * weight).real.astype(REAL)
-                    scan.backend.kernels.scatter_add(out.object[0], problem.corners[b], light)
+                    seen.add(out.object[0], light)
                     if s == t and out.probe is not None:
                         out.probe[s] += ((O.real**2 + O.imag**2) * weight.real).sum(axis=0)
         ones = out.map(lambda array: xp.ones_like(array))

@@ -20,6 +20,7 @@ import math
 import numpy as np
 
 from ..backends.base import Backend
+from ..model.batch import Batch
 from ..model.problem import Problem
 from ..types import Array, ComplexArray, PtychonError
 
@@ -69,7 +70,7 @@ def initial_probe(problem: Problem, backend: Backend) -> ComplexArray:
     if problem.propagator.transfer is None:
         return focused(problem)
     local, root = problem.to(backend), _root(problem)
-    wave = backend.to_host(local.propagator.backward(backend.asarray(root[None]), None, backend))
+    wave = backend.to_host(Batch.nowhere(local, backend).back(backend.asarray(root[None])))
     return scaled_probe(wave, wave_power(problem))
 
 

@@ -28,7 +28,8 @@ from typing import Any, Literal
 import numpy as np
 
 from ..data.dataset import Dataset, Geometry
-from ..kernels.reference import abs2, gather, shift
+from ..kernels import reference
+from ..model.batch import Batch, exit_wave, shifted_probes
 from ..model.noise import Noise as NoiseModel
 from ..model.problem import Problem
 from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray, PtychonError
@@ -39,10 +40,12 @@ Noise = Literal["none", "gaussian", "poisson"]
 #: Working memory of a block of frames.
 BLOCK_BYTES = 64 * 2**20
 
-#: What a propagator needs of a backend. Double precision: the truth should not carry the rounding
+#: What a batch needs of a backend. Double precision: the truth should not carry the rounding
 #: of an engine.
-_FFT = SimpleNamespace(
-    fft2=lambda a: np.fft.fft2(a, norm="ortho"), ifft2=lambda a: np.fft.ifft2(a, norm="ortho")
+_DOUBLE = SimpleNamespace(
+    fft2=lambda a: np.fft.fft2(a, norm="ortho"),
+    ifft2=lambda a: np.fft.ifft2(a, norm="ortho"),
+    kernels=reference,
 )
 
 
@@ -273,10 +276,10 @@ def _intensities(
         # Problem does the placing, so that its windows and fractions are these and not merely like
         # them
         problem = Problem.from_dataset(block)
-        shifted = shift(wide, problem.shifts)[problem.shift_index]
-        windows = gather(truth, problem.corners, problem.frame_shape)
-        waves = problem.propagator.forward(shifted * windows[:, None], problem.shift_index, _FFT)
-        intensity = abs2(waves).sum(axis=1)
+        frames = Batch.of(problem, _DOUBLE, slice(None))
+        probes = shifted_probes(wide, problem, reference)[frames.index]
+        waves = frames.onward(exit_wave(probes, frames.window(truth)))
+        intensity = reference.abs2(waves).sum(axis=1)
         total += float(intensity.sum())
         patterns[part] = (
             np.fft.fftshift(intensity, axes=(1, 2)) if data.geometry == "far" else intensity

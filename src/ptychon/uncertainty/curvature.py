@@ -30,6 +30,7 @@ import numpy as np
 from ..backends.base import Backend
 from ..kernels.curvature import ByPixel
 from ..kernels.reference import TINY
+from ..model.batch import shifted_probes
 from ..model.detector import Detector
 from ..model.forward import Model
 from ..model.gauss_newton import GaussNewton, held_diagonal
@@ -121,8 +122,8 @@ class Curvature:
         self.diagonal = self.diagonal.axpy(1, self.H.diagonal().only(own))
 
     def _scan(self, x: Unknowns) -> Scan:
-        xp, kernels = self.backend.xp, self.backend.kernels
-        probes = xp.ascontiguousarray(kernels.shift(x.probe, self.problem.shifts))
+        probes = shifted_probes(x.probe, self.problem, self.backend.kernels)
+        probes = self.backend.xp.ascontiguousarray(probes)
         return Scan(self.problem, self.backend, x.object[0], probes)
 
     def _information(self, m: Array, b: slice) -> tuple[Array, Array | None]:

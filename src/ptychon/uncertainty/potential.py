@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import Backend
-from ..kernels.reference import shift_ramps
+from ..model.batch import Batch, Shifts, exit_wave, to_object, to_wave
 from ..model.noise import Noise
 from ..model.noise.likelihood import count_energy, count_score, root_energy, root_score
 from ..model.problem import Problem
@@ -65,12 +65,8 @@ class Potential:
         size = self.pixels + (self.probe.size if free_probe else 0)
         self.prior = xp.full(size, 2 / object_variance, REAL)
         self.prior[self.pixels :] = 2 / float((xp.abs(self.probe) ** 2).sum(axis=0).max())
-        self.ramps: Any = None
-        if problem.subpixel:
-            self.ramps = backend.asarray(
-                shift_ramps(problem.shifts, problem.frame_shape)[:, None].astype(COMPLEX)
-            )
-        self.probes = self.shifted(self.probe)
+        self.shifts = Shifts(problem, backend)
+        self.probes = self.shifts.forward(self.probe)
         self.soft: Any = REAL.type(0)
         if noise.kind == "poisson":
             shape = problem.frame_shape
@@ -89,28 +85,20 @@ class Potential:
         probe = vector[n:].reshape(self.probe.shape) if self.free_probe else self.probe
         return vector[:n].reshape(self.problem.object_shape), probe
 
-    def shifted(self, probe: Array) -> Array:
-        """The probe at every distinct shift, (U, K, P, Q)."""
-        if self.ramps is None:
-            return self.backend.xp.ascontiguousarray(probe[None])
-        return self.backend.ifft2(self.backend.fft2(probe)[None] * self.ramps).astype(
-            COMPLEX, copy=False
-        )
-
     def __call__(self, vector: Array) -> tuple[float, Array]:
         """U, and its gradient: by real parts in its real parts, by imaginary ones in its imaginary
         ones.
         """
         xp = self.backend.xp
         object, probe = self.unpack(vector)
-        probes = self.shifted(probe) if self.free_probe else self.probes
+        probes = self.shifts.forward(probe) if self.free_probe else self.probes
         out_O = xp.zeros(self.problem.object_shape, COMPLEX)
         out_P = xp.zeros_like(probes) if self.free_probe else xp.zeros((0, 1, 1, 1), COMPLEX)
         compiled = self.backend.name == "numpy"
         energy = (self._compiled if compiled else self._plain)(object, probes, out_O, out_P)
         parts = [out_O.reshape(-1)]
         if self.free_probe:
-            back = out_P.sum(axis=0) if self.ramps is None else self._unshifted(out_P)
+            back = self.shifts.adjoint(out_P)
             parts.append(back.astype(COMPLEX, copy=False).reshape(-1))
         power = self.prior * (vector.real**2 + vector.imag**2)
         return energy + 0.5 * float(power.sum(dtype="float64")), xp.concatenate(
@@ -138,14 +126,11 @@ class Potential:
         (see `Noise.surprise`).
         """
         backend, problem, (object, probe) = self.backend, self.problem, self.unpack(vector)
-        probes, found, expected = self.shifted(probe), 0.0, 0.0
+        probes, found, expected = self.shifts.forward(probe), 0.0, 0.0
         for first in range(0, len(problem), BLOCK):
             b = slice(first, min(first + BLOCK, len(problem)))
-            windows = backend.kernels.gather(object, problem.corners[b], problem.frame_shape)[
-                :, None
-            ]
-            index = problem.shift_index[b]
-            wave = problem.propagator.forward(probes[index] * windows, index, backend)
+            frames = Batch.of(problem, backend, b)
+            wave = frames.onward(exit_wave(probes[frames.index], frames.window(object)))
             m = backend.to_host(backend.xp.sqrt((wave.real**2 + wave.imag**2).sum(axis=1)))
             seen = backend.to_host(problem.mask_of(b))
             found += float(
@@ -155,9 +140,6 @@ class Potential:
             )
             expected += float(np.where(seen, self.noise.expected_surprise(m), 0).sum())
         return found, expected
-
-    def _unshifted(self, out_P: Array) -> Array:
-        return self.backend.ifft2((self.backend.fft2(out_P) * self.ramps.conj()).sum(axis=0))
 
     def _compiled(self, object: Array, probes: Array, out_O: Array, out_P: Array) -> float:
         from ..kernels.cpu.energy import energy_gradient
@@ -189,14 +171,13 @@ class Potential:
 
     def _plain(self, object: Array, probes: Array, out_O: Array, out_P: Array) -> float:
         """The same in array code, all frames of a block at a time."""
-        xp, k, problem = self.backend.xp, self.backend.kernels, self.problem
-        total, shape = 0.0, problem.frame_shape
+        xp, problem, total = self.backend.xp, self.problem, 0.0
         soft: Any = self.backend.asarray(self.soft) if self.noise.kind == "poisson" else 0
         for first in range(0, len(problem), BLOCK):
             b = slice(first, min(first + BLOCK, len(problem)))
-            index, corners = problem.shift_index[b], problem.corners[b]
-            windows = k.gather(object, corners, shape)[:, None]
-            wave = problem.propagator.forward(probes[index] * windows, index, self.backend)
+            frames = Batch.of(problem, self.backend, b)
+            P, O = probes[frames.index], frames.window(object)
+            wave = frames.onward(exit_wave(P, O))
             power, d, seen = (
                 (wave.real**2 + wave.imag**2).sum(axis=1),
                 self.data[b],
@@ -212,12 +193,10 @@ class Potential:
                 pull = xp.where(m > 1e-20, score / xp.maximum(m, REAL.type(1e-20)), 0)
             total += float(xp.where(seen, each, 0).sum())
             wave = wave * xp.where(seen, pull, 0).astype(REAL)[:, None]
-            back = problem.propagator.backward(wave, index, self.backend).astype(
-                COMPLEX, copy=False
-            )
-            k.scatter_add(out_O, corners, (probes[index].conj() * back).sum(axis=1))
+            back = frames.back(wave).astype(COMPLEX, copy=False)
+            frames.add(out_O, to_object(P, back))
             if self.free_probe:
-                pulled = windows.conj() * back
-                for j, u in enumerate(index.tolist()):
+                pulled = to_wave(O, back)
+                for j, u in enumerate(problem.shift_index[b].tolist()):
                     out_P[u] += pulled[j]
         return total
