@@ -361,6 +361,14 @@ def pretty(value: float, dimension: Dimension, digits: int = 4) -> str:
     )
 
 
+def pretty_pair(size: tuple[float, float] | float | None) -> str:
+    """The size of a pixel (m) for people: one length where it is square."""
+    if size is None:
+        return "of unknown size"
+    dy, dx = np.broadcast_to(size, (2,)).tolist()
+    return pretty(dy, "length") + ("" if np.isclose(dy, dx) else f" x {pretty(dx, 'length')}")
+
+
 def wavelength_of_photons(energy: float) -> float:
     """Wavelength (m) of photons of an energy in joules.
 

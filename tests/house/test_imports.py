@@ -33,8 +33,13 @@ ROWS = (
     ("bench", "cli"),
     ("__main__",),
 )
-#: `Result.save` and `Result.load` are a part of the public face, as the root is.
-ALLOWED = {("data.result", "io")}
+#: What people ask a thing itself for is a part of the public face, as the root is: `Result.save`,
+#: `Result.load` and `Result.show`, and what a notebook shows.
+ALLOWED = {
+    ("data.result", "io"),
+    ("data.result", "plots.notebook"),
+    ("data.dataset", "plots.notebook"),
+}
 #: The root holds names, no code: it knows everybody, and all may ask it for the version.
 PUBLIC = "__init__"
 

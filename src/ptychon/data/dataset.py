@@ -18,8 +18,9 @@ from ..types import (
     PtychonError,
     PtychonWarning,
 )
+from ..units import pretty, pretty_pair
 from .bad_values import BadValues
-from .lazy import Frames, Selected, parts
+from .lazy import Frames, Gridded, Selected, parts
 
 Geometry = Literal["far", "near"]
 
@@ -30,14 +31,15 @@ class Dataset:
 
     Parameters
     ----------
-    patterns : (N, P, Q) array of any real dtype
-        Intensities. Zero frequency at ``[P//2, Q//2]`` in the far field; plain images in the near
-        field. Anything with ``shape``, ``dtype`` and slicing along the first axis will do (an open
-        HDF5 dataset, say): it is read in blocks. Of a NumPy masked array the mask is taken along.
-        Values that are no measurement (NaN, -1 in a gap, the end of the range of an integer type:
-        see `ptychon.data.bad_values`) are left out frame by frame when the scan is put on a grid. A
+    patterns : (N, P, Q) or (rows, columns, P, Q) array of any real dtype
+        Intensities; of a scan in rows and columns, row by row. Zero frequency at ``[P//2,
+        Q//2]`` in the far field; plain images in the near field. Anything with ``shape``,
+        ``dtype`` and slicing along the first axis will do (an open HDF5 dataset, say): it is
+        read in blocks. Of a NumPy masked array the mask is taken along. Values that are no
+        measurement (NaN, -1 in a gap, the end of the range of an integer type: see
+        `ptychon.data.bad_values`) are left out frame by frame when the scan is put on a grid. A
         list or a generator of frames is put into one array.
-    positions : (N, 2) float array
+    positions : (N, 2) or (rows, columns, 2) float array
         Centre of the probe on the object, (y, x): metres where `pixel_size` is known, else object
         pixels. They are relative to the centre pixel ``[H//2, W//2]`` of the object if
         `object_shape` is given, else up to an offset.
@@ -106,6 +108,7 @@ class Dataset:
         if not (hasattr(self.patterns, "shape") and hasattr(self.patterns, "dtype")):
             self._set("patterns", _stacked(self.patterns))
         self._take_masked_array()
+        self._take_grid()
         shape = tuple(self.patterns.shape)
         if len(shape) != 3 or min(shape) < 1:
             raise PtychonError(f"patterns have shape {shape}; they must be (frames, rows, columns)")
@@ -158,6 +161,34 @@ class Dataset:
 
     def __len__(self) -> int:
         return int(self.patterns.shape[0])
+
+    def __repr__(self) -> str:
+        p, q = self.frame_shape
+        name = f" {self.name!r}" if self.name else ""
+        kind = "counts" if self.counting else "intensities"
+        facts = [f"pixel {pretty_pair(self.pixel_size)}"]
+        if self.wavelength is not None:
+            facts.append(f"wavelength {pretty(self.wavelength, 'length')}")
+        if self.distance is not None:
+            facts.append(f"detector at {pretty(self.distance, 'length')}")
+        spans = np.ptp(self.positions, axis=0)
+        high, wide = (
+            f"{v:.4g} px" if self.pixel_size is None else pretty(v, "length") for v in spans
+        )
+        more = [f"positions over {high} x {wide}"]
+        if self.mask is not None:
+            more.append(f"mask keeps {100 * float(np.mean(self.mask)):.3g} % of the pixels")
+        if self.probe is not None:
+            more.append("with a first guess of the probe")
+        return (
+            f"Dataset{name}: {len(self)} frames of {p}x{q} pixels, {self.geometry} field, {kind}\n"
+            f"  {', '.join(facts)}\n  {', '.join(more)}"
+        )
+
+    def _repr_html_(self) -> str:
+        from ..plots.notebook import dataset_html
+
+        return dataset_html(self)
 
     @property
     def frame_shape(self) -> tuple[int, int]:
@@ -217,6 +248,19 @@ class Dataset:
     def _check_positive(name: str, value: float | None) -> None:
         if value is not None and not (np.isfinite(value) and value > 0):
             raise PtychonError(f"{name.replace('_', ' ')} is {value}; it must be a positive number")
+
+    def _take_grid(self) -> None:
+        """A scan in rows and columns as one row of frames; frames on disk stay there."""
+        shape, positions = tuple(self.patterns.shape), np.asarray(self.positions)
+        if len(shape) != 4:
+            return
+        known = isinstance(self.patterns, np.ndarray)
+        flat = self.patterns.reshape(-1, *shape[2:]) if known else Gridded(self.patterns)
+        self._set("patterns", flat)
+        if positions.shape == (*shape[:2], 2):
+            self._set("positions", positions.reshape(-1, 2))
+        if self.mask is not None and np.shape(self.mask) == shape:
+            self._set("mask", np.reshape(self.mask, (-1, *shape[2:])))
 
     def _derived_pixel_size(self) -> tuple[float, float] | None:
         d = self.detector_pixel_size

@@ -140,6 +140,38 @@ class Selected(Frames):
         return np.asarray(self._frames[self._index[index]])
 
 
+class Gridded(Frames):
+    """The frames of a scan in rows and columns, row by row.
+
+    Parameters
+    ----------
+    frames : (rows, columns, P, Q) array with slices along its first two axes, perhaps on disk
+    """
+
+    def __init__(self, frames: Any) -> None:
+        self._frames, self._columns = frames, int(frames.shape[1])
+        super().__init__(tuple(frames.shape), frames.dtype, f"a grid of {frames.shape[0]} rows")
+
+    def _read(self, first: int, last: int) -> Any:
+        if first >= last:
+            return np.empty((0, *self.shape[1:]), self.dtype)
+        columns = self._columns
+        top, bottom = first // columns, (last - 1) // columns
+        found = [
+            np.asarray(
+                self._frames[
+                    row,
+                    first - row * columns if row == top else 0 : last - row * columns
+                    if row == bottom
+                    else columns,
+                ],
+                self.dtype,
+            )
+            for row in range(top, bottom + 1)
+        ]
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+
 class Stacked(Frames):
     """Several stacks, one after the other."""
 

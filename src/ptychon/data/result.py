@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..types import BoolArray, ComplexArray, FloatArray, IntArray
+from ..units import pretty_pair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,38 @@ class Result:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     compile_seconds: float = 0.0
+
+    def __repr__(self) -> str:
+        (modes, p, q), (h, w) = self.probe.shape, self.object.shape
+        of = f" of {self.settings['input']}" if self.settings.get("input") else ""
+        if self.object_std is None:
+            bars = "no error bars: ptychon.error_bars(data, result) computes them"
+        else:
+            lit = self.illuminated
+            size = float(np.mean(self.object_std[lit]) / np.mean(np.abs(self.object[lit])))
+            bars = f"error bars of {100 * size:.2g} % of the amplitude, mean where it is lit"
+        return (
+            f"Result{of}: {self.engine} after {self.passes} passes, R = {self.final_error:.4f}\n"
+            f"  object {h}x{w} pixels, pixel {pretty_pair(self.pixel_size)}; probe {p}x{q}, "
+            f"{modes} mode{'s' if modes > 1 else ''}; {len(self.positions)} positions\n  {bars}"
+        )
+
+    def _repr_html_(self) -> str:
+        from ..plots.notebook import result_html
+
+        return result_html(self)
+
+    def show(self) -> None:
+        """Draw the result: below the cell of a notebook, or in a window of matplotlib.
+
+        Raises
+        ------
+        PtychonError
+            Where there is neither; `ptychon.plot` writes a file.
+        """
+        from ..plots.notebook import show
+
+        show(self)
 
     def save(self, path: str | Path) -> None:
         """Write the result to an HDF5 file, which `load` and the command line read.

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..data.dataset import Dataset
 from ..types import REAL, Array, FloatArray, IntArray, PtychonError
+from ..units import pretty_pair
 from .grid import check_windows, pair, placed, windows
 from .measured import measured
 from .noise import counted, mean_variance, subtracted, with_background
@@ -84,6 +85,18 @@ class Problem:
 
     def __len__(self) -> int:
         return len(self.corners)
+
+    def __repr__(self) -> str:
+        (p, q), (h, w), place = self.frame_shape, self.object_shape, type(self.amplitude).__module__
+        field = "near" if self.near_field else "far"
+        kind = "counts" if self.counting else "intensities"
+        shifts = "between pixels" if self.subpixel else "on whole pixels"
+        valid = 100 * float(self.mask.mean())
+        return (
+            f"Problem: {len(self)} frames of {p}x{q} pixels, {field} field, roots of {kind}\n"
+            f"  object {h}x{w} pixels, pixel {pretty_pair(self.pixel_size)}, positions {shifts}\n"
+            f"  mask keeps {valid:.3g} % of the pixels; arrays of {place.split('.')[0]}"
+        )
 
     @property
     def frame_shape(self) -> tuple[int, int]:

@@ -1,0 +1,107 @@
+"""What a notebook, or a prompt, shows of a scan and of a result."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import sys
+from typing import Any
+
+import numpy as np
+
+from ..data.dataset import Dataset
+from ..data.result import Result
+from ..types import FloatArray, PtychonError
+from .figures import Figure
+from .result import picture
+
+#: Dots an inch of pictures in a notebook: smaller than in a file.
+DPI = 70
+#: Backends of matplotlib that write files and open no window.
+FILES_ONLY = ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template")
+
+
+def result_html(result: Result) -> str:
+    """The facts of a result and its picture, as HTML for a notebook."""
+    return _page(repr(result), picture(result))
+
+
+def dataset_html(data: Dataset) -> str:
+    """The facts of a scan, the frame in its middle and its path, as HTML for a notebook. One frame
+    is read.
+    """
+    figure = Figure(figsize=(7.5, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    middle = len(data) // 2
+    frame = np.asarray(data.patterns[middle], float)
+    left.imshow(_log(frame), cmap="gray", interpolation="nearest")
+    left.set(title=f"frame {middle}, logarithmic", xticks=[], yticks=[])
+    y, x = (data.positions - data.positions.mean(axis=0)).T
+    scale, unit = (1.0, "px") if data.pixel_size is None else (1e6, "µm")
+    right.plot(x * scale, y * scale, ".-", color="0.3", linewidth=0.5, markersize=3)
+    right.plot(x[:1] * scale, y[:1] * scale, "o", color="tab:red", markersize=4)
+    right.invert_yaxis()
+    right.set(title="positions, the first in red", xlabel=unit, ylabel=unit, aspect="equal")
+    return _page(repr(data), figure)
+
+
+def show(result: Result) -> None:
+    """Draw a result where its reader is: below the cell of a notebook, or in a window.
+
+    Raises
+    ------
+    PtychonError
+        Where there is neither: with a backend of matplotlib that opens no window.
+    """
+    if _in_notebook():
+        from IPython.display import Image, display
+
+        display(Image(_png(picture(result))))
+        return
+    import matplotlib.pyplot as plt
+
+    if plt.get_backend().lower() in FILES_ONLY:
+        raise PtychonError(
+            f"matplotlib's backend {plt.get_backend()!r} opens no window; write the picture to a "
+            'file with ptychon.plot(result, "result.png")'
+        )
+    drawn = picture(result)
+    window = plt.figure(figsize=drawn.get_size_inches())
+    axes = window.add_axes((0, 0, 1, 1))
+    axes.imshow(plt.imread(io.BytesIO(_png(drawn, 150)), format="png"))
+    axes.set_axis_off()
+    plt.show()
+
+
+def _in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+def _log(frame: FloatArray) -> FloatArray:
+    """A frame on a logarithmic scale, from its least positive value or a millionth of the largest
+    on.
+    """
+    top = float(np.nanmax(frame, initial=0))
+    if top <= 0:
+        return frame
+    floor = max(top * 1e-6, float(np.nanmin(np.where(frame > 0, frame, top))))
+    return np.asarray(np.log10(np.maximum(np.nan_to_num(frame), floor)))
+
+
+def _png(figure: Figure, dpi: int = DPI) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=dpi)
+    return file.getvalue()
+
+
+def _page(text: str, figure: Figure) -> str:
+    title, *facts = text.split("\n")
+    image: Any = base64.b64encode(_png(figure)).decode()
+    lines = "<br>".join(html.escape(fact.strip()) for fact in facts)
+    return (
+        f"<div><b>{html.escape(title)}</b><br>{lines}<br>"
+        f'<img alt="{html.escape(title, quote=True)}" src="data:image/png;base64,{image}"></div>'
+    )
