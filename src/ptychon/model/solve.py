@@ -56,36 +56,43 @@ def solve(
     start : Unknowns, optional
         Default 0.
     """
-    precondition = _division(preconditioner)
+    precondition = _division(preconditioner, b)
     real = "float32" if b.precision == "single" else "float64"
-    x = b.zeros() if start is None else start
-    r = b if start is None else b.axpy(-1, operator(start))
+    # arrays of its own, changed in place: on small scans the steps between two products tell
+    x = b.zeros() if start is None else start.copy()
+    r = b.copy() if start is None else b.axpy(-1, operator(start))
     z = precondition(r)
-    p, rz = z, r.dot(z)
+    p, rz = z.copy(), r.dot(z)
     first, done = rz, 0
     while done < iterations and (tolerance is None or rz > tolerance**2 * first):
         Hp = operator(p)
         length = _quotient(rz, p.dot(Hp), real)
-        x, r = x.axpy(length, p), r.axpy(-length, Hp)
+        x.add(length, p)
+        r.add(-length, Hp)
         z = precondition(r)
         old, rz = rz, r.dot(z)
-        p = z.axpy(_quotient(rz, old, real), p)
+        p.turn(_quotient(rz, old, real), z)
         done += 1
     if tolerance is None:
         return Solved(x, done, (rz / _floored(first)) ** 0.5)
     return Solved(x, done, float(rz / first) ** 0.5 if first > 0 else 0.0)
 
 
-def _division(preconditioner: Unknowns | Operator) -> Operator:
-    """By a diagonal; what is an operator already stays."""
+def _division(preconditioner: Unknowns | Operator, b: Unknowns) -> Operator:
+    """By a diagonal, in the types of b, so that none is converted in a product; what is an operator
+    already stays.
+    """
     if not isinstance(preconditioner, Unknowns):
         return preconditioner
-    inverse = preconditioner.map(lambda array: 1 / array)
+    own = {name: array.dtype for name, array in b.each()}
+    inverse = Unknowns(
+        **{name: (1 / d).astype(own[name]) for name, d in preconditioner.each() if name in own}
+    )
     return lambda r: r.times(inverse)
 
 
 def _floored(number: Array) -> Array:
-    return number.clip(LEAST, None)
+    return np.maximum(number, LEAST)
 
 
 def _quotient(above: Array, below: Array, real: str) -> Array:

@@ -130,7 +130,8 @@ class Thin:
             self.threads,
         )
         out = self.summed(Unknowns(object=O[None], probe=P))
-        return held(out.axpy(1, pressed(self.prior, d)), d, self.gauge, self.stiffness)
+        out.add(1, pressed(self.prior, d))
+        return held(out, d, self.gauge, self.stiffness)
 
     def summed(self, out: Unknowns) -> Unknowns:
         """The sum over all processes."""

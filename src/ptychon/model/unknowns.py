@@ -31,6 +31,10 @@ KINDS: dict[str, dict[str, np.dtype[Any]]] = {
 }
 
 
+#: Type of the parts of a complex number.
+REALS = {"F": np.dtype(np.float32), "D": np.dtype(np.float64)}
+
+
 @dataclass(frozen=True)
 class Declared:
     """What a field of `Unknowns` is: letters of its shape, kind of number (of `KINDS`), whether
@@ -208,6 +212,21 @@ class Unknowns:
             total[name] = (part if start is None else start + part).astype(same, copy=False)
         return Unknowns(**total)
 
+    def add(self, factor: Array, other: Unknowns) -> None:
+        """self += factor other in place, for a real factor; `other` has no fields beside those of
+        this one.
+        """
+        for name, step in other.each():
+            a, b = _reals(getattr(self, name), step)
+            a += b if isinstance(factor, int) and factor == 1 else factor * b
+
+    def turn(self, factor: Array, other: Unknowns) -> None:
+        """self <- factor self + other in place, likewise."""
+        for name, step in other.each():
+            a, b = _reals(getattr(self, name), step)
+            a *= factor
+            a += b
+
     def times(self, factor: Any) -> Unknowns:
         """factor self: a number, or `Unknowns` of factors for the fields that both have."""
         if isinstance(factor, Unknowns):
@@ -220,16 +239,19 @@ class Unknowns:
         return self.map(lambda array: (factor * array).astype(array.dtype, copy=False))
 
     def dot(self, other: Unknowns) -> Array:
-        """Re <self, other> over the fields both have, summed in double precision; 0-d, where the
-        arrays are.
+        """Re <self, other> over the fields both have, rows of pixels summed in double precision;
+        0-d, where the arrays are.
         """
         total: Array = 0.0
         for name, array in self.each():
             part = getattr(other, name)
             if part is not None:
-                products = array.real * part.real
-                if array.dtype.kind == "c":
-                    products += array.imag * part.imag
+                a, b = _reals(array, part)
+                products = a.real * b.real
+                if a.dtype.kind == "c":
+                    products += a.imag * b.imag
+                if products.ndim:
+                    products = products.sum(axis=-1)
                 total = total + products.sum(dtype="float64")
         return total
 
@@ -263,6 +285,17 @@ class Unknowns:
             )
             first += part.size
         return Unknowns(**found)
+
+
+def _reals(a: Array, b: Array) -> tuple[Array, Array]:
+    """Two complex arrays as real ones, real and imaginary parts in turn, which are quicker to
+    multiply; views, so that what is changed in one is changed in its array. As they are where
+    their memory does not allow it.
+    """
+    alike = a.dtype.kind == b.dtype.kind == "c" and a.shape == b.shape and a.ndim > 0
+    if not (alike and a.flags.c_contiguous and b.flags.c_contiguous):
+        return a, b
+    return a.view(REALS[a.dtype.char]), b.view(REALS[b.dtype.char])
 
 
 @cache
