@@ -129,7 +129,9 @@ def test_the_kit_finds_an_engine_that_forgets_masks(everywhere, where):
 
 
 def test_an_unknown_that_an_engine_cannot_hold_is_refused_with_those_that_can():
-    with pytest.raises(PtychonError, match="'stubborn' always moves 'probe'; these can hold .*pie"):
+    with pytest.raises(
+        PtychonError, match=r"'stubborn' always moves 'probe'; these can hold .*pie"
+    ):
         engines.updated(Stubborn(), {"probe": False})
 
 
