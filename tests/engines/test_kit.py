@@ -4,7 +4,7 @@ engine.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint
 from typing import ClassVar
 
@@ -13,6 +13,7 @@ import pytest
 
 import ptychon.engines as engines
 from ptychon import PtychonError, PtychonWarning, reconstruct
+from ptychon.backends import get_backend
 from ptychon.engines import EPIE, PIE, RPIE, DifferenceMap, Engine, Joint, PtychoEP, Registry, make
 from ptychon.engines.pie import Iterative
 from ptychon.testing import EngineTests
@@ -98,6 +99,47 @@ class Kit(EngineTests):
 def test_the_kit_finds_what_is_wrong(test, what):
     with pytest.raises(AssertionError, match=what):
         getattr(Kit(), test)()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blind(RPIE):
+    """Takes masked pixels for dark ones, in frames that have masks of their own."""
+
+    name: ClassVar[str] = "blind"
+    title: ClassVar[str] = "rPIE that forgets masks"
+    everywhere: bool = False
+
+    def step(self, state, problem, batches, ctx):
+        if self.everywhere or len(problem.mask) > 1:
+            problem = replace(problem, mask=np.ones_like(problem.mask[:1]))
+        return super().step(state, problem, batches, ctx)
+
+
+@pytest.mark.parametrize(("everywhere", "where"), [(True, "all frames alike"), (False, "each")])
+def test_the_kit_finds_an_engine_that_forgets_masks(everywhere, where):
+    class Masks(EngineTests):
+        engine = Blind
+        options: ClassVar = {"everywhere": everywhere}
+
+        def backends(self):
+            return (get_backend("reference"),)
+
+    with pytest.raises(AssertionError, match=f"masked pixels, in {where}.*mask_of"):
+        Masks().test_masked_pixels_hold_no_data()
+
+
+def test_an_unknown_that_an_engine_cannot_hold_is_refused_with_those_that_can():
+    with pytest.raises(
+        PtychonError, match=r"'stubborn' always moves 'probe'; these can hold .*pie"
+    ):
+        engines.updated(Stubborn(), {"probe": False})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stubborn(Engine):
+    """Has no option for the probe."""
+
+    name: ClassVar[str] = "stubborn"
 
 
 def test_an_engine_that_nobody_knows_runs_from_the_front_door():

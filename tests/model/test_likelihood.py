@@ -77,3 +77,20 @@ def test_the_score_is_the_slope_of_the_energy_and_the_information_its_mean_slope
     slope = (exact.score(light + 1e-4, b) - exact.score(light - 1e-4, b)) / 2e-4
     soft = light / (light + noise.extra) if noise.kind == "poisson" else 1.0
     assert np.allclose(slope, exact.information(light, b) * soft, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_masked_pixels_say_nothing(kind):
+    """Whatever is expected there; the valid ones say what they say without a mask."""
+    case = make_case(side=3, masks="each")
+    problem, noise = problem_and_noise(kind, case)
+    masked = Likelihood(problem, noise)
+    plain = Likelihood(replace(problem, mask=np.ones_like(problem.mask)), noise)
+    some, valid = np.arange(2, 7), problem.mask[2:7]
+    light = np.random.default_rng(0).uniform(1, 9, valid.shape).astype(np.float32)
+    assert 0 < valid.mean() < 1
+    for name in ("energy", "score", "information"):
+        found = getattr(masked, name)(light, some)
+        assert found.dtype == np.float32
+        assert np.array_equal(found[valid], getattr(plain, name)(light, some)[valid])
+        assert not found[~valid].any()

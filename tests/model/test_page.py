@@ -23,10 +23,10 @@ from _problems import (
 from ptychon.backends import get_backend
 from ptychon.model.forward import Model
 from ptychon.model.unknowns import declared
-from ptychon.testing import DetectorTests
+from ptychon.testing import DetectorTests, EngineTests
 
 PAGE = (Path(__file__).parents[2] / "docs" / "model.md").read_text(encoding="utf-8")
-USE, PASS, PART = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+USE, PASS, ENGINE, PART = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
 def test_the_table_has_every_unknown_with_its_shape():
@@ -66,6 +66,19 @@ def test_its_pass_is_the_formula():
     assert distance(object, expected) < 1e-6
     expected = case.probe + 0.2 * shift64(O.conj() * change, frame_shift(case, j), -1)
     assert distance(probe, expected) < 1e-6
+
+
+def test_its_engine_passes_what_it_inherits(monkeypatch):
+    """On array code alone: what kernels compute is tested elsewhere."""
+    found = {"__name__": "page"}
+    exec(compile(ENGINE, "engine", "exec", dont_inherit=True), found)
+    tests = found["TestDescent"]
+    assert issubclass(tests, EngineTests)
+    monkeypatch.setattr(tests, "backends", lambda self: (get_backend("reference"),))
+    names = [name for name in dir(tests) if name.startswith("test_")]
+    assert len(names) > 10
+    for name in names:
+        getattr(tests(), name)()
 
 
 def test_its_part_passes_what_it_inherits():

@@ -253,7 +253,7 @@ def test_update_says_what_moves_and_when():
         ("rpie", {"positions": After(2)}, "'rpie' does not move 'positions'; these do: ml"),
         ("rpie", {"position": True}, "no unknown 'position'; did you mean 'positions'"),
         ("rpie", {"probe": After(1, every=2)}, "cannot move 'probe' after=1,every=2"),
-        ("rpie", {"object": False}, "always moves 'object'"),
+        ("rpie", {"object": False}, "always moves 'object'; no engine holds it"),
         ("pie", {"probe": True}, "'pie' does not move 'probe'; these do: epie, rpie"),
     ):
         with pytest.raises(PtychonError, match=words):

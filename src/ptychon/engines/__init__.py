@@ -210,7 +210,20 @@ def updated(engine: Engine, update: Update) -> Engine:
         free = ", ".join(other for other, cls in registry.items() if name in cls.moves)
         able_to = f"these do: {free}" if free else "no engine does yet"
         raise PtychonError(f"engine {engine.name!r} does not move {name!r}; {able_to}")
+    for name, when in update.items():
+        if when is False and not _holds(engine, name):
+            others = ", ".join(other for other, cls in registry.items() if _holds(cls(), name))
+            able_to = f"these can hold it: {others}" if others else "no engine holds it"
+            raise PtychonError(f"engine {engine.name!r} always moves {name!r}; {able_to}")
     return engine.updating(update)
+
+
+def _holds(engine: Engine, name: str) -> bool:
+    """Whether it can leave an unknown as it is."""
+    try:
+        return name not in engine.moves or bool(engine.timed(name, False))
+    except PtychonError:
+        return False
 
 
 def plain(value: Any) -> Any:

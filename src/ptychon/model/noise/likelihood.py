@@ -68,7 +68,8 @@ def root_score(root: Array, y: Array, variance: Any) -> Array:
 
 @dataclass(frozen=True)
 class Likelihood:
-    """The noise of a problem, for `GaussNewton(information=...)` and its `gradient(score)`.
+    """The noise of a problem, for `GaussNewton(information=...)` and its `gradient(score)`. Masked
+    pixels say nothing: all of it is 0 there.
 
     Attributes
     ----------
@@ -86,26 +87,32 @@ class Likelihood:
 
     def information(self, light: Array, frames: Any) -> Array:
         """Fisher information of lambda, (B, R, C)."""
-        if self._by_counts:
-            return count_information(light)
-        return count_information(light, 1 / (4 * self._variance(light, frames)))
+        scale = 1.0 if self._by_counts else 1 / (4 * self._variance(light, frames))
+        return self._seen(count_information(light, scale), frames)
 
     def score(self, light: Array, frames: Any) -> Array:
         """Derivative of -log p by lambda, (B, R, C)."""
         if self._by_counts:
             counts, extra = self._counts(light, frames)
-            return count_score((light + extra).clip(TINY, None), counts + extra)
+            pull = count_score((light + extra).clip(TINY, None), counts + extra)
+            return self._seen(pull, frames)
         root = light.clip(TINY, None) ** 0.5
         slope = count_score(root, self._root(light, frames))
-        return slope / (2 * self._variance(light, frames))
+        return self._seen(slope / (2 * self._variance(light, frames)), frames)
 
     def energy(self, light: Array, frames: Any) -> Array:
         """-log p less a constant, (B, R, C): 0 where the model says what was counted."""
         if self._by_counts:
             counts, extra = self._counts(light, frames)
-            return count_energy((light + extra).clip(TINY, None), counts + extra)
+            cost = count_energy((light + extra).clip(TINY, None), counts + extra)
+            return self._seen(cost, frames)
         root = light.clip(0, None) ** 0.5
-        return root_energy(root, self._root(light, frames), self._variance(light, frames))
+        cost = root_energy(root, self._root(light, frames), self._variance(light, frames))
+        return self._seen(cost, frames)
+
+    def _seen(self, values: Array, frames: Any) -> Array:
+        """The same, 0 where nothing was measured."""
+        return namespace(values).where(self.problem.mask_of(frames), values, 0)
 
     @property
     def _by_counts(self) -> bool:
