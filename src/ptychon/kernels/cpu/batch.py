@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...types import Array
-from .fft import NOTHING
+from .fft import NONE
 from .modulus import modulus_return
 from .rows import ONE, ZERO, exit_wave, fft, jit, power_row, shift_rows
 
@@ -100,7 +100,7 @@ def batch_changes(
         P, y0, x0 = probes[which[i]], corners[j, 0], corners[j, 1]
         exit_wave(O, y0, x0, P, wave, 0, p_)
         misfit[j] = modulus_return(
-            wave, amplitude[j], mask[j % len(mask)], transfer[index[j]], near, 0, p_, -ONE, NOTHING
+            wave, amplitude[j], mask[j % len(mask)], transfer[index[j]], near, 0, p_, -ONE, NONE
         )
         top[:] = ZERO
         for r in range(p_):

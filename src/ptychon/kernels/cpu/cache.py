@@ -32,6 +32,10 @@ from ...types import PtychonWarning
 _caching: Any = caching
 #: Asked once, by the first kernel that is not on disk.
 _listeners: list[Callable[[], None]] = []
+#: Functions that compiled code calls by a name of the linker's (`linked`), and what tells the
+#: linker of each.
+LINKED = "ptychon_linked_"
+linkers: dict[str, Callable[[], None]] = {}
 
 
 @cache
@@ -115,6 +119,18 @@ class _Parts(_caching.CompileResultCacheImpl):  # type: ignore[misc]
         *(_stamped(c) for c in _caching.CompileResultCacheImpl._locator_classes),
         _stamped(_Temporary),
     ]
+
+    def reduce(self, result: Any) -> Any:
+        """What is kept of a compiled function, with the linked functions that it calls."""
+        functions = result.library._final_module.functions
+        names = [f.name for f in functions if f.is_declaration and f.name.startswith(LINKED)]
+        return names, super().reduce(result)
+
+    def rebuild(self, target_context: Any, payload: Any) -> Any:
+        names, kept = payload
+        for name in names:
+            linkers[name]()
+        return super().rebuild(target_context, kept)
 
 
 class _Cache(_caching.FunctionCache):  # type: ignore[misc]

@@ -8,10 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from numba.core import types
 
 from ...types import Array
 from ..curvature import ByClass, Weights
+from .linked import FLOATS, KEPT_FRAME, KEPT_WAVES, WAVES, linked
 from .rows import (
+    OPTIONS,
     ZERO,
     fft,
     inner,
@@ -62,7 +65,7 @@ def _weigh_by_class(
                     wave[k, r, c] = across * wave[k, r, c] + along * directions[k, r, c]
 
 
-@inner
+@linked(types.void(WAVES, KEPT_WAVES, KEPT_FRAME, types.boolean, FLOATS), **OPTIONS)
 def _weigh_by_pixel(wave: Array, radial: Array, across: Array, spread: bool, along: Array) -> None:
     """In place, on one frame (K, P, Q); `along` (Q,) is room to work."""
     for r in range(wave.shape[1]):

@@ -10,11 +10,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba.core import types
 
 from ...types import Array
+from .linked import KEPT_WAVE, KEPT_WAVES, WAVES, linked
 from .modulus import modulus_return
 from .rows import (
     ONE,
+    OPTIONS,
     ZERO,
     ask_row,
     fft,
@@ -25,6 +28,7 @@ from .rows import (
     support,
     unshift_add,
 )
+from .vectors import stretch
 
 
 @jit
@@ -133,7 +137,7 @@ def reflect(
             propagate(wave, wave, transfer[u], near, True)
             total += modulus_change(wave, amplitude[j], mask[j % len(mask)])
         _affine(ONE + ONE, O, y0, x0, probes[u], lit[u], -ONE, waves[j], wave)
-        later = waves[order[min(i + 1, len(order) - 1)]]
+        later = stretch(waves[order[min(i + 1, len(order) - 1)]])
         least = bounds[j % len(mask)]
         misfit = modulus_return(
             wave,
@@ -152,7 +156,13 @@ def reflect(
     return total
 
 
-@inner
+@linked(
+    types.void(
+        *(types.float32, KEPT_WAVE, types.intp, types.intp, KEPT_WAVES),
+        *(types.Array(types.int64, 1, "C"), types.float32, KEPT_WAVES, WAVES),
+    ),
+    **OPTIONS,
+)
 def _affine(
     a: Any, O: Array, y0: int, x0: int, P: Array, lit: Array, b: Any, x: Array, out: Array
 ) -> None:

@@ -7,11 +7,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba.core import types
 
 from ...types import Array
 from ..reference import CAVITY_FLOOR, EXTRINSIC_GAIN, VARIANCE_FLOOR
+from .linked import FRAME, KEPT_FRAME, KEPT_MASK, KEPT_WAVE, WAVE, linked
 from .moments import laplace_rows, rician_rows
-from .rows import ONE, ZERO, f4, inner, jit, propagate, propagate_within
+from .rows import ONE, OPTIONS, ZERO, f4, inner, jit, propagate, propagate_within
+from .vectors import stretch
 
 _CAVITY, _GAIN, _LEAST = (
     np.float32(CAVITY_FLOOR),
@@ -20,7 +23,9 @@ _CAVITY, _GAIN, _LEAST = (
 )
 
 
-@inner
+@linked(
+    types.UniTuple(types.float64, 2)(KEPT_WAVE, KEPT_FRAME, KEPT_MASK, types.float32), **OPTIONS
+)
 def misfits(wave: Array, amplitude: Array, mask: Array, offset: Any) -> tuple[float, float]:
     """sum over valid pixels of (|z| - a)^2 and of (|z| - sqrt(a^2 + offset))^2 for one
     mode (P, Q).
@@ -39,7 +44,7 @@ def misfits(wave: Array, amplitude: Array, mask: Array, offset: Any) -> tuple[fl
     return total, stabilised
 
 
-@inner
+@linked(types.float32(KEPT_FRAME, KEPT_WAVE, *[types.intp] * 2, KEPT_WAVE, WAVE), **OPTIONS)
 def belief(precision: Array, natural: Array, y0: int, x0: int, P: Array, psi: Array) -> Any:
     """psi = P eta/Lambda on one window (P, Q); returns mean |P|^2/Lambda."""
     total = 0.0
@@ -54,7 +59,7 @@ def belief(precision: Array, natural: Array, y0: int, x0: int, P: Array, psi: Ar
     return f4(total / P.size)
 
 
-@inner
+@linked(types.void(types.float32, WAVE, types.float32, KEPT_WAVE), **OPTIONS)
 def combine(a: Any, x: Array, b: Any, y: Array) -> None:
     """x <- a x - b y, (P, Q)."""
     for r in range(x.shape[0]):
@@ -63,7 +68,13 @@ def combine(a: Any, x: Array, b: Any, y: Array) -> None:
             u[c] = a * u[c] - b * v[c]
 
 
-@inner
+@linked(
+    types.void(
+        *(FRAME, WAVE, types.intp, types.intp, KEPT_WAVE, KEPT_WAVE, KEPT_WAVE, WAVE),
+        types.UniTuple(types.float32, 5),
+    ),
+    **OPTIONS,
+)
 def message_update(
     precision: Array,
     natural: Array,
@@ -129,7 +140,9 @@ def ep_message(
     g_b = ONE / variance
     g_c = max(g_b - g_j, _CAVITY * g_b)
     combine(g_b / g_c, psi[0], g_j / g_c, phi)
-    propagate_within(psi, wave, transfer, near, True, 0, psi.shape[1], amplitude, later)
+    propagate_within(
+        psi, wave, transfer, near, True, 0, psi.shape[1], stretch(amplitude), stretch(later)
+    )
     if laplace:
         v_hat, noise = laplace_rows(wave[0], ONE / g_c, amplitude, offset, mask, v)
     else:

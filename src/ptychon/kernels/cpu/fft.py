@@ -17,12 +17,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba.core import types
 
 from ...types import Array
+from .linked import FLOATS, WAVE_ROW, linked
 from .vectors import (
     LANES,
     LINE,
     ROW,
+    STRETCH,
     WIDE,
     ask,
     butterfly4,
@@ -38,8 +41,8 @@ from .vectors import (
 
 #: Sides that are transformed here.
 SMALLEST, LARGEST = 16, 1024
-#: No array to be asked for.
-NOTHING = np.empty(0, np.float32)
+#: No memory to be asked for.
+NONE = (0, 0)
 
 
 def _radices(n: int) -> list[int]:
@@ -86,7 +89,7 @@ TWIDDLE_START, PLACE_START = (np.array(_START[name], np.int64) for name in ("twi
 # ---------------------------------------------------------------- transforms
 
 
-@compiled
+@linked(types.void(FLOATS, types.intp, types.intp), error_model="numpy")
 def lines(buffer: Array, n: int, t: int) -> None:
     """LANES transforms of length n, in place, digit-reversed; twiddles from t on."""
     length = n
@@ -124,7 +127,7 @@ def power(n: int) -> int:
     return k
 
 
-@compiled
+@linked(types.void(WAVE_ROW, WAVE_ROW, *[types.intp] * 3, FLOATS, types.intp), error_model="numpy")
 def columns(x: Array, z: Array, p: int, q: int, swap: int, buffer: Array, k: int) -> None:
     places = PLACES[PLACE_START[k] :]
     for column in range(0, q, LANES):
@@ -135,7 +138,12 @@ def columns(x: Array, z: Array, p: int, q: int, swap: int, buffer: Array, k: int
             join(buffer, places[r], z, r * q + column, swap)
 
 
-@compiled
+@linked(
+    types.void(
+        *[WAVE_ROW] * 2, *[types.intp] * 4, FLOATS, types.intp, types.float32, *[STRETCH] * 2
+    ),
+    error_model="numpy",
+)
 def rows(
     x: Array,
     z: Array,
@@ -146,8 +154,8 @@ def rows(
     buffer: Array,
     k: int,
     scale: Any,
-    soon: Array,
-    later: Array,
+    soon: tuple[int, int],
+    later: tuple[int, int],
 ) -> None:
     """Meanwhile the contents of `soon` and `later` are asked for, a tile's share at a time: memory
     answers while we calculate, and a hundred lines asked for at once would only wait for each
@@ -155,32 +163,38 @@ def rows(
     places = PLACES[PLACE_START[k] :]
     first = top - top % LANES
     tiles = (bottom - first + LANES - 1) // LANES * (q // LANES)
-    wanted, after, tile = -(-soon.nbytes // LINE), -(-later.nbytes // LINE), 0
+    wanted, after, tile = -(-soon[1] // LINE), -(-later[1] // LINE), 0
     for row in range(first, bottom, LANES):
         for column in range(0, q, LANES):
             split_tile(x, row * q + column, q, buffer, column, swap)
             for n in range(tile * wanted // tiles, (tile + 1) * wanted // tiles):
-                ask(soon, n)
+                ask(soon[0], n)
             tile += 1
         tile -= q // LANES
         lines(buffer, q, TWIDDLE_START[k])
         for column in range(0, q, LANES):
             join_tile(buffer, places, column, z, row * q + column, q, swap, scale)
             for n in range(tile * after // tiles, (tile + 1) * after // tiles):
-                ask(later, n)
+                ask(later[0], n)
             tile += 1
 
 
 @compiled
 def fft2_small(
-    a: Array, out: Array, forward: bool, top: int, bottom: int, soon: Array, later: Array
+    a: Array,
+    out: Array,
+    forward: bool,
+    top: int,
+    bottom: int,
+    soon: tuple[int, int],
+    later: tuple[int, int],
 ) -> bool:
     """Orthonormal 2-D FFT of contiguous (K, P, Q) complex64; `out` may be `a`. False, and nothing
     done, for other sides.
 
     Forward, rows outside top..bottom-1 must be zero in both arrays, and stay out of the first half
-    of the work. Backward, they are not wanted, and left unfinished. `soon` and `later` are arrays
-    that will be wanted next; NOTHING if none.
+    of the work. Backward, they are not wanted, and left unfinished. `soon` and `later` are
+    stretches of memory wanted next; NONE if none.
     """
     p, q = a.shape[1], a.shape[2]
     ky, kx = power(p), power(q)

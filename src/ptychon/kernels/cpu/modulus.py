@@ -14,9 +14,22 @@ from llvmlite import ir
 from numba.core import cgutils, types
 
 from ...types import Array
-from .fft import NOTHING, PLACE_START, PLACES, TWIDDLE_START, lines, power, rows
-from .rows import TINY, inner, modulus_change, propagate_within
-from .vectors import FLOAT, LANES, ROW, VECTOR, Code, compiled, join, split, vectors
+from .fft import NONE, PLACE_START, PLACES, TWIDDLE_START, lines, power, rows
+from .linked import KEPT_FRAME, KEPT_MASK, KEPT_WAVE, WAVES, linked
+from .rows import OPTIONS, TINY, modulus_change, propagate_within
+from .vectors import (
+    FLOAT,
+    LANES,
+    ROW,
+    STRETCH,
+    VECTOR,
+    Code,
+    compiled,
+    join,
+    split,
+    stretch,
+    vectors,
+)
 
 #: Rows of a group of columns that are handled between two additions to the misfit.
 _STEP = 8
@@ -107,7 +120,7 @@ def _constrained(
     bottom: int,
     k: Array,
     bound: float,
-    later: Array,
+    later: tuple[int, int],
 ) -> float:
     """x (P Q,) <- F^-1[Pi_F z - z], unless the misfit, which is returned, is below `bound`."""
     room = np.empty((max(p, q) + p + 1) * ROW + 16, np.float32)
@@ -117,7 +130,7 @@ def _constrained(
     change, misfit = buffer[max(p, q) * ROW :], buffer[(max(p, q) + p) * ROW :]
     scale, total = np.float32(1 / np.sqrt(p * q)), 0.0
     places, t = PLACES[PLACE_START[k[0]] :], TWIDDLE_START[k[0]]
-    rows(x, x, top, bottom, q, 0, buffer, k[1], scale, y, later)
+    rows(x, x, top, bottom, q, 0, buffer, k[1], scale, stretch(y), later)
     for column in range(0, q, LANES):
         for r in range(p):
             split(x, r * q + column, buffer, r, 0)
@@ -131,11 +144,17 @@ def _constrained(
         for r in range(p):
             join(change, places[r], x, r * q + column, LANES)
     if total > bound:
-        rows(x, x, top, bottom, q, LANES, buffer, k[1], scale, NOTHING, NOTHING)
+        rows(x, x, top, bottom, q, LANES, buffer, k[1], scale, NONE, NONE)
     return total
 
 
-@inner
+@linked(
+    types.float64(
+        *(WAVES, KEPT_FRAME, KEPT_MASK, KEPT_WAVE, types.boolean, types.intp, types.intp),
+        *(types.float64, STRETCH),
+    ),
+    **OPTIONS,
+)
 def modulus_return(
     wave: Array,
     amplitude: Array,
@@ -145,14 +164,14 @@ def modulus_return(
     top: int,
     bottom: int,
     bound: float,
-    later: Array,
+    later: tuple[int, int],
 ) -> float:
     """wave (K, P, Q) <- F^-1[Pi_F z - z] with z = F wave, in place; returns sum over valid pixels
     of (|z| - y)^2.
 
     Rows outside top..bottom-1 must be zero, and are not wanted of the result. If the misfit does
-    not exceed `bound` the result is not wanted either. `later` is an array that will be wanted
-    after this.
+    not exceed `bound` the result is not wanted either. `later` is a stretch of memory that
+    will be wanted after this.
     """
     p, q = wave.shape[1], wave.shape[2]
     ky, kx = power(p), power(q)
@@ -160,8 +179,8 @@ def modulus_return(
         flat = wave[0].reshape(-1), amplitude.reshape(-1), mask.reshape(-1)
         misfit: float = _constrained(*flat, p, q, top, bottom, (ky, kx), bound, later)
         return misfit
-    propagate_within(wave, wave, transfer, near, True, top, bottom, amplitude, later)
+    propagate_within(wave, wave, transfer, near, True, top, bottom, stretch(amplitude), later)
     misfit = modulus_change(wave, amplitude, mask)
     if misfit > bound:
-        propagate_within(wave, wave, transfer, near, False, top, bottom, NOTHING, NOTHING)
+        propagate_within(wave, wave, transfer, near, False, top, bottom, NONE, NONE)
     return misfit

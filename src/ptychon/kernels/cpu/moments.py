@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba.core import types
 
 from ...types import Array
 from ..reference import BESSEL_A, BESSEL_B, BESSEL_C, BESSEL_D, KAPPA_MAX
-from .rows import ONE, TWO, ZERO, f4, inner
+from .linked import FLOATS, KEPT_FRAME, KEPT_MASK, WAVE, linked
+from .rows import ONE, OPTIONS, TWO, ZERO, f4, inner
 
 A0, A1, A2, A3 = (np.float32(c) for c in BESSEL_A)
 B0, B1, B2, B3, B4 = (np.float32(c) for c in BESSEL_B)
@@ -31,7 +33,13 @@ def bessel(kappa: Any) -> tuple[Any, Any]:
     )
 
 
-@inner
+@linked(
+    types.Tuple((types.float32, types.float64))(
+        *(WAVE, types.float32, KEPT_FRAME, types.float32, KEPT_MASK, types.float32),
+        *(types.boolean, FLOATS),
+    ),
+    **OPTIONS,
+)
 def rician_rows(
     wave: Array,
     v0: Any,
@@ -81,7 +89,12 @@ def rician_rows(
     return f4(variance / amplitude.size), 0.5 * noise
 
 
-@inner
+@linked(
+    types.Tuple((types.float32, types.float64))(
+        WAVE, types.float32, KEPT_FRAME, types.float32, KEPT_MASK, types.float32
+    ),
+    **OPTIONS,
+)
 def laplace_rows(
     wave: Array, v0: Any, amplitude: Array, offset: Any, mask: Array, v: Any
 ) -> tuple[Any, float]:

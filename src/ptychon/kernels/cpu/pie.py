@@ -7,17 +7,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba.core import types
 
 from ...types import Array
-from .fft import NOTHING
+from .fft import NONE
+from .linked import FLOATS, KEPT_WAVES, WAVE, WAVES, linked
 from .modulus import modulus_return
 from .rows import (
     ONE,
+    OPTIONS,
     ZERO,
     exit_wave,
     exit_wave_peak,
     fft,
-    inner,
     jit,
     peak_power,
     power_row,
@@ -66,11 +68,9 @@ def fixed_probe_sweep(
         j = order[i]
         u, y0, x0 = index[j], corners[j, 0], corners[j, 1]
         top, bottom = lit[u, 0], lit[u, 1]
-        wave[:, :top] = 0
-        wave[:, bottom:] = 0
         exit_wave(O, y0, x0, probes[u], wave, top, bottom)
         total += modulus_return(
-            wave, amplitude[j], mask[j % len(mask)], transfer[u], near, top, bottom, -ONE, NOTHING
+            wave, amplitude[j], mask[j % len(mask)], transfer[u], near, top, bottom, -ONE, NONE
         )
         for r in range(top, bottom):
             o, w = O[y0 + r, x0 : x0 + q], weights[u, r]
@@ -81,7 +81,7 @@ def fixed_probe_sweep(
     return total
 
 
-@inner
+@linked(types.void(WAVE, *[types.intp] * 2, KEPT_WAVES, WAVES, *[types.float32] * 6), **OPTIONS)
 def _both_rows(
     O: Array,
     y0: int,
@@ -134,7 +134,7 @@ def _both_rows(
                     d[c] = old[c] * d[c]
 
 
-@inner
+@linked(types.float32(WAVES, KEPT_WAVES, FLOATS), **OPTIONS)
 def _add_peak(P: Array, update: Array, top: Array) -> Any:
     """P += update; returns the new max over pixels of sum_k |P_k|^2. `top` (Q,) is room."""
     top[:] = ZERO
@@ -196,15 +196,7 @@ def moving_probe_sweep(
         here = moved if subpixel else P
         o_peak = exit_wave_peak(O, y0, x0, here, wave, top)
         total += modulus_return(
-            wave,
-            amplitude[j],
-            mask[j % len(mask)],
-            transfer[u],
-            near,
-            0,
-            wave.shape[1],
-            -ONE,
-            NOTHING,
+            wave, amplitude[j], mask[j % len(mask)], transfer[u], near, 0, wave.shape[1], -ONE, NONE
         )
         _both_rows(
             O,

@@ -8,8 +8,10 @@ and returns rho, Var along, Var across and E(y - |z|)^2.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numba.core import types
 
 from ..likelihoods import (
     ANSCOMBE,
@@ -30,8 +32,10 @@ from ..likelihoods import (
     SERIES,
     WEIGHTS,
 )
-from .rows import inner
+from .linked import linked
+from .rows import OPTIONS, inner
 
+_FOUR: Any = types.UniTuple(types.float64, 4)
 _NODES, _WEIGHTS = np.array(NODES), np.array(WEIGHTS)
 _SMALL, _LARGE, _SERIES = np.array(I0_SMALL), np.array(I0_LARGE), np.array(SERIES)
 _ERFCX = np.array(ERFCX)
@@ -53,7 +57,7 @@ _I1_LARGE = np.array(
 )
 
 
-@inner
+@linked(types.float64(types.float64, types.intp), **OPTIONS)
 def _quotient(kappa: float, order: int) -> float:
     if kappa > ASYMPTOTIC:
         t, ratio = 1 / kappa, 0.0
@@ -83,7 +87,7 @@ def _i0e(x: float) -> float:
     return value / math.sqrt(x)
 
 
-@inner
+@linked(_FOUR(*[types.float64] * 4, types.intp), **OPTIONS)
 def rician(r0: float, y: float, v0: float, v: float, K: int) -> tuple[float, float, float, float]:
     y = max(y, 0.0)
     s = v0 + 2 * v
@@ -99,7 +103,7 @@ def rician(r0: float, y: float, v0: float, v: float, K: int) -> tuple[float, flo
     return rho, base + square * slope, base + square * A / kappa, noise
 
 
-@inner
+@linked(_FOUR(*[types.float64] * 4, types.intp), **OPTIONS)
 def normal(r0: float, y: float, v0: float, v: float, K: int) -> tuple[float, float, float, float]:
     s2 = v0 * v / (v0 + 2 * v)
     deviation = math.sqrt(s2)
@@ -139,7 +143,7 @@ def normal(r0: float, y: float, v0: float, v: float, K: int) -> tuple[float, flo
     return rho, max(power - rho * rho - (2 * K - 1) * across, 1e-6 * v0), across, distance / total
 
 
-@inner
+@linked(_FOUR(*[types.float64] * 3, types.intp), **OPTIONS)
 def counts(r0: float, n: float, v0: float, K: int) -> tuple[float, float, float, float]:
     if n > FEW_COUNTS:
         rho, along, across, _ = rician(
@@ -197,7 +201,7 @@ def _mode(r0: float, n: float, v0: float, B: float, K: int) -> float:
     return u
 
 
-@inner
+@linked(types.UniTuple(types.float64, 3)(*[types.float64] * 5, types.intp), **OPTIONS)
 def _density(
     r: float, r0: float, n: float, v0: float, B: float, K: int
 ) -> tuple[float, float, float]:
@@ -221,7 +225,7 @@ def _fallen(r: float, top: float, r0: float, n: float, v0: float, B: float, K: i
     return max(top - exponent - math.log(factor), 0.1)
 
 
-@inner
+@linked(_FOUR(*[types.float64] * 4, types.intp), **OPTIONS)
 def shifted(r0: float, N: float, v0: float, B: float, K: int) -> tuple[float, float, float, float]:
     B = max(B, 1e-6)
     if N < 0:

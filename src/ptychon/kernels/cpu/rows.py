@@ -12,13 +12,24 @@ from typing import Any, TypeVar, cast
 
 import numba as nb
 import numpy as np
+from numba.core import types
 from rocket_fft import c2c
 
 from ...types import Array
 from .. import reference
 from .cache import cached
-from .fft import NOTHING, fft2_small
-from .vectors import LINE, ask
+from .fft import NONE, fft2_small
+from .linked import (
+    FLOATS,
+    KEPT_FRAME,
+    KEPT_MASK,
+    KEPT_WAVE,
+    KEPT_WAVE_ROW,
+    KEPT_WAVES,
+    WAVES,
+    linked,
+)
+from .vectors import LINE, STRETCH, ask, stretch
 
 F = TypeVar("F", bound=Callable[..., Any])
 f4 = np.float32
@@ -29,22 +40,22 @@ TWO: Any = np.float32(2)
 HALF: Any = np.float32(0.5)
 
 
-_OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
+OPTIONS: dict[str, Any] = {"fastmath": True, "error_model": "numpy"}
 
 
 def jit(function: F) -> F:
     """Compile an entry point, called from Python: cached on disk, GIL released, float32 kept, no
     threads.
     """
-    return cast(F, cached(function, **_OPTIONS))
+    return cast(F, cached(function, nogil=True, **OPTIONS))
 
 
 def inner(function: F) -> F:
-    """Compile what only compiled code calls: always inlined, so that an entry point is one piece of
-    machine code. Otherwise rounding would depend on whether a callee was compiled with its caller
-    or came from the cache.
+    """Compile what only compiled code calls: always inlined, so that what is not `linked` is one
+    piece of machine code with its entry point. Otherwise rounding would depend on whether a callee
+    was compiled with its caller or came from the cache.
     """
-    return cast(F, nb.njit(forceinline=True, **_OPTIONS)(function))
+    return cast(F, nb.njit(forceinline=True, nogil=True, **OPTIONS)(function))
 
 
 # ---------------------------------------------------------------- propagation
@@ -63,14 +74,23 @@ def fft_within(a: Array, out: Array, forward: bool, top: int, bottom: int) -> No
     """`fft` where rows outside top..bottom-1 are zero in both arrays (forward) or are not wanted
     (backward).
     """
-    fft_asking(a, out, forward, top, bottom, NOTHING, NOTHING)
+    fft_asking(a, out, forward, top, bottom, NONE, NONE)
 
 
-@inner
+@linked(
+    types.void(KEPT_WAVES, WAVES, types.boolean, types.intp, types.intp, STRETCH, STRETCH),
+    error_model="numpy",
+)
 def fft_asking(
-    a: Array, out: Array, forward: bool, top: int, bottom: int, soon: Array, later: Array
+    a: Array,
+    out: Array,
+    forward: bool,
+    top: int,
+    bottom: int,
+    soon: tuple[int, int],
+    later: tuple[int, int],
 ) -> None:
-    """`fft_within` that meanwhile asks the memory for two arrays, where it can."""
+    """`fft_within` that meanwhile asks for two stretches of memory, where it can."""
     if not fft2_small(a, out, forward, top, bottom, soon, later):
         axes = np.array([1, 2])
         c2c(a, out, axes, forward, 1.0 / np.sqrt(a.shape[1] * a.shape[2]), 1)
@@ -95,10 +115,15 @@ def propagate(a: Array, out: Array, transfer: Array, near: bool, forward: bool) 
     """Far field: one FFT. Near field: FFT, times the transfer function (its conjugate backwards),
     inverse FFT.
     """
-    propagate_within(a, out, transfer, near, forward, 0, a.shape[1], NOTHING, NOTHING)
+    propagate_within(a, out, transfer, near, forward, 0, a.shape[1], NONE, NONE)
 
 
-@inner
+@linked(
+    types.void(
+        KEPT_WAVES, WAVES, KEPT_WAVE, *[types.boolean] * 2, *[types.intp] * 2, *[STRETCH] * 2
+    ),
+    **OPTIONS,
+)
 def propagate_within(
     a: Array,
     out: Array,
@@ -107,11 +132,11 @@ def propagate_within(
     forward: bool,
     top: int,
     bottom: int,
-    soon: Array,
-    later: Array,
+    soon: tuple[int, int],
+    later: tuple[int, int],
 ) -> None:
     """`propagate` where rows outside top..bottom-1 are zero in both arrays (forward) or are not
-    wanted (backward); meanwhile the memory is asked for two arrays that will be wanted."""
+    wanted (backward); meanwhile two stretches of memory are asked for that will be wanted."""
     if near:
         fft_asking(
             a, out, True, top if forward else 0, bottom if forward else a.shape[1], soon, later
@@ -122,7 +147,7 @@ def propagate_within(
         fft_asking(a, out, forward, top, bottom, soon, later)
 
 
-@inner
+@linked(types.void(KEPT_WAVES, *[KEPT_WAVE_ROW] * 2, WAVES), **OPTIONS)
 def shift_rows(spectrum: Array, ramp_y: Array, ramp_x: Array, out: Array) -> None:
     """out = spectrum (K, P, Q) times the separable ramp of a shift."""
     for k in range(spectrum.shape[0]):
@@ -132,7 +157,7 @@ def shift_rows(spectrum: Array, ramp_y: Array, ramp_x: Array, out: Array) -> Non
                 o[c] = s[c] * (y * ramp_x[c])
 
 
-@inner
+@linked(types.void(KEPT_WAVES, *[KEPT_WAVE_ROW] * 2, WAVES), **OPTIONS)
 def unshift_add(spectrum: Array, ramp_y: Array, ramp_x: Array, out: Array) -> None:
     """out += spectrum times the conjugate ramp."""
     for k in range(spectrum.shape[0]):
@@ -145,30 +170,38 @@ def unshift_add(spectrum: Array, ramp_y: Array, ramp_x: Array, out: Array) -> No
 @inner
 def ask_row(row: Array) -> None:
     """Ask the memory for a row that will be wanted."""
-    for n in range(-(-row.nbytes // LINE)):
-        ask(row, n)
+    place, size = stretch(row)
+    for n in range(-(-size // LINE)):
+        ask(place, n)
 
 
 # ---------------------------------------------------------------- exit wave, modulus
 
 
-@inner
+@linked(types.UniTuple(types.intp, 2)(KEPT_WAVES), **OPTIONS)
 def support(P: Array) -> tuple[int, int]:
     """First and last-but-one row on which a probe (K, P, Q) is not exactly zero: what a known probe
     never lights is skipped.
     """
-    top, bottom = 0, P.shape[1]
-    while top < bottom and not P[:, top].any():
-        top += 1
-    while bottom > top and not P[:, bottom - 1].any():
-        bottom -= 1
-    return top, bottom
-
-
-@inner
-def exit_wave(O: Array, y0: int, x0: int, P: Array, psi: Array, top: int, bottom: int) -> None:
-    """psi = P O on rows top..bottom-1 of one window."""
+    top, bottom = P.shape[1], 0
     for k in range(P.shape[0]):
+        for r in range(P.shape[1]):
+            for c in range(P.shape[2]):
+                if P[k, r, c] != 0:
+                    top, bottom = min(top, r), max(bottom, r + 1)
+                    break
+    return min(top, bottom), bottom
+
+
+@linked(types.void(KEPT_WAVE, *[types.intp] * 2, KEPT_WAVES, WAVES, *[types.intp] * 2), **OPTIONS)
+def exit_wave(O: Array, y0: int, x0: int, P: Array, psi: Array, top: int, bottom: int) -> None:
+    """psi = P O on rows top..bottom-1 of one window, and zero on the others."""
+    for k in range(P.shape[0]):
+        for r in range(P.shape[1]):
+            if r < top or r >= bottom:
+                s = psi[k, r]
+                for c in range(P.shape[2]):
+                    s[c] = 0
         for r in range(top, bottom):
             o, p, s = O[y0 + r, x0 : x0 + P.shape[2]], P[k, r], psi[k, r]
             for c in range(P.shape[2]):
@@ -178,7 +211,7 @@ def exit_wave(O: Array, y0: int, x0: int, P: Array, psi: Array, top: int, bottom
 # Maxima are kept by column, for a running maximum of one number does not vectorise.
 
 
-@inner
+@linked(types.float32(KEPT_WAVE, *[types.intp] * 2, KEPT_WAVES, WAVES, FLOATS), **OPTIONS)
 def exit_wave_peak(O: Array, y0: int, x0: int, P: Array, psi: Array, top: Array) -> Any:
     """psi = P O on one window; returns max |O|^2 over it. `top` (Q,) is room."""
     top[:] = ZERO
@@ -194,7 +227,7 @@ def exit_wave_peak(O: Array, y0: int, x0: int, P: Array, psi: Array, top: Array)
     return top.max()
 
 
-@inner
+@linked(types.float32(KEPT_WAVES), **OPTIONS)
 def peak_power(P: Array) -> Any:
     """max over pixels of sum_k |P_k|^2."""
     top, row = np.zeros(P.shape[2], np.float32), np.empty(P.shape[2], np.float32)
@@ -217,7 +250,7 @@ def power_row(P: Array, r: int, row: Array) -> None:
             row[c] += p[c].real * p[c].real + p[c].imag * p[c].imag
 
 
-@inner
+@linked(types.float64(WAVES, KEPT_FRAME, KEPT_MASK), **OPTIONS)
 def modulus_change(wave: Array, amplitude: Array, mask: Array) -> float:
     """wave (K, P, Q) <- Pi_F wave - wave, in place; returns sum over valid pixels of
     (|z| - y)^2.

@@ -180,7 +180,9 @@ def _gather(field: Array, corners: Array, out: Array) -> None:
     for b in range(out.shape[0]):
         y0, x0 = corners[b, 0], corners[b, 1]
         for r in range(out.shape[1]):
-            out[b, r] = field[y0 + r, x0 : x0 + out.shape[2]]
+            source, target = field[y0 + r, x0 : x0 + out.shape[2]], out[b, r]
+            for c in range(out.shape[2]):
+                target[c] = source[c]
 
 
 def gather(field: Array, corners: Array, shape: tuple[int, int]) -> Array:

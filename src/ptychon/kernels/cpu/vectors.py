@@ -44,6 +44,8 @@ ROW = 2 * LANES
 #: Bytes of a cache line.
 LINE = 64
 Pair = tuple[Any, Any]
+#: Where a stretch of memory begins and how many bytes it has.
+STRETCH: Any = types.UniTuple(types.intp, 2)  # type: ignore[no-untyped-call]
 
 
 class Code:
@@ -326,16 +328,29 @@ def join_tile(
 
 
 @vectors
-def ask(typing: Any, array: Any, line: Any) -> Any:
-    """Ask for cache line `line` of an array, to be in the second-level cache when it is wanted.
-    Changes nothing else.
+def stretch(typing: Any, array: Any) -> Any:
+    """Where the data of an array in C order begin and how many bytes they are: for `ask`, to which
+    no type matters.
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        found = context.make_array(signature.args[0])(context, builder, args[0])
+        data = builder.ptrtoint(found.data, context.get_value_type(types.intp))
+        size = builder.mul(found.nitems, found.itemsize)
+        return context.make_tuple(builder, STRETCH, (data, size))
+
+    return STRETCH(array), emit
+
+
+@vectors
+def ask(typing: Any, place: Any, line: Any) -> Any:
+    """Ask for cache line `line` from an address on, to be in the second-level cache when it is
+    wanted. Changes nothing else.
     """
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         byte, whole = ir.IntType(8).as_pointer(), ir.IntType(32)
-        data = builder.bitcast(
-            context.make_array(signature.args[0])(context, builder, args[0]).data, byte
-        )
+        data = builder.inttoptr(args[0], byte)
         find: Any = cgutils.get_or_insert_function
         kind = ir.FunctionType(ir.VoidType(), [byte, whole, whole, whole])
         where = builder.gep(data, [builder.mul(args[1], ir.Constant(args[1].type, LINE))])
@@ -344,4 +359,4 @@ def ask(typing: Any, array: Any, line: Any) -> Any:
         )
         return context.get_dummy_value()
 
-    return types.void(array, types.intp), emit
+    return types.void(types.intp, types.intp), emit
