@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
 from ptychon import Dataset, __version__
 from ptychon.__main__ import main
+from ptychon.cli.main import cli
 from ptychon.io import load, load_result, write_dataset
 from ptychon.request.settings import input_hash
 
@@ -289,6 +292,32 @@ def test_engines_help_and_version(capsys):
         assert words in capsys.readouterr().out
 
 
+def test_help_groups_commands_and_cuts_no_sentence(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    titles = ["Data:", "Reconstruction:", "Results and their error bars:", "About:"]
+    assert [line for line in out.splitlines() if line in titles] == titles
+    assert "..." not in out.split("Data:")[1]
+    for name, command in (
+        (name, cli.get_command(click.Context(cli), name))
+        for name in cli.list_commands(click.Context(cli))
+    ):
+        assert re.search(rf"^  {name} ", out, re.MULTILINE), name
+        assert command.get_short_help_str(400).split()[-1] in out
+
+
+def test_info_tells_machine_and_versions(capsys, tmp_path):
+    assert main(["info", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["ptychon"] == __version__
+    assert found["packages"]["numpy"] == np.__version__
+    assert re.search(r", [1-9]\d* threads? for this process$", found["processor"])
+    folder = re.fullmatch(r"\d+ in (.+), [\d.]+ MB", found["compiled kernels"])[1]
+    assert Path(folder).name.startswith("cpu") or Path(folder).name == "__pycache__"
+    assert main(["info"]) == 0
+    assert "compiled kernels" in capsys.readouterr().out
+
+
 def test_start_up_is_light():
     """Help must not wait for compilers and plotting."""
     code = (
@@ -530,6 +559,7 @@ def test_completion_and_names():
         "simulate",
         "demo",
         "engines",
+        "info",
         "bench",
     ],
 )

@@ -15,24 +15,30 @@ from .. import __version__
 from ..distributed.launcher import launch
 from ..types import PtychonError
 
-#: Command -> module of this package that has it, in the order of the help.
-_COMMANDS = {
-    "inspect": "cli.files",
-    "orient": "cli.orient",
-    "reconstruct": "cli.reconstruct",
-    "resume": "cli.reconstruct",
-    "report": "cli.report",
-    "bars": "cli.bars",
-    "validate": "cli.validate",
-    "measure": "cli.measure",
-    "check": "cli.check",
-    "plan": "cli.plan",
-    "convert": "cli.files",
-    "simulate": "cli.simulate",
-    "demo": "cli.demo",
-    "engines": "cli.engines",
-    "bench": "bench.command",
+#: Title -> command -> module of this package that has it, in the order of the help.
+_GROUPS = {
+    "Data": {
+        "inspect": "cli.files",
+        "orient": "cli.orient",
+        "convert": "cli.files",
+        "simulate": "cli.simulate",
+    },
+    "Reconstruction": {
+        "reconstruct": "cli.reconstruct",
+        "resume": "cli.reconstruct",
+        "demo": "cli.demo",
+    },
+    "Results and their error bars": {
+        "report": "cli.report",
+        "bars": "cli.bars",
+        "validate": "cli.validate",
+        "measure": "cli.measure",
+        "check": "cli.check",
+        "plan": "cli.plan",
+    },
+    "About": {"engines": "cli.engines", "info": "cli.info", "bench": "bench.command"},
 }
+_COMMANDS = {name: module for group in _GROUPS.values() for name, module in group.items()}
 
 #: Commands that compute or write: several processes would each do all of it, and write the same
 #: files.
@@ -70,6 +76,15 @@ class _Commands(click.Group):
             ),
             None,
         )
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """By what they are for, each with its whole first sentence."""
+        for title, names in _GROUPS.items():
+            found = [(name, self.get_command(ctx, name)) for name in names]
+            rows = [(name, c.get_short_help_str(400)) for name, c in found if c is not None]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
