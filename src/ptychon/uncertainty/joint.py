@@ -5,7 +5,7 @@ posterior, and its twin.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,8 @@ from ..metrics.ambiguities import gauge_of
 from ..metrics.residual import illuminated
 from ..model.noise import noise_in
 from ..model.problem import Problem
+from ..run.progress import Progress
+from ..run.recipe import Recipe, Stage
 from ..run.reconstruct import reconstruct
 from ..types import COMPLEX, REAL, BoolArray, FloatArray
 from .posterior import Posterior, bars, in_bars
@@ -98,45 +100,20 @@ def joint(
     )
 
     def made(data: Problem, start: Result, number: int) -> Result:
-        first = start
-        if (
-            len(start.probe) == 1
-            and sweeps
-            and not issubclass(registry.get(start.engine, Engine), Joint)
-        ):
-            own: dict[str, Any] = {"probe_updates": 1 if free_probe else 0}
-            first = reconstruct(
-                data,
-                "ep",
-                epochs=sweeps,
-                backend=chosen,
-                start=start,
-                seed=seed,
-                judge=False,
-                **own,
-                **options,
-                callbacks=[
-                    lambda p: tell(
-                        ("sweep", "sweep of the twin")[number], p.epoch - start.epochs, sweeps
-                    )
-                ],
-            )
-        total = settle + draws
+        recipe = recipe_of(start, free_probe, sweeps, settle, draws, options, careful)
+
+        def told(p: Progress) -> None:
+            done = p.epoch - start.epochs
+            last = recipe.stages[-1].epochs
+            in_last = done > recipe.epochs - last
+            what = ("pass" if in_last else "sweep") + ("", " of the twin")[number]
+            if in_last:
+                tell(what, done - (recipe.epochs - last), last)
+            else:
+                tell(what, done, recipe.epochs - last)
+
         return reconstruct(
-            data,
-            "joint",
-            epochs=total,
-            backend=chosen,
-            start=first,
-            learn_probe=free_probe,
-            settle=settle,
-            draws=draws,
-            judge=False,
-            **careful,
-            **options,
-            callbacks=[
-                lambda p: tell(("pass", "pass of the twin")[number], p.epoch - first.epochs, total)
-            ],
+            data, recipe, backend=chosen, start=start, seed=seed, judge=False, callbacks=[told]
         )
 
     found = made(problem, result, 0)
@@ -151,6 +128,27 @@ def joint(
         root = REAL.type(math.sqrt(twin.temperature))
         found = replace(found, object_std=found.object_std * root, draws=found.draws * root)
     return found, described(problem, result, found, lit, free_probe, twin), twin
+
+
+def recipe_of(
+    start: Result,
+    free_probe: bool,
+    sweeps: int,
+    settle: int,
+    draws: int,
+    options: Mapping[str, Any],
+    careful: Mapping[str, Any],
+) -> Recipe:
+    """Ptycho-EP, where it knows the modes and has not been at work already, then the joint
+    posterior, with `options` of both and what the latter has beside.
+    """
+    last = {"learn_probe": free_probe, "settle": settle, "draws": draws, **careful, **options}
+    stages = [Stage("joint", settle + draws, last)]
+    done = issubclass(registry.get(start.engine, Engine), Joint)
+    if sweeps and not done and len(start.probe) == 1:
+        first = {"probe_updates": 1 if free_probe else 0, **options}
+        stages.insert(0, Stage("ep", sweeps, first))
+    return Recipe(stages)
 
 
 def lit_region(problem: Problem, result: Result) -> BoolArray:
