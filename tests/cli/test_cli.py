@@ -209,6 +209,8 @@ def test_scans_that_do_not_fit(scan, capsys, known, message):
         (["--set", "probe_start=1.5"], "whole number"),
         (["--set", "shuffle=perhaps"], "true or false"),
         (["--set", "schedule=zigzag"], "choose one of"),
+        (["--set", "until=quiet"], "there are still:change=NUMBER"),
+        (["--set", "until=still:0"], "write still:change=NUMBER"),
         (["--set", "object_step"], "name=value"),
         (["--set", "object_step=1", "--set", "object-step=1"], "given twice"),
         (["--backend", "cupi"], "did you mean 'cupy'"),
@@ -447,7 +449,7 @@ def test_results_of_the_demo_name_their_scan(capsys, monkeypatch):
     assert main(["demo", "made", "-q", "--backend", "numpy"]) == 0
     result = load_result("made/ep.h5")
     assert result.provenance["input_sha256"] == input_hash("made/scan.cxi")
-    assert result.settings["request"]["options"]["tolerance"] == 1e-4
+    assert result.settings["request"]["options"]["until"] == "still:1e-4"
     assert result.settings["request"]["start"] == str(Path("made/rpie.h5").resolve())
     Path("made").rename("moved")
     os.chdir("moved")

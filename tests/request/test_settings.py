@@ -15,7 +15,9 @@ from ptychon import PtychonError
 from ptychon.__main__ import main
 from ptychon.cli.options import engine_options
 from ptychon.io import load_result, write_dataset
+from ptychon.request.options import stage_of
 from ptychon.request.settings import find_input, input_hash, read_settings, request_of, validated
+from ptychon.run.until import Still
 
 
 @pytest.fixture
@@ -111,11 +113,20 @@ def test_one_mistake():
         validated({"input": "a.cxi", "data": {"energy": "1keV", "wavelength": "1A"}}, "s.yaml")
 
 
+def test_one_word_ends_a_run_early():
+    """The same as in a recipe; what once was `tolerance` is no option of a run any more."""
+    stage = stage_of("ep", 40, {"until": "still:1e-4"}, {}, 0)
+    assert stage.until == (Still(1e-4),)
+    assert stage_of("ep", 40, {}, {}, 0).until == ()
+    with pytest.raises(PtychonError, match="has no option 'tolerance'"):
+        stage_of("ep", 40, {"tolerance": 1e-4}, {}, 0)
+
+
 def test_what_yaml_makes_of_numbers():
     settings = validated(
-        {"input": "a", "options": {"object_reg": "1e-3", "probe-start": 2, "tolerance": 1}}, "s"
+        {"input": "a", "options": {"object_reg": "1e-3", "probe-start": 2, "object_step": 1}}, "s"
     )
-    assert settings.options == {"object_reg": 1e-3, "probe_start": 2, "tolerance": 1}
+    assert settings.options == {"object_reg": 1e-3, "probe_start": 2, "object_step": 1}
     assert (
         validated({"input": "a", "orient": "flip-columns+transpose"}, "s").orient
         == "transpose+flip-columns"

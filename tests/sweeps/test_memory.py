@@ -155,6 +155,15 @@ def test_a_run_says_what_it_will_hold_before_it_begins():
     assert plan.line().startswith("host memory: dm holds 0.00 GB")
 
 
+def test_the_stage_that_holds_most_is_told():
+    case, said = make_case(), []
+    for recipe in ("dm:1, rpie:1", "rpie:1, dm:1", "pie:1, dm:1, rpie:1"):
+        reconstruct(case.problem, recipe, backend="numpy", probe=case.probe, tell=said.append)
+    told = [line for line in said if "memory" in line]
+    assert len(told) == 3
+    assert all(line.startswith("host memory: dm holds ") for line in told)
+
+
 def test_running_out_of_memory_in_the_first_state_is_a_sentence():
     """What the plan did not foresee: the allocation itself fails."""
     case = make_case()

@@ -63,7 +63,8 @@ def demo(folder: str, seed: int, backend: str, quiet: bool) -> int:
     start: str | None = None
     runs: list[tuple[str, int, dict[str, Any]]] = [
         ("rpie", 60, {}),
-        ("ep", 250, {"tolerance": 1e-4}),  # its error bars are right once the object has converged
+        # its error bars are right once the object has converged
+        ("ep", 250, {"until": "still:1e-4"}),
     ]
     for engine, passes, options in runs:
         asked = {

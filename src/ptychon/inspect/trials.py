@@ -134,6 +134,7 @@ class Attempt:
 
     def run(self, passes: int) -> None:
         from ..run.guess import initial_probe
+        from ..run.recipe import Stage
         from ..run.reconstruct import reconstruct
 
         first = self._first
@@ -142,14 +143,12 @@ class Attempt:
         try:
             self._result = reconstruct(
                 self._train,
-                "rpie",
-                passes=passes,
+                Stage("rpie", passes, STEPS),
                 backend=self._backend,
                 probe=first if self._result is None else None,
                 start=self._result,
                 seed=self.passes,
                 judge=False,
-                **STEPS,
             )
         except PtychonError:
             return  # diverged: its gain stays what it was

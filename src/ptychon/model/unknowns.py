@@ -93,7 +93,7 @@ class Unknowns:
     def each(self) -> Iterator[tuple[str, Array]]:
         """Names and arrays of the fields that are there."""
         # not a loop of its own: solvers ask thousands of times
-        found = zip(declared(), _values()(self), strict=True)
+        found = zip(_NAMES, _VALUES(self), strict=True)
         return iter([pair for pair in found if pair[1] is not None])
 
     @property
@@ -304,7 +304,6 @@ def declared() -> dict[str, Declared]:
     return {f.name: f.metadata["declared"] for f in fields(Unknowns)}
 
 
-@cache
-def _values() -> Callable[[Unknowns], tuple[Array, ...]]:
-    """All fields of a record."""
-    return attrgetter(*declared())
+#: The fields, and what gets all of a record.
+_NAMES = tuple(declared())
+_VALUES: Callable[[Unknowns], tuple[Array, ...]] = attrgetter(*_NAMES)

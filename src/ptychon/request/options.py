@@ -29,10 +29,11 @@ RUN_OPTIONS: dict[str, tuple[type, Any, str]] = {
         None,
         "visit frames in a new order every pass; default true for epie and rpie",
     ),
-    "tolerance": (
-        float,
+    "until": (
+        str,
         None,
-        "stop when the object changes by less than this for five passes (ep)",
+        "end before the last pass: still:1e-4 (the object changes by less for five passes; ep), "
+        "settled:0.005 (R does) or below:0.1 (R is)",
     ),
 }
 
@@ -87,6 +88,7 @@ def split_options(
     """Options of a known engine, options of the run, and all that is wrong with them."""
     from ..engines import kinds, make, nearest, optional, options, registry
     from ..run.schedule import KINDS
+    from ..run.until import rule_of
 
     known = options(registry[engine])
     chosen: dict[str, Any] = {}
@@ -118,6 +120,8 @@ def split_options(
                 )
             if name == "schedule" and value is not None and value not in KINDS:
                 raise PtychonError(f"schedule is {value!r}; choose one of {', '.join(KINDS)}")
+            if name == "until" and value is not None:
+                rule_of(value)
             if name == "batch_size" and value < 1:
                 raise PtychonError(f"batch size is {value}; it must be at least 1")
             run[name] = value
@@ -144,7 +148,7 @@ def stage_of(
     from ..engines import make
     from ..run.recipe import Stage
     from ..run.schedule import Schedule
-    from ..run.until import Still
+    from ..run.until import rule_of
 
     chosen, run, wrong = split_options(engine, values)
     if wrong:
@@ -158,12 +162,12 @@ def stage_of(
         seed=seed,
     )
     asked = {"schedule", "batch_size", "shuffle"} & set(run)
-    tolerance = run.get("tolerance")
+    until = run.get("until")
     return Stage(
         engine,
         passes,
         options=chosen,
         update=update,
-        until=() if tolerance is None else (Still(tolerance),),
+        until=() if until is None else (rule_of(until),),
         schedule=schedule if asked else None,
     )

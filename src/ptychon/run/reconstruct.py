@@ -156,8 +156,8 @@ def reconstruct(
         )
     except MemoryError as error:  # CuPy's own is a MemoryError too
         raise PtychonError(
-            f"out of memory ({error}). {lines[0]}; use rpie or epie, which keep no wave for each "
-            "frame, crop or bin the frames, or take fewer of them"
+            f"out of memory ({error}). {'; '.join(lines[:1])}; use rpie or epie, which keep no "
+            "wave for each frame, crop or bin the frames, or take fewer of them"
         ) from None
     finally:
         for callback in callbacks:
@@ -219,12 +219,21 @@ def _resumed(asked: Recipe, resume: Checkpoint) -> Recipe:
 
 
 def _lines(recipe: Recipe, problem: Problem, ctx: Context, modes: int, seed: int) -> list[str]:
-    """What is told before a run: of its main engine memory, missing fast kernels, and steps."""
-    engine = recipe.main.made()
-    ready = Ready.of(recipe.main, without_doses(problem, engine), seed)
-    lines = [memory(ctx.backend, problem, ready.engine, modes).line()]
-    slow = why_slow(ctx.backend, ready.engine)
-    return [*lines, *([slow] if slow else []), *([f"steps: {ready.steps}"] if ready.steps else [])]
+    """What is told before a run: memory of the stage that holds most; of the main engine missing
+    fast kernels, and steps.
+    """
+    plans = []
+    for stage in recipe.stages:
+        ready = Ready.of(stage, without_doses(problem, stage.made()), seed)
+        try:
+            plans.append(memory(ctx.backend, problem, ready.engine, modes))
+        except PtychonError:
+            if stage.rescue is None:
+                raise
+    ready = Ready.of(recipe.main, without_doses(problem, recipe.main.made()), seed)
+    most = max((plan.held, plan.line()) for plan in plans)[1] if plans else ""
+    steps = f"steps: {ready.steps}" if ready.steps else ""
+    return [line for line in (most, why_slow(ctx.backend, ready.engine), steps) if line]
 
 
 def _result(run: Run, ctx: Context, start: Result | None, compiled: float) -> Result:

@@ -82,6 +82,11 @@ class Memory:
         return sum(self.device.values())
 
     @property
+    def held(self) -> int:
+        """Bytes on the device and on the host."""
+        return self.total + sum(self.host.values())
+
+    @property
     def far(self) -> bool:
         """Whether the frames stay on the host."""
         return bool(self.host)

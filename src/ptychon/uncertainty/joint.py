@@ -5,7 +5,7 @@ posterior, and its twin.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,10 +16,13 @@ from ..backends import Backend, get_backend
 from ..data.result import Result
 from ..engines import Engine, registry
 from ..engines.joint_posterior import SMOOTH, Joint
+from ..engines.update import Update
 from ..metrics.ambiguities import gauge_of
 from ..metrics.residual import illuminated
 from ..model.noise import noise_in
 from ..model.problem import Problem
+from ..run.progress import Progress
+from ..run.recipe import Recipe, Stage
 from ..run.reconstruct import reconstruct
 from ..types import COMPLEX, REAL, BoolArray, FloatArray
 from .free import USUAL, free_of
@@ -100,46 +103,20 @@ def joint(
     )
 
     def made(data: Problem, start: Result, number: int) -> Result:
-        first = start
-        if (
-            len(start.probe) == 1
-            and ep_passes
-            and not issubclass(registry.get(start.engine, Engine), Joint)
-        ):
-            first = reconstruct(
-                data,
-                "ep",
-                passes=ep_passes,
-                backend=chosen,
-                start=start,
-                seed=seed,
-                judge=False,
-                update={"probe": free_probe},
-                **options,
-                callbacks=[
-                    lambda p: tell(
-                        ("pass of Ptycho-EP", "pass of Ptycho-EP of the twin")[number],
-                        p.passes - start.passes,
-                        ep_passes,
-                    )
-                ],
-            )
-        total = burn_in + draws
+        recipe = recipe_of(start, free_probe, ep_passes, burn_in, draws, options, careful)
+        last = recipe.stages[-1].passes
+        before = recipe.passes - last
+
+        def told(p: Progress) -> None:
+            done = p.passes - start.passes
+            twin = ("", " of the twin")[number]
+            if done <= before:
+                tell(f"pass of Ptycho-EP{twin}", done, before)
+            else:
+                tell(f"pass{twin}", done - before, last)
+
         return reconstruct(
-            data,
-            "joint",
-            passes=total,
-            backend=chosen,
-            start=first,
-            update={"probe": free_probe},
-            burn_in=burn_in,
-            draws=draws,
-            judge=False,
-            **careful,
-            **options,
-            callbacks=[
-                lambda p: tell(("pass", "pass of the twin")[number], p.passes - first.passes, total)
-            ],
+            data, recipe, backend=chosen, start=start, seed=seed, judge=False, callbacks=[told]
         )
 
     found = made(problem, result, 0)
@@ -154,6 +131,27 @@ def joint(
         root = REAL.type(math.sqrt(twin.temperature))
         found = replace(found, object_std=found.object_std * root, draws=found.draws * root)
     return found, described(problem, result, found, lit, free_probe, twin), twin
+
+
+def recipe_of(
+    start: Result,
+    free_probe: bool,
+    ep_passes: int,
+    burn_in: int,
+    draws: int,
+    options: Mapping[str, Any],
+    careful: Mapping[str, Any],
+) -> Recipe:
+    """Ptycho-EP, where it knows the modes and has not been at work already, then the joint
+    posterior, with `options` of both and what the latter has beside.
+    """
+    free: Update = {"probe": free_probe}
+    last = {"burn_in": burn_in, "draws": draws, **careful, **options}
+    stages = [Stage("joint", burn_in + draws, last, update=free)]
+    done = issubclass(registry.get(start.engine, Engine), Joint)
+    if ep_passes and not done and len(start.probe) == 1:
+        stages.insert(0, Stage("ep", ep_passes, options, update=free))
+    return Recipe(stages)
 
 
 def lit_region(problem: Problem, result: Result) -> BoolArray:
