@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import inspect
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from _problems import (
     backward64,
@@ -20,13 +22,17 @@ from _problems import (
     shift64,
     window,
 )
+from ptychon import PtychonError, error_bars, reconstruct
 from ptychon.backends import get_backend
+from ptychon.engines import registry
+from ptychon.metrics.residual import residual
 from ptychon.model.forward import Model
 from ptychon.model.unknowns import declared
 from ptychon.testing import DetectorTests, EngineTests
+from ptychon.testing.engines import small_scan
 
 PAGE = (Path(__file__).parents[2] / "docs" / "model.md").read_text(encoding="utf-8")
-USE, PASS, ENGINE, PART = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+USE, PASS, ENGINE, PART, RUN = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
 def test_the_table_has_every_unknown_with_its_shape():
@@ -88,6 +94,30 @@ def test_its_part_passes_what_it_inherits():
     assert issubclass(tests, DetectorTests)
     tests().test_adjoint()
     tests().test_tangent()
+
+
+def test_a_run_uses_the_part():
+    """Counts shared with neighbours: with the part R falls to what the noise leaves, without it
+    stays above. Error bars are refused.
+    """
+    found, scan = {"__name__": "page"}, small_scan()
+    exec(compile(PART + RUN, "run", "exec", dont_inherit=True), found)
+    counts = scan.problem.amplitude**2
+    around = sum(np.roll(counts, step, axis) for axis in (1, 2) for step in (1, -1))
+    shared = replace(scan.problem, amplitude=np.sqrt(0.8 * counts + 0.05 * around))
+    way = {"passes": 4, "probe": scan.probe, "object": scan.object, "backend": "reference"}
+    own, usual = (reconstruct(shared, engine, **way) for engine in (found["Sharing"](), "ml"))
+    noise = residual(scan.problem, scan.object, scan.probe)
+    assert own.engine == "sharing"
+    assert own.final_error < 1.1 * noise
+    assert own.errors[-1] == pytest.approx(own.final_error, rel=1e-3)
+    assert usual.final_error > 2 * noise
+    registry.add(found["Sharing"])
+    try:
+        with pytest.raises(PtychonError, match="'sharing' has a forward model of its own"):
+            error_bars(shared, own, backend="reference")
+    finally:
+        del registry._own["sharing"]
 
 
 def test_the_model_fits_on_a_screen():

@@ -12,10 +12,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ptychon import PtychonError
+from ptychon import Problem, PtychonError
 from ptychon.__main__ import main
 from ptychon.io import load_result, save_result, write_dataset
 from ptychon.metrics import residual as metrics
+from ptychon.uncertainty.laplace import laplace
 from ptychon.uncertainty.saved import load_posterior
 
 
@@ -161,6 +162,34 @@ def test_a_known_probe_is_known_by_its_engine(folder, capsys):
     assert freed["object_std"] > 1.02 * known["object_std"]
     assert load_posterior(place / "scan_pie_laplace.h5").probe_std is None
     assert load_posterior(place / "freed.h5").probe_std.shape == (1, 16, 16)
+
+
+def test_bars_of_positions_and_doses_come_back_from_the_file(folder, capsys):
+    """What the command frees is what `laplace` frees; every bar is read as it was written."""
+    place, s = folder
+    found = place / "placed.h5"
+    more = "--update", "positions", "--update", "dose", "--backend", "numpy", "-q", "-o", found
+    run(capsys, place / "scan_pie.h5", "--draws", 2, *more)
+    kept, before = load_posterior(found), load_result(place / "scan_pie.h5")
+    wanted = laplace(
+        Problem.from_dataset(s.dataset),
+        before.object,
+        before.probe,
+        update=("object", "positions", "dose"),
+        draws=2,
+        backend="numpy",
+    )
+    assert kept.positions_std.shape == (len(before.positions), 2)
+    assert kept.positions_std.dtype == np.float32
+    assert np.all(kept.positions_std > 0)
+    assert np.array_equal(kept.positions_std, wanted.positions_std)
+    assert np.array_equal(kept.log_scale_std, wanted.log_scale_std)
+    assert kept.probe_std is None
+    assert "the probe is known exactly" in kept.conditional
+    assert any("positions were free, to 2 px" in text for text in kept.conditional)
+    assert "takes positions as known" in fails(
+        capsys, place / "scan_pie.h5", "-m", "sampling", "--update", "positions"
+    )
 
 
 def test_modes_are_taken(folder, capsys):
@@ -441,7 +470,7 @@ def test_a_full_disk_is_one_sentence(folder, judged, tmp_path):
     pickled.write_bytes(pickle.dumps(judged))
     code = """
 import pickle, resource, sys
-from ptychon import PtychonError
+from ptychon import Problem, PtychonError
 from ptychon.uncertainty.saved import save_half_data_test
 said = pickle.loads(open(sys.argv[3], "rb").read())
 limit = int(sys.argv[1])

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from ..backends.base import Backend
 from ..distributed.comm import Comm, Serial
+from ..model.forward import Model
 from ..model.problem import Problem
 from ..types import Array, PtychonError
 from .update import After, Update
@@ -187,6 +188,17 @@ class Engine:
     def probe_moves_at(self, epoch: int) -> bool:
         """Whether the probe is updated in pass `epoch` (counted from 0)."""
         return self.moves_probe
+
+    def model(self, problem: Problem, backend: Backend) -> Model:
+        """The forward model that `ml` fits, and by which R of a result is measured. A subclass that
+        changes a part of it has a model of its own.
+        """
+        return Model.of(problem, backend)
+
+    @property
+    def models(self) -> bool:
+        """Whether it has a forward model of its own."""
+        return type(self).model is not Engine.model
 
     def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> State:
         """First state; copies, so that a caller's array never changes."""

@@ -229,7 +229,9 @@ class ML(Engine):
         xp, free = ctx.backend.xp, self.probe_moves_at(state.epoch)
         own = self.own(state.epoch)
         x = self.unknowns(state, problem)
-        model = replace(Model.of(problem, ctx.backend), corners=ctx.backend.to_host(state.corners))
+        model = replace(
+            self.model(problem, ctx.backend), corners=ctx.backend.to_host(state.corners)
+        )
         fit = self._fit(state, problem, model, x, own)
         before = fit.cost(x)
         H, d = self._direction(fit, x, state.ridge[0], free, own)

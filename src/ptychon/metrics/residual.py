@@ -29,7 +29,7 @@ import numpy as np
 
 from ..kernels import reference
 from ..model.batch import Batch, shifted_probes
-from ..model.forward import Model, unknowns_of
+from ..model.forward import Model, of_waves, unknowns_of
 from ..model.noise import learned_variance
 from ..model.problem import Problem
 from ..types import COMPLEX, Array, BoolArray, ComplexArray, FloatArray, PtychonError
@@ -68,7 +68,9 @@ CUT_OFF = 0.1
 PROBABILITIES = (0.5, 0.683, 0.9, 0.95, 0.99)
 
 
-def residual(problem: Problem, object: Array, probe: Array, backend: Any = None) -> float:
+def residual(
+    problem: Problem, object: Array, probe: Array, backend: Any = None, model: Model | None = None
+) -> float:
     """R of an object and a probe held still.
 
     Parameters
@@ -78,6 +80,8 @@ def residual(problem: Problem, object: Array, probe: Array, backend: Any = None)
     probe : (K, P, Q) or (P, Q) complex
     backend : Backend, optional
         Where to compute; the CPU without it. Sums are in float64 on any.
+    model : Model, optional
+        On the backend; default the usual one of the problem.
 
     Returns
     -------
@@ -89,7 +93,7 @@ def residual(problem: Problem, object: Array, probe: Array, backend: Any = None)
     PtychonError
         If object or probe do not fit the problem, or the frames hold no signal.
     """
-    numerator, denominator = _misfit(problem, object, probe, backend)
+    numerator, denominator = _misfit(problem, object, probe, backend, model)
     if not denominator.sum() > 0:
         raise PtychonError(
             "the frames hold no signal in their valid pixels, so there is no residual"
@@ -277,7 +281,7 @@ def coverage(
 
 
 def _misfit(
-    problem: Problem, object: Array, probe: Array, backend: Any
+    problem: Problem, object: Array, probe: Array, backend: Any, own: Model | None = None
 ) -> tuple[FloatArray, FloatArray]:
     """Per frame, sum (|model| - y)^2 and sum y^2 over valid pixels, (N,) float64 each,
     on the host.
@@ -295,12 +299,18 @@ def _misfit(
     field = move(object).astype(COMPLEX, copy=False)
     modes = move(_modes(problem, probe)).astype(COMPLEX, copy=False)
     x = unknowns_of(problem, field, modes).to(backend)
-    forward = Model.of(problem, backend)
+    forward = own or Model.of(problem, backend)
     if not problem.subpixel:
         x.positions = None
     parts = []
     for batch in _blocks(problem, len(modes)):
-        model = xp.sqrt(reference.abs2(forward.view(x, batch).waves).sum(axis=1))
+        view = forward.view(x, batch)
+        light = (
+            of_waves(own.intensity(view), problem)
+            if own
+            else reference.abs2(view.waves).sum(axis=1)
+        )
+        model = xp.sqrt(light)
         y, valid = move(problem.amplitude[batch]), move(problem.mask_of(batch))
         error = xp.where(valid, model - y, 0)
         signal = xp.where(valid, y, 0)

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..kernels.reference import abs2
 from ..types import Array
-from .forward import Model
+from .forward import Model, of_waves
 from .gauss_newton import GaussNewton
 from .grid import windows
 from .noise import Likelihood
@@ -74,9 +73,10 @@ class Fit:
     def _frames(self, view: View, b: Any, valid: Array) -> tuple[Array, Array]:
         """-log p and squared misfit of the amplitude of each frame of a view, (B,) float64 each."""
         xp = self.model.backend.xp
+        light = self.model.intensity(view)
+        off = xp.sqrt(of_waves(light, self.problem)) - self.problem.amplitude[b]
         # in double precision: differences between two estimates are small beside their parts
-        light = self.model.intensity(view).astype("float64")
-        off = xp.sqrt(abs2(view.waves).sum(axis=1)) - self.problem.amplitude[b]
+        light = light.astype("float64")
         energy = xp.where(valid, self.likelihood.energy(light, b), 0)
         return energy.sum(axis=(1, 2)), xp.where(valid, off**2, 0).sum(axis=(1, 2), dtype="float64")
 

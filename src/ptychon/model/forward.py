@@ -227,6 +227,13 @@ class Model:
         return self.specimen.up(view, s, change)
 
 
+def of_waves(light: Array, problem: Problem) -> Array:
+    """What of lambda comes from the waves, (B, R, C): less the background that the problem states.
+    Its root is what `Problem.amplitude` measures.
+    """
+    return light if problem.background is None else (light - problem.background).clip(0, None)
+
+
 def unknowns_of(problem: Problem, object: Array, probe: Array) -> Unknowns:
     """An estimate from an object (H, W) or (S, H, W), a probe (K, P, Q), and the positions and
     doses of a problem.

@@ -249,6 +249,8 @@ def _result(run: Run, ctx: Context, start: Result | None, compiled: float) -> Re
         values = [extra.get(name, np.nan) for _, extra in run.rows]
         columns[name] = np.concatenate([before, values]).astype(np.float32)
     errors = np.concatenate([earlier, [error for error, _ in run.rows]]).astype(np.float32)
+    # R is that of the model that was fitted
+    own = run.engine.model(problem, ctx.backend) if run.engine.models else None
     each = (found.object_std, found.draws, found.noise_variances)
     std, draws, variances = (None if array is None else host(array) for array in each)
     return Result(
@@ -258,7 +260,7 @@ def _result(run: Run, ctx: Context, start: Result | None, compiled: float) -> Re
         draws=draws,
         noise_variances=variances,
         errors=errors,
-        final_error=residual(problem, run.object, run.probe, ctx.backend),
+        final_error=residual(problem, run.object, run.probe, ctx.backend, own),
         positions=problem.positions,
         corners=np.array(problem.corners),
         positions_given=problem.measured,

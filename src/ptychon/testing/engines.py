@@ -308,7 +308,7 @@ class EngineTests:
                 state = next(steps).state
             found = engine.estimate(state, Context(backend))
             host = [np.asarray(backend.to_host(a)) for a in (found.object, found.probe)]
-            left.append(residual(problem, *host))
+            left.append(residual(problem, host[0], host[1]))
         words = "in all frames alike", "in each frame other ones"
         for word, found_here in zip(words, left[1:], strict=True):
             assert found_here < 1.5 * left[0], (

@@ -15,7 +15,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..backends import get_backend
-from ..engines import nearest
+from ..engines import Engine, nearest
+from ..engines import registry as registry_of_engines
 from ..model.problem import Problem
 from ..types import PtychonError
 from .free import FREE, USUAL, free_in, free_of
@@ -326,6 +327,12 @@ def with_bars(
     name : str
         Of the file that the result was in, if it was in one.
     """
+    engine = registry_of_engines.get(found.engine)
+    if engine is not None and engine.model is not Engine.model:
+        raise PtychonError(
+            f"engine {found.engine!r} has a forward model of its own, which the error bars do not "
+            "know; reconstruct with an engine of the usual model, ml say"
+        )
     whole, posterior = method.run(problem, found, backend, tell, place)
     refine = bool(getattr(method, "refine", False))
     how = {"method": method.name, "update": list(method.free(found)), "refine": refine, "of": name}
