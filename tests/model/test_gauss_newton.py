@@ -228,6 +228,43 @@ def test_products_are_those_of_the_error_bars(modes, background):
         assert distance(old.pack(ours.object[0], ours.probe), expected) < 1e-5
 
 
+@pytest.mark.parametrize("backend", ["reference", "numpy"])
+@pytest.mark.parametrize("update", [("object",), ("object", "probe"), ("probe",)])
+@pytest.mark.parametrize("own", [(), ("positions", "log_scale")])
+def test_one_kernel_is_the_whole_model(backend, update, own):
+    """Two modes, masks, doses and places between pixels: the product of the kernel in single
+    precision against the model in double precision, which uses none.
+    """
+    case = make_case(subpixel=True, modes=2, masks="each")
+    rng = np.random.default_rng(7)
+    doses = (0.3 * rng.standard_normal(len(case.problem))).astype(np.float32)
+    problem = replace(case.problem, log_scale=doses)
+    x = unknowns_of(problem, case.object, case.probe)
+    x.positions[:] += 0.2 * rng.standard_normal(x.positions.shape)
+    prior = Unknowns(positions=np.array([4.0, 9.0]), log_scale=np.float32(25.0))
+    device = get_backend(backend, threads=3) if backend == "numpy" else get_backend(backend)
+    H = GaussNewton(Model.of(problem, device), x, update, own, prior=prior)
+    plain = Model.of(problem, get_backend("reference"))
+    whole = GaussNewton(plain, x.astype("double"), update, own, prior=prior)
+    assert H.fuses
+    assert not whole.fuses
+    for _ in range(2):
+        d = x.only(update).map(
+            lambda a: (rng.standard_normal(a.shape) + 1j * rng.standard_normal(a.shape)).astype(
+                a.dtype
+            )
+        )
+        assert distance(H(d).vector(), whole(d.astype("double")).vector()) < 3e-6
+
+
+def test_what_the_kernel_does_not_know_goes_without_it():
+    """Near field, slices, variations, a point spread: products of arrays."""
+    for s in (scene(2), scene(1, 1, 2), scene(near=True), tiny(masked=False)):
+        x = s.x.astype("single")
+        assert not GaussNewton(s.model, x, ("object", "probe")).fuses
+    assert GaussNewton(scene().model, scene().x.astype("single"), ("object",)).fuses
+
+
 def test_rows_of_frames_go_there_and_back():
     s = tiny()
     assert components(s.x, OWN) == [

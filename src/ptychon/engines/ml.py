@@ -32,9 +32,11 @@ After a step the mean of the moves of the positions goes into the probe, and the
 strength, which changes no frame, and windows follow positions that have left theirs. A mixing of
 the modes is left as the data leave it: undetermined.
 
-Two things help from far. Until steps lower the cost by less than 1 %, roots of counts are compared
-(`model.noise`). And frames that fit much worse than the others are tried at places up to 3 px
-around, which no linear step would find.
+Three things help from far. Until steps lower the cost by less than 1 %, roots of counts are
+compared (`model.noise`). Frames that fit much worse than the others are tried at places up to 3 px
+around, which no linear step would find. And steps may begin with the inner half of the detector
+(`detector`): an object of half the resolution has details twice as wide, so that positions lead it
+from twice as far, and parts of a scan do not lock to each other a detail apart.
 
 References: Thibault & Guizar-Sicairos, New J. Phys. 14, 063004 (2012) (maximum likelihood);
 Guizar-Sicairos & Fienup, Opt. Express 16, 7264 (2008) (positions); Golub & Pereyra, SIAM J. Numer.
@@ -55,7 +57,8 @@ from ..model.illumination import ramps
 from ..model.noise import Likelihood, learned_variance, noise_of
 from ..model.problem import Problem
 from ..model.unknowns import Unknowns
-from ..types import Array
+from ..model.view import frequencies
+from ..types import Array, PtychonError
 from .base import Context, Engine, Estimate, Keeps, Report, State, check_range
 from .update import After
 
@@ -135,6 +138,9 @@ class ML(Engine):
         Products with the Gauss-Newton matrix in a step, at most.
     tolerance : float in (0, 1)
         Relative residual at which the equations of a step count as solved.
+    detector : float in (0, 1]
+        Share of the detector, from its middle to its nearest edge, that is compared. Less than 1
+        begins from an object without finer details, and reports no R. Far field only.
     """
 
     name: ClassVar[str] = "ml"
@@ -149,11 +155,11 @@ class ML(Engine):
     keeps: ClassVar[Keeps] = Keeps(
         object_bytes=96,
         stack="waves",
-        stack_bytes=32,
-        frame_bytes=20,
+        stack_bytes=40,
+        frame_bytes=32,
         counts=True,
         streams=False,
-        compile_seconds=5,
+        compile_seconds=18,
     )
     positions: bool = False
     positions_start: int = 0
@@ -166,6 +172,7 @@ class ML(Engine):
     dose_spread: float | None = None
     iterations: int = 40
     tolerance: float = 1e-2
+    detector: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("probe_start", "positions_start", "dose_start"):
@@ -175,6 +182,7 @@ class ML(Engine):
         check_range("dose_spread", self.dose_spread, 0, 10)
         check_range("iterations", self.iterations, 1, 10000, open_low=False)
         check_range("tolerance", self.tolerance, 0, 0.999)
+        check_range("detector", self.detector, 0, 1)
 
     @property
     def moves_probe(self) -> bool:
@@ -228,6 +236,10 @@ class ML(Engine):
     ) -> tuple[MLState, Report]:
         xp, free = ctx.backend.xp, self.probe_moves_at(state.epoch)
         own = self.own(state.epoch)
+        if self.detector < 1:
+            problem = self._inner(problem, ctx)
+            if state.epoch == 0:
+                state.object = smooth(state.object, self.detector / 2, ctx.backend)
         x = self.unknowns(state, problem)
         model = replace(
             self.model(problem, ctx.backend), corners=ctx.backend.to_host(state.corners)
@@ -255,7 +267,8 @@ class ML(Engine):
         if self.dose:
             extra["dose_spread"] = state.log_scale.std(dtype="float64")
         return state, Report(
-            xp.asarray(after.misfit), {name: xp.asarray(value) for name, value in extra.items()}
+            xp.asarray(after.misfit) if self.detector == 1 else None,
+            {name: xp.asarray(value) for name, value in extra.items()},
         )
 
     def estimate(self, state: MLState, ctx: Context) -> Estimate:
@@ -268,6 +281,16 @@ class ML(Engine):
         )
 
     # ------------------------------------------------------------ parts of a step
+
+    def _inner(self, problem: Problem, ctx: Context) -> Problem:
+        """The problem without the outer part of its detector."""
+        if problem.near_field:
+            raise PtychonError(
+                f"detector is {self.detector:g}, but in the near field the outer part of a frame "
+                "shows another part of the object, not finer details; set detector to 1"
+            )
+        keep = distances(problem.frame_shape, ctx.backend.xp) <= self.detector / 2
+        return replace(problem, mask=problem.mask & keep)
 
     def _fit(
         self, state: MLState, problem: Problem, model: Model, x: Unknowns, own: tuple[str, ...]
@@ -349,3 +372,14 @@ class ML(Engine):
             square = state.log_scale.astype("float64") ** 2 + variances.log_scale
             spread[2] = xp.sqrt(square.mean()).clip(LEAST[1], None)
         state.spread = xp.maximum(spread, SHRINK * state.spread)
+
+
+def distances(shape: tuple[int, int], xp: Any) -> Array:
+    """Of each frequency of an FFT from 0, cycles a pixel."""
+    return xp.hypot(frequencies(shape[0], xp)[:, None], frequencies(shape[1], xp))
+
+
+def smooth(field: Array, cut: float, backend: Any) -> Array:
+    """A field (H, W) without what has more than `cut` cycles a pixel, softly."""
+    far = distances(field.shape, backend.xp) / cut
+    return backend.ifft2(backend.fft2(field) * backend.xp.exp(-0.5 * far**8).astype("float32"))

@@ -1,8 +1,9 @@
 """Kernels: the few array operations every engine is written in.
 
-`reference`, `likelihoods` and `curvature` are the specification. Those of `cpu` and `gpu.table` may
-replace any name, with the same signature and the same result; a name they lack falls back to the
-reference. tests/kernels and tests/engines/test_posterior.py compare every name on every backend.
+`reference`, `likelihoods`, `curvature` and `joint` are the specification. Those of `cpu` and
+`gpu.table` may replace any name, with the same signature and the same result; a name they lack
+falls back to the reference. tests/kernels, tests/engines/test_posterior.py and
+tests/model/test_gauss_newton.py compare every name on every backend.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from __future__ import annotations
 from types import ModuleType, SimpleNamespace
 
 from . import curvature as products
+from . import joint, reference
 from . import likelihoods as sites
-from . import reference
 
 #: Every kernel and what it means.
 SPECIFIED = {
     name: getattr(module, name)
-    for module in (reference, sites, products)
+    for module in (reference, sites, products, joint)
     for name in module.__all__
 }
 
@@ -29,7 +30,7 @@ def build(*overrides: ModuleType) -> SimpleNamespace:
         if extra:
             raise TypeError(
                 f"{module.__name__} defines {sorted(extra)}, which neither reference.py, "
-                "likelihoods.py nor curvature.py specifies"
+                "likelihoods.py, curvature.py nor joint.py specifies"
             )
         table |= {name: getattr(module, name) for name in module.__all__}
     return SimpleNamespace(**table)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..engines import Engine
+from ..engines import ML, Engine
 from ..engines.ptycho_ep import NEAR_LIMIT
 from ..metrics.residual import sampling_ratio
 from ..model.problem import Problem
@@ -31,6 +31,8 @@ from .until import Settled
 UNKNOWN_PASSES, KNOWN_PASSES = 60, 20
 #: Passes of PIE before a second attempt with a known probe, where the first one failed.
 AGAIN_PASSES = 50
+#: Inner part of the detector that wrong positions are first refined with, and for how many steps.
+INNER, INNER_STEPS = 0.5, 6
 #: Share of the passes that another engine ends, where one does.
 FINISH = 1 / 4
 
@@ -74,7 +76,8 @@ def first_guess(engine: Engine, problem: Problem, probe: ComplexArray) -> tuple[
     if not engine.needs_guess:
         return ()
     if engine.begins_with is not None and engine.moves_probe:
-        return (Stage(*engine.begins_with, aside=True),)
+        first = Stage(*engine.begins_with, aside=True)
+        return (first, *coarse(engine, problem, first))
     if engine.moves_probe:
         rpie = Stage("rpie", UNKNOWN_PASSES, aside=True)
         if problem.near_field:
@@ -83,6 +86,21 @@ def first_guess(engine: Engine, problem: Problem, probe: ComplexArray) -> tuple[
     if engine.begins_with is None and sampling_ratio(problem, probe) < NEAR_LIMIT:
         return ()
     return (Stage("pie", KNOWN_PASSES, aside=True, rescue=()),)
+
+
+def coarse(engine: Engine, problem: Problem, first: Stage) -> tuple[Stage, ...]:
+    """Stages that bring wrong positions near, for an engine that can move them by the inner part of
+    the detector; none where they stay, or are refined already.
+
+    The object that this leaves has adapted to them. A few more passes of the engine that begins
+    take that back.
+    """
+    if not isinstance(engine, ML) or not engine.positions or engine.detector < 1:
+        return ()
+    if problem.near_field or problem.measured is not None:
+        return ()
+    inner = replace(engine, detector=INNER, positions_start=0, positions_every=1)
+    return Stage(inner, INNER_STEPS, aside=True), first
 
 
 __all__ = ["first_guess", "usual"]
