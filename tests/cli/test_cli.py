@@ -260,7 +260,7 @@ def test_other_bad_requests(scan, capsys):
 def test_an_existing_result_survives_a_failure(scan, capsys):
     np.savez("scan.npz", patterns=scan.patterns * 0, positions_px=scan.positions)
     Path("out.h5").write_text("precious")
-    assert "zero" in refused(capsys, "reconstruct", "scan.npz", *FAST, "-o", "out.h5")
+    assert "zero" in refused(capsys, "reconstruct", "scan.npz", *FAST, "-o", "out.h5", "--force")
     assert Path("out.h5").read_text() == "precious"
 
 
@@ -292,6 +292,24 @@ def test_engines_help_and_version(capsys):
     ):
         assert main(arguments) == 0
         assert words in capsys.readouterr().out
+
+
+def test_an_existing_result_is_not_written_over(scan, capsys):
+    """A name that was asked for is refused, another is numbered, and --force writes over it."""
+    write_dataset("scan.cxi", scan)
+    for name in ("scan_rpie.h5", "scan_rpie_2.h5", "scan_rpie_3.h5"):
+        assert main(["reconstruct", "scan.cxi", *FAST, "-q"]) == 0
+        assert Path(name).exists()
+        assert Path(name).with_suffix(".png").exists()
+    before = Path("scan_rpie.h5").read_bytes()
+    stated = ["scan.cxi", *FAST, "-q", "-o", "scan_rpie.h5"]
+    said = refused(capsys, "reconstruct", *stated)
+    assert "scan_rpie.h5 exists already: write over it with --force, or give another" in said
+    assert "exists already" in refused(capsys, "convert", "scan_rpie.h5", "scan.cxi")
+    assert "exists already" in refused(capsys, "simulate", "scan.cxi")
+    assert Path("scan_rpie.h5").read_bytes() == before
+    assert main(["reconstruct", *stated, "--seed", "5", "--force"]) == 0
+    assert load_result("scan_rpie.h5").settings["seed"] == 5
 
 
 def test_help_groups_commands_and_cuts_no_sentence(capsys):

@@ -10,7 +10,7 @@ import click
 
 from ..types import PtychonError
 from .options import BACKEND, BACKGROUND, at_least, output_options, passes_option, seed_option
-from .results import NOISE_VARIANCE, RESULT, UPDATE, Bar, place_for, problem_of, show_rows
+from .results import FORCE, NOISE_VARIANCE, RESULT, UPDATE, Bar, place_for, problem_of, show_rows
 
 if TYPE_CHECKING:
     from ..data.result import Result
@@ -94,6 +94,7 @@ data are read from the file that the result names, or from the folder of the res
 @BACKGROUND
 @BACKEND
 @seed_option("Seed for the draws or replicates.")
+@FORCE
 @output_options()
 def bars(
     result: str,
@@ -101,6 +102,7 @@ def bars(
     output: str | None,
     updates: tuple[str, ...],
     background: str | None,
+    force: bool,
     quiet: bool,
     as_json: bool,
     backend: str,
@@ -128,7 +130,7 @@ def bars(
     if updates:
         free = free_in(found, dict(map(update_of, updates)))
         chosen = make_method(method, update=free, **options)
-    place = place_for(output, result, f"_{method}.h5")
+    place = place_for(output, result, f"_{method}.h5", force)
     problem = problem_of(result, found, background)
     from ..uncertainty.saved import save_posterior
 

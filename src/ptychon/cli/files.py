@@ -5,11 +5,13 @@ format.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
 from .options import data_options, given_data
+from .results import FORCE, unused
 
 
 @click.command(
@@ -71,10 +73,17 @@ ptychodus).
     help="Choose the format: ptychon, ptypy, ptylab, ptychodus, numpy, matlab or tiff.",
 )
 @data_options
+@FORCE
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 def convert(
-    source: str, target: str, format_name: str | None, quiet: bool, as_json: bool, **stated: Any
+    source: str,
+    target: str,
+    format_name: str | None,
+    force: bool,
+    quiet: bool,
+    as_json: bool,
+    **stated: Any,
 ) -> int:
     """Write SOURCE to TARGET in the format of its suffix, and list what that cannot hold."""
     given = given_data(stated)
@@ -84,7 +93,7 @@ def convert(
     from ..io.places import check_there
 
     check_there(source)
-    check_writable(target)
+    check_writable(unused(Path(target), True, force))
 
     def work() -> Any:
         from dataclasses import asdict

@@ -12,6 +12,7 @@ import click
 
 from ..types import PtychonError
 from .options import data_options, engine_options, given_data, passes_option
+from .results import FORCE
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -19,8 +20,12 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     options = (
         click.option("--backend", help="auto (default), numpy, cupy (GPU) or reference."),
         click.option(
-            "-o", "--output", type=click.Path(), help="Result file; default FILE_ENGINE.h5, here."
+            "-o",
+            "--output",
+            type=click.Path(),
+            help="Result file; default FILE_ENGINE.h5, here, numbered where that exists.",
         ),
+        FORCE,
         click.option(
             "--picture", type=click.Path(), help="Picture file; default beside the result, .png."
         ),
@@ -145,6 +150,7 @@ def reconstruct(
     assignments: tuple[str, ...],
     updates: tuple[str, ...],
     no_subpixel: bool,
+    force: bool,
     quiet: bool,
     verbose: bool,
     as_json: bool,
@@ -194,7 +200,8 @@ def reconstruct(
     from ..io.places import stem_of
     from .run import Places, Voice, execute
 
-    places = Places.of(settings, default.format(stem=stem_of(file), engine=settings.engine))
+    name = default.format(stem=stem_of(file), engine=settings.engine)
+    places = Places.of(settings, name, force=force)
     now = input_hash(settings.input)
     if sha256 is not None and now is not None and sha256 != now:
         import warnings
@@ -273,6 +280,7 @@ Examples
 def resume(
     checkpoint: str,
     passes: int | None,
+    force: bool,
     quiet: bool,
     verbose: bool,
     as_json: bool,
@@ -318,7 +326,8 @@ def resume(
 
     from .run import Places, Voice, execute
 
-    places = Places.of(settings, "")
+    # the result that the stopped run has left is its own
+    places = Places.of(settings, "", force=force or stated["output"] is None)
     voice = Voice(quiet=quiet, verbose=verbose, as_json=as_json)
     voice.say(f"going on after pass {found.passes} of {found.passes - done + settings.passes}")
     given = {} if sha256 is None else {"input_sha256": sha256}

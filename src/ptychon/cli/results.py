@@ -4,6 +4,7 @@ what is written, progress.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -58,6 +59,10 @@ def data_of(path: str, result: Result) -> tuple[Dataset, Path]:
     return data, source
 
 
+#: The option that lets a command write over a file.
+FORCE = click.option("--force", is_flag=True, help="Write over a file of that name.")
+
+
 def problem_of(path: str, result: Result, background: str | None = None) -> Problem:
     """The data of a result on its grid, from the file named in it.
 
@@ -94,19 +99,41 @@ def beside(result: str, ending: str) -> Path:
     return Path(result).with_name(f"{Path(result).stem}{ending}")
 
 
-def place_for(output: str | None, result: str, ending: str) -> Path:
+def place_for(output: str | None, result: str, ending: str, force: bool = False) -> Path:
     """Where another result file goes: where it was asked for, or beside the first, but never over
     it.
 
     Raises
     ------
     PtychonError
-        If it cannot be written, or is the result itself.
+        If it cannot be written, is the result itself, or is another file and `force` is not set.
     """
     place = beside(result, ending) if output is None else Path(output)
     refuse_same(place, result, "the result itself; give another name with -o")
+    place = unused(place, output is not None, force)
     check_places(place)
     return place
+
+
+def unused(place: Path, stated: bool, force: bool) -> Path:
+    """A place where nothing is yet: a name that was not asked for is numbered, scan_rpie_2.h5.
+
+    Raises
+    ------
+    PtychonError
+        Where there is a file of the name that was asked for, unless `force` is set.
+    """
+    if force or not place.exists():
+        return place
+    if stated:
+        raise PtychonError(
+            f"{place} exists already: write over it with --force, or give another name"
+        )
+    return next(
+        other
+        for number in itertools.count(2)
+        if not (other := place.with_name(f"{place.stem}_{number}{place.suffix}")).exists()
+    )
 
 
 def refuse_same(place: str | Path, other: str | Path, what: str) -> None:

@@ -14,7 +14,7 @@ import click
 from ..run.modes import described, shares
 from ..run.progress import described as described_passes
 from ..types import PtychonError, PtychonWarning
-from .results import Bar, check_places, refuse_same, show_rows
+from .results import Bar, check_places, refuse_same, show_rows, unused
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -55,8 +55,17 @@ class Places:
     checkpoint: Path
 
     @classmethod
-    def of(cls, settings: Settings, default: str) -> Places:
-        """From the settings; refused now, rather than after hours of computing."""
+    def of(cls, settings: Settings, default: str, *, force: bool = False) -> Places:
+        """From the settings; refused now, rather than after hours of computing.
+
+        Parameters
+        ----------
+        settings : Settings
+        default : str
+            Name of the result where the settings have none.
+        force : bool
+            Write over a result that exists.
+        """
         from ..io.hdf5 import check_readable
         from ..io.places import check_there
 
@@ -76,7 +85,11 @@ class Places:
             check_readable(settings.start)
         for place in (result, picture):
             refuse_same(place, settings.input, "the file with the data: give another name with -o")
-            check_places(place)
+        free = unused(result, settings.output is not None, force)
+        if free != result and settings.picture is None:
+            picture = free.with_suffix(".png")
+        result = free
+        check_places(result, picture)
         return cls(result=result, picture=picture, checkpoint=result.with_suffix(".checkpoint.h5"))
 
 

@@ -10,7 +10,7 @@ import click
 
 from ..types import PtychonError
 from .options import Quantity, at_least, output_options, seed_option
-from .results import check_places
+from .results import FORCE, check_places, unused
 
 
 @click.command(
@@ -136,8 +136,9 @@ The true object and probe are written to FILE.truth.npz.
     help="Turn frames and positions, as a wrongly described detector would.",
 )
 @seed_option("Seed for pictures, jitter and noise.")
+@FORCE
 @output_options()
-def simulate(file: str, quiet: bool, as_json: bool, **how: Any) -> int:
+def simulate(file: str, force: bool, quiet: bool, as_json: bool, **how: Any) -> int:
     """Write a simulated far-field scan to FILE.
 
     The object has two pictures as amplitude and phase; the probe is a defocused beam.
@@ -147,7 +148,7 @@ def simulate(file: str, quiet: bool, as_json: bool, **how: Any) -> int:
     from ..io.hdf5 import write_aside
 
     truth_path = Path(file).with_suffix(".truth.npz")
-    check_places(file, truth_path)
+    check_places(unused(Path(file), True, force), truth_path)
     way = Orientation.parse(how.pop("orient"))
     if how["background"] is not None:
         from ..io.fields import number_or_field

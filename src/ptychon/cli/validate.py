@@ -8,7 +8,7 @@ import click
 
 from ..types import PtychonError
 from .options import BACKEND, output_options, passes_option, seed_option
-from .results import NOISE_VARIANCE, RESULT, UPDATE, Bar, place_for, problem_of, show_rows
+from .results import FORCE, NOISE_VARIANCE, RESULT, UPDATE, Bar, place_for, problem_of, show_rows
 
 
 @click.command(
@@ -51,6 +51,7 @@ Each half is reconstructed from the start and gets the error bars of the joint p
 @NOISE_VARIANCE
 @BACKEND
 @seed_option("Seed for the split and the draws.")
+@FORCE
 @output_options()
 def validate(
     result: str,
@@ -62,6 +63,7 @@ def validate(
     noise_variance: float | None,
     backend: str,
     seed: int,
+    force: bool,
     quiet: bool,
     as_json: bool,
 ) -> int:
@@ -81,7 +83,7 @@ def validate(
     if kind not in KINDS:
         raise PtychonError(f"--by is {kind!r}; choose one of {', '.join(KINDS)}")
     found = load_result(result)
-    place = place_for(output, result, "_validated.h5")
+    place = place_for(output, result, "_validated.h5", force)
     problem = problem_of(result, found)
     free = free_in(found, dict(map(update_of, updates)))
     # each half finds a free probe from its own frames; several modes have no other beginning than
