@@ -29,8 +29,10 @@ step does not. `ridge` is Levenberg's and Marquardt's: a share of the largest di
 each unknown, less after each full step and more after a shortened one.
 
 After a step the mean of the moves of the positions goes into the probe, and the mean dose into its
-strength, which changes no frame, and windows follow positions that have left theirs. A mixing of
-the modes is left as the data leave it: undetermined.
+strength, which changes no frame. Nor does exp(g.r) on the object with exp(-g.u) on the probe and
+-g.s_j on the logarithms of the doses, r = s_j + u: a gradient of the doses across the scan is not a
+matter of the data where the probe is free, and goes into the object. Windows follow positions that
+have left theirs. A mixing of the modes is left as the data leave it: undetermined.
 
 Three things help from far. Until steps lower the cost by less than 1 %, roots of counts are
 compared (`model.noise`). Frames that fit much worse than the others are tried at places up to 3 px
@@ -159,7 +161,7 @@ class ML(Engine):
         frame_bytes=32,
         counts=True,
         streams=False,
-        compile_seconds=18,
+        compile_seconds=30,
     )
     positions: bool = False
     positions_start: int = 0
@@ -355,6 +357,8 @@ class ML(Engine):
             else:
                 state.object = state.object * strength
             state.log_scale = new.log_scale - xp.log(strength)
+            if free:
+                level(state, xp)
         if own:
             self._learn(state, H, xp, own)
 
@@ -372,6 +376,30 @@ class ML(Engine):
             square = state.log_scale.astype("float64") ** 2 + variances.log_scale
             spread[2] = xp.sqrt(square.mean()).clip(LEAST[1], None)
         state.spread = xp.maximum(spread, SHRINK * state.spread)
+
+
+def level(state: MLState, xp: Any) -> None:
+    """Take the gradient across the scan out of the doses, and put it where it changes no frame: as
+    exp(g.r) into the object, and exp(-g.u) into the probe.
+    """
+    middle = state.positions.mean(axis=0)
+    places, dose = state.positions - middle, state.log_scale.astype("float64")
+    spread = places.T @ places
+    # a scan along a line has no gradient across it
+    g = xp.linalg.pinv(spread, rcond=1e-6) @ (places.T @ (dose - dose.mean()))
+    state.log_scale = (dose - places @ g).astype("float32")
+    state.object = state.object * tilt(g, state.object.shape, middle, xp)
+    window = state.probe.shape[-2:]
+    state.probe = state.probe * tilt(-g, window, [n // 2 for n in window], xp)
+
+
+def tilt(g: Array, shape: tuple[int, int], middle: Any, xp: Any) -> Array:
+    """exp(g.(r - middle)) on a grid, float32."""
+    y, x = (
+        xp.exp(g[i] * (xp.arange(shape[i], dtype="float64") - middle[i])).astype("float32")
+        for i in (0, 1)
+    )
+    return y[:, None] * x
 
 
 def distances(shape: tuple[int, int], xp: Any) -> Array:
