@@ -5,6 +5,7 @@ source has changed.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from ptychon.engines import make
 from ptychon.kernels.cpu import cache as _numba_cache
+from ptychon.kernels.cpu.linked import TRANSFORMS
 from ptychon.run.compile import announcement
 
 SCRIPT = """
@@ -23,6 +25,12 @@ from ptychon import reconstruct
 case = make_case()
 start = dict(object=case.object, probe=case.probe)
 reconstruct(case.problem, "pie", passes=1, backend="numpy", judge=False, **start)
+"""
+
+#: What is still to be compiled of what engines share.
+LEFT = """
+from ptychon.backends import get_backend
+print(get_backend("numpy").shared_left())
 """
 
 #: A package of two files: `entry` is cached, and has `inner` of the other file compiled in.
@@ -60,13 +68,74 @@ def run(script, folder, cache):
 
 def test_compilation_is_announced_once(tmp_path):
     """One sentence on the error stream while there is nothing on disk; a second process says
-    nothing.
+    nothing. What engines share is left to be compiled before, and not after.
     """
     script = SCRIPT.format(tests=str(Path(__file__).parents[1]))
+    assert run(LEFT, tmp_path, tmp_path / "cache")[0].split() == [str(TRANSFORMS)]
     out, told = run(script, tmp_path, tmp_path / "cache")
     assert out == ""
-    assert told.splitlines() == [announcement(make("pie"))]
+    (line,) = told.splitlines()
+    assert re.fullmatch(r"Compiling kernels \(once, about [1-9]\d* s\)", line)
     assert run(script, tmp_path, tmp_path / "cache") == ("", "")
+    assert run(LEFT, tmp_path, tmp_path / "cache")[0].split() == ["0.0"]
+
+
+def test_the_announcement_counts_what_is_left():
+    """The engine's own seconds, those of what engines share, and the pace of the machine."""
+    pie = make("pie")
+    own = pie.keeps.compile_seconds
+    assert announcement(pie) == f"Compiling kernels (once, about {own} s)"
+    assert announcement(pie, 6.0, 2.0) == f"Compiling kernels (once, about {2 * (own + 6)} s)"
+    assert announcement(pie, 0.0, 0.001) == "Compiling kernels (once, about 1 s)"
+
+
+#: Two functions that exist once: `outer` is cached and calls `middle`, which calls `inmost`.
+CHAIN = """
+import sys
+import numpy as np
+from numba.core import types
+from ptychon.kernels.cpu.cache import cached
+from ptychon.kernels.cpu.linked import linked
+
+@linked(types.float64(types.float64))
+def inmost(x):
+    if x < 0:
+        raise ValueError("negative")
+    return x + {n}
+
+@linked(types.float64(types.float64), fastmath=True)
+def middle(x):
+    return 2 * inmost(x)
+
+def outer(x):
+    return middle(x) + 1
+
+outer = cached(outer)
+"""
+ASK = """
+from chain import inmost, middle, outer
+print(outer(3), len(outer.overloads), sum(outer.stats.cache_hits.values()))
+try:
+    outer(-1.0)
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_linked_functions_are_found_in_the_next_process(tmp_path):
+    """A caller read from disk finds what it calls, whatever of that is still on disk itself, and
+    what that raises.
+    """
+    (tmp_path / "chain.py").write_text(CHAIN.format(n=4))
+    first = "15.0 1 0\nnegative\n"
+    assert run(ASK, tmp_path, tmp_path / "cache")[0] == first
+    again = "15.0 1 1\nnegative\n"
+    assert run(ASK, tmp_path, tmp_path / "cache")[0] == again
+    for path in (tmp_path / "cache").rglob("chain.inmost*"):
+        path.unlink()
+    assert run(ASK, tmp_path, tmp_path / "cache")[0] == again
+    for name in ("middle", "inmost"):
+        assert list((tmp_path / "cache").rglob(f"chain.{name}*.nbc"))
 
 
 def test_a_change_in_another_file_is_noticed(tmp_path):

@@ -15,13 +15,25 @@ from _problems import distance, make_case, normal
 from ptychon.backends import get_backend
 from ptychon.engines import Context, make
 from ptychon.kernels.cpu import fft as _numba_fft
-from ptychon.kernels.cpu.rows import fft, fft_within
+from ptychon.kernels.cpu import rows
 from ptychon.model.problem import Problem
 from ptychon.run.iterate import iterate
 from ptychon.run.schedule import Schedule
 from ptychon.simulation import scan
 from ptychon.simulation.simulate import simulate
 from ptychon.sweeps.find import fast_step
+
+
+@rows.jit
+def fft(a, out, forward):
+    """That of compiled code."""
+    rows.fft(a, out, forward)
+
+
+@rows.jit
+def fft_within(a, out, forward, top, bottom):
+    rows.fft_within(a, out, forward, top, bottom)
+
 
 #: So faint that adding it to a number of order one changes no bit.
 FAINT = np.complex64(1e-30)

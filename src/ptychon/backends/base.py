@@ -58,6 +58,8 @@ class Backend:
     compiling : callable
         ``compiling(say)`` is a context in which `say()` is called once if a kernel is not on disk
         and must be compiled.
+    shared_left : callable
+        Seconds that compiling what engines share takes yet.
     facts : mapping
         What `describe` says beyond the kernels.
     """
@@ -79,6 +81,7 @@ class Backend:
     kept: dict[str, Any] = field(default_factory=dict)
     synchronise: Callable[[], None] = lambda: None
     compiling: Callable[[Callable[[], None]], AbstractContextManager[None]] = _nothing_to_say
+    shared_left: Callable[[], float] = lambda: 0.0
     facts: dict[str, Any] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:

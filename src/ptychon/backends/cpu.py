@@ -35,6 +35,7 @@ def numpy_backend(threads: int | None = None) -> Backend:
     from ..kernels.cpu import joint as _numba_joint
     from ..kernels.cpu import likelihoods as _numba_sites
     from ..kernels.cpu import table as _numba_table
+    from ..kernels.cpu.linked import transforms_left
 
     return Backend(
         name="numpy",
@@ -45,6 +46,7 @@ def numpy_backend(threads: int | None = None) -> Backend:
         threads=_threads(threads),
         sweeps="cpu",
         compiling=_numba_cache.announcing,
+        shared_left=transforms_left,
         facts={"device": "CPU", "FFT": FFT},
     )
 

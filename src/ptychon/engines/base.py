@@ -106,7 +106,7 @@ class Keeps:
     transforms : float, optional
         Time of a pass in Fourier transforms of a frame and mode, measured; None where it was not.
     compile_seconds : int
-        What compiling its kernels takes on one core, measured on a server (AMD Zen 4).
+        What compiling its own kernels takes on one core, measured on a server (AMD Zen 3).
     """
 
     object_bytes: int = 64

@@ -15,14 +15,36 @@ from ..model.problem import Problem
 from ..model.propagators import NearField
 from .schedule import Schedule
 
-#: How many times longer than stated compiling took on a slow machine.
-SLOWER = 4
+#: What `_pace` takes on the machine on which compiling was measured, seconds.
+MEASURED = 0.005
 
 
-def announcement(engine: Engine) -> str:
-    """What is said before kernels are compiled."""
-    fast = engine.keeps.compile_seconds
-    return f"Compiling kernels, once: {fast} s on a fast machine, {SLOWER * fast} s on a slow one"
+def announcement(engine: Engine, shared: float = 0.0, pace: float = 1.0) -> str:
+    """What is said before kernels are compiled.
+
+    Parameters
+    ----------
+    engine : Engine
+    shared : float
+        Seconds that what engines share takes beside the engine's own kernels.
+    pace : float
+        How many times longer than stated things take here.
+    """
+    seconds = pace * (engine.keeps.compile_seconds + shared)
+    return f"Compiling kernels (once, about {max(round(seconds), 1)} s)"
+
+
+def _pace() -> float:
+    """How many times longer the interpreter takes here than where compiling was measured: compilers
+    are slow for the same reasons.
+    """
+    times = []
+    for _ in range(5):
+        start, sum_ = time.perf_counter(), 0
+        for i in range(100_000):
+            sum_ += i & 7
+        times.append(time.perf_counter() - start)
+    return min(times) / MEASURED
 
 
 def on_stderr(text: str) -> None:
@@ -83,7 +105,7 @@ def warm_up(
 
     def announce() -> None:
         if say is not None:
-            say(announcement(engine))
+            say(announcement(engine, ctx.backend.shared_left(), _pace()))
 
     with ctx.backend.compiling(announce):
         for method, passes in ((engine, 1), (engine.eager(), 2)):

@@ -14,7 +14,8 @@ import numpy as np
 from ...types import Array
 from .fft import NONE
 from .modulus import modulus_return
-from .rows import ONE, ZERO, exit_wave, fft, jit, power_row, shift_rows
+from .rows import ONE, exit_wave, fft, jit, largest, power_row, shift_rows
+from .vectors import clear
 
 
 @jit
@@ -102,22 +103,22 @@ def batch_changes(
         misfit[j] = modulus_return(
             wave, amplitude[j], mask[j % len(mask)], transfer[index[j]], near, 0, p_, -ONE, NONE
         )
-        top[:] = ZERO
+        clear(top)
         for r in range(p_):
             total = light[y0 + r, x0 : x0 + q]
             for c in range(q):
                 top[c] = max(top[c], total[c])
-        b, scale = reg * top.max(), step
+        b, scale = reg * largest(top), step
         if root:
-            top[:] = ZERO
+            clear(top)
             for r in range(p_):
                 power_row(P, r, row)
                 for c in range(q):
                     top[c] = max(top[c], row[c])
-            scale = step / np.sqrt(top.max())
+            scale = step / np.sqrt(largest(top))
         for r in range(p_):
             total, add = light[y0 + r, x0 : x0 + q], push[first + i, r]
-            add[:] = 0
+            clear(add)
             for k in range(P.shape[0]):
                 p, d = P[k, r], wave[k, r]
                 for c in range(q):

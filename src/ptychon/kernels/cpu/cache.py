@@ -136,6 +136,13 @@ class _Parts(_caching.CompileResultCacheImpl):  # type: ignore[misc]
 class _Cache(_caching.FunctionCache):  # type: ignore[misc]
     _impl_class = _Parts
 
+    def has(self, signature: Any, codegen: Any) -> bool:
+        """Whether the code for a signature is on disk."""
+        try:
+            return self._index_key(signature, codegen) in self._cache_file._load_index()
+        except Exception:  # a damaged index, which the next to read it begins anew
+            return False
+
     def load_overload(self, *args: Any) -> Any:
         try:
             found = super().load_overload(*args)
@@ -163,6 +170,9 @@ class _Cache(_caching.FunctionCache):  # type: ignore[misc]
 
 class _None(_caching.NullCache):  # type: ignore[misc]
     """No cache: every kernel is compiled, and heard of."""
+
+    def has(self, *args: Any) -> bool:
+        return False
 
     def load_overload(self, *args: Any) -> None:
         while _listeners:

@@ -12,7 +12,7 @@ from numba.core import types
 
 from ...types import Array
 from ..curvature import ByClass, Weights
-from .linked import FLOATS, KEPT_FRAME, KEPT_WAVES, WAVES, linked
+from .linked import FLOATS, KEPT_FRAME, KEPT_WAVE, KEPT_WAVES, WAVE, WAVES, linked
 from .rows import (
     OPTIONS,
     ZERO,
@@ -25,6 +25,7 @@ from .rows import (
     transfer_table,
     unshift_add,
 )
+from .vectors import clear, flat
 
 __all__ = ["curvature"]
 
@@ -69,7 +70,7 @@ def _weigh_by_class(
 def _weigh_by_pixel(wave: Array, radial: Array, across: Array, spread: bool, along: Array) -> None:
     """In place, on one frame (K, P, Q); `along` (Q,) is room to work."""
     for r in range(wave.shape[1]):
-        along[:] = ZERO
+        clear(along)
         for k in range(wave.shape[0]):
             a, w = radial[k, r], wave[k, r]
             for c in range(wave.shape[2]):
@@ -83,6 +84,52 @@ def _weigh_by_pixel(wave: Array, radial: Array, across: Array, spread: bool, alo
             else:
                 for c in range(wave.shape[2]):
                     w[c] = a[c] * along[c]
+
+
+@linked(
+    types.void(
+        *(KEPT_WAVE, KEPT_WAVES, KEPT_WAVE, KEPT_WAVES, types.boolean, types.intp, types.intp),
+        WAVES,
+    ),
+    **OPTIONS,
+)
+def _changed_wave(
+    change: Array, P: Array, object: Array, moved: Array, joint: bool, y0: int, x0: int, wave: Array
+) -> None:
+    """wave = P change, plus `moved` times the object where `joint`, on one window."""
+    q = P.shape[2]
+    for k in range(P.shape[0]):
+        for r in range(P.shape[1]):
+            s, a, o = wave[k, r], P[k, r], change[y0 + r, x0 : x0 + q]
+            if joint:
+                d, o2 = moved[k, r], object[y0 + r, x0 : x0 + q]
+                for c in range(q):
+                    s[c] = a[c] * o[c] + d[c] * o2[c]
+            else:
+                for c in range(q):
+                    s[c] = a[c] * o[c]
+
+
+@linked(
+    types.void(
+        *(KEPT_WAVES, KEPT_WAVES, KEPT_WAVE, types.boolean, types.intp, types.intp, WAVE, WAVES)
+    ),
+    **OPTIONS,
+)
+def _add_back(
+    wave: Array, P: Array, object: Array, joint: bool, y0: int, x0: int, out: Array, group: Array
+) -> None:
+    """out += P* wave on one window; group += O* wave where `joint`."""
+    q = P.shape[2]
+    for k in range(P.shape[0]):
+        for r in range(P.shape[1]):
+            s, a, o = wave[k, r], P[k, r], out[y0 + r, x0 : x0 + q]
+            for c in range(q):
+                o[c] += a[c].conjugate() * s[c]
+            if joint:
+                g, o2 = group[k, r], object[y0 + r, x0 : x0 + q]
+                for c in range(q):
+                    g[c] += o2[c].conjugate() * s[c]
 
 
 @jit
@@ -120,42 +167,29 @@ def _curvature(
         P, y0, x0 = probes[index[j]], corners[j, 0], corners[j, 1]
         if joint and (i == 0 or index[order[i - 1]] != index[j]):
             if still:
-                moved[:] = spectrum
+                source, target = flat(spectrum), flat(moved)
+                for c in range(len(source)):
+                    target[c] = source[c]
             else:
                 shift_rows(spectrum, ramps_y[index[j]], ramps_x[index[j]], moved)
                 fft(moved, moved, False)
-        for k in range(K):
-            for r in range(p):
-                s, a, o = wave[k, r], P[k, r], change[y0 + r, x0 : x0 + q]
-                if joint:
-                    d, o2 = moved[k, r], object[y0 + r, x0 : x0 + q]
-                    for c in range(q):
-                        s[c] = a[c] * o[c] + d[c] * o2[c]
-                else:
-                    for c in range(q):
-                        s[c] = a[c] * o[c]
+        _changed_wave(change, P, object, moved, joint, y0, x0, wave)
         propagate(wave, wave, transfer[index[j]], near, True)
         if held <= DIRECTED:
             _weigh_by_class(wave, classes[j], table, directions[j], held == DIRECTED)
         else:
             _weigh_by_pixel(wave, directions[j], across[j], held == SPREAD, along)
         propagate(wave, wave, transfer[index[j]], near, False)
-        for k in range(K):
-            for r in range(p):
-                s, a, o = wave[k, r], P[k, r], out[y0 + r, x0 : x0 + q]
-                for c in range(q):
-                    o[c] += a[c].conjugate() * s[c]
-                if joint:
-                    g, o2 = group[k, r], object[y0 + r, x0 : x0 + q]
-                    for c in range(q):
-                        g[c] += o2[c].conjugate() * s[c]
+        _add_back(wave, P, object, joint, y0, x0, out, group)
         if joint and (i == len(order) - 1 or index[order[i + 1]] != index[j]):
             if still:
-                out_spectrum += group
+                source, target = flat(group), flat(out_spectrum)
+                for c in range(len(source)):
+                    target[c] += source[c]
             else:
                 fft(group, group, True)
                 unshift_add(group, ramps_y[index[j]], ramps_x[index[j]], out_spectrum)
-            group[:] = 0
+            clear(group)
 
 
 @jit

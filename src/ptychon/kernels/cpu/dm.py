@@ -13,7 +13,7 @@ import numpy as np
 from numba.core import types
 
 from ...types import Array
-from .linked import KEPT_WAVE, KEPT_WAVES, WAVES, linked
+from .linked import KEPT_MASK, KEPT_WAVE, KEPT_WAVES, WAVES, linked
 from .modulus import modulus_return
 from .rows import (
     ONE,
@@ -21,14 +21,14 @@ from .rows import (
     ZERO,
     ask_row,
     fft,
-    inner,
     jit,
+    largest,
     modulus_change,
     propagate,
-    support,
+    supports,
     unshift_add,
 )
-from .vectors import stretch
+from .vectors import clear, stretch
 
 
 @jit
@@ -38,7 +38,8 @@ def object_sums(
     """num += P* psi_j and den += |P|^2 on the object, for the positions in `order`; rows no probe
     lights add nothing.
     """
-    q, lit = waves.shape[3], _lit(probes)
+    q, lit = waves.shape[3], np.empty((len(probes), 2), np.int64)
+    supports(probes, lit)
     for i in range(len(order)):
         j, soon = order[i], order[min(i + 1, len(order) - 1)]
         y0, x0, u = corners[j, 0], corners[j, 1], index[j]
@@ -50,15 +51,6 @@ def object_sums(
                 for c in range(q):
                     n[c] += p[c].conjugate() * w[c]
                     d[c] += p[c].real * p[c].real + p[c].imag * p[c].imag
-
-
-@inner
-def _lit(probes: Array) -> Array:
-    """Which rows each probe lights, (U, 2)."""
-    lit = np.empty((len(probes), 2), np.int64)
-    for u in range(len(probes)):
-        lit[u, 0], lit[u, 1] = support(probes[u])
-    return lit
 
 
 @jit
@@ -102,8 +94,18 @@ def probe_sums(
                     total[c] += d[c]
             fft(group, group, True)
             unshift_add(group, ramps_y[u], ramps_x[u], spectrum)
-            group[:] = 0
-            weight[:] = 0
+            clear(group)
+            clear(weight)
+
+
+@linked(types.intp(KEPT_MASK), **OPTIONS)
+def _valid(mask: Array) -> int:
+    """How many."""
+    count = 0
+    for r in range(mask.shape[0]):
+        for c in range(mask.shape[1]):
+            count += mask[r, c]
+    return count
 
 
 @jit
@@ -124,10 +126,11 @@ def reflect(
     """psi_j += Pi_F[2 P O_j - psi_j] - P O_j (beta = 1), B = `bound` a valid pixel; returns the
     misfit of P O_j if asked.
     """
-    wave, lit = np.empty_like(waves[0]), _lit(probes)
+    wave, lit = np.empty_like(waves[0]), np.empty((len(probes), 2), np.int64)
+    supports(probes, lit)
     bounds = np.empty(len(mask))
     for i in range(len(mask)):
-        bounds[i] = bound * mask[i].sum()
+        bounds[i] = bound * _valid(mask[i])
     total = 0.0
     for i in range(len(order)):
         j = order[i]
@@ -201,7 +204,7 @@ def settle(num: Array, den: Array, O: Array, y0: int, x0: int, inertia: Any) -> 
                 d0[x] += d[x]
         for x in range(width):
             peaks[x] = max(peaks[x], d0[x])
-    peak = peaks.max()
+    peak = largest(peaks)
     extra, floor = inertia * peak, peak * np.float32(1e-10)
     for y in range(num.shape[1]):
         n0, d0, o = num[0, y], den[0, y], O[y0 + y, x0 : x0 + width]

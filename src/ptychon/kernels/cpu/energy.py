@@ -10,6 +10,7 @@ import numpy as np
 
 from ...types import Array
 from .rows import jit, propagate
+from .vectors import clear
 
 
 @jit
@@ -50,7 +51,7 @@ def energy_gradient(
         propagate(wave, wave, transfer[u], near, True)
         total = 0.0
         for r in range(p_):
-            factor[:] = np.float32(0)
+            clear(factor)
             for k in range(modes):
                 w = wave[k, r]
                 for c in range(q):

@@ -14,7 +14,7 @@ from ..reference import CAVITY_FLOOR, EXTRINSIC_GAIN, VARIANCE_FLOOR
 from .linked import FRAME, KEPT_FRAME, KEPT_MASK, KEPT_WAVE, WAVE, linked
 from .moments import laplace_rows, rician_rows
 from .rows import ONE, OPTIONS, ZERO, f4, inner, jit, propagate, propagate_within
-from .vectors import stretch
+from .vectors import clear, stretch
 
 _CAVITY, _GAIN, _LEAST = (
     np.float32(CAVITY_FLOOR),
@@ -292,7 +292,7 @@ def ep_changes(
                     o[c] = p[c].conjugate() * (g_new * fresh - g_old * m[c])
                     m[c] = fresh
             else:
-                o[:] = 0
+                clear(o)
 
 
 @jit

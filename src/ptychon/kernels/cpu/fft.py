@@ -20,7 +20,7 @@ import numpy as np
 from numba.core import types
 
 from ...types import Array
-from .linked import FLOATS, WAVE_ROW, linked
+from .linked import FLOATS, KEPT_WAVE_ROW, KEPT_WAVES, WAVE_ROW, WAVES, linked
 from .vectors import (
     LANES,
     LINE,
@@ -30,7 +30,7 @@ from .vectors import (
     ask,
     butterfly4,
     butterfly8,
-    compiled,
+    flat,
     join,
     join_tile,
     last4,
@@ -115,7 +115,7 @@ def lines(buffer: Array, n: int, t: int) -> None:
         length = m
 
 
-@compiled
+@linked(types.intp(types.intp), error_model="numpy")
 def power(n: int) -> int:
     """log2(n) - 4 for the sides this file transforms, else -1."""
     if not WIDE or n < SMALLEST or n > LARGEST or n & (n - 1):
@@ -127,7 +127,9 @@ def power(n: int) -> int:
     return k
 
 
-@linked(types.void(WAVE_ROW, WAVE_ROW, *[types.intp] * 3, FLOATS, types.intp), error_model="numpy")
+@linked(
+    types.void(KEPT_WAVE_ROW, WAVE_ROW, *[types.intp] * 3, FLOATS, types.intp), error_model="numpy"
+)
 def columns(x: Array, z: Array, p: int, q: int, swap: int, buffer: Array, k: int) -> None:
     places = PLACES[PLACE_START[k] :]
     for column in range(0, q, LANES):
@@ -140,7 +142,13 @@ def columns(x: Array, z: Array, p: int, q: int, swap: int, buffer: Array, k: int
 
 @linked(
     types.void(
-        *[WAVE_ROW] * 2, *[types.intp] * 4, FLOATS, types.intp, types.float32, *[STRETCH] * 2
+        KEPT_WAVE_ROW,
+        WAVE_ROW,
+        *[types.intp] * 4,
+        FLOATS,
+        types.intp,
+        types.float32,
+        *[STRETCH] * 2,
     ),
     error_model="numpy",
 )
@@ -179,7 +187,10 @@ def rows(
             tile += 1
 
 
-@compiled
+@linked(
+    types.boolean(KEPT_WAVES, WAVES, types.boolean, *[types.intp] * 2, *[STRETCH] * 2),
+    error_model="numpy",
+)
 def fft2_small(
     a: Array,
     out: Array,
@@ -205,8 +216,9 @@ def fft2_small(
         (-room.ctypes.data % 64) // 4 :
     ]  # vectors that straddle two cache lines take twice as long
     scale = np.float32(1 / np.sqrt(p * q))
+    before, after = flat(a), flat(out)
     for mode in range(a.shape[0]):
-        x, z = a[mode].reshape(-1), out[mode].reshape(-1)
+        x, z = before[mode * p * q :], after[mode * p * q :]
         if forward:
             rows(x, z, top, bottom, q, 0, buffer, kx, scale, soon, later)
             columns(z, z, p, q, 0, buffer, ky)

@@ -15,21 +15,18 @@ from numba.core import cgutils, types
 
 from ...types import Array
 from .fft import NONE, PLACE_START, PLACES, TWIDDLE_START, lines, power, rows
-from .linked import KEPT_FRAME, KEPT_MASK, KEPT_WAVE, WAVES, linked
-from .rows import OPTIONS, TINY, modulus_change, propagate_within
-from .vectors import (
-    FLOAT,
-    LANES,
-    ROW,
-    STRETCH,
-    VECTOR,
-    Code,
-    compiled,
-    join,
-    split,
-    stretch,
-    vectors,
+from .linked import (
+    KEPT_BYTES,
+    KEPT_FLOATS,
+    KEPT_FRAME,
+    KEPT_MASK,
+    KEPT_WAVE,
+    WAVE_ROW,
+    WAVES,
+    linked,
 )
+from .rows import OPTIONS, TINY, modulus_change, propagate_within
+from .vectors import FLOAT, LANES, ROW, STRETCH, VECTOR, Code, flat, join, split, stretch, vectors
 
 #: Rows of a group of columns that are handled between two additions to the misfit.
 _STEP = 8
@@ -109,7 +106,13 @@ def _replace(
     return types.void(*kinds), emit
 
 
-@compiled
+@linked(
+    types.float64(
+        *(WAVE_ROW, KEPT_FLOATS, KEPT_BYTES, *[types.intp] * 4, types.UniTuple(types.intp, 2)),
+        *(types.float64, STRETCH),
+    ),
+    error_model="numpy",
+)
 def _constrained(
     x: Array,
     y: Array,
@@ -118,7 +121,7 @@ def _constrained(
     q: int,
     top: int,
     bottom: int,
-    k: Array,
+    k: tuple[int, int],
     bound: float,
     later: tuple[int, int],
 ) -> float:
@@ -176,8 +179,8 @@ def modulus_return(
     p, q = wave.shape[1], wave.shape[2]
     ky, kx = power(p), power(q)
     if wave.shape[0] == 1 and not near and ky >= 0 and kx >= 0:
-        flat = wave[0].reshape(-1), amplitude.reshape(-1), mask.reshape(-1)
-        misfit: float = _constrained(*flat, p, q, top, bottom, (ky, kx), bound, later)
+        parts = flat(wave), flat(amplitude), flat(mask)
+        misfit: float = _constrained(*parts, p, q, top, bottom, (ky, kx), bound, later)
         return misfit
     propagate_within(wave, wave, transfer, near, True, top, bottom, stretch(amplitude), later)
     misfit = modulus_change(wave, amplitude, mask)

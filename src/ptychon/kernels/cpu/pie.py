@@ -16,17 +16,18 @@ from .modulus import modulus_return
 from .rows import (
     ONE,
     OPTIONS,
-    ZERO,
     exit_wave,
     exit_wave_peak,
     fft,
     jit,
+    largest,
     peak_power,
     power_row,
     shift_rows,
-    support,
+    supports,
     unshift_add,
 )
+from .vectors import clear
 
 
 @jit
@@ -61,8 +62,7 @@ def fixed_probe_sweep(
     misfit, each frame before its update."""
     wave = np.empty_like(probes[0])
     lit = np.empty((len(probes), 2), np.int64)
-    for u in range(len(probes)):
-        lit[u, 0], lit[u, 1] = support(probes[u])
+    supports(probes, lit)
     total, q = 0.0, probes.shape[3]
     for i in range(len(order)):
         j = order[i]
@@ -117,7 +117,7 @@ def _both_rows(
                 o[c] = new
         else:
             power_row(P, r, power)
-            pull[:] = 0
+            clear(pull)
             for k in range(P.shape[0]):
                 p, d = P[k, r], change[k, r]
                 for c in range(q):
@@ -137,7 +137,7 @@ def _both_rows(
 @linked(types.float32(WAVES, KEPT_WAVES, FLOATS), **OPTIONS)
 def _add_peak(P: Array, update: Array, top: Array) -> Any:
     """P += update; returns the new max over pixels of sum_k |P_k|^2. `top` (Q,) is room."""
-    top[:] = ZERO
+    clear(top)
     row = np.empty(P.shape[2], np.float32)
     for r in range(P.shape[1]):
         if P.shape[0] == 1:
@@ -154,7 +154,7 @@ def _add_peak(P: Array, update: Array, top: Array) -> Any:
             power_row(P, r, row)
             for c in range(P.shape[2]):
                 top[c] = max(top[c], row[c])
-    return top.max()
+    return largest(top)
 
 
 @jit

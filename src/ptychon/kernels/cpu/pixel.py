@@ -181,7 +181,7 @@ def _over(x: float) -> float:
     return above / (below * x)
 
 
-@inner
+@linked(types.float64(*[types.float64] * 4, types.intp), **OPTIONS)
 def _mode(r0: float, n: float, v0: float, B: float, K: int) -> float:
     a, beta2, c = 1 + 1 / v0, (2 * r0 / v0) ** 2, 2 * K - 1.0
     q = c + 2 * n - 2 * a * B

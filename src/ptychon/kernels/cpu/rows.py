@@ -26,10 +26,11 @@ from .linked import (
     KEPT_WAVE,
     KEPT_WAVE_ROW,
     KEPT_WAVES,
+    ROWS,
     WAVES,
     linked,
 )
-from .vectors import LINE, STRETCH, ask, stretch
+from .vectors import LINE, STRETCH, ask, clear, stretch
 
 F = TypeVar("F", bound=Callable[..., Any])
 f4 = np.float32
@@ -47,7 +48,7 @@ def jit(function: F) -> F:
     """Compile an entry point, called from Python: cached on disk, GIL released, float32 kept, no
     threads.
     """
-    return cast(F, cached(function, nogil=True, **OPTIONS))
+    return cast(F, cached(function, nogil=True, no_cfunc_wrapper=True, **OPTIONS))
 
 
 def inner(function: F) -> F:
@@ -61,15 +62,15 @@ def inner(function: F) -> F:
 # ---------------------------------------------------------------- propagation
 
 
-@inner
+@linked(types.void(KEPT_WAVES, WAVES, types.boolean), error_model="numpy")
 def fft(a: Array, out: Array, forward: bool) -> None:
     """Orthonormal 2-D FFT over the last two axes of (K, P, Q) complex64 arrays;
     `out` may be `a`.
     """
-    fft_within(a, out, forward, 0, a.shape[1])
+    fft_asking(a, out, forward, 0, a.shape[1], NONE, NONE)
 
 
-@inner
+@linked(types.void(KEPT_WAVES, WAVES, types.boolean, *[types.intp] * 2), error_model="numpy")
 def fft_within(a: Array, out: Array, forward: bool, top: int, bottom: int) -> None:
     """`fft` where rows outside top..bottom-1 are zero in both arrays (forward) or are not wanted
     (backward).
@@ -96,7 +97,7 @@ def fft_asking(
         c2c(a, out, axes, forward, 1.0 / np.sqrt(a.shape[1] * a.shape[2]), 1)
 
 
-@inner
+@linked(types.void(WAVES, KEPT_WAVE, types.boolean), **OPTIONS)
 def multiply_rows(a: Array, b: Array, conjugate: bool) -> None:
     """a (K, P, Q) *= b (P, Q), or its conjugate."""
     for k in range(a.shape[0]):
@@ -110,7 +111,7 @@ def multiply_rows(a: Array, b: Array, conjugate: bool) -> None:
                     x[c] = x[c] * y[c]
 
 
-@inner
+@linked(types.void(KEPT_WAVES, WAVES, KEPT_WAVE, *[types.boolean] * 2), **OPTIONS)
 def propagate(a: Array, out: Array, transfer: Array, near: bool, forward: bool) -> None:
     """Far field: one FFT. Near field: FFT, times the transfer function (its conjugate backwards),
     inverse FFT.
@@ -167,7 +168,7 @@ def unshift_add(spectrum: Array, ramp_y: Array, ramp_x: Array, out: Array) -> No
                 o[c] += s[c] * (y * ramp_x[c]).conjugate()
 
 
-@inner
+@linked(types.void(KEPT_WAVE_ROW), **OPTIONS)
 def ask_row(row: Array) -> None:
     """Ask the memory for a row that will be wanted."""
     place, size = stretch(row)
@@ -208,13 +209,29 @@ def exit_wave(O: Array, y0: int, x0: int, P: Array, psi: Array, top: int, bottom
                 s[c] = p[c] * o[c]
 
 
+@linked(types.void(types.Array(types.complex64, 4, "C", readonly=True), ROWS), **OPTIONS)
+def supports(probes: Array, lit: Array) -> None:
+    """`support` of each of probes (U, K, P, Q), into lit (U, 2)."""
+    for u in range(len(probes)):
+        lit[u, 0], lit[u, 1] = support(probes[u])
+
+
 # Maxima are kept by column, for a running maximum of one number does not vectorise.
+
+
+@linked(types.float32(FLOATS), **OPTIONS)
+def largest(row: Array) -> Any:
+    """Of positive numbers."""
+    found = ZERO
+    for c in range(len(row)):
+        found = max(found, row[c])
+    return found
 
 
 @linked(types.float32(KEPT_WAVE, *[types.intp] * 2, KEPT_WAVES, WAVES, FLOATS), **OPTIONS)
 def exit_wave_peak(O: Array, y0: int, x0: int, P: Array, psi: Array, top: Array) -> Any:
     """psi = P O on one window; returns max |O|^2 over it. `top` (Q,) is room."""
-    top[:] = ZERO
+    clear(top)
     for r in range(P.shape[1]):
         o, p, s = O[y0 + r, x0 : x0 + P.shape[2]], P[0, r], psi[0, r]
         for c in range(P.shape[2]):
@@ -224,7 +241,7 @@ def exit_wave_peak(O: Array, y0: int, x0: int, P: Array, psi: Array, top: Array)
             p, s = P[k, r], psi[k, r]
             for c in range(P.shape[2]):
                 s[c] = p[c] * o[c]
-    return top.max()
+    return largest(top)
 
 
 @linked(types.float32(KEPT_WAVES), **OPTIONS)
@@ -235,10 +252,10 @@ def peak_power(P: Array) -> Any:
         power_row(P, r, row)
         for c in range(P.shape[2]):
             top[c] = max(top[c], row[c])
-    return top.max()
+    return largest(top)
 
 
-@inner
+@linked(types.void(KEPT_WAVES, types.intp, FLOATS), **OPTIONS)
 def power_row(P: Array, r: int, row: Array) -> None:
     """row = sum_k |P_k|^2 on row r."""
     p = P[0, r]

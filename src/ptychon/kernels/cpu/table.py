@@ -21,6 +21,7 @@ from .rows import (
     shift_rows,
     unshift_add,
 )
+from .vectors import clear
 
 __all__ = [
     "bernoulli_gauss",
@@ -107,8 +108,8 @@ def _probe_force(
                     total[c] += d[c]
             fft(group, group, True)
             unshift_add(group, ramps_y[index[j]], ramps_x[index[j]], spectrum)
-            group[:] = 0
-            weight[:] = 0
+            clear(group)
+            clear(weight)
     fft(spectrum, spectrum, False)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 
 def _features() -> set[str]:
@@ -144,13 +145,6 @@ class Code:
 def vectors(function: Any) -> Any:
     """A function that compiled code calls and that emits its vector operations itself."""
     return intrinsic(function)
-
-
-def compiled(function: Any) -> Any:
-    """Compiled with whatever calls it; no `fastmath`, so that it rounds the same in
-    every caller.
-    """
-    return nb.njit(nogil=True, error_model="numpy")(function)
 
 
 _EVEN, _ODD = list(range(0, ROW, 2)), list(range(1, ROW, 2))
@@ -340,6 +334,41 @@ def stretch(typing: Any, array: Any) -> Any:
         return context.make_tuple(builder, STRETCH, (data, size))
 
     return STRETCH(array), emit
+
+
+@vectors
+def flat(typing: Any, array: Any) -> Any:
+    """All of an array in C order as one row, which lives no longer than the array."""
+    row = types.Array(array.dtype, 1, "C", readonly=not array.mutable)
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        found = context.make_array(signature.args[0])(context, builder, args[0])
+        out = context.make_array(row)(context, builder)
+        populate_array(
+            out,
+            data=found.data,
+            shape=[found.nitems],
+            strides=[found.itemsize],
+            itemsize=found.itemsize,
+            meminfo=None,
+        )
+        return out._getvalue()
+
+    return row(array), emit
+
+
+@vectors
+def clear(typing: Any, array: Any) -> Any:
+    """Set an array in C order to zero."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        found = context.make_array(signature.args[0])(context, builder, args[0])
+        size = builder.mul(found.nitems, found.itemsize)
+        tools: Any = cgutils
+        tools.memset(builder, found.data, size, 0)
+        return context.get_dummy_value()
+
+    return types.void(array), emit
 
 
 @vectors
