@@ -362,7 +362,7 @@ def test_halves_of_the_data_judge_the_bars(folder, capsys):
     )
     assert main(arguments) == code
     out = capsys.readouterr().out
-    for word in ("verdict", "T = ", "inside", "T by period", "misfit", "scan_pie_validated.h5"):
+    for word in ("verdict", "T = ", "inside", "T by period", "misfit", "scan_pie_validated_2.h5"):
         assert word in out
     with pytest.raises(PtychonError, match="make it with: ptychon validate"):
         load_half_data_test(place / "scan_pie.h5")
