@@ -278,7 +278,7 @@ def test_nobody_said_which_way_round(scan, tmp_path, monkeypatch, capsys):
         ("pixels.cxi", ["--orient", "as-is"], False),
         ("scaled.cxi", [], False),
     ):
-        assert main(["reconstruct", file, "-n", "1", "--json", "-o", "r.h5", *more]) == 0
+        assert main(["reconstruct", file, "-n", "1", "--json", "-o", "r.h5", "--force", *more]) == 0
         assert "mounted" not in capsys.readouterr().err  # --json is for machines
         assert main(["reconstruct", file, "-n", "1", "-o", "r.h5", "--force", *more]) == 0
         assert ("how its detector was mounted" in capsys.readouterr().err) == said

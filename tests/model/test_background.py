@@ -533,7 +533,7 @@ def test_command_line_states_both(tmp_path, monkeypatch, capsys):
         "plain.cxi",
         replace(data, background=None, read_noise=None, patterns=np.asarray(data.patterns)),
     )
-    run = ["-q", "--backend", "reference", "--passes", "2", "-o", "out.h5"]
+    run = ["-q", "--backend", "reference", "--passes", "2", "-o", "out.h5", "--force"]
     assert main(["reconstruct", "plain.cxi", *run]) == 0
     assert "to keep them give --read-noise" in capsys.readouterr().err
     np.save("dark.npy", np.full((16, 16), 2.0))
