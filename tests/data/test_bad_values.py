@@ -12,7 +12,8 @@ import pytest
 from ptychon import Dataset, Problem, PtychonWarning, reconstruct
 from ptychon.data.bad_values import BadValues
 from ptychon.data.lazy import Selected
-from ptychon.data.prepare import Preparation, prepare
+from ptychon.data.preparation import Preparation
+from ptychon.data.prepare import prepare
 from ptychon.data.survey import survey
 from ptychon.inspect.trials import subset
 

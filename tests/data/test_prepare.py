@@ -10,7 +10,8 @@ import pytest
 
 from ptychon import Dataset, PtychonError
 from ptychon.data.lazy import Derived, Frames, Selected, Stacked, transposed
-from ptychon.data.prepare import Preparation, parse_slice, prepare
+from ptychon.data.preparation import Preparation
+from ptychon.data.prepare import parse_slice, prepare
 from ptychon.data.survey import cell_area, centre_of_mass, electron_dose, find_bad_pixels, survey
 from ptychon.io import load, write_dataset
 

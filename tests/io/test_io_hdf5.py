@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ptychon.io.hdf5 import check_writable, create, get, opened, put, write_aside
+from ptychon.io.hdf5 import check_writable, create, opened, write_aside
+from ptychon.io.records import get, put
 from ptychon.types import PtychonError
 
 plain = st.recursive(

@@ -15,7 +15,8 @@ from ptychon import Dataset, Problem, PtychonError, PtychonWarning, load, recons
 from ptychon.__main__ import main
 from ptychon.backends import get_backend
 from ptychon.checks.predictive import check
-from ptychon.data.prepare import Preparation, prepare
+from ptychon.data.preparation import Preparation
+from ptychon.data.prepare import prepare
 from ptychon.data.result import Result
 from ptychon.inspect.orientation import Orientation
 from ptychon.io import convert, load_result, write_dataset

@@ -11,7 +11,8 @@ import pytest
 
 from _problems import make_case
 from ptychon import Dataset, PtychonError, Result, reconstruct
-from ptychon.data.prepare import Preparation, prepare
+from ptychon.data.preparation import Preparation
+from ptychon.data.prepare import prepare
 from ptychon.io import save_result, write_result
 from ptychon.io.probe import read_probe
 from ptychon.model.problem import Problem

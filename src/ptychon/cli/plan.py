@@ -106,7 +106,8 @@ def write_positions(path: Path, made: Plan, of: str) -> None:
 def _write_map(path: str, made: Plan) -> None:
     import numpy as np
 
-    from ..io.hdf5 import create, put_array, write_aside
+    from ..io.hdf5 import create, write_aside
+    from ..io.records import put_array
 
     arrays: dict[str, Any] = {
         "gain": made.map,

@@ -26,92 +26,19 @@ enlarges it and a crop does not.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ..types import Array, FloatArray, PtychonError
-from ..units import pretty
 from .bad_values import BadValues
+from .cutting import cut
 from .dataset import FILL, Dataset, blank_frames
 from .lazy import Derived, parts
-from .survey import BadPixels, Sums, centre_of_mass, saturation_of, survey
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preparation:
-    """What is to be done to a scan before it is reconstructed; the default is nothing.
-
-    Attributes
-    ----------
-    frames : slice, optional
-        Which frames of the scan.
-    dark : (P, Q) array or float, optional
-        Subtracted, in units of the detector before `flat` and `gain`: what it shows without
-        counting anything.
-    background : (P, Q) array or float, optional
-        Mean counts a pixel (after `flat` and `gain`) that do not come from the wave. They stay in
-        the patterns.
-    read_noise : float, optional
-        Standard deviation, in counts (after `gain`), of the noise of the detector's electronics.
-    flat : (P, Q) array, optional
-        Relative sensitivity; its mean does not matter, and pixels where it is 0 become invalid.
-    gain : float, optional
-        Units of the detector per photon or electron. With it the patterns are counts, 1 too.
-    bad_pixels : bool
-        Find hot and dead pixels, saturated ones (those that reach `saturation` or the end of the
-        range of an integer type in any frame) and those without a measurement in any frame, and
-        mask them in all frames.
-    saturation : float, optional
-        Value in the file from which a pixel is saturated; a pixel that reaches it in any frame is
-        masked in all.
-    crop : (P', Q'), optional
-        Pixels of the window, before binning.
-    centre : (row, column) or "auto", optional
-        Of the window in the file; "auto" is the centre of mass of the mean frame. Default: the
-        middle [P//2, Q//2].
-    bin : int
-        Pixels along each axis that become one.
-    scan_rotation : float
-        Positions are turned by this angle (rad): (row, col) -> (row cos - col sin, row sin + col
-        cos).
-    scan_sign : (+-1, +-1)
-        Factors of rows and columns of the positions, before the rotation.
-    """
-
-    frames: slice | None = None
-    dark: Any = None
-    background: Any = None
-    read_noise: float | None = None
-    flat: Any = None
-    gain: float | None = None
-    bad_pixels: bool = False
-    saturation: float | None = None
-    crop: tuple[int, int] | None = None
-    centre: tuple[float, float] | Literal["auto"] | None = None
-    bin: int = 1
-    scan_rotation: float = 0.0
-    scan_sign: tuple[int, int] = (1, 1)
-
-    def __post_init__(self) -> None:
-        if self.gain is not None and not (math.isfinite(self.gain) and self.gain > 0):
-            raise PtychonError(f"the gain is {self.gain}; it must be a positive number")
-        if self.bin < 1:
-            raise PtychonError(f"bin is {self.bin}; it must be at least 1")
-        if any(abs(sign) != 1 for sign in self.scan_sign):
-            raise PtychonError(
-                f"scan sign is {self.scan_sign}; give + or - for rows and columns, for example +-"
-            )
-
-    @property
-    def corrects(self) -> bool:
-        """Whether values of counts change."""
-        return any(part is not None for part in (self.dark, self.flat)) or self.gain not in (
-            None,
-            1,
-        )
+from .preparation import Preparation
+from .survey import BadPixels, Sums, saturation_of
 
 
 def prepare(data: Dataset, preparation: Preparation) -> Dataset:
@@ -143,7 +70,7 @@ def prepare(data: Dataset, preparation: Preparation) -> Dataset:
     if p.bad_pixels or p.saturation is not None:
         data = _without_bad_pixels(data, raw, saturation, p, done)
     if p.crop is not None or p.centre is not None or p.bin > 1:
-        data = _cut(data, p, done)
+        data = cut(data, p, done)
     if p.scan_rotation or p.scan_sign != (1, 1):
         angle = p.scan_rotation
         turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
@@ -302,169 +229,6 @@ def _without_bad_pixels(
     if not bad.any.any():
         return data
     return replace(data, mask=~bad.any if data.mask is None else data.mask & ~bad.any)
-
-
-def _cut(data: Dataset, p: Preparation, done: dict[str, Any]) -> Dataset:
-    shape = data.frame_shape
-    wanted = p.crop or shape
-    size = (wanted[0] - wanted[0] % p.bin, wanted[1] - wanted[1] % p.bin)
-    if min(size) // p.bin < 4:
-        raise PtychonError(
-            f"{wanted[0]}x{wanted[1]} pixels binned by {p.bin} leave less than 4; crop or bin less"
-        )
-    if max(size) > 4 * max(shape):
-        raise PtychonError(
-            f"crop is {size[0]}x{size[1]} for frames of {shape[0]}x{shape[1]}; a crop makes "
-            "frames smaller"
-        )
-    if p.centre == "auto":
-        if data.geometry == "near":
-            raise PtychonError(
-                "near-field frames have no centre of mass to crop around; give --centre ROW,COLUMN"
-            )
-        centre = centre_of_mass(survey(data).mean, data.mask)
-    else:
-        centre = p.centre or (shape[0] // 2, shape[1] // 2)
-    corner = int(np.rint(centre[0])) - size[0] // 2, int(np.rint(centre[1])) - size[1] // 2
-    inside = [max(0, min(corner[k] + size[k], shape[k]) - max(corner[k], 0)) for k in (0, 1)]
-    if min(inside) < 1:
-        raise PtychonError(
-            f"a window of {size[0]}x{size[1]} around {centre} lies outside the frames of "
-            f"{shape[0]}x{shape[1]}"
-        )
-    out = size[0] // p.bin, size[1] // p.bin
-    cut = partial(_window, corner, size, p.bin)
-    mask: Any = None
-    if data.mask is not None or inside != list(size):
-        whole = np.ones(shape, bool) if data.mask is None else data.mask
-        mask = np.asarray(_window(corner, size, 1, whole))
-        mask = mask.reshape(*mask.shape[:-2], out[0], p.bin, out[1], p.bin).all(axis=(-3, -1))
-        if not mask.any():
-            raise PtychonError(
-                "crop and bin leave no valid pixel; choose another --centre or a smaller --bin"
-            )
-    done["centre"] = [float(c) for c in centre]
-    done["crop"] = list(size)
-    if p.bin > 1:
-        done["bin"] = p.bin
-    changes = _geometry(data, size, p.bin, out)
-    for name in ("pixel_size", "detector_pixel_size"):
-        before, after = getattr(data, name), changes.get(name)
-        if after is not None and after != before:
-            done[name] = f"{_lengths(before)}, now {_lengths(after)}"
-    patterns = Derived(data.patterns, cut, out, _summed(data.patterns.dtype, p.bin))
-    if p.bin > 1:
-        rule = BadValues.of(data.patterns, saturation=data.saturation, mask=data.mask)
-        patterns = Derived(data.patterns, partial(_binned, rule, cut), out, patterns.dtype)
-        changes["saturation"] = None
-    if data.background is not None:
-        changes["background"] = cut(np.broadcast_to(np.asarray(data.background, np.float32), shape))
-    if data.read_noise is not None:
-        changes["read_noise"] = data.read_noise * p.bin
-    return replace(data, patterns=patterns, mask=mask, **changes)
-
-
-def _lengths(pair: Any) -> str:
-    return " x ".join(dict.fromkeys(pretty(float(v), "length") for v in pair))
-
-
-def _summed(dtype: Any, factor: int) -> Any:
-    """A type that holds sums of factor^2 values."""
-    kind = np.dtype(dtype)
-    if factor == 1 or kind.kind == "f":
-        return kind
-    wide = {"i": (np.int32, np.int64)}.get(kind.kind, (np.uint32, np.uint64))
-    return np.dtype(wide[kind.itemsize >= 4])
-
-
-def _window(
-    corner: tuple[int, int], size: tuple[int, int], factor: int, block: Any, first: int = 0
-) -> Any:
-    """Blocks (..., P, Q) cut to a window, zero (or False) where it hangs over the
-    edge, and binned.
-    """
-    shape = block.shape[-2:]
-    take = [slice(max(corner[k], 0), min(corner[k] + size[k], shape[k])) for k in (0, 1)]
-    part = block[..., take[0], take[1]]
-    if part.shape[-2:] != size:
-        whole = np.zeros((*block.shape[:-2], *size), block.dtype)
-        top, left = max(-corner[0], 0), max(-corner[1], 0)
-        whole[..., top : top + part.shape[-2], left : left + part.shape[-1]] = part
-        part = whole
-    if factor == 1:
-        return part
-    p, q = size[0] // factor, size[1] // factor
-    dtype = _summed(block.dtype, factor)
-    return part.reshape(*part.shape[:-2], p, factor, q, factor).sum(axis=(-3, -1), dtype=dtype)
-
-
-def _binned(rule: BadValues, cut: Any, block: Any, first: int = 0) -> Any:
-    """Blocks (B, P, Q) binned; a bad value makes the sum bad that it would be in."""
-    bad = rule.bad(block)
-    if bad is None:
-        return cut(block)
-    sums = cut(np.where(bad, block.dtype.type(0), block))
-    sums[cut(bad) > 0] = np.nan if sums.dtype.kind == "f" else np.iinfo(sums.dtype).max
-    return sums
-
-
-def _geometry(
-    data: Dataset, size: tuple[int, int], factor: int, out: tuple[int, int]
-) -> dict[str, Any]:
-    """What changes in a data set cut to `size` and binned."""
-    shape = data.frame_shape
-    changes: dict[str, Any] = {}
-    if isinstance(data.detector_pixel_size, tuple):
-        changes["detector_pixel_size"] = tuple(d * factor for d in data.detector_pixel_size)
-    near = data.geometry == "near"
-    scale = np.array([factor, factor]) if near else np.array(shape) / np.array(size)
-    if isinstance(data.pixel_size, tuple):
-        changes["pixel_size"] = tuple(
-            float(d * s) for d, s in zip(data.pixel_size, scale, strict=True)
-        )
-    elif np.any(scale != 1):
-        changes["positions"] = data.positions / scale
-    if size != shape or factor > 1:
-        changes["object_shape"] = None
-    if data.probe is not None:
-        changes["probe"] = _probe(data.probe, size, factor, out, near)
-    return changes
-
-
-def _probe(probe: Any, size: tuple[int, int], factor: int, out: tuple[int, int], near: bool) -> Any:
-    """The first guess of the probe on the new grid, with its power."""
-    shape = probe.shape[-2:]
-
-    def centred(array: Any, window: tuple[int, int]) -> Any:
-        corner = array.shape[-2] // 2 - window[0] // 2, array.shape[-1] // 2 - window[1] // 2
-        return _window(corner, window, 1, array)
-
-    if near:
-        new = (
-            centred(probe, size)
-            .reshape(len(probe), out[0], factor, out[1], factor)
-            .mean(axis=(-3, -1))
-        )
-    else:
-        new = probe
-        if size != shape:
-            axes = (-2, -1)
-            far = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(probe, axes), norm="ortho"), axes)
-            new = np.fft.fftshift(
-                np.fft.ifft2(np.fft.ifftshift(centred(far, size), axes), norm="ortho"), axes
-            )
-        new = centred(new, out)
-        if (
-            factor > 1
-            # zero frequency lies between pixels of the binned detector, which is a ramp of the
-            # phase here
-        ):
-            for axis, (n, m) in zip((-2, -1), zip(size, out, strict=True), strict=True):
-                shift = (n // 2 - (factor - 1) / 2) / factor - m // 2
-                ramp = np.exp(2j * np.pi * shift * (np.arange(m) - m // 2) / m)
-                new = new * (ramp[:, None] if axis == -2 else ramp)
-    power = float((np.abs(new) ** 2).sum())
-    return new * np.sqrt(float((np.abs(probe) ** 2).sum()) / power) if power > 0 else None
 
 
 def parse_slice(text: str) -> slice:

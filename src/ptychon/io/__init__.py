@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from ..data.dataset import Dataset
-from ..data.prepare import Preparation, prepare
+from ..data.preparation import Preparation
+from ..data.prepare import prepare
 from ..types import PtychonWarning
 from . import guard
 from .cxi_write import write_dataset

@@ -49,12 +49,13 @@ from . import listing
 from .box import Box, last_name
 from .found import Found
 from .frames import Hdf5Frames, NpzFrames, npz_headers, read_npz
-from .hdf5 import PathLike, check_size, opened
+from .hdf5 import PathLike, opened
 from .links import broken, missing_target
 from .masks import MEANING, convention_of, valid_from
 from .nodes import plain, units
 from .order import ArrayLast, Hdf5Last, frames_last, without_ones
 from .positions import add_positions, points_of
+from .records import check_size
 
 #: Mean counts a pixel that are still in the frames. What others call "background" may have been
 #: subtracted.

@@ -27,10 +27,11 @@ from ..types import FloatArray, PtychonError
 from ..units import in_si, wavelength_of_photons
 from .found import Found
 from .frames import Hdf5Frames
-from .hdf5 import PathLike, get, opened
+from .hdf5 import PathLike, opened
 from .links import broken, missing_target
 from .masks import valid_from
 from .nodes import dataset, decimal, group, number, plain, table, text, units
+from .records import get
 
 _CUTOFF = "countrate_correction_count_cutoff"
 DEFAULT_BASIS = np.array([[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])

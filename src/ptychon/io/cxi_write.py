@@ -9,7 +9,8 @@ import numpy as np
 from ..data.dataset import Dataset
 from ..units import energy_of_photons
 from .cxi import DEFAULT_BASIS, SCALARS
-from .hdf5 import PathLike, create, put, put_array
+from .hdf5 import PathLike, create
+from .records import put, put_array
 
 #: Shorter waves belong to electrons: no energy of a photon is written for them.
 _SHORTEST_X_RAYS = 1e-11

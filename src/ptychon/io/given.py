@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..data.dataset import Dataset
-from ..data.prepare import Preparation, parse_slice
+from ..data.preparation import Preparation
+from ..data.prepare import parse_slice
 from ..types import PtychonError
 from ..units import Dimension, factor_of, is_pixel, parse, parse_pair, parse_shape
 

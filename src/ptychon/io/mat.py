@@ -25,10 +25,11 @@ from .arrays import understand
 from .box import Box
 from .found import Found
 from .frames import Hdf5Frames
-from .hdf5 import PathLike, check_size, opened
+from .hdf5 import PathLike, opened
 from .nodes import LARGEST_TABLE, is_dataset
 from .order import Hdf5Last, frames_last
 from .positions import points_of
+from .records import check_size
 
 #: Variables of a file of version 5 are read as a whole; larger ones are refused.
 _LARGEST_STACK = 2**34

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..types import PtychonError
 from ..units import Dimension, in_si
-from .hdf5 import check_size
+from .records import check_size
 
 #: Elements of a table (positions, masks, probes) beyond which its shape is taken for damage.
 LARGEST_TABLE = 2**27

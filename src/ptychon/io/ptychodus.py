@@ -22,8 +22,9 @@ from ..types import ComplexArray, FloatArray, IntArray, PtychonError
 from ..units import ELEMENTARY_CHARGE, energy_of_photons, wavelength_of_photons
 from .found import Found
 from .frames import Hdf5Frames, NpzFrames, npz_headers, read_npz, write_npz
-from .hdf5 import PathLike, check_readable, create, opened, put_array
+from .hdf5 import PathLike, check_readable, create, opened
 from .nodes import dataset, plain, table
+from .records import put_array
 from .saved import stated
 
 _MARK = "probe_position_indexes"

@@ -19,8 +19,9 @@ from ..data.result import Result
 from ..types import PtychonError
 from .found import Found
 from .frames import Hdf5Frames
-from .hdf5 import PathLike, create, opened, put_array
+from .hdf5 import PathLike, create, opened
 from .nodes import dataset, pair, scalar, table
+from .records import put_array
 from .saved import stated
 
 

@@ -18,8 +18,9 @@ from ..types import PtychonError
 from ..units import ELEMENTARY_CHARGE, energy_of_photons, wavelength_of_photons
 from .found import Found
 from .frames import Hdf5Frames
-from .hdf5 import PathLike, check_size, create, opened
+from .hdf5 import PathLike, create, opened
 from .nodes import dataset, group, pair, plain, scalar, table, text
+from .records import check_size
 from .saved import stated
 
 _KEV = 1e3 * ELEMENTARY_CHARGE

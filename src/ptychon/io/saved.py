@@ -22,7 +22,8 @@ import numpy as np
 
 from ..data.result import Result
 from ..types import PtychonError
-from .hdf5 import PathLike, create, get, opened, put, put_array
+from .hdf5 import PathLike, create, opened
+from .records import get, put, put_array
 
 #: Of results and checkpoints. It grows when names of engines, options or fields change their
 #: meaning; files of another number are refused.

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..io.hdf5 import PathLike, create, get, opened, put
+from ..io.hdf5 import PathLike, create, opened
+from ..io.records import get, put
 from ..io.saved import FORMAT, check_format
 from ..types import FloatArray, PtychonError
 

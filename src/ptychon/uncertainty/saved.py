@@ -14,7 +14,8 @@ from typing import Any
 
 from ..data.result import Result
 from ..io import load_result
-from ..io.hdf5 import PathLike, amend, create, get, opened, put
+from ..io.hdf5 import PathLike, amend, create, opened
+from ..io.records import get, put
 from ..io.saved import put_result
 from ..types import PtychonError
 from .half_data import HalfDataTest
