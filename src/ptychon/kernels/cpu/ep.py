@@ -11,7 +11,7 @@ from numba.core import types
 
 from ...types import Array
 from ..reference import CAVITY_FLOOR, EXTRINSIC_GAIN, VARIANCE_FLOOR
-from .linked import FRAME, KEPT_FRAME, KEPT_MASK, KEPT_WAVE, WAVE, linked
+from .linked import FRAME, KEPT_FRAME, KEPT_MASK, KEPT_WAVE, WAVE, linked, uniform
 from .moments import laplace_rows, rician_rows
 from .rows import ONE, OPTIONS, ZERO, f4, inner, jit, propagate, propagate_within
 from .vectors import clear, stretch
@@ -23,9 +23,7 @@ _CAVITY, _GAIN, _LEAST = (
 )
 
 
-@linked(
-    types.UniTuple(types.float64, 2)(KEPT_WAVE, KEPT_FRAME, KEPT_MASK, types.float32), **OPTIONS
-)
+@linked(uniform(types.float64, 2)(KEPT_WAVE, KEPT_FRAME, KEPT_MASK, types.float32), **OPTIONS)
 def misfits(wave: Array, amplitude: Array, mask: Array, offset: Any) -> tuple[float, float]:
     """sum over valid pixels of (|z| - a)^2 and of (|z| - sqrt(a^2 + offset))^2 for one
     mode (P, Q).
@@ -71,7 +69,7 @@ def combine(a: Any, x: Array, b: Any, y: Array) -> None:
 @linked(
     types.void(
         *(FRAME, WAVE, types.intp, types.intp, KEPT_WAVE, KEPT_WAVE, KEPT_WAVE, WAVE),
-        types.UniTuple(types.float32, 5),
+        uniform(types.float32, 5),
     ),
     **OPTIONS,
 )

@@ -31,7 +31,9 @@ KEPT_FLOATS = types.Array(types.float32, 1, "C", readonly=True)
 KEPT_BYTES = types.Array(types.boolean, 1, "C", readonly=True)
 ROWS = types.Array(types.int64, 2, "C")
 KEPT_MASK = types.Array(types.boolean, 2, "C", readonly=True)
-
+#: Types of tuples, which Numba leaves without types of their own.
+uniform: Any = types.UniTuple
+mixed: Any = types.Tuple
 
 #: What compiling `modulus_return` and all that it calls takes on one core, seconds (AMD Zen 3).
 TRANSFORMS = 6.0

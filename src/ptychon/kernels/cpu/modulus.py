@@ -24,6 +24,7 @@ from .linked import (
     WAVE_ROW,
     WAVES,
     linked,
+    uniform,
 )
 from .rows import OPTIONS, TINY, modulus_change, propagate_within
 from .vectors import FLOAT, LANES, ROW, STRETCH, VECTOR, Code, flat, join, split, stretch, vectors
@@ -108,7 +109,7 @@ def _replace(
 
 @linked(
     types.float64(
-        *(WAVE_ROW, KEPT_FLOATS, KEPT_BYTES, *[types.intp] * 4, types.UniTuple(types.intp, 2)),
+        *(WAVE_ROW, KEPT_FLOATS, KEPT_BYTES, *[types.intp] * 4, uniform(types.intp, 2)),
         *(types.float64, STRETCH),
     ),
     error_model="numpy",

@@ -9,7 +9,7 @@ from numba.core import types
 
 from ...types import Array
 from ..reference import BESSEL_A, BESSEL_B, BESSEL_C, BESSEL_D, KAPPA_MAX
-from .linked import FLOATS, KEPT_FRAME, KEPT_MASK, WAVE, linked
+from .linked import FLOATS, KEPT_FRAME, KEPT_MASK, WAVE, linked, mixed
 from .rows import ONE, OPTIONS, TWO, ZERO, f4, inner
 
 A0, A1, A2, A3 = (np.float32(c) for c in BESSEL_A)
@@ -34,7 +34,7 @@ def bessel(kappa: Any) -> tuple[Any, Any]:
 
 
 @linked(
-    types.Tuple((types.float32, types.float64))(
+    mixed((types.float32, types.float64))(
         *(WAVE, types.float32, KEPT_FRAME, types.float32, KEPT_MASK, types.float32),
         *(types.boolean, FLOATS),
     ),
@@ -90,7 +90,7 @@ def rician_rows(
 
 
 @linked(
-    types.Tuple((types.float32, types.float64))(
+    mixed((types.float32, types.float64))(
         WAVE, types.float32, KEPT_FRAME, types.float32, KEPT_MASK, types.float32
     ),
     **OPTIONS,

@@ -32,10 +32,10 @@ from ..likelihoods import (
     SERIES,
     WEIGHTS,
 )
-from .linked import linked
+from .linked import linked, uniform
 from .rows import OPTIONS, inner
 
-_FOUR: Any = types.UniTuple(types.float64, 4)
+_FOUR: Any = uniform(types.float64, 4)
 _NODES, _WEIGHTS = np.array(NODES), np.array(WEIGHTS)
 _SMALL, _LARGE, _SERIES = np.array(I0_SMALL), np.array(I0_LARGE), np.array(SERIES)
 _ERFCX = np.array(ERFCX)
@@ -169,7 +169,7 @@ def _over(x: float) -> float:
     """I1(x)/(x I0(x)): the quotient without its continued fraction."""
     above, below = 0.0, 0.0
     if x > ASYMPTOTIC:
-        return _quotient(x, 1) / x
+        return float(_quotient(x, 1) / x)
     if x < 3.75:
         t = (x / 3.75) ** 2
         for i in range(6, -1, -1):
@@ -201,7 +201,7 @@ def _mode(r0: float, n: float, v0: float, B: float, K: int) -> float:
     return u
 
 
-@linked(types.UniTuple(types.float64, 3)(*[types.float64] * 5, types.intp), **OPTIONS)
+@linked(uniform(types.float64, 3)(*[types.float64] * 5, types.intp), **OPTIONS)
 def _density(
     r: float, r0: float, n: float, v0: float, B: float, K: int
 ) -> tuple[float, float, float]:
@@ -222,7 +222,7 @@ def _density(
 @inner
 def _fallen(r: float, top: float, r0: float, n: float, v0: float, B: float, K: int) -> float:
     factor, exponent, _ = _density(r, r0, n, v0, B, K)
-    return max(top - exponent - math.log(factor), 0.1)
+    return float(max(top - exponent - math.log(factor), 0.1))
 
 
 @linked(_FOUR(*[types.float64] * 4, types.intp), **OPTIONS)

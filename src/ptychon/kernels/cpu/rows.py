@@ -29,6 +29,7 @@ from .linked import (
     ROWS,
     WAVES,
     linked,
+    uniform,
 )
 from .vectors import LINE, STRETCH, ask, clear, stretch
 
@@ -179,7 +180,7 @@ def ask_row(row: Array) -> None:
 # ---------------------------------------------------------------- exit wave, modulus
 
 
-@linked(types.UniTuple(types.intp, 2)(KEPT_WAVES), **OPTIONS)
+@linked(uniform(types.intp, 2)(KEPT_WAVES), **OPTIONS)
 def support(P: Array) -> tuple[int, int]:
     """First and last-but-one row on which a probe (K, P, Q) is not exactly zero: what a known probe
     never lights is skipped.

@@ -344,7 +344,8 @@ def flat(typing: Any, array: Any) -> Any:
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         found = context.make_array(signature.args[0])(context, builder, args[0])
         out = context.make_array(row)(context, builder)
-        populate_array(
+        fill: Any = populate_array
+        fill(
             out,
             data=found.data,
             shape=[found.nitems],
