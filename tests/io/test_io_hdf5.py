@@ -165,7 +165,8 @@ def test_a_full_disk(tmp_path, limit):
     path.write_bytes(b"precious")
     code = f"""
 import resource, numpy as np
-from ptychon.io.hdf5 import create, put
+from ptychon.io.hdf5 import create
+from ptychon.io.records import put
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 try:
     with create({str(path)!r}) as file:
