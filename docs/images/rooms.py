@@ -14,8 +14,9 @@ from pathlib import Path
 HERE = Path(__file__).parent
 #: What everybody imports, left out.
 COMMON = ("types", "units")
-#: `Result.save` and `Result.load` are a part of the public face, which knows everybody.
-FACE = {("data", "io")}
+#: What people ask a thing itself for, to be saved or shown, is a part of the public face, which
+#: knows everybody.
+FACE = {("data", "io"), ("data", "plots")}
 SOURCE = HERE.parents[1] / "src" / "ptychon"
 
 
