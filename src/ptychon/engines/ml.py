@@ -161,7 +161,7 @@ class ML(Engine):
         frame_bytes=32,
         counts=True,
         streams=False,
-        compile_seconds=30,
+        compile_seconds=5,
     )
     positions: bool = False
     positions_start: int = 0
