@@ -67,7 +67,7 @@ def test_enough_counts_change_nothing():
     assert np.array_equal(found.object, given.object)
     assert found.options == given.options
     said = []
-    few = reconstruct(counted(0.3), "rpie", tell=said.append, **way)
+    few = reconstruct(counted(0.3), "rpie", details=said.append, **way)
     assert few.options["object_step"] == pytest.approx(0.1, rel=1e-3)
     assert "0.1 and 0.05" in few.settings["steps"]
     assert f"steps: {few.settings['steps']}" in said

@@ -144,7 +144,7 @@ def test_line_names_the_parts_and_what_is_free():
 def test_a_run_says_what_it_will_hold_before_it_begins():
     case, said = make_case(), []
     result = reconstruct(
-        case.problem, "dm", passes=1, backend="numpy", probe=case.probe, tell=said.append
+        case.problem, "dm", passes=1, backend="numpy", probe=case.probe, details=said.append
     )
     assert result.passes == 1
     assert len(said) == 1
@@ -158,7 +158,7 @@ def test_a_run_says_what_it_will_hold_before_it_begins():
 def test_the_stage_that_holds_most_is_told():
     case, said = make_case(), []
     for recipe in ("dm:1, rpie:1", "rpie:1, dm:1", "pie:1, dm:1, rpie:1"):
-        reconstruct(case.problem, recipe, backend="numpy", probe=case.probe, tell=said.append)
+        reconstruct(case.problem, recipe, backend="numpy", probe=case.probe, details=said.append)
     told = [line for line in said if "memory" in line]
     assert len(told) == 3
     assert all(line.startswith("host memory: dm holds ") for line in told)

@@ -166,7 +166,7 @@ def execute(
             seed=settings.seed,
             subpixel=settings.subpixel,
             resume=resume,
-            tell=voice.say if chosen.name == "cupy" or voice.wants_details else None,
+            details=voice.say if chosen.name == "cupy" or voice.wants_details else None,
             say=None if voice.quiet else on_stderr,
         )
     result = with_origin(result, settings, request, data, given)

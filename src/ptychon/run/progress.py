@@ -62,6 +62,12 @@ class Progress:
 
 
 Callback = Callable[[Progress], "bool | None"]
+#: How far a long computation is: what is being done, how much of it is done, and of how much.
+Tell = Callable[[str, int, int], None]
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """A `Tell` that nobody hears."""
 
 
 def described(ran: Sequence[Sequence[Any]]) -> str:

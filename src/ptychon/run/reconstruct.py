@@ -52,7 +52,7 @@ def reconstruct(
     seed: int = 0,
     subpixel: bool = True,
     resume: Checkpoint | None = None,
-    tell: Callable[[str], None] | None = None,
+    details: Callable[[str], None] | None = None,
     say: Callable[[str], None] | None = on_stderr,
     judge: bool = True,
     **options: Any,
@@ -99,7 +99,7 @@ def reconstruct(
     resume : Checkpoint, optional
         Go on bit for bit from where a run with these same arguments was stopped; `passes` counts
         its passes too.
-    tell : callable, optional
+    details : callable, optional
         Told in one line each, before anything is computed, what memory the run will hold and how
         much is free, and which steps were chosen and why.
     say : callable, optional
@@ -146,9 +146,9 @@ def reconstruct(
     if resume is not None:
         asked = _resumed(asked, resume)
     lines = _lines(asked, problem, ctx, len(first[1]), seed)
-    if tell is not None:
+    if details is not None:
         for line in lines:
-            tell(line)
+            details(line)
     before = start.passes if start is not None else 0
     try:
         run = run_recipe(

@@ -12,7 +12,6 @@ itself did.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from ..metrics.residual import illuminated, variance_left
 from ..model.noise import Noise, noise_of, told
 from ..model.problem import Problem
 from ..model.simulated import model_of
+from ..run.progress import Tell, silent
 from ..run.recipe import Recipe
 from ..run.reconstruct import reconstruct
 from ..types import COMPLEX, BoolArray, ComplexArray, PtychonError
@@ -55,7 +55,7 @@ def bootstrap(
     seed: int = 0,
     store: PathLike | None = None,
     keep: bool = False,
-    tell: Callable[[str, int, int], None] = lambda what, done, total: None,
+    tell: Tell = silent,
 ) -> Posterior:
     """Error bars of a result from reconstructions of data simulated from it.
 

@@ -45,7 +45,7 @@ from ..metrics.alignment import align, phase_align
 from ..metrics.ambiguities import free_shift
 from ..metrics.registration import translate
 from ..model.problem import Problem
-from ..run.progress import Progress
+from ..run.progress import Progress, Tell, silent
 from ..run.reconstruct import reconstruct
 from ..types import BoolArray, ComplexArray, FloatArray, PtychonError
 from .free import USUAL, free_of
@@ -209,7 +209,7 @@ def half_data_test(
     noise_variance: float | None = None,
     backend: str | Backend = "auto",
     seed: int = 0,
-    tell: Callable[[str, int, int], None] = lambda what, done, total: None,
+    tell: Tell = silent,
 ) -> tuple[HalfDataTest, tuple[Result, Result]]:
     """Reconstruct two independent halves of the data, with error bars, and compare their difference
     with these.
@@ -387,7 +387,7 @@ def chessboard(shape: tuple[int, ...]) -> BoolArray:
     return np.asarray((y + x) % 2 == 0)
 
 
-def _passes(tell: Callable[[str, int, int], None], passes: int) -> Callable[[Progress], None]:
+def _passes(tell: Tell, passes: int) -> Callable[[Progress], None]:
     def told(progress: Progress) -> None:
         tell("pass", progress.passes, passes)
 

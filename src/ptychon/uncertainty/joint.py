@@ -5,7 +5,7 @@ posterior, and its twin.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from ..metrics.ambiguities import gauge_of
 from ..metrics.residual import illuminated
 from ..model.noise import noise_in
 from ..model.problem import Problem
-from ..run.progress import Progress
+from ..run.progress import Progress, Tell, silent
 from ..run.recipe import Recipe, Stage
 from ..run.reconstruct import reconstruct
 from ..types import COMPLEX, REAL, BoolArray, FloatArray
@@ -53,7 +53,7 @@ def joint(
     noise_per_frame: bool | None = None,
     backend: str | Backend = "auto",
     seed: int = 0,
-    tell: Callable[[str, int, int], None] = lambda what, done, total: None,
+    tell: Tell = silent,
 ) -> tuple[Result, Posterior, Twin | None]:
     """Error bars that include the correlations between pixels, an unknown probe and a learned
     prior, checked on a twin.

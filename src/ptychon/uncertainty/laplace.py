@@ -15,7 +15,7 @@ the second term alone is left to chance. What the data cannot tell is removed fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -28,6 +28,7 @@ from ..model.noise import Noise, learned_variance, noise_of, told
 from ..model.problem import Problem
 from ..model.solve import solve
 from ..model.unknowns import Unknowns
+from ..run.progress import Tell, silent
 from ..types import COMPLEX, REAL, Array, BoolArray, ComplexArray, FloatArray, PtychonError
 from .curvature import Curvature
 from .free import FREE, USUAL, free_of
@@ -41,8 +42,6 @@ SHORTEST, STILL = 1 / 64, 1e-3
 #: Standard deviations of the priors of positions (px) and of the logarithm of doses (of the
 #: amplitude), about what was measured: much wider than what data leave.
 POSITION_SPREAD, DOSE_SPREAD = 2.0, 0.5
-
-Tell = Callable[[str, int, int], None]
 
 
 def laplace(
@@ -64,7 +63,7 @@ def laplace(
     backend: str | Backend = "auto",
     seed: int = 0,
     keep: bool = False,
-    tell: Tell = lambda what, done, total: None,
+    tell: Tell = silent,
 ) -> Posterior:
     """Error bars of an object, and of a probe that was learned with it, from the curvature of the
     posterior.

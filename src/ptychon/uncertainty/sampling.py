@@ -35,6 +35,7 @@ from ..metrics.residual import illuminated, illumination, variance_left
 from ..model.noise import Noise, noise_of, told
 from ..model.problem import Problem
 from ..model.unknowns import Unknowns
+from ..run.progress import Tell, silent
 from ..types import COMPLEX, Array, BoolArray, ComplexArray, FloatArray, PtychonError
 from .curvature import Curvature
 from .free import USUAL, free_of
@@ -52,7 +53,6 @@ AGREE = 1.05
 #: Largest translation (px) of a draw against the start, where the probe is free.
 MAX_SHIFT = 2
 
-Tell = Callable[[str, int, int], None]
 Lay = Callable[[ComplexArray, ComplexArray], ComplexArray]
 
 
@@ -72,7 +72,7 @@ def sample(
     region: BoolArray | None = None,
     backend: str | Backend = "auto",
     seed: int = 0,
-    tell: Tell = lambda what, done, total: None,
+    tell: Tell = silent,
 ) -> Posterior:
     """The mean of the posterior and its error bars, by chains that wander through it.
 
