@@ -85,7 +85,7 @@ class DifferenceMap(Engine):
     schedule: ClassVar[str] = "parallel"
     finished_by: ClassVar[str] = "rpie"
     keeps: ClassVar[Keeps] = Keeps(
-        object_bytes=40, stack="waves", stack_bytes=8, transforms=11.0, compile_seconds=8
+        object_bytes=40, stack="waves", stack_bytes=8, transforms=11.0, compile_seconds=6
     )
     beta: float = 1.0
     probe_start: int | None = 2

@@ -65,7 +65,7 @@ class Iterative(Engine):
     """
 
     copes: ClassVar[frozenset[str]] = Engine.copes | {"constraints"}
-    keeps: ClassVar[Keeps] = Keeps(object_bytes=32, transforms=4.5, compile_seconds=12)
+    keeps: ClassVar[Keeps] = Keeps(object_bytes=32, transforms=4.5, compile_seconds=7)
     #: Whether w_O has the factor |P|/max|P|.
     root: ClassVar[bool] = False
 
@@ -120,7 +120,7 @@ class PIE(Iterative):
     title: ClassVar[str] = "PIE: the probe is known and kept"
     moves: ClassVar[frozenset[str]] = frozenset({"object"})
     root: ClassVar[bool] = True
-    keeps: ClassVar[Keeps] = replace(Iterative.keeps, transforms=4.0, compile_seconds=6)
+    keeps: ClassVar[Keeps] = replace(Iterative.keeps, transforms=4.0, compile_seconds=5)
     object_step: float = 1.0
     object_reg: float = 0.1
 

@@ -152,7 +152,7 @@ class PtychoEP(Engine):
         shift_bytes=8,
         sums_apart=True,
         transforms=5.0,
-        compile_seconds=12,
+        compile_seconds=9,
     )
     output: str = "auto"
     prior: str = "gaussian"

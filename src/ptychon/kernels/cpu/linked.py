@@ -36,7 +36,7 @@ uniform: Any = types.UniTuple
 mixed: Any = types.Tuple
 
 #: What compiling `modulus_return` and all that it calls takes on one core, seconds (AMD Zen 3).
-TRANSFORMS = 6.0
+TRANSFORMS = 4.0
 _all: list[_Linked] = []
 
 
