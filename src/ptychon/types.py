@@ -6,6 +6,7 @@ Q) pixels of a frame and of the probe, (H, W) pixels of the object, U distinct s
 
 from __future__ import annotations
 
+from tokenize import TokenError
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,6 +22,9 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
 REAL = np.dtype(np.float32)
 COMPLEX = np.dtype(np.complex64)
+
+#: What `numpy.load` raises of a file that holds no array; its tokenizer has an error of its own.
+NO_ARRAY = (OSError, ValueError, EOFError, SyntaxError, TokenError)
 
 
 class PtychonError(ValueError):

@@ -178,7 +178,7 @@ def test_it_is_said_where_nothing_is_compiled_for_an_engine():
         "passes": 1,
         "probe": scan.probe,
         "backend": "numpy",
-        "tell": told.append,
+        "details": told.append,
         "judge": False,
     }
     reconstruct(scan.problem, Mine(), **way)

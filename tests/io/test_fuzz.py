@@ -20,7 +20,9 @@ import pytest
 
 from _mutants import run
 from ptychon import PtychonError
+from ptychon.data.position_table import read_table
 from ptychon.io import guard, load, load_result
+from ptychon.io.probe import read_probe
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
 
@@ -165,3 +167,14 @@ def test_a_process_that_is_killed_leaves_a_whole_result(tmp_path):
         assert (result.positions == k).all()
         assert abs(result.probe[0] - result.object[:64, :64]).max() < 1e-6
         last = k
+
+
+@pytest.mark.parametrize("header", ["{'descr': '<f8', 'shape': (3,", "\0", "{'descr': 1}", ""])
+def test_headers_of_arrays_that_end_too_soon(tmp_path, header):
+    """Frames, positions and a first probe: NumPy reads headers as Python, whose errors are many."""
+    text = header.ljust(117).encode() + b"\n"
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
+    for read in (load, read_probe, read_table):
+        with pytest.raises(PtychonError, match=r"a\.npy"):
+            read(path)

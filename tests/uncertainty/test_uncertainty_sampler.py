@@ -154,14 +154,14 @@ def squared(made, bars, free):
 )
 def test_bars_hold_where_the_posterior_is_no_gaussian(noise):
     """Truths from the prior, chains that start at the truth: a draw from the posterior like any.
-    `laplace` fails there.
+    `laplace` fails there. Shorter chains have not been everywhere: their bars are 7 % too small.
     """
     u2, others, wrong = [], [], []
     for seed in range(4):
         made = scanned(seed, **noise)
         problem = Problem.from_dataset(made.dataset)
         way = {"update": ("object",), "object_variance": 1.0, "backend": "numpy"}
-        bars = sample(problem, made.object, made.probe, passes=6000, **way)
+        bars = sample(problem, made.object, made.probe, passes=16000, **way)
         assert bars.chi2 == pytest.approx(1, abs=0.08)
         u2.append(np.mean(squared(made, bars, False)))
         others.append(bars.agreement)

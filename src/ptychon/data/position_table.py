@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..types import FloatArray, PtychonError
+from ..types import NO_ARRAY, FloatArray, PtychonError
 from ..units import factor_of, in_si, is_pixel, states_nothing
 
 _ROWS, _COLUMNS = ("y", "row", "rows"), ("x", "col", "cols", "column", "columns")
@@ -103,7 +103,7 @@ def read_table(path: str | Path, columns: Sequence[int | str] | None = None) -> 
             values, names, units, default = _from_text(path.read_text(encoding="utf-8-sig"), path)
     except PtychonError:
         raise
-    except (OSError, ValueError, EOFError) as error:  # UnicodeDecodeError is a ValueError
+    except NO_ARRAY as error:  # UnicodeDecodeError is a ValueError
         reason = (
             error.strerror if isinstance(error, OSError) else None
         ) or "not a table of numbers"

@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 
 from ..data.lazy import Frames
-from ..types import PtychonError, PtychonWarning
+from ..types import NO_ARRAY, PtychonError, PtychonWarning
 from ..units import (
     SI,
     Dimension,
@@ -121,7 +121,7 @@ def read_stack(path: PathLike, given: Mapping[str, Any]) -> Found:
     """Frames of an .npy file; positions and scale come from the caller."""
     try:
         stack = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, MemoryError) as error:
+    except (*NO_ARRAY, MemoryError) as error:
         raise PtychonError(
             f"{path} is truncated, damaged or holds pickled objects; save a plain array"
         ) from error

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..types import ComplexArray, PtychonError
+from ..types import NO_ARRAY, ComplexArray, PtychonError
 from .frames import npz_headers, read_npz
 from .hdf5 import PathLike, check_readable, opened
 from .recognise import holds_result, load_result
@@ -36,7 +36,7 @@ def read_probe(path: PathLike) -> tuple[ComplexArray, tuple[float, float] | None
     if suffix == ".npy":
         try:
             array = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError, SyntaxError) as error:
+        except NO_ARRAY as error:
             raise PtychonError(
                 f"{path} is truncated, damaged or holds pickled objects; save a plain array"
             ) from error
