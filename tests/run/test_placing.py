@@ -165,6 +165,13 @@ def test_a_start_in_the_unit_of_the_data_is_left_alone(near, subpixel):
     assert rescaling(case.problem, object, 3 * probe) == pytest.approx(1 / 3, rel=0.02)
 
 
+@pytest.mark.parametrize("weaker", [1 / 1.4, 1.4])
+def test_the_mean_of_a_posterior_is_no_other_unit(truth, weaker):
+    """At few counts it is weaker than what was measured; a known probe must then stay as it is."""
+    start, problem = result(truth), Problem.from_dataset(data(truth))
+    assert rescaling(problem, weaker * start.object, start.probe) == 1
+
+
 def test_counts_in_another_unit(truth):
     start, then = result(truth), data(truth)
     problem = Problem.from_dataset(then)
