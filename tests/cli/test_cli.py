@@ -332,6 +332,10 @@ def test_info_tells_machine_and_versions(capsys, tmp_path):
     assert found["ptychon"] == __version__
     assert found["packages"]["numpy"] == np.__version__
     assert re.search(r", [1-9]\d* threads? for this process$", found["processor"])
+    if Path("/proc/meminfo").exists():
+        kilobytes = re.search(r"MemAvailable: +(\d+)", Path("/proc/meminfo").read_text())[1]
+        said = float(found["free memory"].removesuffix(" GB"))
+        assert said == pytest.approx(int(kilobytes) * 1024 / 1e9, rel=0.3)
     folder = re.fullmatch(r"\d+ in (.+), [\d.]+ MB", found["compiled kernels"])[1]
     assert Path(folder).name.startswith("cpu") or Path(folder).name == "__pycache__"
     assert main(["info"]) == 0

@@ -43,14 +43,15 @@ def info(as_json: bool) -> None:
 
 def facts() -> dict[str, Any]:
     """Processor, threads, memory, GPU, versions and the folder of compiled kernels."""
-    from ..data.lazy import spare_memory
+    from ..data.lazy import free_memory
 
+    free = free_memory()
     folder, kernels, size = compiled()
     return {
         "ptychon": __version__,
         "python": f"{platform.python_version()} on {platform.platform()}",
         "processor": f"{_processor()}, {threads()} threads for this process",
-        "free memory": f"{spare_memory() / 1e9:.1f} GB",
+        "free memory": "unknown" if free is None else f"{free / 1e9:.1f} GB",
         "gpu": _gpu(),
         "packages": {
             name: version

@@ -310,18 +310,23 @@ def _most(frames: Array) -> int:
     return max(_block(frames), spare_memory() // _bytes(frames))
 
 
+def free_memory() -> int | None:
+    """Bytes that the machine has left; None where it does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as stream:
+            return next(
+                int(line.split()[1]) * 1024 for line in stream if line.startswith("MemAvailable")
+            )
+    except (OSError, StopIteration, ValueError):
+        return None
+
+
 def spare_memory() -> int:
     """Bytes that a block may take where smaller ones would have the same chunks decompressed over
     and over again.
     """
-    try:
-        with open("/proc/meminfo", encoding="ascii") as stream:
-            free = next(
-                int(line.split()[1]) * 1024 for line in stream if line.startswith("MemAvailable")
-            )
-    except (OSError, StopIteration, ValueError):
-        return _SPARE
-    return max(BLOCK_BYTES, free // 4)
+    free = free_memory()
+    return _SPARE if free is None else max(BLOCK_BYTES, free // 4)
 
 
 def blocks(frames: Array, first: int = 0, last: int | None = None) -> list[slice]:
