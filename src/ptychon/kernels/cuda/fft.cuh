@@ -79,10 +79,10 @@ __device__ inline void transform(float2* v, float2* cells, int t, int N, float s
             v[m] = cells[i + i / E];
         }
     }
-    const float2 w = cis(sign * (float)t / (float)N);
+    // what is left has radix 2 or 4; neighbours in a thread are an eighth of a turn apart
+    float2 turn = cis(sign * (float)t / (float)N);
+    const float2 eighth = complex(0.70710678f, sign * 0.70710678f);
     if (done * 2 == N) {
-        float2 turn = w;
-        const float2 eighth = complex(0.70710678f, sign * 0.70710678f);
         UNROLL
         for (int q = 0; q < 4; q++) {
             const float2 a = v[q], b = mul(turn, v[q + 4]);
@@ -91,8 +91,6 @@ __device__ inline void transform(float2* v, float2* cells, int t, int N, float s
             turn = mul(turn, eighth);
         }
     } else {
-        float2 turn = w;
-        const float2 eighth = complex(0.70710678f, sign * 0.70710678f);
         UNROLL
         for (int q = 0; q < 2; q++) {
             const float2 turn2 = mul(turn, turn);
