@@ -361,3 +361,78 @@ def test_the_command_flags_and_cleans(tmp_path, capsys, monkeypatch):
     ):
         assert main(["check", "scan_joint.h5", *arguments]) == 2
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("passes", "converged"), [(5, False), (60, True)])
+def test_nothing_is_flagged_before_a_run_has_converged(passes, converged):
+    """A scan without fault: after five passes its frames and pixels do not fit, and that is the
+    run's fault.
+    """
+    s = made(7, 1e4)
+    problem = Problem.from_dataset(s.dataset)
+    result = reconstruct(
+        problem, "rpie", passes=passes, backend="numpy", say=None, judge=False, seed=1
+    )
+    found = check(problem, result)
+    assert found.converged is converged
+    if converged:
+        assert found.convergence.pull < 0.02
+        return
+    assert np.abs(found.pixel_score).max() > found.pixel_limit  # it would have been called bad
+    assert not any(map(len, (found.hot, found.dead, found.noisy, found.bad_frames, found.drifts)))
+    assert not found.clean
+    (said,) = sentences(found)
+    assert "has not converged" in said
+    assert "run it longer" in said
+
+
+def test_what_is_left_to_take_off_is_what_a_step_takes_off():
+    """The pull of the data, against the misfit before and after a step of the object that is small
+    enough to be linear.
+    """
+    from ptychon.backends import get_backend
+    from ptychon.checks.convergence import convergence
+    from ptychon.model.batch import Batch, exit_wave, to_object
+
+    problem = Problem.from_dataset(made(8, 1e5).dataset)
+    quiet = {"backend": "numpy", "say": None, "judge": False}
+    result = reconstruct(problem, "rpie", passes=4, **quiet)
+    backend = get_backend("numpy")
+    frames = Batch.of(problem, backend, slice(None))
+    shifted = frames.probe(result.probe)
+    gradient, light = np.zeros_like(result.object), np.zeros(result.object.shape, np.float32)
+
+    def misfit(object):
+        wave = frames.onward(exit_wave(shifted, frames.window(object)))
+        return float(((np.sqrt((np.abs(wave) ** 2).sum(axis=1)) - problem.amplitude) ** 2).sum())
+
+    psi = exit_wave(shifted, frames.window(result.object))
+    z = frames.onward(psi)
+    size = np.sqrt((np.abs(z) ** 2).sum(axis=1, keepdims=True))
+    change = frames.back(z / size * problem.amplitude[:, None]) - psi
+    frames.add(gradient, to_object(shifted, change))
+    frames.add(light, (np.abs(shifted) ** 2).sum(axis=1))
+    lit = light > 0.01 * light.max()
+    step = np.where(lit, gradient / np.where(lit, light, 1), 0).astype(np.complex64)
+    before, after = misfit(result.object), misfit(result.object + 0.02 * step)
+    # a step of the length t takes off 2 t of it to first order
+    assert convergence(problem, result, backend).pull == pytest.approx(
+        (before - after) / (2 * 0.02 * before), rel=0.1
+    )
+
+
+def test_the_command_says_that_a_run_has_not_converged(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_dataset("scan.cxi", made(7, 1e4).dataset)
+    assert main(["reconstruct", "scan.cxi", "-n", "5", "-q", "--backend", "numpy"]) == 0
+    capsys.readouterr()
+    assert main(["check", "scan_rpie.h5", "-o", "c.json", "--picture", "c.png"]) == 1
+    out = capsys.readouterr().out
+    assert "has not converged" in out
+    assert "hot" not in out
+    numbers = json.loads((tmp_path / "c.json").read_text())
+    assert not numbers["converged"]
+    assert numbers["hot"] == numbers["bad_frames"] == []
+    assert main(["check", "scan_rpie.h5", "--clean", "clean.cxi"]) == 2
+    assert "has not converged" in capsys.readouterr().err
+    assert not (tmp_path / "clean.cxi").exists()

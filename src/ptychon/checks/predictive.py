@@ -12,8 +12,9 @@ the chance a/N. A pixel is hot or dead whose total of all frames is as improbabl
 noisy whose chi2 is. What drifts is a quantity with a slope against the frame's number (chi2, dose,
 translation by y and by x; neighbours correlate, so the number of independent frames is reduced):
 chance a/4 each. That is not asked of results without error bars: engines that visit the frames in
-turn leave their order behind. So a scan without any fault has a bad frame, a bad pixel and a drift
-with the chance a each, or less.
+turn leave their order behind. Nothing is flagged of a run that has not converged (`convergence`):
+its good frames and pixels do not fit either. So a scan without any fault has a bad frame, a bad
+pixel and a drift with the chance a each, or less.
 
 Levels of misfit that all pixels of one brightness share are divided out before: they are the
 result's own `level`, not a fault of a frame. A drift that is smooth over the object is followed by
@@ -36,6 +37,7 @@ from ..model.noise import Noise, noise_in, noise_of
 from ..model.noise.moments import deviate, normalised
 from ..model.problem import Problem
 from ..types import FloatArray, IntArray, PtychonError
+from .convergence import Convergence, convergence
 from .sums import CLASSES, Sums, check_belongs, collect, shared
 from .trends import Trend, deviation, explained, least_absolute, trends_of
 
@@ -94,6 +96,8 @@ class Check:
     frame_limit, pixel_limit : float
         Scores from which on something is flagged.
     false_alarm : float
+    convergence : Convergence
+        Of a run that has not converged nothing is flagged.
     """
 
     noise: FloatArray | None
@@ -117,6 +121,12 @@ class Check:
     frame_limit: float
     pixel_limit: float
     false_alarm: float
+    convergence: Convergence
+
+    @property
+    def converged(self) -> bool:
+        """Whether the run has converged, so that what does not fit is a fault of the data."""
+        return self.convergence.reached
 
     @property
     def fits(self) -> bool:
@@ -127,8 +137,8 @@ class Check:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing was flagged."""
-        return not (
+        """Whether the run has converged and nothing was flagged."""
+        return self.converged and not (
             len(self.bad_frames)
             or len(self.hot)
             or len(self.dead)
@@ -227,6 +237,12 @@ def check(
 
     signed, high, pixel_chi2 = (picture(x) for x in (signed, high, pixel_chi2))
     hot, dead = signed > pixel_limit, signed < -pixel_limit
+    noisy = (high > pixel_limit) & ~hot & ~dead
+    drifts = tuple(t for t in trends if foretold and t.chance < false_alarm / len(trends))
+    run = convergence(problem, result, backend)
+    if not run.reached:
+        hot, dead, noisy = (np.zeros_like(hot) for _ in range(3))
+        bad, drifts = bad[:0], ()
     return Check(
         noise=variance,
         level=level,
@@ -243,17 +259,20 @@ def check(
         worst_frames=_worst(bad, result.positions, problem.frame_shape),
         hot=np.argwhere(hot),
         dead=np.argwhere(dead),
-        noisy=np.argwhere((high > pixel_limit) & ~hot & ~dead),
+        noisy=np.argwhere(noisy),
         trends=trends,
-        drifts=tuple(t for t in trends if foretold and t.chance < false_alarm / len(trends)),
+        drifts=drifts,
         frame_limit=frame_limit,
         pixel_limit=pixel_limit,
         false_alarm=false_alarm,
+        convergence=run,
     )
 
 
 def sentences(found: Check) -> list[str]:
     """What was found, for people, the faults first."""
+    if not found.converged:
+        return [found.convergence.sentence()]
     said = []
     for name, which in (("hot", found.hot), ("dead", found.dead), ("noisy", found.noisy)):
         if len(which):

@@ -34,9 +34,10 @@ Examples
   ptychon check scan_joint.h5 --picture check.png -o check.json
   ptychon check scan_rpie.h5 --clean clean.cxi          write the scan without flagged data
 
-Exit code 1 if something was flagged. In a scan without faults, each of the three searches (bad
-frames, bad pixels, drift) raises a false alarm with the probability --false-alarm. The data are
-read from the file that the result names, or from the folder of the result.
+Exit code 1 if something was flagged, or if the run has not converged: nothing is flagged then,
+since good frames and pixels do not fit either. In a scan without faults, each of the three searches
+(bad frames, bad pixels, drift) raises a false alarm with the probability --false-alarm. The data
+are read from the file that the result names, or from the folder of the result.
 """
 )
 @RESULT
@@ -98,6 +99,8 @@ def check(
         noise_variance=noise_variance,
         backend=get_backend(backend),
     )
+    if clean is not None and not made.converged:
+        raise PtychonError(f"{result} shows no faults to clean: {made.convergence.sentence()}")
     numbers = numbers_of(made)
     if output is not None:
         with write_aside(output) as aside:
@@ -143,7 +146,13 @@ def numbers_of(made: Check) -> dict[str, Any]:
         k: v for k, v in asdict(made).items() if not k.startswith("pixel_") or k == "pixel_limit"
     }
     numbers: dict[str, Any] = plain(
-        whole | {"clean": made.clean, "fits": made.fits, "said": sentences(made)}
+        whole
+        | {
+            "converged": made.converged,
+            "clean": made.clean,
+            "fits": made.fits,
+            "said": sentences(made),
+        }
     )
     return numbers
 

@@ -23,6 +23,8 @@ def checks(result: Result, found: Check, path: PathLike | None = None) -> Figure
     _places(axes[0, 1], result, found)
     _detector(axes[1, 0], found)
     _drift(axes[1, 1], found)
+    if not found.converged:
+        figure.suptitle("the run has not converged: nothing is flagged", fontsize=12)
     if path is not None:
         save(figure, path)
     return figure

@@ -8,8 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
+from ..checks.convergence import CHANGED, trail
 from ..checks.half_scans import Agreement
 from ..data.result import Result
 from ..engines import Engine, registry
@@ -141,23 +140,21 @@ def _bars(halves: HalfDataTest) -> Reason:
 
 
 def _convergence(result: Result) -> Reason:
-    errors = np.asarray(result.errors, float)
-    measured = np.flatnonzero(np.isfinite(errors))
-    if len(measured) < 3:
+    seen = trail(result)
+    if seen.measured < 3:
         return Reason(
             "care",
-            f"R was measured in {len(measured)} passes only, too few to say whether it has "
+            f"R was measured in {seen.measured} passes only, too few to say whether it has "
             "settled.",
         )
-    inside = measured[measured >= len(errors) - max(5, len(errors) // 5)]
-    first, last = inside[[0, -1]] if len(inside) > 1 else measured[-2:]
-    passes = f"the last {last - first + 1} passes"
-    drop = 1 - errors[last] / max(errors[first], 1e-300)
-    if drop > 0.05:
-        return Reason("care", f"R still fell by {drop:.0%} over {passes}: run it longer.")
-    if drop < -0.05:
-        return Reason("care", f"R rose by {-drop:.0%} over {passes}: the steps may be too large.")
-    return Reason("good", f"R has settled: it changed by {abs(drop):.1%} over {passes}.")
+    passes = f"the last {seen.passes} passes"
+    if seen.drop > CHANGED:
+        return Reason("care", f"R still fell by {seen.drop:.0%} over {passes}: run it longer.")
+    if seen.drop < -CHANGED:
+        return Reason(
+            "care", f"R rose by {-seen.drop:.0%} over {passes}: the steps may be too large."
+        )
+    return Reason("good", f"R has settled: it changed by {abs(seen.drop):.1%} over {passes}.")
 
 
 def _residual(result: Result, fit: Fit) -> Reason:

@@ -180,7 +180,8 @@ def _check(made: Section, problem: Problem, backend: Backend) -> None:
         "false_alarm",
     )
     made.numbers["check"] = plain(
-        {name: getattr(found, name) for name in kept} | {"drifts": [d.name for d in found.drifts]}
+        {name: getattr(found, name) for name in kept}
+        | {"converged": found.converged, "drifts": [d.name for d in found.drifts]}
     )
 
 
