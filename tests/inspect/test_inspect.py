@@ -11,7 +11,7 @@ import pytest
 from ptychon import Dataset, PtychonError, Result
 from ptychon.__main__ import main
 from ptychon.inspect.file import inspect
-from ptychon.io import load, save_result, write_dataset
+from ptychon.io import load, save_result, write_dataset, write_scan
 
 rng = np.random.default_rng(3)
 
@@ -186,3 +186,31 @@ def test_files_that_cannot_be_read_are_refused_in_one_line(capsys):
     ):
         assert main(arguments) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def _simulated(**scale):
+    rng = np.random.default_rng(0)
+    return Dataset(
+        patterns=rng.poisson(50, (9, 16, 16)),
+        positions=np.stack(np.mgrid[:3, :3], -1).reshape(9, 2) * 4e-7,
+        **scale,
+    )
+
+
+@pytest.mark.parametrize("name", ["scan.cxi", "scan.npz"])
+def test_what_our_own_files_state_has_its_place(tmp_path, name):
+    """Nothing that stands in a file is called derived: a place, "computed from ...", or default."""
+    data = _simulated(detector_pixel_size=75e-6, wavelength=1e-10, distance=1.0)
+    path = tmp_path / name
+    write_scan(path, data)
+    rows = {row["name"]: row for row in inspect(path)["found"]}
+    for quantity in ("wavelength", "distance", "detector_pixel_size", "geometry"):
+        assert quantity in rows[quantity]["where"], rows[quantity]
+        assert "guess" not in rows[quantity]["where"]
+    assert "positions" in rows["positions"]["where"] or "translation" in rows["positions"]["where"]
+    assert rows["mask"]["where"] == rows["probe"]["where"] == "default"
+    pixel = rows["pixel_size"]["where"]
+    assert "pixel_size" in pixel or pixel.startswith("computed from wavelength, distance and")
+    given = {row["name"]: row for row in inspect(path, energy="10keV")["found"]}
+    assert given["wavelength"]["where"] == "computed from the energy that was given"
+    assert load(path).notes == data.notes or name == "scan.npz"

@@ -75,7 +75,7 @@ def _found(out: Console, rows: list[dict[str, Any]]) -> None:
                 Text(name), Text("not known", style="yellow"), Text(f"{reason}give {row['flag']}")
             )
         else:
-            table.add_row(Text(name), Text(row["value"]), Text(row["where"] or "derived"))
+            table.add_row(Text(name), Text(row["value"]), Text(row["where"]))
     out.print(table)
 
 

@@ -141,12 +141,18 @@ def _table(
     supplies it.
     """
     rows: list[dict[str, Any]] = []
+    computed = _computed(found, values, data, placed)
+    replaced: dict[str, str] = {}
+    stated_by = [name for name in ("energy", "voltage") if values.get(name) is not None]
+    if stated_by and values.get("wavelength") is None:
+        replaced["wavelength"] = f"computed from the {stated_by[0]} that was given"
 
     def row(name: str, value: str | None, *flags: str) -> None:
-        where = "given" if name in values else found.where.get(name, "")
+        where = "given" if name in values else replaced.get(name) or found.where.get(name, "")
+        where = where or ("" if value is None else computed.get(name, "default"))
         change = dict(data.notes.get("prepared", {})).get(name, "")
         if change and name in ("pixel_size", "detector_pixel_size"):
-            where = f"{where or 'derived'}; {change} after crop and bin"
+            where = f"{where}; {change} after crop and bin"
         problem = found.problems.get(name, "") if value is None else ""
         rows.append(
             {
@@ -215,6 +221,26 @@ def _table(
     for name in sorted(set(found.where) - {r["name"] for r in rows} - {"patterns"}):
         row(name, _short(name, values.get(name, found.fields.get(name))))
     return rows
+
+
+def _computed(
+    found: Found, values: Mapping[str, Any], data: Dataset, placed: bool
+) -> dict[str, str]:
+    """What stands neither in the file nor on the command line, and what it is computed from."""
+    made: dict[str, str] = {}
+    if placed and data.geometry == "near":
+        made["pixel_size"] = (
+            "computed from the detector pixel size"
+            if data.focus_distance is None
+            else "computed from detector pixel size, distance and focus distance"
+        )
+    else:
+        made["pixel_size"] = "computed from wavelength, distance and detector pixel size"
+    if found.fields.get("positions") is None or "step" in values:
+        made["positions"] = "computed from scan shape and step"
+    if stated := stated_orientation(data):
+        made["orientation"] = stated
+    return made
 
 
 def _short(name: str, value: Any) -> str:

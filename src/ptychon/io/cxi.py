@@ -144,7 +144,10 @@ def read(path: PathLike, given: Mapping[str, Any] | None = None) -> Found:
         if dark is not None or flat is not None:
             _correct(found, dark, flat)
     if ours:
-        found.where.clear()  # how the scan was first read is in its notes
+        found.ours = True
+        # its basis vectors are those of any scan that was turned when it was first read
+        for name in ("orientation", "name", "notes"):
+            found.where.pop(name, None)
     return found
 
 
@@ -217,9 +220,9 @@ def _check_frames(node: Any, path: PathLike) -> None:
 def _read_ours(own: Any, found: Found) -> None:
     for name in SCALARS:
         if name in own:
-            found.add(name, get(own[name]), own.name)
+            found.add(name, get(own[name]), f"{own.name}/{name}")
     if "positions" in own:
-        found.add("positions", get(own["positions"]), own.name)
+        found.add("positions", get(own["positions"]), f"{own.name}/positions")
         found.unit = "px"
 
 

@@ -34,6 +34,8 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "tiff": (".tif", ".tiff"),
     "ptychodus": (".h5", ".hdf5", ".npz"),
 }
+#: Fields whose unit is written beside them.
+_LENGTHS = ("pixel_size", "detector_pixel_size", "wavelength", "distance", "focus_distance")
 _LARGEST_MAT = 2**32 - 2**20
 _LARGEST_TIFF = 2**32 - 2**25
 
@@ -210,6 +212,8 @@ def _scan_values(data: Dataset) -> dict[str, Any]:
         value = getattr(data, name)
         if value is not None:
             values[name] = np.asarray(value)
+            if name in _LENGTHS:
+                values[f"{name}_units"] = np.asarray("m")
     if data.background is not None:
         values[BACKGROUND] = np.asarray(data.background)
     return values

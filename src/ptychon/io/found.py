@@ -50,6 +50,8 @@ class Found:
     problems : dict
         Field -> why what the file says cannot be used; raised only if the caller does not state
         that field.
+    ours : bool
+        Whether this package wrote the file: its notes say how the scan was first read.
     """
 
     kind: str
@@ -57,6 +59,7 @@ class Found:
     unit: str = ""
     where: dict[str, str] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    ours: bool = False
 
     def add(self, name: str, value: Any, where: str) -> None:
         """Keep a value, unless there is one already."""
@@ -138,7 +141,7 @@ def assemble(found: Found, given: Mapping[str, Any], source: str) -> Dataset:
     # our own files were doubted when they were made
     doubt = (
         ""
-        if told or not found.where
+        if told or found.ours
         else doubt_of_scan(kwargs["positions"], pixel_size, (shape[1], shape[2]))
     )
     if doubt:
@@ -297,7 +300,7 @@ def doubt_of_scan(
 
 def _notes(found: Found, given: Mapping[str, Any], source: str) -> dict[str, Any]:
     notes = dict(found.fields.get("notes") or {})
-    if found.where:
+    if found.where and not found.ours:
         notes = {"source": source, "format": found.kind, "read": found.where} | notes
     stated = {name: value for name, value in given.items() if name not in _ARRAYS}
     if stated:
