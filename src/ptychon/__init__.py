@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .io import save_result as save
     from .model.forward import Model
     from .model.unknowns import Unknowns
+    from .plots.frames import compare
     from .plots.result import picture as plot
     from .reports.write import write_report as report
     from .run.iterate import iterate
@@ -39,6 +40,7 @@ __all__ = [
     "Unknowns",
     "__version__",
     "check",
+    "compare",
     "engines",
     "error_bars",
     "iterate",
@@ -58,6 +60,7 @@ _LATER = {
     "Stage": (".run.recipe", "Stage"),
     "Unknowns": (".model.unknowns", "Unknowns"),
     "check": (".checks.predictive", "check"),
+    "compare": (".plots.frames", "compare"),
     "engines": (".engines", ""),
     "error_bars": (".uncertainty.methods", "error_bars"),
     "iterate": (".run.iterate", "iterate"),

@@ -233,7 +233,7 @@ def test_gpu_time_is_that_of_events_in_the_stream() -> None:
 
 def test_command_writes_table_and_json(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "bench.json"
-    options = ["--points", "4", "--repeats", "1", "--passes", "1", "-e", "pie", "--json", str(file)]
+    options = ["--points", "4", "--repeats", "1", "--passes", "1", "-e", "pie", "-o", str(file)]
     assert main(command, "bench", ["many", *options]) == 0
     (report,) = json.loads(file.read_text())
     assert report["case"]["name"] == "many"
@@ -248,7 +248,7 @@ def test_command_writes_table_and_json(tmp_path: Any, capsys: pytest.CaptureFixt
         (["--points", "4", "-e", "apie"], "did you mean 'pie'"),
         (["--repeats", "0"], "--repeats"),
         (["--backend", "cuda"], "unknown backend 'cuda'"),
-        (["--points", "4", "--json", "/nowhere/x.json"], "/nowhere/x.json"),
+        (["--points", "4", "-o", "/nowhere/x.json"], "/nowhere/x.json"),
     ],
 )
 def test_bad_options_are_one_line(

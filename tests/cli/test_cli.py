@@ -541,7 +541,7 @@ def test_simulate(capsys):
     for arguments, message in (
         (["--amplitude", "siemens"], "did you mean 'siemens_star'"),
         (["--frame", "4"], "at least 8"),
-        (["--step", "1e9"], "fewer points"),
+        (["--step-px", "1e9"], "fewer points"),
         (["--orient", "sideways"], "none of as-is"),
         (["--scan", "snake"], "is not one of"),
     ):

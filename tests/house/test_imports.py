@@ -34,11 +34,12 @@ ROWS = (
     ("__main__",),
 )
 #: What people ask a thing itself for is a part of the public face, as the root is: `Result.save`,
-#: `Result.load` and `Result.show`, and what a notebook shows.
+#: `Result.load` and `Result.show`, `reconstruct(live=True)`, and what a notebook shows.
 ALLOWED = {
     ("data.result", "io"),
     ("data.result", "plots.notebook"),
     ("data.dataset", "plots.notebook"),
+    ("run.reconstruct", "plots.live"),
 }
 #: The root holds names, no code: it knows everybody, and all may ask it for the version.
 PUBLIC = "__init__"

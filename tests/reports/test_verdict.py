@@ -7,7 +7,7 @@ import pytest
 
 from ptychon.data.result import Result
 from ptychon.reports.numbers import Fit
-from ptychon.reports.verdict import HEADLINES, verdict
+from ptychon.reports.verdict import HEADLINES, resolution, verdict
 
 
 def fitted(residual, noise=0.04, flat=0.2):
@@ -101,3 +101,10 @@ def test_what_r_says():
     # few counts: nearly all is noise, and R cannot say more
     faint = verdict(result(), fitted(0.199, noise=0.1985, flat=0.2), None)
     assert faint.level == "good"
+
+
+def test_a_resolution_at_the_pixel_has_no_interval():
+    """It is better than the pixels can show: no interval is stated."""
+    said = resolution(40e-9, (40e-9, 40e-9), "m", True)
+    assert said == "better than 40 nm, the limit of the pixels"
+    assert resolution(50e-9, (45e-9, 60e-9), "m", False) == "50 nm (95 %: 45 nm to 60 nm)"

@@ -5,12 +5,25 @@ from __future__ import annotations
 import io
 import os
 import signal
+import warnings
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from ptychon import PtychonError
+from ptychon import Dataset, PtychonError, PtychonWarning, reconstruct
+from ptychon.run.meter import Meter
 from ptychon.run.observers import Interrupt, ProgressBar, StopWhen
+
+
+def scan(side=3, size=8):
+    """A few frames of a flat object, and the probe."""
+    y, x = np.mgrid[:size, :size] - size // 2
+    probe = (30 * np.exp(-(y**2 + x**2) / 6)).astype(np.complex64)
+    frame = np.abs(np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(probe), norm="ortho"))) ** 2
+    places = 2.0 * np.stack(np.mgrid[:side, :side], -1).reshape(-1, 2)
+    counts = np.random.default_rng(0).poisson(np.broadcast_to(frame, (side**2, size, size)))
+    return Dataset(patterns=counts, positions=places), probe
 
 
 def at(done, error, planned=40, seconds=None):
@@ -54,6 +67,64 @@ def test_a_terminal_gets_a_bar():
     bar.close()
     assert "20/20" in stream.getvalue()
     assert "R 0.1000" in stream.getvalue()
+
+
+def test_passes_of_an_earlier_run_are_not_counted():
+    """--epochs 300 --start of 40 passes: 1/300 to 300/300, not 41/340."""
+    stream = io.StringIO()
+    bar = ProgressBar("rpie", stream=stream, lines=True, earlier=40)
+    for done in range(41, 341):
+        bar(at(done, 0.1, planned=340, seconds=done - 40.0))
+    lines = stream.getvalue().splitlines()
+    assert lines[0].startswith("rpie pass 1/300")
+    assert lines[0].endswith("4:59 left")
+    assert lines[-1].startswith("rpie pass 300/300")
+
+
+def test_a_log_file_gets_a_sign_of_life(monkeypatch):
+    """Half a minute without a word, then a line every half minute."""
+    now = [0.0]
+    monkeypatch.setattr("ptychon.run.meter.time.monotonic", lambda: now[0])
+    stream = io.StringIO()
+    meter = Meter("sampling", stream=stream)
+    for done in range(1, 101):
+        now[0] = done
+        meter(done, 100)
+    meter.close()
+    assert stream.getvalue().splitlines() == [f"sampling {n}/100" for n in (30, 60, 90)]
+
+
+def test_a_run_from_python_shows_its_passes_unasked(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    data, probe = scan()
+    stream = Terminal()
+    monkeypatch.setattr("sys.stderr", stream)
+    how = {"passes": 3, "probe": probe, "backend": "reference"}
+    result = reconstruct(data, "rpie", **how)
+    assert "rpie pass" in stream.getvalue()
+    assert "3/3" in stream.getvalue()
+    later = reconstruct(data, "rpie", start=result, **how)
+    assert later.passes == 6
+    assert "6/6" not in stream.getvalue()
+    assert stream.getvalue().count("3/3") >= 2
+    stream.truncate(0)
+    reconstruct(data, "rpie", progress=False, **how)
+    reconstruct(data, "rpie", judge=False, **how)
+    assert "pass" not in stream.getvalue()
+
+
+def test_pie_with_a_probe_that_nobody_gave_is_warned_of():
+    data, probe = scan()
+    how = {"passes": 1, "backend": "reference", "say": None}
+    with pytest.warns(PtychonWarning, match="keeps the probe as it is, and none was given"):
+        reconstruct(data, "pie", **how)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        reconstruct(data, "pie", probe=probe, **how)
+    assert not any("none was given" in str(w.message) for w in said)
 
 
 def test_stop_rules():

@@ -284,7 +284,7 @@ def test_the_command(found, tmp_path, capsys):
         (["--line", "1,2,3,4parsec"], "not a unit of length"),
         (["--line", "1,2,300,4"], "leaves the object"),
         (["--regions", "10,10", "12,12,3"], "give y,x,radius"),
-        (["--resolution", "--points", "4"], "--points belongs to --line"),
+        (["--resolution", "--samples", "4"], "--samples belongs to --line"),
         (["--resolution", "-o", "table.xls"], "must be named .csv or .json"),
         (["--resolution", "--picture", "nowhere/x.png"], "nowhere"),
     ],

@@ -62,7 +62,8 @@ Examples
 )
 @click.option("--points", type=click.IntRange(min=2), help="Use fewer positions than the case has.")
 @click.option(
-    "--noise",
+    "--noisy",
+    "noise",
     is_flag=True,
     help="Add Gaussian noise of variance 1e-3 of the mean squared amplitude.",
 )
@@ -76,11 +77,9 @@ Examples
     "--reference", is_flag=True, help="Time cases too that run on the slow reference kernels."
 )
 @click.option(
-    "--json",
-    "output",
-    type=click.Path(dir_okay=False),
-    help="Write all measurements to a file; - prints them.",
+    "-o", "--output", type=click.Path(dir_okay=False), help="Write all measurements to .json."
 )
+@click.option("--json", "as_json", is_flag=True, help="Print all measurements as JSON.")
 @click.option(
     "--peers",
     "with_peers",
@@ -119,6 +118,7 @@ def command(
     textbook: bool,
     reference: bool,
     output: str | None,
+    as_json: bool,
     with_peers: bool,
     peers_dir: str | None,
     peer_passes: int,
@@ -138,13 +138,12 @@ def command(
     from . import cases
     from .run import compare
 
-    screen = output == "-"
-    if output is not None and not screen:
+    if output is not None:
         check_writable(output)
     if with_peers:
         if names:
             raise click.UsageError("--peers has a scan of its own; leave out the cases")
-        _beside_peers(engines, threads, peers_dir, peer_passes, peer_seconds, output)
+        _beside_peers(engines, threads, peers_dir, peer_passes, peer_seconds, output, as_json)
         return
     reports = []
     for name in names or ("default",):
@@ -171,12 +170,12 @@ def command(
                 )
                 reports.append(report)
                 _progress("")
-                if not screen:
+                if not as_json:
                     click.echo(table(report))
     text = json.dumps(reports, indent=1)
-    if screen:
+    if as_json:
         click.echo(text)
-    elif output is not None:
+    if output is not None:
         Path(output).write_text(text + "\n")
 
 
@@ -187,6 +186,7 @@ def _beside_peers(
     passes: int,
     seconds: float,
     output: str | None,
+    as_json: bool,
 ) -> None:
     from .peers_run import compare
     from .peers_table import table as peers_table
@@ -203,11 +203,8 @@ def _beside_peers(
         say=lambda text: click.echo(text, err=True),
     )
     text = json.dumps(report, indent=1)
-    if output != "-":
-        click.echo(peers_table(report))
-    if output == "-":
-        click.echo(text)
-    elif output is not None:
+    click.echo(text if as_json else peers_table(report))
+    if output is not None:
         Path(output).write_text(text + "\n")
 
 

@@ -32,7 +32,8 @@ Examples
   ptychon bars scan_ep.h5 --method sampling -n 50000
 \b
 Methods
-  laplace    Gaussian approximation of the posterior about the solution; takes seconds
+  laplace    Gaussian approximation of the posterior about the solution; about as long as a
+             thousand passes, or --draws 8 for a first look at a quarter of that
   joint      Ptycho-EP, then the joint posterior of object and probe with a learned prior,
              checked on simulated data; gives an object of its own; recommended for publication
   bootstrap  simulate data from the result and reconstruct them, many times; slow, independent

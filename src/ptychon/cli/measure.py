@@ -50,7 +50,7 @@ pixels; a standard deviation alone does not.
     is_flag=True,
     help="Estimate the resolution: expected Fourier ring correlation with the truth.",
 )
-@click.option("--points", type=int, help="Number of points on the line; default one per pixel.")
+@click.option("--samples", type=int, help="Number of points on the line; default one per pixel.")
 @click.option("-o", "--output", type=click.Path(), help="Write the table to .csv or .json.")
 @PICTURE
 @output_options("Print no table.")
@@ -59,7 +59,7 @@ def measure(
     line: str | None,
     regions: tuple[str, str] | None,
     resolve: bool,
-    points: int | None,
+    samples: int | None,
     output: str | None,
     picture: str | None,
     quiet: bool,
@@ -70,8 +70,8 @@ def measure(
         raise PtychonError(
             "choose what to measure, one of --line Y0,X0,Y1,X1, --regions Y,X,R Y,X,R, --resolution"
         )
-    if points is not None and line is None:
-        raise PtychonError("--points belongs to --line")
+    if samples is not None and line is None:
+        raise PtychonError("--samples belongs to --line")
     check_suffix("table", output, ".csv", ".json")
 
     from ..io import load_result
@@ -83,7 +83,7 @@ def measure(
     show: Any
     if line is not None:
         y0, x0, y1, x1 = places(found, line, 4)
-        measured = measures.profile(found, (y0, x0), (y1, x1), points=points)
+        measured = measures.profile(found, (y0, x0), (y1, x1), points=samples)
         table, show = _profile(measured), _show_profile
     elif regions is not None:
         first, second = (_disc(found, text) for text in regions)
@@ -282,16 +282,15 @@ def _show_comparison(found: Comparison, table: Table) -> None:
 
 
 def _show_resolution(found: Resolution, table: Table) -> None:
-    from ..reports.verdict import length
+    from ..reports.verdict import resolution
 
     rows = [
         ("FRC 1/2", found.half, found.half_interval),
         ("one bit", found.one_bit, found.one_bit_interval),
     ]
     for name, value, interval in rows:
-        low, high = (length(v, found.unit) for v in interval)
-        limit = ", the limit of the pixels" if value == 1 / found.frequency[-1] else ""
-        click.echo(f"{name:<12} {length(value, found.unit)} (68 %: {low} to {high}){limit}")
+        limited = value == 1 / found.frequency[-1]
+        click.echo(f"{name:<12} {resolution(value, interval, found.unit, limited, '68 %')}")
 
 
 def pm(spread: Spread, i: int | None = None) -> str:

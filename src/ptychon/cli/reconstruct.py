@@ -329,7 +329,7 @@ def resume(
     # the result that the stopped run has left is its own
     places = Places.of(settings, "", force=force or stated["output"] is None)
     voice = Voice(quiet=quiet, verbose=verbose, as_json=as_json)
-    voice.say(f"going on after pass {found.passes} of {found.passes - done + settings.passes}")
+    voice.say(f"going on after pass {done} of {settings.passes}")
     given = {} if sha256 is None else {"input_sha256": sha256}
     return execute(
         settings,

@@ -5,13 +5,13 @@ what is written, progress.
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..run.meter import Meter
 from ..types import PtychonError
 
 if TYPE_CHECKING:
@@ -165,18 +165,21 @@ def show_rows(rows: Iterable[tuple[str, Any]], width: int = 10) -> None:
 
 
 class Bar:
-    """Progress on stderr: one line that is redrawn, on a terminal only."""
+    """Progress on stderr: a bar on a terminal, which goes when all is done; elsewhere a line every
+    half minute.
+    """
 
     def __init__(self, quiet: bool) -> None:
-        self.stream = None if quiet or not sys.stderr.isatty() else sys.stderr
+        self._meter = None if quiet else Meter()
 
     def __enter__(self) -> Any:
         return self._tell
 
     def _tell(self, what: str, done: int, total: int) -> None:
-        if self.stream is not None:
-            print(f"\r{what} {done}/{total}\033[K", end="", file=self.stream, flush=True)
+        if self._meter is not None:
+            self._meter.title = what
+            self._meter(done, total)
 
     def __exit__(self, *error: Any) -> None:
-        if self.stream is not None:
-            print("\r\033[K", end="", file=self.stream, flush=True)
+        if self._meter is not None:
+            self._meter.close(leave=False)

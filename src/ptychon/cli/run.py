@@ -146,7 +146,12 @@ def execute(
         "result": str(places.result.resolve()),
     } | given
     kept["picture"] = str(places.picture.resolve())
-    bar = [] if voice.quiet else [ProgressBar(settings.engine, lines=voice.verbose)]
+    start = None if settings.start is None else load_result(settings.start)
+    # passes that were done before are not among those that were asked for
+    earlier = start.passes if start is not None else 0
+    if resume is not None:
+        earlier = resume.passes - len(resume.errors)
+    bar = [ProgressBar(settings.engine, lines=voice.verbose, earlier=earlier)]
     with Interrupt() as interrupt:
         keeper = Checkpointer(
             places.checkpoint,
@@ -159,15 +164,16 @@ def execute(
             data,
             settings.way(),
             backend=chosen,
-            callbacks=[*bar, interrupt, keeper],
+            callbacks=[*([] if voice.quiet else bar), interrupt, keeper],
             probe=None if settings.probe is None else probe_for(data, settings.probe),
             modes=settings.modes,
-            start=None if settings.start is None else load_result(settings.start),
+            start=start,
             seed=settings.seed,
             subpixel=settings.subpixel,
             resume=resume,
             details=voice.say if chosen.name == "cupy" or voice.wants_details else None,
             say=None if voice.quiet else on_stderr,
+            progress=False,
         )
     result = with_origin(result, settings, request, data, given)
     save_result(places.result, result)
@@ -210,10 +216,7 @@ def execute(
             f"ptychon: {UNSTATED}: try ptychon orient {settings.input}{same}, or say --orient as-is"
         )
     if interrupt.pressed:
-        done = (
-            f"stopped after pass {result.passes} of "
-            f"{result.passes - len(keeper.rows) + settings.passes}"
-        )
+        done = f"stopped after pass {len(keeper.rows)} of {settings.passes}"
         click.echo(f"ptychon: {done}; go on with: ptychon resume {places.checkpoint}", err=True)
     elif halted:
         click.echo(f"ptychon: stopped while computing error bars; {left}", err=True)
@@ -367,10 +370,14 @@ def show_summary(numbers: dict[str, Any]) -> None:
         else ""
     )
     ran = described_passes(numbers["ran"])
+    now = sum(part[1] for part in numbers["ran"])
+    if now < numbers["passes"]:
+        before = f"after {numbers['passes'] - now} of the result it started from"
+        ran = f"{ran}, {before}" if ran else before
     rows = [
         (
             "engine",
-            f"{numbers['engine']} on {numbers['backend']}, {numbers['passes']} passes"
+            f"{numbers['engine']} on {numbers['backend']}, {now} passes"
             + (f" ({ran})" if ran else ""),
         ),
         ("steps", numbers["steps"]),

@@ -17,7 +17,7 @@ from .results import FORCE, check_places, unused
     epilog="""\b
 Examples
   ptychon simulate scan.cxi
-  ptychon simulate spiral.npz --scan spiral --points 300 --step 6 --counts 1e5 --modes 2
+  ptychon simulate spiral.npz --scan spiral --points 300 --step-px 6 --counts 1e5 --modes 2
   ptychon simulate ccd.cxi --counts 1e4 --background 2 --read-noise 1.5
   ptychon simulate low.cxi --amplitude cell --phase texture --counts 2e3 --seed 7
   ptychon simulate real.cxi --wavelength 1.55A --detector-pixel-size 75um --distance 1.24m
@@ -57,11 +57,12 @@ The true object and probe are written to FILE.truth.npz.
     help="Set the radius of the beam, object pixels; default a sixth of the frame.",
 )
 @click.option(
-    "--defocus",
+    "--defocus-px",
+    "defocus",
     type=float,
     default=30.0,
     show_default=True,
-    help="Set the defocus of the beam: wavelength x distance / pixel^2.",
+    help="Set the defocus of the beam, wavelength x distance in squares of the object pixel.",
 )
 @click.option(
     "--modes",
@@ -85,7 +86,10 @@ The true object and probe are written to FILE.truth.npz.
     help="Set the number of positions: of a raster along each side (13), of a spiral in all (169).",
 )
 @click.option(
-    "--step", type=float, help="Set the step, pixels; default a third of the diameter of the beam."
+    "--step-px",
+    "step",
+    type=float,
+    help="Set the step, object pixels; default a third of the diameter of the beam.",
 )
 @click.option(
     "--jitter",

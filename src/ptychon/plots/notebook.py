@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import html
 import io
-import sys
 from typing import Any
 
 import numpy as np
 
 from ..data.dataset import Dataset
 from ..data.result import Result
+from ..run.meter import in_notebook
 from ..types import FloatArray, PtychonError
 from .figures import Figure
 from .result import picture
@@ -54,10 +54,10 @@ def show(result: Result) -> None:
     PtychonError
         Where there is neither: with a backend of matplotlib that opens no window.
     """
-    if _in_notebook():
+    if in_notebook():
         from IPython.display import Image, display
 
-        display(Image(_png(picture(result))))
+        display(Image(png(picture(result))))
         return
     import matplotlib.pyplot as plt
 
@@ -69,15 +69,9 @@ def show(result: Result) -> None:
     drawn = picture(result)
     window = plt.figure(figsize=drawn.get_size_inches())
     axes = window.add_axes((0, 0, 1, 1))
-    axes.imshow(plt.imread(io.BytesIO(_png(drawn, 150)), format="png"))
+    axes.imshow(plt.imread(io.BytesIO(png(drawn, 150)), format="png"))
     axes.set_axis_off()
     plt.show()
-
-
-def _in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return type(shell).__name__ == "ZMQInteractiveShell"
 
 
 def _log(frame: FloatArray) -> FloatArray:
@@ -91,7 +85,8 @@ def _log(frame: FloatArray) -> FloatArray:
     return np.asarray(np.log10(np.maximum(np.nan_to_num(frame), floor)))
 
 
-def _png(figure: Figure, dpi: int = DPI) -> bytes:
+def png(figure: Figure, dpi: int = DPI) -> bytes:
+    """A figure as the bytes of a PNG file."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=dpi)
     return file.getvalue()
@@ -99,7 +94,7 @@ def _png(figure: Figure, dpi: int = DPI) -> bytes:
 
 def _page(text: str, figure: Figure) -> str:
     title, *facts = text.split("\n")
-    image: Any = base64.b64encode(_png(figure)).decode()
+    image: Any = base64.b64encode(png(figure)).decode()
     lines = "<br>".join(html.escape(fact.strip()) for fact in facts)
     return (
         f"<div><b>{html.escape(title)}</b><br>{lines}<br>"

@@ -16,7 +16,7 @@ from ..run.modes import described, shares
 from ..types import PtychonError
 from ..units import pretty
 from . import pictures as draw
-from .verdict import Verdict, length
+from .verdict import Verdict, length, resolution
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -151,10 +151,9 @@ def fill(
         add("ring_correlation", lambda: None, half=True, missing=why_not)
     else:
         unit = found.rings.unit
-        low, high = (length(r, unit) for r in found.interval)
+        half = resolution(found.rings.resolution, found.interval, unit, found.rings.nyquist_limited)
         text = (
-            f"{length(found.rings.resolution, unit)} at the half-bit curve (95 %: {low} to "
-            f"{high}), "
+            f"{half} at the half-bit curve, "
             f"{length(found.rings.resolution_one_bit, unit)} at the one-bit curve. Each half "
             "has half the "
             f"dose. What both get wrong alike (positions, the first probe) does not show here."
@@ -196,10 +195,9 @@ def facts_of(result: Result, fit: Fit | None, found: Agreement | None) -> list[t
         rows.append(("measurements for each unknown", f"{fit.sampling_ratio:.3g}"))
     if found is not None:
         unit = found.rings.unit
-        low, high = (length(r, unit) for r in found.interval)
-        rows.append(
-            ("resolution, half bit", f"{length(found.rings.resolution, unit)} ({low} to {high})")
-        )
+        rings = found.rings
+        half = resolution(rings.resolution, found.interval, unit, rings.nyquist_limited)
+        rows.append(("resolution, half bit", half))
         rows.append(("phase noise of a half", f"{found.phase_error:.3g} rad"))
     return rows
 

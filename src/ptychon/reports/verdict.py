@@ -111,18 +111,15 @@ def _halves(result: Result, found: Agreement | None) -> Reason:
             "Two independent half-scans have nothing in common above the half-bit curve: this "
             "is noise.",
         )
-    text = length(rings.resolution, rings.unit)
     pixels = rings.resolution / pixel
-    both = ", ".join(length(r, rings.unit) for r in found.interval)
+    text = resolution(rings.resolution, found.interval, rings.unit, rings.nyquist_limited)
     if rings.nyquist_limited:
         return Reason(
-            "good",
-            f"Two independent half-scans agree down to the pixel ({text}, half-bit curve): that "
-            "is the limit.",
+            "good", f"Two independent half-scans agree at all periods (half-bit curve): {text}."
         )
     sentence = (
-        f"Two independent half-scans agree down to {text} (half-bit curve; 95 % interval "
-        f"{both}), {pixels:.1f} pixels."
+        f"Two independent half-scans agree down to {text} by the half-bit curve, "
+        f"{pixels:.1f} pixels."
     )
     if pixels > 12:
         return Reason("care", sentence + " That is coarse for these pixels.")
@@ -232,3 +229,15 @@ def length(value: float, unit: str) -> str:
     if not math.isfinite(value):
         return "none"
     return f"{value:.3g} px" if unit == "px" else pretty(value, "length", 3)
+
+
+def resolution(
+    value: float, interval: tuple[float, float], unit: str, limited: bool, confidence: str = "95 %"
+) -> str:
+    """A resolution with its interval, or that the pixels end before the structure does: then it has
+    none.
+    """
+    if limited:
+        return f"better than {length(value, unit)}, the limit of the pixels"
+    low, high = (length(v, unit) for v in interval)
+    return f"{length(value, unit)} ({confidence}: {low} to {high})"

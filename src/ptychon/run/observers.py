@@ -15,13 +15,14 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..types import PtychonError
+from .meter import Meter
 
 if TYPE_CHECKING:
     from .progress import Progress
 
 
 class ProgressBar:
-    """Passes, R and time left, on stderr.
+    """Passes, R and time left: a bar in a notebook or on a terminal, a line now and then elsewhere.
 
     Parameters
     ----------
@@ -30,78 +31,46 @@ class ProgressBar:
     stream : text stream, optional
         Default ``sys.stderr``. A terminal gets a bar that is redrawn.
     lines : bool
-        What anything else gets: a line about every tenth of the way, or (False) nothing.
+        What anything else gets: a line about every tenth of the way, or (False) every half minute.
+    earlier : int
+        Passes of the result that the run started from: they are not counted.
     """
 
     def __init__(
-        self, title: str = "", *, stream: TextIO | None = None, lines: bool = False
+        self,
+        title: str = "",
+        *,
+        stream: TextIO | None = None,
+        lines: bool = False,
+        earlier: int = 0,
     ) -> None:
-        self.title = title
-        self.stream = sys.stderr if stream is None else stream
-        self.lines = lines
-        self._bar: Any = None
-        self._task: Any = None
+        self._meter = Meter(f"{title} pass".strip(), stream=stream, lines=lines)
+        self.earlier = earlier
         self._shown = self._passes = 0
-        self._tenth = -1
         self._error = math.nan
 
     def __call__(self, progress: Progress) -> None:
         """Show one pass."""
         if progress.passes <= self._passes:  # the run has been restarted
-            self._shown, self._tenth = 0, -1
+            self._shown = 0
+            self._meter.restart()
         self._shown, self._passes = self._shown + 1, progress.passes
         if math.isfinite(progress.error):
             self._error = progress.error  # engines that measure it now and then: the last one stays
-        left = "" if progress.planned is None else _clock(self._seconds_left(progress))
-        error = f"{self._error:.4f}" if math.isfinite(self._error) else "..."
-        if self.stream.isatty():
-            self._draw(progress, error, left)
-        elif self.lines:
-            tenth = (
-                10 * progress.passes // progress.planned
-                if progress.planned
-                else progress.passes // 10
-            )
-            if tenth > self._tenth or progress.passes == progress.planned:
-                total = f"/{progress.planned}" if progress.planned else ""
-                text = f"{self.title} pass {progress.passes}{total}  R {error}"
-                print(
-                    text.strip() + (f"  {left} left" if left else ""), file=self.stream, flush=True
-                )
-            self._tenth = tenth
+        planned = None if progress.planned is None else progress.planned - self.earlier
+        self._meter(
+            progress.passes - self.earlier,
+            planned,
+            f"R {self._error:.4f}" if math.isfinite(self._error) else "R ...",
+            "" if planned is None else _clock(self._seconds_left(progress)),
+        )
 
     def _seconds_left(self, progress: Progress) -> float:
         return progress.seconds / self._shown * max(0, (progress.planned or 0) - progress.passes)
 
-    def _draw(self, progress: Progress, error: str, left: str) -> None:
-        if self._bar is None:
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-            from rich.progress import Progress as RichProgress
-
-            self._bar = RichProgress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("R {task.fields[error]}"),
-                TextColumn("{task.fields[left]}"),
-                console=Console(file=self.stream),
-            )
-            self._bar.start()
-            self._task = self._bar.add_task(
-                self.title, total=progress.planned, error=error, left=left
-            )
-        left = f"{left} left" if left else ""
-        self._bar.update(
-            self._task, completed=progress.passes, total=progress.planned, error=error, left=left
-        )
-
     def close(self) -> None:
         """Leave the bar as it is and give the terminal back."""
-        if self._bar is not None:
-            self._bar.refresh()
-            self._bar.stop()
-            self._bar = None
+        self._meter.close()
 
 
 def _clock(seconds: float) -> str:

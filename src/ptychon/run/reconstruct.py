@@ -24,6 +24,7 @@ from .compile import on_stderr, warm_up
 from .doubts import all_doubts
 from .iterate import iterate
 from .modes import for_engine
+from .observers import ProgressBar
 from .positions import carried, without_doses
 from .progress import Callback, Progress
 from .recipe import Recipe, Stage
@@ -55,6 +56,8 @@ def reconstruct(
     details: Callable[[str], None] | None = None,
     say: Callable[[str], None] | None = on_stderr,
     judge: bool = True,
+    progress: bool | None = None,
+    live: bool = False,
     **options: Any,
 ) -> Result:
     """Reconstruct object and probe from a scan.
@@ -107,6 +110,12 @@ def reconstruct(
         from was placed; default prints it on the standard error stream.
     judge : bool
         Warn of what speaks against the result, though R may not show it (see `ptychon.run.doubts`).
+    progress : bool, optional
+        Show a bar on a terminal and in a notebook, and a line every half minute elsewhere; default
+        yes, unless one of `callbacks` is a `ProgressBar`, or `judge` is off (a part of a longer
+        computation).
+    live : bool
+        Redraw object, probe and R every few passes, below the cell of a notebook or in a window.
     **options
         Of the engine, as `ptychon engines` lists them.
 
@@ -127,6 +136,16 @@ def reconstruct(
     if start is not None:
         problem = carried(problem, start, main)
     given = (asked,) if isinstance(asked, Stage) else asked.stages
+    known = probe is not None or start is not None
+    known = known or (isinstance(data, Dataset) and data.probe is not None)
+    if judge and not known and not any(stage.made().moves_probe for stage in given):
+        warnings.warn(
+            f"engine {main.name!r} keeps the probe as it is, and none was given: the one that is "
+            "found from the data is only a first guess, and its errors go into the object; give "
+            "the probe with --probe, or use an engine that moves it, such as rpie",
+            PtychonWarning,
+            stacklevel=2,
+        )
     for stage in given:
         Ready.of(stage, without_doses(problem, stage.made()), seed)
     compiled = 0.0
@@ -150,6 +169,7 @@ def reconstruct(
         for line in lines:
             details(line)
     before = start.passes if start is not None else 0
+    callbacks = [*callbacks, *_watchers(callbacks, progress, judge, live, main, before, ctx)]
     try:
         run = run_recipe(
             asked, problem, *first, ctx, callbacks, seed=seed, before=before, resume=resume, say=say
@@ -174,6 +194,28 @@ def reconstruct(
             if doubt.about != "window" or not early:
                 warnings.warn(doubt.text, PtychonWarning, stacklevel=2)
     return result
+
+
+def _watchers(
+    callbacks: Sequence[Callback],
+    progress: bool | None,
+    judge: bool,
+    live: bool,
+    engine: Engine,
+    before: int,
+    ctx: Context,
+) -> list[Callback]:
+    """What shows how far a run is, beside the callbacks that it was given."""
+    shown: list[Callback] = []
+    if progress is None:
+        progress = judge and not any(isinstance(c, ProgressBar) for c in callbacks)
+    if progress:
+        shown.append(ProgressBar(engine.name, earlier=before))
+    if live:
+        from ..plots.live import Live
+
+        shown.append(Live(ctx, before))
+    return shown
 
 
 def _asked(
