@@ -407,3 +407,9 @@ def wavelength_of_electrons(voltage: float) -> float:
     energy = ELEMENTARY_CHARGE * voltage
     rest = ELECTRON_MASS * LIGHT_SPEED**2
     return PLANCK * LIGHT_SPEED / math.sqrt(energy * (energy + 2 * rest))
+
+
+def voltage_of_electrons(wavelength: float) -> float:
+    """Acceleration voltage (V) of electrons of a wavelength (m), relativistic."""
+    rest = ELECTRON_MASS * LIGHT_SPEED**2
+    return (math.hypot(rest, PLANCK * LIGHT_SPEED / wavelength) - rest) / ELEMENTARY_CHARGE

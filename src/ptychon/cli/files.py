@@ -59,8 +59,9 @@ Examples
   ptychon convert result.h5 result.ptyr
   ptychon convert result.h5 product.h5 --format ptychodus
 \b
-Scans go to .cxi .h5 (ours), .hdf5 (PtyLab), .npz .npy .mat .tif, .h5 .npz (--format ptychodus);
-reconstructions to .h5 (ours), .ptyr (ptypy), .hdf5 (PtyLab), .npz .mat .tif, .h5 .npz (--format
+Scans go to .cxi .h5 (ours), .nxs (NXcxi_ptycho), .ptyd (ptypy), .hdf5 (PtyLab), .hspy .zspy
+(HyperSpy), .emd (py4DSTEM), .npz .npy .mat .tif, .h5 .npz (--format ptychodus); reconstructions to
+.h5 (ours), .ptyr (ptypy), .hdf5 (PtyLab), .hspy .zspy .emd, .npz .mat .tif, .h5 .npz (--format
 ptychodus).
 """
 )
@@ -70,7 +71,8 @@ ptychodus).
     "--format",
     "format_name",
     metavar="NAME",
-    help="Choose the format: ptychon, ptypy, ptylab, ptychodus, numpy, matlab or tiff.",
+    help="Choose the format: ptychon, nexus, ptypy, ptylab, ptychodus, hyperspy, emd, numpy, "
+    "matlab or tiff.",
 )
 @data_options
 @FORCE

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from ..data.dataset import Dataset
+from ..types import PtychonError
 from ..units import energy_of_photons
 from .cxi import DEFAULT_BASIS, SCALARS
 from .hdf5 import PathLike, create
+from .nexus_write import classify, picture
 from .records import put, put_array
 
 #: Shorter waves belong to electrons: no energy of a photon is written for them.
@@ -39,37 +42,10 @@ def write_dataset(path: PathLike, data: Dataset) -> None:
     with create(path) as file:
         file.attrs["ptychon"] = "dataset"
         file.attrs["ptychon_version"] = __version__
-        file["cxi_version"], file["number_of_entries"] = 160, 1
-        entry = file.create_group("entry_1")
-        detector = entry.create_group("instrument_1/detector_1")
-        frames = put_array(detector, "data", data.patterns)
-        frames.attrs["axes"] = "translation:y:x"
-        entry.create_group("data_1")["data"] = frames
-        if data.mask is not None:
-            put_array(detector, "mask", np.where(data.mask, 0, 1).astype(np.uint32))
-        if data.distance is not None:
-            detector["distance"] = data.distance
-        if isinstance(data.detector_pixel_size, tuple):
-            dy, dx = data.detector_pixel_size
-            detector["y_pixel_size"], detector["x_pixel_size"] = dy, dx
-            detector["basis_vectors"] = (DEFAULT_BASIS * [[dy], [dx]] + 0.0).T
-        if data.wavelength is not None:
-            source = entry.create_group("instrument_1/source_1")
-            source["wavelength"] = data.wavelength
-            if data.wavelength >= _SHORTEST_X_RAYS:
-                source["energy"] = energy_of_photons(data.wavelength)
-        if data.probe is not None:
-            put_array(entry["instrument_1"], "illumination", data.probe)
+        _tree(file, data)
         own = file.create_group("ptychon")
         if data.pixel_size is None:
             put(own, "positions", data.positions)
-        else:
-            y, x = data.positions.T
-            translation = np.stack(
-                [x, y, 0 * x], axis=1
-            )  # rows run along -y and the sample moves by -probe
-            entry.create_group("sample_1/geometry_1")["translation"] = translation
-            entry["data_1/translation"] = entry["sample_1/geometry_1/translation"]
         for name in SCALARS:
             derived = (
                 name == "pixel_size"
@@ -77,3 +53,99 @@ def write_dataset(path: PathLike, data: Dataset) -> None:
             )
             if not derived:
                 put(own, name, getattr(data, name), lenient=True)
+        _shown(file, data)
+
+
+def write_nexus(path: PathLike, data: Dataset) -> list[str]:
+    """Write a data set as NXcxi_ptycho (.nxs), for programs that know NeXus; returns what it has no
+    room for.
+
+    Parameters
+    ----------
+    path : path of the file to write
+    data : Dataset
+        With a pixel size, since translations are in m.
+
+    Raises
+    ------
+    PtychonError
+        If the scale is not known, or the file cannot be written.
+    """
+    if data.pixel_size is None:
+        raise PtychonError(
+            f"{path}: NXcxi_ptycho states positions in m, and the pixel size of the object is not "
+            "known; give --pixel-size, or write .cxi"
+        )
+    with create(path) as file:
+        _tree(file, data)
+        entry = file["entry_1"]
+        entry["definition"] = "NXptycho"
+        entry["title"] = data.name or "ptychographic scan"
+        instrument = entry["instrument_1"]
+        instrument["name"] = "unknown"
+        # the energy of a source is that of its machine, which nobody knows here
+        if "source_1" in instrument:
+            del instrument["source_1"]
+        beam = instrument.create_group("beam_1")
+        if data.wavelength is not None:
+            if data.wavelength >= _SHORTEST_X_RAYS:
+                beam["energy"] = energy_of_photons(data.wavelength)
+            beam["incident_wavelength"] = data.wavelength
+            beam["incident_wavelength"].attrs["units"] = "m"
+        _shown(file, data)
+    kept = ("patterns", "positions", "mask", "distance", "detector_pixel_size", "wavelength")
+    kept += ("probe", "name", "notes", "counting")
+    derived = replace(data, pixel_size=None).pixel_size == data.pixel_size
+    lost = [
+        name
+        for name in data.__dataclass_fields__
+        if name not in kept
+        and getattr(data, name) is not None
+        and not (name == "pixel_size" and derived)
+        and not (name == "geometry" and data.geometry == "far")
+    ]
+    return lost + ["notes"] * bool(data.notes)
+
+
+def _tree(file: Any, data: Dataset) -> None:
+    """What CXI has names for, into an open file."""
+    file["cxi_version"], file["number_of_entries"] = 160, 1
+    entry = file.create_group("entry_1")
+    detector = entry.create_group("instrument_1/detector_1")
+    frames = put_array(detector, "data", data.patterns)
+    frames.attrs["axes"] = "translation:y:x"
+    entry.create_group("data_1")["data"] = frames
+    if data.mask is not None:
+        put_array(detector, "mask", np.where(data.mask, 0, 1).astype(np.uint32))
+    if data.distance is not None:
+        detector["distance"] = data.distance
+    if isinstance(data.detector_pixel_size, tuple):
+        dy, dx = data.detector_pixel_size
+        detector["y_pixel_size"], detector["x_pixel_size"] = dy, dx
+        detector["basis_vectors"] = (DEFAULT_BASIS * [[dy], [dx]] + 0.0).T
+    if data.wavelength is not None:
+        source = entry.create_group("instrument_1/source_1")
+        source["wavelength"] = data.wavelength
+        if data.wavelength >= _SHORTEST_X_RAYS:
+            source["energy"] = energy_of_photons(data.wavelength)
+    if data.probe is not None:
+        put_array(entry["instrument_1"], "illumination", data.probe)
+    if data.pixel_size is not None:
+        y, x = data.positions.T
+        # rows run along -y and the sample moves by -probe
+        translation = np.stack([x, y, 0 * x], axis=1)
+        entry.create_group("sample_1/geometry_1")["translation"] = translation
+        entry["data_1/translation"] = entry["sample_1/geometry_1/translation"]
+
+
+def _shown(file: Any, data: Dataset) -> None:
+    """Programs that know NeXus open on the frames."""
+    entry = file["entry_1"]
+    size = data.detector_pixel_size
+    size = size if isinstance(size, tuple) else None
+    picture(entry["data_1"], size, title=data.name or "diffraction patterns")
+    if "illumination" in entry["instrument_1"]:
+        shown = entry.create_group("probe")
+        shown["data"] = entry["instrument_1/illumination"]
+        picture(shown, data.pixel_size, title="first probe")
+    classify(file, "entry_1/data_1")

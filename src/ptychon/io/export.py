@@ -16,9 +16,9 @@ from ..data.dataset import Dataset
 from ..data.lazy import blocks
 from ..data.result import Result
 from ..types import PtychonError
-from . import ptychodus, ptylab, ptypy
+from . import microscopy, ptychodus, ptylab, ptypy
 from .arrays import BACKGROUND
-from .cxi_write import write_dataset
+from .cxi_write import write_dataset, write_nexus
 from .frames import write_npy, write_npz
 from .hdf5 import PathLike, write_aside
 from .saved import save_result, stated
@@ -27,7 +27,10 @@ from .saved import save_result, stated
 #: for.
 FORMATS: dict[str, tuple[str, ...]] = {
     "ptychon": (".h5", ".cxi"),
-    "ptypy": (".ptyr",),
+    "ptypy": (".ptyr", ".ptyd"),
+    "nexus": (".nxs",),
+    "hyperspy": (".hspy", ".zspy"),
+    "emd": (".emd",),
     "ptylab": (".hdf5", ".h5"),
     "numpy": (".npz", ".npy"),
     "matlab": (".mat",),
@@ -38,6 +41,8 @@ FORMATS: dict[str, tuple[str, ...]] = {
 _LENGTHS = ("pixel_size", "detector_pixel_size", "wavelength", "distance", "focus_distance")
 _LARGEST_MAT = 2**32 - 2**20
 _LARGEST_TIFF = 2**32 - 2**25
+#: Types of pixels that ImageJ has.
+_IMAGEJ = ("u1", "u2", "f4")
 
 
 @dataclass(frozen=True)
@@ -161,10 +166,19 @@ def write_scan(path: PathLike, data: Dataset, format: str | None = None) -> list
         write_dataset(path, data)
         return []
     if format == "ptypy":
-        raise PtychonError(
-            f"{path}: a .ptyr holds a reconstruction, and this is a scan; use .cxi, .npz or "
-            ".hdf5 (PtyLab)"
-        )
+        if Path(path).suffix.lower() == ".ptyr":
+            raise PtychonError(
+                f"{path}: a .ptyr holds a reconstruction, and this is a scan; use .ptyd, .cxi or "
+                ".npz"
+            )
+        return ptypy.write_data(path, data)
+    if format == "nexus":
+        return write_nexus(path, data)
+    if format == "emd":
+        return microscopy.write_emd(path, data)
+    if format == "hyperspy":
+        beside = {k: v for k, v in _scan_values(data).items() if k != "patterns"}
+        return microscopy.write_hyperspy(path, data, beside)
     if format == "ptylab":
         return ptylab.write_data(path, data)
     if format == "ptychodus":
@@ -285,16 +299,26 @@ def write_tiff(
     dtype = np.dtype(frames.dtype)
     dtype = np.dtype(np.uint8) if dtype.kind == "b" else dtype
     shape = tuple(frames.shape)
-    unit = None if pixel_size is None else "CENTIMETER"
-    resolution = None if pixel_size is None else (1e-2 / pixel_size[1], 1e-2 / pixel_size[0])
-    if resolution is not None and max(resolution) > 2**31:
-        resolution = unit = None
     large = math.prod(shape) * dtype.itemsize > _LARGEST_TIFF
 
     def pages() -> Any:
         for part in blocks(frames):
             yield from np.asarray(frames[part], dtype)
 
+    imagej = dtype.str[1:] in _IMAGEJ and not large
+    said: dict[str, Any] = {"axes": "QYX"}
+    how: dict[str, Any] = {}
+    if imagej:
+        said = {"axes": "ZYX"}
+    if pixel_size is not None:
+        scales = ((1e-6, "um"), (1e-9, "nm"), (1e-12, "pm"))
+        scale, unit = next((s for s in scales if max(pixel_size) > s[0] / 10), scales[-1])
+        if imagej:
+            # pixels a unit, and the name of the unit, are what ImageJ reads
+            how["resolution"] = (scale / pixel_size[1], scale / pixel_size[0])
+            said["unit"] = unit
+        elif max(each := (1e-2 / pixel_size[1], 1e-2 / pixel_size[0])) < 2**31:
+            how["resolution"], how["resolutionunit"] = each, "CENTIMETER"
     with write_aside(path) as aside, aside.open("wb") as stream:
         tifffile.imwrite(
             stream,
@@ -302,10 +326,10 @@ def write_tiff(
             shape=shape,
             dtype=dtype,
             bigtiff=large,
+            imagej=imagej,
             photometric="minisblack",
-            resolution=resolution,
-            resolutionunit=unit,
-            metadata={"axes": "QYX", **metadata},
+            metadata={**said, **metadata},
+            **how,
         )
 
 
@@ -328,8 +352,15 @@ def write_result(path: PathLike, result: Result, format: str | None = None) -> l
     if format == "ptychon":
         save_result(path, result)
         return []
-    if format in ("ptypy", "ptylab", "ptychodus"):
+    if Path(path).suffix.lower() in (".ptyd", ".nxs"):
+        raise PtychonError(
+            f"{path}: such a file holds a scan, and this is a reconstruction; use .h5, which other "
+            "programs that know NeXus open too, or .ptyr"
+        )
+    if format in ("ptypy", "ptylab", "ptychodus", "hyperspy", "emd"):
         writers = {
+            "hyperspy": microscopy.write_hyperspy_result,
+            "emd": microscopy.write_emd_result,
             "ptypy": ptypy.write_result,
             "ptylab": ptylab.write_result,
             "ptychodus": ptychodus.write_result,

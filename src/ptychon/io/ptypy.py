@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from ..data.dataset import Dataset
 from ..data.lazy import Stacked
 from ..data.result import Result
 from ..types import PtychonError
@@ -20,10 +22,12 @@ from .found import Found
 from .frames import Hdf5Frames
 from .hdf5 import PathLike, create, opened
 from .nodes import dataset, group, pair, plain, scalar, table, text
-from .records import check_size
+from .records import check_size, put_array
 from .saved import stated
 
 _KEV = 1e3 * ELEMENTARY_CHARGE
+#: Shorter waves (m) belong to electrons, and an energy of photons would be read as another.
+_SHORTEST_PHOTON = 1e-11
 
 
 def is_data(file: Any) -> bool:
@@ -299,6 +303,71 @@ def write_result(path: PathLike, result: Result) -> list[str]:
     if result.pixel_size is None:
         lost.append("that the scale is unknown (1 px is written as 1 m)")
     return lost
+
+
+def write_data(path: PathLike, data: Dataset) -> list[str]:
+    """Write a .ptyd of one chunk that ptypy opens; returns what it has no room for.
+
+    Parameters
+    ----------
+    path : path of the file to write
+    data : Dataset
+        With a pixel size, since positions are in m. Its frames may be on disk.
+
+    Raises
+    ------
+    PtychonError
+        If the scale is not known, or the file cannot be written.
+    """
+    if data.pixel_size is None:
+        raise PtychonError(
+            f"{path}: a .ptyd states positions in m, and the pixel size of the object is not "
+            "known; give --pixel-size, or write .cxi"
+        )
+    n, (p, q) = len(data), data.frame_shape
+    photons = data.wavelength is not None and data.wavelength > _SHORTEST_PHOTON
+    numbers = {
+        "energy": energy_of_photons(data.wavelength) / _KEV if photons else None,
+        "distance": data.distance,
+        "psize": None if data.detector_pixel_size is None else np.array(data.detector_pixel_size),
+        "center": np.array([p // 2, q // 2], float),
+        "shape": np.array([p, q]),
+        "num_frames": np.asarray(n),
+    }
+    now = time.asctime()
+    with create(path) as file:
+        file.attrs.update(h5rw_version="0.1", ctime=now, mtime=now)
+        meta = _map(file, "meta", "param")
+        for name, value in numbers.items():
+            if value is None:
+                _array(meta, name, np.zeros(1), "None")
+            else:
+                value = np.asarray(value)
+                _array(meta, name, value, "array" if value.ndim else "scalar")
+        _text(meta, "propagation", "nearfield" if data.geometry == "near" else "farfield")
+        _text(meta, "label", data.name)
+        _map(file, "info", "param")
+        chunk = _map(_map(file, "chunks", "dict"), "0", "dict")
+        put_array(chunk, "data", data.patterns).attrs["type"] = "array"
+        _array(chunk, "positions", np.asarray(data.positions, float))
+        _array(chunk, "indices", np.arange(n), "arraylist")
+        if data.mask is None:
+            _array(chunk, "weights", np.zeros(1), "None")
+        else:
+            # a stack of weights, as ptypy has it: those of one mask are a stack of one frame
+            mask = np.broadcast_to(data.mask, (n, p, q))
+            put_array(chunk, "weights", mask, np.float32).attrs["type"] = "array"
+    kept = ("patterns", "positions", "mask", "distance", "detector_pixel_size", "name", "notes")
+    kept += ("geometry", "counting", *(("wavelength",) if photons else ()))
+    derived = replace(data, pixel_size=None).pixel_size == data.pixel_size
+    lost = [
+        name
+        for name in data.__dataclass_fields__
+        if name not in kept
+        and getattr(data, name) is not None
+        and not (name == "pixel_size" and derived)
+    ]
+    return lost + ["notes"] * bool(data.notes)
 
 
 def _map(parent: Any, name: str, kind: str) -> Any:

@@ -19,6 +19,7 @@ from ..units import factor_of, in_si, is_pixel, states_nothing
 from .found import Found
 from .hdf5 import PathLike
 from .listing import alone
+from .microscopy import taken_back
 from .positions import add_positions
 
 #: A frame of an EMPAD: 128x128 float32 followed by 1024 bytes that are none.
@@ -36,6 +37,7 @@ _MICROSCOPES = (
     "EMD",
     "FEI",
     "HSPY",
+    "ZSPY",
     "QuantumDetector",
     "Quantum Detector",
     "TVIPS",
@@ -208,6 +210,10 @@ class _Dask(Frames):
         return np.asarray(block.compute() if hasattr(block, "compute") else block)
 
 
+#: Suffixes of files that need RosettaSciIO.
+_SUFFIXES = ("mib", "dm3", "dm4", "blo", "hspy", "zspy", "tvips", "hdr", "emi", "ser", "mrc")
+
+
 def read_rosetta(path: PathLike, given: Mapping[str, Any]) -> Found | None:
     """What RosettaSciIO finds in a file of an electron microscope; None if it knows no such file.
 
@@ -222,7 +228,19 @@ def read_rosetta(path: PathLike, given: Mapping[str, Any]) -> Found | None:
 
         from rsciio import IO_PLUGINS
     except ImportError:
-        if suffix in ("mib", "dm3", "dm4", "blo", "hspy", "tvips", "hdr", "emi", "ser", "mrc"):
+        if suffix in (
+            "mib",
+            "dm3",
+            "dm4",
+            "blo",
+            "hspy",
+            "zspy",
+            "tvips",
+            "hdr",
+            "emi",
+            "ser",
+            "mrc",
+        ):
             raise PtychonError(
                 f"{path} looks like a file of an electron microscope: install the reader with "
                 "'pip install ptychon[em]'"
@@ -308,6 +326,9 @@ def _signal(
         found.fields["counting"], found.where["counting"] = False, _INTEGRATES
     if data.ndim == 4:
         found.add("scan_shape", tuple(int(n) for n in data.shape[:2]), "the shape of the data")
+    beside = signal.get("original_metadata", {}).get("ptychon")
+    if isinstance(beside, dict) and len(beside):
+        return taken_back(found, beside)
     steps, pixels = axes[:-2], axes[-2:]
     try:
         if len(steps) == 2:

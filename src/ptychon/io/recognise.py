@@ -67,6 +67,8 @@ def find(path: PathLike, given: Mapping[str, Any]) -> Found:
     PtychonError
         If the file is missing, damaged, of an unknown kind, or a reconstruction rather than a scan.
     """
+    if Path(path).suffix.lower() == ".zspy" and (found := raw.read_rosetta(path, given)):
+        return found
     if is_folder(path):
         return folder.read_folder(path, given)
     head = first_bytes(path)

@@ -5,11 +5,13 @@ image.
                                     is one
     entry_1/image_2/data            probe modes (K, P, Q) complex; also
                                     entry_1/instrument_1/illumination
+    entry_1/object_std              the standard deviation beside it, a link
     entry_1/data_1/data             the object again, a link
     entry_1/sample_1/geometry_1     translations of the sample, where the scale is known
     ptychon/result                  every field of `ptychon.Result`, object and probe being links to
                                     the above
 
+Attributes of NeXus (NX_class, default, signal, axes, units) make silx and h5web open on the object.
 The root carries the attributes ``ptychon`` = "result" and ``ptychon_format`` = `FORMAT`.
 """
 
@@ -23,6 +25,7 @@ import numpy as np
 from ..data.result import Result
 from ..types import PtychonError
 from .hdf5 import PathLike, create, opened
+from .nexus_write import classify, picture
 from .records import get, put, put_array
 
 #: Of results and checkpoints. It grows when names of engines, options or fields change their
@@ -83,6 +86,15 @@ def put_result(file: Any, result: Result) -> None:
     if result.pixel_size is not None:
         y, x = (result.positions * result.pixel_size + result.origin).T
         entry.create_group("sample_1/geometry_1")["translation"] = np.stack([x, y, 0 * x], axis=1)
+    for name, what in (("image_1", "object"), ("image_2", "probe")):
+        origin = result.origin if what == "object" else (0.0, 0.0)
+        picture(entry[name], result.pixel_size, origin, f"{what}: {entry['title'].asstr()[()]}")
+    if result.object_std is not None:
+        beside = entry.create_group("object_std")
+        beside["data"] = entry["image_1/data_error"]
+        for axis in "yx":
+            beside[axis] = entry[f"image_1/{axis}"]
+        picture(beside, result.pixel_size, title="standard deviation of the object")
     own = file.create_group("ptychon/result", track_order=True)
     for item in fields(Result):
         value = getattr(result, item.name)
@@ -93,6 +105,7 @@ def put_result(file: Any, result: Result) -> None:
             put(own, item.name, value, lenient=True)
     own.attrs["type"] = "record"
     own.attrs["class"] = "Result"
+    classify(file, "entry_1/image_1")
 
 
 def check_format(file: Any, path: PathLike) -> None:
