@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .run.iterate import iterate
     from .run.recipe import Recipe, Stage
     from .run.reconstruct import reconstruct
+    from .run.refine import Refine
     from .simulation.simulate import simulate
     from .uncertainty.methods import error_bars
 
@@ -34,6 +35,7 @@ __all__ = [
     "PtychonError",
     "PtychonWarning",
     "Recipe",
+    "Refine",
     "Result",
     "Stage",
     "Unknowns",
@@ -55,6 +57,7 @@ __all__ = [
 _LATER = {
     "Model": (".model.forward", "Model"),
     "Recipe": (".run.recipe", "Recipe"),
+    "Refine": (".run.refine", "Refine"),
     "Stage": (".run.recipe", "Stage"),
     "Unknowns": (".model.unknowns", "Unknowns"),
     "check": (".checks.predictive", "check"),
