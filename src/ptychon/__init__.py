@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .run.iterate import iterate
     from .run.recipe import Recipe, Stage
     from .run.reconstruct import reconstruct
+    from .run.refine import Refine
     from .simulation.simulate import simulate
     from .uncertainty.methods import error_bars
 
@@ -35,6 +36,7 @@ __all__ = [
     "PtychonError",
     "PtychonWarning",
     "Recipe",
+    "Refine",
     "Result",
     "Stage",
     "Unknowns",
@@ -57,6 +59,7 @@ __all__ = [
 _LATER = {
     "Model": (".model.forward", "Model"),
     "Recipe": (".run.recipe", "Recipe"),
+    "Refine": (".run.refine", "Refine"),
     "Stage": (".run.recipe", "Stage"),
     "Unknowns": (".model.unknowns", "Unknowns"),
     "check": (".checks.predictive", "check"),

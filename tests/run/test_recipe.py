@@ -250,7 +250,7 @@ def test_update_says_what_moves_and_when():
     both = Recipe.parse("rpie:5, ml:2").updating({"positions": True})
     assert [dict(stage.update) for stage in both.stages] == [{}, {"positions": True}]
     for engine, update, words in (
-        ("rpie", {"positions": After(2)}, "'rpie' does not move 'positions'; these do: ml"),
+        ("joint", {"positions": True}, "'joint' does not move 'positions'; these do: pie, epie"),
         ("rpie", {"position": True}, "no unknown 'position'; did you mean 'positions'"),
         ("rpie", {"probe": After(1, every=2)}, "cannot move 'probe' after=1,every=2"),
         ("rpie", {"object": False}, "always moves 'object'; no engine holds it"),
@@ -258,8 +258,11 @@ def test_update_says_what_moves_and_when():
     ):
         with pytest.raises(PtychonError, match=words):
             Stage(engine, 5, update=update)
-    with pytest.raises(PtychonError, match="these do: ml"):
-        Recipe.parse("rpie:5, dm:2").updating({"positions": True})
+    # in turn only where no stage moves it by itself
+    turns = Recipe.parse("rpie:5, joint:2").updating({"positions": After(1)})
+    assert [dict(stage.update) for stage in turns.stages] == [{"positions": After(1)}, {}]
+    with pytest.raises(PtychonError, match="'joint' does not move 'background'; these do: pie"):
+        Recipe.parse("ml:5, joint:2").updating({"background": True})
 
 
 def test_constraints_hold_after_each_pass():

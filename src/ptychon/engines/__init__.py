@@ -46,6 +46,7 @@ __all__ = [
     "moves_probe",
     "options",
     "registry",
+    "split",
     "updated",
 ]
 
@@ -192,7 +193,8 @@ def make(name: str, **values: Any) -> Engine:
 
 
 def updated(engine: Engine, update: Update) -> Engine:
-    """The engine, moving the unknowns that are named when it is said.
+    """The engine, moving the unknowns that are named when it is said. Those that only may change
+    between its passes are the matter of the run (see `split`).
 
     Raises
     ------
@@ -200,14 +202,15 @@ def updated(engine: Engine, update: Update) -> Engine:
         For something that is no unknown, or one that this engine cannot move so, with the engines
         that can.
     """
-    names = {option: name for name, option in OPTION_OF.items()}
-    update = {names.get(name, name): when for name, when in update.items()}
+    update = split(engine, update)[0]
     for name in update:
         if name in engine.moves:
             continue
         if name not in UNKNOWNS:
             raise PtychonError(f"there is no unknown {name!r}; {nearest(name, UNKNOWNS)}")
-        free = ", ".join(other for other, cls in registry.items() if name in cls.moves)
+        free = ", ".join(
+            other for other, cls in registry.items() if name in cls.moves | cls.follows
+        )
         able_to = f"these do: {free}" if free else "no engine does yet"
         raise PtychonError(f"engine {engine.name!r} does not move {name!r}; {able_to}")
     for name, when in update.items():
@@ -216,6 +219,17 @@ def updated(engine: Engine, update: Update) -> Engine:
             able_to = f"these can hold it: {others}" if others else "no engine holds it"
             raise PtychonError(f"engine {engine.name!r} always moves {name!r}; {able_to}")
     return engine.updating(update)
+
+
+def split(engine: Engine, update: Update) -> tuple[Update, Update]:
+    """What an engine is to move itself, and what is refined between its passes, by the names of
+    fields of `Unknowns`.
+    """
+    names = {option: name for name, option in OPTION_OF.items()}
+    update = {names.get(name, name): when for name, when in update.items()}
+    between = engine.follows - engine.moves
+    own = {name: when for name, when in update.items() if name not in between}
+    return own, {name: when for name, when in update.items() if name in between}
 
 
 def _holds(engine: Engine, name: str) -> bool:

@@ -143,6 +143,9 @@ class Engine:
     copes : frozenset of str
         What data and models may have that it honours: "modes" of the probe, "near field", "masks",
         "background", "constraints" on object and probe after each pass.
+    follows : frozenset of str
+        Unknowns that it does not move, but that may change between its passes: what it keeps stays
+        right, or is made right by `moved`. A run refines them in turn with it.
     schedule : str
         How a pass is cut into batches where nobody says otherwise.
     shuffle : bool
@@ -167,6 +170,7 @@ class Engine:
     title: ClassVar[str] = ""
     moves: ClassVar[frozenset[str]] = frozenset({"object", "probe"})
     copes: ClassVar[frozenset[str]] = frozenset({"modes", "near field", "masks"})
+    follows: ClassVar[frozenset[str]] = frozenset()
     schedule: ClassVar[str] = "sequential"
     shuffle: ClassVar[bool] = False
     finished_by: ClassVar[str] = ""
@@ -212,6 +216,14 @@ class Engine:
     ) -> tuple[Any, Report]:
         """One pass over the data. Never looks at a number on the device."""
         raise TypeError(f"{type(self).__name__} has no step")
+
+    def moved(
+        self, state: Any, before: Problem, after: Problem, factor: Array, ctx: Context
+    ) -> Any:
+        """The state for the same frames at other positions: `after` in place of `before`. What is
+        known of their doses has multiplied their amplitudes by `factor`, (N,) float32.
+        """
+        return state
 
     def estimate(self, state: Any, ctx: Context) -> Estimate:
         """What the state says of object and probe."""

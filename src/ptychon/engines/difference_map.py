@@ -27,7 +27,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..model.batch import Batch, exit_wave, to_object, to_wave
+from ..model.batch import Batch, exit_wave, followed, to_object, to_wave
 from ..model.problem import Problem
 from ..types import Array
 from .base import Context, Engine, Keeps, Report, State, blocks, check_range
@@ -84,6 +84,7 @@ class DifferenceMap(Engine):
     title: ClassVar[str] = "difference map: object and probe, all frames at once"
     schedule: ClassVar[str] = "parallel"
     finished_by: ClassVar[str] = "rpie"
+    follows: ClassVar[frozenset[str]] = frozenset({"positions", "log_scale", "background"})
     keeps: ClassVar[Keeps] = Keeps(
         object_bytes=40, stack="waves", stack_bytes=8, transforms=11.0, compile_seconds=6
     )
@@ -148,6 +149,17 @@ class DifferenceMap(Engine):
             if measure:
                 total += self._modulus(estimate, problem, batch, state, ctx)[1].sum()
         return self.finish(state, total if measure else None, problem, ctx)
+
+    def moved(
+        self, state: DMState, before: Problem, after: Problem, factor: Array, ctx: Context
+    ) -> DMState:
+        """Waves keep what they differ by from P O_j, which is taken where the frames are now."""
+        for batch in blocks(len(after)):
+            scaled = factor[batch, None, None, None] * state.waves[batch]
+            off = scaled - self._estimate(state, before, batch, ctx)
+            off = followed(off, before.corners[batch], after.corners[batch], ctx.backend.xp)
+            state.waves[batch] = off + self._estimate(state, after, batch, ctx)
+        return state
 
     def finish(
         self, state: DMState, misfit: Array | None, problem: Problem, ctx: Context

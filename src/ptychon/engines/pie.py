@@ -65,6 +65,7 @@ class Iterative(Engine):
     """
 
     copes: ClassVar[frozenset[str]] = Engine.copes | {"constraints"}
+    follows: ClassVar[frozenset[str]] = frozenset({"positions", "log_scale", "background"})
     keeps: ClassVar[Keeps] = Keeps(object_bytes=32, transforms=4.5, compile_seconds=7)
     #: Whether w_O has the factor |P|/max|P|.
     root: ClassVar[bool] = False

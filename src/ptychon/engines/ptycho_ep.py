@@ -41,7 +41,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from ..model.batch import Batch, exit_wave, shifted_probes, to_object
+from ..model.batch import Batch, exit_wave, followed, shifted_probes, to_object
 from ..model.noise import Noise, noise_of
 from ..model.noise import per_frame as frame_noise
 from ..model.problem import Problem
@@ -143,6 +143,7 @@ class PtychoEP(Engine):
         "Ptycho-EP: object with an error bar on every pixel; probe known or learned"
     )
     copes: ClassVar[frozenset[str]] = frozenset({"near field", "masks"})
+    follows: ClassVar[frozenset[str]] = frozenset({"positions"})
     needs_guess: ClassVar[bool] = True
     fixes_scale: ClassVar[bool] = True
     keeps: ClassVar[Keeps] = Keeps(
@@ -288,6 +289,22 @@ class PtychoEP(Engine):
         if not self.noise_per_frame:
             chi2, noise = chi2.sum(), noise.sum()
         return self.finish(state, problem, ctx, misfit if measure else None, chi2, noise, skips)
+
+    def moved(
+        self, state: EPState, before: Problem, after: Problem, factor: Array, ctx: Context
+    ) -> EPState:
+        """Messages keep what they differ by from P mu, which is taken where the frames are now, and
+        their precisions.
+        """
+        mean, old = state.natural / state.precision, state.probes
+        state.probes = shifted_probes(state.probe, after, ctx.backend.kernels)[:, 0]
+        for b in blocks(len(after)):
+            was, now = Batch.of(before, ctx.backend, b), Batch.of(after, ctx.backend, b)
+            off = state.messages[b] - exit_wave(old[was.index], was.window(mean))
+            off = followed(off, was.corners, now.corners, ctx.backend.xp)
+            state.messages[b] = off + exit_wave(state.probes[now.index], now.window(mean))
+        self._rebuild(state, after, ctx)
+        return state
 
     def finish(
         self,

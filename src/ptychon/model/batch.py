@@ -29,7 +29,7 @@ from ..types import COMPLEX, Array, IntArray
 from .problem import Problem
 from .specimen import exit_wave, to_object, to_wave
 
-__all__ = ["Batch", "Shifts", "exit_wave", "shifted_probes", "to_object", "to_wave"]
+__all__ = ["Batch", "Shifts", "exit_wave", "followed", "shifted_probes", "to_object", "to_wave"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,18 @@ def shifted_probes(
     keep them.
     """
     return kernels.shift(probe, problem.shifts[which])
+
+
+def followed(parts: Array, before: IntArray, after: IntArray, xp: Any) -> Array:
+    """What stood still on the object in windows (B, ..., P, Q) whose corners (B, 2), on the host,
+    were others before; what leaves a window on one side enters it on the other.
+    """
+    moved = (after != before).any(axis=1).nonzero()[0].tolist()
+    parts = parts.copy() if moved else parts
+    for j in moved:
+        y, x = (after[j] - before[j]).tolist()
+        parts[j] = xp.roll(parts[j], (-y, -x), axis=(-2, -1))
+    return parts
 
 
 class Shifts:

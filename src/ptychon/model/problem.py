@@ -177,11 +177,11 @@ class Problem:
         """`amplitude` and `counts` of measured patterns (see `noise.counted`)."""
         return counted(self, pattern, b)
 
-    def with_background(self, background: Any) -> Problem:
-        """The same counts, of which so many are no part of the wave (see
-        `noise.with_background`).
+    def with_background(self, background: Any, instead: bool = False) -> Problem:
+        """The same counts, of which so many are no part of the wave, `instead` of those that are
+        known already (see `noise.with_background`).
         """
-        return with_background(self, background)
+        return with_background(self, background, instead)
 
     def with_positions(
         self,

@@ -52,6 +52,9 @@ class Checkpoint:
         The one that was running, counted from 0.
     ran : list of [engine, passes, whether aside]
         Those before it.
+    begun, found : mapping of str to array
+        What those before it have refined, and what is refined between its passes, as `Found.stored`
+        gives it.
     backend : str
     seconds : float
         Spent so far.
@@ -68,6 +71,8 @@ class Checkpoint:
     recipe: list[dict[str, Any]] = field(default_factory=list)
     stage: int = 0
     ran: list[list[Any]] = field(default_factory=list)
+    begun: Mapping[str, Any] = field(default_factory=dict)
+    found: Mapping[str, Any] = field(default_factory=dict)
     history: Mapping[str, FloatArray] = field(default_factory=dict)
     backend: str = ""
     seconds: float = 0.0
@@ -205,6 +210,8 @@ class Checkpointer:
             recipe=[] if progress.plan is None else progress.plan.recipe,
             stage=0 if progress.plan is None else progress.plan.stage,
             ran=[] if progress.plan is None else progress.plan.ran,
+            begun={} if progress.plan is None else progress.plan.begun,
+            found={} if progress.found is None else progress.found.stored(),
             seconds=self._before + progress.seconds,
             settings=self.settings,
         )

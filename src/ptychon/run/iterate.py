@@ -13,8 +13,10 @@ from ..engines.pie import full
 from ..model.problem import Problem
 from ..sweeps.find import fast_step, placed
 from ..types import ComplexArray
+from .between import Refinement
 from .guess import mean_power
 from .progress import Progress
+from .refine import Found, Turns
 from .schedule import Batches, Schedule
 
 
@@ -28,6 +30,8 @@ def iterate(
     schedule: Schedule | None = None,
     resume: State | None = None,
     planned: int | None = None,
+    turns: Turns | None = None,
+    found: Found | None = None,
 ) -> Iterator[Progress]:
     """Yield a `Progress` after every pass, for ever.
 
@@ -45,11 +49,17 @@ def iterate(
         Go on from this state (it is changed) instead of from `object` and `probe`.
     planned : int, optional
         Only passed on to `Progress`.
+    turns : Turns, optional
+        What is refined between the passes; the problem is then on the host.
+    found : Found, optional
+        What had been refined when the state to go on from was kept.
     """
     backend, engine = ctx.backend, full(engine)
-    local = placed(problem, backend, engine, len(probe if resume is None else resume.probe))
+    base = placed(problem, backend, engine, len(probe if resume is None else resume.probe))
     schedule = schedule or Schedule(kind=engine.schedule)
     power = mean_power(problem) * len(problem)
+    refined = Refinement(turns, problem, base, engine, ctx, found)
+    local = refined.local
     state = (
         resume
         if resume is not None
@@ -62,9 +72,20 @@ def iterate(
             batches = schedule.batches(local, state.epoch)
         step = fast_step(backend, engine, local, batches) or engine.step
         state, report = step(state, local, batches, ctx)
-        error, extra = _read(report, power, backend)
+        error, extra = _read(report, refined.power or power, backend)
+        state = refined.turn(state)
+        if refined.local is not local:
+            moved = refined.local.corners is not local.corners
+            local, batches = refined.local, Batches() if moved else batches
         yield Progress(
-            state.epoch, planned, error, state, time.perf_counter() - start, extra, engine
+            state.epoch,
+            planned,
+            error,
+            state,
+            time.perf_counter() - start,
+            extra | refined.extra(),
+            engine,
+            found=refined.found,
         )
 
 

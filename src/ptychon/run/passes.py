@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from ..engines import Context, Engine, State
 from ..model.problem import Problem
 from ..sweeps.find import placed
 from ..types import ComplexArray, PtychonError, PtychonWarning
+from .between import Refinement
 from .checkpoint import Checkpoint, restore
 from .constraints import Constraint
 from .iterate import iterate
 from .progress import Callback, Plan
+from .refine import Found, Turns
 from .schedule import Schedule
 from .until import Until
 
@@ -42,6 +44,8 @@ class Passes:
         After a restart not the one that began.
     asked : bool
         Whether a callback ended them, and the run with them.
+    found : Found
+        What was refined between them.
     """
 
     rows: Rows
@@ -49,6 +53,7 @@ class Passes:
     seconds: float
     engine: Engine
     asked: bool = False
+    found: Found = field(default_factory=Found)
 
 
 def passes(
@@ -68,6 +73,7 @@ def passes(
     total: int | None = None,
     spent: float = 0.0,
     plan: Plan | None = None,
+    turns: Turns | None = None,
 ) -> Passes:
     """Passes of an engine, with rules that end them, constraints and restarts.
 
@@ -91,6 +97,8 @@ def passes(
         Seconds of earlier stages, for callbacks.
     plan : Plan, optional
         Told to callbacks.
+    turns : Turns, optional
+        What is refined between the passes.
 
     Raises
     ------
@@ -101,15 +109,25 @@ def passes(
     total = before + passes if total is None else total
     for attempt in range(MAX_RESTARTS + 1):
         rows: Rows = []
-        state = None
+        state = found = None
         if resume is not None and attempt == 0:
-            state = restored(resume, problem, engine, object, probe, ctx)
+            found = Found.read(resume.found)
+            state = restored(resume, problem, engine, object, probe, ctx, turns, found)
             rows = resume.rows()[len(resume.errors) - state.epoch :]
             if len(rows) >= passes:  # it was stopped after the last of them
-                return Passes(rows, state, 0.0, engine)
+                return Passes(rows, state, 0.0, engine, found=found)
         remedy, watches = None, [rule.watch() for rule in until]
         for progress in iterate(
-            problem, engine, object, probe, ctx=ctx, schedule=schedule, resume=state, planned=passes
+            problem,
+            engine,
+            object,
+            probe,
+            ctx=ctx,
+            schedule=schedule,
+            resume=state,
+            planned=passes,
+            turns=turns,
+            found=found,
         ):
             for constraint in constraints:
                 constraint.apply(progress.state, ctx)
@@ -130,7 +148,8 @@ def passes(
         if remedy is None:
             seconds = time.perf_counter() - began
             engine = progress.engine or engine
-            return Passes(rows, progress.state, seconds, engine, any(answers))
+            found = progress.found or Found()
+            return Passes(rows, progress.state, seconds, engine, any(answers), found)
         because = remedy.because
         if attempt < MAX_RESTARTS:
             changed = _difference(engine, remedy.engine)
@@ -153,9 +172,12 @@ def restored(
     object: ComplexArray,
     probe: ComplexArray,
     ctx: Context,
+    turns: Turns | None,
+    found: Found,
 ) -> State:
     """The state of a checkpoint of this engine, on the backend."""
-    local, move = placed(problem, ctx.backend, engine, len(probe)), ctx.backend.asarray
+    base, move = placed(problem, ctx.backend, engine, len(probe)), ctx.backend.asarray
+    local = Refinement(turns, problem, base, engine, ctx, found).local
     return restore(resume, engine.init(local, move(object), move(probe), ctx), ctx.backend)
 
 

@@ -26,7 +26,7 @@ def carried(problem: Problem, start: Result, engine: Engine) -> Problem:
     """The problem with the refined positions and doses of the result that a run starts from; itself
     where there are none.
 
-    Doses go only to engines that move them; others would take them for part of the object.
+    Doses go only to engines that know of them; others would take them for part of the object.
     """
     if start.positions_given is None:
         given, refined = problem.positions, None
@@ -35,7 +35,7 @@ def carried(problem: Problem, start: Result, engine: Engine) -> Problem:
             np.asarray(start.positions_given, float),
             np.asarray(start.positions, float),
         )
-    log_scale = start.log_scale if "log_scale" in engine.moves else None
+    log_scale = start.log_scale if _doses(engine) else None
     if refined is None and log_scale is None:
         return problem
     measured = problem.positions if problem.measured is None else problem.measured
@@ -59,9 +59,13 @@ def carried(problem: Problem, start: Result, engine: Engine) -> Problem:
 
 def without_doses(problem: Problem, engine: Engine) -> Problem:
     """The problem as an engine takes it: without doses where it does not know of them."""
-    if problem.log_scale is None or "log_scale" in engine.moves:
+    if problem.log_scale is None or _doses(engine):
         return problem
     return replace(problem, log_scale=None)
+
+
+def _doses(engine: Engine) -> bool:
+    return "log_scale" in engine.moves | engine.follows
 
 
 def with_found(problem: Problem, estimate: Estimate, host: Callable[[Any], Any]) -> Problem:

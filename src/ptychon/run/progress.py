@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..engines import Engine, State
+from .refine import Found
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,14 @@ class Plan:
         The stage that is running, counted from 0.
     ran : list of [engine, passes, whether aside]
         The stages that are done.
+    begun : mapping of str to array
+        What they have refined, as `Found.stored` gives it.
     """
 
     recipe: list[dict[str, Any]]
     stage: int
     ran: list[list[Any]]
+    begun: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class Progress:
         The engine that made it; after a restart not the one that was asked for.
     plan : Plan or None
         Of a run by a recipe.
+    found : Found or None
+        What is refined between the passes.
     """
 
     passes: int
@@ -59,6 +65,7 @@ class Progress:
     extra: dict[str, float] = field(default_factory=dict)
     engine: Engine | None = None
     plan: Plan | None = None
+    found: Found | None = None
 
 
 Callback = Callable[[Progress], "bool | None"]

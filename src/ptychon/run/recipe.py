@@ -14,11 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..engines import Engine, able, make, updated
+from ..engines import Engine, able, make, split, updated
 from ..engines.base import OPTION_OF
 from ..engines.update import After, Update
 from ..types import PtychonError
 from .constraints import CONSTRAINTS, Constraint, constraint_of
+from .refine import Refine, Turns
 from .schedule import Schedule
 from .until import RULES, Until, rule_of
 from .update import when_of
@@ -44,7 +45,10 @@ class Stage:
         Begin with what the stage before has left, or with the first guess of the recipe.
     update : mapping of str to bool or After
         What moves and when, such as {"probe": After(2), "positions": After(20, every=5)}; what is
-        not named moves as the engine does by itself.
+        not named moves as the engine does by itself. What the engine does not move, but may change
+        between its passes, is refined there.
+    refine : Refine, mapping or str
+        How; see `ptychon.run.refine`.
     constraints : sequence of Constraint
         Applied to object and probe after each pass; see `ptychon.run.constraints`.
     until : sequence of rules
@@ -74,12 +78,14 @@ class Stage:
     rescue: tuple[Stage, ...] | None = None
     schedule: Schedule | str | None = None
     aside: bool = False
+    refine: Refine | Mapping[str, Any] | str = field(default_factory=Refine)
 
     def __post_init__(self) -> None:
         for name in ("constraints", "until"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.rescue is not None:
             object.__setattr__(self, "rescue", tuple(self.rescue))
+        object.__setattr__(self, "refine", Refine.read(self.refine))
         if isinstance(self.passes, bool) or not isinstance(self.passes, int) or self.passes < 1:
             raise PtychonError(f"passes is {self.passes}; at least 1 pass is needed")
         if self.start not in ("last", "first"):
@@ -109,6 +115,23 @@ class Stage:
         ready = engine if isinstance(engine, Engine) else make(engine, **self.options)
         return updated(ready, self.update)
 
+    def turns(self, engine: Engine, seed: int) -> Turns | None:
+        """What is refined between the passes of its engine as it is used.
+
+        Raises
+        ------
+        PtychonError
+            If it is said how, but not what.
+        """
+        how = Refine.read(self.refine)
+        turns = Turns.of(split(engine, self.update)[1], how, self.passes, seed)
+        if turns is None and how.stored():
+            raise PtychonError(
+                f"refine is {how.stored()}, but nothing is refined between the passes of engine "
+                f"{self.name!r}; name it in update, such as positions"
+            )
+        return turns
+
     def scheduled(self, engine: Engine, seed: int) -> Schedule:
         """How its passes are cut into batches."""
         if isinstance(self.schedule, Schedule):
@@ -131,6 +154,7 @@ class Stage:
                 asdict(self.schedule) if isinstance(self.schedule, Schedule) else self.schedule
             ),
             "aside": self.aside,
+            "refine": Refine.read(self.refine).stored(),
         }
         # what is as usual goes without saying
         return {
@@ -285,7 +309,8 @@ class Recipe:
         return last
 
     def updating(self, update: Update) -> Recipe:
-        """The same, each stage moving those of the unknowns that its engine can.
+        """The same, each stage moving those of the unknowns that its engine can. What none moves is
+        refined between the passes of those that it may change between.
 
         Raises
         ------
@@ -294,12 +319,15 @@ class Recipe:
         """
         if not update:
             return self
-        stages, left = [], set(update)
-        for stage in self.stages:
-            names = {OPTION_OF.get(name, name) for name in stage.made().moves} | stage.made().moves
-            own = {name: when for name, when in update.items() if name in names}
-            left -= set(own)
-            stages.append(replace(stage, update={**stage.update, **own}))
+        stages, left = list(self.stages), dict(update)
+        for kind in ("moves", "follows"):
+            for i, stage in enumerate(stages):
+                able_to: frozenset[str] = getattr(stage.made(), kind)
+                names = {OPTION_OF.get(name, name) for name in able_to} | able_to
+                own = {name: when for name, when in left.items() if name in names}
+                stages[i] = replace(stage, update={**stage.update, **own})
+            done = {n for stage in stages for n in stage.update}
+            left = {name: when for name, when in left.items() if name not in done}
         for name in sorted(left):
             updated(self.main.made(), {name: update[name]})
         return Recipe(stages)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -28,6 +28,7 @@ from .observers import ProgressBar
 from .positions import carried, without_doses
 from .progress import Callback, Progress
 from .recipe import Recipe, Stage
+from .refine import Refine
 from .schedule import Schedule
 from .stages import Ready, Run, run_recipe
 from .until import Until, rule_of
@@ -44,6 +45,7 @@ def reconstruct(
     update: Update | None = None,
     until: Until | str | Sequence[Until] = (),
     schedule: Schedule | str | None = None,
+    refine: Refine | Mapping[str, Any] | str | None = None,
     object: ComplexArray | None = None,
     probe: ComplexArray | None = None,
     modes: int | None = None,
@@ -78,6 +80,9 @@ def reconstruct(
         End the passes early, such as "still:1e-4" or `Still(1e-4)`; see `ptychon.run.until`.
     schedule : Schedule or str, optional
         How a pass is cut into batches; default what the engine asks for.
+    refine : Refine, mapping or str, optional
+        How positions and the background are refined between the passes of an engine that does not
+        move them itself, such as "trials=4"; see `ptychon.run.refine`.
     object : (H, W) complex array, optional
         First object; default a constant. Never changed.
     probe : (P, Q) or (K, P, Q) complex array, optional
@@ -129,7 +134,7 @@ def reconstruct(
     PtychonError
         For bad input, unknown names, or a run that fails after its restarts and rescues.
     """
-    asked = _asked(recipe, passes, options, update or {}, until, schedule)
+    asked = _asked(recipe, passes, options, update or {}, until, schedule, refine)
     main = (asked if isinstance(asked, Stage) else asked.main).made()
     ctx, seed = Context(get_backend(backend)), plain(seed)
     problem = Problem.from_dataset(data, subpixel=subpixel) if isinstance(data, Dataset) else data
@@ -225,11 +230,13 @@ def _asked(
     update: Update,
     until: Until | str | Sequence[Until],
     schedule: Schedule | str | None,
+    refine: Any,
 ) -> Stage | Recipe:
     """The stage or the recipe that the arguments of `reconstruct` ask for."""
     if isinstance(recipe, str) and ":" in recipe:
         recipe = Recipe.parse(recipe)
     more = {"update": update, "until": until, "schedule": schedule, "options": options}
+    more["refine"] = refine
     if isinstance(recipe, (Stage, Recipe)):
         beside = [name for name, value in more.items() if value not in (None, {}, ())]
         if beside:
@@ -245,6 +252,7 @@ def _asked(
         update=update,
         until=tuple(map(rule_of, rules)),
         schedule=schedule,
+        refine=Refine() if refine is None else refine,
     )
 
 

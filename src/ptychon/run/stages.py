@@ -20,6 +20,7 @@ from .passes import Passes, Rows, passes
 from .positions import with_found, without_doses
 from .progress import Callback, Plan
 from .recipe import Recipe, Stage
+from .refine import Found
 from .schedule import Schedule
 from .steps import with_steps
 
@@ -55,6 +56,7 @@ class Ready:
         engine = stage.made().for_passes(stage.passes)
         check_copes(engine, problem)
         engine, steps = with_steps(engine, problem)
+        stage.turns(engine, seed)
         return cls(stage, engine, stage.scheduled(engine, seed), steps)
 
 
@@ -140,6 +142,7 @@ def run_recipe(
     light = np.linalg.norm(probe)
     stages, number, ended = list(recipe.stages), 0, False
     if resume is not None:
+        run.problem = Found.read(resume.begun).applied(problem)
         number, run.ran = resume.stage, [list(part) for part in resume.ran]
         run.rows = resume.rows()[: sum(n for _, n, aside in run.ran if not aside)]
         run.seconds = run.earlier = resume.seconds
@@ -151,11 +154,14 @@ def run_recipe(
         first = stage.start == "first"
         begin = (object, probe) if first else (run.object, run.probe)
         found = problem if first else run.problem
+        begun = Found.of(found, problem).stored()
         try:
             ready = Ready.of(stage, without_doses(found, stage.made()), seed)
             if here is not None:
                 ready = replace(ready, engine=make(here.engine, **here.options))
-            done = _stage(ready, found, begin, ctx, callbacks, run, stages, number, before, here)
+            done = _stage(
+                ready, found, begin, ctx, callbacks, run, stages, number, before, here, seed, begun
+            )
             estimate = done.engine.estimate(done.state, ctx)
             del done.state  # the waves of all frames
             run.object, run.probe = settled(done.engine, estimate, ctx, light, len(done.rows))
@@ -171,7 +177,8 @@ def run_recipe(
                 run.compile_seconds += _compiled(other, problem, len(probe), ctx, seed, say)
             run.recipe = Recipe(stages)
             continue
-        run.problem = with_found(without_doses(found, done.engine), estimate, ctx.backend.to_host)
+        whole = with_found(without_doses(found, done.engine), estimate, ctx.backend.to_host)
+        run.problem = done.found.applied(whole)
         run.ran.append([done.engine.name, len(done.rows), stage.aside])
         run.seconds += done.seconds
         run.estimate = estimate
@@ -239,6 +246,8 @@ def _stage(
     number: int,
     before: int,
     resume: Checkpoint | None,
+    seed: int,
+    begun: dict[str, Any],
 ) -> Passes:
     stage, local = ready.stage, without_doses(problem, ready.engine)
     heard = [c for c in callbacks if isinstance(c, Interrupt)] if stage.aside else callbacks
@@ -258,7 +267,8 @@ def _stage(
         before=before + done,
         total=None if stage.aside else before + done + left,
         spent=run.seconds - run.earlier,
-        plan=Plan(Recipe(stages).stored(), number, [list(part) for part in run.ran]),
+        plan=Plan(Recipe(stages).stored(), number, [list(part) for part in run.ran], begun),
+        turns=stage.turns(ready.engine, seed),
     )
 
 

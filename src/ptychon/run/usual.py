@@ -19,12 +19,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..engines import ML, Engine
+from ..engines import ML, After, Engine, Update, split
 from ..engines.ptycho_ep import NEAR_LIMIT
 from ..metrics.residual import sampling_ratio
 from ..model.problem import Problem
 from ..types import ComplexArray
 from .recipe import Recipe, Stage
+from .refine import Refine
 from .until import Settled
 
 #: Passes that make a first guess: with the probe unknown, at most, and with it known.
@@ -68,7 +69,14 @@ def finished(stage: Stage, engine: Engine) -> tuple[Stage, ...]:
     last = int(stage.passes * FINISH)
     if not engine.finished_by or not last:
         return (stage,)
-    return replace(stage, passes=stage.passes - last), Stage(engine.finished_by, last)
+    goes_on: Update = {
+        name: replace(when, passes=0, before=None) if isinstance(when, After) else After()
+        for name, when in split(engine, stage.update)[1].items()
+        if when is not False and not (isinstance(when, After) and when.before is not None)
+    }
+    how = replace(Refine.read(stage.refine), trials=0) if goes_on else Refine()
+    finish = Stage(engine.finished_by, last, update=goes_on, refine=how)
+    return replace(stage, passes=stage.passes - last), finish
 
 
 def first_guess(engine: Engine, problem: Problem, probe: ComplexArray) -> tuple[Stage, ...]:

@@ -50,9 +50,9 @@ def counted(problem: Problem, pattern: Array, b: slice) -> tuple[Array, Array]:
     return np.where(valid, np.sqrt(wave), 0).astype(REAL), np.where(valid, counts, 0).astype(REAL)
 
 
-def with_background(problem: Problem, background: Any) -> Problem:
+def with_background(problem: Problem, background: Any, instead: bool = False) -> Problem:
     """The same counts, of which so many a pixel (a number, or (P, Q) in the order of the amplitude)
-    are no part of the wave.
+    are no part of the wave; `instead` of the background that is known already, read noise staying.
 
     Raises
     ------
@@ -63,15 +63,19 @@ def with_background(problem: Problem, background: Any) -> Problem:
         raise PtychonError(
             "a background in counts belongs to Poisson noise; these data are not counts"
         )
-    if problem.counts is not None:
+    if problem.counts is not None and not instead:
         raise PtychonError("the data state their background already; do not give another")
     b = np.asarray(background, np.float64)
     if b.shape not in ((), problem.frame_shape) or not (np.isfinite(b) & (b >= 0)).all():
         what = f"a number of counts, or {problem.frame_shape}, not negative"
         raise PtychonError(f"the background is {background}; it must be {what}")
-    whole = np.broadcast_to(b, (1, *problem.frame_shape)).astype(REAL)
+    extra = problem.read_noise**2
+    whole = (np.broadcast_to(b, (1, *problem.frame_shape)) + extra).astype(REAL)
     known = replace(problem, background=whole)
-    pattern = np.square(problem.amplitude, dtype=np.float64)
+    if problem.counts is None:
+        pattern = np.square(problem.amplitude, dtype=np.float64)
+    else:
+        pattern = problem.counts.astype(np.float64) - extra
     amplitude, counts = counted(known, pattern, slice(0, len(problem)))
     return replace(known, amplitude=amplitude, counts=counts)
 

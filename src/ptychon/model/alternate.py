@@ -1,0 +1,156 @@
+r"""What each frame alone says of its position and its dose, and all of them together of the
+background, while object and probe stay as they are: for engines that know of none of these and take
+turns with it.
+
+With m_j(q) the amplitude that the model expects, y_j the measured one, D_j = d m_j/d theta and
+theta the position of the frame (2 numbers), the logarithm of its dose (1), or both,
+
+    theta <- theta + (D^T D + v_j/limit^2)^-1 D^T (y_j - m_j)           sums over valid pixels
+
+with v_j the mean square misfit of the frame, so that one without texture stays where it is: its
+expected move is `limit` at most. It is the least-squares step to first order (Guizar-Sicairos &
+Fienup, Opt. Express 16, 7264 (2008), there with D of the wave). From further off there are trials:
+each frame is put at some places around, and stays at the one where it fits best (Maiden et al.,
+Ultramicroscopy 120, 64 (2012)).
+
+The background is multiplied by what makes the mean amplitude right,
+
+    b <- b (mean_j y_j/sqrt(lambda_j))^2,               lambda the counts expected, b included
+
+which keeps it from becoming negative, and stops where sum_j (y_j - sqrt(lambda_j))/sqrt(lambda_j),
+the derivative of the squared misfit by b, is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from ..types import Array, FloatArray
+from .detector import blur
+from .forward import Model
+from .frames import Eliminated
+from .gauss_newton import GaussNewton
+from .grid import windows
+from .noise import Likelihood, Noise
+from .problem import Problem
+from .unknowns import Unknowns
+from .view import View
+
+#: Variance that weights of the amplitude are stated for; it cancels.
+UNIT = Noise(variance=1.0)
+
+
+class Steps(NamedTuple):
+    """theta of each frame (N, n), and the mean square misfit a valid pixel (N,), on the device."""
+
+    change: Array
+    misfit: Array
+
+
+def views(model: Model, x: Unknowns) -> Iterator[tuple[slice, View]]:
+    """All frames in blocks, and what they see."""
+    for block in GaussNewton.slices(x, len(model)):
+        yield block, model.view(x, block)
+
+
+def frame_steps(
+    model: Model, problem: Problem, x: Unknowns, names: Sequence[str], limits: Sequence[float]
+) -> Steps:
+    """The step of each frame.
+
+    Parameters
+    ----------
+    model : Model
+    problem : Problem
+        With the amplitudes to compare, on the device of the model.
+    x : Unknowns
+        With those that are named.
+    names : sequence of str
+        Of "positions" and "log_scale".
+    limits : sequence of float
+        Expected size of a step, for each number of a frame: px, px, and 1 for 100 % of the dose.
+    """
+    xp, likelihood = model.backend.xp, Likelihood(problem, UNIT)
+    expected, parts = xp.asarray(limits, "float64") ** -2, []
+    for block, view in views(model, x):
+        light = model.intensity(view)
+        misfit = _misfit(problem, light, block, xp)
+        weight = likelihood.information(light, block)
+        prior = misfit[:, None] * expected + 1e-30
+        own = Eliminated.of(model, view, weight, names, prior)
+        parts.append((-own.solved(own.along(likelihood.score(light, block))), misfit))
+    return Steps(*(xp.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def best_of(model: Model, problem: Problem, x: Unknowns, trials: FloatArray) -> FloatArray:
+    """The position of each frame at which it fits best: (N, 2) float64, on the host.
+
+    Parameters
+    ----------
+    trials : (T, N, 2) float64, on the host
+        Places to compare with those of `x`; a place that is no better does not count.
+    """
+    host, move, xp = model.backend.to_host, model.backend.asarray, model.backend.xp
+    shape = int(x.probe.shape[-2]), int(x.probe.shape[-1])
+    best = host(x.positions).copy()
+    least = host(misfits(model, problem, x))
+    for places in trials:
+        around = windows(places, shape, object_shape=tuple(x.object.shape[-2:]))
+        tried = replace(model, corners=around)
+        found = host(misfits(tried, problem, replace(x, positions=move(xp.asarray(places)))))
+        better = found < least
+        best[better], least[better] = places[better], found[better]
+    return best  # type: ignore[no-any-return]
+
+
+def misfits(model: Model, problem: Problem, x: Unknowns) -> Array:
+    """Mean square misfit of the amplitude a valid pixel, of each frame: (N,) float64."""
+    xp = model.backend.xp
+    parts = [_misfit(problem, model.intensity(view), b, xp) for b, view in views(model, x)]
+    return xp.concatenate(parts)
+
+
+def _misfit(problem: Problem, light: Array, block: slice, xp: Any) -> Array:
+    valid = xp.broadcast_to(problem.mask_of(block), light.shape)
+    off = xp.where(valid, xp.sqrt(light.clip(0, None)) - problem.amplitude[block], 0)
+    pixels = valid.sum(axis=(1, 2)).clip(1, None)
+    return (off * off).sum(axis=(1, 2), dtype="float64") / pixels
+
+
+def background_step(
+    model: Model, pattern: Array, problem: Problem, x: Unknowns, dark: Array, smooth: float
+) -> Array:
+    """The background after a step, (P, Q) float64.
+
+    Parameters
+    ----------
+    model : Model
+        Of the waves alone.
+    pattern : (N, P, Q) float
+        Counts, on the device.
+    problem : Problem
+        Of which the masks are taken.
+    x : Unknowns
+    dark : (P, Q) float64
+        Before the step.
+    smooth : float
+        Standard deviation of the Gaussian it is smoothed with, pixels; 0 for none.
+    """
+    xp = model.backend.xp
+    ratio, seen = xp.zeros(dark.shape, "float64"), xp.zeros(dark.shape, "float64")
+    for block, view in views(model, x):
+        valid = xp.broadcast_to(problem.mask_of(block), pattern[block].shape)
+        light = model.intensity(view) + dark.astype("float32")
+        quotient = xp.sqrt(pattern[block].clip(0, None) / light.clip(1e-20, None))
+        ratio += xp.where(valid, quotient, 0).sum(axis=0, dtype="float64")
+        seen += valid.sum(axis=0)
+    ratio = xp.where(seen > 0, ratio / seen.clip(1, None), 1)
+    new = dark * ratio**2
+    if smooth <= 0:
+        return new
+    # pixels that no frame has counted say nothing, and take what is around them
+    spread = blur((int(dark.shape[0]), int(dark.shape[1])), smooth).to(model.backend)
+    share = (seen > 0).astype("float64")
+    return spread.forward(new * share) / spread.forward(share).clip(1e-12, None)
