@@ -55,6 +55,7 @@ class Fit:
         off = Unknowns(
             positions=None if self.prior.positions is None else x.positions - self.measured,
             log_scale=None if self.prior.log_scale is None else x.log_scale,
+            weights=None if self.prior.weights is None else x.weights,
         )
         return off.times(self.prior)
 
@@ -79,6 +80,18 @@ class Fit:
         light = light.astype("float64")
         energy = xp.where(valid, self.likelihood.energy(light, b), 0)
         return energy.sum(axis=(1, 2)), xp.where(valid, off**2, 0).sum(axis=(1, 2), dtype="float64")
+
+    def excess(self, x: Unknowns) -> float:
+        """Misfit in units of what the noise makes of it: 1 where the model holds."""
+        noise, host = self.likelihood.noise, self.model.backend.to_host
+        seen = expected = 0.0
+        for b, view in self.blocks(x):
+            modulus = np.sqrt(host(of_waves(self.model.intensity(view), self.problem)))
+            valid = np.broadcast_to(host(self.problem.mask_of(b)), modulus.shape)
+            root = noise.root(self.problem, b)
+            seen += float(noise.surprise(modulus, host(root))[valid].sum())
+            expected += float(noise.expected_surprise(modulus)[valid].sum())
+        return seen / max(expected, 1e-30)
 
     def search(self, x: Unknowns, cost: Cost) -> int:
         """Look for frames that fit much worse than the others up to 3 px around, and leave them in
