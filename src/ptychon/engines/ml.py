@@ -85,7 +85,7 @@ FULL, SHORTENED, REFUSED = 1 / 3, 2.0, 8.0
 #: their roots.
 STILL = 0.01
 #: Misfit in units of what the noise makes of it, above which roots of counts go on being compared.
-POOR = 1.1
+POOR = 1.0
 LIKELIHOODS = ("auto", "counts", "roots")
 
 
@@ -165,8 +165,7 @@ class ML(Engine):
     likelihood : {"auto", "counts", "roots"}
         What is compared of counts once steps are small: counts themselves, which is best where the
         model holds, or their roots throughout, which dark pixels that the model does not explain
-        mislead less. "auto" takes roots where the misfit is more than 1.1 times what the noise
-        makes of it.
+        mislead less. "auto" takes roots where the misfit is more than the noise makes of it.
     """
 
     name: ClassVar[str] = "ml"

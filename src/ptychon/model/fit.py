@@ -14,7 +14,7 @@ from ..types import Array
 from .forward import Model, of_waves
 from .gauss_newton import GaussNewton
 from .grid import windows
-from .noise import Likelihood
+from .noise import Likelihood, Noise
 from .problem import Problem
 from .unknowns import Unknowns
 from .view import View
@@ -83,15 +83,7 @@ class Fit:
 
     def excess(self, x: Unknowns) -> float:
         """Misfit in units of what the noise makes of it: 1 where the model holds."""
-        noise, host = self.likelihood.noise, self.model.backend.to_host
-        seen = expected = 0.0
-        for b, view in self.blocks(x):
-            modulus = np.sqrt(host(of_waves(self.model.intensity(view), self.problem)))
-            valid = np.broadcast_to(host(self.problem.mask_of(b)), modulus.shape)
-            root = noise.root(self.problem, b)
-            seen += float(noise.surprise(modulus, host(root))[valid].sum())
-            expected += float(noise.expected_surprise(modulus)[valid].sum())
-        return seen / max(expected, 1e-30)
+        return excess(self.model, self.problem, x, self.likelihood.noise)
 
     def search(self, x: Unknowns, cost: Cost) -> int:
         """Look for frames that fit much worse than the others up to 3 px around, and leave them in
@@ -130,6 +122,19 @@ class Fit:
                 best[better], least[better] = tried[better], found[better]
         x.positions[worst] = move(best)
         return int((best != places).any(axis=1).sum())
+
+
+def excess(model: Model, problem: Problem, x: Unknowns, noise: Noise) -> float:
+    """Squared misfit of an estimate in units of what the noise makes of it: 1 where the model
+    holds, less where the estimate has followed the noise.
+    """
+    host, seen, expected = model.backend.to_host, 0.0, 0.0
+    for b in GaussNewton.slices(x, len(model)):
+        modulus = np.sqrt(host(of_waves(model.intensity(model.view(x, b)), problem)))
+        valid = np.broadcast_to(host(problem.mask_of(b)), modulus.shape)
+        seen += float(noise.surprise(modulus, host(noise.root(problem, b)))[valid].sum())
+        expected += float(noise.expected_surprise(modulus)[valid].sum())
+    return seen / max(expected, 1e-30)
 
 
 def line_search(fit: Fit, x: Unknowns, d: Unknowns, before: Cost) -> tuple[float, Unknowns, Cost]:
