@@ -47,6 +47,9 @@ class Result:
     log_scale : (N,) float32 or None
         Logarithm of the dose of each frame, as an amplitude and relative to their mean, where a run
         has found it: frame j has exp(2 log_scale_j) times the counts.
+    variations : (M, P, Q) complex64 and weights : (N, M) float32, or None
+        How the probe varies, where a run has found it: the first mode of frame j is probe[0] + sum
+        over l of weights[j, l] variations[l]. Each variation has the norm of that mode.
     origin : (2,) float
         Coordinates of object pixel [0, 0], m, or px if `pixel_size` is None.
     pixel_size : (dy, dx) m or None
@@ -78,6 +81,8 @@ class Result:
     noise_variances: FloatArray | None = None
     positions_given: FloatArray | None = None
     log_scale: FloatArray | None = None
+    variations: ComplexArray | None = None
+    weights: FloatArray | None = None
     origin: tuple[float, float] = (0.0, 0.0)
     pixel_size: tuple[float, float] | None = None
     backend: str = ""

@@ -42,8 +42,9 @@ class State:
 class Estimate:
     """object (H, W), probe (K, P, Q) and, where the engine has them, the posterior standard
     deviation (H, W), draws of the posterior error (S, H, W), the noise variance of each frame (N,),
-    refined positions (N, 2) in object pixels with the corners of their windows (N, 2), and the
-    logarithm of the dose of each frame, as an amplitude (N,).
+    refined positions (N, 2) in object pixels with the corners of their windows (N, 2), the
+    logarithm of the dose of each frame, as an amplitude (N,), and variations of the probe (M, P, Q)
+    with their weights in each frame (N, M).
     """
 
     object: Array
@@ -54,6 +55,8 @@ class Estimate:
     positions: Array | None = None
     corners: Array | None = None
     log_scale: Array | None = None
+    variations: Array | None = None
+    weights: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class Keeps:
 
 
 #: What the options of an unknown are called where that is not its name in `Unknowns`.
-OPTION_OF = {"log_scale": "dose"}
+OPTION_OF = {"log_scale": "dose", "weights": "variations"}
 
 
 class Engine:

@@ -3,7 +3,8 @@ once.
 
 Let lambda_j(q) be the counts that the model expects (`model.forward`), x the object and the probe
 modes, and theta_j what frame j has of its own, its position s_j and the logarithm a_j of its dose.
-The cost is that of the noise, with a Gaussian prior on how far positions and doses may be from what
+The probe's first mode may vary, P_0 + sum_l c_jl V_l (`varying`); V is then part of x, and c_j of
+theta_j. The cost is that of the noise, with a Gaussian prior on how far theta_j may be from what
 the data state,
 
     L = sum_j sum_q -log p(n_jq | lambda_jq) + 1/2 sum_j (theta_j - theta_j0)^T Sigma^-1 (theta_j -
@@ -35,7 +36,9 @@ matter of the data where the probe is free, and goes into the object. Windows fo
 have left theirs. A mixing of the modes is left as the data leave it: undetermined.
 
 Three things help from far. Until steps lower the cost by less than 1 %, roots of counts are
-compared (`model.noise`). Frames that fit much worse than the others are tried at places up to 3 px
+compared (`model.noise`), and from there on where the model does not explain the data: the
+likelihood of counts then bends the object towards dark pixels with counts that nothing accounts
+for. Frames that fit much worse than the others are tried at places up to 3 px
 around, which no linear step would find. And steps may begin with the inner half of the detector
 (`detector`): an object of half the resolution has details twice as wide, so that positions lead it
 from twice as far, and parts of a scan do not lock to each other a detail apart.
@@ -48,6 +51,7 @@ what few data depend on: variable projection, Schur complement); Marquardt, J. S
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -63,10 +67,13 @@ from ..model.view import frequencies
 from ..types import Array, PtychonError
 from .base import Context, Engine, Estimate, Keeps, Report, State, check_range
 from .update import After
+from .varying import first_variations, settled
 
 #: First spread of positions (px) and of log doses where the spread is learned, and the least that
 #: it may become.
 FIRST, LEAST = (2.0, 0.05), (0.02, 1e-3)
+#: The same of the weights of variations of the probe.
+FIRST_WEIGHT, LEAST_WEIGHT = 0.1, 1e-4
 #: By how much a learned spread may shrink in a step: a prior that is narrow too soon holds soft
 #: errors, a drift say, for long.
 SHRINK = 0.7
@@ -77,6 +84,9 @@ FULL, SHORTENED, REFUSED = 1 / 3, 2.0, 8.0
 #: Relative fall of the cost in a step below which the likelihood of counts takes over from that of
 #: their roots.
 STILL = 0.01
+#: Misfit in units of what the noise makes of it, above which roots of counts go on being compared.
+POOR = 1.0
+LIKELIHOODS = ("auto", "counts", "roots")
 
 
 @dataclass(slots=True)
@@ -90,8 +100,11 @@ class MLState(State):
     log_scale : (N,) float32
     corners : (N, 2) int32
         Of the windows; they follow positions with a delay, so they are state.
-    spread : (3,) float64
-        Standard deviation of the prior of positions along y and x, px, and of log doses.
+    variations, weights : (M, P, Q) complex64, (N, M) float32, or None
+        How the probe varies.
+    spread : (3 + M,) float64
+        Standard deviation of the prior of positions along y and x, px, of log doses, and of the
+        weights of each variation.
     ridge : (1,) float64
         As a share of the largest diagonal element.
     far : bool
@@ -101,6 +114,8 @@ class MLState(State):
     positions: Array = None
     measured: Array = None
     log_scale: Array = None
+    variations: Array = None
+    weights: Array = None
     corners: Array = None
     spread: Array = None
     ridge: Array = None
@@ -130,6 +145,10 @@ class ML(Engine):
         Refine the probe; false keeps it as it is given.
     probe_start : int
         First step (from 0) that moves the probe.
+    variations : int
+        Ways in which the first mode of the probe varies from frame to frame.
+    variations_start : int
+        First step (from 0) that moves them.
     position_spread : float, optional
         Expected standard deviation of the position errors, object pixels; default learned from the
         data.
@@ -143,13 +162,19 @@ class ML(Engine):
     detector : float in (0, 1]
         Share of the detector, from its middle to its nearest edge, that is compared. Less than 1
         begins from an object without finer details, and reports no R. Far field only.
+    likelihood : {"auto", "counts", "roots"}
+        What is compared of counts once steps are small: counts themselves, which is best where the
+        model holds, or their roots throughout, which dark pixels that the model does not explain
+        mislead less. "auto" takes roots where the misfit is more than the noise makes of it.
     """
 
     name: ClassVar[str] = "ml"
     title: ClassVar[str] = (
         "maximum likelihood, joint Gauss-Newton steps: object, probe, positions and doses at once"
     )
-    moves: ClassVar[frozenset[str]] = frozenset({"object", "probe", "positions", "log_scale"})
+    moves: ClassVar[frozenset[str]] = frozenset(
+        {"object", "probe", "positions", "log_scale", "variations", "weights"}
+    )
     copes: ClassVar[frozenset[str]] = frozenset({"modes", "near field", "masks", "background"})
     schedule: ClassVar[str] = "parallel"
     needs_guess: ClassVar[bool] = True
@@ -170,14 +195,20 @@ class ML(Engine):
     dose_start: int = 0
     probe: bool = True
     probe_start: int = 0
+    variations: int = 0
+    variations_start: int = 0
     position_spread: float | None = None
     dose_spread: float | None = None
     iterations: int = 40
     tolerance: float = 1e-2
     detector: float = 1.0
+    likelihood: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("probe_start", "positions_start", "dose_start"):
+        for name in (
+            *("probe_start", "positions_start", "dose_start"),
+            *("variations", "variations_start"),
+        ):
             check_range(name, getattr(self, name), 0, 1e9, open_low=False)
         check_range("positions_every", self.positions_every, 1, 1e9, open_low=False)
         check_range("position_spread", self.position_spread, 0, 1e6)
@@ -185,6 +216,10 @@ class ML(Engine):
         check_range("iterations", self.iterations, 1, 10000, open_low=False)
         check_range("tolerance", self.tolerance, 0, 0.999)
         check_range("detector", self.detector, 0, 1)
+        if self.likelihood not in LIKELIHOODS:
+            raise PtychonError(
+                f"likelihood is {self.likelihood!r}; choose {', '.join(LIKELIHOODS)}"
+            )
 
     @property
     def moves_probe(self) -> bool:
@@ -197,8 +232,25 @@ class ML(Engine):
     def own(self, epoch: int) -> tuple[str, ...]:
         """What is refined of each frame in a step: eliminated from it."""
         place = After(self.positions_start, self.positions_every)
-        moved = self.positions and place.moves(epoch), self.dose and epoch >= self.dose_start
-        return tuple(name for name, m in zip(("positions", "log_scale"), moved, strict=True) if m)
+        moved = {
+            "positions": self.positions and place.moves(epoch),
+            "log_scale": self.dose and epoch >= self.dose_start,
+            "weights": self.variations and epoch >= self.variations_start,
+        }
+        return tuple(name for name, moves in moved.items() if moves)
+
+    def timed(self, name: str, when: bool | After) -> dict[str, Any]:
+        if name not in ("variations", "weights"):
+            return super().timed(name, when)
+        if when is False:
+            return {"variations": 0}
+        if isinstance(when, After) and (when.every != 1 or when.before is not None):
+            raise PtychonError(
+                f"engine 'ml' cannot move variations {when}; give the pass that begins alone, "
+                "such as after=3"
+            )
+        start = {"variations_start": when.passes} if isinstance(when, After) else {}
+        return {"variations": self.variations or 1, **start}
 
     def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> MLState:
         xp = ctx.backend.xp
@@ -209,6 +261,8 @@ class ML(Engine):
         dose = (
             ctx.backend.xp.zeros(len(problem)) if problem.log_scale is None else problem.log_scale
         )
+        variations, weights = self._variations(problem, xp)
+        spreads = [self.position_spread or FIRST[0]] * 2 + [self.dose_spread or FIRST[1]]
         return MLState(
             xp.array(object, "complex64", order="C"),
             xp.array(probe, "complex64", order="C"),
@@ -216,11 +270,23 @@ class ML(Engine):
             measured=xp.asarray(given, "float64"),
             log_scale=xp.array(dose, "float32"),
             corners=xp.array(problem.corners, "int32"),
-            spread=xp.array(
-                [self.position_spread or FIRST[0]] * 2 + [self.dose_spread or FIRST[1]], "float64"
-            ),
+            variations=variations,
+            weights=weights,
+            spread=xp.array(spreads + [FIRST_WEIGHT] * self.variations, "float64"),
             ridge=xp.array([RIDGE], "float64"),
         )
+
+    def _variations(self, problem: Problem, xp: Any) -> tuple[Array, Array]:
+        """Those that a run begins with, those of an earlier one first; None for none."""
+        count, shape = self.variations, problem.frame_shape
+        if not count:
+            return None, None
+        V, c = xp.zeros((count, *shape), "complex64"), xp.zeros((len(problem), count), "float32")
+        if problem.variations is not None and problem.weights is not None:
+            known = min(count, len(problem.variations))
+            V[:known] = xp.asarray(problem.variations[:known])
+            c[:, :known] = xp.asarray(problem.weights[:, :known])
+        return V, c
 
     def unknowns(self, state: MLState, problem: Problem) -> Unknowns:
         """The state as an estimate; probes that all sit on pixels are not shifted."""
@@ -231,6 +297,8 @@ class ML(Engine):
             probe=state.probe,
             positions=state.positions if between else None,
             log_scale=state.log_scale if dose else None,
+            variations=state.variations,
+            weights=state.weights,
         )
 
     def step(
@@ -247,6 +315,9 @@ class ML(Engine):
             self.model(problem, ctx.backend), corners=ctx.backend.to_host(state.corners)
         )
         fit = self._fit(state, problem, model, x, own)
+        if "weights" in own and not bool((state.weights != 0).any()):
+            still = replace(x, variations=None, weights=None)
+            x.variations, x.weights = first_variations(fit, still, self.variations)
         before = fit.cost(x)
         H, d = self._direction(fit, x, state.ridge[0], free, own)
         length, new, after = line_search(fit, x, d, before)
@@ -255,7 +326,10 @@ class ML(Engine):
         change = xp.sqrt(
             abs2(new.object - x.object).sum(dtype="float64") / abs2(x.object).sum(dtype="float64")
         )
-        state.far = bool(state.far and after.total < (1 - STILL) * before.total)
+        if state.far and after.total >= (1 - STILL) * before.total:
+            state.far = self.likelihood == "roots" or (
+                self.likelihood == "auto" and fit.excess(new) > POOR
+            )
         extra = {"change": change, "step": length, "products": H.products}
         if "positions" in own and state.epoch >= SEARCH_FROM:
             extra["searched"] = fit.search(new, after)
@@ -268,6 +342,8 @@ class ML(Engine):
             extra["moved"] = xp.sqrt((off**2).sum(axis=1).mean())
         if self.dose:
             extra["dose_spread"] = state.log_scale.std(dtype="float64")
+        if self.variations:
+            extra["varies"] = xp.sqrt((state.weights.astype("float64") ** 2).mean(axis=0).sum())
         return state, Report(
             xp.asarray(after.misfit) if self.detector == 1 else None,
             {name: xp.asarray(value) for name, value in extra.items()},
@@ -280,6 +356,8 @@ class ML(Engine):
             positions=state.positions if self.positions else None,
             corners=state.corners if self.positions else None,
             log_scale=state.log_scale if self.dose else None,
+            variations=state.variations,
+            weights=state.weights,
         )
 
     # ------------------------------------------------------------ parts of a step
@@ -301,6 +379,7 @@ class ML(Engine):
         prior = Unknowns(
             positions=state.spread[:2] ** -2 if "positions" in own else None,
             log_scale=(state.spread[2] ** -2).astype("float32") if doses else None,
+            weights=(state.spread[3:] ** -2).astype("float32") if "weights" in own else None,
         )
         noise = noise_of(problem)
         first = Likelihood(problem, noise.fitted(1.0) if noise.learned else noise, roots=True)
@@ -317,7 +396,8 @@ class ML(Engine):
         self, fit: Fit, x: Unknowns, ridge: Array, free: bool, own: tuple[str, ...]
     ) -> tuple[GaussNewton, Unknowns]:
         """The operator at x, and the step."""
-        update = ("object", "probe") if free else ("object",)
+        update: tuple[str, ...] = ("object", "probe") if free else ("object",)
+        update += ("variations",) if "weights" in own else ()
         H = GaussNewton(fit.model, x, update, own, fit.likelihood.information, fit.prior)
         gradient = H.gradient(fit.likelihood.score, fit.pull(x))
         diagonal = H.diagonal()
@@ -339,26 +419,30 @@ class ML(Engine):
         spreads are learned.
         """
         xp = model.backend.xp
-        state.object, state.probe = new.object[0], new.probe
+        state.object, state.probe, state.variations = new.object[0], new.probe, new.variations
         if "positions" in own:
             off = new.positions - state.measured
             mean = off.mean(axis=0)
             if free:
                 y, r = ramps(mean[None], state.probe.shape[-2:], new.precision, xp)
-                spectrum = model.backend.fft2(state.probe) * y[:, :, None] * r[:, None, :]
-                state.probe, off = model.backend.ifft2(spectrum), off - mean
+                fft2, ifft2 = model.backend.fft2, model.backend.ifft2
+                illuminate(state, lambda P: ifft2(fft2(P) * y[:, :, None] * r[:, None, :]))
+                off = off - mean
             state.positions = state.measured + off
             moved = replace(new, positions=state.positions)
             state.corners = xp.asarray(model.follow(moved).corners, "int32")
         if "log_scale" in own:
             strength = xp.exp(new.log_scale.mean(dtype="float64")).astype("float32")
             if free:
-                state.probe = state.probe * strength
+                illuminate(state, lambda P: P * strength)
             else:
                 state.object = state.object * strength
             state.log_scale = new.log_scale - xp.log(strength)
             if free:
                 level(state, xp)
+        if "weights" in own:
+            found = settled(state.probe, state.variations, new.weights, xp)
+            state.probe, state.variations, state.weights = found
         if own:
             self._learn(state, H, xp, own)
 
@@ -375,6 +459,9 @@ class ML(Engine):
         if "log_scale" in own and not self.dose_spread:
             square = state.log_scale.astype("float64") ** 2 + variances.log_scale
             spread[2] = xp.sqrt(square.mean()).clip(LEAST[1], None)
+        if "weights" in own:
+            square = state.weights.astype("float64") ** 2 + variances.weights
+            spread[3:] = xp.sqrt(square.mean(axis=0)).clip(LEAST_WEIGHT, None)
         state.spread = xp.maximum(spread, SHRINK * state.spread)
 
 
@@ -390,7 +477,15 @@ def level(state: MLState, xp: Any) -> None:
     state.log_scale = (dose - places @ g).astype("float32")
     state.object = state.object * tilt(g, state.object.shape, middle, xp)
     window = state.probe.shape[-2:]
-    state.probe = state.probe * tilt(-g, window, [n // 2 for n in window], xp)
+    leaning = tilt(-g, window, [n // 2 for n in window], xp)
+    illuminate(state, lambda P: P * leaning)
+
+
+def illuminate(state: MLState, change: Any) -> None:
+    """Change the probe and its variations alike, by a function of waves (K, P, Q)."""
+    state.probe = change(state.probe)
+    if state.variations is not None:
+        state.variations = change(state.variations)
 
 
 def tilt(g: Array, shape: tuple[int, int], middle: Any, xp: Any) -> Array:

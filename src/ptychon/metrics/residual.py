@@ -29,8 +29,9 @@ import numpy as np
 
 from ..kernels import reference
 from ..model.batch import Batch, shifted_probes
+from ..model.fit import excess
 from ..model.forward import Model, of_waves, unknowns_of
-from ..model.noise import learned_variance
+from ..model.noise import learned_variance, noise_of
 from ..model.problem import Problem
 from ..types import COMPLEX, Array, BoolArray, ComplexArray, FloatArray, PtychonError
 from .alignment import Alignment, Region, align, inside_region, phase_align, pmse
@@ -47,6 +48,7 @@ __all__ = [
     "frc",
     "illuminated",
     "illumination",
+    "misfit_over_noise",
     "phase_align",
     "phase_ramp",
     "pmse",
@@ -120,6 +122,30 @@ def variance_left(
     misfit, power = (part.sum() for part in _misfit(problem, object, probe, backend))
     valid = float(problem.mask.sum()) * (len(problem) // len(problem.mask))
     return learned_variance(float(misfit), valid, taken, least=1e-20 * float(power))
+
+
+def misfit_over_noise(problem: Problem, object: Array, probe: Array, backend: Any = None) -> float:
+    """Squared misfit of an object and a probe in units of what the noise makes of it: 1 where the
+    model holds; NaN where nobody knows the noise.
+
+    Parameters
+    ----------
+    problem : Problem
+        On the host.
+    object : (H, W) complex
+    probe : (K, P, Q) or (P, Q) complex
+    backend : Backend, optional
+        Where to compute; the CPU without it.
+    """
+    if backend is None:
+        from ..backends import get_backend
+
+        backend = get_backend("numpy")
+    noise = noise_of(problem)
+    if noise.learned:
+        return math.nan
+    x = unknowns_of(problem, np.asarray(object, COMPLEX), _modes(problem, probe)).to(backend)
+    return excess(Model.of(problem, backend), problem.to(backend), x, noise)
 
 
 def residual_without_object(problem: Problem, probe: Array, backend: Any = None) -> float:

@@ -14,7 +14,7 @@ from ..types import Array
 from .forward import Model, of_waves
 from .gauss_newton import GaussNewton
 from .grid import windows
-from .noise import Likelihood
+from .noise import Likelihood, Noise
 from .problem import Problem
 from .unknowns import Unknowns
 from .view import View
@@ -55,6 +55,7 @@ class Fit:
         off = Unknowns(
             positions=None if self.prior.positions is None else x.positions - self.measured,
             log_scale=None if self.prior.log_scale is None else x.log_scale,
+            weights=None if self.prior.weights is None else x.weights,
         )
         return off.times(self.prior)
 
@@ -79,6 +80,10 @@ class Fit:
         light = light.astype("float64")
         energy = xp.where(valid, self.likelihood.energy(light, b), 0)
         return energy.sum(axis=(1, 2)), xp.where(valid, off**2, 0).sum(axis=(1, 2), dtype="float64")
+
+    def excess(self, x: Unknowns) -> float:
+        """Misfit in units of what the noise makes of it: 1 where the model holds."""
+        return excess(self.model, self.problem, x, self.likelihood.noise)
 
     def search(self, x: Unknowns, cost: Cost) -> int:
         """Look for frames that fit much worse than the others up to 3 px around, and leave them in
@@ -117,6 +122,19 @@ class Fit:
                 best[better], least[better] = tried[better], found[better]
         x.positions[worst] = move(best)
         return int((best != places).any(axis=1).sum())
+
+
+def excess(model: Model, problem: Problem, x: Unknowns, noise: Noise) -> float:
+    """Squared misfit of an estimate in units of what the noise makes of it: 1 where the model
+    holds, less where the estimate has followed the noise.
+    """
+    host, seen, expected = model.backend.to_host, 0.0, 0.0
+    for b in GaussNewton.slices(x, len(model)):
+        modulus = np.sqrt(host(of_waves(model.intensity(model.view(x, b)), problem)))
+        valid = np.broadcast_to(host(problem.mask_of(b)), modulus.shape)
+        seen += float(noise.surprise(modulus, host(noise.root(problem, b)))[valid].sum())
+        expected += float(noise.expected_surprise(modulus)[valid].sum())
+    return seen / max(expected, 1e-30)
 
 
 def line_search(fit: Fit, x: Unknowns, d: Unknowns, before: Cost) -> tuple[float, Unknowns, Cost]:

@@ -235,10 +235,15 @@ def of_waves(light: Array, problem: Problem) -> Array:
 
 
 def unknowns_of(problem: Problem, object: Array, probe: Array) -> Unknowns:
-    """An estimate from an object (H, W) or (S, H, W), a probe (K, P, Q), and the positions and
-    doses of a problem.
+    """An estimate from an object (H, W) or (S, H, W), a probe (K, P, Q), and what a problem has of
+    each frame: positions, doses, and how the probe varies.
     """
     field = object[None] if object.ndim == 2 else object
     return Unknowns(
-        object=field, probe=probe, positions=problem.positions, log_scale=problem.log_scale
+        object=field,
+        probe=probe,
+        positions=problem.positions,
+        log_scale=problem.log_scale,
+        variations=problem.variations,
+        weights=problem.weights,
     )

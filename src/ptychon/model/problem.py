@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..data.dataset import Dataset
-from ..types import REAL, Array, FloatArray, IntArray, PtychonError
+from ..types import REAL, Array, ComplexArray, FloatArray, IntArray, PtychonError
 from ..units import pretty_pair
 from .grid import check_windows, pair, placed, windows
 from .measured import measured
@@ -61,6 +61,8 @@ class Problem:
         ones; else None.
     log_scale : (N,) float32 or None, on the host
         Logarithm of the dose of each frame, as an amplitude, where an earlier run has found it.
+    variations : (M, P, Q) complex64 and weights : (N, M) float32, or None, on the host
+        How the first mode of the probe varies from frame to frame, likewise.
     """
 
     amplitude: Array
@@ -79,6 +81,8 @@ class Problem:
     pixel_size: tuple[float, float] | None = None
     measured: FloatArray | None = None
     log_scale: FloatArray | None = None
+    variations: ComplexArray | None = None
+    weights: FloatArray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "propagator", self.propagator.at(self.shifts))
@@ -144,6 +148,7 @@ class Problem:
             shift_index=self.shift_index[index],
             measured=None if self.measured is None else self.measured[index],
             log_scale=None if self.log_scale is None else self.log_scale[index],
+            weights=None if self.weights is None else self.weights[index],
         )
 
     def shard(self, rank: int, size: int) -> Problem:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -397,16 +398,17 @@ def find_data(
 
 
 def on_grid(data: Dataset, result: Result) -> Problem:
-    """Data as they were put on the pixel grid of a result made from them, with the positions and
-    doses it has found.
+    """Data as they were put on the pixel grid of a result made from them, with what it has found of
+    each frame: positions, doses, and how the probe varies.
     """
     from ..model.problem import Problem
 
     problem = Problem.from_dataset(data, subpixel=bool(result.settings.get("subpixel", True)))
-    refined = result.positions_given is not None or result.log_scale is not None
-    if refined and len(result.positions) == len(problem):
-        return problem.with_positions(result.positions, result.log_scale, corners=result.corners)
-    return problem
+    if len(result.positions) != len(problem):
+        return problem
+    if result.positions_given is not None or result.log_scale is not None:
+        problem = problem.with_positions(result.positions, result.log_scale, corners=result.corners)
+    return replace(problem, variations=result.variations, weights=result.weights)
 
 
 def request_of(settings: Mapping[str, Any], path: PathLike) -> dict[str, Any]:

@@ -100,6 +100,8 @@ def warm_up(
         propagator=propagator,
         measured=None,
         log_scale=None,
+        variations=None,
+        weights=None,
     )
     probe = np.ones((modes, p, q), np.complex64)
 

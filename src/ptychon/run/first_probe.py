@@ -48,6 +48,7 @@ from .guess import (
     sharp_pupil,
     wave_power,
 )
+from .held_out import split
 from .iterate import iterate
 from .schedule import Schedule
 from .shadow import shadow_defocus
@@ -137,12 +138,8 @@ class Ground:
     """
 
     def __init__(self, problem: Problem) -> None:
-        valid = np.broadcast_to(problem.mask, problem.amplitude.shape)
-        held = valid & (np.random.default_rng(0).random(valid.shape, np.float32) < HELD_OUT)
         self.power, self.ratio = wave_power(problem), aspect(problem)
-        self.unseen = replace(problem, mask=held)
-        amplitude = np.where(held, np.float32(0), problem.amplitude)
-        self.seen = replace(problem, mask=valid & ~held, amplitude=amplitude)
+        self.seen, self.unseen = split(problem, HELD_OUT)
 
     def trial(self, probe: ComplexArray, diameter: float = 0.0) -> Trial:
         return Trial(self, scaled_probe(probe, self.power), diameter)
@@ -202,8 +199,8 @@ def candidates(problem: Problem, plain: ComplexArray) -> Iterator[tuple[ComplexA
         yield disc(problem.frame_shape, share * side, ratio), share * side
 
 
-def middle(problem: Problem) -> Problem:
-    """At most `FRAMES` frames next to the middle one, on an object cut down to their windows; none
+def middle(problem: Problem, frames: int = FRAMES) -> Problem:
+    """At most so many frames next to the middle one, on an object cut down to their windows; none
     is dark, or ten times brighter or darker than most."""
     light = np.array([float((y * y).sum(dtype=np.float64)) for y in problem.amplitude])
     lit = light > 0
@@ -211,7 +208,7 @@ def middle(problem: Problem) -> Problem:
         lit & (np.abs(np.log10(np.where(lit, light, 1) / np.median(light[lit]))) < 1)
     )
     distance = ((problem.corners[usual] - np.median(problem.corners, axis=0)) ** 2).sum(axis=1)
-    part = problem.select(np.sort(usual[np.argsort(distance, kind="stable")[:FRAMES]]))
+    part = problem.select(np.sort(usual[np.argsort(distance, kind="stable")[:frames]]))
     low = part.corners.min(axis=0)
     height, width = (part.corners.max(axis=0) - low + problem.frame_shape).tolist()
     return replace(

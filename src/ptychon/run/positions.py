@@ -1,4 +1,6 @@
-"""Refined positions and doses on their way from one result to the next."""
+"""What was found of single frames, positions, doses and variations of the probe, on its way from
+one result to the next.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,11 @@ SAME = 0.13
 
 
 def carried(problem: Problem, start: Result, engine: Engine) -> Problem:
-    """The problem with the refined positions and doses of the result that a run starts from; itself
-    where there are none.
+    """The problem with what the result that a run starts from has found of each frame; itself where
+    that is nothing.
 
-    Doses go only to engines that know of them; others would take them for part of the object.
+    Doses go only to engines that know of them, variations of the probe to those that move them;
+    others would take them for part of the object.
     """
     if start.positions_given is None:
         given, refined = problem.positions, None
@@ -36,7 +39,8 @@ def carried(problem: Problem, start: Result, engine: Engine) -> Problem:
             np.asarray(start.positions, float),
         )
     log_scale = start.log_scale if _doses(engine) else None
-    if refined is None and log_scale is None:
+    varies = start.weights is not None and "variations" in engine.moves
+    if refined is None and log_scale is None and not varies:
         return problem
     measured = problem.positions if problem.measured is None else problem.measured
     same = len(start.positions) == len(problem) and given.shape == measured.shape
@@ -52,26 +56,39 @@ def carried(problem: Problem, start: Result, engine: Engine) -> Problem:
         return problem
     many = len(problem) > MANY and "positions" not in engine.moves
     places = problem.positions if refined is None else refined
-    return problem.with_positions(
+    placed = problem.with_positions(
         places, log_scale, corners=start.corners, per_pixel=PER_PIXEL if many else None
     )
+    if not varies:
+        return placed
+    return replace(placed, variations=start.variations, weights=start.weights)
 
 
 def without_doses(problem: Problem, engine: Engine) -> Problem:
-    """The problem as an engine takes it: without doses where it does not know of them."""
-    if problem.log_scale is None or _doses(engine):
-        return problem
-    return replace(problem, log_scale=None)
+    """The problem as an engine takes it: without doses and variations of the probe where it does
+    not know of them.
+    """
+    if problem.log_scale is not None and not _doses(engine):
+        problem = replace(problem, log_scale=None)
+    if problem.weights is not None and "variations" not in engine.moves:
+        problem = replace(problem, variations=None, weights=None)
+    return problem
 
 
 def _doses(engine: Engine) -> bool:
     return "log_scale" in engine.moves | engine.follows
 
 
-def with_found(problem: Problem, estimate: Estimate, host: Callable[[Any], Any]) -> Problem:
-    """The problem with what an engine has found of each frame; itself where it has
-    found nothing.
+def with_found(
+    problem: Problem, estimate: Estimate, host: Callable[[Any], Any], factor: float = 1.0
+) -> Problem:
+    """The problem with what an engine has found of each frame; itself where it has found nothing.
+
+    `factor` is what the probe was multiplied by since.
     """
+    if estimate.weights is not None:
+        variations = (factor * host(estimate.variations)).astype("complex64")
+        problem = replace(problem, variations=variations, weights=host(estimate.weights))
     if estimate.positions is None and estimate.log_scale is None:
         return problem
     places = problem.positions if estimate.positions is None else host(estimate.positions)

@@ -315,6 +315,8 @@ def _result(run: Run, ctx: Context, start: Result | None, compiled: float) -> Re
         corners=np.array(problem.corners),
         positions_given=problem.measured,
         log_scale=problem.log_scale,
+        variations=problem.variations,
+        weights=problem.weights,
         origin=problem.origin,
         pixel_size=problem.pixel_size,
         engine=run.engine.name,

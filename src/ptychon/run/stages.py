@@ -177,7 +177,9 @@ def run_recipe(
                 run.compile_seconds += _compiled(other, problem, len(probe), ctx, seed, say)
             run.recipe = Recipe(stages)
             continue
-        whole = with_found(without_doses(found, done.engine), estimate, ctx.backend.to_host)
+        factor = np.linalg.norm(run.probe) / np.linalg.norm(ctx.backend.to_host(estimate.probe))
+        local = without_doses(found, done.engine)
+        whole = with_found(local, estimate, ctx.backend.to_host, float(factor))
         run.problem = done.found.applied(whole)
         run.ran.append([done.engine.name, len(done.rows), stage.aside])
         run.seconds += done.seconds
@@ -215,7 +217,8 @@ def settled(
             "try smaller steps, a larger object_reg, or another first probe"
         )
     if engine.moves_probe:
-        probe = orthogonal(probe)
+        if estimate.weights is None:  # variations belong to the first mode as it is
+            probe = orthogonal(probe)
         if not engine.fixes_scale:
             factor = np.float32(light / np.linalg.norm(probe))
             object, probe = object / factor, probe * factor

@@ -1,0 +1,287 @@
+"""Which unknowns a scan asks for, and the recipe that follows: modes of the probe, doses,
+positions, a probe that varies.
+
+Part of the scan is reconstructed without some pixels of the detector. An unknown is proposed where
+it foretells these pixels better: what has been fitted always fits better, but an unknown that the
+experiment does not have adapts to noise and foretells worse.
+
+    modes     rPIE with 1, 2, 3, ... modes, as long as each lowers the held-out misfit by 2 %
+    others    steps of the joint engine with each of them, against as many steps without
+
+The order in which they are switched on is that of the recipe: object and probe, modes, then the
+joint steps with all others.
+
+References: Thibault & Menzel, Nature 494, 68 (2013) (modes); Odstrcil et al., Opt. Express 24, 8360
+(2016) (a probe that varies).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..backends import get_backend
+from ..backends.base import Backend
+from ..data.dataset import Dataset
+from ..data.result import Result
+from ..metrics.residual import misfit_over_noise
+from ..model.problem import Problem
+from ..run.first_probe import ENOUGH, find_probe, middle
+from ..run.held_out import HeldOut, split
+from ..run.recipe import Recipe, Stage
+from ..run.reconstruct import reconstruct
+from ..types import ComplexArray, PtychonError
+
+#: Frames that are tried, and the share of their pixels that is held out.
+FRAMES, SHARE = 100, 0.05
+#: Share of the held-out misfit by which an unknown must lower it; another mode costs as much time
+#: as the first and must give more.
+GAIN, GAIN_OF_MODE = 0.01, 0.02
+#: Misfit in units of the noise up to which nothing is missing.
+ENOUGH_SAID = 1.1
+#: Passes and modes that are tried, steps of the joint engine, products in each.
+PASSES, MODES, STEPS, PRODUCTS = 30, 8, 4, 15
+#: Modes beside which the other unknowns are tried, at most.
+FEW = 3
+#: Unknowns of single frames, in the order in which they are tried: name in a recipe, what it is.
+FREE = {
+    "dose": "the dose of each frame",
+    "positions": "the position of each frame",
+    "variations": "a probe that varies",
+}
+#: Passes of the recipe.
+RPIE, JOINT = 40, 6
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What an unknown does for pixels that were held out.
+
+    Attributes
+    ----------
+    name : str
+        "modes=2", or the name of an unknown.
+    before, after : float
+        R on the pixels that were held out, without it and with it.
+    kept : bool
+    """
+
+    name: str
+    before: float
+    after: float
+    kept: bool
+
+    @property
+    def share(self) -> float:
+        """Share of the misfit that goes."""
+        return 1 - (self.after / self.before) ** 2
+
+    def __str__(self) -> str:
+        change = f"{abs(100 * self.share):.2g} % {'less' if self.share >= 0 else 'more'}"
+        verdict = "taken" if self.kept else "left out"
+        return (
+            f"{self.name}: held-out R {self.before:.4f} -> {self.after:.4f}, misfit {change}: "
+            f"{verdict}"
+        )
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Unknowns that a scan asks for.
+
+    Attributes
+    ----------
+    modes : int
+    free : tuple of str
+        Of "dose", "positions", "variations".
+    gains : tuple of Gain
+        All that was tried.
+    excess : float
+        Misfit over that of the noise, of one mode and nothing else; NaN where the noise is not
+        known.
+    frames : int
+        That were tried.
+    """
+
+    modes: int
+    free: tuple[str, ...]
+    gains: tuple[Gain, ...]
+    excess: float
+    frames: int
+
+    @property
+    def recipe(self) -> Recipe:
+        """rPIE, and joint steps where there is more than object and probe."""
+        stages = [Stage("rpie", RPIE)]
+        if self.free:
+            stages.append(Stage("ml", JOINT, update=dict.fromkeys(self.free, True)))
+        return Recipe(stages)
+
+    def lines(self) -> list[str]:
+        """What was tried and what follows, one sentence each."""
+        noise = (
+            f"with one mode the misfit is {self.excess:.3g} times that of the noise"
+            if np.isfinite(self.excess)
+            else "the noise is not known"
+        )
+        head = f"{noise} ({self.frames} frames)"
+        tried = [str(gain) for gain in self.gains] or ["nothing is missing"]
+        return [head, *tried, f"recipe: {self.recipe}, modes: {self.modes}"]
+
+    def settings(self, path: str, data: dict[str, Any] | None = None) -> str:
+        """A settings file for `ptychon reconstruct`, with a comment for each number.
+
+        Parameters
+        ----------
+        path : str
+            Of the scan.
+        data : dict, optional
+            What the file does not say, as `ptychon.load` takes it.
+        """
+        import yaml
+
+        known = {"input": str(path)} | ({"data": data} if data else {})
+        text = yaml.safe_dump(known, sort_keys=False, allow_unicode=True)
+        said = "".join(f"# {line}\n" for line in self.lines()[:-1])
+        stages = [f"  - {{engine: rpie, passes: {RPIE}}}"]
+        if self.free:
+            free = ", ".join(f"{name}: true" for name in self.free)
+            stages.append(f"  - {{engine: ml, passes: {JOINT}, update: {{{free}}}}}")
+        listed = "\n".join(stages)
+        return (
+            "# Proposed from the data; change what you know better.\n"
+            f"# Run it: ptychon reconstruct THIS_FILE\n{said}"
+            f"{text}modes: {self.modes}  # incoherent modes of the probe\nrecipe:\n{listed}\n"
+        )
+
+
+def propose(
+    data: Dataset | Problem,
+    *,
+    backend: str | Backend = "auto",
+    say: Callable[[str], None] | None = None,
+    frames: int = FRAMES,
+) -> Proposal:
+    """Find which unknowns a scan asks for.
+
+    Parameters
+    ----------
+    data : Dataset or Problem
+    backend : {"auto", "numpy", "cupy", "reference"} or Backend
+    say : callable, optional
+        Told each trial, in one line.
+    frames : int
+        How many frames around the middle of the scan are tried.
+
+    Returns
+    -------
+    Proposal
+        Its `recipe` is what `ptychon.reconstruct` takes, with `modes`.
+
+    Raises
+    ------
+    PtychonError
+        If there are fewer than 8 frames with light.
+    """
+    problem = Problem.from_dataset(data) if isinstance(data, Dataset) else data
+    probe = data.probe if isinstance(data, Dataset) else None
+    part = middle(problem, frames)
+    if len(part) < ENOUGH:
+        raise PtychonError(
+            f"the scan has {len(part)} frames with light; at least {ENOUGH} are needed to propose "
+            "unknowns"
+        )
+    if probe is None:
+        probe = find_probe(problem, get_backend("numpy"))
+    trials = _Trials(split(part, SHARE), np.asarray(probe), get_backend(backend), say)
+    result, excess = trials.modes(part)
+    free = trials.others(result) if trials.gains else ()
+    return Proposal(len(result.probe), free, tuple(trials.gains), excess, len(part))
+
+
+class _Trials:
+    """Runs without the pixels that were held out, and what they foretell."""
+
+    def __init__(
+        self,
+        held: HeldOut,
+        probe: ComplexArray,
+        backend: Backend,
+        say: Callable[[str], None] | None,
+    ) -> None:
+        self.held, self.probe, self.backend, self.say = held, probe, backend, say
+        self.gains: list[Gain] = []
+
+    def modes(self, part: Problem) -> tuple[Result, float]:
+        """The run with as many modes as foretell best, and the misfit of one over the noise."""
+        first = self.probe.reshape(-1, *self.probe.shape[-2:])[:1]
+        best = self.run("rpie", PASSES, probe=first, modes=1)
+        score = self.held.score(best, self.backend)
+        excess = misfit_over_noise(self.held.seen, best.object, best.probe, self.backend)
+        if excess <= ENOUGH_SAID:
+            return best, excess
+        for count in range(2, MODES + 1):
+            more = self.run("rpie", PASSES, probe=first, modes=count)
+            found = self.held.score(more, self.backend)
+            if not self.tell(f"modes={count}", score, found, GAIN_OF_MODE):
+                break
+            best, score = more, found
+        return best, excess
+
+    def others(self, start: Result) -> tuple[str, ...]:
+        """The unknowns of frames that foretell better than steps without them."""
+        plain = self.held.score(self.joint(start, ()), self.backend)
+        alone = {name: self.held.score(self.joint(start, (name,)), self.backend) for name in FREE}
+        for name, score in alone.items():
+            self.tell(name, plain, score)
+        free = tuple(gain.name for gain in self.gains[-len(FREE) :] if gain.kept)
+        if len(free) < 2:
+            return free
+        together = self.held.score(self.joint(start, free), self.backend)
+        best = min(free, key=lambda name: alone[name])
+        if not self.tell(" and ".join(free), alone[best], together, least=0.0):
+            return (best,)
+        return free
+
+    def joint(self, start: Result, free: tuple[str, ...]) -> Result:
+        """Joint steps from a result, by the roots of counts as they are scored."""
+        how: dict[str, Any] = {"iterations": PRODUCTS, "likelihood": "roots"}
+        return self.run(
+            "ml",
+            STEPS,
+            start=start,
+            update=dict.fromkeys(free, True),
+            modes=self.fewer(start),
+            **how,
+        )
+
+    @staticmethod
+    def fewer(start: Result) -> int:
+        """Modes that suffice to tell other unknowns apart; joint steps cost as many times more."""
+        return min(len(start.probe), FEW)
+
+    def run(self, engine: str, passes: int, **how: Any) -> Result:
+        return reconstruct(
+            self.held.seen,
+            engine,
+            passes=passes,
+            backend=self.backend,
+            say=None,
+            judge=False,
+            **how,
+        )
+
+    def tell(self, name: str, before: float, after: float, least: float = GAIN) -> bool:
+        """Keep what a trial has given; whether its unknown is taken."""
+        gain = Gain(name, before, after, False)
+        gain = replace(gain, kept=bool(gain.share > least))
+        self.gains.append(gain)
+        if self.say is not None:
+            self.say(str(gain))
+        return gain.kept
+
+
+__all__ = ["Gain", "Proposal", "propose"]
