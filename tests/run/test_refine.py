@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ptychon import Problem, PtychonError, Refine, Stage, reconstruct
+from ptychon import Problem, reconstruct
 from ptychon.engines import After
-from ptychon.run.checkpoint import Checkpointer, load_checkpoint
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import simulate
 

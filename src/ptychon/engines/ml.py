@@ -51,7 +51,6 @@ what few data depend on: variable projection, Schur complement); Marquardt, J. S
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
