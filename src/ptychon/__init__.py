@@ -13,6 +13,7 @@ from .types import PtychonError, PtychonWarning
 if TYPE_CHECKING:
     from . import engines
     from .checks.predictive import check
+    from .inspect.proposal import propose
     from .io import load
     from .io import save_result as save
     from .model.forward import Model
@@ -48,6 +49,7 @@ __all__ = [
     "iterate",
     "load",
     "plot",
+    "propose",
     "reconstruct",
     "report",
     "save",
@@ -69,6 +71,7 @@ _LATER = {
     "iterate": (".run.iterate", "iterate"),
     "load": (".io", "load"),
     "plot": (".plots.result", "picture"),
+    "propose": (".inspect.proposal", "propose"),
     "reconstruct": (".run.reconstruct", "reconstruct"),
     "report": (".reports.write", "write_report"),
     "save": (".io", "save_result"),

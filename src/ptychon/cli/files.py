@@ -5,6 +5,8 @@ format.
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ Examples
   ptychon inspect scan.cxi
   ptychon inspect frames.h5 --data-path dp --scan-shape 40x40 --step 31.25A --pixel-size 9.3A
   ptychon inspect scan.cxi --near-field --focus-distance 3.65mm --json
+  ptychon inspect scan.cxi --propose settings.yaml
 
 Missing quantities are listed with the option that supplies them; ptychon reconstruct takes the same
 options.
@@ -27,12 +30,23 @@ options.
 )
 @click.argument("file", type=click.Path())
 @data_options
+@click.option(
+    "--propose",
+    "proposal",
+    type=click.Path(),
+    metavar="YAML",
+    help="Find which unknowns the scan asks for (modes, doses, positions, a varying probe) by "
+    "short runs, and write a settings file with them.",
+)
+@FORCE
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
-def inspect(file: str, as_json: bool, **stated: Any) -> int:
+def inspect(file: str, proposal: str | None, force: bool, as_json: bool, **stated: Any) -> int:
     """Show what is in FILE, what is missing, and what follows from it: dose, overlap, sampling,
     time and memory.
     """
     given = given_data(stated)
+    if proposal is not None:
+        return _propose(file, unused(Path(proposal), True, force), given, as_json)
 
     from ..io.guard import in_copy
 
@@ -48,6 +62,28 @@ def inspect(file: str, as_json: bool, **stated: Any) -> int:
         from .inspect_table import show
 
         show(about)
+    return 0
+
+
+def _propose(file: str, target: Path, given: dict[str, Any], as_json: bool) -> int:
+    """Write the settings that a scan asks for, and say what was tried."""
+    from ..inspect.proposal import propose
+    from ..io import load
+    from ..io.hdf5 import check_writable, write_aside
+
+    check_writable(target)
+    tell = (lambda text: click.echo(text, err=True)) if as_json else click.echo
+    found = propose(load(file, **given), say=tell)
+    path = os.path.relpath(Path(file).resolve(), target.resolve().parent)
+    with write_aside(target) as draft:
+        draft.write_text(found.settings(path, given), encoding="utf-8")
+    if as_json:
+        gains = [asdict(gain) | {"share": gain.share} for gain in found.gains]
+        about = {"modes": found.modes, "free": list(found.free), "excess": found.excess}
+        click.echo(json.dumps(about | {"gains": gains, "settings": str(target)}))
+    else:
+        click.echo(found.lines()[0])
+        click.echo(f"{target}: {found.lines()[-1]}; run it with ptychon reconstruct {target}")
     return 0
 
 

@@ -118,7 +118,8 @@ on the command line override the file. Exit code: 0; 2 for bad input; 130 after 
 @click.option(
     "--recipe",
     metavar="STAGES",
-    help="Engines one after the other with their passes, in place of -e and -n: 'dm:60, rpie:100'.",
+    help="Engines one after the other with their passes, in place of -e and -n: 'dm:60, rpie:100'; "
+    "auto goes on with the unknowns that the scan asks for.",
 )
 @click.option(
     "--update",
@@ -163,6 +164,9 @@ def reconstruct(
     sqrt(counts))^2 / sum counts): accumulated during the last pass, and of the final object and
     probe. Ctrl-C ends the run after the current pass, writes the result so far and a checkpoint to
     resume from.
+
+    Without -e, -n, -s, --recipe, --modes, --update and --start, a run whose misfit is above the
+    noise goes on with the unknowns that the scan asks for, as ptychon inspect --propose finds them.
     """
     if stated["modes"] is not None and stated["modes"] < 1:
         raise PtychonError(f"--modes is {stated['modes']}; at least 1 is needed")
@@ -176,6 +180,13 @@ def reconstruct(
         )  # an unknown name is said before anything else
 
     from ..request.settings import input_hash, validated
+
+    further = stated.get("recipe") == "auto"
+    if further:
+        del stated["recipe"]
+    chosen = ("engine", "passes", "recipe", "modes", "start")
+    if not (updates or assignments or any(name in stated for name in chosen)):
+        further = further or is_own(file) not in ("settings", "result", "checkpoint")
 
     values, default, sha256 = _base(file)
     if stated.get("engine", values.get("engine")) != values.get("engine"):
@@ -220,6 +231,7 @@ def reconstruct(
         voice,
         backend=settings.backend,
         given={} if now is None else {"input_sha256": now},
+        further=further,
     )
 
 

@@ -14,13 +14,16 @@ import click
 from ..run.modes import described, shares
 from ..run.progress import described as described_passes
 from ..types import PtychonError, PtychonWarning
+from .further import proposed
 from .results import Bar, check_places, refuse_same, show_rows, unused
 
 if TYPE_CHECKING:
+    from ..backends.base import Backend
     from ..data.dataset import Dataset
     from ..data.result import Result
     from ..request.settings import Settings
-    from ..run.checkpoint import Checkpoint
+    from ..run.checkpoint import Checkpoint, Checkpointer
+    from ..run.observers import Interrupt
 
 RESULT_SUFFIXES = (".h5", ".hdf5", ".cxi")
 PICTURE_SUFFIXES = (".png", ".pdf", ".svg", ".jpg", ".tif", ".tiff")
@@ -101,6 +104,7 @@ def execute(
     backend: str,
     given: dict[str, Any],
     resume: Checkpoint | None = None,
+    further: bool = False,
 ) -> int:
     """Run what the settings say; the exit code.
 
@@ -114,16 +118,13 @@ def execute(
     given : dict
         SHA-256 of the input under "input_sha256", if it is known.
     resume : Checkpoint, optional
+    further : bool
+        Go on with the unknowns that the scan asks for, where some are missing.
     """
     from ..backends import get_backend
     from ..inspect.orientation import UNSTATED, stated_orientation
-    from ..io import load_result, save_result
-    from ..request.settings import open_data, request_for
-    from ..run.checkpoint import Checkpointer
-    from ..run.compile import on_stderr
-    from ..run.observers import Interrupt, ProgressBar
-    from ..run.placing import probe_for
-    from ..run.reconstruct import reconstruct
+    from ..io import save_result
+    from ..request.settings import open_data
 
     chosen = get_backend(backend)
     data = open_data(settings)
@@ -139,44 +140,15 @@ def execute(
         and resume is None
         and not stated_orientation(data)
     )
-    request = request_for(settings)
-    kept = {
-        "request": request,
-        "backend": chosen.name,
-        "result": str(places.result.resolve()),
-    } | given
-    kept["picture"] = str(places.picture.resolve())
-    start = None if settings.start is None else load_result(settings.start)
-    # passes that were done before are not among those that were asked for
-    earlier = start.passes if start is not None else 0
-    if resume is not None:
-        earlier = resume.passes - len(resume.errors)
-    bar = [ProgressBar(settings.engine, lines=voice.verbose, earlier=earlier)]
-    with Interrupt() as interrupt:
-        keeper = Checkpointer(
-            places.checkpoint,
-            settings.checkpoint_every,
-            due=lambda: interrupt.pressed,
-            settings=kept,
-            resumed=resume,
-        )
-        result = reconstruct(
-            data,
-            settings.way(),
-            backend=chosen,
-            callbacks=[*([] if voice.quiet else bar), interrupt, keeper],
-            probe=None if settings.probe is None else probe_for(data, settings.probe),
-            modes=settings.modes,
-            start=start,
-            seed=settings.seed,
-            subpixel=settings.subpixel,
-            resume=resume,
-            details=voice.say if chosen.name == "cupy" or voice.wants_details else None,
-            say=None if voice.quiet else on_stderr,
-            progress=False,
-        )
-    result = with_origin(result, settings, request, data, given)
+    result, keeper, interrupt = _run(settings, data, chosen, places, voice, given, resume)
     save_result(places.result, result)
+    if further and not interrupt.pressed:
+        drawn(result, places)
+        found = proposed(settings, data, result, chosen, voice)
+        if found is not None:
+            settings = found
+            result, keeper, interrupt = _run(settings, data, chosen, places, voice, given)
+            save_result(places.result, result)
     bars, halted = None, False
     left = (
         f"the result without them is in {places.result}; for bars: ptychon bars "
@@ -221,6 +193,63 @@ def execute(
     elif halted:
         click.echo(f"ptychon: stopped while computing error bars; {left}", err=True)
     return 130 if numbers["stopped"] else 0
+
+
+def _run(
+    settings: Settings,
+    data: Dataset,
+    backend: Backend,
+    places: Places,
+    voice: Voice,
+    given: dict[str, Any],
+    resume: Checkpoint | None = None,
+) -> tuple[Result, Checkpointer, Interrupt]:
+    """Reconstruct as the settings say, with checkpoints and Ctrl-C."""
+    from ..io import load_result
+    from ..request.settings import request_for
+    from ..run.checkpoint import Checkpointer
+    from ..run.compile import on_stderr
+    from ..run.observers import Interrupt, ProgressBar
+    from ..run.placing import probe_for
+    from ..run.reconstruct import reconstruct
+
+    request = request_for(settings)
+    kept = {
+        "request": request,
+        "backend": backend.name,
+        "result": str(places.result.resolve()),
+    } | given
+    kept["picture"] = str(places.picture.resolve())
+    start = None if settings.start is None else load_result(settings.start)
+    # passes that were done before are not among those that were asked for
+    earlier = start.passes if start is not None else 0
+    if resume is not None:
+        earlier = resume.passes - len(resume.errors)
+    bar = [ProgressBar(settings.engine, lines=voice.verbose, earlier=earlier)]
+    with Interrupt() as interrupt:
+        keeper = Checkpointer(
+            places.checkpoint,
+            settings.checkpoint_every,
+            due=lambda: interrupt.pressed,
+            settings=kept,
+            resumed=resume,
+        )
+        result = reconstruct(
+            data,
+            settings.way(),
+            backend=backend,
+            callbacks=[*([] if voice.quiet else bar), interrupt, keeper],
+            probe=None if settings.probe is None else probe_for(data, settings.probe),
+            modes=settings.modes,
+            start=start,
+            seed=settings.seed,
+            subpixel=settings.subpixel,
+            resume=resume,
+            details=voice.say if backend.name == "cupy" or voice.wants_details else None,
+            say=None if voice.quiet else on_stderr,
+            progress=False,
+        )
+    return with_origin(result, settings, request, data, given), keeper, interrupt
 
 
 def drawn(result: Result, places: Places) -> bool:

@@ -5,7 +5,7 @@ Part of the scan is reconstructed without some pixels of the detector. An unknow
 it foretells these pixels better: what has been fitted always fits better, but an unknown that the
 experiment does not have adapts to noise and foretells worse.
 
-    modes     rPIE with 1, 2, 3, ... modes, as long as each lowers the held-out misfit by 2 %
+    modes     rPIE goes on with 1, 2, 3, ... modes, as long as each lowers the held-out misfit by 2 %
     others    steps of the joint engine with each of them, against as many steps without
 
 The order in which they are switched on is that of the recipe: object and probe, modes, then the
@@ -42,8 +42,9 @@ FRAMES, SHARE = 100, 0.05
 GAIN, GAIN_OF_MODE = 0.01, 0.02
 #: Misfit in units of the noise up to which nothing is missing.
 ENOUGH_SAID = 1.1
-#: Passes and modes that are tried, steps of the joint engine, products in each.
-PASSES, MODES, STEPS, PRODUCTS = 30, 8, 4, 15
+#: Passes of rPIE with one mode from which all begin, passes of a trial, modes that are tried at
+#: most, steps of the joint engine, and products in each.
+FIRST, PASSES, MODES, STEPS, PRODUCTS = 40, 30, 8, 4, 15
 #: Modes beside which the other unknowns are tried, at most.
 FEW = 3
 #: Unknowns of single frames, in the order in which they are tried: name in a recipe, what it is.
@@ -217,14 +218,15 @@ class _Trials:
 
     def modes(self, part: Problem) -> tuple[Result, float]:
         """The run with as many modes as foretell best, and the misfit of one over the noise."""
-        first = self.probe.reshape(-1, *self.probe.shape[-2:])[:1]
-        best = self.run("rpie", PASSES, probe=first, modes=1)
+        first = self.run("rpie", FIRST, probe=self.probe, modes=1)
+        # from where object and probe are found, so that all have the same way to go
+        best = self.run("rpie", PASSES, start=first)
         score = self.held.score(best, self.backend)
         excess = misfit_over_noise(self.held.seen, best.object, best.probe, self.backend)
         if excess <= ENOUGH_SAID:
             return best, excess
         for count in range(2, MODES + 1):
-            more = self.run("rpie", PASSES, probe=first, modes=count)
+            more = self.run("rpie", PASSES, start=first, modes=count)
             found = self.held.score(more, self.backend)
             if not self.tell(f"modes={count}", score, found, GAIN_OF_MODE):
                 break

@@ -1,0 +1,76 @@
+"""What a run goes on with by itself: the unknowns that the scan asks for, where object and probe
+alone do not explain it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..types import PtychonError
+
+if TYPE_CHECKING:
+    from ..backends.base import Backend
+    from ..data.dataset import Dataset
+    from ..data.result import Result
+    from ..request.settings import Settings
+
+#: Misfit in units of the noise above which unknowns are missing: runs of faultless scans that have
+#: not quite converged end at 1.2.
+MISSING = 1.5
+
+
+def proposed(
+    settings: Settings, data: Dataset, result: Result, backend: Backend, voice: Any
+) -> Settings | None:
+    """The settings with the unknowns that the scan asks for; None where none are missing, nobody
+    knows the noise, the result is wrong for another reason, or Ctrl-C was pressed.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the run.
+    data : Dataset
+    result : Result
+        Of the run.
+    backend : Backend
+    voice : Voice
+    """
+    from ..inspect.proposal import propose
+    from ..metrics.residual import misfit_over_noise
+    from ..request.settings import on_grid
+    from ..run.doubts import all_doubts
+
+    problem = on_grid(data, result)
+    excess = misfit_over_noise(problem, result.object, result.probe, backend)
+    if not (np.isfinite(excess) and excess > MISSING):
+        return None
+    if any(doubt.level == "bad" for doubt in all_doubts(result, problem)):
+        return None
+    voice.say(
+        f"the misfit is {excess:.2g} times that of the noise; finding which unknowns are missing "
+        "(Ctrl-C keeps the result so far, -e rpie leaves this out)"
+    )
+    try:
+        found = propose(data, backend=backend, say=voice.say)
+    except KeyboardInterrupt:
+        voice.say("stopped; the result is that without them")
+        return None
+    except PtychonError as error:
+        voice.say(str(error))
+        return None
+    if found.modes == len(result.probe) and not found.free:
+        voice.say("none of those that were tried foretells the data better")
+        return None
+    voice.say(f"again with {found.recipe}, modes: {found.modes}")
+    return settings.model_copy(
+        update={
+            "recipe": found.recipe.stored(),
+            "modes": found.modes,
+            "passes": found.recipe.passes,
+        }
+    )
+
+
+__all__ = ["proposed"]
