@@ -89,13 +89,8 @@ def test_a_store_on_disk(tmp_path, capsys):
 def test_a_store_that_is_one_array(tmp_path):
     zarr = pytest.importorskip("zarr")
     grid = FRAMES.reshape(3, 4, 16, 20)
-    made = zarr.open(
-        str(tmp_path / "a.zarr"),
-        mode="w",
-        shape=grid.shape,
-        dtype=grid.dtype,
-        chunks=(1, 3, 16, 20),
-    )
+    how = {"shape": grid.shape, "dtype": grid.dtype, "chunks": (1, 3, 16, 20)}
+    made = zarr.open(str(tmp_path / "a.zarr"), mode="w", **how)
     made[...] = grid
     data = load(tmp_path / "a.zarr", step="1um", pixel_size="100nm")
     assert np.array_equal(np.asarray(data.patterns), FRAMES)
