@@ -178,7 +178,7 @@ def test_folders_that_are_refused(tmp_path):
     with pytest.raises(PtychonError, match=r"none of its 1 files holds frames"):
         load(empty)
     (empty / ".zgroup").write_text("{}")
-    with pytest.raises(PtychonError, match="Zarr"):
+    with pytest.raises(PtychonError, match="Zarr store"):
         load(empty)
     (folder / "frame_5.npy").write_bytes(b"")
     with pytest.raises(PtychonError, match="npy is empty"):

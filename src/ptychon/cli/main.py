@@ -17,9 +17,11 @@ from ..types import PtychonError
 
 #: Title -> command -> module of this package that has it, in the order of the help.
 _GROUPS = {
+    "Start": {"init": "cli.init"},
     "Data": {
         "inspect": "cli.files",
         "orient": "cli.orient",
+        "tune": "cli.tune",
         "convert": "cli.files",
         "simulate": "cli.simulate",
     },
@@ -43,6 +45,8 @@ _COMMANDS = {name: module for group in _GROUPS.values() for name, module in grou
 #: Commands that compute or write: several processes would each do all of it, and write the same
 #: files.
 _ALONE = (
+    "init",
+    "tune",
     "reconstruct",
     "resume",
     "report",

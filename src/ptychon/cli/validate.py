@@ -1,4 +1,6 @@
-"""``ptychon validate``: check the error bars on two halves of the measured data."""
+"""``ptychon validate``: is what a file says right? The mistakes of a settings file, before a run;
+the error bars of a result, on two halves of the measured data.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,14 @@ import click
 
 from ..types import PtychonError
 from .options import BACKEND, output_options, passes_option, seed_option
-from .results import FORCE, NOISE_VARIANCE, RESULT, UPDATE, Bar, place_for, problem_of, show_rows
+from .results import FORCE, NOISE_VARIANCE, UPDATE, Bar, place_for, problem_of, show_rows
 
 
 @click.command(
     epilog="""\b
 Examples
-  ptychon validate scan_rpie.h5
+  ptychon validate settings.yaml              settings: every mistake, and what would run
+  ptychon validate scan_rpie.h5               a result: its error bars
   ptychon validate scan_rpie.h5 --by counts
   ptychon validate scan_pie.h5 --update probe:no --json
 \b
@@ -24,10 +27,10 @@ Ways to split
              so that errors of positions and illumination are not seen
 
 Each half is reconstructed from the start and gets the error bars of the joint posterior. Exit code
-1 if the model does not describe the data.
+1 if the model does not describe the data, 2 if settings have a mistake.
 """
 )
-@RESULT
+@click.argument("file", type=click.Path())
 @click.option(
     "--by",
     "kind",
@@ -54,7 +57,7 @@ Each half is reconstructed from the start and gets the error bars of the joint p
 @FORCE
 @output_options()
 def validate(
-    result: str,
+    file: str,
     kind: str,
     output: str | None,
     engine: str,
@@ -67,11 +70,18 @@ def validate(
     quiet: bool,
     as_json: bool,
 ) -> int:
-    """Compare two independent halves of the data of RESULT with what their error bars say.
+    """Validate FILE: settings (.yaml) for mistakes, or the error bars of a result on two halves of
+    its data.
 
-    Prints by how much the bars have to be widened, over all and by the size of structures, and
-    writes it into a copy of RESULT.
+    Of settings, prints every mistake, or what would run; nothing is computed. Of a result, prints
+    by how much its error bars have to be widened, over all and by the size of structures, and
+    writes it into a copy.
     """
+    from .reconstruct import is_own
+
+    if is_own(file) == "settings":
+        return _settings(file, quiet, as_json)
+    result = file
     from ..io import load_result
     from ..run.update import update_of
     from ..uncertainty.free import free_in
@@ -108,3 +118,44 @@ def validate(
     elif not quiet:
         show_rows([*half_data_rows(said), ("result", place)], 11)
     return 0 if said.describes else 1
+
+
+def _settings(file: str, quiet: bool, as_json: bool) -> int:
+    """What the settings of a file would run, after all that can be checked without computing."""
+    from ..io.places import check_there
+    from ..request.settings import open_data, read_settings, validated
+
+    settings = validated(read_settings(file), file)
+    for name in ("input", "probe", "start"):
+        place = getattr(settings, name)
+        if place is not None:
+            check_there(place)
+    data = open_data(settings)
+    p, q = data.frame_shape
+    numbers = {
+        "settings": file,
+        "input": settings.input,
+        "frames": [len(data), p, q],
+        "geometry": data.geometry,
+        "pixel_size": None if data.pixel_size is None else list(data.pixel_size),
+        "engine": settings.engine,
+        "passes": settings.passes,
+    }
+    if as_json:
+        click.echo(json.dumps(numbers))
+    elif not quiet:
+        from ..units import pretty_pair
+
+        show_rows(
+            [
+                ("settings", f"{file}: no mistakes"),
+                (
+                    "scan",
+                    f"{settings.input}: {len(data)} frames of {p} x {q}, {data.geometry} field",
+                ),
+                ("pixel", pretty_pair(data.pixel_size)),
+                ("run", f"{settings.engine}, {settings.passes} passes"),
+                ("next", f"ptychon reconstruct {file}"),
+            ]
+        )
+    return 0

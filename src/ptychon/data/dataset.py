@@ -20,7 +20,7 @@ from ..types import (
 )
 from ..units import pretty, pretty_pair
 from .bad_values import BadValues
-from .lazy import Frames, Gridded, Selected, parts
+from .lazy import Frames, Gridded, Selected, Sliced, parts
 
 Geometry = Literal["far", "near"]
 
@@ -109,6 +109,8 @@ class Dataset:
             self._set("patterns", _stacked(self.patterns))
         self._take_masked_array()
         self._take_grid()
+        if len(self.patterns.shape) == 3 and not isinstance(self.patterns, np.ndarray | Frames):
+            self._set("patterns", Sliced(self.patterns))
         shape = tuple(self.patterns.shape)
         if len(shape) != 3 or min(shape) < 1:
             raise PtychonError(f"patterns have shape {shape}; they must be (frames, rows, columns)")

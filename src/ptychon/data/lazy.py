@@ -172,6 +172,23 @@ class Gridded(Frames):
         return found[0] if len(found) == 1 else np.concatenate(found)
 
 
+class Sliced(Frames):
+    """An array of another package (h5py, dask, zarr, xarray) that knows slices along its first
+    axis, which is all that is asked of it.
+
+    Parameters
+    ----------
+    array : (N, P, Q) array
+    """
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+        super().__init__(tuple(array.shape), array.dtype, f"a {type(array).__name__}")
+
+    def _read(self, first: int, last: int) -> Any:
+        return np.asarray(self._array[first:last], self.dtype)
+
+
 class Stacked(Frames):
     """Several stacks, one after the other."""
 

@@ -15,6 +15,8 @@ from ..data.dataset import Dataset, blank_frames
 from ..types import BoolArray, FloatArray, IntArray, PtychonError
 
 if TYPE_CHECKING:
+    from ..data.result import Result
+    from ..model.problem import Problem
     from .orientation import Orientation
 
 #: Frames that are tried, and the share of them held out.
@@ -156,22 +158,44 @@ class Attempt:
         self._score()
 
     def _score(self) -> None:
-        from ..model.simulated import model_of
+        self.gain, self._total = gains(self._test, self._mean, self._result, self._backend)
 
-        overlap, square, total = (np.zeros(len(self.gain)) for _ in range(3))
-        for j in range(len(self._test)):
-            part = slice(j, j + 1)
-            valid = self._test.mask_of(part)[0]
-            model = model_of(
-                self._test, self._result.object, self._result.probe, part, self._backend
-            )[0]
-            added = np.where(valid, model - self._mean, 0)
-            sought = np.where(valid, self._test.amplitude[j] - self._mean, 0)
-            overlap[j], square[j], total[j] = (
-                (added * sought).sum(),
-                (added**2).sum(),
-                (sought**2).sum(),
-            )
-        factor = max(0.0, float(overlap.sum()) / max(float(square.sum()), 1e-300))
-        self.gain = 2 * factor * overlap - factor**2 * square
-        self._total = max(float(total.sum()), 1e-300)
+
+def gains(
+    test: Problem, mean: FloatArray, result: Result, backend: Any
+) -> tuple[FloatArray, float]:
+    """What a result predicts of frames, or pixels, that it has not seen.
+
+    Parameters
+    ----------
+    test : Problem
+        What was held out, on the object of the result.
+    mean : (P, Q) float64
+        Mean amplitude of the frames that were not.
+    result : Result
+    backend : Backend
+
+    Returns
+    -------
+    gain : (M,) float64
+        Of each frame: by how much its squared deviation from the mean is less when what is
+        predicted is taken off, with one factor for all.
+    total : float
+        Squared deviation of all of them.
+    """
+    from ..model.simulated import model_of
+
+    overlap, square, total = (np.zeros(len(test)) for _ in range(3))
+    for j in range(len(test)):
+        part = slice(j, j + 1)
+        valid = test.mask_of(part)[0]
+        model = model_of(test, result.object, result.probe, part, backend)[0]
+        added = np.where(valid, model - mean, 0)
+        sought = np.where(valid, test.amplitude[j] - mean, 0)
+        overlap[j], square[j], total[j] = (
+            (added * sought).sum(),
+            (added**2).sum(),
+            (sought**2).sum(),
+        )
+    factor = max(0.0, float(overlap.sum()) / max(float(square.sum()), 1e-300))
+    return 2 * factor * overlap - factor**2 * square, max(float(total.sum()), 1e-300)

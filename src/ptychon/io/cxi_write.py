@@ -93,8 +93,17 @@ def write_nexus(path: PathLike, data: Dataset) -> list[str]:
             beam["incident_wavelength"] = data.wavelength
             beam["incident_wavelength"].attrs["units"] = "m"
         _shown(file, data)
-    kept = ("patterns", "positions", "mask", "distance", "detector_pixel_size", "wavelength")
-    kept += ("probe", "name", "notes", "counting")
+    kept = [
+        "patterns",
+        "positions",
+        "mask",
+        "distance",
+        "detector_pixel_size",
+        "wavelength",
+        "probe",
+        "name",
+    ]
+    kept += ["notes", "counting"]
     derived = replace(data, pixel_size=None).pixel_size == data.pixel_size
     lost = [
         name
@@ -147,5 +156,6 @@ def _shown(file: Any, data: Dataset) -> None:
     if "illumination" in entry["instrument_1"]:
         shown = entry.create_group("probe")
         shown["data"] = entry["instrument_1/illumination"]
-        picture(shown, data.pixel_size, title="first probe")
+        pixel = data.pixel_size if isinstance(data.pixel_size, tuple) else None
+        picture(shown, pixel, title="first probe")
     classify(file, "entry_1/data_1")

@@ -43,7 +43,6 @@ def read_folder(path: PathLike, given: Mapping[str, Any]) -> Found:
     PtychonError
         If there are no frames, or it cannot be told which files hold them.
     """
-    _refuse_stores(path)
     frames_of, others = series_of(path)
     kind = KINDS[frames_of[0].suffix.lower()]
     found = Found(f"folder of {kind} files")
@@ -63,15 +62,6 @@ def read_folder(path: PathLike, given: Mapping[str, Any]) -> Found:
         }
     add_positions(found, given)
     return found
-
-
-def _refuse_stores(path: PathLike) -> None:
-    """Refuse folders that are one array in pieces."""
-    if any((Path(path) / name).exists() for name in (".zarray", ".zgroup", ".zattrs", "zarr.json")):
-        raise PtychonError(
-            f"{path} is a Zarr store, which cannot be read; save its array of frames as .npy or "
-            "HDF5"
-        )
 
 
 def _stack(files: list[Path], kind: str, given: Mapping[str, Any]) -> Frames:

@@ -79,7 +79,7 @@ def write_hyperspy(path: PathLike, data: Dataset, beside: Mapping[str, Any]) -> 
         top, left = data.positions[0] * factor
         scan = [("y", rows, dy * factor, top, unit), ("x", columns, dx * factor, left, unit)]
     p, q = data.frame_shape
-    if data.geometry == "far" and data.pixel_size is not None:
+    if data.geometry == "far" and isinstance(data.pixel_size, tuple):
         steps, name = [1e-9 / (n * s) for n, s in zip((p, q), data.pixel_size, strict=True)], "1/nm"
     else:
         steps, name = [1.0, 1.0], "px"
@@ -267,7 +267,7 @@ def write_emd(path: PathLike, data: Dataset) -> list[str]:
     p, q = data.frame_shape
     known = data.pixel_size is not None
     far = data.geometry == "far" and known
-    pixel = data.pixel_size or (1.0, 1.0)
+    pixel = data.pixel_size if isinstance(data.pixel_size, tuple) else (1.0, 1.0)
     step_q = 1e-10 / (p * pixel[0]) if far else 1.0
     scale = 1e10 if known else 1.0
     calibration: dict[str, Any] = {
@@ -304,8 +304,8 @@ def write_emd(path: PathLike, data: Dataset) -> list[str]:
         group = _node(bundle, "calibration", "metadata", "Calibration")
         for name, value in calibration.items():
             _item(group, name, value)
-    kept = ("patterns", "positions", "name", "geometry", "counting", "notes", "wavelength")
-    kept += ("pixel_size",) if far else ()
+    kept = ["patterns", "positions", "name", "geometry", "counting", "notes", "wavelength"]
+    kept += ["pixel_size"] * far
     lost += [f for f in data.__dataclass_fields__ if f not in kept and getattr(data, f) is not None]
     return lost + ["notes"] * bool(data.notes)
 

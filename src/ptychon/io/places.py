@@ -39,6 +39,11 @@ def is_folder(path: PathLike) -> bool:
     return os.path.isdir(path) or (bool(glob.has_magic(str(path))) and not os.path.exists(path))
 
 
+def is_store(path: PathLike) -> bool:
+    """Whether a folder is a Zarr store: one array, or a group of them, in pieces."""
+    return any((Path(path) / name).exists() for name in (".zarray", ".zgroup", "zarr.json"))
+
+
 def files_of(path: PathLike) -> list[Path]:
     """All files in a folder, or those that a pattern names, in the order that people count in.
 
@@ -47,6 +52,8 @@ def files_of(path: PathLike) -> list[Path]:
     PtychonError
         If there are none.
     """
+    if is_store(path):
+        return sorted(place for place in Path(path).rglob("*") if place.is_file())
     folder, pattern = (
         (Path(path), "*") if os.path.isdir(path) else (Path(path).parent, Path(path).name)
     )

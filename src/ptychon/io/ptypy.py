@@ -325,9 +325,10 @@ def write_data(path: PathLike, data: Dataset) -> list[str]:
             "known; give --pixel-size, or write .cxi"
         )
     n, (p, q) = len(data), data.frame_shape
-    photons = data.wavelength is not None and data.wavelength > _SHORTEST_PHOTON
+    wave = data.wavelength
+    photons = wave is not None and wave > _SHORTEST_PHOTON
     numbers = {
-        "energy": energy_of_photons(data.wavelength) / _KEV if photons else None,
+        "energy": energy_of_photons(wave) / _KEV if wave is not None and photons else None,
         "distance": data.distance,
         "psize": None if data.detector_pixel_size is None else np.array(data.detector_pixel_size),
         "center": np.array([p // 2, q // 2], float),

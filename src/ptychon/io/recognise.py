@@ -11,13 +11,27 @@ from typing import Any, NamedTuple
 
 from ..data.result import Result
 from ..types import PtychonError
-from . import arrays, cxi, emd, folder, mat, nexus, plainly, ptychodus, ptylab, ptypy, raw, saved
+from . import (
+    arrays,
+    cxi,
+    emd,
+    folder,
+    mat,
+    nexus,
+    plainly,
+    ptychodus,
+    ptylab,
+    ptypy,
+    raw,
+    saved,
+    zarr_store,
+)
 from .found import Found
 from .frames import npz_headers
 from .hdf5 import PathLike, check_readable, opened
 from .listing import said_of_text
 from .nodes import plain
-from .places import KINDS, is_folder
+from .places import KINDS, is_folder, is_store
 from .positions import add_positions
 
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".cxi", ".nxs", ".hdf", ".he5", ".ptyd", ".ptyr", ".emd")
@@ -69,6 +83,8 @@ def find(path: PathLike, given: Mapping[str, Any]) -> Found:
     """
     if Path(path).suffix.lower() == ".zspy" and (found := raw.read_rosetta(path, given)):
         return found
+    if is_store(path):
+        return zarr_store.read(path, given)
     if is_folder(path):
         return folder.read_folder(path, given)
     head = first_bytes(path)
