@@ -125,7 +125,7 @@ class Keeps:
 
 
 #: What the options of an unknown are called where that is not its name in `Unknowns`.
-OPTION_OF = {"log_scale": "dose", "weights": "variations"}
+OPTION_OF = {"log_scale": "dose"}
 
 
 class Engine:

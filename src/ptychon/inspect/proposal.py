@@ -5,7 +5,7 @@ Part of the scan is reconstructed without some pixels of the detector. An unknow
 it foretells these pixels better: what has been fitted always fits better, but an unknown that the
 experiment does not have adapts to noise and foretells worse.
 
-    modes     rPIE goes on with 1, 2, 3, ... modes, as long as each lowers the held-out misfit by 2 %
+    modes     rPIE goes on with 1, 2, 3, ... modes, as long as each lowers the misfit there by 2 %
     others    steps of the joint engine with each of them, against as many steps without
 
 The order in which they are switched on is that of the recipe: object and probe, modes, then the
