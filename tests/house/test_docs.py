@@ -272,8 +272,8 @@ def test_what_is_imported_is_declared() -> None:
     # numba is a front of llvmlite, of which each of its versions needs one
     packages = {"yaml": "pyyaml", "pydantic-core": "pydantic", "llvmlite": "numba", "PIL": "pillow"}
     used = {packages.get(name, name) for name in used}
-    optional = {"cupy", "cupyx", "mpi4py", "rsciio", "fabio", "IPython"}
-    assert used <= needed | optional
+    extras = ("cupy", "cupyx", "mpi4py", "rsciio", "fabio", "IPython", "ipywidgets", "dask", "zarr")
+    assert used <= needed | set(extras)
 
 
 def test_versions_agree() -> None:

@@ -264,7 +264,7 @@ def settings_of(
 def _plain(value: Any) -> Any:
     """What YAML writes without tags."""
     if isinstance(value, slice):
-        from ..data.preparation import slice_text
+        from ..data.prepare import slice_text
 
         return slice_text(value)
     if isinstance(value, tuple | list):

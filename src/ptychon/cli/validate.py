@@ -8,6 +8,7 @@ import json
 
 import click
 
+from ..model.grid import pair
 from ..types import PtychonError
 from .options import BACKEND, output_options, passes_option, seed_option
 from .results import FORCE, NOISE_VARIANCE, UPDATE, Bar, place_for, problem_of, show_rows
@@ -137,7 +138,7 @@ def _settings(file: str, quiet: bool, as_json: bool) -> int:
         "input": settings.input,
         "frames": [len(data), p, q],
         "geometry": data.geometry,
-        "pixel_size": None if data.pixel_size is None else list(data.pixel_size),
+        "pixel_size": None if data.pixel_size is None else list(pair(data.pixel_size)),
         "engine": settings.engine,
         "passes": settings.passes,
     }
