@@ -62,10 +62,11 @@ def expected(field, probe, corners, fractions, dose):
     return np.array(frames)
 
 
-def test_one_step_is_the_solution_of_the_normal_equations():
+def test_one_step_is_the_solution_of_the_normal_equations(monkeypatch):
     """Nine frames of 8 x 7: J by difference quotients of a model in plain NumPy, the whole normal
     matrix solved at once.
     """
+    monkeypatch.setattr("ptychon.engines.ml.HELD", 0.0)
     rng = np.random.default_rng(3)
     p, q, h, w = 8, 7, 13, 12
     beam = probes.defocused_aperture((8, 8), radius=2.5, defocus=2)[:, :7].astype(np.complex128)
@@ -250,7 +251,7 @@ def test_wrong_positions_are_found(kind, at_first):
     assert off(found.positions, true.positions) < 0.06
     assert np.array_equal(found.positions_given, problem.positions)
     assert found.final_error == pytest.approx(float(found.errors[-1]), rel=1e-3)
-    assert [stage.name for stage in Recipe.of(found).stages] == ["rpie", "ml", "rpie", "ml"]
+    assert [stage.name for stage in Recipe.of(found).stages] == ["rpie", "ml"] * 3
 
 
 def test_exact_positions_are_left_where_they_are():
@@ -344,10 +345,11 @@ def test_a_gradient_of_the_doses_changes_no_frame():
     assert np.linalg.norm(state.object - first.object) > 1e-2 * np.linalg.norm(first.object)
 
 
-def test_the_cost_never_rises():
+def test_the_cost_never_rises(monkeypatch):
     """200 counts a frame, positions and doses wrong, priors held: one cost from the first step to
     the last.
     """
+    monkeypatch.setattr("ptychon.engines.ml.HELD", 0.0)
     true, _, _ = scene(counts=200)
     problem = replace(
         moved(true, wrong("random", true.positions)), counting=False, noise_variance=0.25

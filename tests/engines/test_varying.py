@@ -110,7 +110,9 @@ def test_variations_are_orthogonal_and_change_no_frame():
 
 
 def test_two_variations_with_positions_and_doses():
-    """All that a frame can have of its own at once: the cost never rises."""
+    """All that a frame can have of its own at once: R never rises but for what priors that are
+    learned do to it.
+    """
     data = wandering(0.1)[0]
     first = reconstruct(data, "rpie", passes=40, probe=FIRST, backend="numpy", say=None)
     both = reconstruct(
@@ -127,7 +129,8 @@ def test_two_variations_with_positions_and_doses():
     assert both.weights.shape == (49, 2)
     assert both.weights[:, 0].std() >= both.weights[:, 1].std()
     assert np.isfinite(both.history["varies"][-6:]).all()
-    assert (np.diff(both.history["cost"][-5:]) <= 1e-6 * both.history["cost"][-1]).all()
+    assert (np.diff(both.errors[-6:]) <= 0.005 * both.final_error).all()
+    assert both.final_error < 0.9 * first.final_error
 
 
 def test_a_result_keeps_them(tmp_path):

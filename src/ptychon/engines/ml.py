@@ -10,6 +10,11 @@ the data state,
     L = sum_j sum_q -log p(n_jq | lambda_jq) + 1/2 sum_j (theta_j - theta_j0)^T Sigma^-1 (theta_j -
     theta_j0)
 
+and one that holds the object at its mean where hardly any light reaches it: what noise puts there
+keeps windows from moving over it, and a scan that is stretched from shrinking. Where spreads are
+learned, theta_j0 is that of a scan that is scaled, turned and sheared as a whole like the one found
+so far: such an error is one number, not one for each frame.
+
 With J the derivative of lambda by x, a_j that by theta_j, and W the Fisher information of each
 pixel (1/lambda for counts), one pass is one step of
 
@@ -38,10 +43,10 @@ have left theirs. A mixing of the modes is left as the data leave it: undetermin
 Three things help from far. Until steps lower the cost by less than 1 %, roots of counts are
 compared (`model.noise`), and from there on where the model does not explain the data: the
 likelihood of counts then bends the object towards dark pixels with counts that nothing accounts
-for. Frames that fit much worse than the others are tried at places up to 3 px
-around, which no linear step would find. And steps may begin with the inner half of the detector
-(`detector`): an object of half the resolution has details twice as wide, so that positions lead it
-from twice as far, and parts of a scan do not lock to each other a detail apart.
+for. Frames that fit much worse than the others are tried at places around, which no linear step
+would find. And steps may begin with the inner part of the detector (`detector`): an object of half
+the resolution has details twice as wide, so that positions lead it from twice as far, and parts of
+a scan do not lock to each other a detail apart.
 
 References: Thibault & Guizar-Sicairos, New J. Phys. 14, 063004 (2012) (maximum likelihood);
 Guizar-Sicairos & Fienup, Opt. Express 16, 7264 (2008) (positions); Golub & Pereyra, SIAM J. Numer.
@@ -54,7 +59,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from ..kernels.reference import abs2
+from ..kernels.reference import abs2, namespace
 from ..model.fit import SEARCH_FROM, Fit, line_search
 from ..model.forward import Model
 from ..model.gauss_newton import GaussNewton
@@ -85,6 +90,11 @@ FULL, SHORTENED, REFUSED = 1 / 3, 2.0, 8.0
 STILL = 0.01
 #: Misfit in units of what the noise makes of it, above which roots of counts go on being compared.
 POOR = 1.0
+#: Where light is less than so much of its largest, the object is held at its mean, by a prior that
+#: is so much of the largest diagonal element.
+DARK, HELD = 3e-3, 1e-3
+#: Frames from which on a scan may be scaled, turned and sheared as a whole.
+MANY = 12
 LIKELIHOODS = ("auto", "counts", "roots")
 
 
@@ -313,12 +323,13 @@ class ML(Engine):
         model = replace(
             self.model(problem, ctx.backend), corners=ctx.backend.to_host(state.corners)
         )
-        fit = self._fit(state, problem, model, x, own)
+        fit, H, diagonal = self._fitted(state, problem, model, x, own, free)
         if "weights" in own and not bool((state.weights != 0).any()):
             still = replace(x, variations=None, weights=None)
             x.variations, x.weights = first_variations(fit, still, self.variations)
+            fit, H, diagonal = self._fitted(state, problem, model, x, own, free)
         before = fit.cost(x)
-        H, d = self._direction(fit, x, state.ridge[0], free, own)
+        d = self._direction(fit, H, diagonal, state.ridge[0])
         length, new, after = line_search(fit, x, d, before)
         factor = FULL if length >= 1 else SHORTENED if length else REFUSED
         state.ridge = (state.ridge * factor).clip(LEAST_RIDGE, 1.0)
@@ -382,7 +393,7 @@ class ML(Engine):
         )
         noise = noise_of(problem)
         first = Likelihood(problem, noise.fitted(1.0) if noise.learned else noise, roots=True)
-        fit = Fit(model, problem, first, prior, state.measured)
+        fit = Fit(model, problem, first, prior, Unknowns(positions=self._expected(state)))
         if noise.learned:
             # nobody knows the noise: the misfit is all that says how much to trust the frames
             valid = float(problem.mask.sum()) * (len(problem) // len(problem.mask))
@@ -391,19 +402,48 @@ class ML(Engine):
             return replace(fit, likelihood=Likelihood(problem, noise.fitted(v)))
         return fit if state.far else replace(fit, likelihood=replace(first, roots=False))
 
-    def _direction(
-        self, fit: Fit, x: Unknowns, ridge: Array, free: bool, own: tuple[str, ...]
-    ) -> tuple[GaussNewton, Unknowns]:
-        """The operator at x, and the step."""
+    def _expected(self, state: MLState) -> Array:
+        """Where positions are expected: where the data state them, or, where their spread is
+        learned, in a scan that is scaled, turned and sheared like that found so far.
+        """
+        if not self.positions or self.position_spread or len(state.measured) < MANY:
+            return state.measured
+        return affine(state.measured, state.positions)
+
+    def _fitted(
+        self,
+        state: MLState,
+        problem: Problem,
+        model: Model,
+        x: Unknowns,
+        own: tuple[str, ...],
+        free: bool,
+    ) -> tuple[Fit, GaussNewton, Unknowns]:
+        """What is minimised, the operator at x and its diagonal; all with a prior that holds the
+        object where hardly any light reaches it.
+        """
+        fit = self._fit(state, problem, model, x, own)
         update: tuple[str, ...] = ("object", "probe") if free else ("object",)
         update += ("variations",) if "weights" in own else ()
-        H = GaussNewton(fit.model, x, update, own, fit.likelihood.information, fit.prior)
-        gradient = H.gradient(fit.likelihood.score, fit.pull(x))
+        H = GaussNewton(model, x, update, own, fit.likelihood.information, fit.prior)
         diagonal = H.diagonal()
+        light = diagonal.object / diagonal.object.max()
+        weak = (HELD * diagonal.object.max() / (1 + (light / DARK) ** 2)).astype(light.dtype)
+        usual = (light * x.object).sum() / light.sum()
+        fit = replace(
+            fit,
+            prior=replace(fit.prior, object=weak),
+            middle=replace(fit.middle, object=usual.astype(x.object.dtype)),
+        )
+        H.prior = fit.prior
+        return fit, H, diagonal.axpy(1, Unknowns(object=weak))
+
+    def _direction(self, fit: Fit, H: GaussNewton, diagonal: Unknowns, ridge: Array) -> Unknowns:
+        """The step."""
+        gradient = H.gradient(fit.likelihood.score, fit.pull(H.x))
         floor = diagonal.map(lambda array: (ridge * array.max()).astype(array.dtype))
         H.prior = H.prior.axpy(1, floor)
-        damped = diagonal.axpy(1, floor)
-        return H, H.step(gradient, self.tolerance, self.iterations, damped)
+        return H.step(gradient, self.tolerance, self.iterations, diagonal.axpy(1, floor))
 
     def _take(
         self,
@@ -451,7 +491,7 @@ class ML(Engine):
         """
         variances, spread = H.variances(), state.spread.copy()
         if "positions" in own and not self.position_spread:
-            off = state.positions - state.measured
+            off = state.positions - self._expected(state)
             spread[:2] = xp.sqrt(
                 ((off - off.mean(axis=0)) ** 2 + variances.positions).mean(axis=0)
             ).clip(LEAST[0], None)
@@ -462,6 +502,16 @@ class ML(Engine):
             square = state.weights.astype("float64") ** 2 + variances.weights
             spread[3:] = xp.sqrt(square.mean(axis=0)).clip(LEAST_WEIGHT, None)
         state.spread = xp.maximum(spread, SHRINK * state.spread)
+
+
+def affine(places: Array, to: Array) -> Array:
+    """Places (N, 2) scaled, turned, sheared and moved to lie as near to others as they can."""
+    xp = namespace(places)
+    off = places - places.mean(axis=0)
+    # a scan along a line tells no more than its length and direction
+    map = xp.linalg.pinv(off.T @ off, rcond=1e-6) @ (off.T @ (to - to.mean(axis=0)))
+    along = off @ xp.linalg.pinv(off, rcond=1e-3) @ off
+    return to.mean(axis=0) + off @ map + (off - along)
 
 
 def level(state: MLState, xp: Any) -> None:

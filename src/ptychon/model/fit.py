@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..types import Array
+from ..types import Array, FloatArray
 from .forward import Model, of_waves
 from .gauss_newton import GaussNewton
 from .grid import windows
@@ -20,9 +20,14 @@ from .unknowns import Unknowns
 from .view import View
 
 #: First step (from 0) after which frames that fit badly are looked for elsewhere: those whose cost
-#: is so many times the median, on circles of these radii (px), if that lowers it by more than so
-#: much of it.
-SEARCH_FROM, OUTLIER, RADII, GAIN = 2, 1.3, (0.5, 1.0, 2.0, 3.0), 0.05
+#: is so many times the median, if that lowers it by more than so much of it.
+SEARCH_FROM, OUTLIER, GAIN = 2, 1.3, 0.05
+#: Where they are looked for: on circles of these radii about where they are, px, and as far as this
+#: from where they are expected, at whole pixels.
+RADII, REACH = (0.5, 1.0, 2.0, 3.0), 6
+
+#: Precisions below which there is no prior.
+TINY = 1e-30
 
 
 class Cost(NamedTuple):
@@ -37,13 +42,24 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class Fit:
-    """L of an estimate: what a line search compares."""
+    """L of an estimate: what a line search compares.
+
+    Attributes
+    ----------
+    model : Model
+    problem : Problem
+    likelihood : Likelihood
+    prior : Unknowns
+        Precision of each real number, as arrays that broadcast to the fields.
+    middle : Unknowns
+        Means of the prior; 0 for a field that is None.
+    """
 
     model: Model
     problem: Problem
     likelihood: Likelihood
     prior: Unknowns
-    measured: Array
+    middle: Unknowns
 
     def blocks(self, x: Unknowns) -> Iterator[tuple[slice, Any]]:
         """Frames in slices, and what they see."""
@@ -51,13 +67,12 @@ class Fit:
             yield b, self.model.view(x, b)
 
     def pull(self, x: Unknowns) -> Unknowns:
-        """Gradient of the prior: (theta - theta_0)/variance."""
-        off = Unknowns(
-            positions=None if self.prior.positions is None else x.positions - self.measured,
-            log_scale=None if self.prior.log_scale is None else x.log_scale,
-            weights=None if self.prior.weights is None else x.weights,
-        )
-        return off.times(self.prior)
+        """Gradient of the prior: (x - its mean)/variance."""
+        off = {}
+        for name in self.prior.names:
+            middle = getattr(self.middle, name)
+            off[name] = getattr(x, name) if middle is None else getattr(x, name) - middle
+        return Unknowns(**off).times(self.prior)
 
     def cost(self, x: Unknowns) -> Cost:
         """L, and what it is made of."""
@@ -68,7 +83,7 @@ class Fit:
             self.model.backend.xp.concatenate(part) for part in zip(*parts, strict=True)
         )
         pull = self.pull(x)
-        own = 0.5 * pull.dot(pull.times(self.prior.map(lambda array: 1 / array)))
+        own = 0.5 * pull.dot(pull.times(self.prior.map(lambda array: 1 / array.clip(TINY, None))))
         return Cost(float(frames.sum() + own), float(misfit.sum()), frames)
 
     def _frames(self, view: View, b: Any, valid: Array) -> tuple[Array, Array]:
@@ -86,8 +101,8 @@ class Fit:
         return excess(self.model, self.problem, x, self.likelihood.noise)
 
     def search(self, x: Unknowns, cost: Cost) -> int:
-        """Look for frames that fit much worse than the others up to 3 px around, and leave them in
-        `x` where they fit best.
+        """Look for frames that fit much worse than the others around where they are and where they
+        are expected, and leave them in `x` where they fit best.
 
         A linear step finds a position from about a pixel away; few frames that are further off
         would stay where they are. Returns how many were moved.
@@ -106,22 +121,33 @@ class Fit:
         shape = int(x.object.shape[-2]), int(x.object.shape[-1])
         weight, given = (
             np.asarray(host(self.prior.positions)),
-            np.asarray(host(self.measured))[worst],
+            np.asarray(host(self.middle.positions))[worst],
         )
-        for radius in RADII:
-            for angle in np.arange(8) * np.pi / 4:
-                tried = places + radius * np.array([np.sin(angle), np.cos(angle)])
-                model = replace(self.model, corners=windows(tried, (p, q), object_shape=shape))
-                view = model.view(replace(rows, positions=move(tried)), slice(None))
-                found = np.asarray(host(self._frames(view, worst, self.problem.mask_of(worst))[0]))
-                # what the prior says of the move
-                found = found + 0.5 * (((tried - given) ** 2 - (places - given) ** 2) * weight).sum(
-                    axis=1
-                )
-                better = found < least
-                best[better], least[better] = tried[better], found[better]
+        for tried in [*(places + step for step in circles()), *(given + step for step in grid())]:
+            model = replace(self.model, corners=windows(tried, (p, q), object_shape=shape))
+            view = model.view(replace(rows, positions=move(tried)), slice(None))
+            found = np.asarray(host(self._frames(view, worst, self.problem.mask_of(worst))[0]))
+            # what the prior says of the move
+            pull = ((tried - given) ** 2 - (places - given) ** 2) * weight
+            found = found + 0.5 * pull.sum(axis=1)
+            better = found < least
+            best[better], least[better] = tried[better], found[better]
         x.positions[worst] = move(best)
         return int((best != places).any(axis=1).sum())
+
+
+def circles() -> FloatArray:
+    """Places about 0 on circles of `RADII`, (32, 2)."""
+    angles = np.arange(8) * np.pi / 4
+    ring = np.stack([np.sin(angles), np.cos(angles)], axis=1)
+    return np.asarray(np.concatenate([radius * ring for radius in RADII]))
+
+
+def grid() -> FloatArray:
+    """Whole pixels up to `REACH` from 0, (M, 2)."""
+    side = np.arange(-REACH, REACH + 1.0)
+    places = np.stack(np.meshgrid(side, side, indexing="ij"), axis=-1).reshape(-1, 2)
+    return np.asarray(places[np.hypot(*places.T) <= REACH])
 
 
 def excess(model: Model, problem: Problem, x: Unknowns, noise: Noise) -> float:

@@ -32,8 +32,9 @@ from .until import Settled
 UNKNOWN_PASSES, KNOWN_PASSES = 60, 20
 #: Passes of PIE before a second attempt with a known probe, where the first one failed.
 AGAIN_PASSES = 50
-#: Inner part of the detector that wrong positions are first refined with, and for how many steps.
-INNER, INNER_STEPS = 0.5, 6
+#: Inner parts of the detector that wrong positions are first refined with, for how many steps each,
+#: and the passes of the engine that begins after each.
+INNER, INNER_STEPS, AFTER_INNER = (0.3, 0.5), 6, 10
 #: Share of the passes that another engine ends, where one does.
 FINISH = 1 / 4
 
@@ -100,15 +101,19 @@ def coarse(engine: Engine, problem: Problem, first: Stage) -> tuple[Stage, ...]:
     """Stages that bring wrong positions near, for an engine that can move them by the inner part of
     the detector; none where they stay, or are refined already.
 
-    The object that this leaves has adapted to them. A few more passes of the engine that begins
+    The object that each leaves has adapted to them. A few more passes of the engine that begins
     take that back.
     """
     if not isinstance(engine, ML) or not engine.positions or engine.detector < 1:
         return ()
     if problem.near_field or problem.measured is not None:
         return ()
-    inner = replace(engine, detector=INNER, positions_start=0, positions_every=1)
-    return Stage(inner, INNER_STEPS, aside=True), first
+    stages = []
+    for part in INNER:
+        inner = replace(engine, detector=part, positions_start=0, positions_every=1)
+        stages.append(Stage(inner, INNER_STEPS, aside=True))
+        stages.append(replace(first, passes=AFTER_INNER))
+    return tuple(stages)
 
 
 __all__ = ["first_guess", "usual"]
