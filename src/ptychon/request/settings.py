@@ -75,6 +75,9 @@ class Settings(BaseModel):
         what `ptychon.Stage` takes.
     update : mapping
         What moves and when, such as {positions: "after=20,every=5", probe: no}.
+    refine : mapping
+        How positions and the background are refined between the passes of an engine, such as
+        {trials: 4}.
     modes : int, optional
         Incoherent modes of the probe; default as many as the first probe has.
     orient : str, optional
@@ -99,6 +102,7 @@ class Settings(BaseModel):
     options: dict[str, Any] = Field(default_factory=dict, validate_default=True)
     recipe: list[dict[str, Any]] | None = None
     update: dict[str, Any] = Field(default_factory=dict)
+    refine: dict[str, Any] = Field(default_factory=dict)
     data: dict[str, Any] = Field(default_factory=dict)
     probe: str | None = None
     start: str | None = None
@@ -179,6 +183,16 @@ class Settings(BaseModel):
             raise PydanticCustomError("update", "{text}", {"text": str(error)}) from None
         return {name: w if isinstance(w, bool) else str(w) for name, w in found.items()}
 
+    @field_validator("refine", mode="before")
+    @classmethod
+    def _known_refine(cls, value: Any) -> Any:
+        from ..run.refine import Refine
+
+        try:
+            return Refine.read(value).stored()
+        except PtychonError as error:
+            raise PydanticCustomError("refine", "{text}", {"text": str(error)}) from None
+
     @model_validator(mode="after")
     def _one_way_to_say_it(self) -> Settings:
         """What the recipe says is not said once more; and all of it can be made."""
@@ -206,12 +220,14 @@ class Settings(BaseModel):
     def way(self) -> Stage | Recipe:
         """What `ptychon.reconstruct` is to run: the recipe, or the engine with its options."""
         from ..run.recipe import Recipe
+        from ..run.refine import Refine
         from ..run.update import when_of
 
         update = {name: when_of(name, when) for name, when in self.update.items()}
         if self.recipe is not None:
-            return Recipe.read(self.recipe).updating(update)
-        return stage_of(self.engine, self.passes, self.options, update, self.seed)
+            return Recipe.read(self.recipe).updating(update, self.refine)
+        stage = stage_of(self.engine, self.passes, self.options, update, self.seed)
+        return replace(stage, refine=Refine.read(self.refine)) if self.refine else stage
 
     @field_validator("data")
     @classmethod
@@ -399,8 +415,9 @@ def find_data(
 
 def on_grid(data: Dataset, result: Result) -> Problem:
     """Data as they were put on the pixel grid of a result made from them, with what it has found of
-    each frame: positions, doses, and how the probe varies.
+    each frame, positions, doses, and how the probe varies, and with its background.
     """
+    from ..model.noise.background import with_dark
     from ..model.problem import Problem
 
     problem = Problem.from_dataset(data, subpixel=bool(result.settings.get("subpixel", True)))
@@ -408,6 +425,8 @@ def on_grid(data: Dataset, result: Result) -> Problem:
         return problem
     if result.positions_given is not None or result.log_scale is not None:
         problem = problem.with_positions(result.positions, result.log_scale, corners=result.corners)
+    if result.background is not None and result.background.shape == problem.frame_shape:
+        problem = with_dark(problem, result.background)
     return replace(problem, variations=result.variations, weights=result.weights)
 
 
