@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ptychon import Problem, reconstruct
+from ptychon import Problem, PtychonError, Recipe, Refine, Stage, reconstruct
 from ptychon.engines import After
 from ptychon.metrics.alignment import align
 from ptychon.metrics.residual import illuminated
@@ -176,7 +176,6 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(scene, tmp_path, engine, upd
         Stage(engine, 9, update=update, refine={"trials": 2 if engine == "rpie" else 0}),
         Stage("rpie", 3),
     ]
-    from ptychon import Recipe
 
     def go(path, **more):
         return reconstruct(
