@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..metrics.moves import refined
 from ..run.modes import described, shares
 from ..run.progress import described as described_passes
 from ..types import PtychonError, PtychonWarning
@@ -370,6 +371,7 @@ def summary(result: Result, places: Places, pictured: bool = True) -> dict[str, 
         "error_final": float(result.final_error) if math.isfinite(result.final_error) else None,
         "object_shape": list(result.object.shape),
         "mode_powers": [float(share) for share in shares(result.probe)],
+        "refined": [list(row) for row in refined(result)],
         "pixel_size": None if result.pixel_size is None else list(result.pixel_size),
         "seconds": result.seconds,
         "compile_seconds": result.compile_seconds,
@@ -416,6 +418,7 @@ def show_summary(numbers: dict[str, Any]) -> None:
             "modes",
             f"{len(powers)}, with {described(powers)} of the power" if len(powers) > 1 else None,
         ),
+        *((name, text) for name, text in numbers["refined"]),
         ("oriented", numbers["orientation"]),
         ("R in pass", error(numbers["error_in_pass"])),
         ("R final", error(numbers["error_final"])),
