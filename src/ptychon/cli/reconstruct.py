@@ -143,6 +143,12 @@ on the command line override the file. Exit code: 0; 2 for bad input; 130 after 
     metavar="WAY",
     help="Turn frames and positions: auto, or as ptychon orient --help lists.",
 )
+@click.option(
+    "--affine",
+    metavar="WAY",
+    help="Scale, turn and shear the positions: search finds how by short reconstructions "
+    "(search:scale,rotation only these), or numbers such as scale=1.02,rotation=-0.5.",
+)
 @click.option("--probe", type=click.Path(), help="First probe: .npy, .npz or a result file.")
 @click.option(
     "--modes",

@@ -123,6 +123,7 @@ def execute(
         Go on with the unknowns that the scan asks for, where some are missing.
     """
     from ..backends import get_backend
+    from ..inspect.affine import asked
     from ..inspect.orientation import UNSTATED, stated_orientation
     from ..io import save_result
     from ..request.settings import open_data
@@ -135,6 +136,8 @@ def execute(
         _tell_sources(data)
     if settings.orient == "auto":
         settings, data = oriented(settings, data, chosen, voice)
+    if asked(settings.affine):
+        settings, data = scaled(settings, data, chosen, voice)
     unstated = (
         settings.orient is None
         and settings.start is None
@@ -293,6 +296,22 @@ def _with_bars(
     )
 
 
+def scaled(
+    settings: Settings, data: Dataset, backend: Any, voice: Voice
+) -> tuple[Settings, Dataset]:
+    """Settings and data with the scale, rotation and shear of the scan that were found."""
+    from ..inspect.affine import asked, search
+
+    found = search(
+        data,
+        asked(settings.affine),
+        backend=backend,
+        say=(lambda text: voice.say(f"affine: {text}")) if voice.verbose else None,
+    )
+    voice.say(f"affine: {found.sentence()}")
+    return settings.model_copy(update={"affine": str(found.affine)}), found.affine.apply(data)
+
+
 def oriented(
     settings: Settings, data: Dataset, backend: Any, voice: Voice
 ) -> tuple[Settings, Dataset]:
@@ -376,6 +395,7 @@ def summary(result: Result, places: Places, pictured: bool = True) -> dict[str, 
         "seconds": result.seconds,
         "compile_seconds": result.compile_seconds,
         "orientation": result.settings["request"]["orient"],
+        "affine": result.settings["request"].get("affine"),
         "result": str(places.result),
         "picture": str(places.picture) if pictured else None,
     }
@@ -420,6 +440,7 @@ def show_summary(numbers: dict[str, Any]) -> None:
         ),
         *((name, text) for name, text in numbers["refined"]),
         ("oriented", numbers["orientation"]),
+        ("affine", numbers["affine"]),
         ("R in pass", error(numbers["error_in_pass"])),
         ("R final", error(numbers["error_final"])),
         (

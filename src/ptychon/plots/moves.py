@@ -40,7 +40,7 @@ def draw_moves(ax: Any, result: Result) -> None:
     ax.set_aspect("equal")
     ax.invert_yaxis()
     ax.set_title(
-        f"moves, {times:g} times as long: {np.sqrt((size**2).mean()):.2g} px rms", fontsize=10
+        f"moves {np.sqrt((size**2).mean()):.2g} px rms\narrows {times:g} times as long", fontsize=10
     )
     ax.set_xlabel("x (px)")
     ax.set_ylabel("y (px)")

@@ -42,6 +42,17 @@ _PATHS = ("input", "output", "picture", "probe", "start")
 _DATA_PATHS = ("positions_path", "dark", "pedestal", "flat", "background", "mask")
 
 
+def _affine(value: str | None) -> str | None:
+    from ..inspect.affine import Affine, asked
+
+    try:
+        if value is not None and not asked(value):
+            Affine.parse(value)
+    except PtychonError as error:
+        raise PydanticCustomError("affine", "{text}", {"text": str(error)}) from None
+    return value
+
+
 def _orientation(value: str | None) -> str | None:
     from ..inspect.orientation import Orientation
 
@@ -82,6 +93,8 @@ class Settings(BaseModel):
         Incoherent modes of the probe; default as many as the first probe has.
     orient : str, optional
         "auto", or how frames and positions are turned, such as "transpose+negate".
+    affine : str, optional
+        "search", or how positions are scaled, turned and sheared, such as "scale=1.02,rotation=-1".
     checkpoint_every : int, optional
         Passes.
     report, half_scans : bool
@@ -108,6 +121,7 @@ class Settings(BaseModel):
     start: str | None = None
     modes: Annotated[int, Field(ge=1)] | None = None
     orient: Annotated[str | None, AfterValidator(_orientation)] = None
+    affine: Annotated[str | None, AfterValidator(_affine)] = None
     checkpoint_every: Annotated[int, Field(ge=1)] | None = None
     report: bool = False
     half_scans: bool = True
@@ -340,12 +354,15 @@ def open_data(settings: Settings, path: PathLike | None = None) -> Dataset:
     path : path, optional
         Where the file is now, if not at ``settings.input``.
     """
+    from ..inspect.affine import Affine, asked
     from ..inspect.orientation import Orientation
     from ..io import load
 
     data = load(settings.input if path is None else path, **settings.data)
     if settings.orient not in (None, "auto"):
         data = Orientation.parse(settings.orient).apply(data)
+    if settings.affine is not None and not asked(settings.affine):
+        data = Affine.parse(settings.affine).apply(data)
     return data
 
 
