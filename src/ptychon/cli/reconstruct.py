@@ -88,6 +88,7 @@ Tune the steps, then continue with Ptycho-EP, which gives error bars:
 Engines one after the other; positions refined at the end:
   ptychon reconstruct scan.cxi --recipe "dm:60, rpie:100"
   ptychon reconstruct scan.cxi --recipe "rpie:40, ml:15" --update positions
+  ptychon reconstruct scan.cxi --update positions:after=8 --update dose --refine trials=4
 \b
 A partially coherent beam:
   ptychon reconstruct scan.cxi --modes 3
@@ -126,8 +127,14 @@ on the command line override the file. Exit code: 0; 2 for bad input; 130 after 
     "updates",
     multiple=True,
     metavar="NAME[:WHEN]",
-    help="Refine this too, or say when: positions, positions:after=20,every=5, probe:no "
-    "(repeatable).",
+    help="Refine this too, or say when: positions, dose, background, positions:after=20,every=5, "
+    "probe:no (repeatable).",
+)
+@click.option(
+    "--refine",
+    metavar="NAME=NUMBER,...",
+    help="Say how, between the passes of an engine: trials=4 tries each frame at places around "
+    "(radius=3 px), limit and least bound a step, momentum, smooth (of the background).",
 )
 @click.option("--seed", type=int, help="Seed for all random numbers; default 0.")
 @data_options
@@ -135,6 +142,12 @@ on the command line override the file. Exit code: 0; 2 for bad input; 130 after 
     "--orient",
     metavar="WAY",
     help="Turn frames and positions: auto, or as ptychon orient --help lists.",
+)
+@click.option(
+    "--affine",
+    metavar="WAY",
+    help="Scale, turn and shear the positions: search finds how by short reconstructions "
+    "(search:scale,rotation only these), or numbers such as scale=1.02,rotation=-0.5.",
 )
 @click.option("--probe", type=click.Path(), help="First probe: .npy, .npz or a result file.")
 @click.option(
@@ -171,6 +184,10 @@ def reconstruct(
     if stated["modes"] is not None and stated["modes"] < 1:
         raise PtychonError(f"--modes is {stated['modes']}; at least 1 is needed")
     given = given_data(stated)
+    if stated["refine"] is not None:
+        from ..run.refine import Refine
+
+        stated["refine"] = Refine.read(stated["refine"]).stored()
     stated = {name: value for name, value in stated.items() if value is not None}
     if no_subpixel:
         stated["subpixel"] = False

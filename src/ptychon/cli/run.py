@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..metrics.moves import refined
 from ..run.modes import described, shares
 from ..run.progress import described as described_passes
 from ..types import PtychonError, PtychonWarning
@@ -122,6 +123,7 @@ def execute(
         Go on with the unknowns that the scan asks for, where some are missing.
     """
     from ..backends import get_backend
+    from ..inspect.affine import asked
     from ..inspect.orientation import UNSTATED, stated_orientation
     from ..io import save_result
     from ..request.settings import open_data
@@ -134,6 +136,8 @@ def execute(
         _tell_sources(data)
     if settings.orient == "auto":
         settings, data = oriented(settings, data, chosen, voice)
+    if asked(settings.affine):
+        settings, data = scaled(settings, data, chosen, voice)
     unstated = (
         settings.orient is None
         and settings.start is None
@@ -292,6 +296,22 @@ def _with_bars(
     )
 
 
+def scaled(
+    settings: Settings, data: Dataset, backend: Any, voice: Voice
+) -> tuple[Settings, Dataset]:
+    """Settings and data with the scale, rotation and shear of the scan that were found."""
+    from ..inspect.affine import asked, search
+
+    found = search(
+        data,
+        asked(settings.affine),
+        backend=backend,
+        say=(lambda text: voice.say(f"affine: {text}")) if voice.verbose else None,
+    )
+    voice.say(f"affine: {found.sentence()}")
+    return settings.model_copy(update={"affine": str(found.affine)}), found.affine.apply(data)
+
+
 def oriented(
     settings: Settings, data: Dataset, backend: Any, voice: Voice
 ) -> tuple[Settings, Dataset]:
@@ -370,10 +390,12 @@ def summary(result: Result, places: Places, pictured: bool = True) -> dict[str, 
         "error_final": float(result.final_error) if math.isfinite(result.final_error) else None,
         "object_shape": list(result.object.shape),
         "mode_powers": [float(share) for share in shares(result.probe)],
+        "refined": [list(row) for row in refined(result)],
         "pixel_size": None if result.pixel_size is None else list(result.pixel_size),
         "seconds": result.seconds,
         "compile_seconds": result.compile_seconds,
         "orientation": result.settings["request"]["orient"],
+        "affine": result.settings["request"].get("affine"),
         "result": str(places.result),
         "picture": str(places.picture) if pictured else None,
     }
@@ -416,7 +438,9 @@ def show_summary(numbers: dict[str, Any]) -> None:
             "modes",
             f"{len(powers)}, with {described(powers)} of the power" if len(powers) > 1 else None,
         ),
+        *((name, text) for name, text in numbers["refined"]),
         ("oriented", numbers["orientation"]),
+        ("affine", numbers["affine"]),
         ("R in pass", error(numbers["error_in_pass"])),
         ("R final", error(numbers["error_final"])),
         (

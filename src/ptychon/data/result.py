@@ -50,6 +50,9 @@ class Result:
     variations : (M, P, Q) complex64 and weights : (N, M) float32, or None
         How the probe varies, where a run has found it: the first mode of frame j is probe[0] + sum
         over l of weights[j, l] variations[l]. Each variation has the norm of that mode.
+    background : (P, Q) float32 or None
+        Counts a pixel that are no part of the wave, where a run has found them; zero frequency of
+        far-field frames at [P//2, Q//2].
     origin : (2,) float
         Coordinates of object pixel [0, 0], m, or px if `pixel_size` is None.
     pixel_size : (dy, dx) m or None
@@ -83,6 +86,7 @@ class Result:
     log_scale: FloatArray | None = None
     variations: ComplexArray | None = None
     weights: FloatArray | None = None
+    background: FloatArray | None = None
     origin: tuple[float, float] = (0.0, 0.0)
     pixel_size: tuple[float, float] | None = None
     backend: str = ""

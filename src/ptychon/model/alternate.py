@@ -13,12 +13,14 @@ Fienup, Opt. Express 16, 7264 (2008), there with D of the wave). From further of
 each frame is put at some places around, and stays at the one where it fits best (Maiden et al.,
 Ultramicroscopy 120, 64 (2012)).
 
-The background is multiplied by what makes the mean amplitude right,
+The background is multiplied by the mean of what was counted, n_j, over what was expected,
 
-    b <- b (mean_j y_j/sqrt(lambda_j))^2,               lambda the counts expected, b included
+    b <- b mean_j n_j/lambda_j,                         lambda_j with b in it
 
-which keeps it from becoming negative, and stops where sum_j (y_j - sqrt(lambda_j))/sqrt(lambda_j),
-the derivative of the squared misfit by b, is 0.
+a step of expectation-maximisation for Poisson counts: it never becomes negative, and stops where
+the derivative of their likelihood by b is 0 (Richardson, J. Opt. Soc. Am. 62, 55 (1972); Shepp &
+Vardi, IEEE Trans. Med. Imaging 1, 113 (1982)). With roots of counts it would be a third too small
+where few are expected.
 """
 
 from __future__ import annotations
@@ -143,11 +145,11 @@ def background_step(
     for block, view in views(model, x):
         valid = xp.broadcast_to(problem.mask_of(block), pattern[block].shape)
         light = model.intensity(view) + dark.astype("float32")
-        quotient = xp.sqrt(pattern[block].clip(0, None) / light.clip(1e-20, None))
+        quotient = pattern[block].clip(0, None) / light.clip(1e-20, None)
         ratio += xp.where(valid, quotient, 0).sum(axis=0, dtype="float64")
         seen += valid.sum(axis=0)
     ratio = xp.where(seen > 0, ratio / seen.clip(1, None), 1)
-    new = dark * ratio**2
+    new = dark * ratio
     if smooth <= 0:
         return new
     # pixels that no frame has counted say nothing, and take what is around them

@@ -33,6 +33,7 @@ from .figures import (
     Rectangle,
     withStroke,
 )
+from .moves import draw_moves
 
 __all__ = ["compare", "complex_rgb", "picture", "remove_ramp", "save"]
 
@@ -84,9 +85,12 @@ def picture(
     if deviation is not None:
         lit_std = np.where(np.isfinite(amplitude), np.asarray(deviation, float), np.nan)
         frame.show(axes[2], lit_std, "standard deviation of the object", "standard deviation")
-    panels = rows[1].subplots(1, 3, width_ratios=(1, 1, 1.3))
+    moved = result.positions_given is not None
+    panels = rows[1].subplots(1, 3 + moved, width_ratios=(1, 1, 1.3, 1.1)[: 3 + moved])
     _probe(panels[:2], result)
     _convergence(panels[2], result)
+    if moved:
+        draw_moves(panels[3], result)
     if further:
         _modes(rows[2].subplots(1, MODES - 1), result)
     if path is not None:

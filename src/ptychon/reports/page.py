@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.result import Result
+from ..metrics.moves import background_share, moves_of, refined
 from ..run.modes import described, shares
 from ..types import PtychonError
 from ..units import pretty
@@ -38,6 +39,7 @@ TITLES = {
     "ring_correlation": "Resolution",
     "spectrum": "Power spectrum",
     "positions": "Positions",
+    "moves": "Refined positions",
     "frames": "Residual of each frame",
     "detector": "Residual of each detector pixel",
 }
@@ -61,6 +63,9 @@ TEXTS = {
     "propagation": (
         "Summed across the beam, root of the intensity; dashed: the object, dotted: the "
         "narrowest place."
+    ),
+    "moves": (
+        "From where the data put each frame; the mean is taken off, which the probe has taken up."
     ),
     "frames": "Frames that stand out are crossed and numbered.",
     "detector": (
@@ -161,6 +166,8 @@ def fill(
         add("ring_correlation", lambda: draw.ring_correlation(found), text, half=True)
     add("spectrum", lambda: draw.spectrum(result), half=True)
     add("positions", lambda: draw.positions(result), half=True)
+    if result.positions_given is not None:
+        add("moves", lambda: draw.moves(result), half=True)
     if fit is None:
         add("frames", lambda: None, missing=why)
         add("detector", lambda: None, missing=why)
@@ -183,6 +190,7 @@ def facts_of(result: Result, fit: Fit | None, found: Agreement | None) -> list[t
         *([("power of the modes", described(shares(result.probe)))] if modes > 1 else []),
         ("frames", str(len(result.positions))),
         ("R of the final object and probe", f"{result.final_error:.4f}"),
+        *refined(result),
     ]
     known = result.settings.get("scan") or {}
     if known.get("wavelength"):
@@ -220,6 +228,15 @@ def numbers_of(
             "reasons": [asdict(r) for r in judged.reasons],
         },
     }
+    if result.positions_given is not None:
+        numbers["moves"] = moves_of(result.positions_given, result.positions).as_dict()
+    if result.log_scale is not None:
+        numbers["dose_spread"] = float(np.std(result.log_scale))
+    if result.background is not None:
+        numbers["background"] = {
+            "counts": float(result.background.mean()),
+            "share": background_share(result),
+        }
     if fit is not None:
         kept = ("residual", "noise", "flat", "sampling_ratio", "counts", "per_frame", "bad")
         numbers["fit"] = {name: getattr(fit, name) for name in kept}

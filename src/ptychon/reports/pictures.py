@@ -14,6 +14,7 @@ from ..data.result import Result
 from ..model.propagators import angular_spectrum
 from ..plots.display import complex_rgb, remove_ramp
 from ..plots.figures import Figure
+from ..plots.moves import draw_moves
 from ..plots.result import (
     MODES,
     _convergence,
@@ -385,6 +386,14 @@ def positions(result: Result) -> Figure:
     return figure
 
 
+def moves(result: Result) -> Figure:
+    """By how much refined positions have moved, as arrows, magnified."""
+    figure = Figure(figsize=(WIDTH / 2, 4.2), layout="constrained")
+    ax = figure.subplots()
+    draw_moves(ax, result)
+    return figure
+
+
 def _scale(result: Result) -> tuple[float, str]:
     extent = None
     if result.pixel_size is not None:
@@ -413,6 +422,7 @@ __all__ = [
     "detector",
     "deviation",
     "frames",
+    "moves",
     "object_colours",
     "object_grey",
     "object_unwrapped",

@@ -42,6 +42,17 @@ _PATHS = ("input", "output", "picture", "probe", "start")
 _DATA_PATHS = ("positions_path", "dark", "pedestal", "flat", "background", "mask")
 
 
+def _affine(value: str | None) -> str | None:
+    from ..inspect.affine import Affine, asked
+
+    try:
+        if value is not None and not asked(value):
+            Affine.parse(value)
+    except PtychonError as error:
+        raise PydanticCustomError("affine", "{text}", {"text": str(error)}) from None
+    return value
+
+
 def _orientation(value: str | None) -> str | None:
     from ..inspect.orientation import Orientation
 
@@ -75,10 +86,15 @@ class Settings(BaseModel):
         what `ptychon.Stage` takes.
     update : mapping
         What moves and when, such as {positions: "after=20,every=5", probe: no}.
+    refine : mapping
+        How positions and the background are refined between the passes of an engine, such as
+        {trials: 4}.
     modes : int, optional
         Incoherent modes of the probe; default as many as the first probe has.
     orient : str, optional
         "auto", or how frames and positions are turned, such as "transpose+negate".
+    affine : str, optional
+        "search", or how positions are scaled, turned and sheared, such as "scale=1.02,rotation=-1".
     checkpoint_every : int, optional
         Passes.
     report, half_scans : bool
@@ -99,11 +115,13 @@ class Settings(BaseModel):
     options: dict[str, Any] = Field(default_factory=dict, validate_default=True)
     recipe: list[dict[str, Any]] | None = None
     update: dict[str, Any] = Field(default_factory=dict)
+    refine: dict[str, Any] = Field(default_factory=dict)
     data: dict[str, Any] = Field(default_factory=dict)
     probe: str | None = None
     start: str | None = None
     modes: Annotated[int, Field(ge=1)] | None = None
     orient: Annotated[str | None, AfterValidator(_orientation)] = None
+    affine: Annotated[str | None, AfterValidator(_affine)] = None
     checkpoint_every: Annotated[int, Field(ge=1)] | None = None
     report: bool = False
     half_scans: bool = True
@@ -179,6 +197,16 @@ class Settings(BaseModel):
             raise PydanticCustomError("update", "{text}", {"text": str(error)}) from None
         return {name: w if isinstance(w, bool) else str(w) for name, w in found.items()}
 
+    @field_validator("refine", mode="before")
+    @classmethod
+    def _known_refine(cls, value: Any) -> Any:
+        from ..run.refine import Refine
+
+        try:
+            return Refine.read(value).stored()
+        except PtychonError as error:
+            raise PydanticCustomError("refine", "{text}", {"text": str(error)}) from None
+
     @model_validator(mode="after")
     def _one_way_to_say_it(self) -> Settings:
         """What the recipe says is not said once more; and all of it can be made."""
@@ -206,12 +234,14 @@ class Settings(BaseModel):
     def way(self) -> Stage | Recipe:
         """What `ptychon.reconstruct` is to run: the recipe, or the engine with its options."""
         from ..run.recipe import Recipe
+        from ..run.refine import Refine
         from ..run.update import when_of
 
         update = {name: when_of(name, when) for name, when in self.update.items()}
         if self.recipe is not None:
-            return Recipe.read(self.recipe).updating(update)
-        return stage_of(self.engine, self.passes, self.options, update, self.seed)
+            return Recipe.read(self.recipe).updating(update, self.refine)
+        stage = stage_of(self.engine, self.passes, self.options, update, self.seed)
+        return replace(stage, refine=Refine.read(self.refine)) if self.refine else stage
 
     @field_validator("data")
     @classmethod
@@ -324,12 +354,15 @@ def open_data(settings: Settings, path: PathLike | None = None) -> Dataset:
     path : path, optional
         Where the file is now, if not at ``settings.input``.
     """
+    from ..inspect.affine import Affine, asked
     from ..inspect.orientation import Orientation
     from ..io import load
 
     data = load(settings.input if path is None else path, **settings.data)
     if settings.orient not in (None, "auto"):
         data = Orientation.parse(settings.orient).apply(data)
+    if settings.affine is not None and not asked(settings.affine):
+        data = Affine.parse(settings.affine).apply(data)
     return data
 
 
@@ -399,8 +432,9 @@ def find_data(
 
 def on_grid(data: Dataset, result: Result) -> Problem:
     """Data as they were put on the pixel grid of a result made from them, with what it has found of
-    each frame: positions, doses, and how the probe varies.
+    each frame, positions, doses, and how the probe varies, and with its background.
     """
+    from ..model.noise.background import with_dark
     from ..model.problem import Problem
 
     problem = Problem.from_dataset(data, subpixel=bool(result.settings.get("subpixel", True)))
@@ -408,6 +442,8 @@ def on_grid(data: Dataset, result: Result) -> Problem:
         return problem
     if result.positions_given is not None or result.log_scale is not None:
         problem = problem.with_positions(result.positions, result.log_scale, corners=result.corners)
+    if result.background is not None and result.background.shape == problem.frame_shape:
+        problem = with_dark(problem, result.background)
     return replace(problem, variations=result.variations, weights=result.weights)
 
 

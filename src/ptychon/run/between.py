@@ -28,6 +28,8 @@ from .refine import Found, Turns
 
 #: How many times the median move is the largest, and the largest step of a log dose.
 MEDIANS, DOSE = 10.0, 1.0
+#: Momentum of doses: with more of it, doses that are far off swing.
+DOSE_MOMENTUM = 0.5
 #: Turns between two searches for frames that fit badly: those whose misfit is so many times the
 #: median, on circles of these radii (px) about where they are and where the data say.
 SEARCH_EVERY, OUTLIER, RADII = 5, 1.3, (1.0, 2.0, 3.5, 5.0)
@@ -71,6 +73,7 @@ class Refinement:
         self._problem, self._base = problem, base
         self._pattern: Array = None
         self._lit: Any = None
+        self._first: Any = None
         self._total = 1.0
         when: Mapping[str, After] = {} if turns is None else turns.when
         doses = "log_scale" in engine.follows and problem.log_scale is not None
@@ -111,12 +114,10 @@ class Refinement:
         total = float(self._pattern.sum(dtype="float64"))
         lit = problem.mask.sum(axis=0) * (len(problem) // len(problem.mask))
         self._lit, self._total = lit, max(total, 1e-300)
-        if self.found.background is None:
-            dark = np.full(problem.frame_shape, DIM * total / max(lit.sum(), 1))
-            if problem.background is not None:
-                stated = np.asarray(problem.background, float)[0] - problem.read_noise**2
-                dark = np.maximum(dark, stated)
-            self.found = replace(self.found, background=dark)
+        self._first = np.full(problem.frame_shape, DIM * total / max(lit.sum(), 1))
+        if problem.background is not None:
+            stated = np.asarray(problem.background, float)[0] - problem.read_noise**2
+            self._first = np.maximum(self._first, stated)
 
     def _see(self) -> None:
         """Make `local` of what is found."""
@@ -138,6 +139,12 @@ class Refinement:
             local = replace(local, amplitude=amplitude, log_scale=None, **more)
             self.power = float((amplitude**2).sum(dtype="float64"))
         self.local = local
+
+    def _with_doses(self, x: Unknowns) -> Unknowns:
+        dose = self.found.log_scale
+        return (
+            x if dose is None else replace(x, log_scale=self.ctx.backend.asarray(dose.astype(REAL)))
+        )
 
     # ------------------------------------------------------------ a turn
 
@@ -177,8 +184,8 @@ class Refinement:
         if "log_scale" in when:
             extra["dose_spread"] = 0.0 if found.log_scale is None else float(found.log_scale.std())
         if "background" in when:
-            assert found.background is not None
-            extra["background"] = float((found.background * self._lit).sum()) / self._total
+            dark = 0.0 if found.background is None else found.background
+            extra["background"] = float((dark * self._lit).sum()) / self._total
         return extra
 
     def _estimate(self, state: State, due: tuple[str, ...]) -> tuple[Unknowns, Model]:
@@ -207,12 +214,18 @@ class Refinement:
             limits.append(DOSE)
         change = np.asarray(host(frame_steps(model, self.local, x, own, limits).change))
         if "log_scale" in own:
-            dose = change[:, -1].clip(-DOSE, DOSE)
-            if self.found.log_scale is not None:
-                dose = dose + self.found.log_scale
-            self.found = replace(self.found, log_scale=dose - dose.mean())
+            self._dose(change[:, -1])
         if "positions" in own:
             self._move(places, change[:, :2], turns.limit(epoch))
+
+    def _dose(self, change: FloatArray) -> None:
+        found = self.found
+        if found.dose_velocity is not None:
+            change = change + DOSE_MOMENTUM * found.dose_velocity
+        change = change.clip(-DOSE, DOSE)
+        change = change - change.mean()
+        dose = change if found.log_scale is None else found.log_scale + change
+        self.found = replace(found, log_scale=dose - dose.mean(), dose_velocity=change)
 
     def _move(self, places: FloatArray, change: FloatArray, limit: float) -> None:
         assert self.turns is not None
@@ -265,13 +278,12 @@ class Refinement:
     def _background(self, model: Model, x: Unknowns) -> None:
         assert self.turns is not None
         found, move = self.found, self.ctx.backend.asarray
-        assert found.background is not None
         if found.positions is not None and found.corners is not None:
             x = replace(x, positions=move(found.positions))
             model = replace(model, corners=found.corners)
-        dose = found.log_scale
-        x = replace(x, log_scale=None if dose is None else move(dose.astype(REAL)))
+        dark = self._first if found.background is None else found.background
+        x = self._with_doses(replace(x, log_scale=None))
         new = background_step(
-            model, self._pattern, self.local, x, move(found.background), self.turns.how.smooth
+            model, self._pattern, self.local, x, move(dark), self.turns.how.smooth
         )
         self.found = replace(found, background=np.asarray(self.ctx.backend.to_host(new), float))

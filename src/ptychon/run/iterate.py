@@ -70,13 +70,13 @@ def iterate(
     while True:
         if not batches or schedule.shuffle:
             batches = schedule.batches(local, state.epoch)
+        local = refined.local
         step = fast_step(backend, engine, local, batches) or engine.step
         state, report = step(state, local, batches, ctx)
         error, extra = _read(report, refined.power or power, backend)
         state = refined.turn(state)
-        if refined.local is not local:
-            moved = refined.local.corners is not local.corners
-            local, batches = refined.local, Batches() if moved else batches
+        if refined.local.corners is not local.corners:
+            batches = Batches()
         yield Progress(
             state.epoch,
             planned,

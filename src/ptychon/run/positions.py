@@ -13,6 +13,7 @@ import numpy as np
 
 from ..data.result import Result
 from ..engines import Engine, Estimate
+from ..model.noise.background import with_dark
 from ..model.problem import Problem
 from ..types import PtychonWarning
 
@@ -25,12 +26,15 @@ SAME = 0.13
 
 
 def carried(problem: Problem, start: Result, engine: Engine) -> Problem:
-    """The problem with what the result that a run starts from has found of each frame; itself where
-    that is nothing.
+    """The problem with what the result that a run starts from has found of each frame and of the
+    background; itself where that is nothing.
 
     Doses go only to engines that know of them, variations of the probe to those that move them;
     others would take them for part of the object.
     """
+    dark = start.background
+    if dark is not None and dark.shape == problem.frame_shape and problem.counting:
+        problem = with_dark(problem, dark)
     if start.positions_given is None:
         given, refined = problem.positions, None
     else:

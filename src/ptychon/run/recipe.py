@@ -308,16 +308,16 @@ class Recipe:
             return before[-1]
         return last
 
-    def updating(self, update: Update) -> Recipe:
+    def updating(self, update: Update, refine: Any = None) -> Recipe:
         """The same, each stage moving those of the unknowns that its engine can. What none moves is
-        refined between the passes of those that it may change between.
+        refined between the passes of those that it may change between, as `refine` says.
 
         Raises
         ------
         PtychonError
             For an unknown that no stage can move.
         """
-        if not update:
+        if not update and not refine:
             return self
         stages, left = list(self.stages), dict(update)
         for kind in ("moves", "follows"):
@@ -330,6 +330,9 @@ class Recipe:
             left = {name: when for name, when in left.items() if name not in done}
         for name in sorted(left):
             updated(self.main.made(), {name: update[name]})
+        if refine:
+            how = Refine.read(refine)
+            stages = [replace(s, refine=how) if split(s.made(), s.update)[1] else s for s in stages]
         return Recipe(stages)
 
     def without_guess(self) -> Recipe:

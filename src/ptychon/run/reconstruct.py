@@ -15,6 +15,7 @@ from ..data.dataset import Dataset
 from ..data.result import Result
 from ..engines import Context, Engine, Update, make, plain
 from ..metrics.residual import residual
+from ..model.noise.background import dark_of
 from ..model.problem import Problem
 from ..sweeps.find import memory, why_slow
 from ..types import ComplexArray, PtychonError, PtychonWarning
@@ -138,6 +139,7 @@ def reconstruct(
     main = (asked if isinstance(asked, Stage) else asked.main).made()
     ctx, seed = Context(get_backend(backend)), plain(seed)
     problem = Problem.from_dataset(data, subpixel=subpixel) if isinstance(data, Dataset) else data
+    stated = problem.background
     if start is not None:
         problem = carried(problem, start, main)
     given = (asked,) if isinstance(asked, Stage) else asked.stages
@@ -190,6 +192,8 @@ def reconstruct(
             if close is not None:
                 close()
     result = _result(run, ctx, start, compiled)
+    if run.problem.background is not stated:
+        result = replace(result, background=dark_of(run.problem))
     how = {"passes": asked.passes, "seed": seed, "subpixel": subpixel}
     how |= {} if modes is None else {"modes": modes}
     result = replace(result, settings={**how, **result.settings})

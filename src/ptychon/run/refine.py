@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from ..engines import After, Update
+from ..engines.ml import MLState, level
 from ..model.problem import Problem
-from ..types import REAL, FloatArray, IntArray, PtychonError
+from ..types import REAL, ComplexArray, FloatArray, IntArray, PtychonError
 
 #: Passes after which each of them moves where nobody says when.
-FIRST = {"positions": 8, "log_scale": 3, "background": 5}
+FIRST = {"positions": 8, "log_scale": 1, "background": 5}
 #: Share of the passes over which the limit of a step falls, and those in which trials are made.
 FALL, TRIED = 0.7, 0.5
 
@@ -29,7 +30,7 @@ class Refine:
     limit, least : float
         Largest step of a position along an axis, px: in the first pass, and after 70 % of them.
     momentum : float in [0, 1)
-        Share of its last move that a position makes again.
+        Share of its last move that a position makes again; 0.5 for doses.
     trials : int
         Places at which each frame is tried in a turn (annealing), where it may be off by more than
         about a pixel; 4 are usual.
@@ -91,11 +92,11 @@ class Refine:
             numbers: dict[str, Any] = {
                 n: int(v) if n == "trials" else float(v) for n, v in values.items()
             }
-            return cls(**numbers)
         except (TypeError, ValueError):
             raise PtychonError(
                 f"refine is {dict(values)!r}; each of them is a number, such as trials=4"
             ) from None
+        return cls(**numbers)
 
     def stored(self) -> dict[str, Any]:
         """What is not as usual."""
@@ -162,16 +163,22 @@ class Found:
         Object pixels, and by how much they moved in the last turn.
     corners : (N, 2) int32
         Of the windows; they follow positions with a delay.
-    log_scale : (N,) float64
+    log_scale, dose_velocity : (N,) float64
+        Likewise, of doses.
     background : (P, Q) float64
         Counts, in the order of the amplitude.
+    variations : (M, P, Q) complex64 and weights : (N, M) float32
+        How the probe varies, which engines find by themselves.
     """
 
     positions: FloatArray | None = None
     velocity: FloatArray | None = None
     corners: IntArray | None = None
     log_scale: FloatArray | None = None
+    dose_velocity: FloatArray | None = None
     background: FloatArray | None = None
+    variations: ComplexArray | None = None
+    weights: FloatArray | None = None
 
     @classmethod
     def of(cls, problem: Problem, than: Problem) -> Found:
@@ -183,6 +190,8 @@ class Found:
             positions=problem.positions if moved else None,
             corners=problem.corners if moved else None,
             log_scale=log_scale,
+            variations=problem.variations,
+            weights=problem.weights,
             background=None if dark is None else dark[0].astype(float) - problem.read_noise**2,
         )
 
@@ -197,6 +206,19 @@ class Found:
             f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None
         }
 
+    def levelled(
+        self, problem: Problem, object: ComplexArray, probe: ComplexArray
+    ) -> tuple[Found, ComplexArray, ComplexArray]:
+        """The same without a gradient of the doses across the scan, with the object and the probe
+        that have taken it, so that no frame changes.
+        """
+        if self.log_scale is None:
+            return self, object, probe
+        places = problem.positions if self.positions is None else self.positions
+        state = MLState(object, probe, positions=places, log_scale=self.log_scale)
+        level(state, np)
+        return replace(self, log_scale=state.log_scale), state.object, state.probe
+
     def applied(self, problem: Problem) -> Problem:
         """The problem with what was found."""
         if self.positions is not None:
@@ -205,6 +227,8 @@ class Found:
             )
         if self.log_scale is not None:
             problem = replace(problem, log_scale=self.log_scale.astype(REAL))
+        if self.weights is not None:
+            problem = replace(problem, variations=self.variations, weights=self.weights)
         if self.background is not None:
             problem = problem.with_background(self.background, instead=True)
         return problem

@@ -14,6 +14,7 @@ from ..model.problem import Problem
 from ..types import ComplexArray, PtychonError, PtychonWarning
 from .checkpoint import Checkpoint
 from .compile import warm_up
+from .guess import wave_power
 from .modes import orthogonal
 from .observers import Interrupt
 from .passes import Passes, Rows, passes
@@ -139,7 +140,6 @@ def run_recipe(
         From a stage that failed and names no rescue.
     """
     run = Run(recipe, problem, object, probe)
-    light = np.linalg.norm(probe)
     stages, number, ended = list(recipe.stages), 0, False
     if resume is not None:
         run.problem = Found.read(resume.begun).applied(problem)
@@ -164,6 +164,7 @@ def run_recipe(
             )
             estimate = done.engine.estimate(done.state, ctx)
             del done.state  # the waves of all frames
+            light = _light(probe, problem, found)
             run.object, run.probe = settled(done.engine, estimate, ctx, light, len(done.rows))
         except PtychonError as error:
             others = (*stages[:number], *stages[number + 1 :], *(stage.rescue or ()))
@@ -180,7 +181,15 @@ def run_recipe(
         factor = np.linalg.norm(run.probe) / np.linalg.norm(ctx.backend.to_host(estimate.probe))
         local = without_doses(found, done.engine)
         whole = with_found(local, estimate, ctx.backend.to_host, float(factor))
-        run.problem = done.found.applied(whole)
+        refined = done.found
+        learns = done.engine.moves_probe
+        if learns and stage.turns(done.engine, seed) is not None:
+            refined, run.object, run.probe = refined.levelled(whole, run.object, run.probe)
+        run.problem = refined.applied(whole)
+        if learns and not done.engine.fixes_scale and refined.background is not None:
+            # the probe has the light of the wave alone
+            less = np.float32(_light(probe, problem, run.problem) / np.linalg.norm(run.probe))
+            run.object, run.probe = run.object / less, run.probe * less
         run.ran.append([done.engine.name, len(done.rows), stage.aside])
         run.seconds += done.seconds
         run.estimate = estimate
@@ -223,6 +232,14 @@ def settled(
             factor = np.float32(light / np.linalg.norm(probe))
             object, probe = object / factor, probe * factor
     return object, probe
+
+
+def _light(probe: ComplexArray, given: Problem, problem: Problem) -> float:
+    """Norm of the first probe, for the background that is found now."""
+    light = float(np.linalg.norm(probe))
+    if problem.background is given.background:
+        return light
+    return light * float(np.sqrt(wave_power(problem) / wave_power(given)))
 
 
 def _compiled(

@@ -80,6 +80,21 @@ def with_background(problem: Problem, background: Any, instead: bool = False) ->
     return replace(known, amplitude=amplitude, counts=counts)
 
 
+def dark_of(problem: Problem) -> FloatArray:
+    """The background of a problem in counts, without what stands for read noise, as frames are
+    measured: (P, Q) float32.
+    """
+    assert problem.background is not None
+    dark = np.asarray(problem.background, np.float64)[0] - problem.read_noise**2
+    return np.asarray(dark if problem.near_field else np.fft.fftshift(dark), REAL)
+
+
+def with_dark(problem: Problem, dark: FloatArray) -> Problem:
+    """The problem with what `dark_of` gives in place of the background that it has."""
+    ordered = dark if problem.near_field else np.fft.ifftshift(dark)
+    return with_background(problem, np.maximum(ordered, 0), instead=True)
+
+
 def subtracted(problem: Problem) -> Problem:
     """The same for engines that know amplitudes only, with the mean of their variance, which is not
     that of counts.

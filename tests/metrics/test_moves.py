@@ -1,0 +1,60 @@
+"""What refined positions tell of a scan."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ptychon.metrics.moves import moves_of, sentence
+
+
+def rows(side=9, step=5.0, snake=True):
+    """Rows along x, every second one backwards; or all the same way."""
+    y, x = np.meshgrid(np.arange(side), np.arange(side), indexing="ij")
+    x = np.where((y % 2 == 1) & snake, side - 1 - x, x)
+    way = np.where(y % 2 == 1, -1, 1)
+    way[1:, 0] *= -1  # a frame that a step to the next row reached, as the one before
+    return step * np.stack([y, x], axis=-1).reshape(-1, 2), way.ravel()
+
+
+def test_each_part_is_told():
+    given, way = rows()
+    x = given - given.mean(axis=0)
+    A = np.array([[0.010, 0.004], [-0.002, 0.030]])
+    own = 0.05 * np.random.default_rng(0).standard_normal(given.shape)
+    found = given + x @ A.T + np.array([0.0, 0.2]) * way[:, None] + own + [3.0, -1.0]
+    moves = moves_of(given, found)
+    assert moves.scale == pytest.approx((0.010, 0.030), abs=1e-3)
+    assert moves.rotation == pytest.approx(0.003, abs=1e-3)
+    assert moves.shear == pytest.approx(0.001, abs=1e-3)
+    assert moves.backlash == pytest.approx((0.0, 0.4), abs=0.06)
+    assert moves.rest == pytest.approx(0.05 * np.sqrt(2), rel=0.15)
+    text = sentence(moves, given)
+    assert "scale +3." in text or "scale +2.9" in text
+    assert "backlash +0.4" in text or "backlash +0.3" in text
+    assert "along x" in text
+
+
+def test_a_rotation_has_the_sign_of_the_turn_from_x_towards_y():
+    given, _ = rows()
+    x, a = given - given.mean(axis=0), np.deg2rad(0.5)
+    found = x @ np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]).T
+    moves = moves_of(given, found)
+    assert moves.rotation == pytest.approx(a, rel=1e-3)
+    assert "rotation +0.50 degrees" in sentence(moves, given)
+
+
+@pytest.mark.parametrize("kind", ["one way", "random"])
+def test_no_backlash_without_rows_to_and_fro(kind):
+    given, _ = rows(snake=False)
+    if kind == "random":
+        given = np.random.default_rng(1).permutation(rows()[0])
+    moves = moves_of(given, given + 0.1)
+    assert moves.backlash is None
+    assert moves.rms < 1e-9
+
+
+def test_a_scan_along_a_line_has_no_scale_across_it():
+    given = np.stack([np.zeros(20), np.arange(20.0)], axis=1)
+    moves = moves_of(given, given * 1.01)
+    assert moves.scale == pytest.approx((0.0, 0.01), abs=1e-9)
