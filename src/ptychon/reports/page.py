@@ -150,7 +150,9 @@ def summary_of(result: Result, fit: Fit | None, found: Agreement | None) -> list
     p, q = result.probe.shape[1:]
     rows.append(("frames", f"{len(result.positions)} of {p} × {q} px"))
     if fit is not None:
-        rows.append(("counts a frame", f"{fit.counts:.3g}"))
+        rows.append(
+            ("counts a frame", f"{fit.counts:,.0f}" if fit.counts < 1e7 else f"{fit.counts:.3g}")
+        )
     rows.append(("engine", f"{result.engine}, {result.passes} passes"))
     if result.object_std is not None and result.illuminated.any():
         bar = float(np.median(result.object_std[result.illuminated]))

@@ -207,4 +207,5 @@ def _median_step(problem: Problem) -> float:
     centres = np.unique(
         problem.corners + problem.shifts[problem.shift_index].astype(np.float64), axis=0
     )
-    return float(np.median(nearest(centres, len(centres)))) if len(centres) > 1 else 1.0
+    places = np.asarray(centres, np.float64)
+    return float(np.median(nearest(places, len(places)))) if len(places) > 1 else 1.0
