@@ -5,18 +5,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .data.dataset import Dataset
-from .data.result import Result
-from .model.problem import Problem
-from .types import PtychonError, PtychonWarning
-
 if TYPE_CHECKING:
     from . import engines
     from .checks.predictive import check
+    from .data.dataset import Dataset
+    from .data.result import Result
     from .inspect.proposal import propose
     from .io import load
     from .io import save_result as save
     from .model.forward import Model
+    from .model.problem import Problem
     from .model.unknowns import Unknowns
     from .plots.frames import compare
     from .plots.result import picture as plot
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
     from .run.reconstruct import reconstruct
     from .run.refine import Refine
     from .simulation.simulate import simulate
+    from .types import PtychonError, PtychonWarning
     from .uncertainty.methods import error_bars
 
 __version__ = "0.1.0"
@@ -56,9 +55,14 @@ __all__ = [
     "simulate",
 ]
 
-#: Names that come when they are first used: they bring h5py, Numba or matplotlib, which take a
-#: second to import.
+#: Names that come when they are first used: they bring NumPy, h5py, Numba or matplotlib, which take
+#: up to a second to import.
 _LATER = {
+    "Dataset": (".data.dataset", "Dataset"),
+    "Problem": (".model.problem", "Problem"),
+    "PtychonError": (".types", "PtychonError"),
+    "PtychonWarning": (".types", "PtychonWarning"),
+    "Result": (".data.result", "Result"),
     "Model": (".model.forward", "Model"),
     "Recipe": (".run.recipe", "Recipe"),
     "Refine": (".run.refine", "Refine"),

@@ -228,3 +228,30 @@ def test_what_can_be_varied():
     ):
         with pytest.raises(PtychonError, match=said):
             knob_of(text, data, {})
+
+
+def completed(line):
+    """What the shell offers for the last word of a line."""
+    from click.shell_completion import ShellComplete
+
+    from ptychon.cli.main import cli
+
+    words = line.split(" ")
+    found = ShellComplete(cli, {}, "ptychon", "_X").get_completions(words[1:-1], words[-1])
+    return [item.value for item in found]
+
+
+def test_the_shell_completes_values():
+    from ptychon.engines import registry
+    from ptychon.uncertainty.methods import registry as methods
+
+    assert completed("ptychon reconstruct scan.cxi -e ") == list(registry)
+    assert completed("ptychon reconstruct scan.cxi --engine r") == ["rpie"]
+    assert completed("ptychon bars r.h5 -m ") == list(methods)
+    assert completed("ptychon check r.h5 --backend c") == ["cupy"]
+    assert "transpose+negate" in completed("ptychon reconstruct scan.cxi --orient tr")
+    assert "object_step=" in completed("ptychon reconstruct s.cxi --set object")
+    assert completed("ptychon reconstruct s.cxi -e ep --set object_st") == []
+    assert completed("ptychon reconstruct s.cxi --set shuffle=") == ["shuffle=yes", "shuffle=no"]
+    assert completed("ptychon convert a b --format hy") == ["hyperspy"]
+    assert "tune" in completed("ptychon tu")

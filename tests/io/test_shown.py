@@ -288,3 +288,21 @@ def test_napari_gets_layers(tmp_path):
     assert kind == "image"
     assert more["name"] == "mine"
     assert np.array_equal(frames[3], FRAMES[3])
+
+
+def test_a_report_knows_sample_and_date_of_a_nexus_file(tmp_path):
+    from ptychon.reports.page import title_of
+
+    write_scan(tmp_path / "scan_7.nxs", scan())
+    with h5py.File(tmp_path / "scan_7.nxs", "r+") as file:
+        file.require_group("entry_1/sample_1")["name"] = "butterfly wing"
+        file["entry_1/start_time"] = "2024-05-17T08:30:00"
+    data = load(tmp_path / "scan_7.nxs")
+    one = replace(
+        result(), settings={"notes": dict(data.notes), "input": "scan_7.nxs", "name": data.name}
+    )
+    assert (
+        title_of(one, "r.h5", "2026-01-01")
+        == "butterfly wing, scan scan_7.nxs, measured 2024-05-17"
+    )
+    assert title_of(result(), "r.h5", "2026-01-01") == "scan r.h5, reconstructed 2026-01-01"

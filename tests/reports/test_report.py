@@ -274,6 +274,57 @@ def test_in_a_browser(folder, tmp_path):
     assert found["grey"] == 0
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+def test_in_a_narrow_window(folder, tmp_path):
+    """At 500 px the page does not stick out, pictures keep a readable width in boxes that are
+    pushed sideways, and a click enlarges one over the whole window.
+    """
+    page = (folder / "scan_ep_report.html").read_text(encoding="utf-8")
+    probe = """<script>addEventListener("load", () => {
+      const wide = document.documentElement.scrollWidth - innerWidth;
+      const image = document.querySelector("#probe img"), box = image.closest(".picture");
+      const before = [image.offsetWidth, box.offsetWidth];
+      document.getElementById("zoom_probe").click();
+      const over = image.closest("label").getBoundingClientRect();
+      document.title = JSON.stringify({wide, before, at: innerWidth,
+        over: [over.left, over.top, over.width, over.height, innerHeight]});
+    });</script>"""
+    (tmp_path / "probed.html").write_text(
+        page.replace("</body>", probe + "</body>"), encoding="utf-8"
+    )
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+    more = [f"--user-data-dir={tmp_path}", "--window-size=500,900", "--dump-dom"]
+    done = subprocess.run(
+        [*command, *more, f"file://{tmp_path}/probed.html"],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=True,
+    )
+    found = json.loads(html.unescape(re.search(r"<title>(\{.*?\})</title>", done.stdout).group(1)))
+    assert found["at"] == 500
+    assert found["wide"] <= 0
+    picture, box = found["before"]
+    assert picture >= 650 > 500 > box
+    left, top, width, height, window = found["over"]
+    assert (left, top) == (0, 0)
+    assert width >= 500
+    assert height >= window
+
+
+def test_the_title_and_the_facts_come_first(folder):
+    page = (folder / "scan_ep_report.html").read_text(encoding="utf-8")
+    text = re.sub(r"data:image/png;base64,[^\"]*", "", page)
+    title = re.search(r"<h1>(.*?)</h1>", text).group(1)
+    assert "&lt;b&gt;&amp;name, scan scan.cxi, reconstructed 20" in title
+    assert text.index("<h1>") < text.index('<dl class="facts">') < text.index('class="verdict')
+    for name in ("field of view", "pixel", "R of noise alone", "frames", "error bar"):
+        assert f"<dt>{name}</dt>" in text
+    linked = re.findall(r'<a class="full" href="([^"]*)"', text)
+    assert len(linked) == len(PANELS)
+    assert all((folder / name).is_file() for name in linked)
+
+
 def test_what_cannot_be_shown_is_said(folder, tmp_path, capsys):
     result = load_result(folder / "scan_ep.h5")
     plain = replace(

@@ -137,3 +137,16 @@ def test_bad_scans() -> None:
         scan.raster(3, 0)
     with pytest.raises(PtychonError, match=r"shape \(3,\)"):
         scan.fit(np.zeros(3), (64, 64), (8, 8))
+
+
+def test_the_step_is_the_same_with_and_without_a_tree(monkeypatch):
+    from ptychon.data import position_table
+
+    places = np.random.default_rng(1).uniform(0, 100, (400, 2))
+    alone = position_table.step_of(places)
+    every = position_table.nearest(places)
+    monkeypatch.setattr(position_table, "_FEW", 10)
+    assert position_table.step_of(places) == pytest.approx(alone, rel=1e-12)
+    np.testing.assert_allclose(position_table.nearest(places), every)
+    assert len(position_table.nearest(places, 100)) == 100
+    assert position_table.step_of(np.stack(np.mgrid[:5, :5], -1).reshape(-1, 2) * 2.5) == 2.5

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..types import PtychonError
+from . import complete
 from .options import BACKEND, BACKGROUND, at_least, output_options, passes_option, seed_option
 from .results import FORCE, NOISE_VARIANCE, RESULT, UPDATE, Bar, place_for, problem_of, show_rows
 
@@ -32,8 +33,8 @@ Examples
   ptychon bars scan_ep.h5 --method sampling -n 50000
 \b
 Methods
-  laplace    Gaussian approximation of the posterior about the solution; about as long as a
-             thousand passes, or --draws 8 for a first look at a quarter of that
+  laplace    Gaussian approximation of the posterior about the solution; 10 s for 100 frames of
+             32 x 32 pixels on one core, a minute for 170 of 64 x 64
   joint      Ptycho-EP, then the joint posterior of object and probe with a learned prior,
              checked on simulated data; gives an object of its own; recommended for publication
   bootstrap  simulate data from the result and reconstruct them, many times; slow, independent
@@ -49,6 +50,7 @@ data are read from the file that the result names, or from the folder of the res
     "--method",
     default="laplace",
     show_default=True,
+    shell_complete=complete.of(complete.methods),
     help="laplace, joint, bootstrap or sampling.",
 )
 @click.option(

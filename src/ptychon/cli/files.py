@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from . import complete
 from .options import data_options, given_data
 from .results import FORCE, unused
 
@@ -107,6 +108,7 @@ ptychodus).
     "--format",
     "format_name",
     metavar="NAME",
+    shell_complete=complete.of(complete.formats),
     help="Choose the format: ptychon, nexus, ptypy, ptylab, ptychodus, hyperspy, emd, numpy, "
     "matlab or tiff.",
 )

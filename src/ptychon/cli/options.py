@@ -10,6 +10,7 @@ import click
 from ..request.options import RUN_OPTIONS, typed
 from ..types import PtychonError
 from ..units import Dimension, parse, parse_pair, parse_shape
+from . import complete
 from .prepare import PREPARE
 
 if TYPE_CHECKING:
@@ -173,7 +174,11 @@ def at_least(least: int) -> Callable[[click.Context, click.Parameter, int | None
 
 #: The same in every command that has them.
 BACKEND = click.option(
-    "--backend", default="auto", show_default=True, help="auto, numpy, cupy (GPU) or reference."
+    "--backend",
+    default="auto",
+    show_default=True,
+    shell_complete=complete.of(complete.backends),
+    help="auto, numpy, cupy (GPU) or reference.",
 )
 BACKGROUND = click.option(
     "--background",

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from ..types import PtychonError
+from . import complete
 from .options import data_options, engine_options, given_data, passes_option
 from .results import FORCE
 
@@ -18,7 +19,11 @@ from .results import FORCE
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options of everything that runs an engine and writes a result."""
     options = (
-        click.option("--backend", help="auto (default), numpy, cupy (GPU) or reference."),
+        click.option(
+            "--backend",
+            shell_complete=complete.of(complete.backends),
+            help="auto (default), numpy, cupy (GPU) or reference.",
+        ),
         click.option(
             "-o",
             "--output",
@@ -38,6 +43,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--bars",
             metavar="METHOD",
+            shell_complete=complete.of(complete.methods),
             help="Compute error bars too: laplace, joint, ... (see ptychon bars --help).",
         ),
         click.option(
@@ -106,13 +112,19 @@ on the command line override the file. Exit code: 0; 2 for bad input; 130 after 
 """
 )
 @click.argument("file", type=click.Path())
-@click.option("-e", "--engine", help="Algorithm: rpie (default), or another of ptychon engines.")
+@click.option(
+    "-e",
+    "--engine",
+    shell_complete=complete.of(complete.engines),
+    help="Algorithm: rpie (default), or another of ptychon engines.",
+)
 @passes_option("Passes over the data; default 40.")
 @click.option(
     "-s",
     "--set",
     "assignments",
     multiple=True,
+    shell_complete=complete.settings,
     metavar="NAME=VALUE",
     help="Set an option of the engine (see ptychon engines; repeatable).",
 )
@@ -141,6 +153,7 @@ on the command line override the file. Exit code: 0; 2 for bad input; 130 after 
 @click.option(
     "--orient",
     metavar="WAY",
+    shell_complete=complete.of(complete.orientations),
     help="Turn frames and positions: auto, or as ptychon orient --help lists.",
 )
 @click.option(

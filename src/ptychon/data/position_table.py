@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from ..types import NO_ARRAY, FloatArray, PtychonError
 from ..units import factor_of, in_si, is_pixel, states_nothing
@@ -311,6 +310,10 @@ def _finite(positions: FloatArray, source: str) -> FloatArray:
     return np.array(positions, np.float64)
 
 
+#: Places up to which all pairs are looked at.
+_FEW = 1500
+
+
 def step_of(positions: FloatArray, most: int = 20000) -> float:
     """Median distance from a position to the nearest one at another place, 0 if there is none.
 
@@ -328,5 +331,18 @@ def step_of(positions: FloatArray, most: int = 20000) -> float:
     places = np.unique(np.asarray(positions, np.float64), axis=0)
     if len(places) < 2:
         return 0.0
-    distance, _ = cKDTree(places).query(places[:: -(-len(places) // most)], k=2)
-    return float(np.median(distance[:, 1]))
+    return float(np.median(nearest(places, most)))
+
+
+def nearest(places: FloatArray, most: int = 20000) -> FloatArray:
+    """Distance from each of some places (N, 2), all different, to the one nearest to it, (N,) or,
+    of every so many, fewer than `most` + 1.
+    """
+    some = places[:: -(-len(places) // most)]
+    if len(places) > _FEW:
+        from scipy.spatial import cKDTree
+
+        return np.asarray(cKDTree(places).query(some, k=2)[0][:, 1])
+    # without the import of scipy.spatial, which takes longer than this
+    y, x = (np.subtract.outer(some[:, axis], places[:, axis]) for axis in (0, 1))
+    return np.asarray(np.sqrt(np.partition(y * y + x * x, 1, axis=1)[:, 1]))

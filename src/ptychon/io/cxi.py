@@ -135,6 +135,7 @@ def read(path: PathLike, given: Mapping[str, Any] | None = None) -> Found:
         if ours:
             _read_ours(file["ptychon"], found)
         else:
+            _read_names(entry, found)
             _read_geometry(entry, instrument, detector, basis, found, nexus=nexus or diamond)
             _read_monitor(instrument, found)
         _read_positions(entry, basis, len(found.fields["patterns"]), found)
@@ -215,6 +216,19 @@ def _check_frames(node: Any, path: PathLike) -> None:
         raise PtychonError(
             f"{node.name} of {path} has shape {node.shape}; a scan is (frames, rows, columns)"
         )
+
+
+def _read_names(entry: Any, found: Found) -> None:
+    """Sample and time, for reports."""
+    sample = group(entry, "sample_1")
+    sample = group(entry, "sample") if sample is None else sample
+    said = {
+        "sample": text(sample, "name") if sample is not None else "",
+        "start_time": text(entry, "start_time"),
+    }
+    kept = {name: value.strip() for name, value in said.items() if value.strip()}
+    if kept:
+        found.fields["notes"] = kept
 
 
 def _read_ours(own: Any, found: Found) -> None:

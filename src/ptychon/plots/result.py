@@ -41,6 +41,8 @@ __all__ = ["compare", "complex_rgb", "picture", "remove_ramp", "save"]
 ROBUST = (0.5, 99.5)
 #: Probe modes that are drawn; more would be too small to see.
 MODES = 6
+#: Height of the title, inches.
+_HEAD = 0.35
 
 
 def picture(
@@ -75,10 +77,15 @@ def picture(
     heights = [min(max((width / columns - 1.6) * frame.aspect, 1.5), 7.0) + 1.2, 3.5, 1.9][
         : 2 + further
     ]
-    figure = Figure(figsize=(width, sum(heights) + 0.3), layout="constrained")
-    figure.suptitle(title if title is not None else headline(result))
+    heights[0] += _HEAD
+    # placed by hand: an engine of layout draws all twice more, which takes longer than the run
+    figure = Figure(figsize=(width, sum(heights)))
+    figure.suptitle(
+        title if title is not None else headline(result), y=1 - 0.12 / sum(heights), va="top"
+    )
     rows: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
     axes = rows[0].subplots(1, columns)
+    _place(rows[0], (width, heights[0]), columns, top=0.35 + _HEAD)
     amplitude, phase, wraps = shown(result)
     frame.show(axes[0], amplitude, "object amplitude", "amplitude")
     frame.show(axes[1], phase, "object phase", "phase (rad)", wraps=wraps)
@@ -86,16 +93,52 @@ def picture(
         lit_std = np.where(np.isfinite(amplitude), np.asarray(deviation, float), np.nan)
         frame.show(axes[2], lit_std, "standard deviation of the object", "standard deviation")
     moved = result.positions_given is not None
-    panels = rows[1].subplots(1, 3 + moved, width_ratios=(1, 1, 1.3, 1.1)[: 3 + moved])
+    panels = _panels(rows[1], (width, heights[1]), moved)
     _probe(panels[:2], result)
     _convergence(panels[2], result)
     if moved:
         draw_moves(panels[3], result)
     if further:
         _modes(rows[2].subplots(1, MODES - 1), result)
+        rows[2].subplots_adjust(0.02, 0.03, 0.98, 0.82)
     if path is not None:
         save(figure, path)
     return figure
+
+
+def _place(part: Any, size: tuple[float, float], columns: int, top: float) -> None:
+    """Give the axes of a row room for their labels and colour bars, inches."""
+    left, right, bottom = 0.78, 0.95, 0.55
+    width, height = size
+    each = (width - columns * (left + right)) / columns
+    part.subplots_adjust(
+        left=left / width,
+        right=1 - right / width,
+        top=1 - top / height,
+        bottom=bottom / height,
+        wspace=(left + right) / each,
+    )
+
+
+def _panels(part: Any, size: tuple[float, float], moved: bool) -> list[Axes]:
+    """Axes for amplitude and phase of the probe, for the convergence, and for moves of the
+    positions.
+    """
+    width, height = size
+    # inches before, between and behind; the first has a colour bar
+    left, bar, plain, right, top, bottom = 0.78, 1.5, 0.95, 0.2, 0.4, 0.55
+    shares = (1, 1, 1.3, 1.1)[: 3 + moved]
+    each = (width - left - bar - plain * (1 + moved) - right) / sum(shares)
+    starts, x = [], left
+    for share, gap in zip(shares, (bar, plain, plain, 0), strict=False):
+        starts.append(x)
+        x += share * each + gap
+    return [
+        part.add_axes(
+            (x / width, bottom / height, share * each / width, 1 - (top + bottom) / height)
+        )
+        for share, x in zip(shares, starts, strict=True)
+    ]
 
 
 def compare(

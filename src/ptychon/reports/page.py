@@ -7,15 +7,17 @@ import io
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..data.result import Result
 from ..metrics.moves import background_share, moves_of, refined
+from ..metrics.registration import bounding_box
 from ..run.modes import described, shares
 from ..types import PtychonError
-from ..units import pretty
+from ..units import energy_of_photons, pretty, pretty_pair
 from . import pictures as draw
 from .verdict import Verdict, length, resolution
 
@@ -104,6 +106,63 @@ class Section:
     settings: str = ""
     provenance: list[tuple[str, str]] = field(default_factory=list)
     numbers: dict[str, Any] = field(default_factory=dict)
+    title: str = ""
+    summary: list[tuple[str, str]] = field(default_factory=list)
+
+
+def title_of(result: Result, path: str, date: str) -> str:
+    """Sample, scan and date of a result: what the file of the scan says of them, and its name."""
+    notes = result.settings.get("notes")
+    notes = notes if isinstance(notes, Mapping) else {}
+    scan = str(result.settings.get("input") or Path(path).name)
+    named = str(notes.get("sample") or result.settings.get("name") or "")
+    measured = str(notes.get("start_time") or "")[:10]
+    parts = [named if named and named != Path(scan).stem else "", f"scan {scan}"]
+    parts.append(f"measured {measured}" if measured else f"reconstructed {date}" if date else "")
+    return ", ".join(part for part in parts if part)
+
+
+def summary_of(result: Result, fit: Fit | None, found: Agreement | None) -> list[tuple[str, str]]:
+    """The facts that one looks for first."""
+    lit = bounding_box(result.illuminated) if result.illuminated.any() else None
+    rows: list[tuple[str, str]] = []
+    if lit is not None:
+        sides = [s.stop - s.start for s in lit]
+        size = result.pixel_size
+        field = (
+            " × ".join(f"{n} px" for n in sides)
+            if size is None
+            else " × ".join(pretty(n * s, "length", 3) for n, s in zip(sides, size, strict=True))
+        )
+        rows.append(("field of view", field))
+    if result.pixel_size is not None:
+        rows.append(("pixel", pretty_pair(result.pixel_size)))
+    if found is not None:
+        rings = found.rings
+        text = resolution(rings.resolution, found.interval, rings.unit, rings.nyquist_limited)
+        rows.append(("resolution", text))
+    rows.append(("R", f"{result.final_error:.4f}" if math.isfinite(result.final_error) else "–"))
+    if fit is not None and fit.noise is not None:
+        rows.append(("R of noise alone", f"{fit.noise:.4f}"))
+    known = result.settings.get("scan") or {}
+    if known.get("wavelength"):
+        wave = float(known["wavelength"])
+        rows.append(
+            ("energy", pretty(energy_of_photons(wave), "energy", 4))
+            if 1e-11 < wave < 1e-7
+            else ("wavelength", pretty(wave, "length", 4))
+        )
+    p, q = result.probe.shape[1:]
+    rows.append(("frames", f"{len(result.positions)} of {p} × {q} px"))
+    if fit is not None:
+        rows.append(
+            ("counts a frame", f"{fit.counts:,.0f}" if fit.counts < 1e7 else f"{fit.counts:.3g}")
+        )
+    rows.append(("engine", f"{result.engine}, {result.passes} passes"))
+    if result.object_std is not None and result.illuminated.any():
+        bar = float(np.median(result.object_std[result.illuminated]))
+        rows.append(("error bar", f"{bar:.3g} (median)"))
+    return rows
 
 
 def fill(

@@ -37,6 +37,8 @@ from .numbers import Fit, phase_error_bar, power_spectrum
 
 #: Width of a picture over the whole page, inches.
 WIDTH = 11.0
+#: Colour of the path of a scan.
+_PATH = "#c04000"
 #: Planes of the probe's propagation.
 PLANES = 161
 
@@ -376,11 +378,13 @@ def positions(result: Result) -> Figure:
         (oy + (h - 0.5) * dy) * factor,
         (oy - dy / 2) * factor,
     )
-    ax.imshow(light, cmap="gray", extent=extent, vmin=0)
-    ax.plot(x, y, "-", color="white", lw=0.5, alpha=0.7)
-    ax.plot(x, y, ".", color="white", ms=3.5, markeredgecolor="black", markeredgewidth=0.3)
-    ax.plot(x[:1], y[:1], "s", color="white", markeredgecolor="black", ms=7)
-    ax.set_title("path of the scan (square: first), on the light it brought", fontsize=10)
+    # pale light, so that a dark path shows on all of it
+    ax.imshow(light, cmap="gray_r", extent=extent, vmin=0, vmax=3 * max(float(light.max()), 1e-30))
+    ax.plot(x, y, "-", color=_PATH, lw=0.9)
+    ax.plot(x, y, ".", color="black", ms=3)
+    ax.plot(x[:1], y[:1], "s", color="white", markeredgecolor="black", ms=7, mew=1.4)
+    ax.plot(x[-1:], y[-1:], "^", color="white", markeredgecolor="black", ms=7, mew=1.4)
+    ax.set_title("path of the scan (square: first, triangle: last) and its light", fontsize=10)
     ax.set_xlabel(f"x ({unit})")
     ax.set_ylabel(f"y ({unit})")
     return figure

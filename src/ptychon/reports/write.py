@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..data.result import Result
 from ..io.hdf5 import PathLike, check_writable, write_aside
 from ..types import PtychonError
-from .page import Panel, Section, facts_of, fill, numbers_of, plain, png_of
+from .page import Panel, Section, facts_of, fill, numbers_of, plain, png_of, summary_of, title_of
 from .verdict import verdict
 
 if TYPE_CHECKING:
@@ -136,6 +136,12 @@ def section(
     made.numbers = numbers_of(result, fit, found, judged)
     fill(made, fit, why, found, why_not, halves)
     made.facts = facts_of(result, fit, found)
+    try:
+        date = f"{datetime.datetime.fromtimestamp(Path(path).stat().st_mtime):%Y-%m-%d}"
+    except OSError:
+        date = ""
+    made.title = title_of(result, str(path), date)
+    made.summary = summary_of(result, fit, found)
     if halves is not None:
         from ..uncertainty.half_data_table import half_data_numbers, half_data_rows
 
@@ -294,7 +300,11 @@ def _write(written: Written, sections: list[Section], together: Panel | None) ->
     )
     now = datetime.datetime.now().astimezone()
     html = environment.get_template("report.html").render(
-        sections=sections, together=together, version=__version__, date=f"{now:%Y-%m-%d %H:%M %Z}"
+        sections=sections,
+        together=together,
+        version=__version__,
+        date=f"{now:%Y-%m-%d %H:%M %Z}",
+        folder=written.pictures.name,
     )
     try:
         written.pictures.mkdir(exist_ok=True)

@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..data.position_table import step_of
 from ..data.result import Result
 from ..metrics.frc import soft_window
 from ..metrics.registration import bounding_box, phase_ramp
@@ -189,10 +190,7 @@ def _step(result: Result) -> Doubt | None:
 
 
 def _median_step(positions: FloatArray) -> float:
-    from scipy.spatial import cKDTree
-
-    places = np.unique(np.round(positions, 3), axis=0)
-    return 0.0 if len(places) < 2 else float(np.median(cKDTree(places).query(places, k=2)[0][:, 1]))
+    return step_of(np.round(positions, 3), len(positions))
 
 
 def _grid(result: Result) -> Doubt | None:

@@ -20,6 +20,7 @@ import math
 import numpy as np
 
 from ..backends.base import Backend
+from ..data.position_table import nearest
 from ..model.batch import Batch
 from ..model.problem import Problem
 from ..types import Array, ComplexArray, PtychonError
@@ -203,12 +204,8 @@ def _width(wave: ComplexArray) -> float:
 
 def _median_step(problem: Problem) -> float:
     """Median distance to the nearest other position, object pixels."""
-    from scipy.spatial import cKDTree
-
     centres = np.unique(
         problem.corners + problem.shifts[problem.shift_index].astype(np.float64), axis=0
     )
-    if len(centres) < 2:
-        return 1.0
-    distance, _neighbour = cKDTree(centres).query(centres, k=2)
-    return float(np.median(distance[:, 1]))
+    places = np.asarray(centres, np.float64)
+    return float(np.median(nearest(places, len(places)))) if len(places) > 1 else 1.0
