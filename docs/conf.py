@@ -61,7 +61,8 @@ linkcheck_timeout = 20
 
 def in_repository(app: Any, docname: str, source: list[str]) -> None:
     """Links from pages to programs beside them: their names, since the site holds pages only."""
-    source[0] = re.sub(r"\[([^]]+)\]\((\.\./[^)#]+\.(?:py|md))\)", r"`\1`", source[0])
+    if not docname.startswith("notebooks/"):
+        source[0] = re.sub(r"\[([^]]+)\]\((\.\./[^)#]+\.(?:py|md))\)", r"`\1`", source[0])
 
 
 def alone(app: Any, exception: Exception | None) -> None:
