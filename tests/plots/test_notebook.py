@@ -71,7 +71,7 @@ def test_of_a_scan_on_disk_one_frame_is_read():
             self.frames, self.shape, self.dtype = frames, frames.shape, frames.dtype
 
         def __getitem__(self, key):
-            read.append(key)
+            read.extend(np.arange(len(self.frames))[key].reshape(-1).tolist())
             return self.frames[key]
 
     data = Dataset(patterns=Watched(scan().patterns), positions=scan().positions)
