@@ -90,7 +90,7 @@ def _in_force(line):
     return line
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("kind", ["electron", "near-field"])
 def test_the_script_and_the_job_of_a_starter(tmp_path, monkeypatch, kind):
     """The script is run, its run and its error bars made short; the job is read by the shell."""
     import ptychon
@@ -159,13 +159,13 @@ def test_mistakes_of_settings_are_all_told(tmp_path, capsys):
 def wrong(tmp_path_factory):
     """A scan whose file states a distance 8 % too short."""
     truth = phantoms.complex_object(
-        phantoms.cell((92, 92)), phantoms.texture((92, 92), 1), amplitude_range=(0.5, 1.0)
+        phantoms.cell((82, 82)), phantoms.texture((82, 82), 1), amplitude_range=(0.5, 1.0)
     )
     how = {"wavelength": 1e-10, "distance": 1.0, "detector_pixel_size": 1e-4}
     data = simulate(
         truth,
         probes.defocused_aperture((24, 24), radius=6, defocus=6),
-        scan.raster(11, 5.0, jitter=1, whole=False),
+        scan.raster(9, 5.0, jitter=1, whole=False),
         noise="poisson",
         mean_counts=1e6,
         **how,
@@ -179,8 +179,8 @@ def wrong(tmp_path_factory):
 def test_a_wrong_distance_is_found(wrong, tmp_path, capsys, by):
     place, known = wrong
     out = tmp_path / "t.yaml"
-    asked = ["--vary", "distance=20%", "--by", by, "--trials", "14", "-n", "15", "-o", str(out)]
-    more = ["--backend", "numpy", "--max-frames", "121", "--json"]
+    asked = ["--vary", "distance=20%", "--by", by, "--trials", "12", "-n", "12", "-o", str(out)]
+    more = ["--backend", "numpy", "--max-frames", "81", "--json"]
     assert main(["tune", str(place), *known, *asked, *more]) == 0
     table = json.loads(capsys.readouterr().out)
     best = table["trials"][0]

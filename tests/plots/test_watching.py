@@ -112,3 +112,22 @@ def test_compare_slides(made):
         ptychon.compare(s.dataset, result, frame=99)
     with pytest.raises(PtychonError, match="give the data as the result read them"):
         ptychon.compare(s.dataset, replace(result, positions=result.positions[:5]))
+
+
+def test_a_part_of_the_object_is_enlarged_and_coloured(made):
+    """Axes count pixels of the whole object, and what is shown is that part of it."""
+    from ptychon.plots.notebook import drawn
+
+    _, result = made
+    box = (slice(10, 26), slice(12, 30))
+    figure = drawn(result, False, box)
+    amplitude = figure.axes[0].images[0]
+    np.testing.assert_allclose(amplitude.get_array(), np.abs(result.object[box]), rtol=1e-5)
+    assert list(amplitude.get_extent()) == [11.5, 29.5, 25.5, 9.5]
+    coloured = drawn(result, True, box).axes[0].images[0].get_array()
+    assert coloured.shape == (16, 18, 3)
+    assert len(drawn(result, True, None).axes) == 1
+    with pytest.raises(PtychonError, match="holds no pixel"):
+        drawn(result, False, (slice(90, 95), slice(0, 5)))
+    with pytest.raises(PtychonError, match="opens no window"):
+        result.show(colour=True)

@@ -77,8 +77,9 @@ def demo(folder: str, seed: int, backend: str, quiet: bool) -> int:
             "start": start,
         }
         settings = validated(asked | {"backend": backend}, folder)
-        callbacks: list[Any] = [] if quiet else [ProgressBar(engine)]
         done = result
+        earlier = 0 if done is None else done.passes
+        callbacks: list[Any] = [] if quiet else [ProgressBar(engine, earlier=earlier)]
         with Interrupt() as interrupt:
             result = reconstruct(
                 data,
@@ -87,8 +88,9 @@ def demo(folder: str, seed: int, backend: str, quiet: bool) -> int:
                 callbacks=[*callbacks, interrupt],
                 start=done,
                 seed=seed,
+                progress=False,
             )
-        passes = result.passes - (done.passes if done is not None else 0)
+        passes = result.passes - earlier
         result = with_origin(result, settings, request_for(settings), data, origin)
         start = str(place / f"{engine}.h5")
         save_result(start, result)

@@ -117,8 +117,15 @@ class Result:
 
         return result_html(self)
 
-    def show(self) -> None:
+    def show(self, *, colour: bool = False, region: tuple[slice, slice] | None = None) -> None:
         """Draw the result: below the cell of a notebook, or in a window of matplotlib.
+
+        Parameters
+        ----------
+        colour : bool
+            The object alone, its amplitude as lightness and its phase as hue.
+        region : (rows, columns), optional
+            Slices of object pixels: this part of the object alone, enlarged.
 
         Raises
         ------
@@ -127,7 +134,7 @@ class Result:
         """
         from ..plots.notebook import show
 
-        show(self)
+        show(self, colour=colour, region=region)
 
     def save(self, path: str | Path) -> None:
         """Write the result to an HDF5 file, which `load` and the command line read.

@@ -11,8 +11,10 @@ import numpy as np
 
 from ..data.dataset import Dataset
 from ..data.result import Result
+from ..metrics.registration import bounding_box
 from ..run.meter import in_notebook
 from ..types import FloatArray, PtychonError
+from .display import complex_rgb, remove_ramp
 from .figures import Figure
 from .result import picture
 
@@ -46,8 +48,18 @@ def dataset_html(data: Dataset) -> str:
     return _page(repr(data), figure)
 
 
-def show(result: Result) -> None:
+def show(
+    result: Result, *, colour: bool = False, region: tuple[slice, slice] | None = None
+) -> None:
     """Draw a result where its reader is: below the cell of a notebook, or in a window.
+
+    Parameters
+    ----------
+    result : Result
+    colour : bool
+        The object alone, in colours.
+    region : (rows, columns), optional
+        Slices of object pixels: this part of the object alone.
 
     Raises
     ------
@@ -57,7 +69,7 @@ def show(result: Result) -> None:
     if in_notebook():
         from IPython.display import Image, display
 
-        display(Image(png(picture(result))))
+        display(Image(png(drawn(result, colour, region))))
         return
     import matplotlib.pyplot as plt
 
@@ -66,12 +78,42 @@ def show(result: Result) -> None:
             f"matplotlib's backend {plt.get_backend()!r} opens no window; write the picture to a "
             'file with ptychon.plot(result, "result.png")'
         )
-    drawn = picture(result)
-    window = plt.figure(figsize=drawn.get_size_inches())
+    figure = drawn(result, colour, region)
+    window = plt.figure(figsize=figure.get_size_inches())
     axes = window.add_axes((0, 0, 1, 1))
-    axes.imshow(plt.imread(io.BytesIO(png(drawn, 150)), format="png"))
+    axes.imshow(plt.imread(io.BytesIO(png(figure, 150)), format="png"))
     axes.set_axis_off()
     plt.show()
+
+
+def drawn(result: Result, colour: bool, region: tuple[slice, slice] | None) -> Figure:
+    """The picture of a result; or of its object alone, in colours, or a part of it."""
+    if not colour and region is None:
+        return picture(result)
+    box = bounding_box(result.illuminated) if region is None else region
+    part = remove_ramp(result.object, result.illumination)[box]
+    if part.ndim != 2 or 0 in part.shape:
+        raise PtychonError(
+            f"the region {box} holds no pixel of the object of {result.object.shape}; give slices "
+            "of rows and columns"
+        )
+    pictures = {"object": complex_rgb(part)} if colour else {"amplitude": np.abs(part)}
+    if not colour:
+        pictures["phase (rad)"] = np.angle(part)
+    figure = Figure(figsize=(5.2 * len(pictures), 4.6), layout="constrained")
+    (top, left), (rows, columns) = (
+        (axis.indices(n)[0] for axis, n in zip(box, result.object.shape, strict=True)),
+        part.shape,
+    )
+    extent = (left - 0.5, left + columns - 0.5, top + rows - 0.5, top - 0.5)
+    for ax, (name, values) in zip(
+        np.atleast_1d(figure.subplots(1, len(pictures))), pictures.items(), strict=True
+    ):
+        shown = ax.imshow(values, cmap="gray", extent=extent, interpolation="nearest")
+        ax.set(title=name, xlabel="column (px)", ylabel="row (px)")
+        if not colour:
+            figure.colorbar(shown, ax=ax, shrink=0.85)
+    return figure
 
 
 def _log(frame: FloatArray) -> FloatArray:
