@@ -1,12 +1,13 @@
-"""Positions that are wrong: what rPIE makes of them, and what the joint Gauss-Newton engine ("ml")
-finds.
+"""Positions that are wrong: what rPIE makes of them, alone and with positions refined in turn, and
+what the joint Gauss-Newton engine ("ml") finds.
 
 One scene with 1e5 counts a frame; a probe with a wrong first defocus. The positions that are given
 differ from the true ones by nothing, at random, by a smooth drift, or by a wrong scale, rotation
-and shear of the scan. For each: 20 passes of rPIE, and from there 80 more, or steps of "ml" with
-positions. Errors of positions are root mean squares of a coordinate, less the mean, which the
-object takes up; errors of the object are relative to its norm, where it is lit, the ambiguities
-removed.
+and shear of the scan. For each, from nothing: 80 passes of rPIE; with positions refined between the
+passes from pass 8 on; with annealing too (4 places a frame and pass); after a search for scale,
+rotation and shear; and steps of "ml" with positions after its usual first guess. Errors of
+positions are root mean squares of a coordinate, less the mean, which the object takes up; errors of
+the object are relative to its norm, where it is lit, the ambiguities removed.
 
     python experiments/positions.py
     python experiments/positions.py --points 7 --frame 32 --cases none drift --steps 10
@@ -26,7 +27,9 @@ import common
 import numpy as np
 from common import Row
 
-from ptychon import Problem, Result, reconstruct
+from ptychon import Dataset, Problem, Refine, Result, reconstruct
+from ptychon.engines import After
+from ptychon.inspect.affine import search
 from ptychon.metrics.alignment import align
 from ptychon.metrics.residual import illuminated
 from ptychon.simulation import phantoms, probes, scan
@@ -43,8 +46,16 @@ CASES = {
     "affine 3": "3 % scale, 2 deg, shear 0.02",
     "affine 6": "6 % scale, 6 deg",
 }
-#: Passes of rPIE from which both ways begin, and those that one of them goes on with.
-FIRST, MORE = 20, 80
+#: Passes of rPIE, and those before positions are refined in turn.
+PASSES, AFTER = 80, 8
+#: What is compared; "affine" is refined in turn after a search.
+WAYS = {
+    "plain": "rPIE",
+    "refined": "refined in turn",
+    "annealed": "and annealed",
+    "affine": "and affine search",
+    "ml": "ml",
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,7 @@ class Scene:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = common.parser(__doc__ or "", "positions", trials=1, passes=MORE)
+    options = common.parser(__doc__ or "", "positions", trials=1, passes=PASSES)
     options.set_defaults(size=96)
     options.add_argument(
         "--points", type=int, default=11, help="frames along a side (default %(default)s)"
@@ -73,6 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         choices=CASES,
         default=list(CASES),
         help="what is wrong (default: all)",
+    )
+    options.add_argument(
+        "--ways", nargs="+", choices=WAYS, default=list(WAYS), help="what to compare (default: all)"
     )
     given = options.parse_args(arguments)
     common.start(given)
@@ -143,25 +157,46 @@ def errors(case: str, positions: FloatArray, rng: np.random.Generator) -> FloatA
 
 
 def measure(made: Scene, case: str, given: argparse.Namespace) -> tuple[Row, FloatArray]:
-    """One row of the table, and the refined positions."""
-    way = {"backend": given.backend, "seed": 0, "say": None}
-    first = reconstruct(made.problem, "rpie", passes=FIRST, probe=made.probe, **way)
-    plain = reconstruct(made.problem, "rpie", passes=given.passes, start=first, **way)
-    began = time.perf_counter()
-    joint = reconstruct(made.problem, "ml", passes=given.steps, start=first, positions=True, **way)
-    seconds = time.perf_counter() - began
-    return {
-        "positions": CASES[case],
-        "given, px": round(off(made.problem.positions, made), 3),
-        "ml, px": round(off(joint.positions, made), 3),
-        "rPIE, object %": round(100 * wrong(plain, made), 1),
-        "ml, object %": round(100 * wrong(joint, made), 1),
-        "rPIE, R": round(plain.final_error, 4),
-        "ml, R": round(joint.final_error, 4),
-        "steps": given.steps,
-        "seconds": round(seconds, 1),
-        "products": int(joint.history["products"][-given.steps :].sum()),
-    }, joint.positions
+    """One row of the table, and the positions that the last way has found."""
+    row: Row = {"positions": CASES[case], "given, px": round(off(made.problem.positions, made), 3)}
+    found = made.problem.positions
+    for way in given.ways:
+        began = time.perf_counter()
+        result = run(made, way, given)
+        if way != "plain":
+            found = result.positions
+            row[f"{WAYS[way]}, px"] = round(off(found, made), 3)
+        row[f"{WAYS[way]}, object %"] = round(100 * wrong(result, made), 1)
+        row[f"{WAYS[way]}, R"] = round(result.final_error, 4)
+        row[f"{WAYS[way]}, s"] = round(time.perf_counter() - began, 1)
+    return row, found
+
+
+def run(made: Scene, way: str, given: argparse.Namespace) -> Result:
+    """One way, from nothing."""
+    common_to_all = {"probe": made.probe, "backend": given.backend, "seed": 0, "say": None}
+    if way == "ml":
+        return reconstruct(made.problem, "ml", passes=given.steps, positions=True, **common_to_all)
+    problem, more = made.problem, {}
+    if way == "affine":
+        problem = searched(made, given)
+    if way != "plain":
+        more = {"update": {"positions": After(AFTER)}}
+    if way == "annealed":
+        more["refine"] = Refine(trials=4)
+    return reconstruct(problem, "rpie", passes=given.passes, **more, **common_to_all)
+
+
+def searched(made: Scene, given: argparse.Namespace) -> Problem:
+    """The problem with the scale, rotation and shear that a search finds."""
+    problem = made.problem
+    data = Dataset(
+        patterns=np.fft.fftshift(problem.amplitude**2, (1, 2)),
+        positions=problem.positions,
+        probe=made.probe,
+    )
+    affine = search(data, backend=given.backend).affine
+    return replace(problem.with_positions(affine.moved(problem.positions)), measured=None)
 
 
 def off(positions: FloatArray, made: Scene) -> float:
@@ -184,7 +219,7 @@ def draw(arrows: dict[str, dict[str, FloatArray]]) -> object:
     picture = common.figure(4 * max(1, len(arrows)), 8)
     axes = picture.subplots(2, max(1, len(arrows)), squeeze=False)
     for column, (case, of) in enumerate(arrows.items()):
-        for row, (name, text) in enumerate((("given", "given"), ("found", "after ml"))):
+        for row, (name, text) in enumerate((("given", "given"), ("found", "found"))):
             error = of[name] - of["true"]
             error = error - error.mean(axis=0)
             axis = axes[row, column]

@@ -258,7 +258,9 @@ class Refinement:
             shape = turns.how.trials, len(places)
             r, angle = radius * np.sqrt(rng.random(shape)), 2 * np.pi * rng.random(shape)
             around = np.stack([r * np.sin(angle), r * np.cos(angle)], axis=-1)
-            return best_of(model, self.local, x, places + around)
+            places = best_of(model, self.local, x, places + around)
+            x = replace(x, positions=self.ctx.backend.asarray(places))
+            model = replace(model, corners=self._corners(places))
         if ((epoch - first.passes) // first.every) % SEARCH_EVERY != SEARCH_EVERY - 1:
             return places
         misfit = np.asarray(host(misfits(model, self.local, x)))
