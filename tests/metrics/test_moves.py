@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from ptychon.metrics.moves import moves_of, sentence
+from ptychon import Result
+from ptychon.metrics.moves import moves_of, refined, sentence
 
 
 def rows(side=9, step=5.0, snake=True):
@@ -58,3 +61,29 @@ def test_a_scan_along_a_line_has_no_scale_across_it():
     given = np.stack([np.zeros(20), np.arange(20.0)], axis=1)
     moves = moves_of(given, given * 1.01)
     assert moves.scale == pytest.approx((0.0, 0.01), abs=1e-9)
+
+
+def test_a_result_tells_what_was_refined():
+    given, _ = rows(4)
+    plain = Result(
+        object=np.ones((4, 4), "c8"),
+        probe=np.ones((1, 2, 2), "c8"),
+        errors=np.ones(1, "f4"),
+        final_error=0.1,
+        positions=given * 1.02,
+        engine="rpie",
+        passes=1,
+    )
+    assert refined(plain) == []
+    found = replace(
+        plain,
+        positions_given=given,
+        log_scale=np.repeat([0.03, -0.03], 8),
+        background=np.full((2, 2), 1.5),
+        history={"background": np.array([0.2, 0.019, np.nan])},
+    )
+    texts = dict(refined(found))
+    assert "scale +2.00 % along y" in texts["positions"]
+    assert texts["doses"] == "differ by 3 % rms, as an amplitude"
+    assert texts["background"].startswith("1.5 counts a pixel, 1.9 % of all light")
+    assert "weak modes" in texts["background"]
