@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
+from scipy.spatial import cKDTree
 
 
 def save_small(image: Image.Image, path: Path, width: int) -> None:
-    """Write a picture `width` pixels wide, with a palette of 128 greys and 128 other colours."""
+    """Write a picture `width` pixels wide, with a palette of 64 greys and up to 192 colours."""
     size = width, round(width * image.height / image.width)
     small = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-    hues = small.quantize(128, method=Image.Quantize.MAXCOVERAGE).getpalette() or []
-    greys = [level for k in range(128) for level in [round(255 * k / 127)] * 3]
-    palette = Image.new("P", (1, 1))
-    palette.putpalette((greys + hues)[: 3 * 256])
-    small.quantize(palette=palette, dither=Image.Dither.NONE).save(path, optimize=True)
+    hues = small.quantize(192, method=Image.Quantize.MAXCOVERAGE).getpalette() or []
+    greys = np.repeat(np.rint(np.linspace(0, 255, 64)).astype(np.uint8)[:, None], 3, axis=1)
+    colours = np.concatenate([greys, np.reshape(np.array(hues[: 3 * 192], np.uint8), (-1, 3))])
+    # the nearest colour exactly; Pillow's own search is not, and white becomes grey
+    nearest = cKDTree(colours.astype(float)).query(np.asarray(small, float))[1]
+    out = Image.fromarray(nearest.astype(np.uint8))
+    out.putpalette(colours.ravel().tolist())
+    out.save(path, optimize=True)
