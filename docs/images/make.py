@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 from PIL import Image
+from small import save_small
 
 from ptychon import Dataset, load, reconstruct
 from ptychon.cli.demo import specimen
@@ -31,9 +32,8 @@ def make(data: Dataset, name: str, what: str) -> None:
     title = f"{what}: rPIE, then Ptycho-EP, {result.passes} passes, R = {result.final_error:.4f}"
     picture(result, place, title)
     with Image.open(place) as image:
-        size = 1000, round(1000 * image.height / image.width)
-        small = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-    small.save(place, optimize=True)
+        image.load()
+    save_small(image, place, 1000)
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from PIL import Image
+from small import save_small
 
 HERE = Path(__file__).parent
 BLOCK = re.compile(r"```sh\n(?P<lines>.*?)```\n\n```text\n(?P<said>.*?)```\n", re.DOTALL)
@@ -55,9 +56,7 @@ def renew(name: str) -> None:
         new = BLOCK.sub(lambda block: ran(block, Path(folder)), path.read_text(encoding="utf-8"))
         for source, (short, width) in PICTURES[name].items():
             with Image.open(Path(folder) / source) as image:
-                size = width, round(width * image.height / image.width)
-                small = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-            small.quantize(160).save(HERE / f"{name}_{short}.png", optimize=True)
+                save_small(image, HERE / f"{name}_{short}.png", width)
     path.write_text(new, encoding="utf-8")
 
 
