@@ -108,8 +108,9 @@ def test_few_frames_are_refused():
 
 
 @pytest.fixture
-def incoherent(tmp_path):
-    """A file with two modes."""
+def incoherent(tmp_path, monkeypatch):
+    """A file with two modes; only modes are tried."""
+    monkeypatch.setattr("ptychon.inspect.proposal.FREE", {})
     path = tmp_path / "scan.cxi"
     write_dataset(path, made("modes")[1].dataset)
     return path
