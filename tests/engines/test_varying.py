@@ -13,6 +13,7 @@ from ptychon.engines import ML, After, updated
 from ptychon.engines.varying import settled
 from ptychon.io.saved import load_result, save_result
 from ptychon.metrics.alignment import align
+from ptychon.metrics.moves import refined
 from ptychon.metrics.residual import illuminated, residual
 from ptychon.request.settings import on_grid
 from ptychon.run.checkpoint import Checkpointer, load_checkpoint
@@ -78,6 +79,8 @@ def test_weights_are_found(share, least):
     assert error(varied, data, field) < 0.03
     assert error(plain, data, field) > 2 * error(varied, data, field)
     assert varied.final_error < plain.final_error
+    (text,) = [text for name, text in refined(varied) if "varies" in name]
+    assert float(text.split(" %")[0]) == pytest.approx(100 * share, rel=0.15)
 
 
 def test_a_steady_probe_is_not_made_to_vary():

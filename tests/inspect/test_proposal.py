@@ -15,7 +15,7 @@ import yaml
 from ptychon import Problem, PtychonError, propose
 from ptychon.__main__ import main
 from ptychon.inspect.proposal import Gain, Proposal
-from ptychon.io import write_dataset
+from ptychon.io import load_result, write_dataset
 from ptychon.metrics.residual import misfit_over_noise
 from ptychon.request.settings import read_settings, validated
 from ptychon.run.held_out import split
@@ -108,8 +108,9 @@ def test_few_frames_are_refused():
 
 
 @pytest.fixture
-def incoherent(tmp_path):
-    """A file with two modes."""
+def incoherent(tmp_path, monkeypatch):
+    """A file with two modes; only modes are tried."""
+    monkeypatch.setattr("ptychon.inspect.proposal.FREE", {})
     path = tmp_path / "scan.cxi"
     write_dataset(path, made("modes")[1].dataset)
     return path
@@ -128,6 +129,8 @@ def test_a_run_with_nothing_else_goes_on_with_what_is_missing(incoherent, run_ma
     monkeypatch.chdir(incoherent.parent)
     said = json.loads(run_main("reconstruct", incoherent, "--json"))
     assert len(said["mode_powers"]) == 2
+    tried = load_result(said["result"]).settings["tried"]
+    assert "modes=2: held-out R" in tried[1]
     plain = json.loads(run_main("reconstruct", incoherent, "-e", "rpie", "--json"))
     assert len(plain["mode_powers"]) == 1
     assert said["error_final"] < 0.85 * plain["error_final"]

@@ -23,9 +23,10 @@ MISSING = 1.5
 
 def proposed(
     settings: Settings, data: Dataset, result: Result, backend: Backend, voice: Any
-) -> Settings | None:
-    """The settings with the unknowns that the scan asks for; None where none are missing, nobody
-    knows the noise, the result is wrong for another reason, or Ctrl-C was pressed.
+) -> tuple[Settings, list[str]] | None:
+    """The settings with the unknowns that the scan asks for, and what was tried, one sentence each;
+    None where none are missing, nobody knows the noise, the result is wrong for another reason, or
+    Ctrl-C was pressed.
 
     Parameters
     ----------
@@ -64,13 +65,14 @@ def proposed(
         voice.say("none of those that were tried foretells the data better")
         return None
     voice.say(f"again with {found.recipe}, modes: {found.modes}")
-    return settings.model_copy(
+    again = settings.model_copy(
         update={
             "recipe": found.recipe.stored(),
             "modes": found.modes,
             "passes": found.recipe.passes,
         }
     )
+    return again, found.lines()[:-1]
 
 
 __all__ = ["proposed"]

@@ -150,8 +150,9 @@ def execute(
         drawn(result, places)
         found = proposed(settings, data, result, chosen, voice)
         if found is not None:
-            settings = found
+            settings, tried = found
             result, keeper, interrupt = _run(settings, data, chosen, places, voice, given)
+            result = replace(result, settings={**result.settings, "tried": tried})
             save_result(places.result, result)
     bars, halted = None, False
     left = (

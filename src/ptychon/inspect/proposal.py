@@ -237,9 +237,7 @@ class _Trials:
         """The unknowns of frames that foretell better than steps without them."""
         plain = self.held.score(self.joint(start, ()), self.backend)
         alone = {name: self.held.score(self.joint(start, (name,)), self.backend) for name in FREE}
-        for name, score in alone.items():
-            self.tell(name, plain, score)
-        free = tuple(gain.name for gain in self.gains[-len(FREE) :] if gain.kept)
+        free = tuple(name for name, score in alone.items() if self.tell(name, plain, score))
         if len(free) < 2:
             return free
         together = self.held.score(self.joint(start, free), self.backend)

@@ -105,7 +105,9 @@ def sentence(moves: Moves, given: FloatArray) -> str:
 
 
 def refined(result: Result) -> list[tuple[str, str]]:
-    """Rows of what was refined beside object and probe: positions, doses, the background."""
+    """Rows of what was refined beside object and probe: positions, doses, how the probe varies, the
+    background.
+    """
     rows = []
     if result.positions_given is not None:
         moves = moves_of(result.positions_given, result.positions)
@@ -113,6 +115,10 @@ def refined(result: Result) -> list[tuple[str, str]]:
     if result.log_scale is not None:
         spread = 100 * float(np.std(result.log_scale))
         rows.append(("doses", f"differ by {spread:.2g} % rms, as an amplitude"))
+    if result.weights is not None:
+        rms = np.sqrt((np.asarray(result.weights, float) ** 2).mean(axis=0))
+        ways = ", ".join(f"{100 * share:.2g} %" for share in rms)
+        rows.append(("the probe varies by", f"{ways} of its amplitude, rms"))
     if result.background is not None:
         share = background_share(result)
         part = "" if share is None else f", {100 * share:.2g} % of all light"

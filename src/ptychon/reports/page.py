@@ -250,6 +250,7 @@ def facts_of(result: Result, fit: Fit | None, found: Agreement | None) -> list[t
         ("frames", str(len(result.positions))),
         ("R of the final object and probe", f"{result.final_error:.4f}"),
         *refined(result),
+        *(("tried on pixels held out", line) for line in result.settings.get("tried", ())),
     ]
     known = result.settings.get("scan") or {}
     if known.get("wavelength"):
