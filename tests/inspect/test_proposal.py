@@ -136,6 +136,15 @@ def test_a_run_with_nothing_else_goes_on_with_what_is_missing(incoherent, run_ma
     assert said["error_final"] < 0.85 * plain["error_final"]
 
 
+def test_a_long_run_is_told_and_not_begun(incoherent, capsys, monkeypatch):
+    monkeypatch.chdir(incoherent.parent)
+    monkeypatch.setattr("ptychon.cli.further.LONGEST", 0.0)
+    assert main(["reconstruct", incoherent.name]) == 0
+    said = capsys.readouterr().err
+    assert "with 2 modes would take about 0 min; to run it: ptychon inspect scan.cxi" in said
+    assert len(load_result("scan_rpie.h5").probe) == 1
+
+
 @pytest.fixture
 def run_main(capsys):
     """A command of the program, and what it prints."""

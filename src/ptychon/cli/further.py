@@ -14,11 +14,16 @@ if TYPE_CHECKING:
     from ..backends.base import Backend
     from ..data.dataset import Dataset
     from ..data.result import Result
+    from ..inspect.proposal import Proposal
     from ..request.settings import Settings
 
 #: Misfit in units of the noise above which unknowns are missing: runs of faultless scans that have
 #: not quite converged end at 1.2.
 MISSING = 1.5
+#: Seconds that a run may go on by itself; of a longer one only the command is told.
+LONGEST = 1800.0
+#: Passes of rPIE that a step of the joint engine takes as long as.
+STEP = 40
 
 
 def proposed(
@@ -64,7 +69,17 @@ def proposed(
     if found.modes == len(result.probe) and not found.free:
         voice.say("none of those that were tried foretells the data better")
         return None
-    voice.say(f"again with {found.recipe}, modes: {found.modes}")
+    seconds = _seconds(found, result)
+    if seconds > LONGEST:
+        voice.say(
+            f"{found.recipe} with {found.modes} modes would take about {seconds / 60:.0f} min; to "
+            f"run it: ptychon inspect {settings.input} --propose settings.yaml, and ptychon "
+            "reconstruct settings.yaml"
+        )
+        return None
+    voice.say(
+        f"again with {found.recipe}, modes: {found.modes}; about {max(seconds / 60, 1):.0f} min"
+    )
     again = settings.model_copy(
         update={
             "recipe": found.recipe.stored(),
@@ -73,6 +88,14 @@ def proposed(
         }
     )
     return again, found.lines()[:-1]
+
+
+def _seconds(found: Proposal, result: Result) -> float:
+    """What a proposal takes, by the time that the passes of a result took."""
+    passes = sum(
+        stage.passes * (STEP if stage.name == "ml" else 1) for stage in found.recipe.stages
+    )
+    return found.modes * passes * result.seconds / max(result.passes, 1)
 
 
 __all__ = ["proposed"]

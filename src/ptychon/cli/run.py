@@ -150,10 +150,15 @@ def execute(
         drawn(result, places)
         found = proposed(settings, data, result, chosen, voice)
         if found is not None:
-            settings, tried = found
-            result, keeper, interrupt = _run(settings, data, chosen, places, voice, given)
-            result = replace(result, settings={**result.settings, "tried": tried})
-            save_result(places.result, result)
+            again, tried = found
+            try:
+                result, keeper, interrupt = _run(again, data, chosen, places, voice, given)
+            except PtychonError as error:  # too little memory, say: the first result stays
+                voice.say(f"{error}; the result is that without them")
+            else:
+                settings = again
+                result = replace(result, settings={**result.settings, "tried": tried})
+                save_result(places.result, result)
     bars, halted = None, False
     left = (
         f"the result without them is in {places.result}; for bars: ptychon bars "
