@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 MISSING = 1.5
 #: Seconds that a run may go on by itself; of a longer one only the command is told.
 LONGEST = 1800.0
-#: Passes of rPIE that a step of the joint engine takes as long as.
-STEP = 40
 
 
 def proposed(
@@ -92,10 +90,7 @@ def proposed(
 
 def _seconds(found: Proposal, result: Result) -> float:
     """What a proposal takes, by the time that the passes of a result took."""
-    passes = sum(
-        stage.passes * (STEP if stage.name == "ml" else 1) for stage in found.recipe.stages
-    )
-    return found.modes * passes * result.seconds / max(result.passes, 1)
+    return found.cost * result.seconds / max(result.passes, 1)
 
 
 __all__ = ["proposed"]

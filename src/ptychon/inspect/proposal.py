@@ -53,8 +53,8 @@ FREE = {
     "positions": "the position of each frame",
     "variations": "a probe that varies",
 }
-#: Passes of the recipe.
-RPIE, JOINT = 40, 6
+#: Passes of the recipe, and the passes of rPIE that a joint step takes as long as.
+RPIE, JOINT, STEP = 40, 6, 40
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,11 @@ class Proposal:
         if self.free:
             stages.append(Stage("ml", JOINT, update=dict.fromkeys(self.free, True)))
         return Recipe(stages)
+
+    @property
+    def cost(self) -> float:
+        """Of the recipe, in passes of rPIE with one mode."""
+        return self.modes * (RPIE + (JOINT * STEP if self.free else 0))
 
     def lines(self) -> list[str]:
         """What was tried and what follows, one sentence each."""
