@@ -14,7 +14,7 @@ import pytest
 from ptychon import PtychonError, PtychonWarning, Recipe, Result, reconstruct
 from ptychon.backends import get_backend
 from ptychon.engines import ML, Context, make
-from ptychon.engines.ml import level
+from ptychon.engines.undetermined import level
 from ptychon.io.saved import load_result, save_result
 from ptychon.metrics.residual import residual
 from ptychon.model.forward import Model
@@ -343,6 +343,23 @@ def test_a_gradient_of_the_doses_changes_no_frame():
     )
     assert np.linalg.norm(light() - before) < 1e-3 * np.linalg.norm(before)
     assert np.linalg.norm(state.object - first.object) > 1e-2 * np.linalg.norm(first.object)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_where_hardly_any_light_is_the_object_is_held(held, monkeypatch):
+    """From positions wrong by 6 % and 6 degrees; without the prior noise fills the rim."""
+    if not held:
+        monkeypatch.setattr("ptychon.engines.ml.HELD", 0.0)
+    true, _, _ = scene()
+    problem = moved(true, wrong("affine", true.positions))
+    found = reconstruct(
+        problem, "ml", start=start_of(problem), passes=8, positions=True, backend="numpy", say=None
+    )
+    assert (found.history["fell"][-8:] >= 0).all(), "a step raised what it minimises"
+    light = found.illumination
+    dark = np.abs(found.object[(light > 0) & (light < 0.003 * light.max())])
+    lit = np.abs(found.object[light > 0.1 * light.max()])
+    assert (dark.max() < 2 * lit.max()) == held
 
 
 def test_the_cost_never_rises(monkeypatch):

@@ -59,7 +59,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from ..kernels.reference import abs2, namespace
+from ..kernels.reference import abs2
 from ..model.fit import SEARCH_FROM, Fit, line_search
 from ..model.forward import Model
 from ..model.gauss_newton import GaussNewton
@@ -70,6 +70,7 @@ from ..model.unknowns import Unknowns
 from ..model.view import frequencies
 from ..types import Array, PtychonError
 from .base import Context, Engine, Estimate, Keeps, Report, State, check_range
+from .undetermined import affine, illuminate, level
 from .update import After
 from .varying import first_variations, settled
 
@@ -341,6 +342,7 @@ class ML(Engine):
                 self.likelihood == "auto" and fit.excess(new) > POOR
             )
         extra = {"change": change, "step": length, "products": H.products}
+        extra["fell"] = before.total - after.total
         if "positions" in own and state.epoch >= SEARCH_FROM:
             extra["searched"] = fit.search(new, after)
             after = fit.cost(new) if extra["searched"] else after
@@ -502,48 +504,6 @@ class ML(Engine):
             square = state.weights.astype("float64") ** 2 + variances.weights
             spread[3:] = xp.sqrt(square.mean(axis=0)).clip(LEAST_WEIGHT, None)
         state.spread = xp.maximum(spread, SHRINK * state.spread)
-
-
-def affine(places: Array, to: Array) -> Array:
-    """Places (N, 2) scaled, turned, sheared and moved to lie as near to others as they can."""
-    xp = namespace(places)
-    off = places - places.mean(axis=0)
-    # a scan along a line tells no more than its length and direction
-    map = xp.linalg.pinv(off.T @ off, rcond=1e-6) @ (off.T @ (to - to.mean(axis=0)))
-    along = off @ xp.linalg.pinv(off, rcond=1e-3) @ off
-    return to.mean(axis=0) + off @ map + (off - along)
-
-
-def level(state: MLState, xp: Any) -> None:
-    """Take the gradient across the scan out of the doses, and put it where it changes no frame: as
-    exp(g.r) into the object, and exp(-g.u) into the probe.
-    """
-    middle = state.positions.mean(axis=0)
-    places, dose = state.positions - middle, state.log_scale.astype("float64")
-    spread = places.T @ places
-    # a scan along a line has no gradient across it
-    g = xp.linalg.pinv(spread, rcond=1e-6) @ (places.T @ (dose - dose.mean()))
-    state.log_scale = (dose - places @ g).astype("float32")
-    state.object = state.object * tilt(g, state.object.shape, middle, xp)
-    window = state.probe.shape[-2:]
-    leaning = tilt(-g, window, [n // 2 for n in window], xp)
-    illuminate(state, lambda P: P * leaning)
-
-
-def illuminate(state: MLState, change: Any) -> None:
-    """Change the probe and its variations alike, by a function of waves (K, P, Q)."""
-    state.probe = change(state.probe)
-    if state.variations is not None:
-        state.variations = change(state.variations)
-
-
-def tilt(g: Array, shape: tuple[int, int], middle: Any, xp: Any) -> Array:
-    """exp(g.(r - middle)) on a grid, float32."""
-    y, x = (
-        xp.exp(g[i] * (xp.arange(shape[i], dtype="float64") - middle[i])).astype("float32")
-        for i in (0, 1)
-    )
-    return y[:, None] * x
 
 
 def distances(shape: tuple[int, int], xp: Any) -> Array:

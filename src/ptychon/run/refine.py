@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from ..engines import After, Update
-from ..engines.ml import MLState, level
+from ..engines.undetermined import level
 from ..model.problem import Problem
 from ..types import REAL, ComplexArray, FloatArray, IntArray, PtychonError
 
@@ -215,7 +216,9 @@ class Found:
         if self.log_scale is None:
             return self, object, probe
         places = problem.positions if self.positions is None else self.positions
-        state = MLState(object, probe, positions=places, log_scale=self.log_scale)
+        state = SimpleNamespace(
+            object=object, probe=probe, variations=None, positions=places, log_scale=self.log_scale
+        )
         level(state, np)
         return replace(self, log_scale=state.log_scale), state.object, state.probe
 
