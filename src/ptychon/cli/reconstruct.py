@@ -96,8 +96,9 @@ Engines one after the other; positions refined at the end:
   ptychon reconstruct scan.cxi --recipe "rpie:40, ml:15" --update positions
   ptychon reconstruct scan.cxi --update positions:after=8 --update dose --refine trials=4
 \b
-A partially coherent beam:
+A partially coherent beam; a thick specimen:
   ptychon reconstruct scan.cxi --modes 3
+  ptychon reconstruct scan.cxi --slices 5 --slice-spacing 10nm
 \b
 A long run with checkpoints; error bars and a report; a settings file; a run repeated:
   ptychon reconstruct scan.cxi --passes 2000 --checkpoint-every 100
@@ -169,6 +170,25 @@ on the command line override the file. Exit code: 0; 2 for bad input; 130 after 
     metavar="N",
     help="Number of incoherent probe modes; default as in the first probe, else one.",
 )
+@click.option(
+    "--slices", type=int, metavar="N", help="Number of slices of a thick specimen; default one."
+)
+@click.option(
+    "--slice-spacing",
+    metavar="LENGTH",
+    help="Distance between slices, such as 10nm; or one for each gap, with commas.",
+)
+@click.option(
+    "--tilt",
+    metavar="ANGLE",
+    help="Angle of the beam against the specimen, along y or along y,x, such as 5mrad,2mrad.",
+)
+@click.option(
+    "--depth-filter",
+    type=float,
+    metavar="NUMBER",
+    help="Take from the slices what the light cannot tell of depth, after each pass; 1 is usual.",
+)
 @click.option("--start", type=click.Path(), help="Start from the object and probe of this result.")
 @click.option("--no-subpixel", is_flag=True, help="Round positions to whole pixels.")
 @run_options
@@ -191,11 +211,13 @@ def reconstruct(
     probe. Ctrl-C ends the run after the current pass, writes the result so far and a checkpoint to
     resume from.
 
-    Without -e, -n, -s, --recipe, --modes, --update and --start, a run whose misfit is above the
-    noise goes on with the unknowns that the scan asks for, as ptychon inspect --propose finds them.
+    Without -e, -n, -s, --recipe, --modes, --slices, --update and --start, a run whose misfit is
+    above the noise goes on with the unknowns that the scan asks for, as ptychon inspect --propose
+    finds them.
     """
-    if stated["modes"] is not None and stated["modes"] < 1:
-        raise PtychonError(f"--modes is {stated['modes']}; at least 1 is needed")
+    for name in ("modes", "slices"):
+        if stated[name] is not None and stated[name] < 1:
+            raise PtychonError(f"--{name} is {stated[name]}; at least 1 is needed")
     given = given_data(stated)
     if stated["refine"] is not None:
         from ..run.refine import Refine
@@ -214,7 +236,7 @@ def reconstruct(
     further = stated.get("recipe") == "auto"
     if further:
         del stated["recipe"]
-    chosen = ("engine", "passes", "recipe", "modes", "start")
+    chosen = ("engine", "passes", "recipe", "modes", "slices", "start")
     if not (updates or assignments or any(name in stated for name in chosen)):
         further = further or is_own(file) not in ("settings", "result", "checkpoint")
 

@@ -216,7 +216,7 @@ def shown(result: Result) -> tuple[FloatArray, FloatArray, bool]:
     the phase wraps.
     """
     lit = _lit(result)
-    flat = remove_ramp(result.object, lit.astype(float))
+    flat = remove_ramp(result.projection, lit.astype(float))
     offset, wraps = phase_cut(np.angle(flat[lit]))
     phase = np.angle(flat * np.exp(-1j * offset))
     if not wraps:

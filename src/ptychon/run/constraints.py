@@ -13,7 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..engines import Context, State
+from ..model.slices import share
 from ..types import Array
+from .depth import Depth
 from .modes import orthogonal
 from .words import record_of
 
@@ -61,7 +63,8 @@ class Power:
         xp = ctx.backend.xp
         power = (abs(state.probe) ** 2).sum(dtype="float64")
         factor = xp.sqrt(self.counts / power).astype("float32")
-        state.probe, state.object = state.probe * factor, state.object / factor
+        state.probe = state.probe * factor
+        state.object = state.object / share(factor, state.object)
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class Smooth:
     sigma: float
 
     def apply(self, state: State, ctx: Context) -> None:
-        h, w = state.object.shape
+        h, w = state.object.shape[-2:]
         q2 = np.fft.fftfreq(h)[:, None] ** 2 + np.fft.fftfreq(w)[None] ** 2
         filter = ctx.backend.asarray(np.exp(-2 * np.pi**2 * self.sigma**2 * q2).astype(np.float32))
         blurred: Array = ctx.backend.ifft2(ctx.backend.fft2(state.object) * filter)
@@ -115,6 +118,7 @@ CONSTRAINTS: dict[str, Any] = {
     "transmission": Transmission,
     "smooth": Smooth,
     "orthogonal_modes": OrthogonalModes,
+    "depth": Depth,
 }
 
 
@@ -133,6 +137,7 @@ def constraint_of(text: Any) -> Constraint:
 __all__ = [
     "CONSTRAINTS",
     "Constraint",
+    "Depth",
     "OrthogonalModes",
     "Power",
     "Smooth",
