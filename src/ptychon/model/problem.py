@@ -63,6 +63,7 @@ class Problem:
         Logarithm of the dose of each frame, as an amplitude, where an earlier run has found it.
     variations : (M, P, Q) complex64 and weights : (N, M) float32, or None, on the host
         How the first mode of the probe varies from frame to frame, likewise.
+    wavelength : float, m, or None
     """
 
     amplitude: Array
@@ -83,6 +84,7 @@ class Problem:
     log_scale: FloatArray | None = None
     variations: ComplexArray | None = None
     weights: FloatArray | None = None
+    wavelength: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "propagator", self.propagator.at(self.shifts))
@@ -295,6 +297,7 @@ class Problem:
             read_noise=data.read_noise or 0.0,
             origin=origin,
             pixel_size=None if data.pixel_size is None else pair(data.pixel_size),
+            wavelength=data.wavelength,
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..checks.half_scans import Agreement
 from ..data.result import Result
+from ..metrics.unwrap import level, unwrap
 from ..model.propagators import angular_spectrum
 from ..plots.display import complex_rgb, remove_ramp
 from ..plots.figures import Figure
@@ -29,7 +30,6 @@ from ..plots.result import (
     scale_bar,
     shown,
 )
-from ..plots.unwrap import level, unwrap
 from ..types import FloatArray, PtychonError
 from ..uncertainty.half_data import PROBABILITIES, HalfDataTest
 from ..uncertainty.spectrum import PERIODS
