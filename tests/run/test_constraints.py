@@ -47,6 +47,7 @@ TRUE = (
     "power",
     "ramp",
     "orthogonal_modes",
+    "depth:beta=1",
 )
 #: Those that go on changing something when they are applied again, and which part of the first
 #: change the second may make: a blur, a step towards less variation, edges that are soft.
@@ -118,7 +119,7 @@ def test_what_is_true_does_no_harm_and_holds_at_once(text, modes):
         assert max(again) < 1e-6
 
 
-@pytest.mark.parametrize("text", TRUE)
+@pytest.mark.parametrize("text", [text for text in TRUE if not text.startswith("depth")])
 def test_they_do_what_they_say_to_slices(text):
     """An object with a second slice of ones is changed in its first as a thin one is, and keeps
     the ones where the constraint does not concern them.
@@ -129,8 +130,9 @@ def test_they_do_what_they_say_to_slices(text):
     thin = applied(text, State(object, probe), problem)
     both = np.stack([object, np.ones_like(object)])
     thick = applied(text, State(both, probe), problem)
-    assert far(thick.object[0], thin.object) < 1e-6
-    assert far(thick.object[1], both[1]) < 1e-6
+    assert far(thick.object.prod(axis=0), thin.object) < 1e-6
+    if text != "power":  # which all slices share
+        assert far(thick.object[1], both[1]) < 1e-6
     assert far(thick.probe, thin.probe) < 1e-6
 
 

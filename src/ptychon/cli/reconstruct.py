@@ -99,8 +99,9 @@ Engines one after the other; positions refined at the end:
 Few counts; a probe that drifts in its window:
   ptychon reconstruct scan.cxi --constraint tv:weight=2e-3,before=80 --constraint centre:every=10
 \b
-A partially coherent beam:
+A partially coherent beam; a thick specimen:
   ptychon reconstruct scan.cxi --modes 3
+  ptychon reconstruct scan.cxi --slices 5 --slice-spacing 10nm
 \b
 A long run with checkpoints; error bars and a report; a settings file; a run repeated:
   ptychon reconstruct scan.cxi --passes 2000 --checkpoint-every 100
@@ -183,6 +184,25 @@ on the command line override the file. Exit code: 0; 2 for bad input; 130 after 
     metavar="N",
     help="Number of incoherent probe modes; default as in the first probe, else one.",
 )
+@click.option(
+    "--slices", type=int, metavar="N", help="Number of slices of a thick specimen; default one."
+)
+@click.option(
+    "--slice-spacing",
+    metavar="LENGTH",
+    help="Distance between slices, such as 10nm; or one for each gap, with commas.",
+)
+@click.option(
+    "--tilt",
+    metavar="ANGLE",
+    help="Angle of the beam against the specimen, along y or along y,x, such as 5mrad,2mrad.",
+)
+@click.option(
+    "--depth-filter",
+    type=float,
+    metavar="NUMBER",
+    help="Take from the slices what the light cannot tell of depth, after each pass; 1 is usual.",
+)
 @click.option("--start", type=click.Path(), help="Start from the object and probe of this result.")
 @click.option("--no-subpixel", is_flag=True, help="Round positions to whole pixels.")
 @run_options
@@ -206,12 +226,13 @@ def reconstruct(
     probe. Ctrl-C ends the run after the current pass, writes the result so far and a checkpoint to
     resume from.
 
-    Without -e, -n, -s, --recipe, --modes, --update, --constraint and --start, a run whose misfit is
-    above the noise goes on with the unknowns that the scan asks for, as ptychon inspect --propose
-    finds them.
+    Without -e, -n, -s, --recipe, --modes, --slices, --update, --constraint and --start, a run whose
+    misfit is above the noise goes on with the unknowns that the scan asks for, as ptychon inspect
+    --propose finds them.
     """
-    if stated["modes"] is not None and stated["modes"] < 1:
-        raise PtychonError(f"--modes is {stated['modes']}; at least 1 is needed")
+    for name in ("modes", "slices"):
+        if stated[name] is not None and stated[name] < 1:
+            raise PtychonError(f"--{name} is {stated[name]}; at least 1 is needed")
     given = given_data(stated)
     if stated["refine"] is not None:
         from ..run.refine import Refine
@@ -230,7 +251,7 @@ def reconstruct(
     further = stated.get("recipe") == "auto"
     if further:
         del stated["recipe"]
-    chosen = ("engine", "passes", "recipe", "modes", "start")
+    chosen = ("engine", "passes", "recipe", "modes", "slices", "start")
     if not (updates or constraints or assignments or any(name in stated for name in chosen)):
         further = further or is_own(file) not in ("settings", "result", "checkpoint")
 

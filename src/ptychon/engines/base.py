@@ -27,7 +27,7 @@ class State:
 
     Attributes
     ----------
-    object : (H, W) complex64
+    object : (H, W) complex64, or (S, H, W) where the problem has slices
     probe : (K, P, Q) complex64
     epoch : int
         Passes done.
@@ -145,7 +145,7 @@ class Engine:
         Unknowns that it can move, names of fields of `Unknowns`.
     copes : frozenset of str
         What data and models may have that it honours: "modes" of the probe, "near field", "masks",
-        "background", "constraints" on object and probe after each pass.
+        "background", "constraints" on object and probe after each pass, "slices" of the object.
     follows : frozenset of str
         Unknowns that it does not move, but that may change between its passes: what it keeps stays
         right, or is made right by `moved`. A run refines them in turn with it.

@@ -66,6 +66,7 @@ from ..model.gauss_newton import GaussNewton
 from ..model.illumination import ramps
 from ..model.noise import Likelihood, learned_variance, noise_of
 from ..model.problem import Problem
+from ..model.slices import layers, neighbours, share
 from ..model.unknowns import Unknowns
 from ..model.view import frequencies
 from ..types import Array, PtychonError
@@ -176,6 +177,9 @@ class ML(Engine):
         What is compared of counts once steps are small: counts themselves, which is best where the
         model holds, or their roots throughout, which dark pixels that the model does not explain
         mislead less. "auto" takes roots where the misfit is more than the noise makes of it.
+    depth : float
+        How strongly neighbouring slices of a thick specimen are held together, as a share of what
+        the data say of a pixel where they say most: tau of tau/2 sum_s |O_s+1 - O_s|^2.
     """
 
     name: ClassVar[str] = "ml"
@@ -185,7 +189,7 @@ class ML(Engine):
     moves: ClassVar[frozenset[str]] = frozenset(
         {"object", "probe", "positions", "log_scale", "variations", "weights"}
     )
-    copes: ClassVar[frozenset[str]] = frozenset({"modes", "near field", "masks", "background"})
+    copes: ClassVar[frozenset[str]] = Engine.copes | {"background", "slices"}
     schedule: ClassVar[str] = "parallel"
     needs_guess: ClassVar[bool] = True
     begins_with: ClassVar[tuple[str, int] | None] = ("rpie", 20)
@@ -213,6 +217,7 @@ class ML(Engine):
     tolerance: float = 1e-2
     detector: float = 1.0
     likelihood: str = "auto"
+    depth: float = 0.0
 
     def __post_init__(self) -> None:
         for name in (
@@ -226,6 +231,7 @@ class ML(Engine):
         check_range("iterations", self.iterations, 1, 10000, open_low=False)
         check_range("tolerance", self.tolerance, 0, 0.999)
         check_range("detector", self.detector, 0, 1)
+        check_range("depth", self.depth, 0, 1e6, open_low=False)
         if self.likelihood not in LIKELIHOODS:
             raise PtychonError(
                 f"likelihood is {self.likelihood!r}; choose {', '.join(LIKELIHOODS)}"
@@ -303,7 +309,7 @@ class ML(Engine):
         between = self.positions or problem.subpixel
         dose = self.dose or problem.log_scale is not None
         return Unknowns(
-            object=state.object[None],
+            object=layers(state.object),
             probe=state.probe,
             positions=state.positions if between else None,
             log_scale=state.log_scale if dose else None,
@@ -431,18 +437,25 @@ class ML(Engine):
         diagonal = H.diagonal()
         light = diagonal.object / diagonal.object.max()
         weak = (HELD * diagonal.object.max() / (1 + (light / DARK) ** 2)).astype(light.dtype)
-        usual = (light * x.object).sum() / light.sum()
+        usual = model.backend.xp.stack(
+            [(lit * O).sum() / lit.sum() for lit, O in zip(light, x.object, strict=True)]
+        )[:, None, None]
         fit = replace(
             fit,
             prior=replace(fit.prior, object=weak),
             middle=replace(fit.middle, object=usual.astype(x.object.dtype)),
+            between=self.depth * float(diagonal.object.max()) if len(x.object) > 1 else 0.0,
         )
-        H.prior = fit.prior
-        return fit, H, diagonal.axpy(1, Unknowns(object=weak))
+        H.prior, H.between = fit.prior, fit.between
+        diagonal = diagonal.axpy(1, Unknowns(object=weak))
+        if fit.between:
+            held = fit.between * neighbours(len(x.object), model.backend.xp)
+            diagonal.object = diagonal.object + held
+        return fit, H, diagonal
 
     def _direction(self, fit: Fit, H: GaussNewton, diagonal: Unknowns, ridge: Array) -> Unknowns:
         """The step."""
-        gradient = H.gradient(fit.likelihood.score, fit.pull(H.x))
+        gradient = H.gradient(fit.likelihood.score, fit.held(H.x))
         floor = diagonal.map(lambda array: (ridge * array.max()).astype(array.dtype))
         H.prior = H.prior.axpy(1, floor)
         return H.step(gradient, self.tolerance, self.iterations, diagonal.axpy(1, floor))
@@ -460,7 +473,8 @@ class ML(Engine):
         spreads are learned.
         """
         xp = model.backend.xp
-        state.object, state.probe, state.variations = new.object[0], new.probe, new.variations
+        state.object = new.object if state.object.ndim == 3 else new.object[0]
+        state.probe, state.variations = new.probe, new.variations
         if "positions" in own:
             off = new.positions - state.measured
             mean = off.mean(axis=0)
@@ -477,7 +491,7 @@ class ML(Engine):
             if free:
                 illuminate(state, lambda P: P * strength)
             else:
-                state.object = state.object * strength
+                state.object = state.object * share(strength, state.object)
             state.log_scale = new.log_scale - xp.log(strength)
             if free:
                 level(state, xp)
@@ -512,6 +526,6 @@ def distances(shape: tuple[int, int], xp: Any) -> Array:
 
 
 def smooth(field: Array, cut: float, backend: Any) -> Array:
-    """A field (H, W) without what has more than `cut` cycles a pixel, softly."""
-    far = distances(field.shape, backend.xp) / cut
+    """A field (..., H, W) without what has more than `cut` cycles a pixel, softly."""
+    far = distances(field.shape[-2:], backend.xp) / cut
     return backend.ifft2(backend.fft2(field) * backend.xp.exp(-0.5 * far**8).astype("float32"))

@@ -16,6 +16,7 @@ from .gauss_newton import GaussNewton
 from .grid import windows
 from .noise import Likelihood, Noise
 from .problem import Problem
+from .slices import uneven
 from .unknowns import Unknowns
 from .view import View
 
@@ -53,6 +54,8 @@ class Fit:
         Precision of each real number, as arrays that broadcast to the fields.
     middle : Unknowns
         Means of the prior; 0 for a field that is None.
+    between : float
+        Precision of the difference between neighbouring slices of the object.
     """
 
     model: Model
@@ -60,6 +63,7 @@ class Fit:
     likelihood: Likelihood
     prior: Unknowns
     middle: Unknowns
+    between: float = 0.0
 
     def blocks(self, x: Unknowns) -> Iterator[tuple[slice, Any]]:
         """Frames in slices, and what they see."""
@@ -74,6 +78,13 @@ class Fit:
             off[name] = getattr(x, name) if middle is None else getattr(x, name) - middle
         return Unknowns(**off).times(self.prior)
 
+    def held(self, x: Unknowns) -> Unknowns:
+        """Gradient of the whole prior, what holds slices together included."""
+        pull = self.pull(x)
+        if not self.between:
+            return pull
+        return pull.axpy(1, Unknowns(object=self.between * uneven(x.object)))
+
     def cost(self, x: Unknowns) -> Cost:
         """L, and what it is made of."""
         parts = []
@@ -84,6 +95,9 @@ class Fit:
         )
         pull = self.pull(x)
         own = 0.5 * pull.dot(pull.times(self.prior.map(lambda array: 1 / array.clip(TINY, None))))
+        if self.between:
+            steps = x.object[1:] - x.object[:-1]
+            own = own + 0.5 * self.between * (abs(steps) ** 2).sum(dtype="float64")
         return Cost(float(frames.sum() + own), float(misfit.sum()), frames)
 
     def _frames(self, view: View, b: Any, valid: Array) -> tuple[Array, Array]:

@@ -1,6 +1,6 @@
 r"""The Gauss-Newton operator of any set of unknowns, and steps and draws by conjugate gradients.
 
-    H = J^T W J + T* C T + prior + gauge
+    H = J^T W J + T* C T + prior + gauge + what holds neighbouring slices together
 
 J = d lambda/d x by `Model.intensity_tangent`, J^T its adjoint, W the information of lambda. Where
 waves are uncertain, C weighs their changes in all directions alike, T = d z/d x (`across`). Along a
@@ -33,6 +33,7 @@ from ..types import Array, PtychonError
 from .forward import Model
 from .frames import Eliminated, components, put_rows, rows
 from .propagators import FarField
+from .slices import neighbours, uneven
 from .solve import solve
 from .unknowns import Unknowns, declared
 from .view import View
@@ -67,6 +68,8 @@ class GaussNewton:
     prior : Unknowns
         Precision of each real number, as arrays that broadcast to the fields; a field that is None
         has no prior.
+    between : float
+        Precision of the difference between neighbouring slices of the object, each real number.
     across : callable, optional
         C of (lambda, frames), (B, P, Q). Nothing can be eliminated then.
     gauge : Unknowns, optional
@@ -85,6 +88,7 @@ class GaussNewton:
     eliminate: Sequence[str] = ()
     information: Image = poisson
     prior: Unknowns = field(default_factory=Unknowns)
+    between: float = 0.0
     across: Image | None = None
     gauge: Unknowns | None = None
     stiffness: float = 0.0
@@ -182,6 +186,8 @@ class GaussNewton:
             if across is not None:
                 back = back + across[:, None] * wave
             self.model.adjoint(view, back, out)
+        if self.between and d.object is not None:
+            out.object += (self.between * uneven(d.object)).astype(out.object.dtype, copy=False)
         return held(out.axpy(1, d.times(self.prior)), d, self.gauge, self.stiffness)
 
     @property
@@ -250,6 +256,8 @@ class GaussNewton:
             if out.background is not None:
                 out.background += weight.sum(axis=0)
             self._own_diagonal(view, weight, across, out)
+        if self.between and out.object is not None:
+            out.object += self.between * neighbours(len(out.object), self.model.backend.xp)
         ones = out.map(lambda array: array * 0 + 1)
         out = out.axpy(1, ones.times(self.prior)).map(lambda array: array.real.clip(1e-30, None))
         return held_diagonal(out, self.gauge, self.stiffness)
@@ -315,6 +323,12 @@ class GaussNewton:
                     random = random + 1j * rng.standard_normal(like.shape)
                 drawn[name] = move(random.astype(like.dtype)) * precision**0.5
         out = out.axpy(1, Unknowns(**drawn))
+        if self.between and out.object is not None:
+            shape = out.object[1:].shape
+            random = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+            step = move((self.between**0.5 * random).astype(out.object.dtype))
+            out.object[1:] += step
+            out.object[:-1] -= step
         return gauge_noise(out, self.gauge, self.stiffness, rng)
 
     def step(

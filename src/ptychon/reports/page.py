@@ -236,7 +236,7 @@ def fill(
 
 
 def facts_of(result: Result, fit: Fit | None, found: Agreement | None) -> list[tuple[str, str]]:
-    h, w = result.object.shape
+    h, w = result.object.shape[-2:]
     modes, p, q = result.probe.shape
     pixel = "" if result.pixel_size is None else f", pixel {pretty(result.pixel_size[1], 'length')}"
     rows = [
@@ -244,7 +244,7 @@ def facts_of(result: Result, fit: Fit | None, found: Agreement | None) -> list[t
             "engine",
             f"{result.engine} on {result.backend}, {result.passes} passes, {result.seconds:.1f} s",
         ),
-        ("object", f"{h} × {w} px{pixel}"),
+        ("object", f"{h} × {w} px{pixel}" + (f", {result.slices}" if result.slices else "")),
         ("probe", f"{modes} mode{'s' if modes > 1 else ''} of {p} × {q} px"),
         *([("power of the modes", described(shares(result.probe)))] if modes > 1 else []),
         ("frames", str(len(result.positions))),

@@ -94,6 +94,13 @@ class Settings(BaseModel):
         ["support:radius=20", "tv:weight=1e-3,after=5"].
     modes : int, optional
         Incoherent modes of the probe; default as many as the first probe has.
+    slices : int, optional
+        Of a thick specimen.
+    slice_spacing, tilt : number, text with a unit, or several
+        Distance between slices, and the angle of the beam against the specimen, along y or along y
+        and x.
+    depth_filter : float, optional
+        Take from the slices after each pass what the light cannot tell of depth.
     orient : str, optional
         "auto", or how frames and positions are turned, such as "transpose+negate".
     affine : str, optional
@@ -124,12 +131,30 @@ class Settings(BaseModel):
     probe: str | None = None
     start: str | None = None
     modes: Annotated[int, Field(ge=1)] | None = None
+    slices: Annotated[int, Field(ge=1)] | None = None
+    slice_spacing: list[float] | None = None
+    tilt: list[float] | None = None
+    depth_filter: Annotated[float, Field(gt=0)] | None = None
     orient: Annotated[str | None, AfterValidator(_orientation)] = None
     affine: Annotated[str | None, AfterValidator(_affine)] = None
     checkpoint_every: Annotated[int, Field(ge=1)] | None = None
     report: bool = False
     half_scans: bool = True
     bars: str | None = None
+
+    @field_validator("slice_spacing", "tilt", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        from ..units import parse
+
+        if value is None:
+            return None
+        parts = value.split(",") if isinstance(value, str) else value
+        parts = list(parts) if isinstance(parts, list | tuple) else [parts]
+        try:
+            return [parse(p, "length" if info.field_name != "tilt" else "angle") for p in parts]
+        except PtychonError as error:
+            raise PydanticCustomError("slices", "{text}", {"text": str(error)}) from None
 
     @field_validator("engine")
     @classmethod
@@ -222,6 +247,15 @@ class Settings(BaseModel):
             return [text_of(constraint_of(one), CONSTRAINTS) for one in listed]
         except PtychonError as error:
             raise PydanticCustomError("constraints", "{text}", {"text": str(error)}) from None
+
+    @model_validator(mode="after")
+    def _slices_without_bars(self) -> Settings:
+        if self.bars is not None and (self.slices or 1) > 1:
+            from ..data.slices import HALVES
+
+            text = f"there are error bars for thin objects only, and slices is {self.slices}"
+            raise PydanticCustomError("bars", "{text}", {"text": f"{text}; {HALVES}"})
+        return self
 
     @model_validator(mode="after")
     def _one_way_to_say_it(self) -> Settings:
@@ -463,7 +497,9 @@ def on_grid(data: Dataset, result: Result) -> Problem:
         problem = problem.with_positions(result.positions, result.log_scale, corners=result.corners)
     if result.background is not None and result.background.shape == problem.frame_shape:
         problem = with_dark(problem, result.background)
-    return replace(problem, variations=result.variations, weights=result.weights)
+    return replace(
+        problem, variations=result.variations, weights=result.weights, slices=result.slices
+    )
 
 
 def request_of(settings: Mapping[str, Any], path: PathLike) -> dict[str, Any]:

@@ -218,7 +218,7 @@ def grid_power(result: Result) -> tuple[float, float]:
         return 1.0, 0.0
     box = bounding_box(lit)
     window = soft_window(lit[box], 0.1)
-    picture = np.where(lit, result.object, 0)[box].astype(np.complex128)
+    picture = np.where(lit, result.projection, 0)[box].astype(np.complex128)
     # a ramp of the phase, which no data determine, would move the spectrum away from the
     # frequencies of the grid
     y, x = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from .recipe import Recipe, Stage
 from .refine import Refine
 from .schedule import Schedule
 from .stages import Ready, Run, run_recipe
+from .thick import GROW_PASSES, filtered, growing, grown, with_slices
 from .until import Until, rule_of
 from .usual import usual
 
@@ -53,6 +55,10 @@ def reconstruct(
     probe: ComplexArray | None = None,
     modes: int | None = None,
     start: Result | None = None,
+    slices: int | None = None,
+    spacing: float | Sequence[float] | None = None,
+    tilt: float | Sequence[float] | None = None,
+    depth_filter: float | None = None,
     backend: str | Backend = "auto",
     callbacks: Sequence[Callback] = (),
     seed: int = 0,
@@ -89,8 +95,8 @@ def reconstruct(
     constraints : Constraint, str or sequence of them, optional
         What object and probe are made to fulfil after the passes, such as ["support:radius=20",
         "tv:weight=1e-3,after=5"]; see `ptychon.run.constraints`.
-    object : (H, W) complex array, optional
-        First object; default a constant. Never changed.
+    object : (H, W) or (S, H, W) complex array, optional
+        First object; default a constant. Never changed. A thin one becomes alike slices.
     probe : (P, Q) or (K, P, Q) complex array, optional
         First probe, or the known one for engines that do not move it; default that of the data set,
         else found from the data. Never changed. Engines that move the probe rescale it to the mean
@@ -103,6 +109,17 @@ def reconstruct(
         its count of passes. One of another part, crop or binning of the scan is placed by its
         origin and resampled to the pixel size of these data. Where counts have another unit, the
         probe is rescaled.
+    slices : int, optional
+        Slices of a thick specimen; default one, or as many as the result to start from has. More
+        than 10 grow from one and from a quarter of them, where the run starts from nothing.
+    spacing : float or (slices - 1,) floats, optional
+        Distance between slices, m.
+    tilt : float or (y, x), optional
+        Angle of the beam against what stands straight in the specimen, rad.
+    depth_filter : float, optional
+        After each pass take from the slices what differs from slice to slice faster than the
+        angles of the light allow (see `ptychon.run.constraints.depth`); 1 is usual, 0.1 to 0.5
+        for thick specimens. Default none.
     backend : {"auto", "numpy", "cupy", "reference"} or Backend
     callbacks : sequence of callables
         Called with a `Progress` after each pass; True ends the run.
@@ -144,6 +161,9 @@ def reconstruct(
     main = (asked if isinstance(asked, Stage) else asked.main).made()
     ctx, seed = Context(get_backend(backend)), plain(seed)
     problem = Problem.from_dataset(data, subpixel=subpixel) if isinstance(data, Dataset) else data
+    problem = with_slices(problem, data, slices, spacing, tilt, start)
+    if depth_filter is not None:
+        asked = filtered(asked, depth_filter, problem)
     stated = problem.background
     if start is not None:
         problem = carried(problem, start, main)
@@ -164,7 +184,7 @@ def reconstruct(
     if probe is None and start is None and (isinstance(data, Problem) or data.probe is None):
         # candidates are tried with rPIE on one core
         one = Context(get_backend("numpy", threads=1))
-        compiled = warm_up(problem, make("rpie"), one, say=say)
+        compiled = warm_up(replace(problem, slices=None), make("rpie"), one, say=say)
     moving = next((s.made() for s in given if s.made().moves_probe), main)
     early: list[str] = []
     first = first_guess(data, problem, moving, ctx, object, probe, modes, start, say, early.append)
@@ -176,6 +196,8 @@ def reconstruct(
         asked = usual(asked, problem, first[1], given=start is not None or object is not None)
     if resume is not None:
         asked = _resumed(asked, resume)
+    elif object is None and start is None and growing(problem.slices):
+        first = grown(problem, *first, partial(_grow, moving, ctx, seed, say))
     lines = _lines(asked, problem, ctx, len(first[1]), seed)
     if details is not None:
         for line in lines:
@@ -208,6 +230,22 @@ def reconstruct(
             if doubt.about != "window" or not early:
                 warnings.warn(doubt.text, PtychonWarning, stacklevel=2)
     return result
+
+
+def _grow(
+    engine: Engine,
+    ctx: Context,
+    seed: int,
+    say: Callable[[str], None] | None,
+    problem: Problem,
+    object: ComplexArray,
+    probe: ComplexArray,
+) -> tuple[ComplexArray, ComplexArray]:
+    """Passes over a problem with fewer slices than are asked for."""
+    name = engine.begins_with[0] if engine.begins_with else engine.name
+    recipe = Recipe((Stage(name, GROW_PASSES),))
+    run = run_recipe(recipe, problem, object, probe, ctx, seed=seed, say=say)
+    return run.object, run.probe
 
 
 def _watchers(
@@ -321,6 +359,7 @@ def _result(run: Run, ctx: Context, start: Result | None, compiled: float) -> Re
         object_std=std,
         draws=draws,
         noise_variances=variances,
+        slices=problem.slices,
         errors=errors,
         final_error=residual(problem, run.object, run.probe, ctx.backend, own),
         positions=problem.positions,

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..engines import Context, Engine, Estimate, check_copes, make
 from ..model.problem import Problem
+from ..model.slices import share
 from ..types import ComplexArray, PtychonError, PtychonWarning
 from .checkpoint import Checkpoint
 from .compile import warm_up
@@ -73,7 +74,7 @@ class Run:
         As it ran.
     problem : Problem
         With the positions and doses that were found.
-    object, probe : (H, W), (K, P, Q) complex64 arrays
+    object, probe : (H, W) or (S, H, W), (K, P, Q) complex64 arrays
     estimate : Estimate
         Of the last stage, on the device.
     engine : Engine
@@ -122,7 +123,7 @@ def run_recipe(
     recipe : Recipe
     problem : Problem
         On the host.
-    object, probe : (H, W), (K, P, Q) complex arrays
+    object, probe : (H, W) or (S, H, W), (K, P, Q) complex arrays
         The first guess.
     ctx : Context
     callbacks : sequence of callables
@@ -193,7 +194,7 @@ def run_recipe(
         if learns and free and refined.background is not None:
             # the probe has the light of the wave alone
             less = np.float32(_light(probe, problem, run.problem) / np.linalg.norm(run.probe))
-            run.object, run.probe = run.object / less, run.probe * less
+            run.object, run.probe = run.object / share(less, run.object), run.probe * less
         run.ran.append([done.engine.name, len(done.rows), stage.aside])
         run.seconds += done.seconds
         run.estimate = estimate
@@ -235,7 +236,7 @@ def settled(
             probe = orthogonal(probe)
         if not engine.fixes_scale and light is not None:
             factor = np.float32(light / np.linalg.norm(probe))
-            object, probe = object / factor, probe * factor
+            object, probe = object / share(factor, object), probe * factor
     return object, probe
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..words import record_of
+from .depth import Depth
 from .illumination import Aperture, OrthogonalModes, Support
 from .raster import GridNotch
 from .record import Constraint
@@ -32,6 +33,7 @@ CONSTRAINTS: dict[str, Any] = {
     "power": Power,
     "ramp": Ramp,
     "orthogonal_modes": OrthogonalModes,
+    "depth": Depth,
 }
 
 
@@ -53,6 +55,7 @@ __all__ = [
     "Aperture",
     "Centre",
     "Constraint",
+    "Depth",
     "GridNotch",
     "OrthogonalModes",
     "PhaseRange",

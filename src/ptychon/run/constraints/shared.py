@@ -14,6 +14,7 @@ import numpy as np
 
 from ...engines import Context, State
 from ...model.problem import Problem
+from ...model.slices import share
 from ...types import Array, PtychonError
 from ..guess import wave_power
 from .record import Constraint, check_number, first_slice, illuminate, light_on
@@ -42,7 +43,7 @@ class Power(Constraint):
         power = (abs(state.probe) ** 2).sum(dtype="float64")
         factor = xp.sqrt(counts / power).astype("float32")
         illuminate(state, lambda P: P * factor)
-        first_slice(state, lambda O: O / factor)
+        state.object = state.object / share(factor, state.object)
 
 
 @dataclass(frozen=True)
