@@ -28,7 +28,7 @@ what all batches together ask, by the least of their means, and the probe by a s
 former needs fewer passes, the latter keeps parallel devices busy.
 
 Counts: xi is too long a step where few were expected. alpha_j is the length that their likelihood
-prefers, sum lambda' - n log lambda' along z' = (1 - alpha xi) z, by two steps of Fisher's scoring
+prefers, sum lambda' - n log lambda' along z' = (1 - alpha xi) z, by three steps of Fisher's scoring
 from 1/2, where amplitudes put it.
 
 Momentum, from pass `momentum_start` on. With u the change of the object in this pass and u_1, u_2
@@ -64,7 +64,7 @@ NOISES = ("amplitude", "poisson")
 #: Modulus and counts below which a model says nothing.
 TINY = 1e-20
 #: Scoring steps for the length alpha of a step of counts.
-SCORINGS = 2
+SCORINGS = 3
 #: Passes that the momentum of object and probe remembers.
 OBJECT_MEMORY, PROBE_MEMORY = 2, 3
 
