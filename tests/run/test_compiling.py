@@ -53,7 +53,8 @@ with announcing(lambda: print("compiling", end=" ")):
 
 
 def run(script, folder, cache):
-    env = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
+    # a source that changes twice in a second would be read from its old bytecode
+    env = os.environ | {"NUMBA_CACHE_DIR": str(cache), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=folder,

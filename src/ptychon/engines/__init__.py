@@ -14,6 +14,7 @@ from ..types import PtychonError, PtychonWarning
 from .base import OPTION_OF, Context, Engine, Estimate, Report, State
 from .difference_map import DifferenceMap
 from .joint_posterior import Joint
+from .lsqml import LSQML
 from .ml import ML
 from .pie import EPIE, PIE, RPIE
 from .ptycho_ep import PtychoEP
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EPIE",
+    "LSQML",
     "ML",
     "PIE",
     "RPIE",
@@ -169,7 +171,7 @@ def check_engine(cls: Any) -> None:
         raise PtychonError(f"{name} has the name of its parent, {own!r}; declare its own")
 
 
-registry = Registry(PIE, EPIE, RPIE, DifferenceMap, PtychoEP, Joint, ML)
+registry = Registry(PIE, EPIE, RPIE, DifferenceMap, LSQML, PtychoEP, Joint, ML)
 
 
 def make(name: str, **values: Any) -> Engine:

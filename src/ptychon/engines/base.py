@@ -165,6 +165,8 @@ class Engine:
     begins_with : (str, int) or None
         Engine that makes that guess, and its passes; None is the difference map, until it has
         settled.
+    instead : str
+        What of it says the same as a constraint would, where it copes with none: for messages.
     keeps : Keeps
     """
 
@@ -180,6 +182,7 @@ class Engine:
     needs_guess: ClassVar[bool] = False
     fixes_scale: ClassVar[bool] = False
     begins_with: ClassVar[tuple[str, int] | None] = None
+    instead: ClassVar[str] = ""
     keeps: ClassVar[Keeps] = Keeps()
 
     @property

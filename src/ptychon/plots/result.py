@@ -377,7 +377,7 @@ def _modes(axes: Any, result: Result) -> None:
         ax.set_axis_off()
         if k < len(result.probe):
             _mode(ax, result, k, extent)
-            ax.set_title(_share(result, k), fontsize=10)
+            ax.set_title(_share(result, k), fontsize=10, y=1.0)
 
 
 def _mode(ax: Axes, result: Result, k: int, extent: tuple[float, float, float, float]) -> None:
@@ -474,13 +474,14 @@ def _convergence(ax: Axes, result: Result) -> None:
         ax.legend(frameon=False, fontsize=9)
         ax.grid(True, which="major", color="0.9")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    ax.set_title("convergence", fontsize=11)
+    ax.set_title("convergence", fontsize=11, y=1.0)
     ax.set_xlabel("pass")
     ax.set_ylabel("residual $R$")
 
 
 def _dress(ax: Axes, title: str, unit: str) -> None:
-    ax.set_title(title, fontsize=11)
+    # at a height of its own: found automatically, all axes would be laid out once more
+    ax.set_title(title, fontsize=11, y=1.0)
     ax.set_xlabel(f"x ({unit})")
     ax.set_ylabel(f"y ({unit})")
     ax.locator_params(nbins=5)

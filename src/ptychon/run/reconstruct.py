@@ -23,6 +23,7 @@ from ..types import ComplexArray, PtychonError, PtychonWarning
 from .begin import first_guess
 from .checkpoint import Checkpoint
 from .compile import on_stderr, warm_up
+from .constraints import Constraint, constraint_of
 from .doubts import all_doubts
 from .iterate import iterate
 from .modes import for_engine
@@ -49,6 +50,7 @@ def reconstruct(
     until: Until | str | Sequence[Until] = (),
     schedule: Schedule | str | None = None,
     refine: Refine | Mapping[str, Any] | str | None = None,
+    constraints: Constraint | str | Sequence[Constraint | str] = (),
     object: ComplexArray | None = None,
     probe: ComplexArray | None = None,
     modes: int | None = None,
@@ -90,6 +92,9 @@ def reconstruct(
     refine : Refine, mapping or str, optional
         How positions and the background are refined between the passes of an engine that does not
         move them itself, such as "trials=4"; see `ptychon.run.refine`.
+    constraints : Constraint, str or sequence of them, optional
+        What object and probe are made to fulfil after the passes, such as ["support:radius=20",
+        "tv:weight=1e-3,after=5"]; see `ptychon.run.constraints`.
     object : (H, W) or (S, H, W) complex array, optional
         First object; default a constant. Never changed. A thin one becomes alike slices.
     probe : (P, Q) or (K, P, Q) complex array, optional
@@ -113,8 +118,8 @@ def reconstruct(
         Angle of the beam against what stands straight in the specimen, rad.
     depth_filter : float, optional
         After each pass take from the slices what differs from slice to slice faster than the
-        angles of the light allow (see `ptychon.run.depth`); 1 is usual, 0.1 to 0.5 for thick
-        specimens. Default none.
+        angles of the light allow (see `ptychon.run.constraints.depth`); 1 is usual, 0.1 to 0.5
+        for thick specimens. Default none.
     backend : {"auto", "numpy", "cupy", "reference"} or Backend
     callbacks : sequence of callables
         Called with a `Progress` after each pass; True ends the run.
@@ -152,7 +157,7 @@ def reconstruct(
     PtychonError
         For bad input, unknown names, or a run that fails after its restarts and rescues.
     """
-    asked = _asked(recipe, passes, options, update or {}, until, schedule, refine)
+    asked = _asked(recipe, passes, options, update or {}, until, schedule, refine, constraints)
     main = (asked if isinstance(asked, Stage) else asked.main).made()
     ctx, seed = Context(get_backend(backend)), plain(seed)
     problem = Problem.from_dataset(data, subpixel=subpixel) if isinstance(data, Dataset) else data
@@ -273,12 +278,13 @@ def _asked(
     until: Until | str | Sequence[Until],
     schedule: Schedule | str | None,
     refine: Any,
+    constraints: Any,
 ) -> Stage | Recipe:
     """The stage or the recipe that the arguments of `reconstruct` ask for."""
     if isinstance(recipe, str) and ":" in recipe:
         recipe = Recipe.parse(recipe)
     more = {"update": update, "until": until, "schedule": schedule, "options": options}
-    more["refine"] = refine
+    more |= {"refine": refine, "constraints": constraints}
     if isinstance(recipe, (Stage, Recipe)):
         beside = [name for name, value in more.items() if value not in (None, {}, ())]
         if beside:
@@ -287,6 +293,7 @@ def _asked(
             )
         return recipe
     rules = until if isinstance(until, (list, tuple)) else (until,)
+    named = constraints if isinstance(constraints, (list, tuple)) else (constraints,)
     return Stage(
         recipe,
         plain(passes),
@@ -295,6 +302,7 @@ def _asked(
         until=tuple(map(rule_of, rules)),
         schedule=schedule,
         refine=Refine() if refine is None else refine,
+        constraints=tuple(map(constraint_of, named)),
     )
 
 
