@@ -22,7 +22,7 @@ from ptychon.model.problem import Problem
 from ptychon.model.slices import transfer
 from ptychon.model.unknowns import Unknowns
 from ptychon.run.checkpoint import Checkpointer, load_checkpoint
-from ptychon.run.depth import Depth, even
+from ptychon.run.constraints.depth import Depth, even
 from ptychon.run.doubts import doubts
 from ptychon.run.iterate import iterate
 from ptychon.run.schedule import Schedule
