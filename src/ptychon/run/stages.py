@@ -186,7 +186,8 @@ def run_recipe(
         if learns and stage.turns(done.engine, seed) is not None:
             refined, run.object, run.probe = refined.levelled(whole, run.object, run.probe)
         run.problem = refined.applied(whole)
-        if learns and not done.engine.fixes_scale and refined.background is not None:
+        darker = refined.background is not None or estimate.background is not None
+        if learns and not done.engine.fixes_scale and darker:
             # the probe has the light of the wave alone
             less = np.float32(_light(probe, problem, run.problem) / np.linalg.norm(run.probe))
             run.object, run.probe = run.object / less, run.probe * less
