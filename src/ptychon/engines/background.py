@@ -67,7 +67,7 @@ def in_units(misfit: Any, dark: Array, problem: Problem, given: Problem) -> Arra
     return misfit * before / (valid * left).sum(dtype="float64")
 
 
-def share(dark: Array, problem: Problem) -> Array:
+def dark_share(dark: Array, problem: Problem) -> Array:
     """Of all light, the share that is background."""
     many = len(problem) // len(problem.mask)
     counted = (problem.mask * problem.amplitude**2).sum(dtype="float64")

@@ -17,8 +17,8 @@ it asks, by linear least squares over all pixels and modes,
     [ (1 + r) |A|^2   Re<A,B>       ] [ a ]   [ Re<A,chi> ]      A_jk = dO_j P_jk,  B_jk = dP_jk O_j
     [ Re<A,B>         (1 + r) |B|^2 ] [ b ] = [ Re<B,chi> ]      r: `damping`
 
-The steps are real, so only the real part of <A, B> counts. None goes backwards: where one
-would, the other goes alone. (A joint step of which half is left out overshoots.) The damping of each is in
+The steps are real, so only the real part of <A, B> counts. None goes backwards: where one would,
+the other goes alone. (A joint step of which half is left out overshoots.) The damping of each is in
 units of its own diagonal element: with one number for both, the scale of dP would decide how far dO
 goes. The batch takes means of them, without the largest and the smallest:
 

@@ -76,7 +76,7 @@ from ..model.slices import layers, neighbours, share
 from ..model.unknowns import Unknowns
 from ..model.view import frequencies
 from ..types import Array, PtychonError
-from .background import first_background, grid, held, in_units, share
+from .background import dark_share, first_background, grid, held, in_units
 from .base import Context, Engine, Estimate, Keeps, Report, State, check_range
 from .undetermined import affine, illuminate, level
 from .update import After
@@ -398,7 +398,7 @@ class ML(Engine):
         if self.background:
             misfit = in_units(misfit, model.detector.dark(state.background), problem, given)
             state.dark = model.detector.dark(state.background)
-            extra["background"] = share(state.dark, problem)
+            extra["background"] = dark_share(state.dark, problem)
         if self.variations:
             extra["varies"] = xp.sqrt((state.weights.astype("float64") ** 2).mean(axis=0).sum())
         return state, Report(

@@ -1,10 +1,9 @@
 """Kernels: the few array operations every engine is written in.
 
-`reference`, `likelihoods`, `curvature`, `joint`, `extended` and `marginal` are the specification. Those of
-`cpu` and `gpu.table` may replace any name, with the same signature and the same result; a name they
-lack falls back to the reference. tests/kernels, tests/engines/test_posterior.py and
-tests/model/test_gauss_newton.py compare every name on every backend.
-"""
+`reference`, `likelihoods`, `curvature`, `joint`, `extended` and `marginal` are the specification.
+Those of `cpu` and `gpu.table` may replace any name, with the same signature and the same result; a
+name they lack falls back to the reference. tests/kernels, tests/engines/test_posterior.py and
+tests/model/test_gauss_newton.py compare every name on every backend. """
 
 from __future__ import annotations
 
