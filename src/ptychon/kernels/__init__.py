@@ -3,7 +3,8 @@
 `reference`, `likelihoods`, `curvature`, `joint`, `extended` and `marginal` are the specification.
 Those of `cpu` and `gpu.table` may replace any name, with the same signature and the same result; a
 name they lack falls back to the reference. tests/kernels, tests/engines/test_posterior.py and
-tests/model/test_gauss_newton.py compare every name on every backend. """
+tests/model/test_gauss_newton.py compare every name on every backend.
+"""
 
 from __future__ import annotations
 
