@@ -44,7 +44,8 @@ class Estimate:
     deviation (H, W), draws of the posterior error (S, H, W), the noise variance of each frame (N,),
     refined positions (N, 2) in object pixels with the corners of their windows (N, 2), the
     logarithm of the dose of each frame, as an amplitude (N,), and variations of the probe (M, P, Q)
-    with their weights in each frame (N, M).
+    with their weights in each frame (N, M), and the counts of each pixel that are no part of the
+    wave, (P, Q) in the order of the amplitude.
     """
 
     object: Array
@@ -57,6 +58,7 @@ class Estimate:
     log_scale: Array | None = None
     variations: Array | None = None
     weights: Array | None = None
+    background: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,8 @@ class Engine:
     begins_with : (str, int) or None
         Engine that makes that guess, and its passes; None is the difference map, until it has
         settled.
+    instead : str
+        What of it says the same as a constraint would, where it copes with none: for messages.
     keeps : Keeps
     """
 
@@ -180,6 +184,7 @@ class Engine:
     needs_guess: ClassVar[bool] = False
     fixes_scale: ClassVar[bool] = False
     begins_with: ClassVar[tuple[str, int] | None] = None
+    instead: ClassVar[str] = ""
     keeps: ClassVar[Keeps] = Keeps()
 
     @property

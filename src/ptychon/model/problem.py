@@ -66,6 +66,7 @@ class Problem:
         How the first mode of the probe varies from frame to frame, likewise.
     slices : Slices or None
         Of a thick specimen, whose object is then (S, H, W); None is the thin one.
+    wavelength : float, m, or None
     """
 
     amplitude: Array
@@ -87,6 +88,7 @@ class Problem:
     variations: ComplexArray | None = None
     weights: FloatArray | None = None
     slices: Slices | None = None
+    wavelength: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "propagator", self.propagator.at(self.shifts))
@@ -306,6 +308,7 @@ class Problem:
             read_noise=data.read_noise or 0.0,
             origin=origin,
             pixel_size=None if data.pixel_size is None else pair(data.pixel_size),
+            wavelength=data.wavelength,
         )
 
 

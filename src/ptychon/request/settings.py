@@ -89,6 +89,9 @@ class Settings(BaseModel):
     refine : mapping
         How positions and the background are refined between the passes of an engine, such as
         {trials: 4}.
+    constraints : list of str
+        What object and probe are made to fulfil after the passes of engines that take it, such as
+        ["support:radius=20", "tv:weight=1e-3,after=5"].
     modes : int, optional
         Incoherent modes of the probe; default as many as the first probe has.
     slices : int, optional
@@ -123,6 +126,7 @@ class Settings(BaseModel):
     recipe: list[dict[str, Any]] | None = None
     update: dict[str, Any] = Field(default_factory=dict)
     refine: dict[str, Any] = Field(default_factory=dict)
+    constraints: list[str] = Field(default_factory=list)
     data: dict[str, Any] = Field(default_factory=dict)
     probe: str | None = None
     start: str | None = None
@@ -232,6 +236,18 @@ class Settings(BaseModel):
         except PtychonError as error:
             raise PydanticCustomError("refine", "{text}", {"text": str(error)}) from None
 
+    @field_validator("constraints", mode="before")
+    @classmethod
+    def _known_constraints(cls, value: Any) -> Any:
+        from ..run.constraints import CONSTRAINTS, constraint_of
+        from ..run.words import text_of
+
+        listed = value if isinstance(value, (list, tuple)) else [] if value is None else [value]
+        try:
+            return [text_of(constraint_of(one), CONSTRAINTS) for one in listed]
+        except PtychonError as error:
+            raise PydanticCustomError("constraints", "{text}", {"text": str(error)}) from None
+
     @model_validator(mode="after")
     def _slices_without_bars(self) -> Settings:
         if self.bars is not None and (self.slices or 1) > 1:
@@ -267,15 +283,18 @@ class Settings(BaseModel):
 
     def way(self) -> Stage | Recipe:
         """What `ptychon.reconstruct` is to run: the recipe, or the engine with its options."""
+        from ..run.constraints import constraint_of
         from ..run.recipe import Recipe
         from ..run.refine import Refine
         from ..run.update import when_of
 
         update = {name: when_of(name, when) for name, when in self.update.items()}
+        constraints = tuple(map(constraint_of, self.constraints))
         if self.recipe is not None:
-            return Recipe.read(self.recipe).updating(update, self.refine)
+            recipe = Recipe.read(self.recipe).updating(update, self.refine)
+            return recipe.constrained(constraints)
         stage = stage_of(self.engine, self.passes, self.options, update, self.seed)
-        return replace(stage, refine=Refine.read(self.refine)) if self.refine else stage
+        return replace(stage, refine=Refine.read(self.refine), constraints=constraints)
 
     @field_validator("data")
     @classmethod

@@ -85,6 +85,7 @@ class Schedule:
             return Batches(slice(int(j), int(j) + 1) for j in order)
         if self.kind == "parallel":
             return Batches([slice(0, n)])
+        groups: list[IntArray]
         if self.kind == "minibatch":
             size = self.size or 16
             groups = [order[i : i + size] for i in range(0, n, size)]
@@ -110,9 +111,7 @@ class Schedule:
             return sorted(groups, key=lambda group: first[group].min())
         count = -(-n // size)
         rank = np.argsort(order)
-        dealt = [
-            cell[np.argsort(rank[cell])] for cell in _cells(positions, np.arange(n), count)
-        ]
+        dealt = [cell[np.argsort(rank[cell])] for cell in _cells(positions, np.arange(n), count)]
         # the cell that is not full goes to batches in turn like the others
         return [np.sort([cell[b] for cell in dealt if b < len(cell)]) for b in range(count)]
 
@@ -131,10 +130,7 @@ def _cells(positions: FloatArray, which: IntArray, size: int) -> list[IntArray]:
     axis = int(np.ptp(points, axis=0).argmax())
     sorted_ = which[np.argsort(points[:, axis], kind="stable")]
     half = size * (count // 2)
-    return [
-        *_cells(positions, sorted_[:half], size),
-        *_cells(positions, sorted_[half:], size),
-    ]
+    return [*_cells(positions, sorted_[:half], size), *_cells(positions, sorted_[half:], size)]
 
 
 def _overlaps(corners: IntArray, j: int, shape: tuple[int, int], stop: int) -> BoolArray:

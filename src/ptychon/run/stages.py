@@ -59,6 +59,8 @@ class Ready:
         check_copes(engine, problem)
         engine, steps = with_steps(engine, problem)
         stage.turns(engine, seed)
+        for constraint in stage.constraints:
+            constraint.check(problem)
         return cls(stage, engine, stage.scheduled(engine, seed), steps)
 
 
@@ -165,7 +167,8 @@ def run_recipe(
             )
             estimate = done.engine.estimate(done.state, ctx)
             del done.state  # the waves of all frames
-            light = _light(probe, problem, found)
+            held = any(constraint.holds_scale for constraint in stage.constraints)
+            light = None if held else _light(probe, problem, found)
             run.object, run.probe = settled(done.engine, estimate, ctx, light, len(done.rows))
         except PtychonError as error:
             others = (*stages[:number], *stages[number + 1 :], *(stage.rescue or ()))
@@ -187,7 +190,9 @@ def run_recipe(
         if learns and stage.turns(done.engine, seed) is not None:
             refined, run.object, run.probe = refined.levelled(whole, run.object, run.probe)
         run.problem = refined.applied(whole)
-        if learns and not done.engine.fixes_scale and refined.background is not None:
+        free = not (done.engine.fixes_scale or held)
+        darker = refined.background is not None or estimate.background is not None
+        if learns and free and darker:
             # the probe has the light of the wave alone
             less = np.float32(_light(probe, problem, run.problem) / np.linalg.norm(run.probe))
             run.object, run.probe = run.object / share(less, run.object), run.probe * less
@@ -212,7 +217,8 @@ def settled(
     """Object and probe of an estimate on the host, in the form in which they are passed on.
 
     Modes are orthogonal. Where nothing in the engine holds the scale between object and probe,
-    noise lets it drift: the probe gets back the norm `light` that it began with.
+    noise lets it drift: the probe gets back the norm `light` that it began with, unless that is
+    None.
 
     Raises
     ------
@@ -229,7 +235,7 @@ def settled(
     if engine.moves_probe:
         if estimate.weights is None:  # variations belong to the first mode as it is
             probe = orthogonal(probe)
-        if not engine.fixes_scale:
+        if not engine.fixes_scale and light is not None:
             factor = np.float32(light / np.linalg.norm(probe))
             object, probe = object / share(factor, object), probe * factor
     return object, probe

@@ -22,7 +22,7 @@ from ..metrics.unwrap import unwrap
 from ..model.problem import Problem
 from ..model.slices import reach
 from ..types import ComplexArray, FloatArray, PtychonError
-from .depth import Depth
+from .constraints.depth import Depth
 from .recipe import Recipe, Stage
 
 #: Slices beyond which a run from nothing begins with fewer, and the part of them it goes on with.

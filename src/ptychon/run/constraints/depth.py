@@ -16,11 +16,12 @@ below, where a plain FFT would take the last slice for a neighbour of the first.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
-from ..engines import State
-from ..kernels.reference import namespace
-from ..types import Array
+from ...engines import Context, State
+from ...kernels.reference import namespace
+from ...model.problem import Problem
+from ...types import Array
+from .record import Constraint, check_number
 
 __all__ = ["Depth", "even"]
 
@@ -29,7 +30,7 @@ COARSE = 1e-3
 
 
 @dataclass(frozen=True)
-class Depth:
+class Depth(Constraint):
     """Slices lose what differs from slice to slice faster than the light can tell.
 
     Parameters
@@ -39,9 +40,11 @@ class Depth:
     """
 
     beta: float = 1.0
-    name: ClassVar[str] = "depth"
 
-    def apply(self, state: State, *seen: Any) -> None:
+    def __post_init__(self) -> None:
+        check_number("beta", self.beta, 0, 100, open_low=True)
+
+    def apply(self, state: State, problem: Problem, ctx: Context) -> None:
         """Filter the object of a state; a thin one stays."""
         if state.object.ndim == 3:
             state.object = self.filter(state.object)
