@@ -66,6 +66,9 @@ def refused(capsys, *arguments):
 @pytest.mark.pictures
 def test_from_a_file_to_a_result_and_a_picture(scan, capsys):
     write_dataset("scan.cxi", scan)
+    # where nothing is compiled yet, a run says so
+    assert main(["reconstruct", "scan.cxi", *FAST, "-q", "-o", "compiled.h5"]) == 0
+    Path("compiled.h5").unlink(), Path("compiled.png").unlink()
     assert main(["reconstruct", "scan.cxi", *FAST]) == 0
     out, err = capsys.readouterr()
     assert files() == ["scan.cxi", "scan_rpie.h5", "scan_rpie.png"]
