@@ -132,11 +132,13 @@ def check_copes(engine: Engine, problem: Problem) -> None:
     Raises
     ------
     PtychonError
-        Near-field frames or masked pixels, where the engine does not cope with them.
+        Near-field frames, masked pixels or several slices, where the engine does not cope with
+        them.
     """
     for feature, there, what in (
         ("near field", problem.near_field, "near-field frames"),
         ("masks", not bool(problem.mask.all()), "masked pixels"),
+        ("slices", problem.slices is not None, "an object of several slices"),
     ):
         if there and feature not in engine.copes:
             raise PtychonError(

@@ -87,6 +87,10 @@ class DifferenceMap(Engine):
     title: ClassVar[str] = "difference map: object and probe, all frames at once"
     schedule: ClassVar[str] = "parallel"
     finished_by: ClassVar[str] = "rpie"
+    instead: ClassVar[str] = (
+        "it makes object and probe anew from its waves: give them to a stage after it, as in "
+        "--recipe 'dm:60, rpie:60'"
+    )
     follows: ClassVar[frozenset[str]] = frozenset({"positions", "log_scale", "background"})
     keeps: ClassVar[Keeps] = Keeps(
         object_bytes=40, stack="waves", stack_bytes=8, transforms=11.0, compile_seconds=6
