@@ -197,6 +197,11 @@ class Engine:
         """How many arrays with a wave for each frame and mode this run keeps; see `Keeps.stack`."""
         return 1 if self.keeps.stack else 0
 
+    @property
+    def varies_probe(self) -> bool:
+        """Whether this run of it finds how the probe varies from frame to frame."""
+        return False
+
     def probe_moves_at(self, epoch: int) -> bool:
         """Whether the probe is updated in pass `epoch` (counted from 0)."""
         return self.moves_probe

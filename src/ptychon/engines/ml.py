@@ -265,6 +265,10 @@ class ML(Engine):
         """Whether the probe is refined."""
         return self.probe
 
+    @property
+    def varies_probe(self) -> bool:
+        return self.variations > 0
+
     def probe_moves_at(self, epoch: int) -> bool:
         return self.probe and epoch >= self.probe_start
 
