@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--frame", type=int, default=64, help="side of a frame, px (default %(default)s)"
     )
     options.add_argument(
-        "--slices", type=int, nargs="+", default=[1, 2, 5, 10], help="how many are looked for"
+        "--slices", type=int, nargs="+", default=[1, 2, 5], help="how many are looked for"
     )
     options.add_argument(
         "--depth-filter",
