@@ -103,6 +103,10 @@ A partially coherent beam; a thick specimen:
   ptychon reconstruct scan.cxi --modes 3
   ptychon reconstruct scan.cxi --slices 5 --slice-spacing 10nm
 \b
+Two scans of one beam; of one specimen:
+  ptychon reconstruct a.cxi b.cxi --share probe
+  ptychon reconstruct a.cxi b.cxi --share object
+\b
 A long run with checkpoints; error bars and a report; a settings file; a run repeated:
   ptychon reconstruct scan.cxi --passes 2000 --checkpoint-every 100
   ptychon reconstruct scan.cxi --bars laplace --report
@@ -116,6 +120,12 @@ on the command line override the file. Exit code: 0; 2 for bad input; 130 after 
 """
 )
 @click.argument("file", type=click.Path())
+@click.argument("more", nargs=-1, type=click.Path())
+@click.option(
+    "--share",
+    type=click.Choice(["probe", "object", "both"]),
+    help="Reconstruct FILE and MORE scans together, which share the probe, the object or both.",
+)
 @click.option(
     "-e",
     "--engine",
@@ -202,6 +212,8 @@ on the command line override the file. Exit code: 0; 2 for bad input; 130 after 
 @run_options
 def reconstruct(
     file: str,
+    more: tuple[str, ...],
+    share: str | None,
     assignments: tuple[str, ...],
     updates: tuple[str, ...],
     constraints: tuple[str, ...],
@@ -270,6 +282,8 @@ def reconstruct(
     if given:
         values["data"] = _overlaid(values.get("data") or {}, given)
     settings = validated({**values, **stated}, file)
+    if more or share is not None:
+        return _together(settings, more, share, default, quiet, verbose, as_json, force)
 
     from ..io.places import stem_of
     from .run import Places, Voice, execute
@@ -296,6 +310,31 @@ def reconstruct(
         given={} if now is None else {"input_sha256": now},
         further=further,
     )
+
+
+def _together(
+    settings: Any,
+    more: tuple[str, ...],
+    share: str | None,
+    default: str,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+    force: bool,
+) -> int:
+    """Several scans at once."""
+    from .run import Voice
+    from .several import several
+
+    if share is None or not more:
+        raise PtychonError(
+            f"{1 + len(more)} scan{'s are' if more else ' is'} given"
+            + (f" with --share {share}: name two or more" if share else "")
+            + ("" if share else ": say what they share with --share probe, object or both")
+        )
+    every = [settings, *(settings.model_copy(update={"input": other}) for other in more)]
+    voice = Voice(quiet=quiet, verbose=verbose, as_json=as_json)
+    return several(every, share, voice, default, force=force)
 
 
 def is_own(path: str) -> str:

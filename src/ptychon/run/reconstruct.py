@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from .checkpoint import Checkpoint
 from .compile import on_stderr, warm_up
 from .constraints import Constraint, constraint_of
 from .doubts import all_doubts
+from .in_turn import in_turn
 from .iterate import iterate
 from .modes import for_engine
 from .observers import ProgressBar
@@ -32,6 +33,7 @@ from .positions import carried, without_doses
 from .progress import Callback, Progress
 from .recipe import Recipe, Stage
 from .refine import Refine
+from .scans import Scans, shared_scans
 from .schedule import Schedule
 from .stages import Ready, Run, run_recipe
 from .thick import GROW_PASSES, growing, grown, with_slices
@@ -41,8 +43,16 @@ from .usual import usual
 __all__ = ["Callback", "Progress", "iterate", "reconstruct"]
 
 
+@overload
+def reconstruct(data: Dataset | Problem, *given: Any, **how: Any) -> Result: ...
+
+
+@overload
+def reconstruct(data: Sequence[Dataset | Problem], *given: Any, **how: Any) -> list[Result]: ...
+
+
 def reconstruct(
-    data: Dataset | Problem,
+    data: Dataset | Problem | Sequence[Dataset | Problem],
     recipe: str | Engine | Stage | Recipe = "rpie",
     *,
     passes: int = 100,
@@ -68,13 +78,14 @@ def reconstruct(
     judge: bool = True,
     progress: bool | None = None,
     live: bool = False,
+    share: str | None = None,
     **options: Any,
-) -> Result:
-    """Reconstruct object and probe from a scan.
+) -> Result | list[Result]:
+    """Reconstruct object and probe from a scan, or from several that share one of them.
 
     Parameters
     ----------
-    data : Dataset or Problem
+    data : Dataset or Problem, or a list of them
     recipe : str, Engine, Stage or Recipe
         The name of an engine ("pie", "epie", "rpie", "dm", "ep", "ml", ...), a ready engine, or
         stages such as "dm:60, rpie:100, ep:400". Around a single engine or stage goes what it needs
@@ -139,12 +150,14 @@ def reconstruct(
         computation).
     live : bool
         Redraw object, probe and R every few passes, below the cell of a notebook or in a window.
+    share : {"probe", "object", "both"}, optional
+        What a list of scans shares; see `ptychon.run.scans`.
     **options
         Of the engine, as `ptychon engines` lists them.
 
     Returns
     -------
-    Result
+    Result, or a list with one for each scan
         Its `settings` hold the recipe; `Recipe.of` gives it again.
 
     Raises
@@ -152,9 +165,15 @@ def reconstruct(
     PtychonError
         For bad input, unknown names, or a run that fails after its restarts and rescues.
     """
+    how = {k: v for k, v in locals().items() if k not in ("data", "share", "options")} | options
     asked = _asked(recipe, passes, options, update or {}, until, schedule, refine, constraints)
     main = (asked if isinstance(asked, Stage) else asked.main).made()
     ctx, seed = Context(get_backend(backend)), plain(seed)
+    if isinstance(data, (list, tuple)):
+        return _several(data, share, asked, how, ctx)
+    if share is not None:
+        raise PtychonError(f"share={share!r} is for several scans, and one is given: give a list")
+    assert isinstance(data, Dataset | Problem)
     problem = Problem.from_dataset(data, subpixel=subpixel) if isinstance(data, Dataset) else data
     problem = with_slices(problem, data, slices, spacing, tilt, start)
     stated = problem.background
@@ -223,6 +242,48 @@ def reconstruct(
             if doubt.about != "window" or not early:
                 warnings.warn(doubt.text, PtychonWarning, stacklevel=2)
     return result
+
+
+def _several(
+    data: Sequence[Dataset | Problem],
+    share: str | None,
+    asked: Stage | Recipe,
+    how: dict[str, Any],
+    ctx: Context,
+) -> list[Result]:
+    """Results of scans that share object or probe."""
+    for name in ("start", "resume", "slices"):
+        if how[name] is not None:
+            raise PtychonError(f"{name} is for one scan, and {len(data)} are given: leave it out")
+    stages = (asked,) if isinstance(asked, Stage) else asked.stages
+    seed, main = plain(how["seed"]), (asked if isinstance(asked, Stage) else asked.main).made()
+
+    def one(problem: Problem, probe: ComplexArray | None) -> Result:
+        for stage in stages:
+            if without_doses(problem, stage.made()).log_scale is not problem.log_scale:
+                raise PtychonError(
+                    f"engine {stage.name!r} knows nothing of doses, and those of the scans differ "
+                    "by more than 1 %: share the probe only, or use rpie, dm or ml"
+                )
+        given = how if how["probe"] is not None else {**how, "probe": probe}
+        return reconstruct(problem, **given)
+
+    def turns(scans: Scans) -> list[Result]:
+        moving = next((s.made() for s in stages if s.made().moves_probe), main)
+
+        def first(problem: Problem, i: int) -> tuple[ComplexArray, ComplexArray]:
+            given = (how["object"], how["probe"], how["modes"], None, how["say"])
+            return first_guess(data[i], problem, moving, ctx, *given, lambda text: None)
+
+        def finish(run: Run) -> Result:
+            result = _result(run, ctx, None, 0.0)
+            said = {"passes": len(run.rows), "seed": seed, "subpixel": how["subpixel"]}
+            return replace(result, settings={**said, **result.settings})
+
+        watch = _watchers(how["callbacks"], how["progress"], how["judge"], False, main, 0, ctx)
+        return in_turn(scans, asked, first, finish, ctx, seed, [*how["callbacks"], *watch])
+
+    return shared_scans(data, share, how["subpixel"], one, turns)
 
 
 def _grow(
