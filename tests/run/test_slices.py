@@ -447,3 +447,18 @@ def test_structure_at_an_end_is_a_doubt():
     one_sided[-1] = made.object[-1]
     said = [d for d in doubts(replace(found, object=one_sided)) if d.about == "depth"]
     assert "at the last of the slices" in said[0].text
+
+
+def test_a_picture_has_each_slice_and_a_section(tmp_path):
+    from ptychon.plots.depth import slices as draw
+
+    made, problem = thick(3, 20, side=4)
+    found = ptychon.reconstruct(problem, probe=made.probe, passes=1, **QUIET)
+    figure = draw(found, tmp_path / "s.png")
+    titles = [ax.get_title() for part in figure.subfigs for ax in part.axes]
+    assert [t for t in titles if t.startswith("z = ")] == ["z = 0 m", "z = 20 um", "z = 40 um"]
+    assert any(t.startswith("section at y = ") for t in titles)
+    assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+    thin = replace(found, object=found.object[0], slices=None)
+    with pytest.raises(PtychonError, match="is thin"):
+        draw(thin)
