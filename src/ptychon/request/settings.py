@@ -99,8 +99,6 @@ class Settings(BaseModel):
     slice_spacing, tilt : number, text with a unit, or several
         Distance between slices, and the angle of the beam against the specimen, along y or along y
         and x.
-    depth_filter : float, optional
-        Take from the slices after each pass what the light cannot tell of depth.
     orient : str, optional
         "auto", or how frames and positions are turned, such as "transpose+negate".
     affine : str, optional
@@ -134,7 +132,6 @@ class Settings(BaseModel):
     slices: Annotated[int, Field(ge=1)] | None = None
     slice_spacing: list[float] | None = None
     tilt: list[float] | None = None
-    depth_filter: Annotated[float, Field(gt=0)] | None = None
     orient: Annotated[str | None, AfterValidator(_orientation)] = None
     affine: Annotated[str | None, AfterValidator(_affine)] = None
     checkpoint_every: Annotated[int, Field(ge=1)] | None = None
