@@ -129,9 +129,9 @@ class Curvature:
     def _information(self, m: Array, b: slice) -> tuple[Array, Array | None]:
         """Information along the wave beyond that across it, and that across it, (B, P, Q)."""
         if self.spread is None:
-            return self.noise.information(m), None
+            return self.noise.at(b).information(m), None
         host = self.backend.to_host
-        both = self.noise.averaged_information(host(m), host(self.spread[b]))
+        both = self.noise.at(b).averaged_information(host(m), host(self.spread[b]))
         along, across = (self.backend.asarray(a) for a in both)
         return along - across, across
 
@@ -175,7 +175,7 @@ class Curvature:
         for b in self.blocks():
             wave = self.H.waves(b)
             m = self.modulus(wave)
-            pull = self.backend.asarray(self.noise.pull(*self._host(m, b)))
+            pull = self.backend.asarray(self.noise.at(b).pull(*self._host(m, b)))
             pull = xp.where(problem.mask_of(b), pull, 0)
             factor = xp.where(m > TINY, pull / xp.maximum(m, REAL.type(TINY)), 0).astype(REAL)
             self.H.adjoint(b, wave * factor[:, None], out)
@@ -201,7 +201,7 @@ class Curvature:
         scan = self._scan(x) if self.thin else None
         for b in self.blocks():
             wave = self._waves_at(x, b) if scan is None else scan.waves(b)
-            each = self.noise.energy(*self._host(self.modulus(wave), b))
+            each = self.noise.at(b).energy(*self._host(self.modulus(wave), b))
             total += float(np.where(self.backend.to_host(problem.mask_of(b)), each, 0).sum())
         off = self._off(x)
         return total + 0.5 * float(off.dot(off.times(self.prior)))
