@@ -19,9 +19,9 @@ from ptychon.__main__ import main
 from ptychon.backends import get_backend
 from ptychon.io import load_result, save_result, write_dataset
 from ptychon.metrics.residual import residual, residual_per_frame
+from ptychon.metrics.unwrap import level, unwrap
 from ptychon.model.noise.moments import counting_noise, expected_root
 from ptychon.model.problem import Problem
-from ptychon.plots.unwrap import level, unwrap
 from ptychon.reports.numbers import fit, outliers, phase_error_bar, power_spectrum
 from ptychon.reports.verdict import verdict
 from ptychon.reports.write import write_report

@@ -275,8 +275,8 @@ def test_constraints_hold_after_each_pass():
         found[backend] = run(stage, backend=backend)
         assert found[backend].probe.shape[-2:] == far.shape
         assert not found[backend].probe[:, far].any()
-    scale = np.linalg.norm(make_case().probe) / np.linalg.norm(found["numpy"].probe)
-    assert abs(scale - 1) < 1e-5
+        # what says something of the scale ends the run: it is not rescaled afterwards
+        assert np.abs(found[backend].object).max() <= 0.9 * (1 + 1e-6)
     a, b = (found[name].object for name in ("reference", "numpy"))
     assert np.linalg.norm(a - b) < 1e-4 * np.linalg.norm(a)
     assert np.linalg.norm(a - run("rpie", 3).object) > 1e-2 * np.linalg.norm(a)
@@ -291,18 +291,19 @@ def test_what_constraints_do():
 
     ctx = Context(get_backend("reference"))
     state, before = State(), State()
-    Power(7.0).apply(state, ctx)
+    problem = make_case().problem
+    Power(7.0).apply(state, problem, ctx)
     assert float((np.abs(state.probe) ** 2).sum()) == pytest.approx(7, rel=1e-5)
     product = state.object[:8, :8] * state.probe
     np.testing.assert_allclose(product, before.object[:8, :8] * before.probe, rtol=1e-5)
-    Transmission(0.5).apply(state, ctx)
+    Transmission(0.5).apply(state, problem, ctx)
     assert float(np.abs(state.object).max()) <= 0.5 * (1 + 1e-6)
     state = State()
-    OrthogonalModes().apply(state, ctx)
+    OrthogonalModes().apply(state, problem, ctx)
     assert abs(np.vdot(state.probe[0], state.probe[1])) < 1e-3
     intensity = (np.abs(state.probe) ** 2).sum(axis=0)
     np.testing.assert_allclose(intensity, (np.abs(before.probe) ** 2).sum(axis=0), rtol=1e-4)
-    Smooth(1.0).apply(state, ctx)
+    Smooth(1.0).apply(state, problem, ctx)
     q2 = np.fft.fftfreq(24)[:, None] ** 2 + np.fft.fftfreq(20)[None] ** 2
     expected = np.fft.fft2(before.object) * np.exp(-2 * np.pi**2 * q2)
     np.testing.assert_allclose(np.fft.fft2(state.object), expected, atol=1e-3)
@@ -313,7 +314,6 @@ def test_constraints_are_text_in_settings():
     for made in (Support(20.0), Power(123456.789), Transmission(), Smooth(0.5), OrthogonalModes()):
         assert constraint_of(text_of(made, CONSTRAINTS)) == made == constraint_of(made)
     assert constraint_of("support:20") == Support(20.0)
-    assert {type(constraint_of(f"{n}:1" if n != "orthogonal_modes" else n)) for n in CONSTRAINTS}
     for wrong in ("suport:2", "support", "support:radius=-1", "support:width=3", "power:x", 3):
         with pytest.raises(PtychonError, match="constraint"):
             constraint_of(wrong)

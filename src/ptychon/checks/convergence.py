@@ -23,8 +23,10 @@ from typing import Any
 import numpy as np
 
 from ..data.result import Result
-from ..model.batch import Batch, exit_wave, to_object
+from ..model.batch import Batch
 from ..model.problem import Problem
+from ..model.slices import layers
+from ..model.specimen import Specimen
 
 #: Share of the misfit that is left to take off: from the first on a run whose R moves within a pass
 #: has not converged, from the second on also one whose R moves from pass to pass (which it does
@@ -131,21 +133,27 @@ def convergence(problem: Problem, result: Result, backend: Any) -> Convergence:
 def _pull(problem: Problem, result: Result, backend: Any) -> float:
     local = replace(problem, propagator=problem.propagator.to(backend))
     xp, k, move = backend.xp, backend.kernels, backend.asarray
-    object = move(np.ascontiguousarray(result.object, np.complex64))
+    object = layers(move(np.ascontiguousarray(result.object, np.complex64)))
     probe = move(np.ascontiguousarray(result.probe, np.complex64))
     gradient, light = xp.zeros_like(object), xp.zeros(object.shape, np.float32)
+    walk = Specimen.of(local).to(backend)
     misfit, (p, q) = 0.0, problem.frame_shape
     size = max(1, _BLOCK_BYTES // (8 * len(probe) * p * q))
     for first in range(0, len(problem), size):
         b = slice(first, min(first + size, len(problem)))
         frames = Batch.of(local, backend, b)
         shifted = frames.probe(probe)
-        psi = exit_wave(shifted, frames.window(object))
+        view = frames.view(object, probe, b)
+        psi = walk.forward(view, shifted)
         wave, missed = k.modulus_projection(
             frames.onward(psi), move(problem.amplitude[b]), move(problem.mask_of(b))
         )
-        frames.add(gradient, to_object(shifted, frames.back(wave) - psi))
-        frames.add(light, k.abs2(shifted).sum(axis=1))
+        back = frames.back(wave) - psi
+        for s in view.slices_back():
+            asked, back = walk.pull(view, s, back)
+            frames.add(gradient[s], asked)
+            frames.add(light[s], k.abs2(view.incident[s]).sum(axis=1))
+            back = walk.up(view, s, back)
         misfit += float(backend.to_host(missed).sum())
     g, lit = backend.to_host(gradient), backend.to_host(light).astype(np.float64)
     some = lit > _LIT * lit.max()

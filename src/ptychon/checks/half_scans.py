@@ -148,9 +148,9 @@ def agreement(one: Result, two: Result, seed: int = 0, *, near_field: bool = Fal
     if not region.any():
         raise PtychonError("the two half-scans do not overlap anywhere")
     most = free_shift(near_field, True, MAX_SHIFT)
-    found = align(two.object, one.object, region=region, max_shift=most, subpixel=True)
-    rings = frc(one.object, found.estimate, one.pixel_size, region)
-    ratio = one.object[region] * found.estimate[region].conj()
+    found = align(two.projection, one.projection, region=region, max_shift=most, subpixel=True)
+    rings = frc(one.projection, found.estimate, one.pixel_size, region)
+    ratio = one.projection[region] * found.estimate[region].conj()
     return Agreement(
         rings=rings,
         interval=interval(rings, rings.half_bit, seed),

@@ -32,6 +32,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from ..data.result import Result
+from ..data.slices import must_be_thin
 from ..metrics.residual import variance_left
 from ..model.noise import Noise, noise_in, noise_of
 from ..model.noise.moments import deviate, normalised
@@ -188,6 +189,7 @@ def check(
         raise PtychonError(
             f"the variance of the amplitude noise is {noise_variance}; it must be positive"
         )
+    must_be_thin(result, "single frames and pixels are checked for", "see ptychon report")
     check_belongs(problem, result)
     if backend is None:
         from ..backends import get_backend

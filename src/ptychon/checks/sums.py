@@ -263,9 +263,9 @@ def check_belongs(problem: Problem, result: Result) -> None:
     ------
     PtychonError
     """
-    if len(result.positions) != len(problem) or result.object.shape != tuple(problem.object_shape):
+    if len(result.positions) != len(problem) or result.object.shape != tuple(problem.field_shape):
         raise PtychonError(
-            f"the data now give {len(problem)} frames on an object of {problem.object_shape}; "
+            f"the data now give {len(problem)} frames on an object of {problem.field_shape}; "
             "the result has "
             f"{len(result.positions)} on {result.object.shape}: "
             "give the data as the result read them (frames, crop, bin)"

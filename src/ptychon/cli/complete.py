@@ -56,6 +56,13 @@ def orientations() -> dict[str, str]:
     return {"auto": "found from the data", **{str(turn): "" for turn in turns}}
 
 
+def constraints() -> dict[str, str]:
+    """What object and probe can be made to fulfil."""
+    from ..run.constraints import CONSTRAINTS
+
+    return {name: str(kind.__doc__).splitlines()[0] for name, kind in CONSTRAINTS.items()}
+
+
 def formats() -> dict[str, str]:
     """Formats that can be written."""
     from ..io.export import FORMATS

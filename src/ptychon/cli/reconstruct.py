@@ -96,8 +96,16 @@ Engines one after the other; positions refined at the end:
   ptychon reconstruct scan.cxi --recipe "rpie:40, ml:15" --update positions
   ptychon reconstruct scan.cxi --update positions:after=8 --update dose --refine trials=4
 \b
-A partially coherent beam:
+Few counts; a probe that drifts in its window:
+  ptychon reconstruct scan.cxi --constraint tv:weight=2e-3,before=80 --constraint centre:every=10
+\b
+A partially coherent beam; a thick specimen:
   ptychon reconstruct scan.cxi --modes 3
+  ptychon reconstruct scan.cxi --slices 5 --slice-spacing 10nm
+\b
+Two scans of one beam; of one specimen:
+  ptychon reconstruct a.cxi b.cxi --share probe
+  ptychon reconstruct a.cxi b.cxi --share object
 \b
 A long run with checkpoints; error bars and a report; a settings file; a run repeated:
   ptychon reconstruct scan.cxi --passes 2000 --checkpoint-every 100
@@ -112,6 +120,12 @@ on the command line override the file. Exit code: 0; 2 for bad input; 130 after 
 """
 )
 @click.argument("file", type=click.Path())
+@click.argument("more", nargs=-1, type=click.Path())
+@click.option(
+    "--share",
+    type=click.Choice(["probe", "object", "both"]),
+    help="Reconstruct FILE and MORE scans together, which share the probe, the object or both.",
+)
 @click.option(
     "-e",
     "--engine",
@@ -148,6 +162,17 @@ on the command line override the file. Exit code: 0; 2 for bad input; 130 after 
     help="Say how, between the passes of an engine: trials=4 tries each frame at places around "
     "(radius=3 px), limit and least bound a step, momentum, smooth (of the background).",
 )
+@click.option(
+    "--constraint",
+    "constraints",
+    multiple=True,
+    metavar="NAME[:NUMBERS,WHEN]",
+    shell_complete=complete.of(complete.constraints),
+    help="Make object or probe fulfil this between passes: amplitude:lo=0.9,hi=1.1, phase, smooth, "
+    "tv:weight=1e-3,after=5,before=30, grid_notch, support:radius=PIXELS or :fraction=0.1, "
+    "aperture:mrad=21 or :fraction=0.5, centre:every=10, power, ramp, orthogonal_modes "
+    "(repeatable).",
+)
 @click.option("--seed", type=int, help="Seed for all random numbers; default 0.")
 @data_options
 @click.option(
@@ -169,13 +194,35 @@ on the command line override the file. Exit code: 0; 2 for bad input; 130 after 
     metavar="N",
     help="Number of incoherent probe modes; default as in the first probe, else one.",
 )
+@click.option(
+    "--slices", type=int, metavar="N", help="Number of slices of a thick specimen; default one."
+)
+@click.option(
+    "--slice-spacing",
+    metavar="LENGTH",
+    help="Distance between slices, such as 10nm; or one for each gap, with commas.",
+)
+@click.option(
+    "--tilt",
+    metavar="ANGLE",
+    help="Angle of the beam against the specimen, along y or along y,x, such as 5mrad,2mrad.",
+)
+@click.option(
+    "--depth-filter",
+    type=float,
+    metavar="NUMBER",
+    help="Take from the slices what the light cannot tell of depth, after each pass; 1 is usual.",
+)
 @click.option("--start", type=click.Path(), help="Start from the object and probe of this result.")
 @click.option("--no-subpixel", is_flag=True, help="Round positions to whole pixels.")
 @run_options
 def reconstruct(
     file: str,
+    more: tuple[str, ...],
+    share: str | None,
     assignments: tuple[str, ...],
     updates: tuple[str, ...],
+    constraints: tuple[str, ...],
     no_subpixel: bool,
     force: bool,
     quiet: bool,
@@ -191,11 +238,13 @@ def reconstruct(
     probe. Ctrl-C ends the run after the current pass, writes the result so far and a checkpoint to
     resume from.
 
-    Without -e, -n, -s, --recipe, --modes, --update and --start, a run whose misfit is above the
-    noise goes on with the unknowns that the scan asks for, as ptychon inspect --propose finds them.
+    Without -e, -n, -s, --recipe, --modes, --slices, --update, --constraint and --start, a run whose
+    misfit is above the noise goes on with the unknowns that the scan asks for, as ptychon inspect
+    --propose finds them.
     """
-    if stated["modes"] is not None and stated["modes"] < 1:
-        raise PtychonError(f"--modes is {stated['modes']}; at least 1 is needed")
+    for name in ("modes", "slices"):
+        if stated[name] is not None and stated[name] < 1:
+            raise PtychonError(f"--{name} is {stated[name]}; at least 1 is needed")
     given = given_data(stated)
     if stated["refine"] is not None:
         from ..run.refine import Refine
@@ -214,8 +263,8 @@ def reconstruct(
     further = stated.get("recipe") == "auto"
     if further:
         del stated["recipe"]
-    chosen = ("engine", "passes", "recipe", "modes", "start")
-    if not (updates or assignments or any(name in stated for name in chosen)):
+    chosen = ("engine", "passes", "recipe", "modes", "slices", "start")
+    if not (updates or constraints or assignments or any(name in stated for name in chosen)):
         further = further or is_own(file) not in ("settings", "result", "checkpoint")
 
     values, default, sha256 = _base(file)
@@ -230,6 +279,8 @@ def reconstruct(
         from ..run.update import update_of
 
         stated["update"] = {**(values.get("update") or {}), **dict(map(update_of, updates))}
+    if constraints:
+        stated["constraints"] = list(constraints)
     engine = stated.get("engine") or values.get("engine") or "rpie"
     if assignments:
         options, run = engine_options(engine, assignments)
@@ -237,6 +288,8 @@ def reconstruct(
     if given:
         values["data"] = _overlaid(values.get("data") or {}, given)
     settings = validated({**values, **stated}, file)
+    if more or share is not None:
+        return _together(settings, more, share, default, quiet, verbose, as_json, force)
 
     from ..io.places import stem_of
     from .run import Places, Voice, execute
@@ -263,6 +316,31 @@ def reconstruct(
         given={} if now is None else {"input_sha256": now},
         further=further,
     )
+
+
+def _together(
+    settings: Any,
+    more: tuple[str, ...],
+    share: str | None,
+    default: str,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+    force: bool,
+) -> int:
+    """Several scans at once."""
+    from .run import Voice
+    from .several import several
+
+    if share is None or not more:
+        raise PtychonError(
+            f"{1 + len(more)} scan{'s are' if more else ' is'} given"
+            + (f" with --share {share}: name two or more" if share else "")
+            + ("" if share else ": say what they share with --share probe, object or both")
+        )
+    every = [settings, *(settings.model_copy(update={"input": other}) for other in more)]
+    voice = Voice(quiet=quiet, verbose=verbose, as_json=as_json)
+    return several(every, share, voice, default, force=force)
 
 
 def is_own(path: str) -> str:

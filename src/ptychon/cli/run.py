@@ -252,6 +252,10 @@ def _run(
             probe=None if settings.probe is None else probe_for(data, settings.probe),
             modes=settings.modes,
             start=start,
+            slices=settings.slices,
+            spacing=settings.slice_spacing,
+            tilt=settings.tilt,
+            depth_filter=settings.depth_filter,
             seed=settings.seed,
             subpixel=settings.subpixel,
             resume=resume,
@@ -395,6 +399,7 @@ def summary(result: Result, places: Places, pictured: bool = True) -> dict[str, 
         "error_in_pass": float(measured[-1]) if len(measured) else None,
         "error_final": float(result.final_error) if math.isfinite(result.final_error) else None,
         "object_shape": list(result.object.shape),
+        "slices": None if result.slices is None else str(result.slices),
         "mode_powers": [float(share) for share in shares(result.probe)],
         "refined": [list(row) for row in refined(result)],
         "pixel_size": None if result.pixel_size is None else list(result.pixel_size),
@@ -415,7 +420,7 @@ def show_summary(numbers: dict[str, Any]) -> None:
         return "not measured" if value is None else f"{value:.4f}"
 
     bars, powers = numbers["bars"], numbers["mode_powers"]
-    height, width = numbers["object_shape"]
+    height, width = numbers["object_shape"][-2:]
     scale = (
         ""
         if numbers["pixel_size"] is None
@@ -440,6 +445,7 @@ def show_summary(numbers: dict[str, Any]) -> None:
         ("steps", numbers["steps"]),
         ("time", f"{numbers['seconds']:.1f} s{compiling}"),
         ("object", f"{height} x {width} px{scale}"),
+        ("slices", numbers["slices"]),
         (
             "modes",
             f"{len(powers)}, with {described(powers)} of the power" if len(powers) > 1 else None,

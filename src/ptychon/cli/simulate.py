@@ -21,6 +21,8 @@ Examples
   ptychon simulate ccd.cxi --counts 1e4 --background 2 --read-noise 1.5
   ptychon simulate low.cxi --amplitude cell --phase texture --counts 2e3 --seed 7
   ptychon simulate real.cxi --wavelength 1.55A --detector-pixel-size 75um --distance 1.24m
+  ptychon simulate thick.cxi --slices 2 --slice-spacing 2um --wavelength 1.55A
+          --detector-pixel-size 75um --distance 1.24m
   ptychon simulate turned.cxi --orient transpose+negate      then: ptychon orient turned.cxi
 
 The suffix of FILE selects the format (.cxi, .h5, .npz, .hdf5, ...; see ptychon convert --help).
@@ -135,6 +137,20 @@ The true object and probe are written to FILE.truth.npz.
     help="Pixel of the detector; or Y,X.",
 )
 @click.option(
+    "--slices",
+    type=int,
+    default=1,
+    show_default=True,
+    callback=at_least(1),
+    help="Set the number of slices, each with a part of the phase; needs the geometry above.",
+)
+@click.option("--slice-spacing", type=Quantity("length"), help="Distance between slices.")
+@click.option(
+    "--tilt",
+    type=Quantity("angle", pair=True),
+    help="Angle of the beam against the specimen, along y; or Y,X.",
+)
+@click.option(
     "--orient",
     metavar="WAY",
     help="Turn frames and positions, as a wrongly described detector would.",
@@ -208,6 +224,8 @@ def simulated(
     counts: float,
     noise: Any,
     seed: int,
+    slices: int = 1,
+    slice_spacing: float | None = None,
     **geometry: Any,
 ) -> Any:
     """The `Simulation` that the options of ``ptychon simulate`` describe."""
@@ -230,11 +248,24 @@ def simulated(
             "smaller step"
         )
     shape = tuple(int(n) for n in frame + 2 * np.ceil(reach + 1).astype(int))
-    truth = phantoms.complex_object(
-        phantoms.make(amplitude, (shape[0], shape[1]), seed),
-        phantoms.make(phase, (shape[0], shape[1]), seed + 1),
-        phase_range=(0.0, phase_range),
-    )
+    layers = []
+    for s in range(slices):
+        pictures = [
+            phantoms.make(name, (shape[0], shape[1]), seed + 2 * s + k)
+            for k, name in enumerate((amplitude, phase))
+        ]
+        # pictures without chance in them are told apart by where their corners are
+        flips = tuple(axis for axis in (0, 1) if s >> axis & 1)
+        layers.append(
+            phantoms.complex_object(
+                *(np.flip(picture, flips) for picture in pictures),
+                phase_range=(0.0, phase_range / slices),
+            )
+        )
+    truth = layers[0] if slices == 1 else np.stack(layers)
+    if slices > 1:
+        # all of them together absorb as much as one would
+        truth = np.abs(truth) ** (1 / slices) * np.exp(1j * np.angle(truth))
     probe = probes.defocused_aperture((frame, frame), radius, defocus)
     # further modes: the beam of a source that is also a little to the side
     y, x = ((np.arange(frame) - frame // 2) / radius for _ in range(2))
@@ -243,6 +274,7 @@ def simulated(
         truth,
         np.stack(shapes),
         positions,
+        spacing=slice_spacing,
         noise=noise,
         mean_counts=counts,
         seed=seed,

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..types import BoolArray, ComplexArray, FloatArray, IntArray
 from ..units import pretty_pair
+from .slices import HALVES, Slices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,7 @@ class Result:
 
     Attributes
     ----------
-    object : (H, W) complex64
+    object : (H, W) complex64, or (S, H, W) in several slices
     probe : (K, P, Q) complex64
         Modes in the object plane, centred at [P//2, Q//2]; orthonormal FFT, so that sum |probe|^2
         is the counts of a frame behind a transparent object.
@@ -50,6 +51,8 @@ class Result:
     variations : (M, P, Q) complex64 and weights : (N, M) float32, or None
         How the probe varies, where a run has found it: the first mode of frame j is probe[0] + sum
         over l of weights[j, l] variations[l]. Each variation has the norm of that mode.
+    slices : Slices or None
+        Where the slices of the object lie; None for a thin one.
     background : (P, Q) float32 or None
         Counts a pixel that are no part of the wave, where a run has found them; zero frequency of
         far-field frames at [P//2, Q//2].
@@ -87,6 +90,7 @@ class Result:
     variations: ComplexArray | None = None
     weights: FloatArray | None = None
     background: FloatArray | None = None
+    slices: Slices | None = None
     origin: tuple[float, float] = (0.0, 0.0)
     pixel_size: tuple[float, float] | None = None
     backend: str = ""
@@ -98,9 +102,12 @@ class Result:
     compile_seconds: float = 0.0
 
     def __repr__(self) -> str:
-        (modes, p, q), (h, w) = self.probe.shape, self.object.shape
+        (modes, p, q), (h, w) = self.probe.shape, self.object.shape[-2:]
+        thick = "" if self.slices is None else f" in {self.slices}"
         of = f" of {self.settings['input']}" if self.settings.get("input") else ""
-        if self.object_std is None:
+        if self.slices is not None:
+            bars = f"no error bars: there are some for thin objects only; {HALVES}"
+        elif self.object_std is None:
             bars = "no error bars: ptychon.error_bars(data, result) computes them"
         else:
             lit = self.illuminated
@@ -108,7 +115,7 @@ class Result:
             bars = f"error bars of {100 * size:.2g} % of the amplitude, mean where it is lit"
         return (
             f"Result{of}: {self.engine} after {self.passes} passes, R = {self.final_error:.4f}\n"
-            f"  object {h}x{w} pixels, pixel {pretty_pair(self.pixel_size)}; probe {p}x{q}, "
+            f"  object {h}x{w} pixels{thick}, pixel {pretty_pair(self.pixel_size)}; probe {p}x{q}, "
             f"{modes} mode{'s' if modes > 1 else ''}; {len(self.positions)} positions\n  {bars}"
         )
 
@@ -170,12 +177,19 @@ class Result:
         return load_result(path)
 
     @property
+    def projection(self) -> ComplexArray:
+        """The object as one picture, (H, W) complex64: itself, or the product of its slices, which
+        is what it would be if it were thin.
+        """
+        return self.object if self.object.ndim == 2 else np.prod(self.object, axis=0)
+
+    @property
     def illumination(self) -> FloatArray:
         """Sum over positions of |probe|^2 on the object grid, (H, W) float32;
         whole-pixel windows.
         """
         intensity = (np.abs(self.probe) ** 2).sum(axis=0)
-        (p, q), (h, w) = intensity.shape, self.object.shape
+        (p, q), (h, w) = intensity.shape, self.object.shape[-2:]
         total = np.zeros((h, w), np.float32)
         for y, x in self.windows.tolist():
             # an object of another package may end within a window
@@ -198,7 +212,7 @@ class Result:
             [p // 2, q // 2], np.int32
         )
         # half-way between pixels either may have been used: the one whose window is inside
-        least, most = 0, np.array(self.object.shape) - (p, q)
+        least, most = 0, np.array(self.object.shape[-2:]) - (p, q)
         between = np.abs(self.positions - np.rint(self.positions)) == 0.5
         moved: IntArray = np.where(
             between & (found > most),

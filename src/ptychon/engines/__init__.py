@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from ..model.unknowns import Unknowns
 from ..types import PtychonError, PtychonWarning
 from .base import OPTION_OF, Context, Engine, Estimate, Report, State
-from .difference_map import DifferenceMap
+from .difference_map import RAAR, DifferenceMap
 from .joint_posterior import Joint
+from .lsqml import LSQML
 from .ml import ML
+from .mpie import MPIE
 from .pie import EPIE, PIE, RPIE
 from .ptycho_ep import PtychoEP
 from .update import After, Update
@@ -25,8 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EPIE",
+    "LSQML",
     "ML",
+    "MPIE",
     "PIE",
+    "RAAR",
     "RPIE",
     "After",
     "Context",
@@ -127,11 +132,13 @@ def check_copes(engine: Engine, problem: Problem) -> None:
     Raises
     ------
     PtychonError
-        Near-field frames or masked pixels, where the engine does not cope with them.
+        Near-field frames, masked pixels or several slices, where the engine does not cope with
+        them.
     """
     for feature, there, what in (
         ("near field", problem.near_field, "near-field frames"),
         ("masks", not bool(problem.mask.all()), "masked pixels"),
+        ("slices", problem.slices is not None, "an object of several slices"),
     ):
         if there and feature not in engine.copes:
             raise PtychonError(
@@ -167,7 +174,7 @@ def check_engine(cls: Any) -> None:
         raise PtychonError(f"{name} has the name of its parent, {own!r}; declare its own")
 
 
-registry = Registry(PIE, EPIE, RPIE, DifferenceMap, PtychoEP, Joint, ML)
+registry = Registry(PIE, EPIE, RPIE, MPIE, DifferenceMap, RAAR, LSQML, PtychoEP, Joint, ML)
 
 
 def make(name: str, **values: Any) -> Engine:

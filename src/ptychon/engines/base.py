@@ -27,7 +27,7 @@ class State:
 
     Attributes
     ----------
-    object : (H, W) complex64
+    object : (H, W) complex64, or (S, H, W) where the problem has slices
     probe : (K, P, Q) complex64
     epoch : int
         Passes done.
@@ -44,7 +44,8 @@ class Estimate:
     deviation (H, W), draws of the posterior error (S, H, W), the noise variance of each frame (N,),
     refined positions (N, 2) in object pixels with the corners of their windows (N, 2), the
     logarithm of the dose of each frame, as an amplitude (N,), and variations of the probe (M, P, Q)
-    with their weights in each frame (N, M).
+    with their weights in each frame (N, M), and the counts of each pixel that are no part of the
+    wave, (P, Q) in the order of the amplitude.
     """
 
     object: Array
@@ -57,6 +58,7 @@ class Estimate:
     log_scale: Array | None = None
     variations: Array | None = None
     weights: Array | None = None
+    background: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class Engine:
         Unknowns that it can move, names of fields of `Unknowns`.
     copes : frozenset of str
         What data and models may have that it honours: "modes" of the probe, "near field", "masks",
-        "background", "constraints" on object and probe after each pass.
+        "background", "constraints" on object and probe after each pass, "slices" of the object.
     follows : frozenset of str
         Unknowns that it does not move, but that may change between its passes: what it keeps stays
         right, or is made right by `moved`. A run refines them in turn with it.
@@ -165,6 +167,8 @@ class Engine:
     begins_with : (str, int) or None
         Engine that makes that guess, and its passes; None is the difference map, until it has
         settled.
+    instead : str
+        What of it says the same as a constraint would, where it copes with none: for messages.
     keeps : Keeps
     """
 
@@ -180,6 +184,7 @@ class Engine:
     needs_guess: ClassVar[bool] = False
     fixes_scale: ClassVar[bool] = False
     begins_with: ClassVar[tuple[str, int] | None] = None
+    instead: ClassVar[str] = ""
     keeps: ClassVar[Keeps] = Keeps()
 
     @property

@@ -150,6 +150,9 @@ class Joint(Engine):
     )
     copes: ClassVar[frozenset[str]] = frozenset({"modes", "near field", "masks", "background"})
     fixes_scale: ClassVar[bool] = True
+    instead: ClassVar[str] = (
+        "its prior=spectral learns how smooth the object is, and prior=white takes object_variance"
+    )
     keeps: ClassVar[Keeps] = Keeps(
         object_bytes=200,
         stack="waves and messages",

@@ -27,6 +27,7 @@ from ..model.batch import Batch, exit_wave, to_object, to_wave
 from ..model.problem import Problem
 from ..types import Array
 from .base import Context, Engine, Keeps, Report, State, check_range
+from .slices import sliced_pass
 
 #: Passes in which cooling halves the steps, roughly.
 COOLING = 1.5
@@ -64,7 +65,7 @@ class Iterative(Engine):
     `probe_weight`.
     """
 
-    copes: ClassVar[frozenset[str]] = Engine.copes | {"constraints"}
+    copes: ClassVar[frozenset[str]] = Engine.copes | {"constraints", "slices"}
     follows: ClassVar[frozenset[str]] = frozenset({"positions", "log_scale", "background"})
     keeps: ClassVar[Keeps] = Keeps(object_bytes=32, transforms=4.5, compile_seconds=7)
     #: Whether w_O has the factor |P|/max|P|.
@@ -74,6 +75,21 @@ class Iterative(Engine):
         self, state: State, problem: Problem, batches: list[Any], ctx: Context
     ) -> tuple[State, Report]:
         self = full(self)
+        done: tuple[State, Report] = self.pass_of(self.sweep)(state, problem, batches, ctx)
+        return done
+
+    def pass_of(self, sweep: Any) -> Any:
+        """A pass made of sweeps, which take and return what `step` does and may be compiled ones:
+        here it is one.
+        """
+        return sweep
+
+    def sweep(
+        self, state: State, problem: Problem, batches: list[Any], ctx: Context
+    ) -> tuple[State, Report]:
+        """All frames of the batches, once; a pass more in `state.epoch`."""
+        if problem.slices is not None:
+            return sliced_pass(self, state, problem, batches, ctx)
         k = ctx.backend.kernels
         total, cooling = ctx.backend.xp.zeros((), "float64"), self.cooling(state.epoch)
         for batch in batches:

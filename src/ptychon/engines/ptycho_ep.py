@@ -145,6 +145,9 @@ class PtychoEP(Engine):
     copes: ClassVar[frozenset[str]] = frozenset({"near field", "masks"})
     follows: ClassVar[frozenset[str]] = frozenset({"positions"})
     needs_guess: ClassVar[bool] = True
+    instead: ClassVar[str] = (
+        "say what is known as its prior, object_variance or prior=sparse with sparse_density"
+    )
     fixes_scale: ClassVar[bool] = True
     keeps: ClassVar[Keeps] = Keeps(
         object_bytes=92,

@@ -35,7 +35,11 @@ def level(state: Any, xp: Any) -> None:
     # a scan along a line has no gradient across it
     g = xp.linalg.pinv(spread, rcond=1e-6) @ (places.T @ (dose - dose.mean()))
     state.log_scale = (dose - places @ g).astype("float32")
-    state.object = state.object * tilt(g, state.object.shape, middle, xp)
+    leans = tilt(g, state.object.shape[-2:], middle, xp)
+    if state.object.ndim == 2:
+        state.object = state.object * leans
+    else:  # where the illumination meets it
+        state.object = xp.concatenate([state.object[:1] * leans, state.object[1:]])
     window = state.probe.shape[-2:]
     leaning = tilt(-g, window, [n // 2 for n in window], xp)
     illuminate(state, lambda P: P * leaning)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..types import FloatArray
+
 #: Names of groups of CXI -> classes of NeXus.
 _CLASSES = {
     "entry": "NXentry",
@@ -64,6 +66,7 @@ def picture(
     size: tuple[float, float] | None,
     origin: tuple[float, float] = (0.0, 0.0),
     title: str = "",
+    depths: FloatArray | None = None,
 ) -> None:
     """Make a group with a dataset ``data`` (..., rows, columns) an `NXdata` with axes y and x.
 
@@ -75,6 +78,8 @@ def picture(
     origin : (y, x)
         Of pixel [0, 0], in m or px.
     title : str
+    depths : (S,) float, optional
+        z of each slice, m, where these are the first axis.
     """
     data = group["data"]
     height, width = data.shape[-2:]
@@ -85,7 +90,11 @@ def picture(
             group[name].attrs["units"] = "px" if size is None else "m"
     group.attrs["NX_class"] = "NXdata"
     group.attrs["signal"] = "data"
-    group.attrs["axes"] = [*(["."] * (data.ndim - 2)), "y", "x"]
+    if depths is not None and "z" not in group:
+        group["z"] = depths
+        group["z"].attrs["units"] = "m"
+    first_axis = "." if depths is None else "z"
+    group.attrs["axes"] = [*([first_axis] * (data.ndim - 2)), "y", "x"]
     data.attrs["interpretation"] = "image"
     if title:
         group["title"] = title

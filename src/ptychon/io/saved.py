@@ -1,8 +1,8 @@
 """Results of reconstructions: one HDF5 file in the CXI tree, that other readers of CXI show as an
 image.
 
-    entry_1/image_1/data            object (H, W) complex, with data_error = object_std where there
-                                    is one
+    entry_1/image_1/data            object (H, W) complex, or (S, H, W) of a thick specimen, with
+                                    data_error = object_std where there is one
     entry_1/image_2/data            probe modes (K, P, Q) complex; also
                                     entry_1/instrument_1/illumination
     entry_1/object_std              the standard deviation beside it, a link
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..data.result import Result
+from ..data.slices import Slices
 from ..types import PtychonError
 from .hdf5 import PathLike, create, opened
 from .nexus_write import classify, picture
@@ -72,10 +73,12 @@ def put_result(file: Any, result: Result) -> None:
         image = entry.create_group(f"image_{number}")
         put_array(image, "data", array)
         image["data_space"], image["data_type"] = "real", f"complex transmission of the {what}"
-        image["dimensionality"], image["is_fft_shifted"] = 2, 0
+        thick = result.slices if what == "object" else None
+        image["dimensionality"], image["is_fft_shifted"] = 2 if thick is None else 3, 0
         if result.pixel_size is not None:
             h, w = array.shape[-2:]
-            image["image_size"] = [w * result.pixel_size[1], h * result.pixel_size[0], 0.0]
+            depth = 0.0 if thick is None else thick.depths[-1]
+            image["image_size"] = [w * result.pixel_size[1], h * result.pixel_size[0], depth]
     entry["image_2/data_type"][()] = "complex amplitude of the probe"
     if result.object_std is not None:
         put_array(entry["image_1"], "data_error", result.object_std)
@@ -88,7 +91,9 @@ def put_result(file: Any, result: Result) -> None:
         entry.create_group("sample_1/geometry_1")["translation"] = np.stack([x, y, 0 * x], axis=1)
     for name, what in (("image_1", "object"), ("image_2", "probe")):
         origin = result.origin if what == "object" else (0.0, 0.0)
-        picture(entry[name], result.pixel_size, origin, f"{what}: {entry['title'].asstr()[()]}")
+        depths = result.slices.depths if what == "object" and result.slices is not None else None
+        title = f"{what}: {entry['title'].asstr()[()]}"
+        picture(entry[name], result.pixel_size, origin, title, depths)
     if result.object_std is not None:
         beside = entry.create_group("object_std")
         beside["data"] = entry["image_1/data_error"]
@@ -145,9 +150,18 @@ def load_result(path: PathLike) -> Result:
     ]
     if missing:
         raise PtychonError(f"{path} is incomplete: it lacks {', '.join(missing)}")
+    thick = values.get("slices")
+    if thick is not None:
+        values["slices"] = Slices(**thick)
     result = Result(**{f.name: values[f.name] for f in fields(Result) if f.name in values})
+    count = () if result.slices is None else (len(result.slices),)
+    if tuple(np.shape(result.object)[:-2]) != count:
+        raise PtychonError(
+            f"{path}: its object has shape {np.shape(result.object)}, but "
+            f"{count[0] if count else 'no'} slices are stated; the file was altered"
+        )
     for name, ndim, kind in (
-        ("object", 2, "c"),
+        ("object", 2 + len(count), "c"),
         ("probe", 3, "c"),
         ("positions", 2, "f"),
         ("errors", 1, "f"),

@@ -317,10 +317,10 @@ def _misfit(
 
         backend = get_backend("numpy")
     xp, move = backend.xp, backend.asarray
-    if tuple(object.shape) != tuple(problem.object_shape):
+    if tuple(object.shape) != tuple(problem.field_shape):
         raise PtychonError(
             f"the object has shape {tuple(object.shape)}; the problem has "
-            f"{tuple(problem.object_shape)}"
+            f"{tuple(problem.field_shape)}"
         )
     field = move(object).astype(COMPLEX, copy=False)
     modes = move(_modes(problem, probe)).astype(COMPLEX, copy=False)

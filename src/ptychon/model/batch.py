@@ -11,7 +11,8 @@ and back, c = D_j* w being what a change w of z asks of the exit wave:
     object   sum_k P_jk* c_k          `to_object`, which `add` puts where window j lies
     probe    sum_j S_j* ( O_j* c )    `to_wave`, which `unshifted` moves back and sums
 
-It is `Model` for one slice whose probe has a fixed shift at each frame. The products are those of
+It is `Model` for one slice whose probe has a fixed shift at each frame; with several slices, `view`
+is what the steps of a `Specimen` take. The products are those of
 `specimen`, the way to the detector is that of `propagators`, shifts and windows are kernels, which
 backends have fast.
 """
@@ -27,7 +28,9 @@ import numpy as np
 from ..kernels.reference import shift_ramps
 from ..types import COMPLEX, Array, IntArray
 from .problem import Problem
-from .specimen import exit_wave, to_object, to_wave
+from .specimen import Specimen, exit_wave, to_object, to_wave
+from .unknowns import Unknowns
+from .view import View
 
 __all__ = ["Batch", "Shifts", "exit_wave", "followed", "shifted_probes", "to_object", "to_wave"]
 
@@ -68,6 +71,10 @@ class Batch:
         """S_j P, (B, K, P, Q)."""
         return self.backend.kernels.shift(probe, self.problem.shifts[self.index])
 
+    def view(self, object: Array, probe: Array, frames: Any) -> View:
+        """What a `Specimen` takes of these frames, for an object (S, H, W)."""
+        return View(Unknowns(object=object, probe=probe), frames, self.corners, self.backend)
+
     def window(self, field: Array) -> Array:
         """What each frame sees of a field (H, W), (B, P, Q)."""
         return self.backend.kernels.gather(field, self.corners, self.problem.frame_shape)
@@ -76,9 +83,18 @@ class Batch:
         """Detector waves of exit waves, both (B, K, P, Q), or (B, P, Q) for one mode."""
         return self.problem.propagator.forward(psi, self.index, self.backend)
 
+    def exits(self, object: Array, probes: Array) -> Array:
+        """Exit waves of an object (H, W), or (S, H, W) with slices, and probes, (B, K, P, Q)
+        both.
+        """
+        if self.problem.slices is None:
+            return exit_wave(probes, self.window(object))
+        walk = Specimen.of(self.problem).to(self.backend)
+        return walk.forward(self.view(object, probes[0], slice(None)), probes)
+
     def waves(self, object: Array, probe: Array) -> Array:
-        """Detector waves of an object (H, W) and a probe (K, P, Q), (B, K, P, Q)."""
-        return self.onward(exit_wave(self.probe(probe), self.window(object)))
+        """Detector waves of an object and a probe (K, P, Q), (B, K, P, Q)."""
+        return self.onward(self.exits(object, self.probe(probe)))
 
     def back(self, wave: Array) -> Array:
         """D* of detector waves, the inverse of `onward` too."""

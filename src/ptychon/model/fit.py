@@ -16,6 +16,7 @@ from .gauss_newton import GaussNewton
 from .grid import windows
 from .noise import Likelihood, Noise
 from .problem import Problem
+from .slices import uneven
 from .unknowns import Unknowns
 from .view import View
 
@@ -53,6 +54,8 @@ class Fit:
         Precision of each real number, as arrays that broadcast to the fields.
     middle : Unknowns
         Means of the prior; 0 for a field that is None.
+    between : float
+        Precision of the difference between neighbouring slices of the object.
     """
 
     model: Model
@@ -60,6 +63,7 @@ class Fit:
     likelihood: Likelihood
     prior: Unknowns
     middle: Unknowns
+    between: float = 0.0
 
     def blocks(self, x: Unknowns) -> Iterator[tuple[slice, Any]]:
         """Frames in slices, and what they see."""
@@ -74,6 +78,13 @@ class Fit:
             off[name] = getattr(x, name) if middle is None else getattr(x, name) - middle
         return Unknowns(**off).times(self.prior)
 
+    def held(self, x: Unknowns) -> Unknowns:
+        """Gradient of the whole prior, what holds slices together included."""
+        pull = self.pull(x)
+        if not self.between:
+            return pull
+        return pull.axpy(1, Unknowns(object=self.between * uneven(x.object)))
+
     def cost(self, x: Unknowns) -> Cost:
         """L, and what it is made of."""
         parts = []
@@ -84,13 +95,20 @@ class Fit:
         )
         pull = self.pull(x)
         own = 0.5 * pull.dot(pull.times(self.prior.map(lambda array: 1 / array.clip(TINY, None))))
+        if self.between:
+            steps = x.object[1:] - x.object[:-1]
+            own = own + 0.5 * self.between * (abs(steps) ** 2).sum(dtype="float64")
         return Cost(float(frames.sum() + own), float(misfit.sum()), frames)
 
     def _frames(self, view: View, b: Any, valid: Array) -> tuple[Array, Array]:
         """-log p and squared misfit of the amplitude of each frame of a view, (B,) float64 each."""
         xp = self.model.backend.xp
-        light = self.model.intensity(view)
-        off = xp.sqrt(of_waves(light, self.problem)) - self.problem.amplitude[b]
+        light, y = self.model.intensity(view), self.problem.amplitude[b]
+        of = of_waves(light, self.problem)
+        if view.x.background is not None:
+            dark = self.model.detector.dark(view.x.background)
+            of, y = (of - dark).clip(0, None), xp.sqrt((y * y - dark).clip(0, None))
+        off = xp.sqrt(of) - y
         # in double precision: differences between two estimates are small beside their parts
         light = light.astype("float64")
         energy = xp.where(valid, self.likelihood.energy(light, b), 0)
@@ -172,19 +190,27 @@ def line_search(fit: Fit, x: Unknowns, d: Unknowns, before: Cost) -> tuple[float
     """
     for halvings in range(HALVINGS + 1):
         length = 0.5**halvings
-        new = x.axpy(length, d)
+        new = _moved(x, length, d)
         after = fit.cost(new)
         if after.total <= before.total:
             break
     else:
         return 0.0, x.copy(), before
     while 1 <= length < LONGEST:
-        longer = x.axpy(2 * length, d)
+        longer = _moved(x, 2 * length, d)
         cost = fit.cost(longer)
         if not cost.total < after.total:
             break
         length, new, after = 2 * length, longer, cost
     return length, new, after
+
+
+def _moved(x: Unknowns, length: float, d: Unknowns) -> Unknowns:
+    """x + length d; a background stays above 0."""
+    new = x.axpy(length, d)
+    if d.background is not None:
+        new.background = new.background.clip(0, None)
+    return new
 
 
 #: How often a step is halved, and the longest that is tried.

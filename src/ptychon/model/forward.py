@@ -78,10 +78,11 @@ class Model:
         those that it makes.
         """
         background = None if problem.background is None else problem.background[0]
-        detector = Detector(problem.propagator, background=background, mask=problem.mask)
-        return cls(corners=problem.corners, backend=backend, **{"detector": detector, **parts}).to(
-            backend
-        )
+        made = {
+            "specimen": Specimen.of(problem),
+            "detector": Detector(problem.propagator, background=background, mask=problem.mask),
+        }
+        return cls(corners=problem.corners, backend=backend, **{**made, **parts}).to(backend)
 
     def to(self, backend: Backend) -> Model:
         """The same on another backend."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..data.dataset import Dataset
+from ..data.slices import Slices
 from ..types import REAL, Array, ComplexArray, FloatArray, IntArray, PtychonError
 from ..units import pretty_pair
 from .grid import check_windows, pair, placed, windows
@@ -63,6 +64,9 @@ class Problem:
         Logarithm of the dose of each frame, as an amplitude, where an earlier run has found it.
     variations : (M, P, Q) complex64 and weights : (N, M) float32, or None, on the host
         How the first mode of the probe varies from frame to frame, likewise.
+    slices : Slices or None
+        Of a thick specimen, whose object is then (S, H, W); None is the thin one.
+    wavelength : float, m, or None
     """
 
     amplitude: Array
@@ -83,6 +87,8 @@ class Problem:
     log_scale: FloatArray | None = None
     variations: ComplexArray | None = None
     weights: FloatArray | None = None
+    slices: Slices | None = None
+    wavelength: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "propagator", self.propagator.at(self.shifts))
@@ -96,9 +102,11 @@ class Problem:
         kind = "counts" if self.counting else "intensities"
         shifts = "between pixels" if self.subpixel else "on whole pixels"
         valid = 100 * float(self.mask.mean())
+        thick = "" if self.slices is None else f", {self.slices}"
         return (
             f"Problem: {len(self)} frames of {p}x{q} pixels, {field} field, roots of {kind}\n"
-            f"  object {h}x{w} pixels, pixel {pretty_pair(self.pixel_size)}, positions {shifts}\n"
+            f"  object {h}x{w} pixels, pixel {pretty_pair(self.pixel_size)}, positions {shifts}"
+            f"{thick}\n"
             f"  mask keeps {valid:.3g} % of the pixels; arrays of {place.split('.')[0]}"
         )
 
@@ -106,6 +114,11 @@ class Problem:
     def frame_shape(self) -> tuple[int, int]:
         """(P, Q)."""
         return int(self.amplitude.shape[1]), int(self.amplitude.shape[2])
+
+    @property
+    def field_shape(self) -> tuple[int, ...]:
+        """Of an object: (H, W), or (S, H, W) with slices."""
+        return self.object_shape if self.slices is None else (len(self.slices), *self.object_shape)
 
     @property
     def positions(self) -> FloatArray:
@@ -295,6 +308,7 @@ class Problem:
             read_noise=data.read_noise or 0.0,
             origin=origin,
             pixel_size=None if data.pixel_size is None else pair(data.pixel_size),
+            wavelength=data.wavelength,
         )
 
 

@@ -12,12 +12,16 @@ Reference: Maiden, Humphry & Rodenburg, J. Opt. Soc. Am. A 29, 1606 (2012).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..types import Array, PtychonError
 from .propagators import through
+from .slices import transfer
 from .unknowns import Unknowns
 from .view import View
+
+if TYPE_CHECKING:
+    from .problem import Problem
 
 
 def exit_wave(wave: Array, window: Array) -> Array:
@@ -56,6 +60,12 @@ class Specimen:
 
     owns: ClassVar[frozenset[str]] = frozenset({"object"})
 
+    @classmethod
+    def of(cls, problem: Problem) -> Specimen:
+        """That of a problem."""
+        slices = problem.slices
+        return cls() if slices is None else cls(transfer(slices, problem.frame_shape))
+
     def to(self, backend: Any) -> Specimen:
         """The same on a backend's device."""
         return replace(self, gaps=backend.asarray(self.gaps)) if len(self.gaps) else self
@@ -84,10 +94,18 @@ class Specimen:
 
     def tangent(self, view: View, d: Unknowns, change: Array) -> Array:
         """How the exit wave changes with the slices and with the incident wave."""
+        parts = None if d.object is None else [self._window(view, layer) for layer in d.object]
+        return self.walk(view, parts, change)
+
+    def walk(self, view: View, parts: list[Array] | None, change: Array = None) -> Array:
+        """The same for changes of what each slice shows in its window, S arrays (B, P, Q); None is
+        no change.
+        """
         for s, (psi, O) in enumerate(zip(view.incident, view.windows, strict=True)):
-            change = exit_wave(change, O)
-            if d.object is not None:
-                change = change + exit_wave(psi, self._window(view, d.object[s]))
+            change = None if change is None else exit_wave(change, O)
+            if parts is not None:
+                own = exit_wave(psi, parts[s])
+                change = own if change is None else change + own
             change = self.down(view, s, change)
         return change
 

@@ -87,6 +87,7 @@ class Live:
         assert progress.engine is not None
         found = progress.engine.estimate(progress.state, self._ctx)
         object, probe = (self._ctx.backend.to_host(a) for a in (found.object, found.probe))
+        object = object if object.ndim == 2 else object.prod(axis=0)
         return drawn(object, probe, self._errors, progress.engine.name)
 
     def _show(self, figure: Figure) -> None:

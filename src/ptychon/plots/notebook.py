@@ -91,7 +91,7 @@ def drawn(result: Result, colour: bool, region: tuple[slice, slice] | None) -> F
     if not colour and region is None:
         return picture(result)
     box = bounding_box(result.illuminated) if region is None else region
-    part = remove_ramp(result.object, result.illumination)[box]
+    part = remove_ramp(result.projection, result.illumination)[box]
     if part.ndim != 2 or 0 in part.shape:
         raise PtychonError(
             f"the region {box} holds no pixel of the object of {result.object.shape}; give slices "
@@ -102,7 +102,7 @@ def drawn(result: Result, colour: bool, region: tuple[slice, slice] | None) -> F
         pictures["phase (rad)"] = np.angle(part)
     figure = Figure(figsize=(5.2 * len(pictures), 4.6), layout="constrained")
     (top, left), (rows, columns) = (
-        (axis.indices(n)[0] for axis, n in zip(box, result.object.shape, strict=True)),
+        (axis.indices(n)[0] for axis, n in zip(box, result.object.shape[-2:], strict=True)),
         part.shape,
     )
     extent = (left - 0.5, left + columns - 0.5, top + rows - 0.5, top - 0.5)

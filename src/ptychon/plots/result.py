@@ -87,8 +87,9 @@ def picture(
     axes = rows[0].subplots(1, columns)
     _place(rows[0], (width, heights[0]), columns, top=0.35 + _HEAD)
     amplitude, phase, wraps = shown(result)
-    frame.show(axes[0], amplitude, "object amplitude", "amplitude")
-    frame.show(axes[1], phase, "object phase", "phase (rad)", wraps=wraps)
+    of = "" if result.slices is None else f", product of {len(result.slices)} slices"
+    frame.show(axes[0], amplitude, f"object amplitude{of}", "amplitude")
+    frame.show(axes[1], phase, f"object phase{of}", "phase (rad)", wraps=wraps)
     if deviation is not None:
         lit_std = np.where(np.isfinite(amplitude), np.asarray(deviation, float), np.nan)
         frame.show(axes[2], lit_std, "standard deviation of the object", "standard deviation")
@@ -216,7 +217,7 @@ def shown(result: Result) -> tuple[FloatArray, FloatArray, bool]:
     the phase wraps.
     """
     lit = _lit(result)
-    flat = remove_ramp(result.object, lit.astype(float))
+    flat = remove_ramp(result.projection, lit.astype(float))
     offset, wraps = phase_cut(np.angle(flat[lit]))
     phase = np.angle(flat * np.exp(-1j * offset))
     if not wraps:
@@ -376,7 +377,7 @@ def _modes(axes: Any, result: Result) -> None:
         ax.set_axis_off()
         if k < len(result.probe):
             _mode(ax, result, k, extent)
-            ax.set_title(_share(result, k), fontsize=10)
+            ax.set_title(_share(result, k), fontsize=10, y=1.0)
 
 
 def _mode(ax: Axes, result: Result, k: int, extent: tuple[float, float, float, float]) -> None:
@@ -473,13 +474,14 @@ def _convergence(ax: Axes, result: Result) -> None:
         ax.legend(frameon=False, fontsize=9)
         ax.grid(True, which="major", color="0.9")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    ax.set_title("convergence", fontsize=11)
+    ax.set_title("convergence", fontsize=11, y=1.0)
     ax.set_xlabel("pass")
     ax.set_ylabel("residual $R$")
 
 
 def _dress(ax: Axes, title: str, unit: str) -> None:
-    ax.set_title(title, fontsize=11)
+    # at a height of its own: found automatically, all axes would be laid out once more
+    ax.set_title(title, fontsize=11, y=1.0)
     ax.set_xlabel(f"x ({unit})")
     ax.set_ylabel(f"y ({unit})")
     ax.locator_params(nbins=5)

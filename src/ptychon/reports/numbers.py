@@ -82,9 +82,9 @@ def fit(problem: Problem, result: Result, backend: Any) -> Fit:
     PtychonError
         If the result is not of these data.
     """
-    if len(result.positions) != len(problem) or result.object.shape != tuple(problem.object_shape):
+    if len(result.positions) != len(problem) or result.object.shape != tuple(problem.field_shape):
         raise PtychonError(
-            f"the data now give {len(problem)} frames on an object of {problem.object_shape}; "
+            f"the data now give {len(problem)} frames on an object of {problem.field_shape}; "
             "the result has "
             f"{len(result.positions)} on {result.object.shape}: "
             "give the data as the result read them (frames, crop, bin)"
@@ -169,7 +169,7 @@ def power_spectrum(result: Result) -> tuple[FloatArray, FloatArray]:
     lit = lit if lit.any() else np.ones(lit.shape, bool)
     box = bounding_box(lit)
     window = soft_window(lit[box], 0.1)
-    picture = remove_ramp(result.object, lit.astype(float))[box]
+    picture = remove_ramp(result.projection, lit.astype(float))[box]
     picture = (picture - (window * picture).sum() / window.sum()) * window
     spectrum = np.abs(np.fft.fft2(picture)) ** 2 / max(float((window**2).sum()), 1e-300)
     dy, dx = (1.0, 1.0) if result.pixel_size is None else result.pixel_size

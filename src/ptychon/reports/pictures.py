@@ -11,6 +11,7 @@ import numpy as np
 
 from ..checks.half_scans import Agreement
 from ..data.result import Result
+from ..metrics.unwrap import level, unwrap
 from ..model.propagators import angular_spectrum
 from ..plots.display import complex_rgb, remove_ramp
 from ..plots.figures import Figure
@@ -29,7 +30,6 @@ from ..plots.result import (
     scale_bar,
     shown,
 )
-from ..plots.unwrap import level, unwrap
 from ..types import FloatArray, PtychonError
 from ..uncertainty.half_data import PROBABILITIES, HalfDataTest
 from ..uncertainty.spectrum import PERIODS
@@ -66,7 +66,7 @@ def object_colours(result: Result) -> Figure:
     """
     figure, axes, frame = _row(result, 2)
     lit = _lit(result)
-    flat = remove_ramp(result.object, lit.astype(float))
+    flat = remove_ramp(result.projection, lit.astype(float))
     amplitude = np.where(lit, np.abs(flat), np.nan)
     image = frame.show(axes[0], amplitude, "phase as hue, amplitude as lightness", None)
     colours = np.ones((*flat.shape, 4))
@@ -82,7 +82,7 @@ def object_unwrapped(result: Result) -> tuple[Figure, dict[str, float]]:
     """The phase unwrapped and levelled, and how many turns it spans."""
     figure, axes, frame = _row(result, 2)
     lit = _lit(result)
-    flat = remove_ramp(result.object, lit.astype(float))
+    flat = remove_ramp(result.projection, lit.astype(float))
     weights = np.where(
         lit,
         np.abs(flat) * np.sqrt(result.illumination / max(float(result.illumination.max()), 1e-30)),
@@ -401,7 +401,9 @@ def moves(result: Result) -> Figure:
 def _scale(result: Result) -> tuple[float, str]:
     extent = None
     if result.pixel_size is not None:
-        extent = max(n * s for n, s in zip(result.object.shape, result.pixel_size, strict=True))
+        extent = max(
+            n * s for n, s in zip(result.object.shape[-2:], result.pixel_size, strict=True)
+        )
     return _unit(extent)
 
 

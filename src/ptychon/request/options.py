@@ -21,9 +21,15 @@ RUN_OPTIONS: dict[str, tuple[type, Any, str]] = {
     "schedule": (
         str,
         None,
-        "sequential, wavefronts, colours, minibatch or parallel; default what the engine asks for",
+        "sequential, wavefronts, colours, minibatch, parallel, compact or sparse; default what the "
+        "engine asks for",
     ),
-    "batch_size": (int, 16, "frames of a batch of the schedule minibatch"),
+    "batch_size": (
+        int,
+        None,
+        "frames of a batch of the schedules minibatch (default 16), compact and sparse (default a "
+        "tenth of all, at most 64 or 32)",
+    ),
     "shuffle": (
         bool,
         None,
@@ -122,7 +128,7 @@ def split_options(
                 raise PtychonError(f"schedule is {value!r}; choose one of {', '.join(KINDS)}")
             if name == "until" and value is not None:
                 rule_of(value)
-            if name == "batch_size" and value < 1:
+            if name == "batch_size" and value is not None and value < 1:
                 raise PtychonError(f"batch size is {value}; it must be at least 1")
             run[name] = value
         except PtychonError as error:
@@ -157,7 +163,7 @@ def stage_of(
     shuffle = run.get("shuffle")
     schedule = Schedule(
         kind=run.get("schedule") or known.schedule,
-        size=run.get("batch_size", RUN_OPTIONS["batch_size"][1]),
+        size=run.get("batch_size"),
         shuffle=known.shuffle if shuffle is None else shuffle,
         seed=seed,
     )

@@ -89,8 +89,18 @@ class Settings(BaseModel):
     refine : mapping
         How positions and the background are refined between the passes of an engine, such as
         {trials: 4}.
+    constraints : list of str
+        What object and probe are made to fulfil after the passes of engines that take it, such as
+        ["support:radius=20", "tv:weight=1e-3,after=5"].
     modes : int, optional
         Incoherent modes of the probe; default as many as the first probe has.
+    slices : int, optional
+        Of a thick specimen.
+    slice_spacing, tilt : number, text with a unit, or several
+        Distance between slices, and the angle of the beam against the specimen, along y or along y
+        and x.
+    depth_filter : float, optional
+        Take from the slices after each pass what the light cannot tell of depth.
     orient : str, optional
         "auto", or how frames and positions are turned, such as "transpose+negate".
     affine : str, optional
@@ -116,16 +126,35 @@ class Settings(BaseModel):
     recipe: list[dict[str, Any]] | None = None
     update: dict[str, Any] = Field(default_factory=dict)
     refine: dict[str, Any] = Field(default_factory=dict)
+    constraints: list[str] = Field(default_factory=list)
     data: dict[str, Any] = Field(default_factory=dict)
     probe: str | None = None
     start: str | None = None
     modes: Annotated[int, Field(ge=1)] | None = None
+    slices: Annotated[int, Field(ge=1)] | None = None
+    slice_spacing: list[float] | None = None
+    tilt: list[float] | None = None
+    depth_filter: Annotated[float, Field(gt=0)] | None = None
     orient: Annotated[str | None, AfterValidator(_orientation)] = None
     affine: Annotated[str | None, AfterValidator(_affine)] = None
     checkpoint_every: Annotated[int, Field(ge=1)] | None = None
     report: bool = False
     half_scans: bool = True
     bars: str | None = None
+
+    @field_validator("slice_spacing", "tilt", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        from ..units import parse
+
+        if value is None:
+            return None
+        parts = value.split(",") if isinstance(value, str) else value
+        parts = list(parts) if isinstance(parts, list | tuple) else [parts]
+        try:
+            return [parse(p, "length" if info.field_name != "tilt" else "angle") for p in parts]
+        except PtychonError as error:
+            raise PydanticCustomError("slices", "{text}", {"text": str(error)}) from None
 
     @field_validator("engine")
     @classmethod
@@ -207,6 +236,27 @@ class Settings(BaseModel):
         except PtychonError as error:
             raise PydanticCustomError("refine", "{text}", {"text": str(error)}) from None
 
+    @field_validator("constraints", mode="before")
+    @classmethod
+    def _known_constraints(cls, value: Any) -> Any:
+        from ..run.constraints import CONSTRAINTS, constraint_of
+        from ..run.words import text_of
+
+        listed = value if isinstance(value, (list, tuple)) else [] if value is None else [value]
+        try:
+            return [text_of(constraint_of(one), CONSTRAINTS) for one in listed]
+        except PtychonError as error:
+            raise PydanticCustomError("constraints", "{text}", {"text": str(error)}) from None
+
+    @model_validator(mode="after")
+    def _slices_without_bars(self) -> Settings:
+        if self.bars is not None and (self.slices or 1) > 1:
+            from ..data.slices import HALVES
+
+            text = f"there are error bars for thin objects only, and slices is {self.slices}"
+            raise PydanticCustomError("bars", "{text}", {"text": f"{text}; {HALVES}"})
+        return self
+
     @model_validator(mode="after")
     def _one_way_to_say_it(self) -> Settings:
         """What the recipe says is not said once more; and all of it can be made."""
@@ -233,15 +283,18 @@ class Settings(BaseModel):
 
     def way(self) -> Stage | Recipe:
         """What `ptychon.reconstruct` is to run: the recipe, or the engine with its options."""
+        from ..run.constraints import constraint_of
         from ..run.recipe import Recipe
         from ..run.refine import Refine
         from ..run.update import when_of
 
         update = {name: when_of(name, when) for name, when in self.update.items()}
+        constraints = tuple(map(constraint_of, self.constraints))
         if self.recipe is not None:
-            return Recipe.read(self.recipe).updating(update, self.refine)
+            recipe = Recipe.read(self.recipe).updating(update, self.refine)
+            return recipe.constrained(constraints)
         stage = stage_of(self.engine, self.passes, self.options, update, self.seed)
-        return replace(stage, refine=Refine.read(self.refine)) if self.refine else stage
+        return replace(stage, refine=Refine.read(self.refine), constraints=constraints)
 
     @field_validator("data")
     @classmethod
@@ -444,7 +497,9 @@ def on_grid(data: Dataset, result: Result) -> Problem:
         problem = problem.with_positions(result.positions, result.log_scale, corners=result.corners)
     if result.background is not None and result.background.shape == problem.frame_shape:
         problem = with_dark(problem, result.background)
-    return replace(problem, variations=result.variations, weights=result.weights)
+    return replace(
+        problem, variations=result.variations, weights=result.weights, slices=result.slices
+    )
 
 
 def request_of(settings: Mapping[str, Any], path: PathLike) -> dict[str, Any]:

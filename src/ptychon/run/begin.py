@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from ..data.dataset import Dataset
 from ..data.result import Result
 from ..engines import Context, Engine
+from ..metrics.residual import illumination
 from ..model.problem import Problem
+from ..model.slices import share
 from ..types import ComplexArray, PtychonError
 from .first_probe import find_probe
 from .guess import initial_object, scaled_probe, wave_power
 from .modes import for_engine
 from .placing import placed, rescaling
+from .thick import in_slices
 
 
 def first_guess(
@@ -29,7 +33,7 @@ def first_guess(
     say: Callable[[str], None] | None,
     doubt: Callable[[str], None],
 ) -> tuple[ComplexArray, ComplexArray]:
-    """Object (H, W) and probe (K, P, Q) to start from.
+    """Object (H, W), or (S, H, W) with slices, and probe (K, P, Q) to start from.
 
     Parameters
     ----------
@@ -61,7 +65,7 @@ def first_guess(
     elif probe is None and isinstance(data, Dataset):
         probe = data.probe
     if probe is None:
-        probe = find_probe(problem, ctx.backend, doubt)
+        probe = find_probe(replace(problem, slices=None), ctx.backend, doubt)
     probe = np.asarray(probe)
     probe = probe[None] if probe.ndim == 2 else probe
     if probe.ndim != 3 or probe.shape[1:] != problem.frame_shape:
@@ -76,18 +80,21 @@ def first_guess(
     if object is None:
         object = initial_object(problem, probe, power)
     object = np.asarray(object)
-    if object.shape != problem.object_shape:
+    if object.ndim not in (2, 3) or object.shape[-2:] != problem.object_shape:
         raise PtychonError(
-            f"the first object has shape {object.shape}; the problem needs {problem.object_shape}"
+            f"the first object has shape {object.shape}; the problem needs {problem.field_shape}"
         )
     if not np.isfinite(object).all():
         raise PtychonError("the first object has values that are not finite")
+    if object.shape != problem.field_shape:
+        object = in_slices(object, problem.slices, illumination(problem, probe))
     if start is not None and (factor := rescaling(problem, object, probe)) != 1:
         if say is not None:
             say(
                 f"the model of the result to start from is multiplied by {factor:.4g}: its "
                 "counts had another unit"
             )
-        object, probe = (object * factor, probe) if known else (object, probe * factor)
+        more = share(factor, object)
+        object, probe = (object * more, probe) if known else (object, probe * factor)
     # rows in memory as compiled loops run over them; files of other languages store columns
     return np.ascontiguousarray(object, np.complex64), np.ascontiguousarray(probe, np.complex64)

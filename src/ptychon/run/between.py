@@ -21,6 +21,7 @@ from ..model.alternate import background_step, best_of, frame_steps, misfits
 from ..model.forward import Model
 from ..model.grid import windows
 from ..model.problem import Problem
+from ..model.slices import layers
 from ..model.unknowns import Unknowns
 from ..types import REAL, Array, FloatArray, IntArray, PtychonError
 from .positions import MANY, PER_PIXEL
@@ -192,7 +193,7 @@ class Refinement:
         found, move, xp = self.found, self.ctx.backend.asarray, self.ctx.backend.xp
         places = self.local.positions if found.positions is None else found.positions
         x = Unknowns(
-            object=state.object[None],
+            object=layers(state.object),
             probe=state.probe,
             positions=move(np.asarray(places, np.float64)),
             # amplitudes are seen without their doses: this is the change

@@ -114,7 +114,7 @@ def warm_up(
             steps = iterate(
                 tiny,
                 method,
-                np.ones(tiny.object_shape, np.complex64),
+                np.ones(tiny.field_shape, np.complex64),
                 probe,
                 ctx=ctx,
                 schedule=schedule,

@@ -130,7 +130,8 @@ def passes(
             found=found,
         ):
             for constraint in constraints:
-                constraint.apply(progress.state, ctx)
+                if constraint.when.moves(progress.state.epoch - 1):
+                    constraint.apply(progress.state, problem, ctx)
             rows.append((progress.error, progress.extra))
             seen = replace(
                 progress,

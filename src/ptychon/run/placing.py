@@ -9,7 +9,7 @@ the power of the new data. A result on the very grid of the data is left as it i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ class Placed:
 
     Attributes
     ----------
-    object : (H, W) complex64
+    object : (H, W) or (S, H, W) complex64
     probe : (K, P, Q) complex64
     covered : float
         Share of the new light that falls where the earlier object is known.
@@ -88,6 +88,10 @@ def placed(start: Result, problem: Problem) -> Placed:
     PtychonError
         If its scale and that of the data cannot be compared, or they have no place in common.
     """
+    problem = replace(problem, slices=None)
+    if start.object.ndim == 3:
+        each = [placed(replace(start, object=layer), problem) for layer in start.object]
+        return replace(each[0], object=np.stack([one.object for one in each]))
     same_probe = start.probe.shape[-2:] == problem.frame_shape
     grids = _grids(start, problem, same_probe)
     if (

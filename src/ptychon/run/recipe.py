@@ -50,7 +50,8 @@ class Stage:
     refine : Refine, mapping or str
         How; see `ptychon.run.refine`.
     constraints : sequence of Constraint
-        Applied to object and probe after each pass; see `ptychon.run.constraints`.
+        What object and probe are made to fulfil after its passes, text such as "support:20" or
+        records; see `ptychon.run.constraints`.
     until : sequence of rules
         End the stage before its passes are over; see `ptychon.run.until`.
     rescue : sequence of Stage, optional
@@ -81,8 +82,9 @@ class Stage:
     refine: Refine | Mapping[str, Any] | str = field(default_factory=Refine)
 
     def __post_init__(self) -> None:
-        for name in ("constraints", "until"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "until", tuple(self.until))
+        asked = tuple(map(constraint_of, _listed(self.constraints)))
+        object.__setattr__(self, "constraints", asked)
         if self.rescue is not None:
             object.__setattr__(self, "rescue", tuple(self.rescue))
         object.__setattr__(self, "refine", Refine.read(self.refine))
@@ -99,7 +101,8 @@ class Stage:
         if self.constraints and "constraints" not in made.copes:
             raise PtychonError(
                 f"engine {made.name!r} takes no constraints after its passes: what it knows of the "
-                f"object is more than an object; these take them: {able('constraints')}"
+                f"object is more than an object; {made.instead or 'leave them out'}; these take "
+                f"them: {able('constraints')}"
             )
         if not isinstance(self.schedule, Schedule) and self.schedule is not None:
             Schedule(kind=self.schedule)
@@ -334,6 +337,24 @@ class Recipe:
             how = Refine.read(refine)
             stages = [replace(s, refine=how) if split(s.made(), s.update)[1] else s for s in stages]
         return Recipe(stages)
+
+    def constrained(self, constraints: Sequence[Constraint]) -> Recipe:
+        """The same with constraints on the stages whose engines take them.
+
+        Raises
+        ------
+        PtychonError
+            If none does.
+        """
+        if not constraints:
+            return self
+        takes = [not s.aside and "constraints" in s.made().copes for s in self.stages]
+        if not any(takes):
+            replace(self.main, constraints=tuple(constraints))
+        return Recipe(
+            replace(s, constraints=(*s.constraints, *constraints)) if able_to else s
+            for s, able_to in zip(self.stages, takes, strict=True)
+        )
 
     def without_guess(self) -> Recipe:
         """The same for an object and a probe that are no first guess."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from functools import partial
+from typing import Any, overload
 
 import numpy as np
 
@@ -22,7 +23,9 @@ from ..types import ComplexArray, PtychonError, PtychonWarning
 from .begin import first_guess
 from .checkpoint import Checkpoint
 from .compile import on_stderr, warm_up
+from .constraints import Constraint, constraint_of
 from .doubts import all_doubts
+from .in_turn import in_turn
 from .iterate import iterate
 from .modes import for_engine
 from .observers import ProgressBar
@@ -30,16 +33,26 @@ from .positions import carried, without_doses
 from .progress import Callback, Progress
 from .recipe import Recipe, Stage
 from .refine import Refine
+from .scans import Scans, shared_scans
 from .schedule import Schedule
 from .stages import Ready, Run, run_recipe
+from .thick import GROW_PASSES, filtered, growing, grown, with_slices
 from .until import Until, rule_of
 from .usual import usual
 
 __all__ = ["Callback", "Progress", "iterate", "reconstruct"]
 
 
+@overload
+def reconstruct(data: Dataset | Problem, *given: Any, **how: Any) -> Result: ...
+
+
+@overload
+def reconstruct(data: Sequence[Dataset | Problem], *given: Any, **how: Any) -> list[Result]: ...
+
+
 def reconstruct(
-    data: Dataset | Problem,
+    data: Dataset | Problem | Sequence[Dataset | Problem],
     recipe: str | Engine | Stage | Recipe = "rpie",
     *,
     passes: int = 100,
@@ -47,10 +60,15 @@ def reconstruct(
     until: Until | str | Sequence[Until] = (),
     schedule: Schedule | str | None = None,
     refine: Refine | Mapping[str, Any] | str | None = None,
+    constraints: Constraint | str | Sequence[Constraint | str] = (),
     object: ComplexArray | None = None,
     probe: ComplexArray | None = None,
     modes: int | None = None,
     start: Result | None = None,
+    slices: int | None = None,
+    spacing: float | Sequence[float] | None = None,
+    tilt: float | Sequence[float] | None = None,
+    depth_filter: float | None = None,
     backend: str | Backend = "auto",
     callbacks: Sequence[Callback] = (),
     seed: int = 0,
@@ -61,13 +79,14 @@ def reconstruct(
     judge: bool = True,
     progress: bool | None = None,
     live: bool = False,
+    share: str | None = None,
     **options: Any,
-) -> Result:
-    """Reconstruct object and probe from a scan.
+) -> Result | list[Result]:
+    """Reconstruct object and probe from a scan, or from several that share one of them.
 
     Parameters
     ----------
-    data : Dataset or Problem
+    data : Dataset or Problem, or a list of them
     recipe : str, Engine, Stage or Recipe
         The name of an engine ("pie", "epie", "rpie", "dm", "ep", "ml", ...), a ready engine, or
         stages such as "dm:60, rpie:100, ep:400". Around a single engine or stage goes what it needs
@@ -84,8 +103,11 @@ def reconstruct(
     refine : Refine, mapping or str, optional
         How positions and the background are refined between the passes of an engine that does not
         move them itself, such as "trials=4"; see `ptychon.run.refine`.
-    object : (H, W) complex array, optional
-        First object; default a constant. Never changed.
+    constraints : Constraint, str or sequence of them, optional
+        What object and probe are made to fulfil after the passes, such as ["support:radius=20",
+        "tv:weight=1e-3,after=5"]; see `ptychon.run.constraints`.
+    object : (H, W) or (S, H, W) complex array, optional
+        First object; default a constant. Never changed. A thin one becomes alike slices.
     probe : (P, Q) or (K, P, Q) complex array, optional
         First probe, or the known one for engines that do not move it; default that of the data set,
         else found from the data. Never changed. Engines that move the probe rescale it to the mean
@@ -98,6 +120,17 @@ def reconstruct(
         its count of passes. One of another part, crop or binning of the scan is placed by its
         origin and resampled to the pixel size of these data. Where counts have another unit, the
         probe is rescaled.
+    slices : int, optional
+        Slices of a thick specimen; default one, or as many as the result to start from has. More
+        than 10 grow from one and from a quarter of them, where the run starts from nothing.
+    spacing : float or (slices - 1,) floats, optional
+        Distance between slices, m.
+    tilt : float or (y, x), optional
+        Angle of the beam against what stands straight in the specimen, rad.
+    depth_filter : float, optional
+        After each pass take from the slices what differs from slice to slice faster than the
+        angles of the light allow (see `ptychon.run.constraints.depth`); 1 is usual, 0.1 to 0.5
+        for thick specimens. Default none.
     backend : {"auto", "numpy", "cupy", "reference"} or Backend
     callbacks : sequence of callables
         Called with a `Progress` after each pass; True ends the run.
@@ -122,12 +155,14 @@ def reconstruct(
         computation).
     live : bool
         Redraw object, probe and R every few passes, below the cell of a notebook or in a window.
+    share : {"probe", "object", "both"}, optional
+        What a list of scans shares; see `ptychon.run.scans`.
     **options
         Of the engine, as `ptychon engines` lists them.
 
     Returns
     -------
-    Result
+    Result, or a list with one for each scan
         Its `settings` hold the recipe; `Recipe.of` gives it again.
 
     Raises
@@ -135,10 +170,19 @@ def reconstruct(
     PtychonError
         For bad input, unknown names, or a run that fails after its restarts and rescues.
     """
-    asked = _asked(recipe, passes, options, update or {}, until, schedule, refine)
+    how = {k: v for k, v in locals().items() if k not in ("data", "share", "options")} | options
+    asked = _asked(recipe, passes, options, update or {}, until, schedule, refine, constraints)
     main = (asked if isinstance(asked, Stage) else asked.main).made()
     ctx, seed = Context(get_backend(backend)), plain(seed)
+    if isinstance(data, (list, tuple)):
+        return _several(data, share, asked, how, ctx)
+    if share is not None:
+        raise PtychonError(f"share={share!r} is for several scans, and one is given: give a list")
+    assert isinstance(data, Dataset | Problem)
     problem = Problem.from_dataset(data, subpixel=subpixel) if isinstance(data, Dataset) else data
+    problem = with_slices(problem, data, slices, spacing, tilt, start)
+    if depth_filter is not None:
+        asked = filtered(asked, depth_filter, problem)
     stated = problem.background
     if start is not None:
         problem = carried(problem, start, main)
@@ -159,7 +203,7 @@ def reconstruct(
     if probe is None and start is None and (isinstance(data, Problem) or data.probe is None):
         # candidates are tried with rPIE on one core
         one = Context(get_backend("numpy", threads=1))
-        compiled = warm_up(problem, make("rpie"), one, say=say)
+        compiled = warm_up(replace(problem, slices=None), make("rpie"), one, say=say)
     moving = next((s.made() for s in given if s.made().moves_probe), main)
     early: list[str] = []
     first = first_guess(data, problem, moving, ctx, object, probe, modes, start, say, early.append)
@@ -171,6 +215,8 @@ def reconstruct(
         asked = usual(asked, problem, first[1], given=start is not None or object is not None)
     if resume is not None:
         asked = _resumed(asked, resume)
+    elif object is None and start is None and growing(problem.slices):
+        first = grown(problem, *first, partial(_grow, moving, ctx, seed, say))
     lines = _lines(asked, problem, ctx, len(first[1]), seed)
     if details is not None:
         for line in lines:
@@ -205,6 +251,64 @@ def reconstruct(
     return result
 
 
+def _several(
+    data: Sequence[Dataset | Problem],
+    share: str | None,
+    asked: Stage | Recipe,
+    how: dict[str, Any],
+    ctx: Context,
+) -> list[Result]:
+    """Results of scans that share object or probe."""
+    for name in ("start", "resume", "slices"):
+        if how[name] is not None:
+            raise PtychonError(f"{name} is for one scan, and {len(data)} are given: leave it out")
+    stages = (asked,) if isinstance(asked, Stage) else asked.stages
+    seed, main = plain(how["seed"]), (asked if isinstance(asked, Stage) else asked.main).made()
+
+    def one(problem: Problem, probe: ComplexArray | None) -> Result:
+        for stage in stages:
+            if without_doses(problem, stage.made()).log_scale is not problem.log_scale:
+                raise PtychonError(
+                    f"engine {stage.name!r} knows nothing of doses, and those of the scans differ "
+                    "by more than 1 %: share the probe only, or use rpie, dm or ml"
+                )
+        given = how if how["probe"] is not None else {**how, "probe": probe}
+        return reconstruct(problem, **given)
+
+    def turns(scans: Scans) -> list[Result]:
+        moving = next((s.made() for s in stages if s.made().moves_probe), main)
+
+        def first(problem: Problem, i: int) -> tuple[ComplexArray, ComplexArray]:
+            given = (how["object"], how["probe"], how["modes"], None, how["say"])
+            return first_guess(data[i], problem, moving, ctx, *given, lambda text: None)
+
+        def finish(run: Run) -> Result:
+            result = _result(run, ctx, None, 0.0)
+            said = {"passes": len(run.rows), "seed": seed, "subpixel": how["subpixel"]}
+            return replace(result, settings={**said, **result.settings})
+
+        watch = _watchers(how["callbacks"], how["progress"], how["judge"], False, main, 0, ctx)
+        return in_turn(scans, asked, first, finish, ctx, seed, [*how["callbacks"], *watch])
+
+    return shared_scans(data, share, how["subpixel"], one, turns)
+
+
+def _grow(
+    engine: Engine,
+    ctx: Context,
+    seed: int,
+    say: Callable[[str], None] | None,
+    problem: Problem,
+    object: ComplexArray,
+    probe: ComplexArray,
+) -> tuple[ComplexArray, ComplexArray]:
+    """Passes over a problem with fewer slices than are asked for."""
+    name = engine.begins_with[0] if engine.begins_with else engine.name
+    recipe = Recipe((Stage(name, GROW_PASSES),))
+    run = run_recipe(recipe, problem, object, probe, ctx, seed=seed, say=say)
+    return run.object, run.probe
+
+
 def _watchers(
     callbacks: Sequence[Callback],
     progress: bool | None,
@@ -235,12 +339,13 @@ def _asked(
     until: Until | str | Sequence[Until],
     schedule: Schedule | str | None,
     refine: Any,
+    constraints: Any,
 ) -> Stage | Recipe:
     """The stage or the recipe that the arguments of `reconstruct` ask for."""
     if isinstance(recipe, str) and ":" in recipe:
         recipe = Recipe.parse(recipe)
     more = {"update": update, "until": until, "schedule": schedule, "options": options}
-    more["refine"] = refine
+    more |= {"refine": refine, "constraints": constraints}
     if isinstance(recipe, (Stage, Recipe)):
         beside = [name for name, value in more.items() if value not in (None, {}, ())]
         if beside:
@@ -249,6 +354,7 @@ def _asked(
             )
         return recipe
     rules = until if isinstance(until, (list, tuple)) else (until,)
+    named = constraints if isinstance(constraints, (list, tuple)) else (constraints,)
     return Stage(
         recipe,
         plain(passes),
@@ -257,6 +363,7 @@ def _asked(
         until=tuple(map(rule_of, rules)),
         schedule=schedule,
         refine=Refine() if refine is None else refine,
+        constraints=tuple(map(constraint_of, named)),
     )
 
 
@@ -313,6 +420,7 @@ def _result(run: Run, ctx: Context, start: Result | None, compiled: float) -> Re
         object_std=std,
         draws=draws,
         noise_variances=variances,
+        slices=problem.slices,
         errors=errors,
         final_error=residual(problem, run.object, run.probe, ctx.backend, own),
         positions=problem.positions,

@@ -13,6 +13,10 @@ colours      frames of one colour do not overlap (greedy colouring, Welsh & Powe
 minibatch    consecutive groups of `size` frames, overlapping or not: another algorithm, with other
              transients.
 parallel     all frames in one batch.
+compact      groups of neighbours: positions cut in two along their longer side, again and again.
+             The groups stay; with `shuffle` their order changes.
+sparse       groups whose members lie far apart: one from each cell of neighbours, with `shuffle`
+             drawn anew each pass.
 """
 
 from __future__ import annotations
@@ -23,15 +27,20 @@ from typing import Any
 import numpy as np
 
 from ..model.problem import Problem
-from ..types import BoolArray, IntArray, PtychonError
+from ..types import BoolArray, FloatArray, IntArray, PtychonError
 
-KINDS = ("sequential", "wavefronts", "colours", "minibatch", "parallel")
+KINDS = ("sequential", "wavefronts", "colours", "minibatch", "parallel", "compact", "sparse")
+#: Frames of a compact or sparse batch: a tenth of all, and not more than this.
+MOST = {"compact": 64, "sparse": 32}
 
 
 class Batches(list[Any]):
-    """Slices and index arrays; `disjoint` where no two windows of a batch overlap."""
+    """Slices and index arrays; `disjoint` where no two windows of a batch overlap, `compact` where
+    batches are groups of neighbours that together are the scan.
+    """
 
     disjoint: bool = False
+    compact: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +49,10 @@ class Schedule:
 
     Parameters
     ----------
-    kind : {"sequential", "wavefronts", "colours", "minibatch", "parallel"}
-    size : int
-        Frames of a mini-batch.
+    kind : {"sequential", "wavefronts", "colours", "minibatch", "parallel", "compact", "sparse"}
+    size : int, optional
+        Frames of a mini-batch, a compact or a sparse batch; default 16 of a mini-batch, else a
+        tenth of all, at most 64 (compact) or 32 (sparse).
     shuffle : bool
         Visit the frames in a new random order every pass.
     seed : int
@@ -51,14 +61,14 @@ class Schedule:
     """
 
     kind: str = "sequential"
-    size: int = 16
+    size: int | None = None
     shuffle: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise PtychonError(f"schedule is {self.kind!r}; choose one of {', '.join(KINDS)}")
-        if self.size < 1:
+        if self.size is not None and self.size < 1:
             raise PtychonError(f"batch size is {self.size}; it must be at least 1")
 
     def batches(self, problem: Problem, epoch: int) -> Batches:
@@ -75,8 +85,12 @@ class Schedule:
             return Batches(slice(int(j), int(j) + 1) for j in order)
         if self.kind == "parallel":
             return Batches([slice(0, n)])
+        groups: list[IntArray]
         if self.kind == "minibatch":
-            groups = [order[i : i + self.size] for i in range(0, n, self.size)]
+            size = self.size or 16
+            groups = [order[i : i + size] for i in range(0, n, size)]
+        elif self.kind in MOST:
+            groups = self._near(problem.positions, order)
         else:
             label = (_wavefronts if self.kind == "wavefronts" else _colours)(
                 problem.corners[order], problem.frame_shape
@@ -84,12 +98,39 @@ class Schedule:
             groups = [order[label == value] for value in range(label.max() + 1)]
         batches = Batches(_as_slice(group) for group in groups)
         batches.disjoint = self.kind in ("wavefronts", "colours")
+        batches.compact = self.kind == "compact"
         return batches
+
+    def _near(self, positions: FloatArray, order: IntArray) -> list[IntArray]:
+        """Compact or sparse groups; frames are dealt, and groups visited, in the order given."""
+        n = len(positions)
+        size = self.size or min(MOST[self.kind], max(1, n // 10))
+        if self.kind == "compact":
+            groups = [np.sort(group) for group in _cells(positions, np.arange(n), size)]
+            first = np.argsort(order)  # where each frame stands in it
+            return sorted(groups, key=lambda group: first[group].min())
+        count = -(-n // size)
+        rank = np.argsort(order)
+        dealt = [cell[np.argsort(rank[cell])] for cell in _cells(positions, np.arange(n), count)]
+        # the cell that is not full goes to batches in turn like the others
+        return [np.sort([cell[b] for cell in dealt if b < len(cell)]) for b in range(count)]
 
 
 def _as_slice(group: IntArray) -> Any:
     consecutive = len(group) == group[-1] - group[0] + 1 and bool(np.all(np.diff(group) == 1))
     return slice(int(group[0]), int(group[-1]) + 1) if consecutive else group
+
+
+def _cells(positions: FloatArray, which: IntArray, size: int) -> list[IntArray]:
+    """Groups of `size` neighbours, but for the last one."""
+    count = -(-len(which) // size)
+    if count <= 1:
+        return [which]
+    points = positions[which]
+    axis = int(np.ptp(points, axis=0).argmax())
+    sorted_ = which[np.argsort(points[:, axis], kind="stable")]
+    half = size * (count // 2)
+    return [*_cells(positions, sorted_[:half], size), *_cells(positions, sorted_[half:], size)]
 
 
 def _overlaps(corners: IntArray, j: int, shape: tuple[int, int], stop: int) -> BoolArray:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..engines import Context, Engine, Estimate, check_copes, make
 from ..model.problem import Problem
+from ..model.slices import share
 from ..types import ComplexArray, PtychonError, PtychonWarning
 from .checkpoint import Checkpoint
 from .compile import warm_up
@@ -58,6 +59,8 @@ class Ready:
         check_copes(engine, problem)
         engine, steps = with_steps(engine, problem)
         stage.turns(engine, seed)
+        for constraint in stage.constraints:
+            constraint.check(problem)
         return cls(stage, engine, stage.scheduled(engine, seed), steps)
 
 
@@ -71,7 +74,7 @@ class Run:
         As it ran.
     problem : Problem
         With the positions and doses that were found.
-    object, probe : (H, W), (K, P, Q) complex64 arrays
+    object, probe : (H, W) or (S, H, W), (K, P, Q) complex64 arrays
     estimate : Estimate
         Of the last stage, on the device.
     engine : Engine
@@ -120,7 +123,7 @@ def run_recipe(
     recipe : Recipe
     problem : Problem
         On the host.
-    object, probe : (H, W), (K, P, Q) complex arrays
+    object, probe : (H, W) or (S, H, W), (K, P, Q) complex arrays
         The first guess.
     ctx : Context
     callbacks : sequence of callables
@@ -164,7 +167,8 @@ def run_recipe(
             )
             estimate = done.engine.estimate(done.state, ctx)
             del done.state  # the waves of all frames
-            light = _light(probe, problem, found)
+            held = any(constraint.holds_scale for constraint in stage.constraints)
+            light = None if held else _light(probe, problem, found)
             run.object, run.probe = settled(done.engine, estimate, ctx, light, len(done.rows))
         except PtychonError as error:
             others = (*stages[:number], *stages[number + 1 :], *(stage.rescue or ()))
@@ -186,10 +190,12 @@ def run_recipe(
         if learns and stage.turns(done.engine, seed) is not None:
             refined, run.object, run.probe = refined.levelled(whole, run.object, run.probe)
         run.problem = refined.applied(whole)
-        if learns and not done.engine.fixes_scale and refined.background is not None:
+        free = not (done.engine.fixes_scale or held)
+        darker = refined.background is not None or estimate.background is not None
+        if learns and free and darker:
             # the probe has the light of the wave alone
             less = np.float32(_light(probe, problem, run.problem) / np.linalg.norm(run.probe))
-            run.object, run.probe = run.object / less, run.probe * less
+            run.object, run.probe = run.object / share(less, run.object), run.probe * less
         run.ran.append([done.engine.name, len(done.rows), stage.aside])
         run.seconds += done.seconds
         run.estimate = estimate
@@ -211,7 +217,8 @@ def settled(
     """Object and probe of an estimate on the host, in the form in which they are passed on.
 
     Modes are orthogonal. Where nothing in the engine holds the scale between object and probe,
-    noise lets it drift: the probe gets back the norm `light` that it began with.
+    noise lets it drift: the probe gets back the norm `light` that it began with, unless that is
+    None.
 
     Raises
     ------
@@ -228,9 +235,9 @@ def settled(
     if engine.moves_probe:
         if estimate.weights is None:  # variations belong to the first mode as it is
             probe = orthogonal(probe)
-        if not engine.fixes_scale:
+        if not engine.fixes_scale and light is not None:
             factor = np.float32(light / np.linalg.norm(probe))
-            object, probe = object / factor, probe * factor
+            object, probe = object / share(factor, object), probe * factor
     return object, probe
 
 

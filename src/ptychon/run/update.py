@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
 
 from ..engines import After
 from ..types import PtychonError
 
+#: How a field of `After` is written.
+WORDS = {"after": "passes", "every": "every", "before": "before"}
 _YES, _NO = ("", "yes", "true", "on"), ("no", "false", "off", "never")
 
 
@@ -24,16 +25,15 @@ def when_of(name: str, text: str | bool | After) -> bool | After:
     words = str(text).strip().lower()
     if words in _YES or words in _NO:
         return words in _YES
-    known = {"after": "passes"} | {f.name: f.name for f in fields(After) if f.name != "passes"}
     values: dict[str, int] = {}
     for part in words.split(","):
         match = re.fullmatch(r"\s*(\w+)\s*=\s*(\d+)\s*", part)
-        if match is None or match[1] not in known:
+        if match is None or match[1] not in WORDS:
             raise PtychonError(
                 f"update of {name} is {text!r}; write yes, no, or after=PASSES with every=PASSES "
                 "and before=PASSES, such as after=20,every=5"
             )
-        values[known[match[1]]] = int(match[2])
+        values[WORDS[match[1]]] = int(match[2])
     return After(**values)
 
 
@@ -51,4 +51,4 @@ def update_of(text: str) -> tuple[str, bool | After]:
     return name.strip().replace("-", "_"), when_of(name.strip(), when)
 
 
-__all__ = ["update_of", "when_of"]
+__all__ = ["WORDS", "update_of", "when_of"]

@@ -5,8 +5,9 @@ beside it.
 
 O_j is the window of position j, S_j the shift of the probe by the fraction of a pixel, D the
 propagator (far or near field), k the mutually incoherent modes of the probe (Thibault & Menzel,
-Nature 494, 68, 2013). Windows, fractions and propagator are those `Problem.from_dataset` makes of
-the same data, so without noise the truth fits to rounding.
+Nature 494, 68, 2013). Of an object of several slices, the product is the walk through them
+(`ptychon.model.specimen`). Windows, fractions and propagator are those `Problem.from_dataset` makes
+of the same data, so without noise the truth fits to rounding.
 
 Noise
     none      patterns = I
@@ -28,8 +29,10 @@ from typing import Any, Literal
 import numpy as np
 
 from ..data.dataset import Dataset, Geometry
+from ..data.slices import Slices
 from ..kernels import reference
-from ..model.batch import Batch, exit_wave, shifted_probes
+from ..model.batch import Batch, shifted_probes
+from ..model.grid import pair
 from ..model.noise import Noise as NoiseModel
 from ..model.problem import Problem
 from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray, PtychonError
@@ -43,6 +46,7 @@ BLOCK_BYTES = 64 * 2**20
 #: What a batch needs of a backend. Double precision: the truth should not carry the rounding
 #: of an engine.
 _DOUBLE = SimpleNamespace(
+    asarray=np.asarray,
     fft2=lambda a: np.fft.fft2(a, norm="ortho"),
     ifft2=lambda a: np.fft.ifft2(a, norm="ortho"),
     kernels=reference,
@@ -56,14 +60,17 @@ class Simulation:
     Attributes
     ----------
     dataset : Dataset
-    object : (H, W) complex64
+    object : (H, W) or (S, H, W) complex64
     probe : (K, P, Q) complex64
         Scaled so that it explains the patterns of `dataset` as they are.
+    slices : Slices or None
+        Where the slices of the object lie.
     """
 
     dataset: Dataset
     object: ComplexArray
     probe: ComplexArray
+    slices: Slices | None = None
 
 
 def simulate(
@@ -84,6 +91,8 @@ def simulate(
     wavelength: float | None = None,
     distance: float | None = None,
     focus_distance: float | None = None,
+    spacing: Any = None,
+    tilt: Any = None,
     subpixel: bool = True,
     seed: int = 0,
     name: str = "",
@@ -92,7 +101,9 @@ def simulate(
 
     Parameters
     ----------
-    object : (H, W) complex
+    object : (H, W) or (S, H, W) complex
+        Thin, or slices in the order in which the light meets them; these need `spacing`, a
+        wavelength and a pixel size.
     probe : (P, Q) or (K, P, Q) complex
         Modes in the object plane, centred at [P//2, Q//2]. Arrays of the caller are never changed.
     positions : (N, 2) float
@@ -120,6 +131,10 @@ def simulate(
         the far field). Patterns are 0 elsewhere.
     pixel_size, detector_pixel_size, wavelength, distance, focus_distance
         As in `Dataset`, m.
+    spacing : float or (S-1,) floats, optional
+        Distance between slices, m.
+    tilt : float or (y, x), optional
+        Angle of the beam against what stands straight in a specimen of several slices, rad.
     subpixel : bool
         Honour fractions of a pixel (to 1/16 px); False rounds the positions, and the data set
         states them rounded.
@@ -158,13 +173,21 @@ def simulate(
         counting=noise == "poisson",
         background=background,
         read_noise=read_noise,
-        object_shape=(truth.shape[0], truth.shape[1]),
+        object_shape=(truth.shape[-2], truth.shape[-1]),
         name=name,
     )
     _check_windows(data)
+    slices = Slices.of(
+        len(truth) if truth.ndim == 3 else 1,
+        spacing,
+        wavelength=data.wavelength,
+        pixel_size=None if data.pixel_size is None else pair(data.pixel_size),
+        tilt=tilt,
+    )
+    truth = truth if slices is not None or truth.ndim == 2 else truth[0]
     if data.pixel_size is not None:
         data = replace(data, positions=data.positions * np.asarray(data.pixel_size))
-    patterns, total = _intensities(truth, modes, data)
+    patterns, total = _intensities(truth, modes, data, slices)
     if mean_counts is not None:
         if not total > 0:
             raise PtychonError(
@@ -178,9 +201,11 @@ def simulate(
         power = patterns.mean(dtype=np.float64, where=valid)
         variance = float(power / 10 ** (snr_db / 10))
     options = {"seed": seed, "variance": variance, "snr_db": snr_db, "mean_counts": mean_counts}
-    notes = {"simulated": True, "noise": noise} | {
+    notes: dict[str, Any] = {"simulated": True, "noise": noise} | {
         k: v for k, v in options.items() if v is not None
     }
+    if slices is not None:
+        notes |= {"slices": len(slices), "gaps": list(slices.gaps), "tilt": list(slices.tilt)}
     if background is not None and data.background is not None:
         patterns += np.asarray(data.background, REAL)
         notes["background"] = float(np.mean(data.background))
@@ -190,21 +215,23 @@ def simulate(
         patterns, data.mask, noise, variance, np.random.default_rng(seed), data.read_noise or 0.0
     )
     return Simulation(
-        replace(data, patterns=noisy, noise_variance=variance, notes=notes), truth, modes
+        replace(data, patterns=noisy, noise_variance=variance, notes=notes), truth, modes, slices
     )
 
 
 def _checked_arrays(object: Any, probe: Any) -> tuple[ComplexArray, ComplexArray]:
-    """Copies: object (H, W) and probe (K, P, Q), complex64."""
+    """Copies: object (H, W) or (S, H, W) and probe (K, P, Q), complex64."""
     truth, modes = np.array(object, COMPLEX), np.array(probe, COMPLEX)
     modes = modes[None] if modes.ndim == 2 else modes
-    if truth.ndim != 2:
-        raise PtychonError(f"the object has shape {truth.shape}; it must be (rows, columns)")
+    if truth.ndim not in (2, 3) or not len(truth):
+        raise PtychonError(
+            f"the object has shape {truth.shape}; it must be (rows, columns), or (slices, ...)"
+        )
     if modes.ndim != 3 or not len(modes):
         raise PtychonError(
             f"the probe has shape {np.shape(probe)}; it must be (rows, columns), or (modes, ...)"
         )
-    (p, q), (h, w) = modes.shape[1:], truth.shape
+    (p, q), (h, w) = modes.shape[1:], truth.shape[-2:]
     if p > h or q > w:
         raise PtychonError(f"the probe is {p}x{q} px, larger than the object of {h}x{w}")
     for what, array in (("object", truth), ("probe", modes)):
@@ -258,14 +285,15 @@ def _blocks(n: int, size: int) -> list[slice]:
 
 
 def _intensities(
-    truth: ComplexArray, modes: ComplexArray, data: Dataset
+    truth: ComplexArray, modes: ComplexArray, data: Dataset, slices: Slices | None
 ) -> tuple[FloatArray, float]:
     """Patterns without noise, (N, P, Q) float32, zero frequency in the middle in the far field; and
     their sum.
     """
     patterns = np.empty(data.patterns.shape, REAL)
     wide, total = modes.astype(np.complex128), 0.0
-    for part in _blocks(len(data), BLOCK_BYTES // (64 * modes.size)):
+    count = 1 if slices is None else len(slices)
+    for part in _blocks(len(data), BLOCK_BYTES // (64 * count * modes.size)):
         block = replace(
             data,
             patterns=data.patterns[part],
@@ -275,10 +303,10 @@ def _intensities(
         )
         # Problem does the placing, so that its windows and fractions are these and not merely like
         # them
-        problem = Problem.from_dataset(block)
+        problem = replace(Problem.from_dataset(block), slices=slices)
         frames = Batch.of(problem, _DOUBLE, slice(None))
         probes = shifted_probes(wide, problem, reference)[frames.index]
-        waves = frames.onward(exit_wave(probes, frames.window(truth)))
+        waves = frames.onward(frames.exits(truth, probes))
         intensity = reference.abs2(waves).sum(axis=1)
         total += float(intensity.sum())
         patterns[part] = (

@@ -81,6 +81,33 @@ def small_scan(
     )
 
 
+@cache
+def two_slices() -> Scan:
+    """49 frames of two slices, so far apart that light of the finest details goes a detail
+    sideways between them.
+    """
+    rng = np.random.default_rng(6)
+    f2 = np.add.outer(np.fft.fftfreq(OBJECT) ** 2, np.fft.fftfreq(OBJECT) ** 2)
+    rough = np.fft.fft2(rng.standard_normal((2, OBJECT, OBJECT))) * np.exp(-f2 / (2 * 0.1**2))
+    smooth = np.fft.ifft2(rough).real
+    truth = np.exp(0.5j * smooth / smooth.std()).astype(np.complex64)
+    y, x = np.indices((SIDE, SIDE)) - SIDE // 2
+    probe = np.exp(-(y**2 + x**2) / (2 * 4.0**2) + 0.02j * (y**2 + x**2)).astype(np.complex64)
+    made = simulate(
+        truth,
+        probe,
+        raster(7, step=5.0, jitter=1.0, seed=2),
+        wavelength=1e-10,
+        pixel_size=1e-8,
+        spacing=60 * 1e-6,
+        noise="poisson",
+        mean_counts=1e6,
+        seed=3,
+    )
+    problem = Problem.from_dataset(made.dataset, object_shape=truth.shape[-2:])
+    return Scan(replace(problem, slices=made.slices), made.object, made.probe)
+
+
 class EngineTests:
     """Base of the tests of an engine.
 
@@ -272,12 +299,35 @@ class EngineTests:
             "masks": {"masked": True},
             "background": {"background": 5.0},
         }
-        known = {*kinds, "constraints"}
+        known = {*kinds, "constraints", "slices"}
         assert copes <= known, f"unknown in copes: {', '.join(sorted(copes - known))}"
         for name in sorted(copes & set(kinds)):
             object, probe, _ = self.run(small_scan(**kinds[name]), 3)[-1]  # type: ignore[arg-type]
             assert np.isfinite(object).all(), f"the object is not finite with {name}"
             assert np.isfinite(probe).all(), f"the probe is not finite with {name}"
+
+    def test_it_finds_slices(self) -> None:
+        """Of two slices far apart, where it copes with them: R falls, and below what a thin object
+        reaches.
+        """
+        if "slices" not in self.engine.copes:
+            return
+        scan, ctx, left = two_slices(), Context(self.backends()[-1]), []
+        for slices in (scan.problem.slices, None):
+            problem = replace(scan.problem, slices=slices)
+            engine = self.make().for_passes(self.passes)
+            first = np.ones(problem.field_shape, np.complex64)
+            steps = iterate(problem, engine, first, scan.probe, ctx=ctx)
+            for _ in range(self.passes):
+                state = next(steps).state
+            found = engine.estimate(state, ctx)
+            host = [np.asarray(ctx.backend.to_host(a)) for a in (found.object, found.probe)]
+            assert host[0].shape == problem.field_shape
+            left.append(residual(problem, host[0], host[1]))
+        assert left[0] < 0.7 * left[1], (
+            f"R is {left[0]:.4f} with two slices and {left[1]:.4f} with one: of data of two slices "
+            "that are far apart, two must fit better"
+        )
 
     def test_it_takes_data_that_are_no_counts(self) -> None:
         """Amplitudes with a noise of which nobody knows the variance: passes that end in finite

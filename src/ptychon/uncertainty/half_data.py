@@ -40,6 +40,7 @@ import numpy as np
 from ..backends import Backend
 from ..checks.half_scans import MAX_SHIFT
 from ..data.result import Result
+from ..data.slices import HALVES, must_be_thin
 from ..engines import make
 from ..metrics.alignment import align, phase_align
 from ..metrics.ambiguities import free_shift
@@ -250,6 +251,7 @@ def half_data_test(
     PtychonError
         Data that cannot be split so, a known probe that is not given, a run that fails.
     """
+    must_be_thin(problem, "error bars are tested for", HALVES)
     free_probe = "probe" in free_of(update, who="the test on two halves")
     if not free_probe and probe is None:
         raise PtychonError(

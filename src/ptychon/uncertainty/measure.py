@@ -23,6 +23,7 @@ from scipy.ndimage import map_coordinates
 from scipy.stats import t as student
 
 from ..data.result import Result
+from ..data.slices import HALVES, must_be_thin
 from ..types import BoolArray, ComplexArray, FloatArray, PtychonError, PtychonWarning
 
 #: Share of all cases in which the truth lies within a bar.
@@ -131,6 +132,7 @@ def draws_of(result: Result, seed: int = 0) -> tuple[ComplexArray, bool]:
     PtychonError
         If the result has no error bars at all.
     """
+    must_be_thin(result, "there are error bars for", HALVES)
     draws = result.draws
     if draws is not None and len(draws):
         return draws, True
@@ -298,6 +300,7 @@ def compare_regions(
 
 def region_of(result: Result, disc: Disc) -> BoolArray:
     """Pixels of a disc (y, x, radius), (H, W) bool; a boolean array is checked and given back."""
+    must_be_thin(result, "regions are compared of", HALVES)
     shape = result.object.shape
     if isinstance(disc, np.ndarray):
         if disc.shape != shape or disc.dtype != bool or not disc.any():

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..backends import get_backend
+from ..data.slices import HALVES, must_be_thin
 from ..engines import Engine, nearest
 from ..engines import registry as registry_of_engines
 from ..model.problem import Problem
@@ -327,6 +328,7 @@ def with_bars(
     name : str
         Of the file that the result was in, if it was in one.
     """
+    must_be_thin(found, "there are error bars for", HALVES)
     engine = registry_of_engines.get(found.engine)
     if engine is not None and engine.model is not Engine.model:
         raise PtychonError(
@@ -390,11 +392,12 @@ def error_bars(
     """
     free = free_in(result, update) if isinstance(update, Mapping) else tuple(update)
     chosen = make_method(method, update=free, **options)
+    must_be_thin(result, "there are error bars for", HALVES)
     problem = data
     if not isinstance(data, Problem):
         problem = Problem.from_dataset(data, subpixel=bool(result.settings.get("subpixel", True)))
     assert isinstance(problem, Problem)
-    if problem.object_shape != result.object.shape or len(problem) != len(result.positions):
+    if problem.field_shape != result.object.shape or len(problem) != len(result.positions):
         raise PtychonError(
             f"the data give {len(problem)} frames on an object of {problem.object_shape}; the "
             "result has "

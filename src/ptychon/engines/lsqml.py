@@ -1,0 +1,338 @@
+r"""LSQ-ML: least-squares maximum likelihood, batch by batch, with the best step of each frame.
+
+For a batch of frames at one object O and probe modes P_k, z_jk the waves at the detector, D the way
+there from the exit wave and y_j the measured amplitude:
+
+    chi_jk = D*[ -xi_j z_jk ]                                what a frame asks of its exit waves
+             xi_j = 1 - y_j/|z_j|                            |z_j|^2 = sum_k |z_jk|^2
+             xi_j = alpha_j ( 1 - n_j/lambda_j )             counts n_j; alpha_j: see below
+    dO     = sum_j sum_k P_jk* chi_jk/(L + floor max L)      L = sum of |P|^2 over the whole scan
+    dP_k   = sum_j S_j*( O_j* chi_jk )/(G + floor max G)     G = sum of |O_j|^2 over the batch
+
+and for each frame the steps a_j along dO and b_j along dP that bring its exit waves nearest to what
+it asks, by linear least squares over all pixels and modes,
+
+    min | chi_j - a_j A_j - b_j B_j |^2 + r (a_j^2 |A_j|^2 + b_j^2 |B_j|^2)
+
+    [ (1 + r) |A|^2   Re<A,B>       ] [ a ]   [ Re<A,chi> ]      A_jk = dO_j P_jk,  B_jk = dP_jk O_j
+    [ Re<A,B>         (1 + r) |B|^2 ] [ b ] = [ Re<B,chi> ]      r: `damping`
+
+The steps are real, so only the real part of <A, B> counts. None goes backwards: where one would,
+the other goes alone. (A joint step of which half is left out overshoots.) The damping of each is in
+units of its own diagonal element: with one number for both, the scale of dP would decide how far dO
+goes. The batch takes means of them, without the largest and the smallest:
+
+    O <- O + step_size mean(a) dO,    P <- P + step_size mean(b) dP
+
+Two kinds of batches (`Schedule`). The members of a *sparse* batch lie far apart, and object and
+probe move after each. Those of a *compact* one are neighbours: the object moves once a pass, along
+what all batches together ask, by the least of their means, and the probe by a share of each. The
+former needs fewer passes, the latter keeps parallel devices busy.
+
+Counts: xi is too long a step where few were expected. alpha_j is the length that their likelihood
+prefers, sum lambda' - n log lambda' along z' = (1 - alpha xi) z, by three steps of Fisher's scoring
+from 1/2, where amplitudes put it.
+
+Momentum, from pass `momentum_start` on. With u the change of the object in this pass and u_1, u_2
+those in the passes before, c_i = Re<u, u_i>/(|u| |u_i|), s the slope of log c_i over i (and 0
+at i = 0):
+
+    v <- (1 - max(0, -s)/2) v + u,   O <- O + gain L/(L + max L/10) v      all c_i > 0, misfit fell
+    v <- v/2                                                               else
+
+The probe has the same, with three passes and without L.
+
+A walk through the model (`model.forward`) is all that it asks of a specimen: how exit waves change
+with dO and dP (`exit_tangent`), and what chi asks of them (`exit_adjoint`).
+
+Reference: Odstrcil, Menzel & Guizar-Sicairos, Opt. Express 26, 3108 (2018).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from ..kernels.reference import abs2
+from ..model.forward import Model
+from ..model.problem import Problem
+from ..model.unknowns import Unknowns
+from ..model.view import View
+from ..types import Array, PtychonError
+from .base import Context, Engine, Keeps, Report, State, blocks, check_range
+
+#: Noise models.
+NOISES = ("amplitude", "poisson")
+#: Modulus and counts below which a model says nothing.
+TINY = 1e-20
+#: Scoring steps for the length alpha of a step of counts.
+SCORINGS = 3
+#: Passes that the momentum of object and probe remembers.
+OBJECT_MEMORY, PROBE_MEMORY = 2, 3
+
+
+@dataclass(slots=True)
+class LSQMLState(State):
+    """State of LSQ-ML: what momentum needs.
+
+    Attributes
+    ----------
+    object_updates, probe_updates : (2, H, W) and (3, K, P, Q) complex64
+        What the last passes have changed without momentum, the last one first.
+    object_velocity, probe_velocity : (H, W) and (K, P, Q) complex64
+    misfit : 0-d float64
+        Of the last pass.
+    """
+
+    object_updates: Array = None
+    probe_updates: Array = None
+    object_velocity: Array = None
+    probe_velocity: Array = None
+    misfit: Array = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LSQML(Engine):
+    r"""O <- O + step_size mean(a) dO,  P <- P + step_size mean(b) dP, a and b of least squares for
+    each frame.
+
+    Parameters
+    ----------
+    step_size : float in (0, 2]
+        beta of the paper: what is taken of the mean step.
+    noise : {"amplitude", "poisson"}
+        What is compared: amplitudes, roots of counts, or counts.
+    probe_start : int or None
+        First pass (from 0) that moves the probe; None keeps it.
+    floor : float > 0
+        delta of the paper, relative to the brightest pixel: keeps weakly lit pixels from exploding.
+    damping : float
+        Of the equations of each frame, relative to the mean of their diagonal.
+    trim : float in [0, 1)
+        Share of the frames of a batch whose steps are left out of the mean, half of it the largest
+        and half of it the smallest.
+    momentum_start : int or None
+        First pass (from 0) with momentum; None for none.
+    gain : float
+        How much of the momentum is added after a pass.
+    """
+
+    name: ClassVar[str] = "lsqml"
+    title: ClassVar[str] = "LSQ-ML: object and probe, batches with the best step of each frame"
+    copes: ClassVar[frozenset[str]] = Engine.copes | {"background", "constraints"}
+    follows: ClassVar[frozenset[str]] = frozenset({"positions", "log_scale", "background"})
+    schedule: ClassVar[str] = "sparse"
+    shuffle: ClassVar[bool] = True
+    keeps: ClassVar[Keeps] = Keeps(object_bytes=72, counts=True, compile_seconds=2)
+    step_size: float = 0.9
+    noise: str = "amplitude"
+    probe_start: int | None = 1
+    floor: float = 0.1
+    damping: float = 0.1
+    trim: float = 0.1
+    momentum_start: int | None = 3
+    gain: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_range("step_size", self.step_size, 0, 2)
+        if self.noise not in NOISES:
+            raise PtychonError(f"noise is {self.noise!r}; choose {', '.join(NOISES)}")
+        check_range("floor", self.floor, 0, 1e6)
+        check_range("damping", self.damping, 0, 1e6, open_low=False)
+        check_range("trim", self.trim, 0, 0.99, open_low=False)
+        check_range("gain", self.gain, 0, 10, open_low=False)
+        for name in ("probe_start", "momentum_start"):
+            check_range(name, getattr(self, name), 0, 1e9, open_low=False)
+
+    @property
+    def moves_probe(self) -> bool:
+        return self.probe_start is not None
+
+    def probe_moves_at(self, epoch: int) -> bool:
+        return self.probe_start is not None and epoch >= self.probe_start
+
+    def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> LSQMLState:
+        xp = ctx.backend.xp
+        O, P = xp.array(object, "complex64", order="C"), xp.array(probe, "complex64", order="C")
+        return LSQMLState(
+            O,
+            P,
+            object_updates=xp.zeros((OBJECT_MEMORY, *O.shape), "complex64"),
+            probe_updates=xp.zeros((PROBE_MEMORY, *P.shape), "complex64"),
+            object_velocity=xp.zeros_like(O),
+            probe_velocity=xp.zeros_like(P),
+            misfit=xp.asarray(float("inf"), "float64"),
+        )
+
+    def step(
+        self, state: LSQMLState, problem: Problem, batches: list[Any], ctx: Context
+    ) -> tuple[LSQMLState, Report]:
+        xp, together = ctx.backend.xp, getattr(batches, "compact", False)
+        model = self.model(replace(problem, background=None), ctx.backend)
+        places = xp.asarray(problem.positions) if problem.subpixel else None
+        x = Unknowns(object=state.object[None], probe=state.probe, positions=places)
+        moving = ["object", "probe"] if self.probe_moves_at(state.epoch) else ["object"]
+        light = self.light(problem, x, ctx)
+        asked, least = xp.zeros_like(x.object), xp.asarray(float("inf"), "float64")
+        total = xp.zeros((), "float64")
+        for batch in batches:
+            view = model.view(x, batch)
+            chi, misfit = self.asked(problem, model, view)
+            d = model.zeros(x, moving)
+            model.exit_adjoint(view, chi, d)
+            pull = d.object
+            d = self.preconditioned(d, light, abs2(view.windows[0]).sum(axis=0))
+            a = self.mean(self.steps(model, view, chi, d), xp)
+            if together:
+                asked, least = asked + pull, xp.minimum(least, a[0])
+            else:
+                x.object = x.object + self.step_size * _real(a[0], d.object) * d.object
+            if d.probe is not None:
+                share = self.step_size / (len(batches) if together else 1)
+                x.probe = x.probe + share * _real(a[1], d.probe) * d.probe
+            total += misfit
+        if together:
+            d = self.preconditioned(Unknowns(object=asked), light, 0)
+            x.object = x.object + self.step_size * _real(least, d.object) * d.object
+        total = ctx.comm.sum(total)
+        self.take(state, x, light, total, xp)
+        state.epoch += 1
+        return state, Report(total)
+
+    # ------------------------------------------------------------ parts of a step
+
+    def light(self, problem: Problem, x: Unknowns, ctx: Context) -> Array:
+        """L, (H, W)."""
+        xp = ctx.backend.xp
+        total = xp.zeros(x.object.shape[-2:], x.probe.real.dtype)
+        power = abs2(x.probe).sum(axis=0)
+        for b in blocks(len(problem)):
+            corners = problem.corners[b]
+            parts = xp.array(xp.broadcast_to(power, (len(corners), *power.shape)))
+            ctx.backend.kernels.scatter_add(total, corners, parts)
+        return total
+
+    def asked(self, problem: Problem, model: Model, view: View) -> tuple[Array, Array]:
+        """chi, (B, K, P, Q), and the sum over valid pixels of (|z| - y)^2."""
+        xp, frames = model.backend.xp, view.frames
+        power, valid = model.intensity(view), problem.mask_of(frames)
+        y = problem.amplitude[frames]
+        modulus = xp.sqrt(power)
+        misfit = xp.where(valid, modulus - y, 0) ** 2
+        if self.noise == "amplitude":
+            xi = xp.where(valid, 1 - y / xp.maximum(modulus, TINY), 0)
+        else:
+            xi = self.by_counts(problem, frames, power, valid, xp)
+        none = Unknowns()
+        wave = model.detector.intensity_adjoint(view, -xi / 2, none)
+        return model.detector.adjoint(view, wave, none), misfit.sum(dtype="float64")
+
+    def by_counts(
+        self, problem: Problem, frames: Any, power: Array, valid: Array, xp: Any
+    ) -> Array:
+        """alpha xi of counts, (B, P, Q)."""
+        if not problem.counting:
+            raise PtychonError(
+                "noise is 'poisson', but these data are not counts, or a background has been taken "
+                "off them; state --gain, or set noise to 'amplitude'"
+            )
+        y, dark = problem.amplitude[frames], xp.zeros(1, power.dtype)
+        n = y**2
+        if problem.counts is not None:
+            # what is known of the dose of a frame has scaled its amplitude, not its counts
+            n, dark = problem.counts[frames], problem.background
+            signal = xp.where(valid, n - dark, 0).clip(0, None)
+            scale = signal.sum(axis=(1, 2)) / xp.maximum((y**2).sum(axis=(1, 2)), TINY)
+            power = power * scale[:, None, None]
+        xi = xp.where(valid, 1 - n / xp.maximum(power + dark, TINY), 0)
+        alpha = xp.full((len(power), 1, 1), 0.5, power.dtype)
+        for _ in range(SCORINGS):
+            left = 1 - alpha * xi
+            mean = xp.maximum(left**2 * power + dark, TINY)
+            slope = -2 * xi * left * power  # of lambda' by alpha
+            score = xp.where(valid, slope * (1 - n / mean), 0).sum(axis=(1, 2), keepdims=True)
+            information = (slope**2 / mean).sum(axis=(1, 2), keepdims=True)
+            alpha = (alpha - score / xp.maximum(information, TINY)).clip(0, 1)
+        return alpha * xi
+
+    def preconditioned(self, d: Unknowns, light: Array, glass: Array) -> Unknowns:
+        """dO and dP, from what frames ask of object and probe; `glass` is G."""
+        found = Unknowns(object=d.object / (light + self.floor * light.max()))
+        if d.probe is not None:
+            found.probe = d.probe / (glass + self.floor * glass.max())
+        return found
+
+    def steps(self, model: Model, view: View, chi: Array, d: Unknowns) -> Array:
+        """The least-squares steps of each frame along each direction, none below 0, (B, n) float64,
+        object first.
+        """
+        xp, flat = model.backend.xp, (len(chi), 1, -1)
+        along = [model.exit_tangent(view, Unknowns(**{name: array})) for name, array in d.each()]
+        A = xp.concatenate([_as_real(a, flat) for a in along], axis=1)
+        G = (A @ A.swapaxes(1, 2)).astype("float64")
+        right = (A @ _as_real(chi, flat).swapaxes(1, 2)).astype("float64")
+        own = xp.arange(A.shape[1])
+        G[:, own, own] = xp.maximum((1 + self.damping) * G[:, own, own], TINY)
+        right = right[..., 0]
+        alone = xp.maximum(right / G[:, own, own], 0)
+        if len(own) == 1:
+            return alone
+        both = xp.linalg.solve(G, right[..., None])[..., 0]
+        # where one would go backwards, the better one goes alone
+        best = (right * alone).argmax(axis=1)[:, None] == own
+        return xp.where((both >= 0).all(axis=1, keepdims=True), both, best * alone)
+
+    def mean(self, steps: Array, xp: Any) -> Array:
+        """Means over the frames of a batch, (n,)."""
+        rest = int(self.trim / 2 * len(steps))
+        return xp.sort(steps, axis=0)[rest : len(steps) - rest].mean(axis=0)
+
+    def take(self, state: LSQMLState, x: Unknowns, light: Array, misfit: Array, xp: Any) -> None:
+        """Object and probe of a pass into the state, with momentum."""
+        object, fell = x.object[0], misfit < state.misfit
+        momentum = self.momentum_start is not None and state.epoch >= self.momentum_start
+        if self.momentum_start is not None:
+            weight = light / (light + light.max() / 10)
+            parts = [("object", object, weight), ("probe", x.probe, 1)]
+            for name, new, weight in parts:
+                update, past = new - getattr(state, name), getattr(state, f"{name}_updates")
+                setattr(state, f"{name}_updates", xp.concatenate([update[None], past[:-1]]))
+                if momentum:
+                    v, add = self.velocity(
+                        update, past, getattr(state, f"{name}_velocity"), fell, xp
+                    )
+                    setattr(state, f"{name}_velocity", v)
+                    new = new + add * weight * v
+                setattr(state, name, new)
+        else:
+            state.object, state.probe = object, x.probe
+        state.misfit = misfit
+
+    def velocity(
+        self, update: Array, past: Array, v: Array, fell: Array, xp: Any
+    ) -> tuple[Array, Array]:
+        """The velocity after a pass, and how much of it is added."""
+        axes = tuple(range(1, past.ndim))
+        dot = (past.conj() * update).real.sum(axis=axes, dtype="float64")
+        size = xp.sqrt(
+            abs2(past).sum(axis=axes, dtype="float64") * abs2(update).sum(dtype="float64")
+        )
+        c = dot / xp.maximum(size, TINY)
+        good = fell & (c > 0).all()
+        lag = xp.arange(len(past) + 1) - len(past) / 2
+        slope = (lag[1:] * xp.log(xp.maximum(c, TINY))).sum() / (lag**2).sum()
+        friction = (xp.maximum(0, -slope) / 2).clip(0, 1)
+        kept = xp.where(good, 1 - friction, 0.5)
+        new = _real(kept, v) * v + _real(good, v) * update
+        return new, _real(xp.where(good, self.gain, 0), v)
+
+
+def _real(number: Array, like: Array) -> Array:
+    """A number on the device in the precision of an array."""
+    return number.astype(like.real.dtype)
+
+
+def _as_real(wave: Array, shape: tuple[int, ...]) -> Array:
+    """Real and imaginary parts of (B, K, P, Q) in a row, (B, 1, 2 K P Q)."""
+    flat = wave.reshape(shape)
+    return flat.view(flat.real.dtype)
