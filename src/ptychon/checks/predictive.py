@@ -189,6 +189,11 @@ def check(
             f"the variance of the amplitude noise is {noise_variance}; it must be positive"
         )
     check_belongs(problem, result)
+    if problem.spread is not None:
+        raise PtychonError(
+            "the check knows of no light that pixels share (--blur, --upsample); compare R with "
+            "and without them instead"
+        )
     if backend is None:
         from ..backends import get_backend
 

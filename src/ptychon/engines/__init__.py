@@ -132,6 +132,7 @@ def check_copes(engine: Engine, problem: Problem) -> None:
     for feature, there, what in (
         ("near field", problem.near_field, "near-field frames"),
         ("masks", not bool(problem.mask.all()), "masked pixels"),
+        ("spread", problem.spread is not None, "pixels that share light (--blur, --upsample)"),
     ):
         if there and feature not in engine.copes:
             raise PtychonError(

@@ -84,6 +84,7 @@ class DifferenceMap(Engine):
     title: ClassVar[str] = "difference map: object and probe, all frames at once"
     schedule: ClassVar[str] = "parallel"
     finished_by: ClassVar[str] = "rpie"
+    copes: ClassVar[frozenset[str]] = Engine.copes | {"spread"}
     follows: ClassVar[frozenset[str]] = frozenset({"positions", "log_scale", "background"})
     keeps: ClassVar[Keeps] = Keeps(
         object_bytes=40, stack="waves", stack_bytes=8, transforms=11.0, compile_seconds=6
@@ -204,9 +205,7 @@ class DifferenceMap(Engine):
         """Pi_F psi and the misfit of psi."""
         xp, frames = ctx.backend.xp, Batch.of(problem, ctx.backend, batch)
         wave, mask = frames.onward(psi), problem.mask_of(batch)
-        projected, misfit = ctx.backend.kernels.modulus_projection(
-            wave, problem.amplitude[batch], mask
-        )
+        projected, misfit = frames.projected(wave, problem.amplitude[batch], mask)
         bound = self.noise_power(problem, state) * mask.sum(axis=(-2, -1))
         share = xp.maximum(0, 1 - xp.sqrt(bound / xp.maximum(misfit, 1e-30))).astype("float32")[
             :, None, None, None

@@ -204,7 +204,9 @@ class ML(Engine):
     moves: ClassVar[frozenset[str]] = frozenset(
         {"object", "probe", "positions", "log_scale", "variations", "weights", "background"}
     )
-    copes: ClassVar[frozenset[str]] = frozenset({"modes", "near field", "masks", "background"})
+    copes: ClassVar[frozenset[str]] = frozenset(
+        {"modes", "near field", "masks", "background", "spread"}
+    )
     schedule: ClassVar[str] = "parallel"
     needs_guess: ClassVar[bool] = True
     begins_with: ClassVar[tuple[str, int] | None] = ("rpie", 20)

@@ -78,7 +78,9 @@ class Model:
         those that it makes.
         """
         background = None if problem.background is None else problem.background[0]
-        detector = Detector(problem.propagator, background=background, mask=problem.mask)
+        detector = Detector(
+            problem.propagator, problem.spread, background=background, mask=problem.mask
+        )
         return cls(corners=problem.corners, backend=backend, **{"detector": detector, **parts}).to(
             backend
         )

@@ -30,6 +30,8 @@ def fast_step(backend: Backend, engine: Engine, problem: Problem, batches: Any) 
     there is none.
     """
     engine = full(engine)
+    if problem.spread is not None:
+        return None
     if backend.sweeps == "cpu":
         from . import cpu  # brings Numba
 
