@@ -379,11 +379,12 @@ def test_the_filter_needs_slices_and_an_engine_that_takes_it():
     made, problem = thick(2, 20, side=4)
     how = {"probe": made.probe, "passes": 2, **QUIET}
     with pytest.raises(PtychonError, match="there for several slices"):
-        ptychon.reconstruct(made.dataset, depth_filter=1.0, **how)
-    with pytest.raises(PtychonError, match="its option depth holds slices together"):
-        ptychon.reconstruct(problem, "ml", depth_filter=1.0, **how)
+        ptychon.reconstruct(made.dataset, constraints="depth:1", **how)
+    with pytest.raises(PtychonError, match="takes no constraints"):
+        ptychon.reconstruct(problem, "ml", constraints="depth:1", **how)
     plain, filtered = (
-        ptychon.reconstruct(problem, "rpie", **how, **more) for more in ({}, {"depth_filter": 1.0})
+        ptychon.reconstruct(problem, "rpie", **how, **more)
+        for more in ({}, {"constraints": "depth:1"})
     )
     apart = [np.linalg.norm(np.diff(even(r.object), axis=0)) for r in (plain, filtered)]
     assert apart[1] < 0.5 * apart[0]
@@ -420,7 +421,7 @@ def test_a_result_comes_back_from_its_file(tmp_path):
 
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path):
     made, problem = thick(2, 20, side=4)
-    how = {"probe": made.probe, "depth_filter": 0.2, **QUIET}
+    how = {"probe": made.probe, "constraints": "depth:0.2", **QUIET}
     whole = ptychon.reconstruct(problem, passes=4, **how)
     keeper = Checkpointer(tmp_path / "c.h5", 2)
     ptychon.reconstruct(problem, passes=4, callbacks=[keeper, lambda p: p.passes == 2], **how)
@@ -446,3 +447,18 @@ def test_structure_at_an_end_is_a_doubt():
     one_sided[-1] = made.object[-1]
     said = [d for d in doubts(replace(found, object=one_sided)) if d.about == "depth"]
     assert "at the last of the slices" in said[0].text
+
+
+def test_a_picture_has_each_slice_and_a_section(tmp_path):
+    from ptychon.plots.depth import slices as draw
+
+    made, problem = thick(3, 20, side=4)
+    found = ptychon.reconstruct(problem, probe=made.probe, passes=1, **QUIET)
+    figure = draw(found, tmp_path / "s.png")
+    titles = [ax.get_title() for part in figure.subfigs for ax in part.axes]
+    assert [t for t in titles if t.startswith("z = ")] == ["z = 0 m", "z = 20 um", "z = 40 um"]
+    assert any(t.startswith("section at y = ") for t in titles)
+    assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+    thin = replace(found, object=found.object[0], slices=None)
+    with pytest.raises(PtychonError, match="is thin"):
+        draw(thin)

@@ -170,8 +170,8 @@ on the command line override the file. Exit code: 0; 2 for bad input; 130 after 
     shell_complete=complete.of(complete.constraints),
     help="Make object or probe fulfil this between passes: amplitude:lo=0.9,hi=1.1, phase, smooth, "
     "tv:weight=1e-3,after=5,before=30, grid_notch, support:radius=PIXELS or :fraction=0.1, "
-    "aperture:mrad=21 or :fraction=0.5, centre:every=10, power, ramp, orthogonal_modes "
-    "(repeatable).",
+    "aperture:mrad=21 or :fraction=0.5, centre:every=10, power, ramp, orthogonal_modes, "
+    "depth:1 (repeatable).",
 )
 @click.option("--seed", type=int, help="Seed for all random numbers; default 0.")
 @data_options
@@ -206,12 +206,6 @@ on the command line override the file. Exit code: 0; 2 for bad input; 130 after 
     "--tilt",
     metavar="ANGLE",
     help="Angle of the beam against the specimen, along y or along y,x, such as 5mrad,2mrad.",
-)
-@click.option(
-    "--depth-filter",
-    type=float,
-    metavar="NUMBER",
-    help="Take from the slices what the light cannot tell of depth, after each pass; 1 is usual.",
 )
 @click.option("--start", type=click.Path(), help="Start from the object and probe of this result.")
 @click.option("--no-subpixel", is_flag=True, help="Round positions to whole pixels.")

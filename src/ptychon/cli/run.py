@@ -255,7 +255,6 @@ def _run(
             slices=settings.slices,
             spacing=settings.slice_spacing,
             tilt=settings.tilt,
-            depth_filter=settings.depth_filter,
             seed=settings.seed,
             subpixel=settings.subpixel,
             resume=resume,

@@ -208,7 +208,7 @@ class ML(Engine):
     moves: ClassVar[frozenset[str]] = frozenset(
         {"object", "probe", "positions", "log_scale", "variations", "weights", "background"}
     )
-    copes: ClassVar[frozenset[str]] = Engine.copes | {"background", "slices"}
+    copes: ClassVar[frozenset[str]] = Engine.copes | {"background", "slices", "spread"}
     schedule: ClassVar[str] = "parallel"
     needs_guess: ClassVar[bool] = True
     begins_with: ClassVar[tuple[str, int] | None] = ("rpie", 20)

@@ -73,7 +73,8 @@ def slices(result: Result, path: str | os.PathLike[str] | None = None) -> Figure
         ax.set_title(f"z = {pretty(float(depths[s]), 'length', 3)}", fontsize=9)
     above.colorbar(image, ax=list(axes), label="phase (rad)", shrink=0.8, pad=0.01)
     section, bars = below.subplots(1, 2, width_ratios=(2.2, 1))
-    row = int(np.nanargmax(np.nan_to_num(np.nanvar(phases, axis=(0, 2)))))
+    # the row with most structure, and few rows have all of their pixels lit
+    row = int(np.nansum((phases - np.nanmedian(phases)) ** 2, axis=(0, 2)).argmax())
     z_factor, z_unit = _unit(float(depths[-1]))
     edges = _edges(depths) * z_factor
     x = np.linspace(0, wide * factor, phases.shape[2] + 1)

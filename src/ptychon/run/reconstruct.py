@@ -36,7 +36,7 @@ from .refine import Refine
 from .scans import Scans, shared_scans
 from .schedule import Schedule
 from .stages import Ready, Run, run_recipe
-from .thick import GROW_PASSES, filtered, growing, grown, with_slices
+from .thick import GROW_PASSES, growing, grown, with_slices
 from .until import Until, rule_of
 from .usual import usual
 
@@ -68,7 +68,6 @@ def reconstruct(
     slices: int | None = None,
     spacing: float | Sequence[float] | None = None,
     tilt: float | Sequence[float] | None = None,
-    depth_filter: float | None = None,
     backend: str | Backend = "auto",
     callbacks: Sequence[Callback] = (),
     seed: int = 0,
@@ -127,10 +126,6 @@ def reconstruct(
         Distance between slices, m.
     tilt : float or (y, x), optional
         Angle of the beam against what stands straight in the specimen, rad.
-    depth_filter : float, optional
-        After each pass take from the slices what differs from slice to slice faster than the
-        angles of the light allow (see `ptychon.run.constraints.depth`); 1 is usual, 0.1 to 0.5
-        for thick specimens. Default none.
     backend : {"auto", "numpy", "cupy", "reference"} or Backend
     callbacks : sequence of callables
         Called with a `Progress` after each pass; True ends the run.
@@ -181,8 +176,6 @@ def reconstruct(
     assert isinstance(data, Dataset | Problem)
     problem = Problem.from_dataset(data, subpixel=subpixel) if isinstance(data, Dataset) else data
     problem = with_slices(problem, data, slices, spacing, tilt, start)
-    if depth_filter is not None:
-        asked = filtered(asked, depth_filter, problem)
     stated = problem.background
     if start is not None:
         problem = carried(problem, start, main)
@@ -209,6 +202,13 @@ def reconstruct(
     first = first_guess(data, problem, moving, ctx, object, probe, modes, start, say, early.append)
     for text in early:
         warnings.warn(text, PtychonWarning, stacklevel=2)
+    if judge and problem.spread is not None and len(first[1]) > 1:
+        warnings.warn(
+            f"a blur of the detector and {len(first[1])} modes of the probe explain the same loss "
+            "of contrast, so that neither is what it seems; try one of them at a time",
+            PtychonWarning,
+            stacklevel=2,
+        )
     for stage in given:
         for_engine(first[1], None, stage.made())
     if isinstance(asked, Stage):

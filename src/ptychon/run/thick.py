@@ -17,13 +17,10 @@ import numpy as np
 from ..data.dataset import Dataset
 from ..data.result import Result
 from ..data.slices import Slices
-from ..engines import able
 from ..metrics.unwrap import unwrap
 from ..model.problem import Problem
 from ..model.slices import reach
 from ..types import ComplexArray, FloatArray, PtychonError
-from .constraints.depth import Depth
-from .recipe import Recipe, Stage
 
 #: Slices beyond which a run from nothing begins with fewer, and the part of them it goes on with.
 MANY, PART = 10, 4
@@ -150,35 +147,4 @@ def grown(
     return in_slices(object, problem.slices), probe
 
 
-def filtered(asked: Stage | Recipe, beta: float, problem: Problem) -> Stage | Recipe:
-    """The same stages, with this filter after the passes of each that takes constraints.
-
-    Raises
-    ------
-    PtychonError
-        Where there are no slices, or no engine takes it.
-    """
-    if problem.slices is None:
-        raise PtychonError(
-            "a filter along the depth is there for several slices, and the object has one; give "
-            "slices (--slices), or leave depth_filter out"
-        )
-    if not 0 < beta <= 100:
-        raise PtychonError(f"depth_filter is {beta}; it must lie in (0, 100], 1 is usual")
-    stages = (asked,) if isinstance(asked, Stage) else asked.stages
-    if not any("constraints" in stage.made().copes for stage in stages):
-        raise PtychonError(
-            f"depth_filter changes the object between passes, which engine {stages[-1].name!r} "
-            f"does not take: its option depth holds slices together; these take the filter: "
-            f"{able('constraints')}"
-        )
-    more = [
-        replace(stage, constraints=(*stage.constraints, Depth(float(beta))))
-        if "constraints" in stage.made().copes
-        else stage
-        for stage in stages
-    ]
-    return more[0] if isinstance(asked, Stage) else Recipe(tuple(more))
-
-
-__all__ = ["GROW_PASSES", "filtered", "growing", "grown", "in_slices", "with_slices"]
+__all__ = ["GROW_PASSES", "growing", "grown", "in_slices", "with_slices"]

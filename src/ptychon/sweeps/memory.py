@@ -8,6 +8,8 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from ..engines import Engine
 from ..kernels.gpu import lists
 from ..kernels.gpu.far import group_frames
@@ -22,8 +24,8 @@ RESERVE = 256 * 2**20
 @dataclass(frozen=True)
 class Shapes:
     """What memory depends on: N frames of P x Q, object H x W, probe modes, distinct shifts, masks
-    (1 or N), whether counts are kept beside the amplitudes, for a background, and whether the
-    detector is near."""
+    (1 or N), whether counts are kept beside the amplitudes, for a background, whether the detector
+    is near, and slices of the object."""
 
     frames: int
     frame: tuple[int, int]
@@ -33,6 +35,7 @@ class Shapes:
     masks: int = 1
     counts: bool = False
     near_field: bool = False
+    slices: int = 1
 
     @classmethod
     def of(cls, problem: Any, modes: int) -> Shapes:
@@ -46,6 +49,7 @@ class Shapes:
             len(problem.mask),
             getattr(problem, "counts", None) is not None,
             problem.near_field,
+            int(np.prod(getattr(problem, "field_shape", ())[:-2])),
         )
 
 
@@ -127,7 +131,9 @@ def needed(
     (p, q), (h, w), n, k = shapes.frame, shapes.object, shapes.frames, shapes.modes
     pixels, keeps = p * q, engine.keeps
     stack = keeps.stack
-    size = (keeps.stack_bytes * k * engine.stacks + keeps.frame_bytes) * n * pixels
+    # waves on each slice, beside those in front of and behind the detector
+    stacks = engine.stacks * (1 + shapes.slices) / 2
+    size = int((keeps.stack_bytes * k * stacks + keeps.frame_bytes) * n * pixels)
     kept = {"frames": 4 * n * pixels * (1 + (shapes.counts and keeps.counts))} | (
         {stack: size} if stack else {}
     )
@@ -145,7 +151,7 @@ def needed(
                 -(-n // group) * 4 * (lists.tile_count((h, w)) + shapes.shifts * lists.SEGMENTS + 2)
             )
     device = {
-        "object and probe": (8 + keeps.object_bytes) * h * w
+        "object and probe": (8 + keeps.object_bytes) * h * w * shapes.slices
         + 24 * k * pixels
         + keeps.shift_bytes * pixels * shapes.shifts,
         "masks": shapes.masks * pixels,
@@ -162,7 +168,7 @@ def work(engine: Engine, shapes: Shapes, block: int, far: bool = False) -> int:
     (p, q), (h, w), n = shapes.frame, shapes.object, shapes.frames
     wave = 8 * shapes.modes * p * q
     # two arrays of waves and as much again for the FFTs; shifted probes and their spectrum
-    total = 4 * block * wave + (shapes.shifts + 3) * wave
+    total = (3 + shapes.slices) * block * wave + (shapes.shifts + 3) * wave
     # sums, or beliefs kept for a batch, on the object; lists of what reaches its tiles; errors of
     # frames
     total += 12 * h * w + 4 * n * (lists.tiles_of_frame((p, q)) + 1) + 5 * 8 * FRAME_BLOCKS * n

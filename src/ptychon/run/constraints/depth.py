@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from ...engines import Context, State
 from ...kernels.reference import namespace
 from ...model.problem import Problem
-from ...types import Array
+from ...types import Array, PtychonError
 from .record import Constraint, check_number
 
 __all__ = ["Depth", "even"]
@@ -44,10 +44,15 @@ class Depth(Constraint):
     def __post_init__(self) -> None:
         check_number("beta", self.beta, 0, 100, open_low=True)
 
+    def check(self, problem: Problem) -> None:
+        if problem.slices is None:
+            raise PtychonError(
+                "the constraint 'depth' is there for several slices, and the object has one; give "
+                "slices (--slices), or leave it out"
+            )
+
     def apply(self, state: State, problem: Problem, ctx: Context) -> None:
-        """Filter the object of a state; a thin one stays."""
-        if state.object.ndim == 3:
-            state.object = self.filter(state.object)
+        state.object = self.filter(state.object)
 
     def filter(self, object: Array) -> Array:
         """Slices (S, H, W) after the filter."""
