@@ -63,7 +63,7 @@ def test_steps_are_those_of_dense_real_least_squares(near_field, damping, angle)
     chi, _ = engine.asked(problem, model, view)
     d = model.zeros(x, ["object", "probe"])
     model.exit_adjoint(view, chi, d)
-    light = engine.light(problem, x, Context(backend))
+    light = engine.light(model, view)
     d = engine.preconditioned(d, light, (np.abs(view.windows[0]) ** 2).sum(axis=0))
     d.object = np.exp(angle * 1j) * d.object  # any direction; by these <A, B> is far from real
     found = engine.steps(model, view, chi, d)

@@ -191,6 +191,11 @@ def check(
         )
     must_be_thin(result, "single frames and pixels are checked for", "see ptychon report")
     check_belongs(problem, result)
+    if problem.spread is not None:
+        raise PtychonError(
+            "the check knows of no light that pixels share (--blur, --upsample); compare R with "
+            "and without them instead"
+        )
     if backend is None:
         from ..backends import get_backend
 

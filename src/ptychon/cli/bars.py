@@ -29,7 +29,7 @@ Examples
   ptychon bars scan_rpie.h5 --draws 128 --refine
   ptychon bars scan_rpie.h5 --method bootstrap --replicates 20
   ptychon bars scan_rpie.h5 --method joint
-  ptychon bars refined.h5 --update positions
+  ptychon bars refined.h5 --update positions,dose,background
   ptychon bars scan_ep.h5 --method sampling -n 50000
 \b
 Methods
@@ -63,13 +63,24 @@ data are read from the file that the result names, or from the folder of the res
     "--draws",
     type=int,
     callback=at_least(1),
-    help="Number of posterior draws (laplace 32; joint, sampling 8).",
+    help="Number of posterior draws (laplace until the bars are known to 3 %, 8 to 32; joint, "
+    "sampling 8).",
 )
 @click.option(
     "--refine",
     is_flag=True,
     default=None,
     help="Store the optimum of the posterior instead of the object of RESULT (laplace).",
+)
+@click.option(
+    "--background-form",
+    help="What a free background may be: smooth (default), level or pixels (laplace).",
+)
+@click.option(
+    "--propose/--no-propose",
+    default=None,
+    help="Say what else should be free, by the gain in likelihood, or do not (laplace; default: "
+    "say).",
 )
 @click.option(
     "--replicates",
@@ -131,7 +142,8 @@ def bars(
 
     found = load_result(result)
     if updates:
-        free = free_in(found, dict(map(update_of, updates)))
+        asked = [part for each in updates for part in split_updates(each)]
+        free = free_in(found, dict(map(update_of, asked)))
         chosen = make_method(method, update=free, **options)
     place = place_for(output, result, f"_{method}.h5", force)
     problem = problem_of(result, found, background)
@@ -176,11 +188,29 @@ def numbers_of(posterior: Posterior, before: Result) -> dict[str, Any]:
         "unsolved": posterior.unsolved,
         "agreement": posterior.agreement,
         "conditional": list(posterior.conditional),
+        "gains": list(posterior.gains),
+        "proposed": list(posterior.proposed),
+        "positions_std": typical(posterior.positions_std),
+        "dose_std": typical(posterior.log_scale_std),
+        "background_std": typical(posterior.background_std),
+        "stopped": posterior.stopped,
         "earlier": None,
     }
     if before.object_std is not None:
         numbers["earlier"] = median(posterior.object_std / np.maximum(before.object_std, 1e-30))
     return numbers
+
+
+def typical(values: Any) -> float | None:
+    """The median, where there is any."""
+    import numpy as np
+
+    return None if values is None else float(np.median(values))
+
+
+def split_updates(text: str) -> list[str]:
+    """`positions,dose:no` as one name each; what says when (`after=20,every=5`) as it is."""
+    return [text] if "=" in text else [part for part in text.split(",") if part]
 
 
 def fits(numbers: dict[str, Any]) -> bool:
@@ -214,5 +244,19 @@ def show(numbers: dict[str, Any]) -> None:
         rows.append(("chains", sentence(numbers["agreement"])))
     if numbers["earlier"] is not None:
         rows.append(("before", f"{numbers['earlier']:.2f} times the error bar that the result had"))
+    of_frames = [
+        f"{numbers[name]:.3g} {unit}"
+        for name, unit in (
+            ("positions_std", "px of the positions"),
+            ("dose_std", "of the logarithm of the doses"),
+            ("background_std", "counts of the background"),
+        )
+        if numbers[name] is not None
+    ]
+    if of_frames:
+        rows.append(("also", f"{', '.join(of_frames)} (median error bars)"))
+    if numbers["stopped"]:
+        rows.append(("stopped", f"with {numbers['samples']} draws, by Ctrl-C"))
     rows.append(("given", "; ".join(numbers["conditional"])))
+    rows += [("free too?", sentence) for sentence in numbers["gains"]]
     show_rows([*rows, ("result", numbers["result"])], 11)

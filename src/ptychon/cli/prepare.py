@@ -72,6 +72,22 @@ PREPARE: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         },
     ),
     (
+        ("--blur",),
+        {
+            "type": float,
+            "metavar": "PIXELS",
+            "help": "State the point spread of the detector (standard deviation).",
+        },
+    ),
+    (
+        ("--upsample",),
+        {
+            "type": int,
+            "metavar": "N",
+            "help": "Let a detector pixel count N x N points of the wave: for large probes.",
+        },
+    ),
+    (
         ("--gain",),
         {
             "type": float,

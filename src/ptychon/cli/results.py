@@ -25,8 +25,8 @@ UPDATE = click.option(
     "updates",
     multiple=True,
     metavar="NAME[:no]",
-    help="Let the error of this widen the error bars too, or hold it: positions, dose, probe, "
-    "probe:no; default as in RESULT (repeatable).",
+    help="Let the error of this widen the error bars too, or hold it: positions, dose, background, "
+    "weights, probe, probe:no; default as in RESULT (repeatable, or with commas).",
 )
 NOISE_VARIANCE = click.option(
     "--noise-variance",

@@ -126,6 +126,12 @@ The true object and probe are written to FILE.truth.npz.
     help="Add Gaussian read noise of this standard deviation.",
 )
 @click.option(
+    "--blur",
+    type=float,
+    metavar="PIXELS",
+    help="Spread the light over pixels by a Gaussian of this standard deviation.",
+)
+@click.option(
     "--wavelength",
     type=Quantity("length"),
     help="Give positions in metres; needs the next two options.",

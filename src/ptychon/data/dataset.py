@@ -67,6 +67,12 @@ class Dataset:
     read_noise : float, optional
         Standard deviation (counts) of Gaussian noise that the detector's electronics add to each
         pixel; values may then be negative and not whole.
+    blur : float, optional
+        Standard deviation (pixels) of the Gaussian by which the detector spreads what falls on one
+        pixel over others.
+    upsample : int
+        Only every n-th pixel along each axis holds a measurement, the sum of n x n around it,
+        n being this number; see `Preparation.upsample`.
     saturation : float, optional
         Largest value that is a measurement, in the units of the patterns; larger ones are bad.
     object_shape : (H, W), optional
@@ -98,6 +104,8 @@ class Dataset:
     noise_variance: float | None = None
     background: FloatArray | float | None = None
     read_noise: float | None = None
+    blur: float | None = None
+    upsample: int = 1
     saturation: float | None = None
     object_shape: tuple[int, int] | None = None
     probe: ComplexArray | None = None
@@ -157,6 +165,9 @@ class Dataset:
             self._set("pixel_size", self._derived_pixel_size())
         self._check_mask(shape)
         self._check_background(shape)
+        if self.blur is not None:
+            self._check_positive("blur", float(self.blur))
+            self._set("blur", float(self.blur))
         self._check_probe(shape)
         if self.object_shape is not None:
             self._set("object_shape", (int(self.object_shape[0]), int(self.object_shape[1])))

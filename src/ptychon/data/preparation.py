@@ -25,6 +25,11 @@ class Preparation:
         the patterns.
     read_noise : float, optional
         Standard deviation, in counts (after `gain`), of the noise of the detector's electronics.
+    blur : float, optional
+        Standard deviation of the detector's point spread, pixels of the frames that are left.
+    upsample : int
+        The wave is finer than the detector's pixels by so much along each axis, and a pixel counts
+        what falls on all of it: for a probe that is larger than the window. Far field only.
     flat : (P, Q) array, optional
         Relative sensitivity; its mean does not matter, and pixels where it is 0 become invalid.
     gain : float, optional
@@ -54,6 +59,8 @@ class Preparation:
     dark: Any = None
     background: Any = None
     read_noise: float | None = None
+    blur: float | None = None
+    upsample: int = 1
     flat: Any = None
     gain: float | None = None
     bad_pixels: bool = False
@@ -67,8 +74,9 @@ class Preparation:
     def __post_init__(self) -> None:
         if self.gain is not None and not (math.isfinite(self.gain) and self.gain > 0):
             raise PtychonError(f"the gain is {self.gain}; it must be a positive number")
-        if self.bin < 1:
-            raise PtychonError(f"bin is {self.bin}; it must be at least 1")
+        for name in ("bin", "upsample"):
+            if getattr(self, name) < 1:
+                raise PtychonError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if any(abs(sign) != 1 for sign in self.scan_sign):
             raise PtychonError(
                 f"scan sign is {self.scan_sign}; give + or - for rows and columns, for example +-"

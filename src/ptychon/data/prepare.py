@@ -36,6 +36,7 @@ from ..types import Array, FloatArray, PtychonError
 from .bad_values import BadValues
 from .cutting import cut
 from .dataset import FILL, Dataset, blank_frames
+from .finer import finer
 from .lazy import Derived, parts
 from .preparation import Preparation
 from .survey import BadPixels, Sums, saturation_of
@@ -71,6 +72,12 @@ def prepare(data: Dataset, preparation: Preparation) -> Dataset:
         data = _without_bad_pixels(data, raw, saturation, p, done)
     if p.crop is not None or p.centre is not None or p.bin > 1:
         data = cut(data, p, done)
+    if p.blur is not None:
+        data = replace(data, blur=p.blur)
+        done["blur"] = p.blur
+    if p.upsample > 1:
+        data = finer(data, p.upsample)
+        done["upsample"] = p.upsample
     if p.scan_rotation or p.scan_sign != (1, 1):
         angle = p.scan_rotation
         turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])

@@ -139,6 +139,7 @@ def check_copes(engine: Engine, problem: Problem) -> None:
         ("near field", problem.near_field, "near-field frames"),
         ("masks", not bool(problem.mask.all()), "masked pixels"),
         ("slices", problem.slices is not None, "an object of several slices"),
+        ("spread", problem.spread is not None, "pixels that share light (--blur, --upsample)"),
     ):
         if there and feature not in engine.copes:
             raise PtychonError(

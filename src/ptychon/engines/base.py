@@ -147,7 +147,8 @@ class Engine:
         Unknowns that it can move, names of fields of `Unknowns`.
     copes : frozenset of str
         What data and models may have that it honours: "modes" of the probe, "near field", "masks",
-        "background", "constraints" on object and probe after each pass, "slices" of the object.
+        "background", "constraints" on object and probe after each pass, "slices" of the object,
+        "spread" of light over pixels.
     follows : frozenset of str
         Unknowns that it does not move, but that may change between its passes: what it keeps stays
         right, or is made right by `moved`. A run refines them in turn with it.
@@ -196,6 +197,11 @@ class Engine:
     def stacks(self) -> int:
         """How many arrays with a wave for each frame and mode this run keeps; see `Keeps.stack`."""
         return 1 if self.keeps.stack else 0
+
+    @property
+    def varies_probe(self) -> bool:
+        """Whether this run of it finds how the probe varies from frame to frame."""
+        return False
 
     def probe_moves_at(self, epoch: int) -> bool:
         """Whether the probe is updated in pass `epoch` (counted from 0)."""

@@ -91,6 +91,7 @@ class DifferenceMap(Engine):
         "it makes object and probe anew from its waves: give them to a stage after it, as in "
         "--recipe 'dm:60, rpie:60'"
     )
+    copes: ClassVar[frozenset[str]] = Engine.copes | {"spread"}
     follows: ClassVar[frozenset[str]] = frozenset({"positions", "log_scale", "background"})
     keeps: ClassVar[Keeps] = Keeps(
         object_bytes=40, stack="waves", stack_bytes=8, transforms=11.0, compile_seconds=6
@@ -211,9 +212,7 @@ class DifferenceMap(Engine):
         """Pi_F psi and the misfit of psi."""
         xp, frames = ctx.backend.xp, Batch.of(problem, ctx.backend, batch)
         wave, mask = frames.onward(psi), problem.mask_of(batch)
-        projected, misfit = ctx.backend.kernels.modulus_projection(
-            wave, problem.amplitude[batch], mask
-        )
+        projected, misfit = frames.projected(wave, problem.amplitude[batch], mask)
         bound = self.noise_power(problem, state) * mask.sum(axis=(-2, -1))
         share = xp.maximum(0, 1 - xp.sqrt(bound / xp.maximum(misfit, 1e-30))).astype("float32")[
             :, None, None, None

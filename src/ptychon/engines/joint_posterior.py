@@ -54,8 +54,6 @@ LEAST_GAIN = 1e-3
 PRECONDITION_FLOOR = 1e-2
 #: Width in object pixels over which the factor of the variance is smooth.
 SMOOTH = 3.0
-#: Illumination, relative to its maximum, from which an object pixel is lit.
-LIT = 0.1
 #: The damping is multiplied by SLOWER after a pass whose change is more than SWING times the one
 #: before, else by FASTER.
 SWING, SLOWER, FASTER = 1.1, 0.6, 1.05
@@ -224,9 +222,7 @@ class Joint(Engine):
             frames = Batch.of(problem, ctx.backend, b)
             frames.add(state.light, k.abs2(shifted[frames.index]).sum(axis=1))
         state.light = ctx.comm.sum(state.light)
-        lit = state.light > LIT * state.light.max()
-        full = (state.light * lit).sum() / lit.sum()
-        state.taper = xp.where(lit, xp.minimum(state.light / full, 1), 0).astype("float32")
+        state.taper = stationary.taper_of(state.light, xp)
         state.draw, state.draw_probe = xp.zeros(shape, "complex64"), xp.zeros_like(P)
         state.draws = xp.zeros((self.draws, *shape), "complex64")
         state.damping, state.change = (

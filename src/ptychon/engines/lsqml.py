@@ -6,7 +6,7 @@ there from the exit wave and y_j the measured amplitude:
     chi_jk = D*[ -xi_j z_jk ]                                what a frame asks of its exit waves
              xi_j = 1 - y_j/|z_j|                            |z_j|^2 = sum_k |z_jk|^2
              xi_j = alpha_j ( 1 - n_j/lambda_j )             counts n_j; alpha_j: see below
-    dO     = sum_j sum_k P_jk* chi_jk/(L + floor max L)      L = sum of |P|^2 over the whole scan
+    dO     = sum_j sum_k P_jk* chi_jk/(L + floor max L)      L = sum of |P_j|^2 over the batch
     dP_k   = sum_j S_j*( O_j* chi_jk )/(G + floor max G)     G = sum of |O_j|^2 over the batch
 
 and for each frame the steps a_j along dO and b_j along dP that bring its exit waves nearest to what
@@ -24,10 +24,14 @@ goes. The batch takes means of them, without the largest and the smallest:
 
     O <- O + step_size mean(a) dO,    P <- P + step_size mean(b) dP
 
+L is that of the batch: with that of the whole scan, as in the paper, steps of sparse batches make
+up for how often a pixel is lit in a pass, and a pixel at the rim, lit once, gets as many times too
+much; passes then diverge.
+
 Two kinds of batches (`Schedule`). The members of a *sparse* batch lie far apart, and object and
 probe move after each. Those of a *compact* one are neighbours: the object moves once a pass, along
-what all batches together ask, by the least of their means, and the probe by a share of each. The
-former needs fewer passes, the latter keeps parallel devices busy.
+what all batches together ask, L then being that of all frames, by the least of their means, and the
+probe by a share of each. The former needs fewer passes, the latter keeps parallel devices busy.
 
 Counts: xi is too long a step where few were expected. alpha_j is the length that their likelihood
 prefers, sum lambda' - n log lambda' along z' = (1 - alpha xi) z, by three steps of Fisher's scoring
@@ -172,7 +176,7 @@ class LSQML(Engine):
         places = xp.asarray(problem.positions) if problem.subpixel else None
         x = Unknowns(object=state.object[None], probe=state.probe, positions=places)
         moving = ["object", "probe"] if self.probe_moves_at(state.epoch) else ["object"]
-        light = self.light(problem, x, ctx)
+        light = self.whole_light(problem, x, ctx)
         asked, least = xp.zeros_like(x.object), xp.asarray(float("inf"), "float64")
         total = xp.zeros((), "float64")
         for batch in batches:
@@ -181,7 +185,7 @@ class LSQML(Engine):
             d = model.zeros(x, moving)
             model.exit_adjoint(view, chi, d)
             pull = d.object
-            d = self.preconditioned(d, light, abs2(view.windows[0]).sum(axis=0))
+            d = self.preconditioned(d, self.light(model, view), abs2(view.windows[0]).sum(axis=0))
             a = self.mean(self.steps(model, view, chi, d), xp)
             if together:
                 asked, least = asked + pull, xp.minimum(least, a[0])
@@ -201,8 +205,15 @@ class LSQML(Engine):
 
     # ------------------------------------------------------------ parts of a step
 
-    def light(self, problem: Problem, x: Unknowns, ctx: Context) -> Array:
-        """L, (H, W)."""
+    def light(self, model: Model, view: View) -> Array:
+        """L of a batch, (H, W)."""
+        power = abs2(view.incident[0]).sum(axis=1)
+        total = model.backend.xp.zeros(view.x.object.shape[-2:], power.dtype)
+        view.kernels.scatter_add(total, view.corners, power)
+        return total
+
+    def whole_light(self, problem: Problem, x: Unknowns, ctx: Context) -> Array:
+        """L of all frames, (H, W), but for fractions of a pixel."""
         xp = ctx.backend.xp
         total = xp.zeros(x.object.shape[-2:], x.probe.real.dtype)
         power = abs2(x.probe).sum(axis=0)

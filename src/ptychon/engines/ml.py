@@ -208,7 +208,7 @@ class ML(Engine):
     moves: ClassVar[frozenset[str]] = frozenset(
         {"object", "probe", "positions", "log_scale", "variations", "weights", "background"}
     )
-    copes: ClassVar[frozenset[str]] = Engine.copes | {"background", "slices"}
+    copes: ClassVar[frozenset[str]] = Engine.copes | {"background", "slices", "spread"}
     schedule: ClassVar[str] = "parallel"
     needs_guess: ClassVar[bool] = True
     begins_with: ClassVar[tuple[str, int] | None] = ("rpie", 20)
@@ -264,6 +264,10 @@ class ML(Engine):
     def moves_probe(self) -> bool:
         """Whether the probe is refined."""
         return self.probe
+
+    @property
+    def varies_probe(self) -> bool:
+        return self.variations > 0
 
     def probe_moves_at(self, epoch: int) -> bool:
         return self.probe and epoch >= self.probe_start

@@ -65,7 +65,7 @@ class Iterative(Engine):
     `probe_weight`.
     """
 
-    copes: ClassVar[frozenset[str]] = Engine.copes | {"constraints", "slices"}
+    copes: ClassVar[frozenset[str]] = Engine.copes | {"constraints", "slices", "spread"}
     follows: ClassVar[frozenset[str]] = frozenset({"positions", "log_scale", "background"})
     keeps: ClassVar[Keeps] = Keeps(object_bytes=32, transforms=4.5, compile_seconds=7)
     #: Whether w_O has the factor |P|/max|P|.
@@ -96,7 +96,7 @@ class Iterative(Engine):
             frames = Batch.of(problem, ctx.backend, batch)
             P, O = frames.probe(state.probe), frames.window(state.object)
             psi = exit_wave(P, O)
-            wave, misfit = k.modulus_projection(
+            wave, misfit = frames.projected(
                 frames.onward(psi), problem.amplitude[batch], problem.mask_of(batch)
             )
             change = frames.back(wave) - psi

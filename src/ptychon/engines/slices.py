@@ -38,7 +38,7 @@ def sliced_pass(
         frames = Batch.of(problem, ctx.backend, batch)
         view = frames.view(state.object, state.probe, batch)
         psi = walk.forward(view, frames.probe(state.probe))
-        wave, misfit = k.modulus_projection(
+        wave, misfit = frames.projected(
             frames.onward(psi), problem.amplitude[batch], problem.mask_of(batch)
         )
         change = back = frames.back(wave) - psi

@@ -23,6 +23,8 @@ HASTE = 0.8
 #: first share follows the power law alone (a message that is 10 % too sure of itself would double
 #: the spectrum there), more than the second, itself.
 LEAKY, DOUBTED, TRUSTED = 2, 0.4, 0.8
+#: Illumination, relative to its maximum, from which an object pixel is lit.
+LIT = 0.1
 PI = 3.141592653589793
 
 
@@ -33,6 +35,13 @@ def rings_of(shape: tuple[int, int], xp: Any) -> tuple[Array, Array]:
     y, x, side = xp.fft.fftfreq(shape[0])[:, None], xp.fft.fftfreq(shape[1])[None], min(shape)
     rings = xp.minimum(xp.rint(xp.sqrt(y * y + x * x) * side).astype("int32"), side // 2)
     return rings, xp.bincount(rings.reshape(-1), minlength=side // 2 + 1).astype("float32")
+
+
+def taper_of(light: Array, xp: Any) -> Array:
+    """A window (H, W) that is 1 where the light is full and 0 where there is next to none."""
+    lit = light > LIT * light.max()
+    full = (light * lit).sum() / lit.sum()
+    return xp.where(lit, xp.minimum(light / full, 1), 0).astype("float32")
 
 
 def by_rings(field: Array, taper: Array, rings: Array, ring_size: Array, backend: Any) -> Array:

@@ -332,8 +332,8 @@ def _misfit(
     for batch in _blocks(problem, len(modes)):
         view = forward.view(x, batch)
         light = (
-            of_waves(own.intensity(view), problem)
-            if own
+            of_waves(forward.intensity(view), problem)
+            if own or problem.spread is not None
             else reference.abs2(view.waves).sum(axis=1)
         )
         model = xp.sqrt(light)

@@ -29,6 +29,7 @@ from ..kernels.reference import shift_ramps
 from ..types import COMPLEX, Array, IntArray
 from .problem import Problem
 from .specimen import Specimen, exit_wave, to_object, to_wave
+from .spread import fitted
 from .unknowns import Unknowns
 from .view import View
 
@@ -95,6 +96,15 @@ class Batch:
     def waves(self, object: Array, probe: Array) -> Array:
         """Detector waves of an object and a probe (K, P, Q), (B, K, P, Q)."""
         return self.onward(self.exits(object, self.probe(probe)))
+
+    def projected(self, wave: Array, amplitude: Array, mask: Array) -> tuple[Array, Array]:
+        """Detector waves that have the modulus which was measured, and their squared misfit before;
+        where pixels share light, a step towards it (`spread.fitted`).
+        """
+        spread = self.problem.spread
+        if spread is None:
+            return self.backend.kernels.modulus_projection(wave, amplitude, mask)  # type: ignore[no-any-return]
+        return fitted(wave, spread, amplitude, mask, self.backend.xp)
 
     def back(self, wave: Array) -> Array:
         """D* of detector waves, the inverse of `onward` too."""

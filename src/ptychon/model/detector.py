@@ -16,118 +16,17 @@ B^T[.].
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Protocol
-
-import numpy as np
+from typing import Any, ClassVar
 
 from ..kernels.reference import abs2
-from ..types import Array, FloatArray, PtychonError
+from ..types import Array, PtychonError
 from .illumination import position_pull, slopes
 from .propagators import FarField, Propagator, through
+from .spread import Separable, Spread, binning, blur, hats
 from .unknowns import Unknowns
 from .view import View
 
-
-class Spread(Protocol):
-    """A linear operator on intensities: from (B, P, Q), as light falls, to (B, R, C), as it is
-    counted.
-    """
-
-    def forward(self, intensity: Array) -> Array:
-        """B."""
-        ...
-
-    def transpose(self, change: Array) -> Array:
-        """B^T."""
-        ...
-
-    def to(self, backend: Any) -> Spread:
-        """The same on a backend's device."""
-        ...
-
-
-@dataclass(frozen=True)
-class Separable:
-    """B lambda = Y lambda X^T: a blur, a sum of pixels, or both (`blur`, `binning`, `after`).
-
-    Attributes
-    ----------
-    rows : (R, P) float
-        Y.
-    columns : (C, Q) float
-        X.
-    """
-
-    rows: Array
-    columns: Array
-
-    def forward(self, intensity: Array) -> Array:
-        y, x = (m.astype(intensity.dtype, copy=False) for m in (self.rows, self.columns))
-        return y @ intensity @ x.T
-
-    def transpose(self, change: Array) -> Array:
-        y, x = (m.astype(change.dtype, copy=False) for m in (self.rows, self.columns))
-        return y.T @ change @ x
-
-    def to(self, backend: Any) -> Separable:
-        return replace(self, rows=backend.asarray(self.rows), columns=backend.asarray(self.columns))
-
-    def after(self, first: Separable) -> Separable:
-        """This spread of what another has spread already: `binning(...).after(blur(...))`."""
-        return Separable(self.rows @ first.rows, self.columns @ first.columns)
-
-
-def blur(shape: tuple[int, int], width: float | tuple[float, float]) -> Separable:
-    """A Gaussian point spread: positive, keeps the light, and goes round the edges of the frame, as
-    waves do.
-
-    Parameters
-    ----------
-    shape : (P, Q)
-    width : float or (y, x)
-        Standard deviation, detector pixels.
-
-    Raises
-    ------
-    PtychonError
-        If the width is not positive.
-    """
-    if not (np.isfinite(width) & (np.asarray(width) > 0)).all():
-        raise PtychonError(
-            f"the detector's point spread has a width of {width} px; it must be positive"
-        )
-    widths = np.broadcast_to(np.asarray(width, float), (2,))
-    return Separable(*(_gaussian(n, float(w)) for n, w in zip(shape, widths, strict=True)))
-
-
-def binning(shape: tuple[int, int], factor: int, *, centred: bool = True) -> Separable:
-    """Sums of `factor` x `factor` pixels: waves on a finer grid than the detector's.
-
-    Parameters
-    ----------
-    shape : (P, Q)
-        Of the waves; multiples of `factor`.
-    factor : int
-    centred : bool
-        True for far-field frames, zero frequency at [0, 0]: a measured pixel has its middle on a
-        pixel of the wave (half a fine pixel above it for an even factor, which is a linear phase of
-        the object). False for near-field images, whose first measured pixel is the sum of the first
-        ones.
-
-    Raises
-    ------
-    PtychonError
-        If the shape is no multiple.
-    """
-    if factor < 1 or any(n % factor for n in shape):
-        raise PtychonError(
-            f"waves of {shape[0]} x {shape[1]} pixels cannot be summed by {factor}; give a "
-            "divisor of both"
-        )
-    shift = factor // 2 if centred else 0
-    return Separable(
-        *(np.roll(np.kron(np.eye(n // factor), np.ones(factor)), -shift, 1) for n in shape)
-    )
+__all__ = ["Detector", "Separable", "Spread", "binning", "blur", "hats"]
 
 
 @dataclass(frozen=True)
@@ -271,33 +170,3 @@ class Detector:
             out.background += self.undark(change.sum(axis=0))
         light = change if self.spread is None else self.spread.transpose(change)
         return 2 * view.waves * light[:, None]
-
-
-def hats(shape: tuple[int, int], distance: float, *, centred: bool = True) -> Separable:
-    """A background that is linear between points on a grid: (P, Q) pixels from its values there,
-    which are not negative where these are not.
-
-    Parameters
-    ----------
-    shape : (P, Q)
-    distance : float
-        Between two points, detector pixels, about.
-    centred : bool
-        True for far-field frames, zero frequency at [0, 0]; the grid ends at the edges of the
-        detector.
-    """
-    sides = []
-    for n in shape:
-        points = min(n, 1 + max(0, round((n - 1) / distance)))
-        where = np.arange(n) * ((points - 1) / max(n - 1, 1))
-        part = np.clip(1 - abs(where[:, None] - np.arange(points)), 0, None)
-        sides.append(np.fft.ifftshift(part, axes=0) if centred else part)
-    return Separable(*sides)
-
-
-def _gaussian(n: int, width: float) -> FloatArray:
-    """Circulant (n, n) with a Gaussian of that standard deviation in each row, summing to 1."""
-    reach = np.arange(-(int(6 * width) // n + 1), int(6 * width) // n + 2) * n
-    near = np.exp(-((np.arange(n)[:, None] + reach[None]) ** 2) / (2 * width**2)).sum(axis=1)
-    near /= near.sum()
-    return np.asarray(near[(np.arange(n)[:, None] - np.arange(n)[None]) % n])

@@ -80,7 +80,9 @@ class Model:
         background = None if problem.background is None else problem.background[0]
         made = {
             "specimen": Specimen.of(problem),
-            "detector": Detector(problem.propagator, background=background, mask=problem.mask),
+            "detector": Detector(
+                problem.propagator, problem.spread, background=background, mask=problem.mask
+            ),
         }
         return cls(corners=problem.corners, backend=backend, **{**made, **parts}).to(backend)
 

@@ -16,6 +16,7 @@ from .grid import check_windows, pair, placed, windows
 from .measured import measured
 from .noise import counted, mean_variance, subtracted, with_background
 from .propagators import FarField, NearField, Propagator, angular_spectrum
+from .spread import Spread, spread_of
 
 #: Sub-pixel shifts are rounded to 1/16 px, so that shifted probes can be kept: at most 256
 #: different ones.
@@ -54,6 +55,9 @@ class Problem:
         (Snyder et al., J. Opt. Soc. Am. A 10, 1014 (1993)).
     read_noise : float
         r, counts.
+    spread : Spread or None
+        How light that falls on the detector is spread over its pixels; None where a pixel counts
+        what falls on it.
     origin : (2,) float
         Position of object pixel [0, 0], in the units of `Dataset.positions`.
     pixel_size : (dy, dx) m or None
@@ -81,6 +85,7 @@ class Problem:
     counts: Array | None = None
     background: Array | None = None
     read_noise: float = 0.0
+    spread: Spread | None = None
     origin: tuple[float, float] = (0.0, 0.0)
     pixel_size: tuple[float, float] | None = None
     measured: FloatArray | None = None
@@ -184,6 +189,7 @@ class Problem:
             amplitude=amplitude,
             mask=move(self.mask),
             propagator=self.propagator.to(backend),
+            spread=None if self.spread is None else self.spread.to(backend),
             **moved,
         )
 
@@ -306,6 +312,7 @@ class Problem:
             counts=frames.counts,
             background=frames.background,
             read_noise=data.read_noise or 0.0,
+            spread=spread_of(data.frame_shape, data.blur, data.upsample),
             origin=origin,
             pixel_size=None if data.pixel_size is None else pair(data.pixel_size),
             wavelength=data.wavelength,

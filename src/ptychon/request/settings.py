@@ -481,22 +481,12 @@ def find_data(
 
 
 def on_grid(data: Dataset, result: Result) -> Problem:
-    """Data as they were put on the pixel grid of a result made from them, with what it has found of
-    each frame, positions, doses, and how the probe varies, and with its background.
+    """Data on the grid of a result made from them, with all that it has found of each frame (see
+    `model.found`).
     """
-    from ..model.noise.background import with_dark
-    from ..model.problem import Problem
+    from ..model.found import on_grid
 
-    problem = Problem.from_dataset(data, subpixel=bool(result.settings.get("subpixel", True)))
-    if len(result.positions) != len(problem):
-        return problem
-    if result.positions_given is not None or result.log_scale is not None:
-        problem = problem.with_positions(result.positions, result.log_scale, corners=result.corners)
-    if result.background is not None and result.background.shape == problem.frame_shape:
-        problem = with_dark(problem, result.background)
-    return replace(
-        problem, variations=result.variations, weights=result.weights, slices=result.slices
-    )
+    return on_grid(data, result)
 
 
 def request_of(settings: Mapping[str, Any], path: PathLike) -> dict[str, Any]:

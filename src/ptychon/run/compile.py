@@ -11,6 +11,7 @@ import numpy as np
 
 from ..engines import Context, Engine
 from ..metrics.residual import residual
+from ..model.detector import blur
 from ..model.problem import Problem
 from ..model.propagators import NearField
 from .schedule import Schedule
@@ -98,6 +99,7 @@ def warm_up(
         shift_index=np.zeros(n, np.int32),
         object_shape=(2 * p, 2 * q),
         propagator=propagator,
+        spread=None if problem.spread is None else blur((p, q), 1.0),
         measured=None,
         log_scale=None,
         variations=None,

@@ -202,6 +202,13 @@ def reconstruct(
     first = first_guess(data, problem, moving, ctx, object, probe, modes, start, say, early.append)
     for text in early:
         warnings.warn(text, PtychonWarning, stacklevel=2)
+    if judge and problem.spread is not None and len(first[1]) > 1:
+        warnings.warn(
+            f"a blur of the detector and {len(first[1])} modes of the probe explain the same loss "
+            "of contrast, so that neither is what it seems; try one of them at a time",
+            PtychonWarning,
+            stacklevel=2,
+        )
     for stage in given:
         for_engine(first[1], None, stage.made())
     if isinstance(asked, Stage):

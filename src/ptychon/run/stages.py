@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..engines import Context, Engine, Estimate, check_copes, make
+from ..engines import Context, Engine, Estimate, able, check_copes, make
 from ..model.problem import Problem
 from ..model.slices import share
 from ..types import ComplexArray, PtychonError, PtychonWarning
@@ -142,6 +142,7 @@ def run_recipe(
     PtychonError
         From a stage that failed and names no rescue.
     """
+    refuse_losses(recipe, len(probe))
     run = Run(recipe, problem, object, probe)
     stages, number, ended = list(recipe.stages), 0, False
     if resume is not None:
@@ -209,6 +210,32 @@ def run_recipe(
                 run.engine, run.ready = done.engine, ready
         number += 1
     return run
+
+
+def refuse_losses(recipe: Recipe, modes: int) -> None:
+    """Refuse a recipe of which a stage cannot take what is known before it.
+
+    Raises
+    ------
+    PtychonError
+        For an engine of one mode where there are several, or one that knows of no variations of the
+        probe after a stage that has found some; with the engines that can.
+    """
+    varies = ""
+    for stage in recipe.counted:
+        engine = stage.made()
+        if modes > 1 and "modes" not in engine.copes:
+            raise PtychonError(
+                f"the probe has {modes} modes and engine {engine.name!r} of the recipe {recipe} "
+                f"takes one; these take several: {able('modes')}"
+            )
+        if varies and "variations" not in engine.moves:
+            raise PtychonError(
+                f"engine {engine.name!r} would lose how the probe varies, which {varies!r} finds "
+                f"before it in the recipe {recipe}; let {varies!r} be the last, or leave the "
+                "variations to a later stage of it"
+            )
+        varies = engine.name if engine.varies_probe else varies
 
 
 def settled(

@@ -35,6 +35,7 @@ from ..model.batch import Batch, shifted_probes
 from ..model.grid import pair
 from ..model.noise import Noise as NoiseModel
 from ..model.problem import Problem
+from ..model.spread import blur as model_blur
 from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray, PtychonError
 from .scan import from_table, inside
 
@@ -85,6 +86,7 @@ def simulate(
     mean_counts: float | None = None,
     background: FloatArray | float | None = None,
     read_noise: float | None = None,
+    blur: float | None = None,
     mask: BoolArray | None = None,
     pixel_size: float | tuple[float, float] | None = None,
     detector_pixel_size: float | tuple[float, float] | None = None,
@@ -126,6 +128,8 @@ def simulate(
     read_noise : float, optional
         Poisson noise only: standard deviation (counts) of Gaussian noise added after counting;
         patterns are then float32.
+    blur : float, optional
+        Standard deviation of the detector's point spread, pixels.
     mask : (P, Q) or (N, P, Q) bool, optional
         True where a pixel is valid, ordered as the patterns are (zero frequency at [P//2, Q//2] in
         the far field). Patterns are 0 elsewhere.
@@ -173,6 +177,7 @@ def simulate(
         counting=noise == "poisson",
         background=background,
         read_noise=read_noise,
+        blur=blur,
         object_shape=(truth.shape[-2], truth.shape[-1]),
         name=name,
     )
@@ -188,6 +193,8 @@ def simulate(
     if data.pixel_size is not None:
         data = replace(data, positions=data.positions * np.asarray(data.pixel_size))
     patterns, total = _intensities(truth, modes, data, slices)
+    if blur is not None:
+        patterns = model_blur(data.frame_shape, blur).forward(patterns)
     if mean_counts is not None:
         if not total > 0:
             raise PtychonError(

@@ -33,7 +33,7 @@ def fast_step(backend: Backend, engine: Engine, problem: Problem, batches: Any) 
     there is none.
     """
     engine = full(engine)
-    if problem.slices is not None:
+    if problem.slices is not None or problem.spread is not None:
         return None
     if backend.sweeps == "cpu":
         from . import cpu  # brings Numba

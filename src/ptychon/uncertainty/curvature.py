@@ -176,9 +176,9 @@ class Curvature:
     def _information(self, m: Array, b: slice) -> tuple[Array, Array | None]:
         """Information along the wave beyond that across it, and that across it, (B, P, Q)."""
         if self.spread is None:
-            return self.at_x.information(m), None
+            return self.at_x.at(b).information(m), None
         host = self.backend.to_host
-        both = self.at_x.averaged_information(host(m), host(self.spread[b]))
+        both = self.at_x.at(b).averaged_information(host(m), host(self.spread[b]))
         along, across = (self.backend.asarray(a) for a in both)
         return along - across, across
 
@@ -253,7 +253,7 @@ class Curvature:
         return out.axpy(1, self._off(self.x).times(self.prior))
 
     def _pull(self, m: Array, b: slice) -> Array:
-        return self.backend.asarray(self.at_x.pull(*self._host(m, b)))
+        return self.backend.asarray(self.at_x.at(b).pull(*self._host(m, b)))
 
     def _off(self, x: Unknowns) -> Unknowns:
         """What is free, less the mean of its prior."""
@@ -273,7 +273,7 @@ class Curvature:
         total, x = 0.0, self.x if x is None else x
         noise = self.noise_at(x)
         for b, wave in self._all_waves(x):
-            each = noise.energy(*self._host(self.modulus(wave), b))
+            each = noise.at(b).energy(*self._host(self.modulus(wave), b))
             valid = self.backend.to_host(self.problem.mask_of(b))
             total += float(np.where(valid, each, 0).sum())
         off = self._off(x)

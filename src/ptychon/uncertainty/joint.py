@@ -1,5 +1,5 @@
 """Error bars by expectation propagation, from where any engine has come: Ptycho-EP, the joint
-posterior, and its twin.
+posterior, where the probe is free Gauss-Newton steps to its optimum, and its twin.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ from ..model.problem import Problem
 from ..run.progress import Progress, Tell, silent
 from ..run.recipe import Recipe, Stage
 from ..run.reconstruct import reconstruct
-from ..types import COMPLEX, REAL, BoolArray, FloatArray
+from ..types import COMPLEX, REAL, BoolArray, FloatArray, PtychonError
+from .converge import Remains, converged
 from .free import USUAL, free_of
 from .posterior import Posterior, bars, in_bars
 from .twin import Twin, judge, twin_data
 
-#: Passes of Ptycho-EP before the joint posterior, and its passes before draws are kept.
-EP_PASSES, BURN_IN = 60, 24
+#: Passes of Ptycho-EP before the joint posterior, its passes before draws are kept, and draws of
+#: its own, from which the steps to the optimum begin.
+EP_PASSES, BURN_IN, FIRST_DRAWS = 60, 24, 2
 #: Conjugate gradients a pass where a probe is learned behind a background, whose dark pixels hold
 #: it only loosely: with the engine's 3 the mean (error/bar)^2 of three scans was 1.06 to 1.22, with
 #: 12 0.96 to 1.02. Without a background 3 are better.
@@ -102,8 +104,10 @@ def joint(
         {"iterations": CAREFUL} if free_probe and problem.counts is not None else {}
     )
 
-    def made(data: Problem, start: Result, number: int) -> Result:
-        recipe = recipe_of(start, free_probe, ep_passes, burn_in, draws, options, careful)
+    def made(data: Problem, start: Result, number: int) -> tuple[Result, Remains | None]:
+        own = min(draws, FIRST_DRAWS) if free_probe else draws
+        warm = burn_in + draws - own
+        recipe = recipe_of(start, free_probe, ep_passes, warm, own, options, careful)
         last = recipe.stages[-1].passes
         before = recipe.passes - last
 
@@ -115,22 +119,40 @@ def joint(
             else:
                 tell(f"pass{twin}", done - before, last)
 
-        return reconstruct(
+        passed = reconstruct(
             data, recipe, backend=chosen, start=start, seed=seed, judge=False, callbacks=[told]
         )
+        if not free_probe:
+            return passed, None
+        return converged(
+            data,
+            passed,
+            free_probe=free_probe,
+            noise=noise_in(data, passed),
+            draws=draws,
+            backend=chosen,
+            seed=seed,
+            tell=tell,
+        )
 
-    found = made(problem, result, 0)
+    found, remains = made(problem, result, 0)
     assert found.draws is not None
     assert found.object_std is not None
     lit, twin = lit_region(problem, found), None
     if check:
         truth = (found.object + found.draws[0]).astype(COMPLEX)
-        begin = replace(found, engine="", errors=found.errors[:0], history={}, passes=0)
-        again = made(twin_data(problem, found, truth, chosen, seed), begin, 1)
+        data = twin_data(problem, found, truth, chosen, seed)
+        tell("beginning of the twin", 0, 1)
+        begin = begun_anew(data, result, free_probe, chosen)
+        anew = begin is not None
+        if begin is None:
+            begin = replace(found, engine="", errors=found.errors[:0], history={}, passes=0)
+        again, _ = made(data, begin, 1)
         twin = judge(again, truth, lit, free_probe, found, problem.near_field)
+        twin = replace(twin, remains=0.0 if remains is None else remains.worst, anew=anew)
         root = REAL.type(math.sqrt(twin.temperature))
         found = replace(found, object_std=found.object_std * root, draws=found.draws * root)
-    return found, described(problem, result, found, lit, free_probe, twin), twin
+    return found, described(problem, result, found, lit, free_probe, twin, remains), twin
 
 
 def recipe_of(
@@ -154,6 +176,34 @@ def recipe_of(
     return Recipe(stages)
 
 
+def begun_anew(data: Problem, result: Result, free_probe: bool, backend: Backend) -> Result | None:
+    """The result that the recipe of another one makes of other data; None where that one does not
+    tell how it began: from an earlier result, say, or with positions of its own.
+    """
+    own = (result.positions_given, result.log_scale, result.variations, result.background)
+    try:
+        recipe = Recipe.of(result)
+    except PtychonError:
+        return None
+    engine = registry.get(result.engine, Engine)
+    if issubclass(engine, Joint) or recipe.passes != result.passes:
+        return None
+    if any(value is not None for value in own):
+        return None
+    first: dict[str, Any] = {"modes": len(result.probe)} if free_probe else {"probe": result.probe}
+    try:
+        return reconstruct(
+            data,
+            recipe,
+            backend=backend,
+            seed=int(result.settings.get("seed") or 0),
+            judge=False,
+            **first,
+        )
+    except PtychonError:
+        return None
+
+
 def lit_region(problem: Problem, result: Result) -> BoolArray:
     """Pixels with at least half of the mean illumination of all that are lit."""
     light = result.illumination
@@ -168,6 +218,7 @@ def described(
     lit: BoolArray,
     free_probe: bool,
     twin: Twin | None,
+    remains: Remains | None,
 ) -> Posterior:
     """The bars as a `Posterior`."""
     assert found.draws is not None
@@ -185,6 +236,7 @@ def described(
         else "the probe is known exactly",
         "the positions are known exactly",
         f"after alignment on the lit pixels: {', '.join(gauge.names)}",
+        *([] if remains is None else [remains.sentence()]),
         twin.sentence() if twin is not None else "not checked on a twin",
     ]
     return Posterior(

@@ -18,6 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ import numpy as np
 from ..backends import Backend, get_backend
 from ..metrics.ambiguities import Gauge, gauge_of
 from ..metrics.residual import illuminated, illumination, variance_left
+from ..model.forward import Model, unknowns_of
 from ..model.marginal import Marginal
 from ..model.noise import Noise, learned_variance, noise_of, told
 from ..model.problem import Problem
@@ -36,19 +38,25 @@ from .background import SMOOTH, columns_of
 from .curvature import Curvature
 from .free import FREE, USUAL, free_of
 from .posterior import Posterior, Sums
+from .proposal import Gain, frame_gauge, gains
 
 #: Samples of a pilot round (half as many where so many pixels are lit), rounds at most, and the
 #: relative change of V at which they end; the tolerance of these samples and of steps.
-PILOT, LARGE, ROUNDS, SETTLED, ROUGH = 4, 10_000, 4, 0.1, 3e-2
+PILOT, LARGE, ROUNDS, SETTLED, ROUGH = 4, 10_000, 3, 0.1, 3e-2
 #: Draws at a time; at least and at most, where their number is not given; and the relative error
 #: of the bars that is enough then.
 GROUP, FEWEST, MOST, ENOUGH = 4, 8, 32, 0.03
 #: Shortest Gauss-Newton step that is tried, and the decrement, in units of an unknown's variance,
 #: of the last one.
-SHORTEST, STILL = 1 / 64, 1e-3
+SHORTEST, STILL = 1 / 64, 1e-2
+#: Steps of further rounds; a misfit over what the noise explains at which a closer look at the
+#: waves is no use.
+MORE, POOR = 2, 2.0
 #: Standard deviations of the priors of positions (px) and of the logarithm of doses (of the
 #: amplitude), about what was measured: much wider than what data leave.
 POSITION_SPREAD, DOSE_SPREAD = 2.0, 0.5
+#: Looks at so many pixels at most for the first level of a background.
+LOOKS, SEEN = 40, 1_000_000
 #: The same of weights, in their own root mean square, and at least.
 WEIGHT_SPREAD, LEAST_WEIGHT = 3.0, 1e-3
 
@@ -73,6 +81,7 @@ def laplace(
     backend: str | Backend = "auto",
     seed: int = 0,
     keep: bool = False,
+    propose: bool = False,
     tell: Tell = silent,
 ) -> Posterior:
     """Error bars of an object, and of a probe that was learned with it, from the curvature of the
@@ -120,6 +129,9 @@ def laplace(
         The result does not depend on the number of threads.
     keep : bool
         Keep the samples, (samples, H, W) complex64, each the optimum plus an error, aligned.
+    propose : bool
+        Say by how much the likelihood would rise if positions, doses or a background were free,
+        where they are not (see `proposal`).
     tell : callable
         Called with what is being done, how much of it is done, and of how much.
 
@@ -146,10 +158,22 @@ def laplace(
         raise PtychonError(f"the variance of the object's prior is {S}; it must be positive")
     problem = told(problem, background, noise, noise_variance)
     model = noise_of(problem, noise, noise_variance)
+    if "background" in free and model.kind != "poisson":
+        raise PtychonError(
+            "a background can be free where the noise is that of counts; that of these data is of "
+            "the amplitude: leave background out of update"
+        )
+    if "weights" in free and problem.weights is None:
+        raise PtychonError(
+            "weights can be free of a probe that varies, and this result has none; reconstruct "
+            "with engine ml and its option variations first, or leave weights out of update"
+        )
     work = _Work(
         *(problem.to(chosen), chosen, free, S, lit, touched, tolerance, iterations, seed),
         background_form,
     )
+    if "background" in free and not np.any(model.background):
+        model = replace(model, background=first_level(work.problem, object, probe, chosen))
     if model.learned:
         # as if every lit pixel had taken its two numbers of the misfit
         taken = 2 * float(lit.sum())
@@ -160,15 +184,19 @@ def laplace(
     for number in range(ROUNDS):
         tell("optimum", number, ROUNDS)
         rough = _solved(work, point, [(1, number, s) for s in range(few)], ROUGH)
-        before, pilot = pilot.spread, _pilot(work, point, rough)
+        before, pilot = pilot, _pilot(work, point, rough)
         model = pilot.fitted(point.noise) if model.learned else point.noise
-        spread = chosen.asarray(pilot.spread) if averaged else None
-        point, moved = _refined(work, work.at(point.x, model, spread), refine)
-        settled = len(before) and np.median(np.abs(pilot.spread / before - 1)) < SETTLED
-        if settled and not moved:
+        if number and (pilot.settled(before) or pilot.misfit > POOR * pilot.expected):
             break
+        spread = chosen.asarray(pilot.spread) if averaged else None
+        steps = min(refine, MORE) if number else refine
+        point = _refined(work, work.at(point.x, model, spread), steps)
     sums = Sums(work.gauge, chosen.to_host(point.x.object[0]), keep)
     worst, pilot = _sample(work, point, draws, sums, tell)
+    found: tuple[Gain, ...] = ()
+    if propose and not sums.stopped:
+        tell("what else to free", 0, 1)
+        found = gains(work, point, model, pilot.misfit / max(pilot.expected, 1e-30))
     return sums.posterior(
         point=point,
         given=np.asarray(object, np.complex128),
@@ -176,6 +204,7 @@ def laplace(
         pilot=pilot,
         unsolved=worst,
         learned=model.learned,
+        gains=found,
     )
 
 
@@ -203,11 +232,9 @@ class _Work:
             iterations,
             seed,
         )
-        images = (
-            columns_of(form, problem.frame_shape, problem.near_field)
-            if "background" in free
-            else None
-        )
+        self.form, images = form, None
+        if "background" in free:
+            images = columns_of(form, problem.frame_shape, problem.near_field)
         self.columns = None if images is None else backend.asarray(images)
         self.gauge: Gauge
 
@@ -236,6 +263,18 @@ class _Work:
             weights=move(np.asarray(problem.weights, REAL)) if varies else None,
             background=background,
         )
+
+    def start_at(self, x: Unknowns) -> Unknowns:
+        """The unknowns of another point, with a start for those that it lacks."""
+        host = self.backend.to_host
+        found = self.start(host(x.object[0]), host(x.probe))
+        return Unknowns(**(dict(found.each()) | dict(x.each())))
+
+    def with_free(self, name: str) -> _Work:
+        """The same with one unknown more."""
+        free = free_of((*self.free, name), FREE)
+        same = self.S, self.lit, self.touched, self.tolerance, self.iterations, self.seed
+        return _Work(self.problem, self.backend, free, *same, self.form)
 
     def at(self, x: Unknowns, noise: Noise, spread: Array | None = None) -> Curvature:
         """The curvature at some unknowns, its gauge held."""
@@ -286,6 +325,27 @@ def weight_spread(weights: FloatArray | None) -> FloatArray:
     return np.asarray(WEIGHT_SPREAD * np.maximum(found, LEAST_WEIGHT))
 
 
+def first_level(problem: Problem, object: Any, probe: Any, backend: Backend) -> FloatArray:
+    """A level (1, P, Q) of background by the likelihood, object and probe held, by expectation
+    maximisation, b <- b mean(n/(m^2 + b)) (Richardson, J. Opt. Soc. Am. 62, 55 (1972)).
+    """
+    move, host = backend.asarray, backend.to_host
+    x = unknowns_of(problem, move(np.asarray(object, COMPLEX)), move(probe.astype(COMPLEX)))
+    model, light, counts = Model.of(problem, backend), [], []
+    x = x.to(backend)
+    step = max(1, problem.amplitude.size // SEEN)
+    for b in Marginal.slices(x, len(problem)):
+        valid = np.broadcast_to(host(problem.mask_of(b)), problem.amplitude[b].shape)
+        waves = model.view(x, b).waves
+        light.append(host((waves.real**2 + waves.imag**2).sum(axis=1))[valid][::step])
+        counts.append(host(problem.amplitude[b] ** 2)[valid][::step])
+    m, n = (np.concatenate(part).astype(np.float64) for part in (light, counts))
+    level = 0.01 * float(n.mean())
+    for _ in range(LOOKS):
+        level *= float((n / np.maximum(m + level, 1e-12)).mean())
+    return np.full((1, *problem.frame_shape), level, REAL)
+
+
 def checked(problem: Problem, object: Any, probe: Any) -> None:
     """Refuse an object and a probe that do not belong to the problem."""
     if (
@@ -307,17 +367,15 @@ def checked(problem: Problem, object: Any, probe: Any) -> None:
         )
 
 
-def _refined(work: _Work, point: Curvature, steps: int) -> tuple[Curvature, bool]:
-    """Gauss-Newton steps, halved while they lead uphill, until one would change next to nothing;
-    and whether any was made.
-    """
+def _refined(work: _Work, point: Curvature, steps: int) -> Curvature:
+    """Gauss-Newton steps, halved while they lead uphill, until one would change next to nothing."""
     energy = point.energy()
-    for number in range(steps):
+    for _ in range(steps):
         gradient = point.gradient()
         d = point.solved(gradient, max(ROUGH, work.tolerance), work.iterations).x
         decrement, length = float(gradient.dot(d)), 1.0
         if decrement < STILL * float(work.lit.sum()):
-            return point, number > 0
+            break
         while length >= SHORTEST:
             x = point.x.axpy(-length, d)
             new = point.energy(x)
@@ -325,9 +383,9 @@ def _refined(work: _Work, point: Curvature, steps: int) -> tuple[Curvature, bool
                 break
             length /= 2
         else:
-            return point, number > 0
+            break
         point, energy = work.at(x, point.noise, point.spread), new
-    return point, True
+    return point
 
 
 class _Pilot:
@@ -335,6 +393,11 @@ class _Pilot:
 
     spread: FloatArray = np.zeros(0)
     parameters = expected = misfit = measured = 0.0
+
+    def settled(self, before: _Pilot) -> bool:
+        """Whether V and the misfit are what they were."""
+        change = np.median(np.abs(self.spread / before.spread - 1))
+        return bool(change < SETTLED and abs(self.misfit / before.misfit - 1) < SETTLED)
 
     def fitted(self, noise: Noise) -> Noise:
         """The noise with its variance from the misfit, less what the fit has taken of it."""
@@ -431,21 +494,6 @@ def _sample(
         sums.stopped = True
     tell("sampling", sums.count, sums.count)
     return worst, pilot
-
-
-def frame_gauge(work: _Work, point: Curvature) -> Unknowns:
-    """What unknowns of frames may do in common, as columns (N, m) of each: object and probe make up
-    for it.
-    """
-    n, free_probe, own = len(work.problem), "probe" in work.free, {}
-    for name in point.own:
-        own[name] = np.ones((n, 1))
-        if name == "weights" and not free_probe:
-            own[name] = np.zeros((n, 0))
-        if name == "log_scale" and free_probe:
-            places = work.problem.positions
-            own[name] = np.concatenate([own[name], places - places.mean(axis=0)], axis=1)
-    return Unknowns(**own)
 
 
 def longest(seconds: float) -> str:

@@ -18,8 +18,10 @@ from ..backends import get_backend
 from ..data.slices import HALVES, must_be_thin
 from ..engines import Engine, nearest
 from ..engines import registry as registry_of_engines
+from ..model.found import on_grid
 from ..model.problem import Problem
 from ..types import PtychonError
+from .background import FORMS, SMOOTH
 from .free import FREE, USUAL, free_in, free_of
 
 if TYPE_CHECKING:
@@ -92,17 +94,30 @@ class Laplace(Method):
 
     Parameters
     ----------
-    draws : int
-        Number of posterior draws.
+    draws : int, optional
+        Number of posterior draws; default as many as it takes to know the bars to 3 %, 8 to 32.
     refine : bool
         Take the optimum of the posterior instead of the object as it was.
+    background_form : {"smooth", "level", "pixels"}
+        What a free background may be: smooth on the detector, the same in all pixels, or anything.
+    propose : bool
+        Say by how much the likelihood would rise with positions, doses or background free.
     """
 
     name: ClassVar[str] = "laplace"
     able: ClassVar[tuple[str, ...]] = FREE
     least: ClassVar[Mapping[str, int]] = {"draws": 2}
-    draws: int = 32
+    draws: int | None = None
     refine: bool = False
+    background_form: str = SMOOTH
+    propose: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.background_form not in FORMS:
+            raise PtychonError(
+                f"background_form is {self.background_form!r}; choose one of {', '.join(FORMS)}"
+            )
 
     def run(
         self, problem: Problem, found: Result, backend: Any, tell: Any, place: Path
@@ -118,11 +133,14 @@ class Laplace(Method):
             draws=self.draws,
             noise_variance=self.noise_variance,
             background=self.background,
+            background_form=self.background_form,
             object_variance=assumed_variance(found),
             backend=backend,
             seed=self.seed,
+            keep=True,
+            propose=self.propose,
             tell=tell,
-        )
+        ).with_errors()
         if not self.refine:
             return found, posterior.about(found.object, found.probe)
         from ..metrics.residual import residual
@@ -395,7 +413,7 @@ def error_bars(
     must_be_thin(result, "there are error bars for", HALVES)
     problem = data
     if not isinstance(data, Problem):
-        problem = Problem.from_dataset(data, subpixel=bool(result.settings.get("subpixel", True)))
+        problem = on_grid(data, result)
     assert isinstance(problem, Problem)
     if problem.field_shape != result.object.shape or len(problem) != len(result.positions):
         raise PtychonError(

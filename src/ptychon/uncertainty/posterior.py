@@ -70,6 +70,12 @@ class Posterior:
     unsolved : float
         Largest residual of the linear systems.
     draws : (samples, H, W) complex64 or None
+    gains : tuple of str
+        By how much the likelihood would rise with something else free, a sentence each.
+    proposed : tuple of str
+        What should be free, by that.
+    stopped : bool
+        Whether Ctrl-C has ended it before all draws were there.
     agreement : float or None
         R^ of the chains (method "sampling"): up to 1.05 they agree.
     """
@@ -100,6 +106,9 @@ class Posterior:
     unsolved: float = 0.0
     draws: ComplexArray | None = None
     agreement: float | None = None
+    gains: tuple[str, ...] = ()
+    proposed: tuple[str, ...] = ()
+    stopped: bool = False
 
     @property
     def total_std(self) -> FloatArray:
@@ -107,6 +116,12 @@ class Posterior:
         (H, W) float32.
         """
         return np.asarray(np.hypot(self.object_std, np.abs(self.offset)), REAL)
+
+    def with_errors(self) -> Posterior:
+        """The same with draws of the error, as results keep them, not draws of the object."""
+        if self.draws is None:
+            return self
+        return replace(self, draws=(self.draws - self.object).astype(COMPLEX))
 
     def about(self, object: ComplexArray, probe: ComplexArray) -> Posterior:
         """The same of the object and the probe that were given: bars that hold their distance from
@@ -116,9 +131,10 @@ class Posterior:
         turned = self.offset * np.where(size > 0, object.conj() / np.where(size > 0, size, 1), 1)
         both, along = (a.astype(np.float64) ** 2 for a in (self.object_std, self.amplitude_std))
         across = np.maximum(both - along, 0) + turned.imag**2
-        return replace(
-            self, object=object, probe=probe, **bars(along + turned.real**2, across, object)
-        )
+        # errors about the object that was given: the optimum is off it by the offset, for certain
+        draws = None if self.draws is None else (self.draws - self.offset).astype(COMPLEX)
+        whole = bars(along + turned.real**2, across, object)
+        return replace(self, object=object, probe=probe, draws=draws, **whole)
 
     def decibel(self) -> float:
         """10 log10(sum |O|^2/sum object_std^2) over the region: the error in dB that the bars
@@ -270,6 +286,7 @@ class Sums:
         pilot: Any,
         unsolved: float,
         learned: bool,
+        gains: tuple[Any, ...] = (),
     ) -> Posterior:
         """The posterior of Laplace's approximation."""
         along, across, monte_carlo = self.variances()
@@ -298,6 +315,9 @@ class Sums:
             prior_variance=prior_variance,
             unsolved=unsolved,
             draws=np.array(self.kept) if self.keep else None,
+            stopped=self.stopped,
+            gains=tuple(gain.sentence() for gain in gains),
+            proposed=tuple(gain.name for gain in gains if gain.proposed),
         )
 
 

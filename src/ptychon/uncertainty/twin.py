@@ -33,7 +33,10 @@ TOLERANCE, COOL, HOT, MISFIT = 0.05, 0.6, 1.6, 1.05
 #: Largest share of the variance that may be the prior's alone.
 ASSUMED = 0.5
 #: Largest translation (px) between the twin's reconstruction and its truth.
-MAX_SHIFT = 4
+MAX_SHIFT = 8
+#: What may remain of the step to the optimum, in bars at any octave of spatial frequency, before it
+#: is said, and before bars do not hold.
+SAID, FAR = 0.1, 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,12 @@ class Twin:
         the bars are the prior's.
     error_db : float
         Of the twin's reconstruction.
+    remains : float
+        Step from the posterior mean of the data to its optimum that remains, in bars: the largest
+        rms of an octave of spatial frequency.
+    anew : bool
+        Whether the twin was begun from nothing, by the recipe of the result; else next to its
+        truth.
     """
 
     temperature: float
@@ -61,6 +70,8 @@ class Twin:
     misfit: float
     assumed: float
     error_db: float
+    remains: float = 0.0
+    anew: bool = False
 
     @property
     def holds(self) -> bool:
@@ -71,6 +82,7 @@ class Twin:
             and COOL <= self.temperature <= HOT
             and self.misfit <= MISFIT
             and self.assumed <= ASSUMED
+            and self.remains <= FAR
         )
 
     def sentence(self) -> str:
@@ -79,8 +91,13 @@ class Twin:
             f"{c:.0%} for {p:.0%}" for c, p in zip(self.covered, PROBABILITIES, strict=True)
         )
         start = (
-            f"on a twin of these data the bars, times {self.temperature**0.5:.2f}, covered {shares}"
+            f"on a twin of these data, {'begun anew' if self.anew else 'begun at its truth'}, the "
+            f"bars, times {self.temperature**0.5:.2f}, covered {shares}"
         )
+        if self.remains > SAID:
+            start += f"; the mean may be {self.remains:.2f} bars from its optimum"
+        if self.remains > FAR:
+            return f"{start}: not converged, do not rely on them"
         if self.misfit > MISFIT:
             worse = f"the data fit {self.misfit:.2f} times worse than the twin's"
             return (

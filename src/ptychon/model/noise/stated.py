@@ -21,13 +21,20 @@ if TYPE_CHECKING:
 def told(
     problem: Problem, background: Any, kind: str = "auto", variance: float | None = None
 ) -> Problem:
-    """The problem with a background that its data do not state; None and 0 leave it as it is.
+    """The problem, for error bars, with a background that its data do not state; None and 0 leave
+    it as it is.
 
     Raises
     ------
     PtychonError
-        If the noise model is not that of counts, or the data state a background of their own.
+        If the noise model is not that of counts, or the data state a background of their own; or if
+        pixels share light, which no error bars know of.
     """
+    if problem.spread is not None:
+        raise PtychonError(
+            "error bars know of no light that pixels share; leave out --blur and --upsample for "
+            "them, which makes them too small at fine details"
+        )
     if background is None or not np.any(background):
         return problem
     if kind == "amplitude" or variance:
