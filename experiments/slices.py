@@ -225,7 +225,8 @@ def draw(made: Scene, sections: dict[str, tuple[FloatArray, float]]) -> object:
         )
         row = made.column[0] - inside.start
         from_above.axhline((row + 0.5) * PIXEL * 1e10, color=common.COLOURS[1], lw=0.8)
-        from_above.set(title=f"{name}: all of the depth", xticks=[], yticks=[])
+        from_above.set_title(f"{name}:\nall of the depth", fontsize=9)
+        from_above.set(xticks=[], yticks=[])
         image = section.imshow(
             phase[:, made.column[0], inside] * 10e-10 / thick,
             cmap="gray",
