@@ -149,7 +149,7 @@ def section(
         made.facts += [
             (f"half-data test: {name}", text) for name, text in half_data_rows(halves)[1:]
         ]
-    if problem is not None:
+    if problem is not None and problem.spread is None:  # it knows of no other
         _check(made, problem, backend)
     if warning:
         made.facts.append(("attention", warning))
