@@ -56,7 +56,9 @@ def finer(data: Dataset, factor: int) -> Dataset:
         data,
         patterns=spread(patterns, 0),
         mask=spread(mask, False),
+        # a window is as much larger, and so is the object
         probe=None,
+        object_shape=None,
         upsample=factor,
         **changes,
     )

@@ -154,9 +154,9 @@ def _preparation(name: str, value: Any) -> Any:
                 "-1 for the first"
             )
         return int(number)
-    if name == "bin":
+    if name in ("bin", "upsample"):
         if number != int(number) or number < 1:
-            raise PtychonError(f"bin is {value!r}; it must be a whole number, at least 1")
+            raise PtychonError(f"{name} is {value!r}; it must be a whole number, at least 1")
         return int(number)
     return number
 

@@ -149,7 +149,8 @@ def section(
         made.facts += [
             (f"half-data test: {name}", text) for name, text in half_data_rows(halves)[1:]
         ]
-    if problem is not None and problem.slices is None:
+    if problem is not None and problem.slices is None and problem.spread is None:
+        # it knows of neither
         _check(made, problem, backend)
     if warning:
         made.facts.append(("attention", warning))

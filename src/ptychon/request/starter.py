@@ -183,6 +183,8 @@ def settings_text(kind: Kind, input: str) -> str:
 _MORE = {
     "crop": ("256x256", "middle of the frames"),
     "bin": ("2", "sum counts of 2 x 2 pixels"),
+    "blur": ("1.0", "point spread of the detector, standard deviation in pixels"),
+    "upsample": ("2", "a pixel counts 2 x 2 points of the wave: for large probes"),
     "mask": ("mask.npy", "True or 1 where a pixel is valid"),
     "positions_path": ("positions.csv", "table of positions, y and x"),
     "position_units": ("um", ""),
