@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ptychon import PtychonError
 from ptychon.backends import get_backend
@@ -176,3 +177,8 @@ def gpu_backend() -> Any:
         if os.environ.get("PTYCHON_REQUIRE_GPU") == "1":
             pytest.fail(f"PTYCHON_REQUIRE_GPU=1, but {error}")
         pytest.skip(str(error))
+
+
+def sketch(result: Any, path: Any) -> None:
+    """A picture of one pixel, in the place of `plots.result.picture`."""
+    Image.new("L", (1, 1)).save(path)

@@ -1,5 +1,5 @@
-"""Shared by all tests: where measured data are, and a cache of compiled kernels that belongs to
-this source and no other.
+"""Shared by all tests: where measured data are, a cache of compiled kernels that belongs to this
+source and no other, and the order of the files.
 """
 
 from __future__ import annotations
@@ -16,11 +16,63 @@ _STAMP = hashlib.sha256(b"".join(p.read_bytes() for p in _SOURCES)).hexdigest()[
 os.environ.setdefault(
     "NUMBA_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"ptychon-test-kernels-{_STAMP}")
 )
+# every command that a test starts would compile the package's Python anew, half a second each
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import pytest  # noqa: E402
 
+#: What takes longest begins first: the last file of all is then a short one, and no worker waits.
+_LONGEST = (
+    "run/test_measured.py",
+    "house/test_experiments.py",
+    "cli/test_cli.py",
+    "engines/test_published.py",
+    "uncertainty/test_bars_cli.py",
+    "engines/test_engines.py",
+    "house/test_docs.py",
+    "uncertainty/test_uncertainty_sampler.py",
+    "engines/test_ml.py",
+    "sweeps/test_cuda.py",
+    "run/test_compiling.py",
+    "run/test_first_probe.py",
+    "engines/test_ep.py",
+    "uncertainty/test_uncertainty_laplace.py",
+    "uncertainty/test_uncertainty_limits.py",
+    "house/test_notebooks.py",
+    "engines/test_posterior.py",
+    "uncertainty/test_plan.py",
+    "uncertainty/test_half_data.py",
+    "engines/test_recovery.py",
+    "uncertainty/test_uncertainty_positions.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: k for k, name in enumerate(_LONGEST)}
+    here = Path(__file__).parent
+
+    def rank(item: pytest.Item) -> int:
+        try:
+            return place.get(item.path.relative_to(here).as_posix(), len(place))
+        except ValueError:
+            return len(place)
+
+    items.sort(key=rank)
+
 
 @pytest.fixture
+def sketched(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of results are one pixel each: a second less for every command whose picture nobody
+    looks at. Tests marked `pictures` have theirs in full.
+    """
+    if request.node.get_closest_marker("pictures"):
+        return
+    from _problems import sketch
+
+    monkeypatch.setattr("ptychon.plots.result.picture", sketch)
+
+
+@pytest.fixture(scope="session")
 def measured() -> Path:
     """Folder of measured data sets, from PTYCHON_TEST_DATA; the test is skipped where there is
     none.

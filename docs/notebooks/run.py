@@ -34,6 +34,7 @@ def executed(path: Path, folder: Path | None = None) -> Any:
         kernel_name="python3",
         timeout=300,
         record_timing=False,
+        coalesce_streams=True,  # else two prints are one or two, as the clock has it
         resources={"metadata": {"path": where}},
     ).execute(env=os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"})
     # what differs from machine to machine is not kept

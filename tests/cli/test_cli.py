@@ -23,6 +23,8 @@ from ptychon.request.settings import input_hash
 
 FAST = ["--backend", "reference", "--passes", "3"]
 
+pytestmark = pytest.mark.usefixtures("sketched")
+
 
 @pytest.fixture
 def scan():
@@ -61,6 +63,7 @@ def refused(capsys, *arguments):
     return lines[0]
 
 
+@pytest.mark.pictures
 def test_from_a_file_to_a_result_and_a_picture(scan, capsys):
     write_dataset("scan.cxi", scan)
     assert main(["reconstruct", "scan.cxi", *FAST]) == 0

@@ -51,6 +51,7 @@ def made(kind, side=5, frame=16):
     return simulate(truth, probe, places, **how).dataset
 
 
+@pytest.mark.usefixtures("sketched")
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_a_starter_runs_as_it_is_written(tmp_path, monkeypatch, capsys, kind):
     monkeypatch.chdir(tmp_path)

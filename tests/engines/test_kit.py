@@ -14,7 +14,19 @@ import pytest
 import ptychon.engines as engines
 from ptychon import PtychonError, PtychonWarning, reconstruct
 from ptychon.backends import get_backend
-from ptychon.engines import EPIE, PIE, RPIE, DifferenceMap, Engine, Joint, PtychoEP, Registry, make
+from ptychon.engines import (
+    EPIE,
+    MPIE,
+    PIE,
+    RAAR,
+    RPIE,
+    DifferenceMap,
+    Engine,
+    Joint,
+    PtychoEP,
+    Registry,
+    make,
+)
 from ptychon.engines.pie import Iterative
 from ptychon.testing import EngineTests
 from ptychon.testing.engines import small_scan
@@ -30,6 +42,18 @@ class TestEPIE(EngineTests):
 
 class TestRPIE(EngineTests):
     engine = RPIE
+
+
+class TestMPIE(EngineTests):
+    """Momentum in the middle of a pass, and with frames left over for the next."""
+
+    engine = MPIE
+    options: ClassVar = {"every": 20}
+
+
+class TestRAAR(EngineTests):
+    engine = RAAR
+    passes = 40
 
 
 class TestDifferenceMap(EngineTests):

@@ -15,7 +15,7 @@ from _problems import distance, make_case
 from ptychon import PtychonError
 from ptychon.backends import get_backend
 from ptychon.model import gauss_newton
-from ptychon.model.detector import blur
+from ptychon.model.detector import blur, hats
 from ptychon.model.forward import Model, unknowns_of
 from ptychon.model.frames import Eliminated, columns, components, put_rows, rows
 from ptychon.model.gauss_newton import GaussNewton, poisson
@@ -257,11 +257,57 @@ def test_one_kernel_is_the_whole_model(backend, update, own):
         assert distance(H(d).vector(), whole(d.astype("double")).vector()) < 3e-6
 
 
+@pytest.mark.parametrize("backend", ["reference", "numpy"])
+@pytest.mark.parametrize("between", [False, True])
+@pytest.mark.parametrize(
+    ("near", "update"),
+    [
+        (True, ("object", "probe")),
+        (True, ("object",)),
+        (False, ("object", "variations")),
+        (False, ("probe", "background")),
+        (True, ("object", "probe", "variations", "background")),
+    ],
+)
+def test_one_kernel_knows_free_space_variations_and_a_background(near, update, between, backend):
+    """With two modes, positions, doses and weights eliminated, on three threads."""
+    s, rng = scene(1, 2, 2, near=near, between=between), np.random.default_rng(8)
+    detector = s.model.detector
+    if between:
+        detector = replace(detector, between=hats(s.x.background.shape, 3.0, centred=not near))
+        s.x.background = 0.5 + rng.random((3, 3))
+    model = replace(s.model, detector=detector)
+    device = get_backend(backend, threads=3) if backend == "numpy" else get_backend(backend)
+    own = ("positions", "log_scale", "weights") if between else ("log_scale", "weights")
+    prior = Unknowns(log_scale=np.float32(25.0), weights=np.array([1.0, 4.0], np.float32))
+    H = GaussNewton(model.to(device), s.x.astype("single").to(device), update, own, prior=prior)
+    whole = GaussNewton(model, s.x, update, own, prior=prior)
+    assert H.fuses
+    assert not whole.fuses
+    for _ in range(2):
+        d = s.direction(update)
+        wanted = whole(d)
+        found = H(d.astype("single").to(device))
+        assert distance(found.vector(), wanted.vector()) < 1e-5
+        assert np.array_equal(H(d.astype("single").to(device)).vector(), found.vector())
+        for name in update:
+            one, other = getattr(found, name), getattr(wanted, name)
+            assert distance(one, other) < 2e-5, name
+
+
 def test_what_the_kernel_does_not_know_goes_without_it():
-    """Near field, slices, variations, a point spread: products of arrays."""
-    for s in (scene(2), scene(1, 1, 2), scene(near=True), tiny(masked=False)):
+    """Slices, a point spread, double precision: products of arrays."""
+    blurred = scene()
+    blurred = replace(
+        blurred,
+        model=replace(
+            blurred.model, detector=replace(blurred.model.detector, spread=blur((8, 7), 1.0))
+        ),
+    )
+    for s in (scene(2), blurred):
         x = s.x.astype("single")
         assert not GaussNewton(s.model, x, ("object", "probe")).fuses
+    assert not GaussNewton(scene().model, scene().x, ("object",)).fuses
     assert GaussNewton(scene().model, scene().x.astype("single"), ("object",)).fuses
 
 

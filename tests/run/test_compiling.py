@@ -53,7 +53,8 @@ with announcing(lambda: print("compiling", end=" ")):
 
 
 def run(script, folder, cache):
-    env = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
+    # a source that changes twice in a second would be read from its old bytecode
+    env = os.environ | {"NUMBA_CACHE_DIR": str(cache), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=folder,
@@ -158,6 +159,32 @@ def test_a_change_in_another_file_is_noticed(tmp_path):
     ):
         (tmp_path / "inner.py").write_text(INNER.format(n=n))
         assert run(CALL, tmp_path, tmp_path / "cache")[0].split("\n")[0] == expected
+
+
+#: Compiles when it is told to, and says how often it had to.
+TOLD = """
+from entry import entry
+print("ready", flush=True)
+input()
+print(entry(10), sum(entry.stats.cache_misses.values()))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files are locked by fcntl")
+def test_one_of_several_processes_compiles(package, tmp_path):
+    """What two need at the same time is compiled by one, and the other reads it from disk."""
+    env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    both = [
+        subprocess.Popen([sys.executable, "-c", TOLD], cwd=package, env=env, **pipes)
+        for _ in range(2)
+    ]
+    assert [one.stdout.readline() for one in both] == ["ready\n"] * 2
+    for one in both:
+        one.stdin.write("\n")
+        one.stdin.flush()
+    said = [one.communicate(timeout=300)[0].split() for one in both]
+    assert sorted(said) == [["11", "0"], ["11", "1"]]
 
 
 @pytest.mark.parametrize("inside", [True, False])

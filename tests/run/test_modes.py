@@ -23,6 +23,8 @@ from ptychon.simulation.simulate import simulate
 #: Share of the power in each mode of the beam that is to be found.
 POWERS = (0.7, 0.2, 0.1)
 
+pytestmark = pytest.mark.usefixtures("sketched")
+
 
 @pytest.fixture(scope="module")
 def truth():

@@ -12,12 +12,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from _problems import sketch
 from ptychon import Problem, PtychonError
 from ptychon.__main__ import main
 from ptychon.io import load_result, save_result, write_dataset
 from ptychon.metrics import residual as metrics
 from ptychon.uncertainty.laplace import laplace
 from ptychon.uncertainty.saved import load_posterior
+
+pytestmark = pytest.mark.usefixtures("sketched")
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,7 @@ def folder(tmp_path_factory):
     np.save(place / "two.npy", np.stack([s.probe[0], 0.2 * s.probe[0] * np.linspace(-1, 1, n)]))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
+        patch.setattr("ptychon.plots.result.picture", sketch)
         for engine in ("rpie", "pie"):
             assert (
                 main(
@@ -594,7 +598,7 @@ def test_a_reconstruction_with_bars_of_its_own(folder, capsys, monkeypatch, tmp_
     assert load_posterior("with.h5").method == "laplace"
     assert "error bar" in next(tmp_path.glob("**/*.html")).read_text("utf-8").lower()
     # what it was asked for goes with it
-    assert main(["reconstruct", "with.h5", "-o", "again.h5", "-q"]) == 0
+    assert main(["reconstruct", "with.h5", "-o", "again.h5", "-q", "--no-report"]) == 0
     assert np.array_equal(load_result("again.h5").object_std, new.object_std)
     assert main(["reconstruct", str(place / "scan.cxi"), "--bars", "magic"]) == 2
     assert "unknown method of error bars 'magic'" in capsys.readouterr().err

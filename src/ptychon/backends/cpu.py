@@ -32,8 +32,10 @@ def numpy_backend(threads: int | None = None) -> Backend:
     """
     from ..kernels.cpu import cache as _numba_cache
     from ..kernels.cpu import curvature as _numba_curvature
+    from ..kernels.cpu import extended as _numba_extended
     from ..kernels.cpu import joint as _numba_joint
     from ..kernels.cpu import likelihoods as _numba_sites
+    from ..kernels.cpu import marginal as _numba_marginal
     from ..kernels.cpu import table as _numba_table
     from ..kernels.cpu.linked import transforms_left
 
@@ -42,7 +44,14 @@ def numpy_backend(threads: int | None = None) -> Backend:
         xp=np,
         fft2=_fft2,
         ifft2=_ifft2,
-        kernels=build(_numba_table, _numba_sites, _numba_curvature, _numba_joint),
+        kernels=build(
+            _numba_table,
+            _numba_sites,
+            _numba_curvature,
+            _numba_joint,
+            _numba_extended,
+            _numba_marginal,
+        ),
         threads=_threads(threads),
         sweeps="cpu",
         compiling=_numba_cache.announcing,

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from ..model.unknowns import Unknowns
 from ..types import PtychonError, PtychonWarning
 from .base import OPTION_OF, Context, Engine, Estimate, Report, State
-from .difference_map import DifferenceMap
+from .difference_map import RAAR, DifferenceMap
 from .joint_posterior import Joint
 from .lsqml import LSQML
 from .ml import ML
+from .mpie import MPIE
 from .pie import EPIE, PIE, RPIE
 from .ptycho_ep import PtychoEP
 from .update import After, Update
@@ -28,7 +29,9 @@ __all__ = [
     "EPIE",
     "LSQML",
     "ML",
+    "MPIE",
     "PIE",
+    "RAAR",
     "RPIE",
     "After",
     "Context",
@@ -171,7 +174,7 @@ def check_engine(cls: Any) -> None:
         raise PtychonError(f"{name} has the name of its parent, {own!r}; declare its own")
 
 
-registry = Registry(PIE, EPIE, RPIE, DifferenceMap, LSQML, PtychoEP, Joint, ML)
+registry = Registry(PIE, EPIE, RPIE, MPIE, DifferenceMap, RAAR, LSQML, PtychoEP, Joint, ML)
 
 
 def make(name: str, **values: Any) -> Engine:

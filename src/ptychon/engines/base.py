@@ -44,7 +44,8 @@ class Estimate:
     deviation (H, W), draws of the posterior error (S, H, W), the noise variance of each frame (N,),
     refined positions (N, 2) in object pixels with the corners of their windows (N, 2), the
     logarithm of the dose of each frame, as an amplitude (N,), and variations of the probe (M, P, Q)
-    with their weights in each frame (N, M).
+    with their weights in each frame (N, M), and the counts of each pixel that are no part of the
+    wave, (P, Q) in the order of the amplitude.
     """
 
     object: Array
@@ -57,6 +58,7 @@ class Estimate:
     log_scale: Array | None = None
     variations: Array | None = None
     weights: Array | None = None
+    background: Array | None = None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 r"""The difference map (Elser 2003; Thibault et al., Science 321, 379 (2008); Ultramicroscopy 109,
-338 (2009)).
+338 (2009)), and relaxed averaged alternating reflections, RAAR (Luke, Inverse Problems 21, 37
+(2005)), which has the same two constraints and state.
 
 Two constraints on the stack of exit waves psi_j:
 
@@ -10,6 +11,8 @@ Two constraints on the stack of exit waves psi_j:
 
     psi <- psi + beta ( Pi_F[f_O] - Pi_O[f_F] )
     f_O = (1 + 1/beta) Pi_O psi - psi/beta,  f_F = (1 - 1/beta) Pi_F psi + psi/beta
+
+    psi <- beta psi + (1 - 2 beta) Pi_F psi + beta Pi_O[ 2 Pi_F psi - psi ]             (RAAR)
 
 Noise makes the exact modulus y_j unreachable, so the modulus constraint is a ball around it, of
 squared radius B = power_bound times the noise expected in a frame (Giewekemeyer et al., PNAS 107,
@@ -24,7 +27,7 @@ two denominators are relative to their maxima, and a pixel no frame reaches keep
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ..model.batch import Batch, exit_wave, followed, to_object, to_wave
@@ -254,3 +257,52 @@ def weighted(num: Array, den: Array, old: Array, inertia: float, xp: Any) -> Arr
     extra = inertia * den.max()
     floor = den.max() * 1e-10
     return xp.where(den > floor, (num + extra * old) / xp.maximum(den + extra, floor), old)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RAAR(DifferenceMap):
+    r"""psi <- beta psi + (1 - 2 beta) Pi_F psi + beta Pi_O[2 Pi_F psi - psi].
+
+    beta between 0.6 and 0.95: less holds the waves nearer to what was measured, 1 is the difference
+    map with the constraints in the other order.
+
+    Parameters
+    ----------
+    beta : float in [0.5, 1]
+    """
+
+    name: ClassVar[str] = "raar"
+    title: ClassVar[str] = "RAAR: the difference map, relaxed towards what was measured"
+    keeps: ClassVar[Keeps] = replace(DifferenceMap.keeps, transforms=None, compile_seconds=3)
+    beta: float = 0.75
+
+    def __post_init__(self) -> None:
+        DifferenceMap.__post_init__(self)
+        check_range("beta", self.beta, 0.5, 1, open_low=False)
+
+    @property
+    def stacks(self) -> int:
+        """The waves, and the reflected ones."""
+        return 2
+
+    def step(
+        self, state: DMState, problem: Problem, batches: list[Any], ctx: Context
+    ) -> tuple[DMState, Report]:
+        measure = state.epoch % self.residual_every == 0
+        total = ctx.backend.xp.zeros((), "float64")
+        reflected = ctx.backend.xp.empty_like(state.waves)
+        for batch in batches:
+            psi = state.waves[batch]
+            projected, _ = self._modulus(psi, problem, batch, state, ctx)
+            reflected[batch] = 2 * projected - psi
+        other = replace(state, waves=reflected)
+        self._overlap(other, problem, batches, ctx)
+        state.object, state.probe = other.object, other.probe
+        for batch in batches:
+            psi, mirrored = state.waves[batch], reflected[batch]
+            estimate = self._estimate(state, problem, batch, ctx)
+            projected = (mirrored + psi) / 2
+            state.waves[batch] = self.beta * (psi + estimate) + (1 - 2 * self.beta) * projected
+            if measure:
+                total += self._modulus(estimate, problem, batch, state, ctx)[1].sum()
+        return self.finish(state, total if measure else None, problem, ctx)

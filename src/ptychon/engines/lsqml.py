@@ -4,7 +4,7 @@ For a batch of frames at one object O and probe modes P_k, z_jk the waves at the
 there from the exit wave and y_j the measured amplitude:
 
     chi_jk = D*[ -xi_j z_jk ]                                what a frame asks of its exit waves
-             xi_j = 1 - y_j/|z_j|                            roots of counts, |z_j|^2 = sum_k |z_jk|^2
+             xi_j = 1 - y_j/|z_j|                            |z_j|^2 = sum_k |z_jk|^2
              xi_j = alpha_j ( 1 - n_j/lambda_j )             counts n_j; alpha_j: see below
     dO     = sum_j sum_k P_jk* chi_jk/(L + floor max L)      L = sum of |P|^2 over the whole scan
     dP_k   = sum_j S_j*( O_j* chi_jk )/(G + floor max G)     G = sum of |O_j|^2 over the batch
@@ -12,15 +12,17 @@ there from the exit wave and y_j the measured amplitude:
 and for each frame the steps a_j along dO and b_j along dP that bring its exit waves nearest to what
 it asks, by linear least squares over all pixels and modes,
 
-    min | chi_j - a_j A_j - b_j B_j |^2 + r (a_j^2 + b_j^2),     A_jk = dO_j P_jk,  B_jk = dP_jk O_j
+    min | chi_j - a_j A_j - b_j B_j |^2 + r (a_j^2 |A_j|^2 + b_j^2 |B_j|^2)
 
-    [ |A|^2 + r   Re<A,B>   ] [ a ]   [ Re<A,chi> ]
-    [ Re<A,B>     |B|^2 + r ] [ b ] = [ Re<B,chi> ]              r = damping (|A|^2 + |B|^2)/2
+    [ (1 + r) |A|^2   Re<A,B>       ] [ a ]   [ Re<A,chi> ]      A_jk = dO_j P_jk,  B_jk = dP_jk O_j
+    [ Re<A,B>         (1 + r) |B|^2 ] [ b ] = [ Re<B,chi> ]      r: `damping`
 
-The steps are real, so only the real part of <A, B> counts. The batch takes means of them, without
-the largest and the smallest:
+The steps are real, so only the real part of <A, B> counts. None goes backwards: where one would,
+the other goes alone. (A joint step of which half is left out overshoots.) The damping of each is in
+units of its own diagonal element: with one number for both, the scale of dP would decide how far dO
+goes. The batch takes means of them, without the largest and the smallest:
 
-    O <- O + step_size mean(a) dO,    P <- P + step_size mean(b) dP        means of max(0, .)
+    O <- O + step_size mean(a) dO,    P <- P + step_size mean(b) dP
 
 Two kinds of batches (`Schedule`). The members of a *sparse* batch lie far apart, and object and
 probe move after each. Those of a *compact* one are neighbours: the object moves once a pass, along
@@ -28,7 +30,7 @@ what all batches together ask, by the least of their means, and the probe by a s
 former needs fewer passes, the latter keeps parallel devices busy.
 
 Counts: xi is too long a step where few were expected. alpha_j is the length that their likelihood
-prefers, sum lambda' - n log lambda' along z' = (1 - alpha xi) z, by two steps of Fisher's scoring
+prefers, sum lambda' - n log lambda' along z' = (1 - alpha xi) z, by three steps of Fisher's scoring
 from 1/2, where amplitudes put it.
 
 Momentum, from pass `momentum_start` on. With u the change of the object in this pass and u_1, u_2
@@ -64,7 +66,7 @@ NOISES = ("amplitude", "poisson")
 #: Modulus and counts below which a model says nothing.
 TINY = 1e-20
 #: Scoring steps for the length alpha of a step of counts.
-SCORINGS = 2
+SCORINGS = 3
 #: Passes that the momentum of object and probe remembers.
 OBJECT_MEMORY, PROBE_MEMORY = 2, 3
 
@@ -91,8 +93,8 @@ class LSQMLState(State):
 
 @dataclass(frozen=True, kw_only=True)
 class LSQML(Engine):
-    r"""O <- O + step_size mean(a) dO,  P <- P + step_size mean(b) dP, (a, b) the least-squares steps of each
-    frame.
+    r"""O <- O + step_size mean(a) dO,  P <- P + step_size mean(b) dP, a and b of least squares for
+    each frame.
 
     Parameters
     ----------
@@ -128,7 +130,7 @@ class LSQML(Engine):
     floor: float = 0.1
     damping: float = 0.1
     trim: float = 0.1
-    momentum_start: int | None = None
+    momentum_start: int | None = 3
     gain: float = 0.5
 
     def __post_init__(self) -> None:
@@ -225,14 +227,17 @@ class LSQML(Engine):
         wave = model.detector.intensity_adjoint(view, -xi / 2, none)
         return model.detector.adjoint(view, wave, none), misfit.sum(dtype="float64")
 
-    def by_counts(self, problem: Problem, frames: Any, power: Array, valid: Array, xp: Any) -> Array:
+    def by_counts(
+        self, problem: Problem, frames: Any, power: Array, valid: Array, xp: Any
+    ) -> Array:
         """alpha xi of counts, (B, P, Q)."""
         if not problem.counting:
             raise PtychonError(
                 "noise is 'poisson', but these data are not counts, or a background has been taken "
                 "off them; state --gain, or set noise to 'amplitude'"
             )
-        n, dark, y = problem.amplitude[frames] ** 2, 0.0, problem.amplitude[frames]
+        y, dark = problem.amplitude[frames], xp.zeros(1, power.dtype)
+        n = y**2
         if problem.counts is not None:
             # what is known of the dose of a frame has scaled its amplitude, not its counts
             n, dark = problem.counts[frames], problem.background
@@ -258,20 +263,29 @@ class LSQML(Engine):
         return found
 
     def steps(self, model: Model, view: View, chi: Array, d: Unknowns) -> Array:
-        """The least-squares steps of each frame along each direction, (B, n) float64: object first."""
+        """The least-squares steps of each frame along each direction, none below 0, (B, n) float64,
+        object first.
+        """
         xp, flat = model.backend.xp, (len(chi), 1, -1)
         along = [model.exit_tangent(view, Unknowns(**{name: array})) for name, array in d.each()]
         A = xp.concatenate([_as_real(a, flat) for a in along], axis=1)
         G = (A @ A.swapaxes(1, 2)).astype("float64")
         right = (A @ _as_real(chi, flat).swapaxes(1, 2)).astype("float64")
-        r = self.damping * xp.trace(G, axis1=1, axis2=2) / A.shape[1]
-        G = G + xp.maximum(r, TINY)[:, None, None] * xp.eye(A.shape[1])
-        return xp.linalg.solve(G, right)[..., 0]
+        own = xp.arange(A.shape[1])
+        G[:, own, own] = xp.maximum((1 + self.damping) * G[:, own, own], TINY)
+        right = right[..., 0]
+        alone = xp.maximum(right / G[:, own, own], 0)
+        if len(own) == 1:
+            return alone
+        both = xp.linalg.solve(G, right[..., None])[..., 0]
+        # where one would go backwards, the better one goes alone
+        best = (right * alone).argmax(axis=1)[:, None] == own
+        return xp.where((both >= 0).all(axis=1, keepdims=True), both, best * alone)
 
     def mean(self, steps: Array, xp: Any) -> Array:
         """Means over the frames of a batch, (n,)."""
         rest = int(self.trim / 2 * len(steps))
-        return xp.sort(xp.maximum(steps, 0), axis=0)[rest : len(steps) - rest].mean(axis=0)
+        return xp.sort(steps, axis=0)[rest : len(steps) - rest].mean(axis=0)
 
     def take(self, state: LSQMLState, x: Unknowns, light: Array, misfit: Array, xp: Any) -> None:
         """Object and probe of a pass into the state, with momentum."""
@@ -300,7 +314,9 @@ class LSQML(Engine):
         """The velocity after a pass, and how much of it is added."""
         axes = tuple(range(1, past.ndim))
         dot = (past.conj() * update).real.sum(axis=axes, dtype="float64")
-        size = xp.sqrt(abs2(past).sum(axis=axes, dtype="float64") * abs2(update).sum(dtype="float64"))
+        size = xp.sqrt(
+            abs2(past).sum(axis=axes, dtype="float64") * abs2(update).sum(dtype="float64")
+        )
         c = dot / xp.maximum(size, TINY)
         good = fell & (c > 0).all()
         lag = xp.arange(len(past) + 1) - len(past) / 2

@@ -43,6 +43,11 @@ object nearly as well. Engines that alternate between the two crawl along such d
 step does not. `ridge` is Levenberg's and Marquardt's: a share of the largest diagonal element of
 each unknown, less after each full step and more after a shortened one.
 
+A background b is counted besides the waves, lambda = sum_k |z_k|^2 + b, and moves with x: its
+derivative is 1, and it may not be negative. Where it is 0 and more light would have to be taken
+away, it is held in that step; the rest of a step ends at 0 (Bertsekas, SIAM J. Control Optim. 20,
+221 (1982)). It is linear between points on a grid, so that details are left to the object.
+
 After a step the mean of the moves of the positions goes into the probe, and the mean dose into its
 strength, which changes no frame. Nor does exp(g.r) on the object with exp(-g.u) on the probe and
 -g.s_j on the logarithms of the doses, r = s_j + u: a gradient of the doses across the scan is not a
@@ -74,12 +79,14 @@ from ..model.forward import Model
 from ..model.gauss_newton import GaussNewton
 from ..model.illumination import ramps
 from ..model.noise import Likelihood, learned_variance, noise_of
+from ..model.noise.background import whole
 from ..model.problem import Problem
 from ..model.roughness import Roughness
 from ..model.slices import layers, neighbours, share
 from ..model.unknowns import Unknowns
 from ..model.view import frequencies
 from ..types import Array, PtychonError
+from .background import dark_share, first_background, grid, held, in_units
 from .base import Context, Engine, Estimate, Keeps, Report, State, check_range
 from .undetermined import affine, illuminate, level
 from .update import After
@@ -125,6 +132,8 @@ class MLState(State):
         Of the windows; they follow positions with a delay, so they are state.
     variations, weights : (M, P, Q) complex64, (N, M) float32, or None
         How the probe varies.
+    background, dark : (r, c) float32, (P, Q) float32, or None
+        On its grid, and of each pixel.
     spread : (3 + M,) float64
         Standard deviation of the prior of positions along y and x, px, of log doses, and of the
         weights of each variation.
@@ -139,6 +148,8 @@ class MLState(State):
     log_scale: Array = None
     variations: Array = None
     weights: Array = None
+    background: Array = None
+    dark: Array = None
     corners: Array = None
     spread: Array = None
     ridge: Array = None
@@ -172,6 +183,14 @@ class ML(Engine):
         Ways in which the first mode of the probe varies from frame to frame.
     variations_start : int
         First step (from 0) that moves them.
+    background : bool
+        Refine a background: counts, the same in all frames, that come from no wave. Weak modes of
+        the probe look like it.
+    background_start : int
+        First step (from 0) that moves it.
+    background_distance : float
+        Between two points of the grid on which it is found, detector pixels; 1 gives each pixel its
+        own.
     position_spread : float, optional
         Expected standard deviation of the position errors, object pixels; default learned from the
         data.
@@ -205,7 +224,7 @@ class ML(Engine):
         "maximum likelihood, joint Gauss-Newton steps: object, probe, positions and doses at once"
     )
     moves: ClassVar[frozenset[str]] = frozenset(
-        {"object", "probe", "positions", "log_scale", "variations", "weights"}
+        {"object", "probe", "positions", "log_scale", "variations", "weights", "background"}
     )
     copes: ClassVar[frozenset[str]] = Engine.copes | {"background", "slices"}
     schedule: ClassVar[str] = "parallel"
@@ -233,6 +252,9 @@ class ML(Engine):
     probe_start: int = 0
     variations: int = 0
     variations_start: int = 0
+    background: bool = False
+    background_start: int = 0
+    background_distance: float = 8.0
     position_spread: float | None = None
     dose_spread: float | None = None
     iterations: int = 40
@@ -246,10 +268,11 @@ class ML(Engine):
     def __post_init__(self) -> None:
         for name in (
             *("probe_start", "positions_start", "dose_start"),
-            *("variations", "variations_start"),
+            *("variations", "variations_start", "background_start"),
         ):
             check_range(name, getattr(self, name), 0, 1e9, open_low=False)
         check_range("positions_every", self.positions_every, 1, 1e9, open_low=False)
+        check_range("background_distance", self.background_distance, 1, 1e6, open_low=False)
         check_range("position_spread", self.position_spread, 0, 1e6)
         check_range("dose_spread", self.dose_spread, 0, 10)
         check_range("iterations", self.iterations, 1, 10000, open_low=False)
@@ -303,6 +326,7 @@ class ML(Engine):
             ctx.backend.xp.zeros(len(problem)) if problem.log_scale is None else problem.log_scale
         )
         variations, weights = self._variations(problem, xp)
+        background, dark = first_background(self, problem, ctx) if self.background else (None,) * 2
         spreads = [self.position_spread or FIRST[0]] * 2 + [self.dose_spread or FIRST[1]]
         return MLState(
             xp.array(object, "complex64", order="C"),
@@ -313,6 +337,8 @@ class ML(Engine):
             corners=xp.array(problem.corners, "int32"),
             variations=variations,
             weights=weights,
+            background=background,
+            dark=dark,
             spread=xp.array(spreads + [FIRST_WEIGHT] * self.variations, "float64"),
             ridge=xp.array([RIDGE], "float64"),
         )
@@ -340,6 +366,7 @@ class ML(Engine):
             log_scale=state.log_scale if dose else None,
             variations=state.variations,
             weights=state.weights,
+            background=state.background,
         )
 
     def step(
@@ -347,6 +374,9 @@ class ML(Engine):
     ) -> tuple[MLState, Report]:
         xp, free = ctx.backend.xp, self.probe_moves_at(state.epoch)
         own = self.own(state.epoch)
+        given = problem
+        if self.background:
+            problem = whole(problem)
         if self.detector < 1:
             problem = self._inner(problem, ctx)
             if state.epoch == 0:
@@ -355,6 +385,10 @@ class ML(Engine):
         model = replace(
             self.model(problem, ctx.backend), corners=ctx.backend.to_host(state.corners)
         )
+        if self.background:
+            model = replace(
+                model, detector=replace(model.detector, between=grid(self, problem, ctx))
+            )
         fit, H, diagonal = self._fitted(state, problem, model, x, own, free)
         if "weights" in own and not bool((state.weights != 0).any()):
             still = replace(x, variations=None, weights=None)
@@ -385,10 +419,15 @@ class ML(Engine):
             extra["moved"] = xp.sqrt((off**2).sum(axis=1).mean())
         if self.dose:
             extra["dose_spread"] = state.log_scale.std(dtype="float64")
+        misfit = after.misfit
+        if self.background:
+            misfit = in_units(misfit, model.detector.dark(state.background), problem, given)
+            state.dark = model.detector.dark(state.background)
+            extra["background"] = dark_share(state.dark, problem)
         if self.variations:
             extra["varies"] = xp.sqrt((state.weights.astype("float64") ** 2).mean(axis=0).sum())
         return state, Report(
-            xp.asarray(after.misfit) if self.detector == 1 else None,
+            xp.asarray(misfit) if self.detector == 1 else None,
             {name: xp.asarray(value) for name, value in extra.items()},
         )
 
@@ -401,6 +440,7 @@ class ML(Engine):
             log_scale=state.log_scale if self.dose else None,
             variations=state.variations,
             weights=state.weights,
+            background=state.dark,
         )
 
     # ------------------------------------------------------------ parts of a step
@@ -458,6 +498,8 @@ class ML(Engine):
         fit = self._fit(state, problem, model, x, own)
         update: tuple[str, ...] = ("object", "probe") if free else ("object",)
         update += ("variations",) if "weights" in own else ()
+        darkens = self.background and state.epoch >= self.background_start
+        update += ("background",) if darkens else ()
         H = GaussNewton(model, x, update, own, fit.likelihood.information, fit.prior)
         diagonal = H.diagonal()
         light = diagonal.object / diagonal.object.max()
@@ -492,6 +534,8 @@ class ML(Engine):
         """The step."""
         gradient = H.gradient(fit.likelihood.score, fit.held(H.x))
         floor = diagonal.map(lambda array: (ridge * array.max()).astype(array.dtype))
+        if gradient.background is not None:
+            floor.background = held(H.x.background, gradient.background, floor.background)
         H.prior = H.prior.axpy(1, floor)
         return H.step(gradient, self.tolerance, self.iterations, diagonal.axpy(1, floor))
 
@@ -515,6 +559,7 @@ class ML(Engine):
             factor = (size[1] / size[0]).astype("float32")
             state.object = state.object / share(factor, state.object)
             illuminate(state, lambda P: P * factor)
+        state.background = new.background
         if "positions" in own:
             off = new.positions - state.measured
             mean = off.mean(axis=0)

@@ -75,6 +75,19 @@ class Iterative(Engine):
         self, state: State, problem: Problem, batches: list[Any], ctx: Context
     ) -> tuple[State, Report]:
         self = full(self)
+        done: tuple[State, Report] = self.pass_of(self.sweep)(state, problem, batches, ctx)
+        return done
+
+    def pass_of(self, sweep: Any) -> Any:
+        """A pass made of sweeps, which take and return what `step` does and may be compiled ones:
+        here it is one.
+        """
+        return sweep
+
+    def sweep(
+        self, state: State, problem: Problem, batches: list[Any], ctx: Context
+    ) -> tuple[State, Report]:
+        """All frames of the batches, once; a pass more in `state.epoch`."""
         if problem.slices is not None:
             return sliced_pass(self, state, problem, batches, ctx)
         k = ctx.backend.kernels

@@ -8,11 +8,11 @@ constraint asks of the exit wave (`pie`),
     O_l <- O_l + object_step (Re <t, chi>/||t||^2) d_l                                all slices
     P   <- P + probe_step w_P c_0                                                    as of one slice
 
-w_l is the weight of the engine, with |psi_l|^2 in place of |P|^2. There is no division by a slice:
-3PIE (Maiden, Humphry & Rodenburg, J. Opt. Soc. Am. A 29, 1606 (2012)) asks of the wave on a slice
-what rPIE asks of a probe, which divides by it, and of the slices together too much: each by itself
-would do the whole of chi. Dividing by their number is safe and slow. t says what they do together,
-to first order, and the step is the best one along it.
+w_l is the weight of the engine, with |psi_l|^2 in place of |P|^2; its scale cancels. 3PIE (Maiden,
+Humphry & Rodenburg, J. Opt. Soc. Am. A 29, 1606 (2012)) gives each slice, and the wave on it, the
+full step of a thin object. Each by itself would do the whole of chi; together they do too much:
+with five slices the full steps d_l diverge. Dividing them by the number of slices is safe and slow.
+t says what they do together, to first order, and the step is the best one along it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def sliced_pass(
             asked[s] = engine.object_weight(light, frames.corners, k) * asked[s]
             back = walk.up(view, s, back)
         t = walk.walk(view, [k.batch_sum(d, frames.corners) for d in asked])
-        length = cooling * best(t, change)
+        length = cooling * engine.object_step * best(t, change)
         for s, d in enumerate(asked):
             frames.add(state.object[s], length * d)
         if moves:

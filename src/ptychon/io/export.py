@@ -16,6 +16,7 @@ from ..data.dataset import Dataset
 from ..data.lazy import blocks
 from ..data.result import Result
 from ..types import PtychonError
+from ..units import pretty
 from . import microscopy, ptychodus, ptylab, ptypy
 from .arrays import BACKGROUND
 from .cxi_write import write_dataset, write_nexus
@@ -374,7 +375,11 @@ def write_result(path: PathLike, result: Result, format: str | None = None) -> l
     history = ["history, settings and provenance"]
     scale = {} if result.pixel_size is None else {"pixel_size": np.array(result.pixel_size)}
     if format == "numpy":
-        extra = {} if result.object_std is None else {"object_std": result.object_std}
+        extra: dict[str, Any] = {}
+        if result.object_std is not None:
+            extra["object_std"] = result.object_std
+        if result.slices is not None:
+            extra["slice_depths"] = result.slices.depths
         arrays = {
             "object": result.object,
             "probe": result.probe,
@@ -390,7 +395,7 @@ def write_result(path: PathLike, result: Result, format: str | None = None) -> l
         write_npz(path, arrays | more)
         return history
     size = result.pixel_size or (1.0, 1.0)
-    corner = np.ceil(np.array(result.object.shape) / 2 - np.array(result.probe.shape[1:]) / 2)
+    corner = np.ceil(np.array(result.object.shape[-2:]) / 2 - np.array(result.probe.shape[1:]) / 2)
     places = result.positions - corner - np.array(result.probe.shape[1:]) // 2
     wavelength = stated(result, "wavelength")
     outputs = {
@@ -401,7 +406,10 @@ def write_result(path: PathLike, result: Result, format: str | None = None) -> l
         {"lambda": float(wavelength)} if wavelength else {}
     )
     extra = {} if result.object_std is None else {"object_std": result.object_std}
-    arrays = {"object": result.object, "probe": np.moveaxis(result.probe, 0, -1), **extra}
+    if result.slices is not None:  # MATLAB has the slices last, as it has the modes
+        extra["slice_depths"] = result.slices.depths
+    field = result.object if result.object.ndim == 2 else np.moveaxis(result.object, 0, -1)
+    arrays = {"object": field, "probe": np.moveaxis(result.probe, 0, -1), **extra}
     _write_mat(path, {**arrays, "p": known, "outputs": outputs})
     lost = [*history, "the origin of the positions"]
     return lost + ["that the scale is unknown (1 px is written as 1 m)"] * (
@@ -411,10 +419,14 @@ def write_result(path: PathLike, result: Result, format: str | None = None) -> l
 
 def _write_pictures(path: PathLike, result: Result) -> list[str]:
     """Amplitude and phase of the object, and its standard deviation where there is one, float32
-    pages.
+    pages; of several slices the amplitudes first, from where the light comes.
     """
-    pages = [np.abs(result.object), np.angle(result.object)]
-    names = ["amplitude", "phase (rad)"]
+    layers = result.object[None] if result.object.ndim == 2 else result.object
+    at = [""]
+    if result.slices is not None:
+        at = [f", z = {pretty(z, 'length')}" for z in result.slices.depths]
+    pages = [np.abs(layer) for layer in layers] + [np.angle(layer) for layer in layers]
+    names = [f"amplitude{z}" for z in at] + [f"phase (rad){z}" for z in at]
     if result.object_std is not None:
         pages, names = [*pages, result.object_std], [*names, "standard deviation"]
     write_tiff(path, np.array(pages, np.float32), result.pixel_size, Labels=names)

@@ -110,9 +110,12 @@ def write_hyperspy_result(path: PathLike, result: Result) -> list[str]:
     axes = [
         (axis, n, s * factor, o * factor, unit)
         for axis, n, s, o in zip(
-            "yx", result.object.shape, size or (1.0, 1.0), result.origin, strict=True
+            "yx", result.object.shape[-2:], size or (1.0, 1.0), result.origin, strict=True
         )
     ]
+    if result.slices is not None:
+        gap = result.slices.gaps[0]
+        axes.insert(0, ("z", len(result.slices), gap * 1e9, 0.0, "nm"))
     beside = {"probe": result.probe, "engine": result.engine}
     if result.object_std is not None:
         beside["object_std"] = result.object_std
@@ -327,7 +330,10 @@ def write_emd_result(path: PathLike, result: Result) -> list[str]:
             node["data"] = array
             node["data"].attrs["units"] = ""
             own = [(s, n, unit) for s, n in zip(steps, ("x", "y"), strict=True)]
-            _dimensions(node, [(1.0, "mode", ""), *own] if array.ndim == 3 else own)
+            first = (1.0, "mode", "")
+            if name == "object" and result.slices is not None:
+                first = (result.slices.gaps[0] * 1e10, "z", "A")
+            _dimensions(node, [first, *own] if array.ndim == 3 else own)
     return ["positions, history, settings and provenance"]
 
 

@@ -353,7 +353,7 @@ def read_result(path: PathLike) -> Result:
 def write_result(path: PathLike, result: Result) -> list[str]:
     """Write a product, .h5 or .npz by the suffix; returns what it has no room for."""
     scale = np.array(result.pixel_size or (1.0, 1.0))
-    half = (np.array(result.object.shape) - np.array(result.probe.shape[1:])) / 2 + np.array(
+    half = (np.array(result.object.shape[-2:]) - np.array(result.probe.shape[1:])) / 2 + np.array(
         result.probe.shape[1:]
     ) // 2
     middle = np.array(result.origin) + half * scale
@@ -386,8 +386,8 @@ def write_result(path: PathLike, result: Result) -> list[str]:
         "probe_position_x_m": places[:, 1],
         "probe_position_y_m": places[:, 0],
         "probe": result.probe[None],
-        "object": result.object[None],
-        "object_layer_spacing_m": np.zeros(0),
+        "object": result.object if result.object.ndim == 3 else result.object[None],
+        "object_layer_spacing_m": np.array(() if result.slices is None else result.slices.gaps),
         "loss_epochs": measured,
         "loss_values": np.asarray(result.errors)[measured],
     }

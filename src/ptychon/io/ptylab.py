@@ -192,7 +192,7 @@ def write_result(path: PathLike, result: Result) -> list[str]:
         raise PtychonError(f"PtyLab needs square pixels, not {dy:g} x {dx:g} m")
     with create(path) as file:
         for name, array in (
-            ("object", result.object[None, None, None, None]),
+            ("object", slices(result.object)[None, None, None]),
             ("probe", result.probe[None, None, :, None]),
         ):
             put_array(file, name, np.asarray(array, np.complex64))
@@ -202,10 +202,17 @@ def write_result(path: PathLike, result: Result) -> list[str]:
         file["wavelength"] = np.float32(stated(result, "wavelength") or 0)
         file["zo"] = np.float32(stated(result, "distance") or 0)
         file["purityProbe"], file["purityObject"] = np.float32(purity(result.probe)), np.float32(1)
-        middle = np.array(result.object.shape) // 2
+        if result.slices is not None:
+            file["dz"] = np.float32(result.slices.gaps[0])
+        middle = np.array(result.object.shape[-2:]) // 2
         file["encoder_corrected"] = (result.positions - middle) * np.array(result.pixel_size)
     lost = ["settings and provenance", "the origin of the positions"]
     return lost + ["object_std"] * (result.object_std is not None)
+
+
+def slices(object: Any) -> Any:
+    """An object with its axis of slices."""
+    return object if object.ndim == 3 else object[None]
 
 
 def purity(probe: Any) -> float:

@@ -261,7 +261,7 @@ def write_result(path: PathLike, result: Result) -> list[str]:
         _text(header, "description", "Ptypy .h5 compatible storage format")
         content = _map(file, "content", "param")
         places = {
-            "obj": (result.object[None], centre),
+            "obj": (result.projection[None], centre),
             "probe": (result.probe, np.array(result.probe.shape[1:]) // 2),
         }
         for kind, (data, middle) in places.items():
@@ -298,6 +298,8 @@ def write_result(path: PathLike, result: Result) -> list[str]:
             _text(run, "engine", result.engine)
             _array(run, "error", np.array([error, 0, 0], float))
     lost = ["settings and provenance"]
+    if result.slices is not None:
+        lost.append(f"the {len(result.slices)} slices (their product is written)")
     if result.object_std is not None:
         lost.append("object_std")
     if result.pixel_size is None:

@@ -4,7 +4,9 @@ the intensities.
 With the probe known there is one, the global phase: dO = i O. With the probe free (Guizar-Sicairos
 & Fienup, Opt. Express 16, 7264 (2008)):
 
-    phases              dO = i O                    dP = i P, each for itself
+    phase               dO = i O
+    modes               dP_k = sum_l X_kl P_l       X anti-Hermitian: K^2 phases and mixings of K
+                                                    modes
     scale               dO = O                      dP = -P
     ramps along y, x    dO = i r O                  dP = -i r P
     translations        dO = -grad O                dP = -grad P        (far field only)
@@ -13,11 +15,15 @@ Translations are exact for waves that vanish at the rim of their windows, the ot
 near field object and probe cannot be translated together: the images would move on the detector.
 `unseen` is where this is decided for all.
 
-Free positions s_j and doses a_j (amplitudes exp(a_j)) may move together, whether the probe is known
-or free, in both fields:
+Free positions s_j, doses a_j (amplitudes exp(a_j)) and weights c_jl of variations V_l of the probe
+may move together, the first two whether the probe is known or free, in both fields:
 
     all positions       dO = -grad O,   ds_j = 1    (far field, probe free: also dP = grad P)
     all doses           dO = O,         da_j = -1
+    a gradient of them  dO = r O,       dP = -u P,  da_j = -s_j    (probe free)
+    all weights         dP_0 = V_l,     dc_jl = -1                 (probe free)
+
+r being a place on the object, u one in the window of the probe, r = u + s_j.
 
 An error e is stated after the best of these was taken off: e - G c with c least squares on the
 region compared. That is to first order what `metrics.phase_align` does with a known probe and
@@ -41,16 +47,40 @@ PHASE, PROBE_PHASE, SCALE = "global phase", "phase of the probe", "scale"
 RAMPS = "ramp along y", "ramp along x"
 TRANSLATIONS = "translation along y", "translation along x"
 POSITIONS, DOSES = ("all positions along y", "all positions along x"), "all doses"
+DOSE_RAMPS = "gradient of doses along y", "gradient of doses along x"
+MIXING, WEIGHTS = "mixing of the modes", "all weights of a variation"
 
 
 def unseen(
-    near_field: bool, free_probe: bool, free_positions: bool = False, free_doses: bool = False
+    near_field: bool,
+    free_probe: bool,
+    free_positions: bool = False,
+    free_doses: bool = False,
+    modes: int = 1,
+    variations: int = 0,
 ) -> tuple[str, ...]:
-    """Names of the directions that the data of a scan do not tell."""
+    """Names of the directions that the data of a scan do not tell; K^2 - 1 mixings of K modes, and
+    as many weights as there are variations with free weights.
+    """
     own = (*(POSITIONS if free_positions else ()), *((DOSES,) if free_doses else ()))
     if not free_probe:
         return (PHASE, *own)
-    return (PHASE, PROBE_PHASE, SCALE, *RAMPS, *(() if near_field else TRANSLATIONS), *own)
+    own += (*(DOSE_RAMPS if free_doses else ()), *(WEIGHTS,) * variations)
+    mixings = (MIXING,) * (modes**2 - 1)
+    moves = () if near_field else TRANSLATIONS
+    return (PHASE, PROBE_PHASE, *mixings, SCALE, *RAMPS, *moves, *own)
+
+
+def mixings(modes: int) -> ComplexArray:
+    """A basis of the anti-Hermitian X, (K^2, K, K) complex128, the first of them i."""
+    found = [1j * np.eye(modes)]
+    found += [1j * np.diag(np.eye(modes)[k]) for k in range(1, modes)]
+    for k in range(modes):
+        for l in range(k):
+            pair = np.zeros((modes, modes), complex)
+            pair[k, l], pair[l, k] = 1, -1
+            found += [pair, 1j * abs(pair)]
+    return np.array(found)
 
 
 def free_shift(near_field: bool, free_probe: bool, most: int) -> int:
@@ -98,7 +128,7 @@ class Gauge:
         and without what it may do by itself: its phase, and what positions or doses make up for.
         """
         rest = error - np.tensordot(c, self.probe, 1)
-        alone = {PROBE_PHASE}
+        alone = {PROBE_PHASE, MIXING, WEIGHTS}
         alone |= set(TRANSLATIONS) if POSITIONS[0] in self.names else set()
         alone |= {SCALE} if DOSES in self.names else set()
         own = [g for name, g in zip(self.names, self.probe, strict=True) if name in alone]
@@ -124,7 +154,11 @@ class Gauge:
             for o, p, sure in zip(self.object, self.probe, self.exact, strict=True)
             if sure
         ]
-        basis, _ = np.linalg.qr(np.array([np.concatenate([r.real, r.imag]) for r in rows]).T)
+        real = np.array([np.concatenate([r.real, r.imag]) for r in rows]).T
+        # scale and doses move the object alike; what is said twice is held once
+        norms = np.maximum(np.linalg.norm(real, axis=0), 1e-300)
+        basis, sizes, _ = np.linalg.svd(real / norms, full_matrices=False)
+        basis = basis[:, sizes > 1e-6 * sizes[0]]
         half = len(basis) // 2
         return np.asarray((basis[:half] + 1j * basis[half:]).T)
 
@@ -138,30 +172,50 @@ def gauge_of(
     touched: BoolArray,
     free_positions: bool = False,
     free_doses: bool = False,
+    variations: Any = None,
+    free_weights: bool = False,
 ) -> Gauge:
     """The directions at an object (H, W) and a probe (K, P, Q), inside the pixels `touched` by
-    light (H, W).
+    light (H, W). Of a probe that varies by known `variations` (M, P, Q) the first mode is told from
+    the others, and its factor from theirs: what moves the probe is then not exact.
     """
     O = np.where(touched, object, 0).astype(np.complex128)
     P = np.asarray(probe, np.complex128)
-    names = unseen(problem.near_field, free_probe, free_positions, free_doses)
-    none = 0 * P
-    found = {PHASE: (1j * O, none), PROBE_PHASE: (0 * O, 1j * P), SCALE: (O, -P), DOSES: (O, none)}
+    varied = () if variations is None else np.asarray(variations, np.complex128)
+    free = free_positions, free_doses, len(P), len(varied) if free_weights else 0
+    names = unseen(problem.near_field, free_probe, *free)
+    none, still = 0 * P, 0 * O
+    mixed = [(still, np.tensordot(X, P, 1)) for X in mixings(len(P))]
+    weights = [(still, np.concatenate([V[None], none[1:]])) for V in varied]
+    found = {
+        PHASE: [(1j * O, none)],
+        PROBE_PHASE: mixed[:1],
+        MIXING: mixed[1:],
+        SCALE: [(O, -P)],
+        DOSES: [(O, none)],
+        WEIGHTS: weights if free_weights else [],
+    }
     (yo, xo), (yp, xp) = (
         np.meshgrid(*(np.arange(n) - n // 2 for n in s), indexing="ij")
         for s in (O.shape, P.shape[-2:])
     )
     scale = float(max(O.shape))  # coordinates of order 1, for the sake of the numbers alone
-    for name, r, rp in zip(RAMPS, (yo, xo), (yp, xp), strict=True):
-        found[name] = 1j * r * O / scale, -1j * rp * P / scale
+    for name, dose, r, rp in zip(RAMPS, DOSE_RAMPS, (yo, xo), (yp, xp), strict=True):
+        found[name] = [(1j * r * O / scale, -1j * rp * P / scale)]
+        found[dose] = [(r * O / scale, -rp * P / scale)]
     if {POSITIONS[0], TRANSLATIONS[0]} & set(names):
         for i, axis in enumerate(((STEP, 0.0), (0.0, STEP))):
             back = -axis[0], -axis[1]
             slope = np.where(touched, (translate(O, axis) - translate(O, back)) / (2 * STEP), 0)
             both = [(translate(p, axis) - translate(p, back)) / (2 * STEP) for p in P]
-            found[TRANSLATIONS[i]], found[POSITIONS[i]] = (slope, np.stack(both)), (slope, none)
-    exact = np.array([name not in (*TRANSLATIONS, *POSITIONS, DOSES) for name in names])
-    objects, probes = (np.array(part) for part in zip(*(found[n] for n in names), strict=True))
+            found[TRANSLATIONS[i]] = [(slope, np.stack(both))]
+            found[POSITIONS[i]] = [(slope, none)]
+    told: tuple[str, ...] = (*TRANSLATIONS, *POSITIONS)
+    if len(varied):
+        told += (PROBE_PHASE, MIXING, SCALE, *RAMPS, *DOSE_RAMPS)
+    exact = np.array([name not in told for name in names])
+    pairs = [pair for name in dict.fromkeys(names) for pair in found[name]]
+    objects, probes = (np.array(part) for part in zip(*pairs, strict=True))
     return Gauge(names, objects, probes, exact, region)
 
 

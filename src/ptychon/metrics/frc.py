@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import scipy.fft
-import scipy.ndimage
 
 from ..types import ComplexArray, FloatArray, PtychonError
 from .alignment import Region, inside_region
@@ -175,7 +174,9 @@ def soft_window(inside: Any, taper: float) -> FloatArray:
     edge = taper * min(inside.shape)
     if edge < 1:
         return np.asarray(inside, float)
-    depth = scipy.ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1] - 0.5
+    from scipy.ndimage import distance_transform_edt  # only the few who ask wait for it
+
+    depth = distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1] - 0.5
     return np.where(inside, 0.5 - 0.5 * np.cos(np.pi * np.clip(depth / edge, 0, 1)), 0.0)
 
 

@@ -146,12 +146,16 @@ class Detector:
     mask : (1 or N, R, C) bool, optional
         True where a pixel is valid. The model says what every pixel expects; `valid` says which
         ones may be compared.
+    between : Separable, optional
+        How an unknown background follows from fewer numbers, (R, C) from (r, c), see `hats`; None
+        where `Unknowns.background` has one for each pixel.
     """
 
     propagator: Propagator = field(default_factory=FarField)
     spread: Spread | None = None
     background: Array = None
     mask: Array = None
+    between: Separable | None = None
 
     owns: ClassVar[frozenset[str]] = frozenset({"positions", "background"})
 
@@ -160,7 +164,15 @@ class Detector:
         move, propagator = backend.asarray, self.propagator.to(backend)
         spread = None if self.spread is None else self.spread.to(backend)
         background, mask = (None if a is None else move(a) for a in (self.background, self.mask))
-        return replace(self, propagator=propagator, spread=spread, background=background, mask=mask)
+        between = None if self.between is None else self.between.to(backend)
+        return replace(
+            self,
+            propagator=propagator,
+            spread=spread,
+            background=background,
+            mask=mask,
+            between=between,
+        )
 
     def valid(self, frames: Any) -> Array | bool:
         """Which pixels of some frames hold data: (1 or B, R, C) bool, or True for all."""
@@ -211,12 +223,29 @@ class Detector:
 
     # ------------------------------------------------------------ intensities
 
+    def dark(self, background: Array) -> Array:
+        """The counts of an unknown background, (R, C); None where there is none."""
+        if background is None or self.between is None:
+            return background
+        return self.between.forward(background)
+
+    def undark(self, image: Array) -> Array:
+        """What a change (R, C) of these counts asks of the background."""
+        return image if self.between is None else self.between.transpose(image)
+
+    def dark_diagonal(self, weight: Array) -> Array:
+        """The diagonal of the information (R, C) of these counts, by the background."""
+        if self.between is None:
+            return weight
+        y, x = self.between.rows, self.between.columns
+        return Separable(y**2, x**2).transpose(weight)
+
     def intensity(self, view: View) -> Array:
         """lambda, (B, R, C) real."""
         light = abs2(view.waves).sum(axis=1)
         if self.spread is not None:
             light = self.spread.forward(light)
-        for background in (self.background, view.x.background):
+        for background in (self.background, self.dark(view.x.background)):
             if background is not None:
                 if tuple(background.shape) != tuple(light.shape[1:]):
                     frame = tuple(light.shape[1:])
@@ -232,16 +261,38 @@ class Detector:
         light = 2 * (view.waves.conj() * change).real.sum(axis=1)
         if self.spread is not None:
             light = self.spread.forward(light)
-        return light if d.background is None else light + d.background
+        return light if d.background is None else light + self.dark(d.background)
 
     def intensity_adjoint(self, view: View, change: Array, out: Unknowns) -> Array:
         """What a change (B, R, C) of lambda asks of the waves, (B, K, P, Q); adds what it asks of
         the background.
         """
         if out.background is not None:
-            out.background += change.sum(axis=0)
+            out.background += self.undark(change.sum(axis=0))
         light = change if self.spread is None else self.spread.transpose(change)
         return 2 * view.waves * light[:, None]
+
+
+def hats(shape: tuple[int, int], distance: float, *, centred: bool = True) -> Separable:
+    """A background that is linear between points on a grid: (P, Q) pixels from its values there,
+    which are not negative where these are not.
+
+    Parameters
+    ----------
+    shape : (P, Q)
+    distance : float
+        Between two points, detector pixels, about.
+    centred : bool
+        True for far-field frames, zero frequency at [0, 0]; the grid ends at the edges of the
+        detector.
+    """
+    sides = []
+    for n in shape:
+        points = min(n, 1 + max(0, round((n - 1) / distance)))
+        where = np.arange(n) * ((points - 1) / max(n - 1, 1))
+        part = np.clip(1 - abs(where[:, None] - np.arange(points)), 0, None)
+        sides.append(np.fft.ifftshift(part, axes=0) if centred else part)
+    return Separable(*sides)
 
 
 def _gaussian(n: int, width: float) -> FloatArray:

@@ -111,8 +111,12 @@ class Fit:
     def _frames(self, view: View, b: Any, valid: Array) -> tuple[Array, Array]:
         """-log p and squared misfit of the amplitude of each frame of a view, (B,) float64 each."""
         xp = self.model.backend.xp
-        light = self.model.intensity(view)
-        off = xp.sqrt(of_waves(light, self.problem)) - self.problem.amplitude[b]
+        light, y = self.model.intensity(view), self.problem.amplitude[b]
+        of = of_waves(light, self.problem)
+        if view.x.background is not None:
+            dark = self.model.detector.dark(view.x.background)
+            of, y = (of - dark).clip(0, None), xp.sqrt((y * y - dark).clip(0, None))
+        off = xp.sqrt(of) - y
         # in double precision: differences between two estimates are small beside their parts
         light = light.astype("float64")
         energy = xp.where(valid, self.likelihood.energy(light, b), 0)
@@ -194,19 +198,27 @@ def line_search(fit: Fit, x: Unknowns, d: Unknowns, before: Cost) -> tuple[float
     """
     for halvings in range(HALVINGS + 1):
         length = 0.5**halvings
-        new = x.axpy(length, d)
+        new = _moved(x, length, d)
         after = fit.cost(new)
         if after.total <= before.total:
             break
     else:
         return 0.0, x.copy(), before
     while 1 <= length < LONGEST:
-        longer = x.axpy(2 * length, d)
+        longer = _moved(x, 2 * length, d)
         cost = fit.cost(longer)
         if not cost.total < after.total:
             break
         length, new, after = 2 * length, longer, cost
     return length, new, after
+
+
+def _moved(x: Unknowns, length: float, d: Unknowns) -> Unknowns:
+    """x + length d; a background stays above 0."""
+    new = x.axpy(length, d)
+    if d.background is not None:
+        new.background = new.background.clip(0, None)
+    return new
 
 
 #: How often a step is halved, and the longest that is tried.

@@ -4,9 +4,9 @@ r"""The Gauss-Newton operator of any set of unknowns, and steps and draws by con
 
 J = d lambda/d x by `Model.intensity_tangent`, J^T its adjoint, W the information of lambda. Where
 waves are uncertain, C weighs their changes in all directions alike, T = d z/d x (`across`). Along a
-wave z this is 4 |z|^2 W + C, across it C alone. Of object and probe of a thin object in the far
-field a product is one kernel (`kernels.joint`). `thin.Thin` is the same operator on a fixed scan,
-with the probe at each distinct shift.
+wave z this is 4 |z|^2 W + C, across it C alone. Of a thin object a product is one kernel
+(`fused`). `thin.Thin` is the same operator on a fixed scan, with the probe at each distinct
+shift.
 
 Unknowns of single frames may be eliminated (`frames`): H is then the Schur complement of the normal
 matrix of all, and they come out of each solution at the cost of n inner products a frame. With g
@@ -32,7 +32,7 @@ from ..kernels.reference import abs2
 from ..types import Array, PtychonError
 from .forward import Model
 from .frames import Eliminated, components, put_rows, rows
-from .propagators import FarField
+from .fused import FUSED, extended_product, fused
 from .roughness import Roughness
 from .slices import neighbours, uneven
 from .solve import solve
@@ -83,6 +83,8 @@ class GaussNewton:
         each product.
     products : int
         How many were computed.
+    kept : dict
+        What the kernel takes of each block.
     """
 
     model: Model
@@ -101,7 +103,7 @@ class GaussNewton:
     _views: list[View | None] = field(default_factory=list, repr=False)
     _out: list[Eliminated] = field(default_factory=list, repr=False)
     _across: list[Array] = field(default_factory=list, repr=False)
-    _fused: dict[int, tuple[Array, ...]] = field(default_factory=dict, repr=False)
+    kept: dict[int, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if self.across is not None and (self.eliminate or self.model.detector.spread is not None):
@@ -203,24 +205,32 @@ class GaussNewton:
 
     @property
     def fuses(self) -> bool:
-        """Whether a product is one kernel (`kernels.joint`): of object and probe, of a thin object,
-        in the far field, on sharp pixels, in single precision.
+        """Whether a product is one kernel: of what all frames share, of a thin object, on sharp
+        pixels, in single precision.
         """
         x, detector = self.x, self.model.detector
-        alike = x.precision == "single" and len(x.object) == 1 and x.variations is None
-        far = isinstance(detector.propagator, FarField) and detector.spread is None
-        return alike and far and not self._across and set(self.update) <= {"object", "probe"}
+        alike = x.precision == "single" and len(x.object) == 1 and detector.spread is None
+        return alike and not self._across and set(self.update) <= FUSED
+
+    @property
+    def _extends(self) -> bool:
+        """Whether that is `kernels.extended`; else it is `kernels.joint`."""
+        near = self.model.detector.propagator.free is not None
+        return near or bool(set(self.update) - {"object", "probe"})
 
     def _product(self, d: Unknowns, out: Unknowns) -> None:
         """out += J* W J d, by the kernel."""
         x, backend = self.x, self.model.backend
+        if self._extends:
+            extended_product(self, d, out)
+            return
         still = x.object[0] if d.object is None else d.object[0]
         change = still * 0 if d.object is None else still
         total = change * 0 if out.object is None else out.object[0]
         for i, (view, frames) in enumerate(self.views()):
-            if i not in self._fused or not self.keep:
-                self._fused[i] = fused(view, frames)
-            y, r, radial, own = self._fused[i]
+            if i not in self.kept or not self.keep:
+                self.kept[i] = fused(view, frames)
+            y, r, radial, own = self.kept[i]
             backend.kernels.joint_product(
                 *(change, d.probe, view.incident[0], x.object[0], y, r, view.corners, radial, own),
                 *(total, out.probe, backend.threads or 1),
@@ -265,7 +275,7 @@ class GaussNewton:
                 power = (self.x.weights[view.frames] ** 2)[:, :, None, None]
                 out.variations += (power * (share * through)[:, :1]).sum(axis=0)
             if out.background is not None:
-                out.background += weight.sum(axis=0)
+                out.background += self.model.detector.dark_diagonal(weight.sum(axis=0))
             self._own_diagonal(view, weight, across, out)
         if self.between and out.object is not None:
             out.object += self.between * neighbours(len(out.object), self.model.backend.xp)
@@ -396,27 +406,6 @@ class GaussNewton:
         if not self.eliminate or not set(self.eliminate) & set(self.prior.names):
             return 0
         return rows(_filled(self.prior, self.x, self.eliminate), self.eliminate, b, xp)
-
-
-def fused(view: View, frames: Eliminated) -> tuple[Array, Array, Array, Array]:
-    """What `kernels.joint` takes of some frames: ramps along y and x with the dose in them, rho,
-    and the images of what is eliminated, orthonormal.
-    """
-    x, xp = view.x, view.backend.xp
-    if view.ramps is None:
-        y, r = (xp.ones((len(view.corners), n), view.waves.dtype) for n in view.shape)
-    else:
-        y, r = view.ramps
-    if x.log_scale is not None:
-        y = (y * xp.exp(x.log_scale[view.frames])[:, None]).astype(view.waves.dtype)
-    root = xp.sqrt(frames.weight)
-    if frames.images is None:
-        own = xp.zeros((len(y), 0, *view.shape), root.dtype)
-    else:
-        half = xp.linalg.cholesky(frames.inverse).swapaxes(1, 2).astype(root.dtype)
-        images = (frames.images * root[:, None]).reshape(*half.shape[:2], -1)
-        own = (half @ images).reshape(*half.shape[:2], *view.shape)
-    return y, r, 2 * root[:, None] * view.waves, own
 
 
 def pressed(prior: Unknowns | Callable[[Unknowns], Unknowns], d: Unknowns) -> Unknowns:

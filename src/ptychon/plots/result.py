@@ -87,8 +87,9 @@ def picture(
     axes = rows[0].subplots(1, columns)
     _place(rows[0], (width, heights[0]), columns, top=0.35 + _HEAD)
     amplitude, phase, wraps = shown(result)
-    frame.show(axes[0], amplitude, "object amplitude", "amplitude")
-    frame.show(axes[1], phase, "object phase", "phase (rad)", wraps=wraps)
+    of = "" if result.slices is None else f", product of {len(result.slices)} slices"
+    frame.show(axes[0], amplitude, f"object amplitude{of}", "amplitude")
+    frame.show(axes[1], phase, f"object phase{of}", "phase (rad)", wraps=wraps)
     if deviation is not None:
         lit_std = np.where(np.isfinite(amplitude), np.asarray(deviation, float), np.nan)
         frame.show(axes[2], lit_std, "standard deviation of the object", "standard deviation")

@@ -15,6 +15,7 @@ import numpy as np
 from ..data.result import Result
 from ..metrics.moves import background_share, moves_of, refined
 from ..metrics.registration import bounding_box
+from ..plots.depth import slices as draw_slices
 from ..run.modes import described, shares
 from ..types import PtychonError
 from ..units import energy_of_photons, pretty, pretty_pair
@@ -33,6 +34,7 @@ TITLES = {
     "object": "Object",
     "object_colours": "Object in colours",
     "object_unwrapped": "Unwrapped phase",
+    "slices": "Slices",
     "deviation": "Error bars",
     "half_data_test": "Error bars against two halves of the data",
     "probe": "Probe",
@@ -57,6 +59,12 @@ TEXTS = {
     "object_unwrapped": (
         "Least squares, weighted by light; it differs from the wrapped phase by whole turns and "
         "a plane."
+    ),
+    "slices": (
+        "Phase of each slice, from where the light comes, without the ramp and the mean that "
+        "hardly any frame tells of one alone; the section goes through the row with most "
+        "structure. "
+        "Fine detail is told apart along the depth better than coarse."
     ),
     "deviation": "Posterior standard deviation of the complex object, and of its phase: std/(√2 "
     "|object|). They hold counting "
@@ -201,6 +209,8 @@ def fill(
     add("object", lambda: draw.object_grey(result))
     add("object_colours", lambda: draw.object_colours(result))
     add("object_unwrapped", lambda: draw.object_unwrapped(result))
+    if result.slices is not None:
+        add("slices", lambda: draw_slices(result))
     add("deviation", lambda: draw.deviation(result))
     if halves is not None:
         sentence = halves.sentence()

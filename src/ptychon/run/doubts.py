@@ -7,6 +7,7 @@ and a remedy.
     step     neighbouring beams do not overlap
     grid     the object holds power at the spatial frequencies of the scan positions, and nowhere
              beside them
+    depth    the structure of a thick specimen lies where its slices end
     nothing  R is that of the same probe without any object
     top      frames hold the largest value of their integer type
 
@@ -28,11 +29,13 @@ import numpy as np
 
 from ..data.position_table import step_of
 from ..data.result import Result
+from ..metrics.depth import middle, strengths
 from ..metrics.frc import soft_window
 from ..metrics.registration import bounding_box, phase_ramp
 from ..metrics.residual import CUT_OFF, probe_at_rim, residual_without_object
 from ..model.problem import Problem
 from ..types import FloatArray
+from ..units import pretty
 from .guess import mean_power
 
 #: Height of a second maximum of the probe's autocorrelation above the valley before it: spots 0.96,
@@ -42,6 +45,8 @@ REPEATS = 0.7
 #: beside them, and its share of the whole, from which the grid shows and from which it is most of
 #: what shows.
 PERIODIC, CONTRAST, SHOWS, RULES = 0.1, 5.0, 0.01, 0.05
+#: Part of the thickness at either end where the middle of the structure is not expected.
+OUTER = 0.15
 #: R this close to that without an object is no better.
 NO_BETTER = 0.99
 _PROBE = "give another first probe with --probe (or --semi-angle and --defocus for electrons)"
@@ -69,7 +74,13 @@ def doubts(result: Result, far: bool = True) -> list[Doubt]:
     """
     return [
         found
-        for found in (_window(result, far), _spots(result), _step(result), _grid(result))
+        for found in (
+            _window(result, far),
+            _spots(result),
+            _step(result),
+            _grid(result),
+            _depth(result),
+        )
         if found is not None
     ]
 
@@ -204,6 +215,25 @@ def _grid(result: Result) -> Doubt | None:
         f"lies beside them: part of the object is a lattice of the scan; {_PROBE}, or measure "
         "with uneven steps",
         "grid",
+    )
+
+
+def _depth(result: Result) -> Doubt | None:
+    lit = result.illuminated
+    if result.slices is None or len(result.slices) < 3 or not lit.any():
+        return None
+    depths = result.slices.depths
+    at = middle(strengths(result.object, lit), depths)
+    share = at / float(depths[-1])
+    if OUTER < share < 1 - OUTER:
+        return None
+    end, way = ("first", "before") if share <= OUTER else ("last", "behind")
+    return Doubt(
+        "care",
+        f"the middle of the structure lies at z = {pretty(at, 'length', 3)}, at the {end} of the "
+        f"slices, which end at {pretty(float(depths[-1]), 'length', 3)}: the specimen may go on "
+        f"{way} it; give more slices, or a first probe with another defocus",
+        "depth",
     )
 
 

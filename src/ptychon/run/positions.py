@@ -1,5 +1,5 @@
-"""What was found of single frames, positions, doses and variations of the probe, on its way from
-one result to the next.
+"""What was found of single frames, positions, doses and variations of the probe, and of the
+background, on its way from one result to the next.
 """
 
 from __future__ import annotations
@@ -86,13 +86,16 @@ def _doses(engine: Engine) -> bool:
 def with_found(
     problem: Problem, estimate: Estimate, host: Callable[[Any], Any], factor: float = 1.0
 ) -> Problem:
-    """The problem with what an engine has found of each frame; itself where it has found nothing.
+    """The problem with what an engine has found of each frame and of the background; itself where
+    it has found nothing.
 
     `factor` is what the probe was multiplied by since.
     """
     if estimate.weights is not None:
         variations = (factor * host(estimate.variations)).astype("complex64")
         problem = replace(problem, variations=variations, weights=host(estimate.weights))
+    if estimate.background is not None:
+        problem = problem.with_background(host(estimate.background), instead=True)
     if estimate.positions is None and estimate.log_scale is None:
         return problem
     places = problem.positions if estimate.positions is None else host(estimate.positions)

@@ -85,6 +85,7 @@ class Schedule:
             return Batches(slice(int(j), int(j) + 1) for j in order)
         if self.kind == "parallel":
             return Batches([slice(0, n)])
+        groups: list[IntArray]
         if self.kind == "minibatch":
             size = self.size or 16
             groups = [order[i : i + size] for i in range(0, n, size)]

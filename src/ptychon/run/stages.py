@@ -191,7 +191,8 @@ def run_recipe(
             refined, run.object, run.probe = refined.levelled(whole, run.object, run.probe)
         run.problem = refined.applied(whole)
         free = not (done.engine.fixes_scale or held)
-        if learns and free and refined.background is not None:
+        darker = refined.background is not None or estimate.background is not None
+        if learns and free and darker:
             # the probe has the light of the wave alone
             less = np.float32(_light(probe, problem, run.problem) / np.linalg.norm(run.probe))
             run.object, run.probe = run.object / share(less, run.object), run.probe * less

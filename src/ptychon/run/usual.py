@@ -35,6 +35,11 @@ AGAIN_PASSES = 50
 #: Inner parts of the detector that wrong positions are first refined with, for how many steps each,
 #: and the passes of the engine that begins after each.
 INNER, INNER_STEPS, AFTER_INNER = (0.3, 0.5), 6, 10
+#: Passes of the engine that begins where a background is to be found, which it refines in turn: an
+#: object that has taken the background for detail is a poor start. Measured on 49 frames with 30 %
+#: of the light from a background: after 20, 40 and 80 passes and 12 steps of `ml` the error of the
+#: object was 7.7, 7.2 and 6.1 %; 5.7 % with the background known.
+DARK_PASSES = 60
 #: Share of the passes that another engine ends, where one does.
 FINISH = 1 / 4
 
@@ -86,6 +91,8 @@ def first_guess(engine: Engine, problem: Problem, probe: ComplexArray) -> tuple[
         return ()
     if engine.begins_with is not None and engine.moves_probe:
         first = Stage(*engine.begins_with, aside=True)
+        if isinstance(engine, ML) and engine.background:
+            first = replace(first, passes=DARK_PASSES, update={"background": True})
         return (first, *coarse(engine, problem, first))
     if engine.moves_probe:
         rpie = Stage("rpie", UNKNOWN_PASSES, aside=True)

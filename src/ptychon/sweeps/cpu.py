@@ -16,6 +16,7 @@ import numpy as np
 
 from ..engines.base import Report
 from ..engines.difference_map import DifferenceMap
+from ..engines.mpie import MPIE
 from ..engines.pie import ITERATIVE
 from ..engines.ptycho_ep import PtychoEP
 from ..kernels.cpu import batch as _numba_batch
@@ -103,12 +104,14 @@ def find(engine: Any, problem: Any, batches: Any, threads: int, kept: Kept) -> S
             if engine.beta == 1
             else None
         )
-    if kind in ITERATIVE:
+    if kind in (*ITERATIVE, MPIE):
         if one_by_one or (apart and not engine.moves_probe):
-            return lambda *a: _iterative(
-                engine, *a, kept=kept, threads=1 if one_by_one else threads
+            return engine.pass_of(  # type: ignore[no-any-return]
+                lambda *a: _iterative(engine, *a, kept=kept, threads=1 if one_by_one else threads)
             )
-        return lambda *a: _together(engine, *a, kept=kept, threads=threads)
+        return engine.pass_of(  # type: ignore[no-any-return]
+            lambda *a: _together(engine, *a, kept=kept, threads=threads)
+        )
     return None
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from ..backends.base import Backend
 from ..engines import Engine
 from ..engines.difference_map import DifferenceMap
+from ..engines.mpie import MPIE
 from ..engines.pie import ITERATIVE, full
 from ..engines.ptycho_ep import PtychoEP
 from ..model.problem import Problem
@@ -22,6 +23,8 @@ from .memory import Memory, on_host
 
 #: Engines that have a compiled pass, on the CPU and on a GPU.
 COMPILED: tuple[type[Any], ...] = (*ITERATIVE, DifferenceMap, PtychoEP)
+#: Those that have one on the CPU alone.
+ON_CPU: tuple[type[Any], ...] = (MPIE,)
 Step = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
 
 
@@ -53,9 +56,10 @@ def plans(backend: Backend) -> gpu.Plans:
 
 def why_slow(backend: Backend, engine: Engine) -> str | None:
     """One sentence where an engine has no compiled pass on a backend that has some; else None."""
-    if not backend.sweeps or type(engine) in COMPILED:
+    known = COMPILED + ON_CPU if backend.sweeps == "cpu" else COMPILED
+    if not backend.sweeps or type(engine) in known:
         return None
-    names = ", ".join(cls.name for cls in COMPILED)
+    names = ", ".join(cls.name for cls in known)
     return (
         f"engine {engine.name!r} has no compiled pass: it runs on the table of kernels, several "
         f"times slower than {names}, "

@@ -15,15 +15,16 @@ posterior (Opper & Archambeau, Neural Comput. 21, 786 (2009)) and not of its dee
 number a frame. With V = 0 this is Laplace's approximation. Priors: O ~ CN(0, S), P ~ CN(0, S_P),
 that is 2/S on each real part; positions and doses about those that were measured.
 
-For object and probe alone the operator is `model.thin.Thin`, with its compiled product; any other
-unknowns go through `model.gauss_newton.GaussNewton` and the derivatives of the model.
+For object and probe alone the operator is `model.thin.Thin`, with its compiled product; with
+unknowns of single frames, which are eliminated, a background, or a probe that frames see with a
+dose or a variation of their own it is `model.marginal.Marginal`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,15 +34,42 @@ from ..kernels.reference import TINY
 from ..model.batch import shifted_probes
 from ..model.detector import Detector
 from ..model.forward import Model
-from ..model.gauss_newton import GaussNewton, held_diagonal
+from ..model.gauss_newton import held_diagonal
+from ..model.marginal import Marginal
 from ..model.noise import Noise
 from ..model.problem import Problem
+from ..model.solve import solve
 from ..model.thin import Scan, Thin
-from ..model.unknowns import Unknowns
+from ..model.unknowns import Unknowns, declared
 from ..types import COMPLEX, REAL, Array, ComplexArray, FloatArray
 
-#: What the compiled product moves.
+#: What the compiled product of a fixed scan moves.
 THIN = frozenset({"object", "probe"})
+#: Counts below which the information on a background stays finite, and moduli below which its
+#: score is taken at this one.
+DARK, SMALL = 1e-6, 1e-3
+
+
+class Solution(NamedTuple):
+    """H x = g solved for all unknowns.
+
+    Attributes
+    ----------
+    x : Unknowns
+        Those of single frames among them.
+    rhs : Unknowns
+        What was solved for, without these.
+    rest : Unknowns
+        Of the unknowns of frames, the part that x has a share in.
+    residual : float
+    iterations : int
+    """
+
+    x: Unknowns
+    rhs: Unknowns
+    rest: Unknowns
+    residual: float
+    iterations: int
 
 
 @dataclass
@@ -53,8 +81,9 @@ class Curvature:
     problem : Problem
         On the backend's device.
     x : Unknowns
-        The point: object (1, H, W) and probe (K, P, Q) complex64; positions and doses where they
-        are free.
+        The point: object (1, H, W) and probe (K, P, Q) complex64; positions, doses, variations
+        and weights where they are free or frames differ in them; background where it is free, what
+        it is more than that of `noise`.
     noise : Noise
     backend : Backend
     update : sequence of str
@@ -65,6 +94,8 @@ class Curvature:
         V of each frame, summed over modes.
     mean : Unknowns
         Of the prior, where it is not 0.
+    columns : (n, P, Q) float32 or None
+        Of the background (see `Marginal`).
     """
 
     problem: Problem
@@ -75,63 +106,79 @@ class Curvature:
     prior: Unknowns
     spread: Array | None = None
     mean: Unknowns = field(default_factory=Unknowns)
+    columns: Array | None = None
 
     def __post_init__(self) -> None:
-        self.thin = set(self.update) <= THIN and self.x.log_scale is None
-        scan = self._scan(self.x)
-        xp, shape = self.backend.xp, (len(self.problem), *self.problem.frame_shape)
-        radial = xp.empty((len(self.problem), *self.x.probe.shape), COMPLEX)
+        x, problem = self.x, self.problem
+        apart = (x.log_scale, x.variations, x.background)
+        self.thin = set(self.update) <= THIN and all(a is None for a in apart)
+        self.own = [name for name in self.update if declared()[name].per_frame]
+        self.at_x = self.noise_at(x)
+        if not self.thin:
+            detector = Detector(problem.propagator, mask=problem.mask)
+            self.model = Model.of(problem, self.backend, detector=detector)
+        weights = self._weights()
+        self.H: Thin | Marginal
+        if self.thin:
+            free = "probe" in self.update
+            self.H = Thin(self._scan(x), ByPixel(*weights[:2]), free, self.prior)
+        else:
+            shared = [name for name in self.update if name not in self.own]
+            self.H = Marginal(
+                *(self.model, x, shared, self.own, *weights, self.prior, self.columns)
+            )
+        self.diagonal = self.H.diagonal()
+
+    def _weights(self) -> tuple[Array, Array | None, Array | None]:
+        """rho, the information across waves, and the root of that on the background."""
+        xp, problem = self.backend.xp, self.problem
+        shape = (len(problem), *problem.frame_shape)
+        radial = xp.empty((len(problem), *self.x.probe.shape), COMPLEX)
         across = None if self.spread is None else xp.empty(shape, REAL)
-        self.H: Thin | GaussNewton = Thin(
-            scan, ByPixel(radial, across), "probe" in self.update, self.prior
-        )
-        for b in scan.blocks():
-            wave = scan.waves(b)
-            m = self.modulus(wave)
+        root = xp.empty(shape, REAL) if "background" in self.update else None
+        for b, wave in self._all_waves(self.x):
+            m, valid = self.modulus(wave), problem.mask_of(b)
             along, share = self._information(m, b)
-            root = xp.sqrt(xp.where(self.problem.mask_of(b), along, 0))
-            factor = xp.where(m > TINY, root / xp.maximum(m, REAL.type(TINY)), 0)
+            strength = xp.sqrt(xp.where(valid, along, 0))
+            factor = xp.where(m > TINY, strength / xp.maximum(m, REAL.type(TINY)), 0)
             radial[b] = wave * factor[:, None].astype(REAL)
             if across is not None:
-                across[b] = xp.where(self.problem.mask_of(b), share, 0)
-        self.diagonal = self.H.diagonal()
-        if not self.thin:
-            self._generalise()
+                across[b] = xp.where(valid, share, 0)
+            if root is not None:
+                light = m**2 + xp.asarray(self.at_x.background, REAL)
+                light = light if self.spread is None else light + self.spread[b][:, None, None]
+                root[b] = xp.where(valid, 1 / xp.sqrt(xp.maximum(light, DARK)), 0)
+        return radial, across, root
 
-    def _generalise(self) -> None:
-        """The operator with the model's derivatives; its diagonal for object and probe stays."""
-        detector = Detector(self.problem.propagator, mask=self.problem.mask)
-        model = Model.of(self.problem, self.backend, detector=detector)
-
-        def along(light: Array, b: Any) -> Array:
-            found = self._information(self.backend.xp.sqrt(light), b)[0]
-            return found / (4 * light.clip(TINY, None))
-
-        def across(light: Array, b: Any) -> Array:
-            return self._information(self.backend.xp.sqrt(light), b)[1]
-
-        self.H = GaussNewton(
-            model,
-            self.x,
-            self.update,
-            information=along,
-            prior=self.prior,
-            across=None if self.spread is None else across,
-        )
-        own = [name for name in self.update if name not in THIN]
-        self.diagonal = self.diagonal.axpy(1, self.H.diagonal().only(own))
+    def noise_at(self, x: Unknowns) -> Noise:
+        """The noise with the background of an estimate, which is never less than none."""
+        if x.background is None:
+            return self.noise
+        image = x.background
+        if self.columns is not None:
+            image = self.backend.xp.tensordot(x.background[0], self.columns, 1)
+        whole = np.asarray(self.noise.background) + self.backend.to_host(image)[None]
+        return replace(self.noise, background=np.maximum(whole, 0).astype(REAL))
 
     def _scan(self, x: Unknowns) -> Scan:
         probes = shifted_probes(x.probe, self.problem, self.backend.kernels)
         probes = self.backend.xp.ascontiguousarray(probes)
         return Scan(self.problem, self.backend, x.object[0], probes)
 
+    def _all_waves(self, x: Unknowns) -> Any:
+        """Blocks of frames with their waves, at any unknowns."""
+        if self.thin:
+            scan = self._scan(x)
+            return ((b, scan.waves(b)) for b in scan.blocks())
+        blocks = Marginal.slices(x, len(self.problem))
+        return ((b, self.model.view(x, b).waves) for b in blocks)
+
     def _information(self, m: Array, b: slice) -> tuple[Array, Array | None]:
         """Information along the wave beyond that across it, and that across it, (B, P, Q)."""
         if self.spread is None:
-            return self.noise.information(m), None
+            return self.at_x.information(m), None
         host = self.backend.to_host
-        both = self.noise.averaged_information(host(m), host(self.spread[b]))
+        both = self.at_x.averaged_information(host(m), host(self.spread[b]))
         along, across = (self.backend.asarray(a) for a in both)
         return along - across, across
 
@@ -167,19 +214,46 @@ class Curvature:
         """m (B, P, Q)."""
         return self.backend.xp.sqrt((wave.real**2 + wave.imag**2).sum(axis=1))
 
+    def change(self, b: slice, d: Unknowns) -> tuple[Array, Array]:
+        """How the waves of a block change, (B, K, P, Q), and the information on all of the change,
+        (B, P, Q).
+        """
+        wave = self.H.tangent(b, d)
+        if isinstance(self.H, Marginal):
+            return wave, self.H.taken(b, wave, d)
+        return wave, self.H.taken(b, wave)
+
+    # ------------------------------------------------------------ linear systems
+
+    def solved(self, gradient: Unknowns, tolerance: float, iterations: int) -> Solution:
+        """(normal matrix of all)^-1 gradient."""
+        if isinstance(self.H, Thin):
+            found = solve(self.H, gradient, self.diagonal, tolerance, iterations)
+            return Solution(found.x, gradient, Unknowns(), found.residual, found.iterations)
+        rhs, u = self.H.reduced(gradient)
+        found = solve(self.H, rhs, self.diagonal, tolerance, iterations)
+        own, rest = self.H.frames(found.x, u)
+        return Solution(found.x.axpy(1, own), rhs, rest, found.residual, found.iterations)
+
     # ------------------------------------------------------------ -log posterior
 
     def gradient(self) -> Unknowns:
-        """Gradient of -log posterior here, in real and imaginary parts."""
-        xp, problem, out = self.backend.xp, self.problem, self.H.zeros()
-        for b in self.blocks():
-            wave = self.H.waves(b)
-            m = self.modulus(wave)
-            pull = self.backend.asarray(self.noise.pull(*self._host(m, b)))
-            pull = xp.where(problem.mask_of(b), pull, 0)
+        """Gradient of -log posterior here, in real and imaginary parts, by all that is free."""
+        xp, problem, H = self.backend.xp, self.problem, self.H
+        out = self.x.zeros(self.update)
+        for b, wave in self._all_waves(self.x):
+            m, valid = self.modulus(wave), problem.mask_of(b)
+            pull = xp.where(valid, self._pull(m, b), 0)
             factor = xp.where(m > TINY, pull / xp.maximum(m, REAL.type(TINY)), 0).astype(REAL)
-            self.H.adjoint(b, wave * factor[:, None], out)
+            if out.background is not None and isinstance(H, Marginal):
+                bright = xp.maximum(m, REAL.type(SMALL))
+                score = xp.where(valid, self._pull(bright, b) / (2 * bright), 0)
+                out.background += H.asked(score.sum(axis=0))
+            H.adjoint(b, wave * factor[:, None], out)
         return out.axpy(1, self._off(self.x).times(self.prior))
+
+    def _pull(self, m: Array, b: slice) -> Array:
+        return self.backend.asarray(self.at_x.pull(*self._host(m, b)))
 
     def _off(self, x: Unknowns) -> Unknowns:
         """What is free, less the mean of its prior."""
@@ -196,19 +270,14 @@ class Curvature:
 
     def energy(self, x: Unknowns | None = None) -> float:
         """-log posterior of any unknowns, by default those of this point."""
-        problem, total = self.problem, 0.0
-        x = self.x if x is None else x
-        scan = self._scan(x) if self.thin else None
-        for b in self.blocks():
-            wave = self._waves_at(x, b) if scan is None else scan.waves(b)
-            each = self.noise.energy(*self._host(self.modulus(wave), b))
-            total += float(np.where(self.backend.to_host(problem.mask_of(b)), each, 0).sum())
+        total, x = 0.0, self.x if x is None else x
+        noise = self.noise_at(x)
+        for b, wave in self._all_waves(x):
+            each = noise.energy(*self._host(self.modulus(wave), b))
+            valid = self.backend.to_host(self.problem.mask_of(b))
+            total += float(np.where(valid, each, 0).sum())
         off = self._off(x)
         return total + 0.5 * float(off.dot(off.times(self.prior)))
-
-    def _waves_at(self, x: Unknowns, b: slice) -> Array:
-        assert isinstance(self.H, GaussNewton)
-        return self.H.model.view(x, b).waves
 
     def moved(self, length: float, d: Unknowns) -> Unknowns:
         """The point after a step."""

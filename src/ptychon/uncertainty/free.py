@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..data.result import Result
 
 #: What may be free, and what every method can free.
-FREE = ("object", "probe", "positions", "log_scale")
+FREE = ("object", "probe", "positions", "log_scale", "weights", "background")
 USUAL = FREE[:2]
 
 _NAMES = {option: name for name, option in OPTION_OF.items()}

@@ -39,7 +39,14 @@ class Posterior:
     positions_std : (N, 2) float32 or None
         Of the positions (y, x), object pixels, where they were free, less the mean of their errors.
     log_scale_std : (N,) float32 or None
-        Of the logarithm of the doses (of the amplitude), where they were free, likewise.
+        Of the logarithm of the doses (of the amplitude), where they were free, less the mean of
+        their errors and, with a free probe, less a gradient of them over the scan.
+    weights_std : (N, M) float32 or None
+        Of the weights of a probe that varies, where they were free.
+    background : (P, Q) float32 or None
+        Counts a pixel, where it was free, and `background_std` its standard deviation; zero
+        frequency of far-field frames at [P//2, Q//2].
+    background_std : (P, Q) float32 or None
     distance : float
         Root mean square of |offset|/object_std over the region, in bars of the optimum: 0 for an
         engine that found it.
@@ -82,6 +89,9 @@ class Posterior:
     probe_std: FloatArray | None = None
     positions_std: FloatArray | None = None
     log_scale_std: FloatArray | None = None
+    weights_std: FloatArray | None = None
+    background: FloatArray | None = None
+    background_std: FloatArray | None = None
     chi2: float | None = None
     chi2_error: float | None = None
     noise_variance: float | None = None
@@ -141,8 +151,11 @@ class Sums:
         self.first, self.second = np.zeros(size.shape), np.zeros(size.shape)
         self.probe: FloatArray | None = None
         self.frames = Unknowns()
-        #: The same of unknowns of single frames.
-        self.known_frames = Unknowns()
+        #: The same of unknowns of single frames, and what these may do in common, (N, m) each.
+        self.known_frames, self.shared = Unknowns(), Unknowns()
+        self.dark: list[FloatArray] = []
+        #: Whether somebody has ended it early.
+        self.stopped = False
         #: Variance of each real part that is known without samples.
         self.known: Any = 0.0
         self.count = 0
@@ -180,26 +193,61 @@ class Sums:
         if self.keep:
             self.kept.append((self.mean + aligned).astype(COMPLEX))
 
-    def add_frames(self, error: Unknowns, rest: Unknowns) -> None:
-        """Errors of unknowns of single frames, less their mean over frames: object and probe make
-        up for it. `rest` is as in `add`.
+    def add_frames(self, rest: Unknowns) -> None:
+        """Of the unknowns of single frames, the part of a sample that `known_frames` does not
+        account for.
         """
+        self.frames = self.frames.axpy(1, self._off(rest).map(np.square))
 
-        def square(u: Unknowns) -> Unknowns:
-            return u.map(lambda array: np.asarray(array, np.float64) ** 2)
+    def _off(self, error: Unknowns) -> Unknowns:
+        """Less what they may do in common."""
+        parts = dict(self.shared.each())
 
-        aligned = error.map(lambda array: array - array.mean(axis=0))
-        total = square(aligned).axpy(1, square(rest)).axpy(-1, square(error))
-        self.frames = self.frames.axpy(1, total)
+        def one(name: str, array: FloatArray) -> FloatArray:
+            wide = array.astype(np.float64)
+            return np.asarray(wide - parts[name] @ (np.linalg.pinv(parts[name]) @ wide))
+
+        return Unknowns(**{name: one(name, array) for name, array in error.each()})
 
     def frame_stds(self) -> FrameBars:
-        """Standard deviations of those."""
-        variance = self.frames.times(1 / max(self.count, 1)).axpy(1, self.known_frames)
-        std = {
-            name: np.sqrt(np.maximum(array, 1e-3 * getattr(self.known_frames, name))).astype(REAL)
-            for name, array in variance.each()
-        }
-        return FrameBars(positions_std=std.get("positions"), log_scale_std=std.get("log_scale"))
+        """Standard deviations of those: of G^-1 g_j, which frames have for themselves, and of the
+        rest.
+        """
+        std, parts = {}, dict(self.shared.each())
+        for name, known in self.known_frames.each():
+            K = known.astype(np.float64).reshape(len(known), -1)
+            B = parts[name]
+            inverse = np.linalg.pinv(B)
+            # diagonal of (1 - B B+) K (1 - B B+)^T
+            share = (B * inverse.T).sum(axis=1)[:, None]
+            moved = np.einsum(
+                "nm,mlc,nl->nc", B, np.einsum("mk,kc,lk->mlc", inverse, K, inverse), B
+            )
+            total = K - 2 * share * K + moved
+            drawn = getattr(self.frames, name).reshape(K.shape) / max(self.count, 1)
+            std[name] = np.sqrt(total + drawn).reshape(known.shape).astype(REAL)
+        return FrameBars(
+            positions_std=std.get("positions"),
+            log_scale_std=std.get("log_scale"),
+            weights_std=std.get("weights"),
+        )
+
+    def add_background(self, error: Any) -> None:
+        """The error of a background, in its unknowns."""
+        if error is not None:
+            self.dark.append(np.asarray(error, np.float64))
+
+    def _background(self, point: Any) -> BackgroundBars:
+        """A free background and its error bar."""
+        if not self.dark:
+            return BackgroundBars(background=None, background_std=None)
+        near, read = point.problem.near_field, point.noise.read_noise
+        move = point.backend.asarray
+        images = [point.backend.to_host(point.H.image(move(d.astype(REAL)))) for d in self.dark]
+        square = np.mean(np.square(images, dtype=np.float64), axis=0)
+        both = np.asarray(point.at_x.background)[0] - read**2, np.sqrt(square)
+        mean, std = (a if near else np.fft.fftshift(a) for a in both)
+        return BackgroundBars(background=mean.astype(REAL), background_std=std.astype(REAL))
 
     def variances(self) -> tuple[FloatArray, FloatArray, float]:
         """Variance along and across the mean, each (H, W), and the relative error of their root sum
@@ -228,13 +276,14 @@ class Sums:
         # the result that was given may lie anywhere along what cannot be told: only the rest of its
         # distance counts
         offset, _ = self.gauge.remove(given - self.mean)
-        noise, made = point.noise, bars(along, across, self.mean)
+        noise, made = point.at_x, bars(along, across, self.mean)
         return Posterior(
             method="laplace",
             object=self.mean.astype(COMPLEX),
             probe=np.asarray(point.backend.to_host(point.x.probe), COMPLEX),
             **made,
             **self.frame_stds(),
+            **self._background(point),
             offset=offset.astype(COMPLEX),
             distance=in_bars(offset, made["object_std"], self.gauge.region),
             region=self.gauge.region,
@@ -252,6 +301,13 @@ class Sums:
         )
 
 
+class BackgroundBars(TypedDict):
+    """The fields of a posterior about a free background."""
+
+    background: FloatArray | None
+    background_std: FloatArray | None
+
+
 def in_bars(offset: ComplexArray, std: FloatArray, region: BoolArray) -> float:
     """Root mean square of |offset|/std over a region."""
     return float(np.sqrt(np.mean((np.abs(offset[region]) / np.maximum(std[region], 1e-30)) ** 2)))
@@ -262,6 +318,7 @@ class FrameBars(TypedDict):
 
     positions_std: FloatArray | None
     log_scale_std: FloatArray | None
+    weights_std: FloatArray | None
 
 
 class Bars(TypedDict):
@@ -286,30 +343,43 @@ def bars(along: FloatArray, across: FloatArray, mean: ComplexArray) -> Bars:
 
 def conditions(point: Any, gauge: Gauge, prior_variance: float, learned: bool) -> tuple[str, ...]:
     """In words, what Laplace's bars take for granted."""
-    noise = point.noise
+    noise = point.at_x
     if noise.kind == "poisson":
         said = noise.describe()
     else:
         said = f"{noise.describe()} ({'learned from the misfit' if learned else 'given'})"
     probe = "the probe was learned with the object, prior CN(0, max |P|^2)"
     probe = probe if "probe" in point.update else "the probe is known exactly"
+    host, free = point.backend.to_host, point.update
     spreads = {
-        name: float(np.asarray(point.backend.to_host(array))) ** -0.5
+        name: float(np.asarray(host(array)).reshape(-1)[0]) ** -0.5
         for name, array in point.prior.each()
     }
     positions = "the positions are known exactly"
-    doses: tuple[str, ...] = ()
-    if "positions" in spreads:
+    if "positions" in free:
         positions = f"positions were free, to {spreads['positions']:.3g} px about those measured"
-    if "log_scale" in spreads:
-        doses = (f"doses were free, to {100 * spreads['log_scale']:.3g} % of the amplitude",)
+    doses = "the doses are known exactly"
+    if "log_scale" in free:
+        doses = f"doses were free, to {100 * spreads['log_scale']:.3g} % of the amplitude"
+    dark: tuple[str, ...] = ()
+    if noise.kind == "poisson":
+        form = "in each pixel" if point.columns is None else f"as {len(point.columns)} images"
+        form = "as a level" if form == "as 1 images" else form
+        dark = (f"the background was free, {form}",)
+        dark = dark if "background" in free else ("the background is known exactly",)
+    varies: tuple[str, ...] = ()
+    if point.x.variations is not None:
+        count, how = len(point.x.variations), "free" if "weights" in free else "known"
+        varies = (f"the probe varies by {count} known variations, their weights {how}",)
     return (
         said,
         f"prior CN(0, {prior_variance:.4g}) on every pixel of the object",
         probe,
         positions,
-        *doses,
-        f"after alignment on the lit pixels: {', '.join(gauge.names)}",
+        doses,
+        *dark,
+        *varies,
+        f"after alignment on the lit pixels: {', '.join(dict.fromkeys(gauge.names))}",
         "the solution is near the truth (Gaussian approximation about one optimum)",
     )
 

@@ -7,7 +7,8 @@ every entry is a hash of all the kernels' source.
 
 Where neither the package nor the user's cache folder can be written (a container, a node of a
 cluster) kernels are kept in a private folder among the temporary files, or not at all. A kernel
-that cannot be read or written costs its compilation, never the run.
+that cannot be read or written costs its compilation, never the run. Of several processes that need
+the same kernel at the same time one compiles it, and the others wait for that.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import hashlib
 import os
 import stat
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -29,7 +31,14 @@ from numba.core import caching
 
 from ...types import PtychonWarning
 
+try:
+    import fcntl
+except ImportError:  # Windows: everybody compiles
+    fcntl = None  # type: ignore[assignment]
+
 _caching: Any = caching
+#: How long another process may take to compile one kernel, seconds; then we do it, too.
+PATIENCE = 120.0
 #: Asked once, by the first kernel that is not on disk.
 _listeners: list[Callable[[], None]] = []
 #: Functions that compiled code calls by a name of the linker's (`linked`), and what tells the
@@ -133,8 +142,43 @@ class _Parts(_caching.CompileResultCacheImpl):  # type: ignore[misc]
         return super().rebuild(target_context, kept)
 
 
+class _Turn:
+    """Of several processes, one compiles a function at a time: a lock on a file beside its index,
+    which the system takes back from a process that ends.
+    """
+
+    def __init__(self) -> None:
+        self.file: Any = None
+
+    def take(self, path: str) -> None:
+        """Wait for the turn, or for `PATIENCE`."""
+        if fcntl is None or self.file is not None:
+            return
+        until = time.monotonic() + PATIENCE
+        with suppress(OSError):  # a folder that is gone, a file system without locks
+            self.file = open(path, "ab")  # noqa: SIM115 - open until the turn is over
+            while True:
+                try:
+                    fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > until:
+                        break
+                    time.sleep(0.05)
+
+    def give(self) -> None:
+        """Let the next one compile."""
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+
+
 class _Cache(_caching.FunctionCache):  # type: ignore[misc]
     _impl_class = _Parts
+
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)
+        self._turn = _Turn()
 
     def has(self, signature: Any, codegen: Any) -> bool:
         """Whether the code for a signature is on disk."""
@@ -144,17 +188,23 @@ class _Cache(_caching.FunctionCache):  # type: ignore[misc]
             return False
 
     def load_overload(self, *args: Any) -> Any:
-        try:
-            found = super().load_overload(*args)
-        except (
-            Exception
-        ):  # a damaged pickle raises anything; it is compiled again, and written over
-            found = None
-            with suppress(Exception):
-                self.flush()
+        found = self._load(*args)
         while found is None and _listeners:
             _listeners.pop()()
+        if found is None:
+            self._turn.take(f"{self._cache_file._index_path}.lock")
+            found = self._load(*args)  # by another process, before our turn came
+            if found is not None:
+                self._turn.give()
         return found
+
+    def _load(self, *args: Any) -> Any:
+        try:
+            return super().load_overload(*args)
+        except Exception:  # a damaged pickle raises anything; it is compiled again, written over
+            with suppress(Exception):
+                self.flush()
+            return None
 
     def save_overload(self, *args: Any) -> None:
         try:
@@ -166,6 +216,8 @@ class _Cache(_caching.FunctionCache):  # type: ignore[misc]
                 "compiles again; "
                 f"make room, or set NUMBA_CACHE_DIR to another folder"
             )
+        finally:
+            self._turn.give()
 
 
 class _None(_caching.NullCache):  # type: ignore[misc]

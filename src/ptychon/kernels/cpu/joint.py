@@ -13,7 +13,7 @@ __all__ = ["joint_product"]
 
 
 @inner
-def _along(wave: Array, radial: Array, along: Array) -> None:
+def along_rows(wave: Array, radial: Array, along: Array) -> None:
     """along (P, Q) = Re sum_k radial_k* wave_k."""
     for r in range(wave.shape[1]):
         v = along[r]
@@ -25,7 +25,7 @@ def _along(wave: Array, radial: Array, along: Array) -> None:
 
 
 @inner
-def _less(along: Array, own: Array, found: Array) -> None:
+def less(along: Array, own: Array, found: Array) -> None:
     """along -= sum_n own_n <own_n, along>; `found` (n,) is room."""
     for n in range(own.shape[0]):
         total = 0.0
@@ -77,8 +77,8 @@ def _joint(
                     for c in range(q):
                         s[c] = a[c] * o[c]
         fft(wave, wave, True)
-        _along(wave, radial[j], along)
-        _less(along, own[j], found)
+        along_rows(wave, radial[j], along)
+        less(along, own[j], found)
         for k in range(K):
             for r in range(p):
                 w, a, v = wave[k, r], radial[j, k, r], along[r]
@@ -100,7 +100,7 @@ def _joint(
 
 
 @jit
-def _transform(a: Array, forward: bool) -> None:
+def transform(a: Array, forward: bool) -> None:
     fft(a, a, forward)
 
 
@@ -121,7 +121,7 @@ def joint_product(
     joint = probe_change is not None and out_probe is not None
     spectrum = np.array(probe_change) if joint else np.zeros(lit.shape[1:], np.complex64)
     if joint:
-        _transform(spectrum, True)
+        transform(spectrum, True)
     parts = [p for p in np.array_split(np.arange(len(lit)), max(1, threads)) if len(p)]
     # the first part adds to the sum itself
     sums = [out, *(np.zeros_like(out) for _ in parts[1:])]
@@ -141,5 +141,5 @@ def joint_product(
             out += total
     if joint:
         back = np.sum(backs, axis=0)
-        _transform(back, False)
+        transform(back, False)
         out_probe += back

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...kernels.reference import namespace
 from ...types import REAL, Array, FloatArray, PtychonError
 from .moments import subtracted_noise
 
@@ -78,6 +79,22 @@ def with_background(problem: Problem, background: Any, instead: bool = False) ->
         pattern = problem.counts.astype(np.float64) - extra
     amplitude, counts = counted(known, pattern, slice(0, len(problem)))
     return replace(known, amplitude=amplitude, counts=counts)
+
+
+def whole(problem: Problem) -> Problem:
+    """The problem as if nobody knew its background: all that was counted is the wave's, but for
+    what stands for read noise. Where the problem is.
+    """
+    if problem.counts is None or problem.background is None:
+        return problem
+    extra, xp = problem.read_noise**2, namespace(problem.counts)
+    pattern = (problem.counts - REAL.type(extra)).clip(0, None)
+    amplitude = xp.where(problem.mask, xp.sqrt(pattern), 0).astype(REAL)
+    if not extra:
+        return replace(problem, amplitude=amplitude, counts=None, background=None)
+    return replace(
+        problem, amplitude=amplitude, background=0 * problem.background + REAL.type(extra)
+    )
 
 
 def dark_of(problem: Problem) -> FloatArray:

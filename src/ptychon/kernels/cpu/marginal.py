@@ -1,0 +1,202 @@
+"""Numba version of `kernels.marginal`: a frame at a time, on threads that each have their own
+sums.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numba.core import types
+
+from ...types import Array
+from ..marginal import Seen
+from .curvature import _add_back, _changed_wave
+from .linked import FLOATS, KEPT_FRAME, KEPT_WAVES, WAVES, linked
+from .rows import OPTIONS, ZERO, fft, jit, propagate, shift_rows, unshift_add
+from .vectors import clear
+
+__all__ = ["marginal"]
+
+OWN = types.Array(types.complex64, 4, "C", readonly=True)
+OWN_IMAGES = types.Array(types.float32, 3, "C", readonly=True)
+FRAME = types.Array(types.float32, 2, "C")
+SUMS = types.Array(types.float64, 1, "C")
+
+
+@linked(types.void(KEPT_WAVES, OWN, OWN_IMAGES, KEPT_FRAME, types.boolean, SUMS), **OPTIONS)
+def _explained(
+    wave: Array, own: Array, images: Array, light: Array, dark: bool, found: Array
+) -> None:
+    """found (n,) = Re <own, wave> + <images, light>."""
+    for n in range(own.shape[0]):
+        total = 0.0
+        for r in range(wave.shape[1]):
+            row = ZERO
+            for k in range(wave.shape[0]):
+                a, w = own[n, k, r], wave[k, r]
+                for c in range(wave.shape[2]):
+                    row += a[c].real * w[c].real + a[c].imag * w[c].imag
+            if dark:
+                e, b = images[n, r], light[r]
+                for c in range(wave.shape[2]):
+                    row += e[c] * b[c]
+            total += row
+        found[n] = total
+
+
+@linked(
+    types.void(
+        *(WAVES, KEPT_WAVES, KEPT_FRAME, types.boolean, OWN, OWN_IMAGES, KEPT_FRAME, KEPT_FRAME),
+        *(types.boolean, SUMS, FRAME, FLOATS),
+    ),
+    **OPTIONS,
+)
+def _weigh(
+    wave: Array,
+    radial: Array,
+    across: Array,
+    spread: bool,
+    own: Array,
+    images: Array,
+    root: Array,
+    light: Array,
+    dark: bool,
+    found: Array,
+    back: Array,
+    along: Array,
+) -> None:
+    """A less what `own` explains, in place on one frame (K, P, Q); where `dark`, what it asks of
+    the background is added to `back`. `along` (Q,) is room.
+    """
+    for r in range(wave.shape[1]):
+        clear(along)
+        for k in range(wave.shape[0]):
+            a, w = radial[k, r], wave[k, r]
+            for c in range(wave.shape[2]):
+                along[c] += a[c].real * w[c].real + a[c].imag * w[c].imag
+        if dark:
+            s, b, g = root[r], light[r], back[r]
+            for c in range(wave.shape[2]):
+                along[c] += s[c] * b[c]
+            for c in range(wave.shape[2]):
+                g[c] += s[c] * along[c]
+            for n in range(own.shape[0]):
+                e, f = images[n, r], np.float32(found[n])
+                for c in range(wave.shape[2]):
+                    g[c] -= f * e[c]
+        for k in range(wave.shape[0]):
+            a, w = radial[k, r], wave[k, r]
+            if spread:
+                s = across[r]
+                for c in range(wave.shape[2]):
+                    w[c] = a[c] * along[c] + s[c] * w[c]
+            else:
+                for c in range(wave.shape[2]):
+                    w[c] = a[c] * along[c]
+            for n in range(own.shape[0]):
+                e2, f = own[n, k, r], np.float32(found[n])
+                for c in range(wave.shape[2]):
+                    w[c] -= e2[c] * f
+
+
+@jit
+def _marginal(
+    frames: Array,
+    change: Array,
+    spectrum: Array,
+    joint: bool,
+    light: Array,
+    dark: bool,
+    object: Array,
+    lit: Array,
+    ramps_y: Array,
+    ramps_x: Array,
+    corners: Array,
+    radial: Array,
+    across: Array,
+    spread: bool,
+    root: Array,
+    own: Array,
+    images: Array,
+    transfer: Array,
+    near: bool,
+    out: Array,
+    out_spectrum: Array,
+    back: Array,
+) -> None:
+    """`spectrum` is the FFT of the probe's change, `out_spectrum` receives the sum's."""
+    K, p, q = lit.shape[1], lit.shape[2], lit.shape[3]
+    wave, moved = np.empty((K, p, q), np.complex64), np.zeros((K, p, q), np.complex64)
+    group, along = np.zeros((K, p, q), np.complex64), np.empty(q, np.float32)
+    found = np.zeros(own.shape[1])
+    for j in frames:
+        y0, x0, t = corners[j, 0], corners[j, 1], min(j, len(transfer) - 1)
+        # what there is none of has one row, a place holder
+        a, s, e = min(j, len(across) - 1), min(j, len(root) - 1), min(j, len(images) - 1)
+        if joint:
+            shift_rows(spectrum, ramps_y[j], ramps_x[j], moved)
+            fft(moved, moved, False)
+        _changed_wave(change, lit[j], object, moved, joint, y0, x0, wave)
+        propagate(wave, wave, transfer[t], near, True)
+        _explained(wave, own[j], images[e], light, dark, found)
+        _weigh(
+            *(wave, radial[j], across[a], spread, own[j], images[e], root[s], light, dark, found),
+            *(back, along),
+        )
+        propagate(wave, wave, transfer[t], near, False)
+        if joint:
+            clear(group)
+        _add_back(wave, lit[j], object, joint, y0, x0, out, group)
+        if joint:
+            fft(group, group, True)
+            unshift_add(group, ramps_y[j], ramps_x[j], out_spectrum)
+
+
+@jit
+def _transform(a: Array, forward: bool) -> None:
+    fft(a, a, forward)
+
+
+def marginal(
+    change: Array,
+    probe_change: Array | None,
+    background_change: Array | None,
+    object: Array,
+    seen: Seen,
+    threads: int = 1,
+) -> tuple[Array, Array | None, Array | None]:
+    joint, dark = probe_change is not None, background_change is not None
+    K, p, q = seen.lit.shape[1:]
+    spectrum = np.array(probe_change) if joint else np.zeros((K, p, q), np.complex64)
+    if joint:
+        _transform(spectrum, True)
+    none = np.zeros((1, 1, 1), np.float32)
+    images = np.zeros((1, *seen.own.shape[1:2], 1, 1), np.float32)
+    light = np.zeros((1, 1), np.float32) if background_change is None else background_change
+    near = seen.transfer is not None
+    common: tuple[Any, ...] = (
+        *(np.ascontiguousarray(change), spectrum, joint, np.ascontiguousarray(light), dark, object),
+        *(seen.lit, seen.ramps_y, seen.ramps_x, seen.corners, seen.radial),
+        *(none if seen.across is None else seen.across, seen.across is not None),
+        *(none if seen.root is None else seen.root, seen.own),
+        images if seen.own_images is None else seen.own_images,
+        *(np.zeros((1, 1, 1), np.complex64) if seen.transfer is None else seen.transfer, near),
+    )
+    frames = np.arange(len(seen.corners))
+    parts = [part for part in np.array_split(frames, max(1, threads)) if len(part)]
+    out = np.zeros((len(parts), *change.shape), np.complex64)
+    spectra = np.zeros((len(parts), K, p, q), np.complex64)
+    back = np.zeros((len(parts), p, q), np.float32)
+    calls = [(part, *common, out[i], spectra[i], back[i]) for i, part in enumerate(parts)]
+    if len(calls) == 1:
+        _marginal(*calls[0])
+    else:
+        with ThreadPoolExecutor(len(calls)) as pool:
+            for job in [pool.submit(_marginal, *call) for call in calls]:
+                job.result()
+    total = spectra.sum(axis=0)
+    if joint:
+        _transform(total, False)
+    return out.sum(axis=0), total if joint else None, back.sum(axis=0) if dark else None

@@ -1,0 +1,146 @@
+"""A background that `ml` finds with object and probe."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from ptychon import Problem, PtychonError, reconstruct
+from ptychon.backends import get_backend
+from ptychon.engines import ML, After, Context, updated
+from ptychon.engines.background import held
+from ptychon.metrics.alignment import align
+from ptychon.metrics.moves import refined
+from ptychon.metrics.residual import illuminated
+from ptychon.model.detector import hats
+from ptychon.model.noise.background import whole
+from ptychon.run.checkpoint import Checkpointer, load_checkpoint
+from ptychon.simulation import phantoms, probes, scan
+from ptychon.simulation.simulate import simulate
+
+SIDE = 32
+
+
+@cache
+def scene():
+    """36 frames of 32 x 32, 1e5 counts each, a phase object."""
+    places = scan.raster(6, step=3, jitter=0.8, whole=False, seed=4)
+    size = int(np.ptp(places, axis=0).max()) + SIDE + 12
+    truth = phantoms.complex_object(
+        np.zeros((size, size)), phantoms.texture((size, size), 7), amplitude_range=(1, 1)
+    )
+    beam = probes.defocused_aperture((SIDE, SIDE), radius=5, defocus=5)
+    made = simulate(truth, beam, places, noise="poisson", mean_counts=1e5, seed=3)
+    return Problem.from_dataset(made.dataset, object_shape=truth.shape), made.object
+
+
+def darkened(share):
+    """The frames with so much of their light from a background that rises across the detector, and
+    that background, in the order of the amplitude.
+    """
+    problem, _ = scene()
+    slope = 1 + 0.5 * np.linspace(-1, 1, SIDE)[:, None] * np.ones((SIDE, SIDE))
+    dark = np.fft.ifftshift(share / (1 - share) * 1e5 / SIDE**2 * slope)
+    counts = np.random.default_rng(6).poisson(problem.amplitude.astype(float) ** 2 + dark)
+    return replace(problem, amplitude=np.sqrt(counts).astype(np.float32)), dark
+
+
+def run(problem, passes=10, **more):
+    first = probes.defocused_aperture((SIDE, SIDE), radius=5, defocus=6)
+    more = {"probe": first, "backend": "numpy", "judge": False, **more}
+    return reconstruct(problem, "ml", passes=passes, say=None, **more)
+
+
+def error(result):
+    problem, truth = scene()
+    lit = illuminated(problem, run_known().probe, 0.3)
+    return 10 ** (-align(result.object, truth, region=lit, subpixel=True).error_db / 20)
+
+
+@cache
+def run_known(share=0.0):
+    given, dark = darkened(share)
+    return run(given.with_background(dark) if share else scene()[0])
+
+
+@pytest.mark.parametrize(("share", "most"), [(0.1, 1.3), (0.3, 1.5)])
+def test_a_background_is_found(share, most):
+    """The error of the object is near that with the background known, and 2 times as large where
+    nobody looks for it (measured after 10 steps: 1.1, and 1.4 times; of a background that is the
+    same in all pixels of the scene of test_refine 1.03 and 1.07).
+    """
+    given, dark = darkened(share)
+    found = run(given, update={"background": True})
+    assert found.history["background"][-1] == pytest.approx(share, rel=0.1)
+    off = np.fft.ifftshift(found.background) - dark
+    assert np.sqrt((off**2).mean()) < 0.12 * dark.mean()
+    assert error(found) < most * error(run_known(share))
+    assert error(run(given)) > 2 * error(found)
+    # R is that of the waves, as that of a result whose background was known
+    assert found.final_error == pytest.approx(float(found.errors[-1]), rel=1e-3)
+    assert found.final_error == pytest.approx(run_known(share).final_error, rel=0.04)
+    assert any("background" in name for name, _ in refined(found))
+
+
+def test_none_is_found_where_there_is_none():
+    found = run(scene()[0], update={"background": True})
+    assert found.history["background"][-1] < 0.002
+    assert found.background.min() >= 0
+    assert error(found) < 1.05 * error(run_known())
+
+
+def test_a_background_that_was_stated_is_where_it_begins():
+    given, dark = darkened(0.3)
+    engine = ML(background=True, background_distance=1.0)
+    stated = given.with_background(1.1 * dark)
+    state = engine.init(stated, *_wave(stated), Context(get_backend("reference")))
+    np.testing.assert_allclose(state.dark, 1.1 * dark, rtol=1e-5)
+    again = whole(stated)
+    assert again.background is None
+    np.testing.assert_allclose(again.amplitude, given.amplitude, rtol=1e-5)
+    smooth = ML(background=True).init(stated, *_wave(stated), Context(get_backend("reference")))
+    assert smooth.background.shape == (5, 5)
+    # at points of the grid means of what is around; at the edge the slope is lost in part
+    np.testing.assert_allclose(smooth.dark, 1.1 * dark, rtol=0.25)
+
+
+def _wave(problem):
+    return np.ones(problem.object_shape, np.complex64), np.ones((1, SIDE, SIDE), np.complex64)
+
+
+def test_a_value_that_would_fall_below_0_is_held():
+    b, g = np.array([0.0, 0.0, 2.0], np.float32), np.array([1.0, -1.0, 1.0], np.float32)
+    stiff = held(b, g, np.float32(2.0))
+    assert stiff[0] > 1e5 * stiff[1]
+    assert stiff[1] == stiff[2] == 2.0
+
+
+def test_hats_add_up_to_one_and_end_at_the_edges():
+    whole = hats((11, 8), 5.0)
+    assert whole.rows.shape == (11, 3)
+    np.testing.assert_allclose(whole.forward(np.ones((1, 3, whole.columns.shape[1]))), 1.0)
+    near = hats((11, 8), 5.0, centred=False)
+    np.testing.assert_allclose(near.rows[[0, 5, 10]], np.eye(3), atol=1e-12)
+    np.testing.assert_array_equal(np.fft.fftshift(whole.rows, axes=0), near.rows)
+    assert hats((11, 8), 100.0).rows.shape == (11, 1)
+
+
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path):
+    given, _ = darkened(0.3)
+    more = {"update": {"background": After(1)}, "passes": 3}
+    straight = run(given, **more)
+    path = tmp_path / "run.h5"
+    run(given, callbacks=[Checkpointer(path, 2), lambda p: p.passes == 2], **more)
+    again = run(given, resume=load_checkpoint(path), **more)
+    np.testing.assert_array_equal(again.background, straight.background)
+    np.testing.assert_array_equal(again.object, straight.object)
+
+
+def test_frames_that_are_no_counts_are_refused():
+    problem = replace(scene()[0], counting=False)
+    with pytest.raises(PtychonError, match="these data are not counts"):
+        run(problem, update={"background": True})
+    assert updated(ML(), {"background": After(4)}).background_start == 4
