@@ -29,6 +29,15 @@ pixel (1/lambda for counts), one pass is one step of
     x <- x + t dx,  theta <- theta + t dtheta,                    t = 1, 1/2, ... 1/32: the first
                                                                   that does not raise L
 
+Where counts are few, L may have a prior of neighbouring pixels, with D the largest diagonal element
+of J^T W J for the object (`model.roughness`),
+
+    + D sum_r smoothness/2 |grad O|^2 + variation sqrt(|grad O|^2 + e^2)
+
+whose quadratic form about O is part of the matrix: total variation by reweighted least squares. The
+scale between object and probe, which the data leave free and such a prior would shrink the object
+by, stays as it is.
+
 Object and positions deform together: a scan that is stretched, or that drifts, fits a stretched
 object nearly as well. Engines that alternate between the two crawl along such directions; a joint
 step does not. `ridge` is Levenberg's and Marquardt's: a share of the largest diagonal element of
@@ -72,6 +81,7 @@ from ..model.illumination import ramps
 from ..model.noise import Likelihood, learned_variance, noise_of
 from ..model.noise.background import whole
 from ..model.problem import Problem
+from ..model.roughness import Roughness
 from ..model.slices import layers, neighbours, share
 from ..model.unknowns import Unknowns
 from ..model.view import frequencies
@@ -104,6 +114,8 @@ POOR = 1.0
 DARK, HELD = 3e-3, 1e-3
 #: Frames from which on a scan may be scaled, turned and sheared as a whole.
 MANY = 12
+#: Differences between neighbouring pixels that total variation takes for edges, in units of |O|.
+EDGE = 1e-2
 LIKELIHOODS = ("auto", "counts", "roots")
 
 
@@ -199,6 +211,12 @@ class ML(Engine):
     depth : float
         How strongly neighbouring slices of a thick specimen are held together, as a share of what
         the data say of a pixel where they say most: tau of tau/2 sum_s |O_s+1 - O_s|^2.
+    smoothness : float
+        A prior of smooth objects in the same units: s of s/2 sum_r |grad O|^2; 1e-3 to 1e-1 where
+        counts are few.
+    variation : float
+        A prior of little total variation, which leaves edges: v of v sum_r |grad O|, in the same
+        units times |O|; 1e-3 to 3e-2 where counts are few.
     """
 
     name: ClassVar[str] = "ml"
@@ -212,6 +230,10 @@ class ML(Engine):
     schedule: ClassVar[str] = "parallel"
     needs_guess: ClassVar[bool] = True
     begins_with: ClassVar[tuple[str, int] | None] = ("rpie", 20)
+    instead: ClassVar[str] = (
+        "its priors weigh what is known against the data: smoothness, variation (edges stay) and, "
+        "of slices, depth"
+    )
     keeps: ClassVar[Keeps] = Keeps(
         object_bytes=96,
         stack="waves",
@@ -240,6 +262,8 @@ class ML(Engine):
     detector: float = 1.0
     likelihood: str = "auto"
     depth: float = 0.0
+    smoothness: float = 0.0
+    variation: float = 0.0
 
     def __post_init__(self) -> None:
         for name in (
@@ -254,7 +278,8 @@ class ML(Engine):
         check_range("iterations", self.iterations, 1, 10000, open_low=False)
         check_range("tolerance", self.tolerance, 0, 0.999)
         check_range("detector", self.detector, 0, 1)
-        check_range("depth", self.depth, 0, 1e6, open_low=False)
+        for name in ("depth", "smoothness", "variation"):
+            check_range(name, getattr(self, name), 0, 1e6, open_low=False)
         if self.likelihood not in LIKELIHOODS:
             raise PtychonError(
                 f"likelihood is {self.likelihood!r}; choose {', '.join(LIKELIHOODS)}"
@@ -491,13 +516,23 @@ class ML(Engine):
             prior=replace(fit.prior, object=weak),
             middle=replace(fit.middle, object=usual.astype(x.object.dtype)),
             between=self.depth * float(diagonal.object.max()) if len(x.object) > 1 else 0.0,
+            rough=self._roughness(x.object, light, float(diagonal.object.max())),
         )
-        H.prior, H.between = fit.prior, fit.between
+        H.prior, H.between, H.rough = fit.prior, fit.between, fit.rough
         diagonal = diagonal.axpy(1, Unknowns(object=weak))
         if fit.between:
             held = fit.between * neighbours(len(x.object), model.backend.xp)
             diagonal.object = diagonal.object + held
+        if fit.rough is not None:
+            diagonal.object = diagonal.object + fit.rough.diagonal()
         return fit, H, diagonal
+
+    def _roughness(self, O: Array, light: Array, most: float) -> Roughness | None:
+        """The prior of neighbouring pixels, where there is one: in units of |O| where light is."""
+        if not (self.smoothness or self.variation):
+            return None
+        usual = float((light * abs(O)).sum(dtype="float64") / light.sum(dtype="float64"))
+        return Roughness(self.smoothness * most, self.variation * usual * most, EDGE * usual, O)
 
     def _direction(self, fit: Fit, H: GaussNewton, diagonal: Unknowns, ridge: Array) -> Unknowns:
         """The step."""
@@ -523,6 +558,11 @@ class ML(Engine):
         xp = model.backend.xp
         state.object = new.object if state.object.ndim == 3 else new.object[0]
         state.probe, state.variations = new.probe, new.variations
+        if free and (self.smoothness or self.variation):
+            size = [xp.linalg.norm(object) for object in (H.x.object, new.object)]
+            factor = (size[1] / size[0]).astype("float32")
+            state.object = state.object / share(factor, state.object)
+            illuminate(state, lambda P: P * factor)
         state.background = new.background
         if "positions" in own:
             off = new.positions - state.measured

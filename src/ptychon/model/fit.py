@@ -16,6 +16,7 @@ from .gauss_newton import GaussNewton
 from .grid import windows
 from .noise import Likelihood, Noise
 from .problem import Problem
+from .roughness import Roughness
 from .slices import uneven
 from .unknowns import Unknowns
 from .view import View
@@ -56,6 +57,8 @@ class Fit:
         Means of the prior; 0 for a field that is None.
     between : float
         Precision of the difference between neighbouring slices of the object.
+    rough : Roughness, optional
+        What neighbouring pixels of the object have to do with each other.
     """
 
     model: Model
@@ -64,6 +67,7 @@ class Fit:
     prior: Unknowns
     middle: Unknowns
     between: float = 0.0
+    rough: Roughness | None = None
 
     def blocks(self, x: Unknowns) -> Iterator[tuple[slice, Any]]:
         """Frames in slices, and what they see."""
@@ -79,8 +83,10 @@ class Fit:
         return Unknowns(**off).times(self.prior)
 
     def held(self, x: Unknowns) -> Unknowns:
-        """Gradient of the whole prior, what holds slices together included."""
+        """Gradient of the whole prior, what holds slices and pixels together included."""
         pull = self.pull(x)
+        if self.rough is not None:
+            pull = pull.axpy(1, Unknowns(object=self.rough(x.object)))
         if not self.between:
             return pull
         return pull.axpy(1, Unknowns(object=self.between * uneven(x.object)))
@@ -98,6 +104,8 @@ class Fit:
         if self.between:
             steps = x.object[1:] - x.object[:-1]
             own = own + 0.5 * self.between * (abs(steps) ** 2).sum(dtype="float64")
+        if self.rough is not None:
+            own = own + self.rough.cost(x.object)
         return Cost(float(frames.sum() + own), float(misfit.sum()), frames)
 
     def _frames(self, view: View, b: Any, valid: Array) -> tuple[Array, Array]:

@@ -1,6 +1,6 @@
 r"""The Gauss-Newton operator of any set of unknowns, and steps and draws by conjugate gradients.
 
-    H = J^T W J + T* C T + prior + gauge + what holds neighbouring slices together
+    H = J^T W J + T* C T + prior + gauge + what holds neighbours together
 
 J = d lambda/d x by `Model.intensity_tangent`, J^T its adjoint, W the information of lambda. Where
 waves are uncertain, C weighs their changes in all directions alike, T = d z/d x (`across`). Along a
@@ -33,6 +33,7 @@ from ..types import Array, PtychonError
 from .forward import Model
 from .frames import Eliminated, components, put_rows, rows
 from .fused import FUSED, extended_product, fused
+from .roughness import Roughness
 from .slices import neighbours, uneven
 from .solve import solve
 from .unknowns import Unknowns, declared
@@ -70,6 +71,8 @@ class GaussNewton:
         has no prior.
     between : float
         Precision of the difference between neighbouring slices of the object, each real number.
+    rough : Roughness, optional
+        What neighbouring pixels of the object have to do with each other.
     across : callable, optional
         C of (lambda, frames), (B, P, Q). Nothing can be eliminated then.
     gauge : Unknowns, optional
@@ -91,6 +94,7 @@ class GaussNewton:
     information: Image = poisson
     prior: Unknowns = field(default_factory=Unknowns)
     between: float = 0.0
+    rough: Roughness | None = None
     across: Image | None = None
     gauge: Unknowns | None = None
     stiffness: float = 0.0
@@ -180,6 +184,7 @@ class GaussNewton:
         out = self.model.zeros(self.x, self.update)
         if self.fuses:
             self._product(d, out)
+            self._together(d, out)
             return held(out.axpy(1, d.times(self.prior)), d, self.gauge, self.stiffness)
         for (view, frames), across in zip(self.views(), self._spreads(), strict=True):
             wave = self.model.tangent(view, d)
@@ -188,9 +193,15 @@ class GaussNewton:
             if across is not None:
                 back = back + across[:, None] * wave
             self.model.adjoint(view, back, out)
+        self._together(d, out)
+        return held(out.axpy(1, d.times(self.prior)), d, self.gauge, self.stiffness)
+
+    def _together(self, d: Unknowns, out: Unknowns) -> None:
+        """What holds neighbouring slices and pixels together."""
         if self.between and d.object is not None:
             out.object += (self.between * uneven(d.object)).astype(out.object.dtype, copy=False)
-        return held(out.axpy(1, d.times(self.prior)), d, self.gauge, self.stiffness)
+        if self.rough is not None and d.object is not None:
+            out.object += self.rough(d.object).astype(out.object.dtype, copy=False)
 
     @property
     def fuses(self) -> bool:
@@ -268,6 +279,8 @@ class GaussNewton:
             self._own_diagonal(view, weight, across, out)
         if self.between and out.object is not None:
             out.object += self.between * neighbours(len(out.object), self.model.backend.xp)
+        if self.rough is not None and out.object is not None:
+            out.object += self.rough.diagonal()
         ones = out.map(lambda array: array * 0 + 1)
         out = out.axpy(1, ones.times(self.prior)).map(lambda array: array.real.clip(1e-30, None))
         return held_diagonal(out, self.gauge, self.stiffness)
@@ -339,6 +352,10 @@ class GaussNewton:
             step = move((self.between**0.5 * random).astype(out.object.dtype))
             out.object[1:] += step
             out.object[:-1] -= step
+        if self.rough is not None and out.object is not None:
+            shape = (2, *out.object.shape)
+            random = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+            out.object += self.rough.drawn(move(random.astype(out.object.dtype)))
         return gauge_noise(out, self.gauge, self.stiffness, rng)
 
     def step(

@@ -21,6 +21,7 @@ import numpy as np
 from ...engines import Context, State
 from ...metrics.unwrap import unwrap
 from ...model.problem import Problem
+from ...model.roughness import divergence, gradient
 from ...types import Array, ComplexArray, FloatArray
 from .record import LIT, Constraint, check_number, light_on
 
@@ -190,28 +191,10 @@ def less_varied(O: Array, weight: float, steps: int, xp: Any) -> Array:
     along = [xp.zeros_like(O), xp.zeros_like(O)]
     target = O / xp.float32(weight)
     for _ in range(steps):
-        dy, dx = gradient(divergence(along[0], along[1], xp) - target, xp)
+        dy, dx = gradient(divergence(along[0], along[1]) - target)
         size = 1 + TAU * xp.sqrt(abs(dy) ** 2 + abs(dx) ** 2)
         along = [(p + TAU * d) / size for p, d in zip(along, (dy, dx), strict=True)]
-    return (O - xp.float32(weight) * divergence(along[0], along[1], xp)).astype("complex64")
-
-
-def gradient(u: Array, xp: Any) -> tuple[Array, Array]:
-    """Differences to the next pixel along y and x, 0 at the rim."""
-    dy, dx = xp.zeros_like(u), xp.zeros_like(u)
-    dy[..., :-1, :] = u[..., 1:, :] - u[..., :-1, :]
-    dx[..., :-1] = u[..., 1:] - u[..., :-1]
-    return dy, dx
-
-
-def divergence(py: Array, px: Array, xp: Any) -> Array:
-    """Minus the adjoint of `gradient`."""
-    out = xp.zeros_like(py)
-    out[..., :-1, :] += py[..., :-1, :]
-    out[..., 1:, :] -= py[..., :-1, :]
-    out[..., :-1] += px[..., :-1]
-    out[..., 1:] -= px[..., :-1]
-    return out
+    return (O - xp.float32(weight) * divergence(along[0], along[1])).astype("complex64")
 
 
 __all__ = ["AmplitudeRange", "PhaseRange", "Smooth", "TotalVariation", "Transmission"]
