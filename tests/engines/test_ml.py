@@ -42,6 +42,11 @@ class TestML(EngineTests):
         noise = rng.standard_normal((2, *scan.object.shape))
         return (scan.object + 0.1 * (noise[0] + 1j * noise[1])).astype(np.complex64), scan.probe
 
+    def test_it_finds_slices(self):
+        # an object of which nothing is known tells no positions, doses or probe
+        self.options = TestMLWithTheProbeKnown.options
+        super().test_it_finds_slices()
+
 
 class TestMLWithTheProbeKnown(TestML):
     options: ClassVar = {"probe": False, "iterations": 15}

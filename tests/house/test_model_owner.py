@@ -82,6 +82,7 @@ def test_the_model_has_one_place_for_each_step():
     assert inside == {
         "model/batch.py",
         "model/gauss_newton.py",  # the diagonal, which adds light up
+        "model/marginal.py",  # its diagonal, and the images of what is eliminated
         "model/propagators.py",  # the ramps of a near field
         "model/specimen.py",
     }

@@ -272,7 +272,9 @@ class RAAR(DifferenceMap):
 
     name: ClassVar[str] = "raar"
     title: ClassVar[str] = "RAAR: the difference map, relaxed towards what was measured"
-    keeps: ClassVar[Keeps] = replace(DifferenceMap.keeps, transforms=None, compile_seconds=3)
+    keeps: ClassVar[Keeps] = replace(
+        DifferenceMap.keeps, transforms=None, streams=False, compile_seconds=3
+    )
     beta: float = 0.75
 
     def __post_init__(self) -> None:

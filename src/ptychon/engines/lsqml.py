@@ -60,6 +60,7 @@ from typing import Any, ClassVar
 from ..kernels.reference import abs2
 from ..model.forward import Model
 from ..model.problem import Problem
+from ..model.specimen import light_up
 from ..model.unknowns import Unknowns
 from ..model.view import View
 from ..types import Array, PtychonError
@@ -127,7 +128,7 @@ class LSQML(Engine):
     follows: ClassVar[frozenset[str]] = frozenset({"positions", "log_scale", "background"})
     schedule: ClassVar[str] = "sparse"
     shuffle: ClassVar[bool] = True
-    keeps: ClassVar[Keeps] = Keeps(object_bytes=72, counts=True, compile_seconds=2)
+    keeps: ClassVar[Keeps] = Keeps(object_bytes=72, counts=True, streams=False, compile_seconds=2)
     step_size: float = 0.9
     noise: str = "amplitude"
     probe_start: int | None = 1
@@ -209,7 +210,7 @@ class LSQML(Engine):
         """L of a batch, (H, W)."""
         power = abs2(view.incident[0]).sum(axis=1)
         total = model.backend.xp.zeros(view.x.object.shape[-2:], power.dtype)
-        view.kernels.scatter_add(total, view.corners, power)
+        light_up(total, power, view.corners, view.kernels)
         return total
 
     def whole_light(self, problem: Problem, x: Unknowns, ctx: Context) -> Array:
@@ -220,7 +221,7 @@ class LSQML(Engine):
         for b in blocks(len(problem)):
             corners = problem.corners[b]
             parts = xp.array(xp.broadcast_to(power, (len(corners), *power.shape)))
-            ctx.backend.kernels.scatter_add(total, corners, parts)
+            light_up(total, parts, corners, ctx.backend.kernels)
         return total
 
     def asked(self, problem: Problem, model: Model, view: View) -> tuple[Array, Array]:

@@ -63,7 +63,7 @@ class MPIE(RPIE):
     title: ClassVar[str] = "mPIE: rPIE with momentum; fewer passes where frames agree"
     #: Momentum drives slices apart: R of two was 0.35 in a test where one slice left 0.18.
     copes: ClassVar[frozenset[str]] = RPIE.copes - {"slices"}
-    keeps: ClassVar[Keeps] = replace(RPIE.keeps, object_bytes=56)
+    keeps: ClassVar[Keeps] = replace(RPIE.keeps, object_bytes=56, streams=False)
     every: int = 50
     object_friction: float = 0.7
     probe_friction: float = 0.7

@@ -23,9 +23,12 @@ def _blocks(n: int, pixels: int) -> list[slice]:
 def model_of(
     problem: Problem, object: Array, probe: Array, part: slice, backend: Any
 ) -> FloatArray:
-    """|model| of a block of frames, (B, P, Q) on the host."""
+    """|model| of a block of frames, (B, P, Q) on the host: roots of the light that pixels count."""
     O, P = (backend.asarray(np.ascontiguousarray(a)) for a in (object, probe))
     seen = Batch.of(replace(problem, propagator=problem.propagator.to(backend)), backend, part)
     wave = seen.waves(O, P)
-    model: FloatArray = backend.to_host((wave.real**2 + wave.imag**2).sum(axis=1) ** 0.5)
+    light = (wave.real**2 + wave.imag**2).sum(axis=1)
+    if problem.spread is not None:
+        light = problem.spread.to(backend).forward(light)
+    model: FloatArray = backend.to_host(light**0.5)
     return model.astype(np.float64)

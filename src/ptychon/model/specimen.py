@@ -35,6 +35,11 @@ def to_object(wave: Array, change: Array) -> Array:
     return product.sum(axis=1) if product.ndim == 4 else product
 
 
+def light_up(total: Array, power: Array, corners: Array, kernels: Any) -> None:
+    """total (H, W) += light (B, P, Q) that falls on the windows at those corners."""
+    kernels.scatter_add(total, corners, power)
+
+
 def to_wave(window: Array, change: Array) -> Array:
     """O* c: what it asks of the wave, shaped as the change."""
     return _modes(window.conj(), change) * change

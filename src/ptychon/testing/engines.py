@@ -299,7 +299,7 @@ class EngineTests:
             "masks": {"masked": True},
             "background": {"background": 5.0},
         }
-        known = {*kinds, "constraints", "slices"}
+        known = {*kinds, "constraints", "slices", "spread"}
         assert copes <= known, f"unknown in copes: {', '.join(sorted(copes - known))}"
         for name in sorted(copes & set(kinds)):
             object, probe, _ = self.run(small_scan(**kinds[name]), 3)[-1]  # type: ignore[arg-type]

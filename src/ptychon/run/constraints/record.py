@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from ...engines import After, Context, State
 from ...engines.base import blocks
 from ...model.problem import Problem
+from ...model.specimen import light_up
 from ...types import Array, PtychonError
 
 #: Where light is less than so much of its largest, an object says nothing.
@@ -83,7 +84,7 @@ def light_on(state: State, problem: Problem, ctx: Context) -> Array:
     light = xp.zeros(state.object.shape[-2:], "float32")
     for block in blocks(len(problem)):
         corners = problem.corners[block]
-        k.scatter_add(light, corners, xp.repeat(power[None], len(corners), axis=0))
+        light_up(light, xp.repeat(power[None], len(corners), axis=0), corners, k)
     return light
 
 
