@@ -49,7 +49,8 @@ def sliced_pass(
             asked[s] = engine.object_weight(light, frames.corners, k) * asked[s]
             back = walk.up(view, s, back)
         t = walk.walk(view, [k.batch_sum(d, frames.corners) for d in asked])
-        length = cooling * engine.object_step * best(t, change)
+        step = getattr(engine, "object_step", 1.0)  # it may be in the weight
+        length = cooling * step * best(t, change)
         for s, d in enumerate(asked):
             frames.add(state.object[s], length * d)
         if moves:
