@@ -262,7 +262,9 @@ def test_update_says_what_moves_and_when():
     turns = Recipe.parse("rpie:5, joint:2").updating({"positions": After(1)})
     assert [dict(stage.update) for stage in turns.stages] == [{"positions": After(1)}, {}]
     with pytest.raises(PtychonError, match="'joint' does not move 'background'; these do: pie"):
-        Recipe.parse("ml:5, joint:2").updating({"background": True})
+        Recipe.parse("joint:2").updating({"background": True})
+    alone = Recipe.parse("ml:5, joint:2").updating({"background": True})  # ml moves it by itself
+    assert [dict(stage.update) for stage in alone.stages] == [{"background": True}, {}]
 
 
 def test_constraints_hold_after_each_pass():
