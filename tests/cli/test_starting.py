@@ -247,7 +247,7 @@ def test_the_shell_completes_values():
     from ptychon.uncertainty.methods import registry as methods
 
     assert completed("ptychon reconstruct scan.cxi -e ") == list(registry)
-    assert completed("ptychon reconstruct scan.cxi --engine r") == ["rpie"]
+    assert completed("ptychon reconstruct scan.cxi --engine rp") == ["rpie"]
     assert completed("ptychon bars r.h5 -m ") == list(methods)
     assert completed("ptychon check r.h5 --backend c") == ["cupy"]
     assert "transpose+negate" in completed("ptychon reconstruct scan.cxi --orient tr")

@@ -179,7 +179,7 @@ def test_a_file_of_settings(here, scan, capsys):
     assert (result.options["object_step"], result.options["probe_step"]) == (0.7, 0.3)
     assert result.settings["schedule"] == {
         "kind": "sequential",
-        "size": 16,
+        "size": None,
         "shuffle": False,
         "seed": 5,
     }
