@@ -49,7 +49,7 @@ def test_a_good_scan_has_nothing_to_complain_of():
     assert about["scan"]["beam_diameter"] == pytest.approx(2 * 32 / 5, rel=0.05)
     assert 0.8 < about["scan"]["overlap"] < 0.9
     assert about["scan"]["oversampling"] == pytest.approx(2.5, rel=0.05)
-    assert set(about["engines"]) == {"pie", "epie", "rpie", "dm", "ep"}
+    assert set(about["engines"]) == {"pie", "epie", "rpie", "mpie", "dm", "ep"}
 
 
 def test_what_is_wrong_is_said():
