@@ -112,6 +112,7 @@ def write_nexus(path: PathLike, data: Dataset) -> list[str]:
         and getattr(data, name) is not None
         and not (name == "pixel_size" and derived)
         and not (name == "geometry" and data.geometry == "far")
+        and not (name == "upsample" and data.upsample == 1)
     ]
     return lost + ["notes"] * bool(data.notes)
 

@@ -191,7 +191,9 @@ def write_scan(path: PathLike, data: Dataset, format: str | None = None) -> list
         lost = [
             name
             for name in data.__dataclass_fields__
-            if name not in kept and getattr(data, name) is not None
+            if name not in kept
+            and getattr(data, name) is not None
+            and not (name == "upsample" and data.upsample == 1)
         ]
         return (
             lost

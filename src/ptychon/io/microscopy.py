@@ -309,7 +309,13 @@ def write_emd(path: PathLike, data: Dataset) -> list[str]:
             _item(group, name, value)
     kept = ["patterns", "positions", "name", "geometry", "counting", "notes", "wavelength"]
     kept += ["pixel_size"] * far
-    lost += [f for f in data.__dataclass_fields__ if f not in kept and getattr(data, f) is not None]
+    lost += [
+        f
+        for f in data.__dataclass_fields__
+        if f not in kept
+        and getattr(data, f) is not None
+        and (f, getattr(data, f)) != ("upsample", 1)
+    ]
     return lost + ["notes"] * bool(data.notes)
 
 

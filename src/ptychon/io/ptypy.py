@@ -369,6 +369,7 @@ def write_data(path: PathLike, data: Dataset) -> list[str]:
         if name not in kept
         and getattr(data, name) is not None
         and not (name == "pixel_size" and derived)
+        and not (name == "upsample" and data.upsample == 1)
     ]
     return lost + ["notes"] * bool(data.notes)
 
