@@ -334,7 +334,10 @@ def test_known_probe_bars_are_true(engine):
     assert 4.0 < metrics.sampling_ratio(problem, s.probe) < 4.3
     options = {} if engine == "pie" else {"probe_updates": 0}
     r = reconstruct(problem, engine, probe=s.probe, passes=100, backend="numpy", **options)
-    found = laplace(problem, r.object, r.probe, update=("object",), draws=16, backend="numpy")
+    found = laplace(
+        *(problem, r.object, r.probe),
+        **{"update": ("object",), "draws": 16, "tolerance": 3e-3, "backend": "numpy"},
+    )
     assert mean_square(found.object, found.object_std, s, False) == pytest.approx(1, abs=0.1)
     assert mean_square(r.object, found.total_std, s, False) == pytest.approx(1, abs=0.15)
     covered = metrics.coverage(found.object, s.object, found.object_std, region(s))
@@ -342,7 +345,7 @@ def test_known_probe_bars_are_true(engine):
         assert share == pytest.approx(p, abs=0.03)
     assert found.chi2 == pytest.approx(1, abs=0.06)
     assert found.monte_carlo < 0.06
-    assert found.unsolved < 1e-2
+    assert found.unsolved < 3e-3
     assert (0.3 if engine == "pie" else 0.05) < found.distance < (0.8 if engine == "pie" else 0.35)
     # amplitude and phase bars, each against its own error
     truth, inside = s.object, region(s)
