@@ -335,8 +335,7 @@ def test_known_probe_bars_are_true(engine):
     options = {} if engine == "pie" else {"probe_updates": 0}
     r = reconstruct(problem, engine, probe=s.probe, passes=100, backend="numpy", **options)
     found = laplace(
-        *(problem, r.object, r.probe),
-        **{"update": ("object",), "draws": 16, "tolerance": 3e-3, "backend": "numpy"},
+        *(problem, r.object, r.probe), update=("object",), draws=16, tolerance=3e-3, backend="numpy"
     )
     assert mean_square(found.object, found.object_std, s, False) == pytest.approx(1, abs=0.1)
     assert mean_square(r.object, found.total_std, s, False) == pytest.approx(1, abs=0.15)
