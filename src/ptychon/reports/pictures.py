@@ -105,6 +105,8 @@ def deviation(result: Result) -> tuple[Figure, dict[str, float]]:
     if bars is None:
         raise PtychonError(
             f"engine {result.engine!r} has no error bars; compute them with ptychon bars"
+            if result.slices is None
+            else "there are error bars for thin objects only"
         )
     figure, axes, frame = _row(result, 2)
     lit = _lit(result)
