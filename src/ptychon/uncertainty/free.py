@@ -27,7 +27,8 @@ def free_of(
     Parameters
     ----------
     update : collection of str
-        "object", and any of "probe", "positions" and "dose" (or "log_scale").
+        "object", and any of "probe", "positions", "dose" (or "log_scale"), "weights" of a probe that
+        varies, and "background".
     able : collection of str
         What can be free.
     who : str
@@ -47,7 +48,7 @@ def free_of(
             can = " and ".join(able)
             raise PtychonError(
                 f"{who} takes {OPTION_OF.get(name, name)} as known, it updates {can}; method "
-                "'laplace' updates positions and dose too"
+                "'laplace' updates positions, dose, weights and background too"
             )
     if "object" not in wanted:
         raise PtychonError(

@@ -390,7 +390,8 @@ def error_bars(
     update : mapping of str to bool, or collection of str, optional
         What is free beside what the engine updated, or is not: ``{"positions": True}`` or
         ``{"probe": False}``; or all that is free, ``("object", "probe")``. The error of a free
-        probe is part of the object's. "positions" and "dose" are for method "laplace".
+        probe is part of the object's. "positions", "dose", "weights" and "background" are for
+        method "laplace".
     backend : str or Backend
     tell : callable, optional
         Called with the progress: what, done, total.
