@@ -27,8 +27,8 @@ def free_of(
     Parameters
     ----------
     update : collection of str
-        "object", and any of "probe", "positions", "dose" (or "log_scale"), "weights" of a probe that
-        varies, and "background".
+        "object", and any of "probe", "positions", "dose" (or "log_scale"), "weights" of a probe
+        that varies, and "background".
     able : collection of str
         What can be free.
     who : str
