@@ -12,6 +12,7 @@ from numba.core import types
 
 from ...types import Array
 from ..curvature import ByClass, Weights
+from .joint import transform
 from .linked import FLOATS, KEPT_FRAME, KEPT_WAVE, KEPT_WAVES, WAVE, WAVES, linked
 from .rows import (
     OPTIONS,
@@ -192,11 +193,6 @@ def _curvature(
             clear(group)
 
 
-@jit
-def _transform(a: Array, forward: bool) -> None:
-    fft(a, a, forward)
-
-
 def _parts(weights: Weights, frames: int) -> tuple[Any, ...]:
     """What `_curvature` takes of the weights, with place holders for what there is not."""
     none = np.zeros((frames, 1, 1), np.float32)
@@ -229,7 +225,7 @@ def curvature(
     )
     still = not joint or not shifts.any()
     if not still:
-        _transform(spectrum, True)
+        transform(spectrum, True)
     none = np.zeros((len(shifts), 1), np.complex64)
     ramps = (none, none) if still else separable_ramps(shifts, probes.shape[-2:])
     # sorted by shift, so that the probe's way there and back costs one FFT a distinct shift
@@ -262,5 +258,5 @@ def curvature(
     if not joint:
         return out, None
     if not still:
-        _transform(back, False)
+        transform(back, False)
     return out, back

@@ -10,8 +10,10 @@ import numpy as np
 
 from ...types import Array
 from ..extended import Changes, Frames
+from .curvature import _add_back, _changed_wave
 from .joint import along_rows, less, transform
 from .rows import fft, inner, jit, shift_rows, unshift_add
+from .vectors import clear
 
 __all__ = ["extended_product"]
 
@@ -108,16 +110,7 @@ def _extended(
             _mix(spectrum, varied, weights[j], wave)
             shift_rows(wave, y, ramps_x[j], moved)
             fft(moved, moved, False)
-        for k in range(K):
-            for r in range(p):
-                s, a, o = wave[k, r], lit[j, k, r], change[y0 + r, x0 : x0 + q]
-                if joint:
-                    d, o2 = moved[k, r], object[y0 + r, x0 : x0 + q]
-                    for c in range(q):
-                        s[c] = a[c] * o[c] + d[c] * o2[c]
-                else:
-                    for c in range(q):
-                        s[c] = a[c] * o[c]
+        _changed_wave(change, lit[j], object, moved, joint, y0, x0, wave)
         fft(wave, wave, True)
         if near:
             _through(wave, transfer, ramps_y[j], ramps_x[j], True)
@@ -137,19 +130,13 @@ def _extended(
             fft(wave, wave, True)
             _through(wave, transfer, ramps_y[j], ramps_x[j], False)
         fft(wave, wave, False)
-        for k in range(K):
-            for r in range(p):
-                s, a, o = wave[k, r], lit[j, k, r], out[y0 + r, x0 : x0 + q]
-                for c in range(q):
-                    o[c] += a[c].conjugate() * s[c]
-                if joint:
-                    o2 = object[y0 + r, x0 : x0 + q]
-                    for c in range(q):
-                        s[c] = o2[c].conjugate() * s[c]
         if joint:
-            fft(wave, wave, True)
-            unshift_add(wave, y, ramps_x[j], out_spectrum)
-            _unmix(wave, y, ramps_x[j], weights[j], out_varied)
+            clear(moved)
+        _add_back(wave, lit[j], object, joint, y0, x0, out, moved)
+        if joint:
+            fft(moved, moved, True)
+            unshift_add(moved, y, ramps_x[j], out_spectrum)
+            _unmix(moved, y, ramps_x[j], weights[j], out_varied)
 
 
 def extended_product(change: Changes, frames: Frames, out: Changes, threads: int = 1) -> None:

@@ -13,6 +13,7 @@ from numba.core import types
 from ...types import Array
 from ..marginal import Seen
 from .curvature import _add_back, _changed_wave
+from .joint import transform
 from .linked import FLOATS, KEPT_FRAME, KEPT_WAVES, WAVES, linked
 from .rows import OPTIONS, ZERO, fft, jit, propagate, shift_rows, unshift_add
 from .vectors import clear
@@ -154,11 +155,6 @@ def _marginal(
             unshift_add(group, ramps_y[j], ramps_x[j], out_spectrum)
 
 
-@jit
-def _transform(a: Array, forward: bool) -> None:
-    fft(a, a, forward)
-
-
 def marginal(
     change: Array,
     probe_change: Array | None,
@@ -171,7 +167,7 @@ def marginal(
     K, p, q = seen.lit.shape[1:]
     spectrum = np.array(probe_change) if joint else np.zeros((K, p, q), np.complex64)
     if joint:
-        _transform(spectrum, True)
+        transform(spectrum, True)
     none = np.zeros((1, 1, 1), np.float32)
     images = np.zeros((1, *seen.own.shape[1:2], 1, 1), np.float32)
     light = np.zeros((1, 1), np.float32) if background_change is None else background_change
@@ -198,5 +194,5 @@ def marginal(
                 job.result()
     total = spectra.sum(axis=0)
     if joint:
-        _transform(total, False)
+        transform(total, False)
     return out.sum(axis=0), total if joint else None, back.sum(axis=0) if dark else None
