@@ -19,7 +19,7 @@ from ptychon import Dataset, __version__
 from ptychon.__main__ import main
 from ptychon.cli.main import cli
 from ptychon.io import load, load_result, write_dataset
-from ptychon.request.settings import input_hash
+from ptychon.request.inputs import input_hash
 
 FAST = ["--backend", "reference", "--passes", "3"]
 

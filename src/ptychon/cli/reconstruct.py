@@ -252,7 +252,8 @@ def reconstruct(
             stated.get("engine") or "rpie", ()
         )  # an unknown name is said before anything else
 
-    from ..request.settings import input_hash, validated
+    from ..request.inputs import input_hash
+    from ..request.settings import validated
 
     further = stated.get("recipe") == "auto"
     if further:
@@ -354,7 +355,7 @@ def _base(file: str) -> tuple[dict[str, Any], str, str | None]:
     """Settings that FILE brings, the name of the result if none is given, and the hash the input
     had.
     """
-    from ..request.settings import find_input, read_settings, request_of
+    from ..request.inputs import find_input, read_settings, request_of
 
     kind = is_own(file)
     if kind == "settings":
@@ -405,7 +406,8 @@ def resume(
 
     The data must be unchanged, and in their old place or beside the checkpoint.
     """
-    from ..request.settings import find_input, request_of, validated
+    from ..request.inputs import find_input, request_of
+    from ..request.settings import validated
     from ..run.checkpoint import load_checkpoint
 
     found = load_checkpoint(checkpoint)

@@ -35,7 +35,7 @@ def several(
     from ..inspect.affine import asked
     from ..io import save_result
     from ..io.places import stem_of
-    from ..request.settings import input_hash, open_data, request_for
+    from ..request.inputs import input_hash, open_data, request_for
     from ..run.compile import on_stderr
     from ..run.observers import Interrupt, ProgressBar
     from ..run.reconstruct import reconstruct

@@ -34,8 +34,9 @@ import numpy as np
 
 from ..types import Array, FloatArray, PtychonError
 from .bad_values import BadValues
+from .blank import FILL, blank_frames
 from .cutting import cut
-from .dataset import FILL, Dataset, blank_frames
+from .dataset import Dataset
 from .finer import finer
 from .lazy import Derived, parts
 from .preparation import Preparation
