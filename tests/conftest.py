@@ -16,6 +16,10 @@ _STAMP = hashlib.sha256(b"".join(p.read_bytes() for p in _SOURCES)).hexdigest()[
 os.environ.setdefault(
     "NUMBA_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"ptychon-test-kernels-{_STAMP}")
 )
+# a second thread of the linear algebra waits in a loop: beside another worker a small system costs
+# ten times the processor time
+for _library in ("OPENBLAS", "MKL", "OMP"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 # every command that a test starts would compile the package's Python anew, half a second each
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 

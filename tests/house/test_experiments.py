@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
 from ptychon.types import PtychonError
@@ -17,20 +18,33 @@ from ptychon.types import PtychonError
 FOLDER = Path(__file__).parents[2] / "experiments"
 #: Enough of each to reach every line.
 SMALL = {
-    "sampling_ratio": ["--size", "160", "--steps", "16", "20"],
-    "blind": ["--size", "128", "--frame", "32", "--points", "4", "--steps", "6", "8"],
-    "uncertainty": ["--size", "160"],
-    "cramer_rao": ["--size", "24", "--draws", "4", "--sampled", "1", "--shorter", "0.01"],
-    "positions": ["--points", "4", "--frame", "24", "--steps", "2", "--cases", "random 0.5"],
-    "transition": ["--size", "48", "--frame", "16", "--steps", "5", "8", "--doses", "100"],
+    "sampling_ratio": "--size 112 --steps 16 20",
+    "blind": "--size 64 --frame 16 --points 3 --steps 3 4",
+    "uncertainty": "--size 112 --trials 1",
+    "cramer_rao": "--size 20 --draws 4 --sampled 1 --shorter 0.001 --passes 4",
+    "positions": "--points 4 --frame 24 --steps 2 --cases random:0.5 --trials 1",
+    "transition": "--size 32 --frame 12 --steps 5 8 --doses 100",
 }
+#: Cases that differ in kind: few measurements, much light, little light; a prior, counts.
+FEWER = {"cramer_rao": (1, 2, 5), "uncertainty": (0, 5, 6, 8)}
+
+
+class Sketch(Figure):
+    """A figure that is drawn coarsely and not laid out, which would take longer than its content."""
+
+    def savefig(self, *where: Any, **more: Any) -> None:
+        super().savefig(*where, **more | {"dpi": 20})
 
 
 @pytest.fixture
 def experiment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """An experiment as a module; its own folder comes first, as when it is run."""
     monkeypatch.syspath_prepend(FOLDER)
-    return importlib.import_module(request.param)
+    module = importlib.import_module(request.param)
+    for place in (module, importlib.import_module("common")):
+        if hasattr(place, "figure"):
+            monkeypatch.setattr(place, "figure", lambda w, h: Sketch(figsize=(w, h)))
+    return module
 
 
 def table(path: Path) -> list[dict[str, Any]]:
@@ -38,21 +52,20 @@ def table(path: Path) -> list[dict[str, Any]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.filterwarnings("ignore:There are no gridspecs", "ignore:legend")
 @pytest.mark.parametrize("experiment", SMALL, indirect=True)
 def test_writes_table_and_figure(
-    experiment: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    experiment: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    common = [
-        "--trials",
-        "2",
-        "--passes",
-        "4",
-        "--backend",
-        "numpy",
-        "-o",
-        str(tmp_path / "new" / "folder"),
-    ]
-    experiment.main([*SMALL[experiment.__name__], *common])
+    if experiment.__name__ in FEWER:
+        cases = tuple(experiment.CASES[k] for k in FEWER[experiment.__name__])
+        monkeypatch.setattr(experiment, "CASES", cases)
+    small = [word.replace(":", " ") for word in SMALL[experiment.__name__].split()]
+    common = "--trials 2 --passes 2 --backend numpy".split()
+    experiment.main([*common, *small, "-o", str(tmp_path / "new" / "folder")])
     out = capsys.readouterr().out
     assert "No --images: phantoms" in out
     assert (tmp_path / "new/folder/figure.png").read_bytes().startswith(b"\x89PNG")
@@ -102,22 +115,13 @@ def test_writes_table_and_figure(
 
 
 @pytest.mark.parametrize("experiment", ["halves"], indirect=True)
-def test_halves_of_a_simulated_scan(experiment: ModuleType, tmp_path: Path) -> None:
-    experiment.main(
-        [
-            "--modes",
-            "1",
-            "2",
-            "--kinds",
-            "counts",
-            "--passes",
-            "10",
-            "--backend",
-            "numpy",
-            "-o",
-            str(tmp_path),
-        ]
-    )
+def test_halves_of_a_simulated_scan(
+    experiment: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulated = experiment.simulated
+    monkeypatch.setattr(experiment, "simulated", lambda size: simulated(72))
+    small = "--modes 1 2 --kinds counts --passes 30 --backend numpy -o".split()
+    experiment.main([*small, str(tmp_path)])
     one, two = table(tmp_path / "table.csv")
     assert (one["modes"], two["modes"]) == ("1", "2")
     assert 0.5 < float(one["mean square"]) < 2
@@ -212,6 +216,7 @@ def test_calibration_of_a_cell_goes_into_a_page(
     marks.
     """
     assert len(experiment.cells()) <= 40
+    monkeypatch.setattr(experiment, "FRAME", 24)
     page = tmp_path / "page.md"
     page.write_text(f"before\n{experiment.BEGIN}\nstale\n{experiment.END}\nafter\n")
     monkeypatch.setattr(
