@@ -188,9 +188,9 @@ class ML(Engine):
         the probe look like it.
     background_start : int
         First step (from 0) that moves it.
-    background_distance : float
+    background_distance : float, optional
         Between two points of the grid on which it is found, detector pixels; 1 gives each pixel its
-        own.
+        own. Default an eighth of a frame, from 4 to 8.
     position_spread : float, optional
         Expected standard deviation of the position errors, object pixels; default learned from the
         data.
@@ -254,7 +254,7 @@ class ML(Engine):
     variations_start: int = 0
     background: bool = False
     background_start: int = 0
-    background_distance: float = 8.0
+    background_distance: float | None = None
     position_spread: float | None = None
     dose_spread: float | None = None
     iterations: int = 40
