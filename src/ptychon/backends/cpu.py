@@ -37,6 +37,7 @@ def numpy_backend(threads: int | None = None) -> Backend:
     from ..kernels.cpu import likelihoods as _numba_sites
     from ..kernels.cpu import marginal as _numba_marginal
     from ..kernels.cpu import table as _numba_table
+    from ..kernels.cpu import turns as _numba_turns
     from ..kernels.cpu.linked import transforms_left
 
     return Backend(
@@ -51,6 +52,7 @@ def numpy_backend(threads: int | None = None) -> Backend:
             _numba_joint,
             _numba_extended,
             _numba_marginal,
+            _numba_turns,
         ),
         threads=_threads(threads),
         sweeps="cpu",
