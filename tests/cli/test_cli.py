@@ -466,14 +466,13 @@ def test_demo(capsys):
     assert data.pixel_size == pytest.approx((20e-9, 20e-9), rel=1e-3)
 
 
-@pytest.mark.slow
 def test_results_of_the_demo_name_their_scan(capsys, monkeypatch):
-    """Of 25 frames of 64 x 64: what works on a result finds the scan, also where the folder was
+    """Of 16 frames of 64 x 64: what works on a result finds the scan, also where the folder was
     moved, and the run can be repeated.
     """
     from ptychon.cli import demo as cli_demo
 
-    monkeypatch.setattr(cli_demo, "_POINTS", 5)
+    monkeypatch.setattr(cli_demo, "_POINTS", 4)
     monkeypatch.setattr(cli_demo, "_FRAME", 64)
     assert main(["demo", "made", "-q", "--backend", "numpy"]) == 0
     result = load_result("made/ep.h5")

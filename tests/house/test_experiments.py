@@ -30,7 +30,7 @@ FEWER = {"cramer_rao": (1, 2, 5), "uncertainty": (0, 5, 6, 8)}
 
 
 class Sketch(Figure):
-    """A figure that is drawn coarsely and not laid out, which would take longer than its content."""
+    """A figure drawn coarsely and not laid out, which would take longer than what it shows."""
 
     def savefig(self, *where: Any, **more: Any) -> None:
         super().savefig(*where, **more | {"dpi": 20})
@@ -64,7 +64,7 @@ def test_writes_table_and_figure(
         cases = tuple(experiment.CASES[k] for k in FEWER[experiment.__name__])
         monkeypatch.setattr(experiment, "CASES", cases)
     small = [word.replace(":", " ") for word in SMALL[experiment.__name__].split()]
-    common = "--trials 2 --passes 2 --backend numpy".split()
+    common = ["--trials", "2", "--passes", "2", "--backend", "numpy"]
     experiment.main([*common, *small, "-o", str(tmp_path / "new" / "folder")])
     out = capsys.readouterr().out
     assert "No --images: phantoms" in out
@@ -120,7 +120,7 @@ def test_halves_of_a_simulated_scan(
 ) -> None:
     simulated = experiment.simulated
     monkeypatch.setattr(experiment, "simulated", lambda size: simulated(72))
-    small = "--modes 1 2 --kinds counts --passes 30 --backend numpy -o".split()
+    small = ["--modes", "1", "2", "--kinds", "counts", "--passes", "30", "--backend", "numpy", "-o"]
     experiment.main([*small, str(tmp_path)])
     one, two = table(tmp_path / "table.csv")
     assert (one["modes"], two["modes"]) == ("1", "2")
