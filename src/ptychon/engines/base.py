@@ -45,7 +45,8 @@ class Estimate:
     refined positions (N, 2) in object pixels with the corners of their windows (N, 2), the
     logarithm of the dose of each frame, as an amplitude (N,), and variations of the probe (M, P, Q)
     with their weights in each frame (N, M), and the counts of each pixel that are no part of the
-    wave, (P, Q) in the order of the amplitude.
+    wave, (P, Q) in the order of the amplitude, and by how much longer the distance to the detector
+    is than that of the problem, in units of that stated, (1,).
     """
 
     object: Array
@@ -59,6 +60,7 @@ class Estimate:
     variations: Array | None = None
     weights: Array | None = None
     background: Array | None = None
+    distance: Array | None = None
 
 
 @dataclass(frozen=True)

@@ -509,6 +509,7 @@ def _result(run: Run, ctx: Context, start: Result | None, compiled: float) -> Re
         log_scale=problem.log_scale,
         variations=problem.variations,
         weights=problem.weights,
+        distance=None if problem.longer == 1 else problem.longer,
         origin=problem.origin,
         pixel_size=problem.pixel_size,
         engine=run.engine.name,
