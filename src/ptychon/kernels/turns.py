@@ -94,7 +94,7 @@ def frame_normals(
         images.append(m)
     valid = xp.broadcast_to(mask, m.shape)
     a = xp.stack(images, axis=1) if images else xp.zeros((len(m), 0, *m.shape[1:]), m.dtype)
-    a = xp.where(valid[:, None], a, 0).reshape(len(m), a.shape[1], -1)
+    a = xp.where(valid[:, None], a, 0).reshape(len(m), a.shape[1], m[0].size)
     flat = off.reshape(len(m), -1, 1)
     matrix = (a @ a.swapaxes(1, 2)).astype("float64")
     right = (a @ flat)[..., 0].astype("float64")

@@ -34,6 +34,8 @@ DOSE_MOMENTUM = 0.5
 #: Turns between two searches for frames that fit badly: those whose misfit is so many times the
 #: median, on circles of these radii (px) about where they are and where the data say.
 SEARCH_EVERY, OUTLIER, RADII = 5, 1.3, (1.0, 2.0, 3.5, 5.0)
+#: Frames whose pixels say what a background that is taken off leaves of the noise, in every turn.
+NOISE_FRAMES = 4
 #: First background, as a share of the mean counts of a pixel.
 DIM = 1e-3
 
@@ -130,7 +132,7 @@ class Refinement:
         if self._pattern is not None and found.background is not None:
             xp, dark = self.ctx.backend.xp, move(found.background.astype(REAL))
             amplitude = xp.sqrt(xp.maximum(self._pattern - dark, 0))
-            part = self._problem.select(slice(None, None, max(1, len(local) // 16)))
+            part = self._problem.select(slice(None, None, max(1, -(-len(local) // NOISE_FRAMES))))
             noise = part.with_background(found.background, instead=True).subtracted()
             more = {"counting": False, "noise_variance": noise.noise_variance}
         if found.log_scale is not None:
