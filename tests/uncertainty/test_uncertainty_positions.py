@@ -21,7 +21,7 @@ from ptychon.model.problem import Problem
 from ptychon.model.unknowns import Unknowns
 from ptychon.uncertainty import laplace
 from ptychon.uncertainty.curvature import Curvature
-from ptychon.uncertainty.laplace import DOSE_SPREAD, POSITION_SPREAD
+from ptychon.uncertainty.optimum import DOSE_SPREAD, POSITION_SPREAD
 from ptychon.uncertainty.methods import Laplace
 
 #: Six frames of 8 x 8.

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -406,6 +406,23 @@ class GaussNewton:
         if not self.eliminate or not set(self.eliminate) & set(self.prior.names):
             return 0
         return rows(_filled(self.prior, self.x, self.eliminate), self.eliminate, b, xp)
+
+
+class FieldPrior(Protocol):
+    """A Gaussian prior of the object in which pixels hold each other."""
+
+    @property
+    def diagonal(self) -> Any:
+        """Of its precision, for each real number: a number or (1, H, W)."""
+
+    def __call__(self, field: Array) -> Array:
+        """Its precision times a change (1, H, W)."""
+
+    def noise(self, rng: np.random.Generator) -> Array:
+        """A draw of N(0, precision), (1, H, W)."""
+
+    def inverse(self, field: Array, light: float) -> Array:
+        """Near (precision + light)^-1 of a field (1, H, W)."""
 
 
 def pressed(prior: Unknowns | Callable[[Unknowns], Unknowns], d: Unknowns) -> Unknowns:

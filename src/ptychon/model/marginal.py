@@ -34,7 +34,7 @@ from ..kernels.reference import abs2
 from ..types import Array
 from .forward import Model
 from .frames import components, put_rows, rows
-from .gauss_newton import GaussNewton, gauge_noise, held, held_diagonal
+from .gauss_newton import FieldPrior, GaussNewton, gauge_noise, held, held_diagonal
 from .unknowns import Unknowns
 from .view import View
 
@@ -65,6 +65,8 @@ class Marginal:
     gauge : Unknowns, optional
         Orthonormal directions along a first axis of each field; each gets the stiffness
         `stiffness`.
+    between : FieldPrior, optional
+        What holds pixels of the object together.
     """
 
     model: Model
@@ -79,6 +81,7 @@ class Marginal:
     gauge: Unknowns | None = None
     stiffness: float = 0.0
     threads: int = 1
+    between: FieldPrior | None = None
 
     def __post_init__(self) -> None:
         xp, real, n = self.model.backend.xp, self.radial.real.dtype, len(self._components)
@@ -202,6 +205,8 @@ class Marginal:
         O, P, b = product(d.object[0], d.probe, dark, self.x.object[0], self.seen, self.threads)
         out = Unknowns(object=O[None], probe=P, background=None if b is None else self.asked(b))
         out.add(1, d.times(self.prior))
+        if self.between is not None:
+            out.object += self.between(d.object)
         return held(out, d, self.gauge, self.stiffness)
 
     def zeros(self) -> Unknowns:
@@ -301,6 +306,8 @@ class Marginal:
                 random = random + 1j * rng.standard_normal(like.shape)
             drawn[name] = move(random.astype(like.dtype)) * precision**0.5
         out = out.axpy(1, Unknowns(**drawn))
+        if self.between is not None:
+            out.object += self.between.noise(rng)
         return gauge_noise(out, self.gauge, self.stiffness, rng)
 
     def diagonal(self) -> Unknowns:
@@ -340,6 +347,8 @@ class Marginal:
             )
         ones = out.map(xp.ones_like)
         out = out.map(lambda array: xp.maximum(array, 0)).axpy(1, ones.times(self.prior))
+        if self.between is not None:
+            out.object += xp.asarray(self.between.diagonal, out.object.dtype)
         return held_diagonal(out, self.gauge, self.stiffness)
 
     def _backwards(self, wave: Array, b: slice) -> Array:

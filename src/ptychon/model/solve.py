@@ -49,8 +49,8 @@ def solve(
     preconditioner : Unknowns or callable
         About the diagonal D of H, or what is like H^-1 and is easily applied.
     tolerance : float or None
-        Of the residual, |r|_{1/D}/|b|_{1/D}. None takes all the iterations and looks at no number,
-        so that a device never waits.
+        Of the residual, |r|_{1/D}/|b|_{1/D}, whatever the start. None takes all the iterations and
+        looks at no number, so that a device never waits.
     iterations : int
         At most. The result's `residual` is above `tolerance` where they did not suffice.
     start : Unknowns, optional
@@ -63,7 +63,8 @@ def solve(
     r = b.copy() if start is None else b.axpy(-1, operator(start))
     z = precondition(r)
     p, rz = z.copy(), r.dot(z)
-    first, done = rz, 0
+    anew = start is None or tolerance is None
+    first, done = rz if anew else b.dot(precondition(b)), 0
     while done < iterations and (tolerance is None or rz > tolerance**2 * first):
         Hp = operator(p)
         length = _quotient(rz, p.dot(Hp), real)

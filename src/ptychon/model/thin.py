@@ -20,7 +20,7 @@ from ..kernels.curvature import ByClass, ByPixel, Weights, weigh
 from ..kernels.reference import abs2
 from ..types import COMPLEX, REAL, Array, ComplexArray
 from .batch import Batch, exit_wave, to_object, to_wave
-from .gauss_newton import BLOCK_BYTES, gauge_noise, held, held_diagonal, pressed
+from .gauss_newton import BLOCK_BYTES, FieldPrior, gauge_noise, held, held_diagonal, pressed
 from .problem import Problem
 from .propagators import NearField
 from .unknowns import Unknowns
@@ -97,6 +97,8 @@ class Thin:
         Of the processes that share the frames.
     threads : int
         Of a product.
+    between : FieldPrior, optional
+        What holds pixels of the object together.
     """
 
     scan: Scan
@@ -107,6 +109,7 @@ class Thin:
     stiffness: float = 0.0
     comm: Any = None
     threads: int = 1
+    between: FieldPrior | None = None
 
     def zeros(self) -> Unknowns:
         """No change."""
@@ -131,6 +134,8 @@ class Thin:
         )
         out = self.summed(Unknowns(object=O[None], probe=P))
         out.add(1, pressed(self.prior, d))
+        if self.between is not None:
+            out.object += self.between(d.object)
         return held(out, d, self.gauge, self.stiffness)
 
     def summed(self, out: Unknowns) -> Unknowns:
@@ -187,6 +192,8 @@ class Thin:
             self.adjoint(b, wave, out)
         drawn = out.map(lambda array: move(normal(rng, tuple(array.shape))))
         out = out.axpy(1, drawn.times(self.prior.map(xp.sqrt)))
+        if self.between is not None:
+            out.object += self.between.noise(rng)
         return gauge_noise(out, self.gauge, self.stiffness, rng)
 
     def diagonal(self) -> Unknowns:
@@ -213,6 +220,8 @@ class Thin:
                         out.probe[s] += ((O.real**2 + O.imag**2) * weight.real).sum(axis=0)
         ones = out.map(lambda array: xp.ones_like(array))
         out = out.map(lambda array: xp.maximum(array, 0)).axpy(1, pressed(self.prior, ones))
+        if self.between is not None:
+            out.object += xp.asarray(self.between.diagonal, REAL)
         return held_diagonal(out, self.gauge, self.stiffness)
 
     def _spots(self, b: slice) -> Array | None:

@@ -34,7 +34,7 @@ from ..kernels.reference import TINY
 from ..model.batch import shifted_probes
 from ..model.detector import Detector
 from ..model.forward import Model
-from ..model.gauss_newton import held_diagonal
+from ..model.gauss_newton import FieldPrior, held_diagonal
 from ..model.marginal import Marginal
 from ..model.noise import Noise
 from ..model.problem import Problem
@@ -96,6 +96,8 @@ class Curvature:
         Of the prior, where it is not 0.
     columns : (n, P, Q) float32 or None
         Of the background (see `Marginal`).
+    between : FieldPrior, optional
+        A prior that holds pixels of the object together, beside `prior`.
     """
 
     problem: Problem
@@ -107,6 +109,7 @@ class Curvature:
     spread: Array | None = None
     mean: Unknowns = field(default_factory=Unknowns)
     columns: Array | None = None
+    between: FieldPrior | None = None
 
     def __post_init__(self) -> None:
         x, problem = self.x, self.problem
@@ -127,6 +130,7 @@ class Curvature:
             self.H = Marginal(
                 *(self.model, x, shared, self.own, *weights, self.prior, self.columns)
             )
+        self.H.between = self.between
         self.diagonal = self.H.diagonal()
 
     def _weights(self) -> tuple[Array, Array | None, Array | None]:
@@ -186,10 +190,18 @@ class Curvature:
         """Give directions of object and probe (m, n), orthonormal in real and imaginary parts, a
         stiffness like that of what the data tell.
         """
-        light = self.diagonal.object
+        light = self.light
         self.H.stiffness = float(light[light > 0.1 * light.max()].mean())
         self.H.gauge = self._directions(gauge)
         self.diagonal = held_diagonal(self.diagonal, self.H.gauge, self.H.stiffness)
+
+    @property
+    def light(self) -> Array:
+        """What the data tell of each real part of the object, (1, H, W), and what its prior tells
+        of each pixel alone.
+        """
+        own = 0.0 if self.between is None else self.between.diagonal
+        return self.diagonal.object - self.backend.xp.asarray(own, REAL)
 
     def _directions(self, rows: ComplexArray) -> Unknowns:
         n, move = self.x.object.size, self.backend.asarray
@@ -225,15 +237,29 @@ class Curvature:
 
     # ------------------------------------------------------------ linear systems
 
-    def solved(self, gradient: Unknowns, tolerance: float, iterations: int) -> Solution:
-        """(normal matrix of all)^-1 gradient."""
+    def solved(
+        self, gradient: Unknowns, tolerance: float, iterations: int, start: Unknowns | None = None
+    ) -> Solution:
+        """(normal matrix of all)^-1 gradient, the tolerance being that of a start from 0."""
+        if start is not None:
+            start = start.only([name for name in start.names if name not in self.own])
+        near = self.diagonal if self.between is None else self._near
         if isinstance(self.H, Thin):
-            found = solve(self.H, gradient, self.diagonal, tolerance, iterations)
+            found = solve(self.H, gradient, near, tolerance, iterations, start)
             return Solution(found.x, gradient, Unknowns(), found.residual, found.iterations)
         rhs, u = self.H.reduced(gradient)
-        found = solve(self.H, rhs, self.diagonal, tolerance, iterations)
+        found = solve(self.H, rhs, near, tolerance, iterations, start)
         own, rest = self.H.frames(found.x, u)
         return Solution(found.x.axpy(1, own), rhs, rest, found.residual, found.iterations)
+
+    def _near(self, r: Unknowns) -> Unknowns:
+        """Near H^-1 r: of the object as if it were lit evenly, of the rest by its diagonal."""
+        assert self.between is not None
+        rest = r.only([name for name in r.names if name != "object"])
+        inverse = self.diagonal.map(lambda array: 1 / array)
+        return rest.times(inverse).axpy(
+            1, Unknowns(object=self.between.inverse(r.object, self.H.stiffness))
+        )
 
     # ------------------------------------------------------------ -log posterior
 
@@ -250,7 +276,14 @@ class Curvature:
                 score = xp.where(valid, self._pull(bright, b) / (2 * bright), 0)
                 out.background += H.asked(score.sum(axis=0))
             H.adjoint(b, wave * factor[:, None], out)
-        return out.axpy(1, self._off(self.x).times(self.prior))
+        return out.axpy(1, self.pressed(self._off(self.x)))
+
+    def pressed(self, d: Unknowns) -> Unknowns:
+        """Precision of the prior times a change."""
+        out = d.times(self.prior)
+        if self.between is None:
+            return out
+        return out.axpy(1, Unknowns(object=self.between(d.object)))
 
     def _pull(self, m: Array, b: slice) -> Array:
         return self.backend.asarray(self.at_x.at(b).pull(*self._host(m, b)))
@@ -277,7 +310,7 @@ class Curvature:
             valid = self.backend.to_host(self.problem.mask_of(b))
             total += float(np.where(valid, each, 0).sum())
         off = self._off(x)
-        return total + 0.5 * float(off.dot(off.times(self.prior)))
+        return total + 0.5 * float(off.dot(self.pressed(off)))
 
     def moved(self, length: float, d: Unknowns) -> Unknowns:
         """The point after a step."""

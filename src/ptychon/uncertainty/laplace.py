@@ -17,48 +17,38 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..backends import Backend, get_backend
-from ..metrics.ambiguities import Gauge, gauge_of
 from ..metrics.residual import illuminated, illumination, variance_left
-from ..model.forward import Model, unknowns_of
 from ..model.marginal import Marginal
-from ..model.noise import Noise, learned_variance, noise_of, told
+from ..model.noise import noise_of, told
 from ..model.problem import Problem
-from ..model.unknowns import Unknowns
 from ..run.progress import Tell, silent
-from ..types import COMPLEX, REAL, Array, BoolArray, ComplexArray, FloatArray, PtychonError
-from .background import SMOOTH, columns_of
+from ..types import BoolArray, ComplexArray, PtychonError
+from .background import SMOOTH
 from .curvature import Curvature
 from .free import FREE, USUAL, free_of
+from .optimum import ROUGH, Pilot, Remains, Work, checked, first_level, pilot_of, refined, solved
 from .posterior import Posterior, Sums
+from .prior import Seen, Spectral
 from .proposal import Gain, frame_gauge, gains
 
-#: Samples of a pilot round (half as many where so many pixels are lit), rounds at most, and the
-#: relative change of V at which they end; the tolerance of these samples and of steps.
-PILOT, LARGE, ROUNDS, SETTLED, ROUGH = 4, 10_000, 3, 0.1, 3e-2
+#: Samples of a pilot round (half as many where so many pixels are lit), and rounds at most.
+PILOT, LARGE, ROUNDS = 4, 10_000, 3
 #: Draws at a time; at least and at most, where their number is not given; and the relative error
 #: of the bars that is enough then.
 GROUP, FEWEST, MOST, ENOUGH = 4, 8, 32, 0.03
-#: Shortest Gauss-Newton step that is tried, and the decrement, in units of an unknown's variance,
-#: of the last one.
-SHORTEST, STILL = 1 / 64, 1e-2
 #: Steps of further rounds; a misfit over what the noise explains at which a closer look at the
 #: waves is no use.
 MORE, POOR = 2, 2.0
-#: Standard deviations of the priors of positions (px) and of the logarithm of doses (of the
-#: amplitude), about what was measured: much wider than what data leave.
-POSITION_SPREAD, DOSE_SPREAD = 2.0, 0.5
-#: Looks at so many pixels at most for the first level of a background.
-LOOKS, SEEN = 40, 1_000_000
-#: The same of weights, in their own root mean square, and at least.
-WEIGHT_SPREAD, LEAST_WEIGHT = 3.0, 1e-3
+#: Rounds at most where the prior is learned.
+TURNS = 8
+#: What the prior of the object may be.
+PRIORS = ("white", "learned")
 
 
 def laplace(
@@ -72,6 +62,7 @@ def laplace(
     background: Any = None,
     object_variance: float | None = None,
     background_form: str = SMOOTH,
+    prior: str = "white",
     draws: int | None = None,
     refine: int = 5,
     averaged: bool = True,
@@ -110,6 +101,9 @@ def laplace(
         S of the prior CN(0, S); default mean |O|^2 where there is light.
     background_form : {"smooth", "level", "pixels"}
         What a free background may be: smooth on the detector, the same in all pixels, or anything.
+    prior : {"white", "learned"}
+        Of the object: CN(0, S) in each pixel, or stationary with spectra that are learned (see
+        `prior`).
     draws : int, optional
         Number of posterior draws; default as many as it takes to know the bars to 3 %, 8 to 32.
         How well they are known the result states. Ctrl-C ends with those that there are.
@@ -168,10 +162,13 @@ def laplace(
             "weights can be free of a probe that varies, and this result has none; reconstruct "
             "with engine ml and its option variations first, or leave weights out of update"
         )
-    work = _Work(
+    work = Work(
         *(problem.to(chosen), chosen, free, S, lit, touched, tolerance, iterations, seed),
         background_form,
     )
+    if prior == "learned":
+        seen = Seen.of(lit)
+        work.learned = Spectral.first(chosen, seen, np.asarray(object, np.complex128))
     if "background" in free and not np.any(model.background):
         model = replace(model, background=first_level(work.problem, object, probe, chosen))
     if model.learned:
@@ -179,18 +176,22 @@ def laplace(
         taken = 2 * float(lit.sum())
         model = model.fitted(variance_left(problem, object, probe, chosen, taken))
     point = work.at(work.start(object, probe), model)
-    pilot = _Pilot()
     few = PILOT if lit.sum() < LARGE else PILOT // 2
-    for number in range(ROUNDS):
-        tell("optimum", number, ROUNDS)
-        rough = _solved(work, point, [(1, number, s) for s in range(few)], ROUGH)
-        before, pilot = pilot, _pilot(work, point, rough)
+    if work.learned is not None:
+        point, _ = refined(work, point, refine)
+    remains, rough = Remains(), None
+    pilot, turns = Pilot(), ROUNDS if work.learned is None else TURNS
+    for number in range(turns):
+        tell("optimum", number, turns)
+        rough = solved(work, point, [(1, 0, s) for s in range(few)], ROUGH, rough)
+        before, pilot = pilot, pilot_of(work, point, rough)
         model = pilot.fitted(point.noise) if model.learned else point.noise
-        if number and (pilot.settled(before) or pilot.misfit > POOR * pilot.expected):
+        still = work.learn(point, rough)
+        if number and ((pilot.settled(before) and still) or pilot.misfit > POOR * pilot.expected):
             break
         spread = chosen.asarray(pilot.spread) if averaged else None
-        steps = min(refine, MORE) if number else refine
-        point = _refined(work, work.at(point.x, model, spread), steps)
+        steps = min(refine, MORE) if number and work.learned is None else refine
+        point, remains = refined(work, work.at(point.x, model, spread), steps, rough)
     sums = Sums(work.gauge, chosen.to_host(point.x.object[0]), keep)
     worst, pilot = _sample(work, point, draws, sums, tell)
     found: tuple[Gain, ...] = ()
@@ -208,264 +209,18 @@ def laplace(
     )
 
 
-class _Work:
-    """What stays the same while the point of expansion moves."""
-
-    def __init__(
-        self,
-        problem: Problem,
-        backend: Backend,
-        free: tuple[str, ...],
-        S: float,
-        lit: BoolArray,
-        touched: BoolArray,
-        tolerance: float = 1e-2,
-        iterations: int = 300,
-        seed: int = 0,
-        form: str = SMOOTH,
-    ) -> None:
-        self.problem, self.backend, self.free, self.S = problem, backend, free, S
-        self.lit, self.touched, self.tolerance, self.iterations, self.seed = (
-            lit,
-            touched,
-            tolerance,
-            iterations,
-            seed,
-        )
-        self.form, images = form, None
-        if "background" in free:
-            images = columns_of(form, problem.frame_shape, problem.near_field)
-        self.columns = None if images is None else backend.asarray(images)
-        self.gauge: Gauge
-
-    def start(self, object: Any, probe: Any) -> Unknowns:
-        """Everything at the start; positions only where they are free or frames differ in their
-        probe, doses where they are free or known, variations where the problem has them.
-        """
-        problem, move = self.problem, self.backend.asarray
-        O, P = (move(np.ascontiguousarray(a, COMPLEX)) for a in (object, probe))
-        dose = problem.log_scale
-        if dose is None and "log_scale" in self.free:
-            dose = np.zeros(len(problem), REAL)
-        varies = problem.variations is not None and problem.weights is not None
-        apart = dose is not None or varies or "background" in self.free
-        between = "positions" in self.free or (apart and problem.subpixel)
-        background = None
-        if "background" in self.free:
-            shape = problem.frame_shape if self.columns is None else (1, len(self.columns))
-            background = move(np.zeros(shape, REAL))
-        return Unknowns(
-            object=O[None],
-            probe=P,
-            positions=move(problem.positions) if between else None,
-            log_scale=None if dose is None else move(np.asarray(dose, REAL)),
-            variations=move(np.asarray(problem.variations, COMPLEX)) if varies else None,
-            weights=move(np.asarray(problem.weights, REAL)) if varies else None,
-            background=background,
-        )
-
-    def start_at(self, x: Unknowns) -> Unknowns:
-        """The unknowns of another point, with a start for those that it lacks."""
-        host = self.backend.to_host
-        found = self.start(host(x.object[0]), host(x.probe))
-        return Unknowns(**(dict(found.each()) | dict(x.each())))
-
-    def with_free(self, name: str) -> _Work:
-        """The same with one unknown more."""
-        free = free_of((*self.free, name), FREE)
-        same = self.S, self.lit, self.touched, self.tolerance, self.iterations, self.seed
-        return _Work(self.problem, self.backend, free, *same, self.form)
-
-    def at(self, x: Unknowns, noise: Noise, spread: Array | None = None) -> Curvature:
-        """The curvature at some unknowns, its gauge held."""
-        host, xp, free, problem = self.backend.to_host, self.backend.xp, self.free, self.problem
-        ridge = 2 / float((xp.abs(x.probe) ** 2).sum(axis=0).max())
-        weights = problem.weights
-        prior = Unknowns(
-            object=xp.asarray(2 / self.S, REAL),
-            probe=xp.asarray(ridge, REAL) if "probe" in free else None,
-            positions=xp.asarray(POSITION_SPREAD**-2) if "positions" in free else None,
-            log_scale=xp.asarray(DOSE_SPREAD**-2, REAL) if "log_scale" in free else None,
-            weights=xp.asarray(weight_spread(weights) ** -2, REAL) if "weights" in free else None,
-            background=xp.asarray(self.light**-2, REAL) if "background" in free else None,
-        )
-        measured = problem.positions if problem.measured is None else problem.measured
-        mean = Unknowns(positions=self.backend.asarray(measured) if "positions" in free else None)
-        if "weights" in free and weights is not None:
-            mean.weights = self.backend.asarray(np.asarray(weights, REAL))
-        point = Curvature(problem, x, noise, self.backend, free, prior, spread, mean, self.columns)
-        O, P = host(x.object[0]), host(x.probe)
-        moves = "positions" in free, "log_scale" in free
-        varied = None if x.variations is None else host(x.variations)
-        probe_free = "probe" in free
-        self.gauge = gauge_of(
-            *(problem, O, P, probe_free, self.lit, self.touched, *moves),
-            *(varied, "weights" in free),
-        )
-        point.hold(self.gauge.orthonormal(probe_free))
-        return point
-
-    @cached_property
-    def light(self) -> float:
-        """Counts of a pixel on average: a background is not expected to be more."""
-        power = self.backend.to_host((self.problem.amplitude**2).mean(dtype="float64"))
-        return float(power)
-
-    def generator(self, *key: int) -> np.random.Generator:
-        """Random numbers of their own for every sample, so that threads may take them
-        in any order.
-        """
-        return np.random.default_rng([self.seed, *key])
-
-
-def weight_spread(weights: FloatArray | None) -> FloatArray:
-    """Standard deviation of the prior of the weights of each variation, (M,)."""
-    assert weights is not None
-    found = np.sqrt((np.asarray(weights, np.float64) ** 2).mean(axis=0))
-    return np.asarray(WEIGHT_SPREAD * np.maximum(found, LEAST_WEIGHT))
-
-
-def first_level(problem: Problem, object: Any, probe: Any, backend: Backend) -> FloatArray:
-    """A level (1, P, Q) of background by the likelihood, object and probe held, by expectation
-    maximisation, b <- b mean(n/(m^2 + b)) (Richardson, J. Opt. Soc. Am. 62, 55 (1972)).
-    """
-    move, host = backend.asarray, backend.to_host
-    x = unknowns_of(problem, move(np.asarray(object, COMPLEX)), move(probe.astype(COMPLEX)))
-    model, light, counts = Model.of(problem, backend), [], []
-    x = x.to(backend)
-    step = max(1, problem.amplitude.size // SEEN)
-    for b in Marginal.slices(x, len(problem)):
-        valid = np.broadcast_to(host(problem.mask_of(b)), problem.amplitude[b].shape)
-        waves = model.view(x, b).waves
-        light.append(host((waves.real**2 + waves.imag**2).sum(axis=1))[valid][::step])
-        counts.append(host(problem.amplitude[b] ** 2)[valid][::step])
-    m, n = (np.concatenate(part).astype(np.float64) for part in (light, counts))
-    level = 0.01 * float(n.mean())
-    for _ in range(LOOKS):
-        level *= float((n / np.maximum(m + level, 1e-12)).mean())
-    return np.full((1, *problem.frame_shape), level, REAL)
-
-
-def checked(problem: Problem, object: Any, probe: Any) -> None:
-    """Refuse an object and a probe that do not belong to the problem."""
-    if (
-        np.shape(object) != tuple(problem.object_shape)
-        or probe.ndim != 3
-        or probe.shape[1:] != problem.frame_shape
-    ):
-        raise PtychonError(
-            f"object {np.shape(object)} and probe {probe.shape} do not belong to these data, "
-            "which need an object of "
-            f"{tuple(problem.object_shape)} and frames of {problem.frame_shape}: "
-            "give the data as the result read them (frames, crop, bin)"
-        )
-    if not (
-        np.isfinite(object).all() and np.isfinite(probe).all() and np.any(object) and np.any(probe)
-    ):
-        raise PtychonError(
-            "object and probe must be finite and not zero everywhere; reconstruct first"
-        )
-
-
-def _refined(work: _Work, point: Curvature, steps: int) -> Curvature:
-    """Gauss-Newton steps, halved while they lead uphill, until one would change next to nothing."""
-    energy = point.energy()
-    for _ in range(steps):
-        gradient = point.gradient()
-        d = point.solved(gradient, max(ROUGH, work.tolerance), work.iterations).x
-        decrement, length = float(gradient.dot(d)), 1.0
-        if decrement < STILL * float(work.lit.sum()):
-            break
-        while length >= SHORTEST:
-            x = point.x.axpy(-length, d)
-            new = point.energy(x)
-            if new < energy:
-                break
-            length /= 2
-        else:
-            break
-        point, energy = work.at(x, point.noise, point.spread), new
-    return point
-
-
-class _Pilot:
-    """What a few samples say of the waves: see `_pilot`."""
-
-    spread: FloatArray = np.zeros(0)
-    parameters = expected = misfit = measured = 0.0
-
-    def settled(self, before: _Pilot) -> bool:
-        """Whether V and the misfit are what they were."""
-        change = np.median(np.abs(self.spread / before.spread - 1))
-        return bool(change < SETTLED and abs(self.misfit / before.misfit - 1) < SETTLED)
-
-    def fitted(self, noise: Noise) -> Noise:
-        """The noise with its variance from the misfit, less what the fit has taken of it."""
-        misfit = self.misfit * noise.variance
-        return noise.fitted(learned_variance(misfit, self.measured, self.parameters, left=0.05))
-
-
-def _pilot(work: _Work, point: Curvature, draws: list[Drawn]) -> _Pilot:
-    """V of each frame, the number of parameters the data determine, and the misfit with what is
-    expected of it.
-    """
-    problem, found, noise = work.problem, _Pilot(), point.at_x
-    spread, host, share = np.zeros(len(problem)), work.backend.to_host, 1 / len(draws)
-    for b in point.blocks():
-        valid, m = problem.mask_of(b), point.modulus(point.H.waves(b))
-        expect = np.where(host(valid), noise.expected_surprise(host(m)), 0)
-        found.misfit += float(
-            np.where(host(valid), noise.surprise(host(m), host(noise.root(problem, b))), 0).sum()
-        )
-        found.expected += float(expect.sum())
-        found.measured += float(host(valid).sum()) * (len(expect) / len(valid))
-        for d in draws:
-            wave, information = point.change(b, d.x)
-            power = (wave.real**2 + wave.imag**2).sum(axis=1)
-            spread[b] += host(power.mean(axis=(-2, -1))) * share
-            taken = host(information)
-            found.parameters += float(taken.sum()) * share
-            found.expected -= float((expect * taken).sum()) * share
-    found.spread = np.maximum(spread, 1e-30).astype(REAL)
-    return found
-
-
-class Drawn(NamedTuple):
-    """A draw x of the error, the right-hand side t that it solves, the part of the unknowns of
-    frames that is not known without samples, and the residual left.
-    """
-
-    x: Unknowns
-    t: Unknowns
-    rest: Unknowns
-    left: float
-
-
-def _solved(
-    work: _Work, point: Curvature, keys: list[tuple[int, ...]], tolerance: float
-) -> list[Drawn]:
-    """A sample for each key."""
-
-    def one(key: tuple[int, ...]) -> Drawn:
-        noise = point.H.noise(work.generator(*key))
-        found = point.solved(noise, tolerance, work.iterations)
-        return Drawn(found.x, found.rhs, found.rest, found.residual)
-
-    if work.backend.threads == 1 or work.backend.name != "numpy":
-        return [one(key) for key in keys]
-    with ThreadPoolExecutor(work.backend.threads) as pool:
-        return list(pool.map(one, keys))
-
-
 def _sample(
-    work: _Work, point: Curvature, draws: int | None, sums: Sums, tell: Tell
-) -> tuple[float, _Pilot]:
+    work: Work, point: Curvature, draws: int | None, sums: Sums, tell: Tell
+) -> tuple[float, Pilot]:
     """Adds samples to the sums until there are as many as wanted, or enough, or somebody stops it;
     the largest residual left, and what the first of them say.
     """
-    worst, host, pilot = 0.0, work.backend.to_host, _Pilot()
+    worst, host, pilot = 0.0, work.backend.to_host, Pilot()
     inverse = point.diagonal.only(["object"]).map(lambda array: 1 / array)
-    sums.known = host(inverse.object[0]).astype(np.float64)
+    if work.learned is None:
+        sums.known = host(inverse.object[0]).astype(np.float64)
+    else:
+        sums.shape = work.learned.variance_left(np.maximum(host(point.light[0]), 0))
     if isinstance(point.H, Marginal):
         sums.known_frames = point.H.variances().on_host(work.backend)
         sums.shared = frame_gauge(work, point)
@@ -474,12 +229,13 @@ def _sample(
         for first in range(0, most, GROUP):
             tell(what, first, most)
             keys: list[tuple[int, ...]] = [(0, s) for s in range(first, min(first + GROUP, most))]
-            drawn = _solved(work, point, keys, work.tolerance)
-            pilot = pilot if first else _pilot(work, point, drawn)
+            drawn = solved(work, point, keys, work.tolerance)
+            pilot = pilot if first else pilot_of(work, point, drawn)
             for d in drawn:
                 rest = d.x.only(["object"]).axpy(-1, d.t.times(inverse)).on_host(work.backend)
                 x = d.x.on_host(work.backend)
-                sums.add(x.object[0], rest.object[0], x.probe)
+                known = None if work.learned is not None else rest.object[0]
+                sums.add(x.object[0], known, x.probe)
                 sums.add_frames(d.rest.on_host(work.backend))
                 sums.add_background(x.background)
                 worst = max(worst, d.left)

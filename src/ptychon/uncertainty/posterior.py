@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
+from ..engines.joint_posterior import SMOOTH
 from ..metrics.ambiguities import Gauge
 from ..model.unknowns import Unknowns
 from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray
@@ -178,6 +179,8 @@ class Sums:
         self.stopped = False
         #: Variance of each real part that is known without samples.
         self.known: Any = 0.0
+        #: Variance (H, W) up to a smooth factor, where pixels are held together by their prior.
+        self.shape: FloatArray | None = None
         self.count = 0
         self.kept: list[ComplexArray] = []
 
@@ -274,6 +277,11 @@ class Sums:
         from sampling.
         """
         n, inside = self.count, self.gauge.region
+        if self.shape is not None:
+            sizes = self.along + self.across
+            both = self.shape * smooth_quotient(sizes / n, self.shape, inside)
+            share = np.clip(smooth_quotient(self.along, sizes, inside), 0.01, 0.99)
+            return both * share, both * (1 - share), (8 * math.pi * SMOOTH**2 * n) ** -0.5
         along, across = self.along / n + self.known, self.across / n + self.known
         floor = 1e-3 * (along + across).clip(1e-30)  # sampling may leave one of them below zero
         along, across = np.maximum(along, floor), np.maximum(across, floor)
@@ -323,6 +331,18 @@ class Sums:
             gains=tuple(gain.sentence() for gain in gains),
             proposed=tuple(gain.name for gain in gains if gain.proposed),
         )
+
+
+def smooth_quotient(above: FloatArray, below: FloatArray, inside: BoolArray) -> FloatArray:
+    """Quotient of two positive fields (H, W), each smoothed over `SMOOTH` px of a region; that of
+    their means far from it.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    a, b = (gaussian_filter(inside * part, SMOOTH, mode="constant") for part in (above, below))
+    near = b > 1e-6 * b.max()
+    far = above[inside].sum() / below[inside].sum()
+    return np.where(near, a / np.where(near, b, 1), far)
 
 
 class BackgroundBars(TypedDict):

@@ -25,7 +25,7 @@ from ..types import Array
 from .curvature import Curvature
 
 if TYPE_CHECKING:
-    from .laplace import _Work
+    from .optimum import Work
 
 #: What is tried, as `Unknowns` names it.
 TRIED = ("positions", "log_scale", "background")
@@ -72,7 +72,7 @@ class Gain:
         return f"{said}: free it with update {self.name}" if self.proposed else said
 
 
-def gains(work: _Work, point: Curvature, noise: Noise, chi2: float) -> tuple[Gain, ...]:
+def gains(work: Work, point: Curvature, noise: Noise, chi2: float) -> tuple[Gain, ...]:
     """The gain of each of `TRIED` that is not free, at a point, for a misfit of `chi2` times what
     the noise explains.
     """
@@ -103,7 +103,7 @@ def gains(work: _Work, point: Curvature, noise: Noise, chi2: float) -> tuple[Gai
     return tuple(replace(gain, least=least) for gain in found)
 
 
-def frame_gauge(work: _Work, point: Curvature) -> Unknowns:
+def frame_gauge(work: Work, point: Curvature) -> Unknowns:
     """What unknowns of frames may do in common, as columns (N, m) of each: object and probe make up
     for it.
     """
@@ -118,7 +118,7 @@ def frame_gauge(work: _Work, point: Curvature) -> Unknowns:
     return Unknowns(**own)
 
 
-def _told(gradient: Unknowns, work: _Work, point: Curvature) -> Unknowns:
+def _told(gradient: Unknowns, work: Work, point: Curvature) -> Unknowns:
     """Without what unknowns of frames may do in common, where the object's prior alone pulls."""
     for name, B in frame_gauge(work, point).each():
         if getattr(gradient, name) is not None:

@@ -39,7 +39,7 @@ from ..run.progress import Tell, silent
 from ..types import COMPLEX, Array, BoolArray, ComplexArray, FloatArray, PtychonError
 from .curvature import Curvature
 from .free import USUAL, free_of
-from .laplace import checked
+from .optimum import checked
 from .posterior import Posterior, bars, in_bars
 from .potential import Potential
 

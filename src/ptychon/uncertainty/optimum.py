@@ -1,0 +1,393 @@
+"""The point about which a posterior is expanded: what is fixed, what is learned on the way there, the
+steps, and the draws.
+"""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..backends import Backend
+from ..metrics.ambiguities import Gauge, gauge_of
+from ..model.forward import Model, unknowns_of
+from ..model.marginal import Marginal
+from ..model.noise import Noise, learned_variance
+from ..model.problem import Problem
+from ..model.unknowns import Unknowns
+from ..types import COMPLEX, REAL, Array, BoolArray, ComplexArray, FloatArray, PtychonError
+from .background import SMOOTH, columns_of
+from .curvature import Curvature
+from .free import FREE, free_of
+from .prior import Seen, Spectral
+
+#: Tolerance of steps and of draws of a pilot round; relative change of V at which rounds end.
+ROUGH, SETTLED = 3e-2, 0.1
+#: Shortest Gauss-Newton step that is tried, and the decrement, in units of an unknown's variance,
+#: of the last one.
+SHORTEST, STILL = 1 / 64, 1e-2
+#: The same where draws tell the bars, what may remain of the step in bars at an octave of spatial
+#: frequency, and the steps that are remembered.
+TINY, ENOUGH, MEMORY = 1e-5, 0.05, 6
+#: Periods (px) that bound the octaves.
+PERIODS = (math.inf, 32.0, 16.0, 8.0, 4.0, 2.0)
+#: Relative change of the variance that the data leave at which a learned prior has settled.
+STILL_PRIOR = 0.02
+#: Standard deviations of the priors of positions (px) and of the logarithm of doses (of the
+#: amplitude), about what was measured: much wider than what data leave.
+POSITION_SPREAD, DOSE_SPREAD = 2.0, 0.5
+#: Looks at so many pixels at most for the first level of a background.
+LOOKS, SEEN = 40, 1_000_000
+#: The same of weights, in their own root mean square, and at least.
+WEIGHT_SPREAD, LEAST_WEIGHT = 3.0, 1e-3
+
+
+class Work:
+    """What stays the same while the point of expansion moves."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        backend: Backend,
+        free: tuple[str, ...],
+        S: float,
+        lit: BoolArray,
+        touched: BoolArray,
+        tolerance: float = 1e-2,
+        iterations: int = 300,
+        seed: int = 0,
+        form: str = SMOOTH,
+        learned: Spectral | None = None,
+    ) -> None:
+        self.learned = learned
+        self.problem, self.backend, self.free, self.S = problem, backend, free, S
+        self.lit, self.touched, self.tolerance, self.iterations, self.seed = (
+            lit,
+            touched,
+            tolerance,
+            iterations,
+            seed,
+        )
+        self.form, images = form, None
+        if "background" in free:
+            images = columns_of(form, problem.frame_shape, problem.near_field)
+        self.columns = None if images is None else backend.asarray(images)
+        self.gauge: Gauge
+
+    def start(self, object: Any, probe: Any) -> Unknowns:
+        """Everything at the start; positions only where they are free or frames differ in their
+        probe, doses where they are free or known, variations where the problem has them.
+        """
+        problem, move = self.problem, self.backend.asarray
+        O, P = (move(np.ascontiguousarray(a, COMPLEX)) for a in (object, probe))
+        dose = problem.log_scale
+        if dose is None and "log_scale" in self.free:
+            dose = np.zeros(len(problem), REAL)
+        varies = problem.variations is not None and problem.weights is not None
+        apart = dose is not None or varies or "background" in self.free
+        between = "positions" in self.free or (apart and problem.subpixel)
+        background = None
+        if "background" in self.free:
+            shape = problem.frame_shape if self.columns is None else (1, len(self.columns))
+            background = move(np.zeros(shape, REAL))
+        return Unknowns(
+            object=O[None],
+            probe=P,
+            positions=move(problem.positions) if between else None,
+            log_scale=None if dose is None else move(np.asarray(dose, REAL)),
+            variations=move(np.asarray(problem.variations, COMPLEX)) if varies else None,
+            weights=move(np.asarray(problem.weights, REAL)) if varies else None,
+            background=background,
+        )
+
+    def start_at(self, x: Unknowns) -> Unknowns:
+        """The unknowns of another point, with a start for those that it lacks."""
+        host = self.backend.to_host
+        found = self.start(host(x.object[0]), host(x.probe))
+        return Unknowns(**(dict(found.each()) | dict(x.each())))
+
+    def with_free(self, name: str) -> Work:
+        """The same with one unknown more."""
+        free = free_of((*self.free, name), FREE)
+        same = self.S, self.lit, self.touched, self.tolerance, self.iterations, self.seed
+        return Work(self.problem, self.backend, free, *same, self.form, self.learned)
+
+    def at(self, x: Unknowns, noise: Noise, spread: Array | None = None) -> Curvature:
+        """The curvature at some unknowns, its gauge held."""
+        host, xp, free, problem = self.backend.to_host, self.backend.xp, self.free, self.problem
+        ridge = 2 / float((xp.abs(x.probe) ** 2).sum(axis=0).max())
+        weights = problem.weights
+        prior = Unknowns(
+            object=xp.asarray(2 / self.S, REAL) if self.learned is None else None,
+            probe=xp.asarray(ridge, REAL) if "probe" in free else None,
+            positions=xp.asarray(POSITION_SPREAD**-2) if "positions" in free else None,
+            log_scale=xp.asarray(DOSE_SPREAD**-2, REAL) if "log_scale" in free else None,
+            weights=xp.asarray(weight_spread(weights) ** -2, REAL) if "weights" in free else None,
+            background=xp.asarray(self.light**-2, REAL) if "background" in free else None,
+        )
+        measured = problem.positions if problem.measured is None else problem.measured
+        mean = Unknowns(positions=self.backend.asarray(measured) if "positions" in free else None)
+        if "weights" in free and weights is not None:
+            mean.weights = self.backend.asarray(np.asarray(weights, REAL))
+        point = Curvature(
+            *(problem, x, noise, self.backend, free, prior, spread, mean, self.columns),
+            between=self.learned,
+        )
+        O, P = host(x.object[0]), host(x.probe)
+        moves = "positions" in free, "log_scale" in free
+        varied = None if x.variations is None else host(x.variations)
+        probe_free = "probe" in free
+        self.gauge = gauge_of(
+            *(problem, O, P, probe_free, self.lit, self.touched, *moves),
+            *(varied, "weights" in free),
+        )
+        point.hold(self.gauge.orthonormal(probe_free))
+        return point
+
+    def learn(self, point: Curvature, drawn: list[Drawn]) -> bool:
+        """The prior, if it is learned, from an optimum and draws; whether it has not changed."""
+        if self.learned is None:
+            return True
+        host = self.backend.to_host
+        errors = [self.gauge.remove(host(d.x.object[0]).astype(complex))[0] for d in drawn]
+        before, self.learned = (self.learned, self.learned.learned(host(point.x.object[0]), errors))
+        light = np.array([[point.H.stiffness]])
+        left = [float(prior.variance_left(light)[0, 0]) for prior in (before, self.learned)]
+        return bool(abs(left[1] / left[0] - 1) < STILL_PRIOR)
+
+    @cached_property
+    def seen(self) -> Seen:
+        """Through what spectra are seen."""
+        return Seen.of(self.lit)
+
+    def octaves(self, changes: list[Unknowns]) -> FloatArray:
+        """Mean power of changes of the object by octaves of spatial frequency, less what cannot be
+        told.
+        """
+        seen, total = self.seen, np.zeros(len(PERIODS) - 1)
+        frequency = np.arange(len(seen.size)) / min(self.lit.shape)
+        flat = np.ones(self.lit.shape, complex)
+        for change in changes:
+            error, _ = self.gauge.remove(
+                self.backend.to_host(change.object[0]).astype(np.complex128)
+            )
+            power = seen.power(error, flat).sum(axis=0) * seen.size / len(changes)
+            for i, (longest, shortest) in enumerate(pairwise(PERIODS)):
+                inside = (frequency > 1 / longest) & (frequency <= 1 / shortest)
+                total[i] += power[inside].sum()
+        return total
+
+    @cached_property
+    def light(self) -> float:
+        """Counts of a pixel on average: a background is not expected to be more."""
+        power = self.backend.to_host((self.problem.amplitude**2).mean(dtype="float64"))
+        return float(power)
+
+    def generator(self, *key: int) -> np.random.Generator:
+        """Random numbers of their own for every sample, so that threads may take them
+        in any order.
+        """
+        return np.random.default_rng([self.seed, *key])
+
+
+def weight_spread(weights: FloatArray | None) -> FloatArray:
+    """Standard deviation of the prior of the weights of each variation, (M,)."""
+    assert weights is not None
+    found = np.sqrt((np.asarray(weights, np.float64) ** 2).mean(axis=0))
+    return np.asarray(WEIGHT_SPREAD * np.maximum(found, LEAST_WEIGHT))
+
+
+def first_level(problem: Problem, object: Any, probe: Any, backend: Backend) -> FloatArray:
+    """A level (1, P, Q) of background by the likelihood, object and probe held, by expectation
+    maximisation, b <- b mean(n/(m^2 + b)) (Richardson, J. Opt. Soc. Am. 62, 55 (1972)).
+    """
+    move, host = backend.asarray, backend.to_host
+    x = unknowns_of(problem, move(np.asarray(object, COMPLEX)), move(probe.astype(COMPLEX)))
+    model, light, counts = Model.of(problem, backend), [], []
+    x = x.to(backend)
+    step = max(1, problem.amplitude.size // SEEN)
+    for b in Marginal.slices(x, len(problem)):
+        valid = np.broadcast_to(host(problem.mask_of(b)), problem.amplitude[b].shape)
+        waves = model.view(x, b).waves
+        light.append(host((waves.real**2 + waves.imag**2).sum(axis=1))[valid][::step])
+        counts.append(host(problem.amplitude[b] ** 2)[valid][::step])
+    m, n = (np.concatenate(part).astype(np.float64) for part in (light, counts))
+    level = 0.01 * float(n.mean())
+    for _ in range(LOOKS):
+        level *= float((n / np.maximum(m + level, 1e-12)).mean())
+    return np.full((1, *problem.frame_shape), level, REAL)
+
+
+def checked(problem: Problem, object: Any, probe: Any) -> None:
+    """Refuse an object and a probe that do not belong to the problem."""
+    if (
+        np.shape(object) != tuple(problem.object_shape)
+        or probe.ndim != 3
+        or probe.shape[1:] != problem.frame_shape
+    ):
+        raise PtychonError(
+            f"object {np.shape(object)} and probe {probe.shape} do not belong to these data, "
+            "which need an object of "
+            f"{tuple(problem.object_shape)} and frames of {problem.frame_shape}: "
+            "give the data as the result read them (frames, crop, bin)"
+        )
+    if not (
+        np.isfinite(object).all() and np.isfinite(probe).all() and np.any(object) and np.any(probe)
+    ):
+        raise PtychonError(
+            "object and probe must be finite and not zero everywhere; reconstruct first"
+        )
+
+
+def refined(
+    work: Work, point: Curvature, steps: int, drawn: list[Drawn] | None = None
+) -> tuple[Curvature, Remains]:
+    """Gauss-Newton steps, bent by what the gradient did along the last ones (L-BFGS with H for its
+    first matrix; Nocedal, Math. Comput. 35, 773 (1980)) and halved while they lead uphill, until
+    one would change next to nothing: next to the bars at every octave of spatial frequency, where
+    draws tell them.
+    """
+    energy, gradient = point.energy(), point.gradient()
+    pairs: list[tuple[Unknowns, Unknowns]] = []
+    remains, last = Remains(), None
+    bars = None if drawn is None else work.octaves([d.x for d in drawn])
+    for number in range(steps):
+        d = _direction(work, point, gradient, pairs)
+        decrement, length = float(gradient.dot(d)), 1.0
+        if bars is not None:
+            size = np.sqrt(work.octaves([d]) / np.where(bars > 0, bars, np.nan))
+            ratio = np.ones_like(size) if last is None else np.clip(size / last, 0.2, 1)
+            remains, last = Remains(tuple(float(r) for r in size * ratio), number), size
+            if remains.worst < ENOUGH:
+                break
+        if decrement < (STILL if bars is None else TINY) * float(work.lit.sum()):
+            break
+        while length >= SHORTEST:
+            x = point.x.axpy(-length, d)
+            new = point.energy(x)
+            if new < energy:
+                break
+            length /= 2
+        else:
+            break
+        before, point, energy = gradient, work.at(x, point.noise, point.spread), new
+        gradient = point.gradient()
+        pairs = [*pairs[-MEMORY + 1 :], (d.times(-length), gradient.axpy(-1, before))]
+    return point, remains
+
+
+def _direction(
+    work: Work, point: Curvature, gradient: Unknowns, pairs: list[tuple[Unknowns, Unknowns]]
+) -> Unknowns:
+    """H^-1 gradient, with the curvature that steps and changes of the gradient have shown."""
+    kept = [(s, y, float(s.dot(y))) for s, y in pairs]
+    kept = [pair for pair in kept if pair[2] > 0]
+    q, factors = gradient, []
+    for s, y, both in reversed(kept):
+        factors.append(float(s.dot(q)) / both)
+        q = q.axpy(-factors[-1], y)
+    d = point.solved(q, max(ROUGH, work.tolerance), work.iterations).x
+    for (s, y, both), factor in zip(kept, reversed(factors), strict=True):
+        d = d.axpy(factor - float(y.dot(d)) / both, s)
+    return d
+
+
+@dataclass(frozen=True)
+class Remains:
+    """What remains to the optimum.
+
+    Attributes
+    ----------
+    octaves : tuple of float
+        rms of the next step in units of the bars, foretold from the last two, by octaves of periods
+        `PERIODS`; NaN of one that has no frequency.
+    rounds : int
+        Steps made.
+    """
+
+    octaves: tuple[float, ...] = (math.inf,)
+    rounds: int = 0
+
+    @property
+    def worst(self) -> float:
+        """The largest."""
+        return float(np.nanmax(self.octaves))
+
+
+class Pilot:
+    """What a few samples say of the waves: see `pilot_of`."""
+
+    spread: FloatArray = np.zeros(0)
+    parameters = expected = misfit = measured = 0.0
+
+    def settled(self, before: Pilot) -> bool:
+        """Whether V and the misfit are what they were."""
+        change = np.median(np.abs(self.spread / before.spread - 1))
+        return bool(change < SETTLED and abs(self.misfit / before.misfit - 1) < SETTLED)
+
+    def fitted(self, noise: Noise) -> Noise:
+        """The noise with its variance from the misfit, less what the fit has taken of it."""
+        misfit = self.misfit * noise.variance
+        return noise.fitted(learned_variance(misfit, self.measured, self.parameters, left=0.05))
+
+
+def pilot_of(work: Work, point: Curvature, draws: list[Drawn]) -> Pilot:
+    """V of each frame, the number of parameters the data determine, and the misfit with what is
+    expected of it.
+    """
+    problem, found, noise = work.problem, Pilot(), point.at_x
+    spread, host, share = np.zeros(len(problem)), work.backend.to_host, 1 / len(draws)
+    for b in point.blocks():
+        valid, m = problem.mask_of(b), point.modulus(point.H.waves(b))
+        expect = np.where(host(valid), noise.expected_surprise(host(m)), 0)
+        found.misfit += float(
+            np.where(host(valid), noise.surprise(host(m), host(noise.root(problem, b))), 0).sum()
+        )
+        found.expected += float(expect.sum())
+        found.measured += float(host(valid).sum()) * (len(expect) / len(valid))
+        for d in draws:
+            wave, information = point.change(b, d.x)
+            power = (wave.real**2 + wave.imag**2).sum(axis=1)
+            spread[b] += host(power.mean(axis=(-2, -1))) * share
+            taken = host(information)
+            found.parameters += float(taken.sum()) * share
+            found.expected -= float((expect * taken).sum()) * share
+    found.spread = np.maximum(spread, 1e-30).astype(REAL)
+    return found
+
+
+class Drawn(NamedTuple):
+    """A draw x of the error, the right-hand side t that it solves, the part of the unknowns of
+    frames that is not known without samples, and the residual left.
+    """
+
+    x: Unknowns
+    t: Unknowns
+    rest: Unknowns
+    left: float
+
+
+def solved(
+    work: Work,
+    point: Curvature,
+    keys: list[tuple[int, ...]],
+    tolerance: float,
+    before: list[Drawn] | None = None,
+) -> list[Drawn]:
+    """A sample for each key, begun at those of another point that had the same keys."""
+
+    def one(key: tuple[int, ...], start: Unknowns | None) -> Drawn:
+        noise = point.H.noise(work.generator(*key))
+        found = point.solved(noise, tolerance, work.iterations, start)
+        return Drawn(found.x, found.rhs, found.rest, found.residual)
+
+    starts = [None] * len(keys) if before is None else [d.x for d in before]
+    if work.backend.threads == 1 or work.backend.name != "numpy":
+        return [one(*each) for each in zip(keys, starts, strict=True)]
+    with ThreadPoolExecutor(work.backend.threads) as pool:
+        return list(pool.map(one, keys, starts))
