@@ -49,7 +49,7 @@ from ..model.problem import Problem
 from ..run.progress import Progress, Tell, silent
 from ..run.reconstruct import reconstruct
 from ..types import BoolArray, ComplexArray, FloatArray, PtychonError
-from .free import USUAL, free_of
+from .free import FREE, USUAL, free_of
 from .joint import BURN_IN, EP_PASSES, joint, lit_region
 from .spectrum import PERIODS, Spectrum, octaves, rings
 from .splitting import halves_of
@@ -320,7 +320,8 @@ def compared(
         What is compared.
     kind : {"positions", "counts"}
     update : collection of str
-        With "probe" factor, ramp and translation are free, else the phase alone.
+        With the probe, positions or doses free factor, ramp and translation are, else the phase
+        alone.
     near_field : bool
         Whether the data tell translations, so that one between the halves counts.
 
@@ -329,7 +330,8 @@ def compared(
     PtychonError
         If a half has no bars or no draws, or the region is empty.
     """
-    free_probe = "probe" in free_of(update, who="the test on two halves")
+    free = free_of(update, FREE)
+    free_probe = not {"probe", "positions", "log_scale"}.isdisjoint(free)
     if one.object_std is None or two.object_std is None or one.draws is None or two.draws is None:
         raise PtychonError(
             "both halves need error bars and draws; reconstruct them with engine 'joint'"
@@ -374,7 +376,7 @@ def compared(
         chi2=(_chi2(one), _chi2(two)),
         pixels=int(square.size),
         modes=len(one.probe),
-        update=free_of(update),
+        update=free,
     )
 
 

@@ -59,6 +59,11 @@ class Method:
     seed: int = 0
     update: tuple[str, ...] = ()
 
+    @property
+    def keeps_object(self) -> bool:
+        """Whether the bars are those of the object that was given."""
+        return False
+
     def __post_init__(self) -> None:
         for option, least in {"seed": 0, **self.least}.items():
             value = getattr(self, option)
@@ -81,10 +86,14 @@ class Method:
         """The unknowns that are free, of a result."""
         return free_of(self.update, self.able) if self.update else free_in(found, {})
 
+    def to_optimum(self) -> Method:
+        """The same, with bars of what it finds itself, not of the object that was given."""
+        return self
+
     def run(
         self, problem: Problem, found: Result, backend: Any, tell: Any, place: Path
     ) -> tuple[Result, Posterior]:
-        """A result and its posterior."""
+        """A result and its posterior, about the optimum where the object of the result stays."""
         raise NotImplementedError
 
 
@@ -111,6 +120,15 @@ class Laplace(Method):
     refine: bool = False
     background_form: str = SMOOTH
     propose: bool = True
+
+    @property
+    def keeps_object(self) -> bool:
+        """Whether the bars are those of the object that was given."""
+        return not self.refine
+
+    def to_optimum(self) -> Laplace:
+        """The same, with the optimum for an object."""
+        return replace(self, refine=True, propose=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -142,7 +160,7 @@ class Laplace(Method):
             tell=tell,
         ).with_errors()
         if not self.refine:
-            return found, posterior.about(found.object, found.probe)
+            return found, posterior
         from ..metrics.residual import residual
 
         return replace(
@@ -169,6 +187,11 @@ class Bootstrap(Method):
     replicates: int = 20
     from_beginning: bool = False
     passes: int | None = None
+
+    @property
+    def keeps_object(self) -> bool:
+        """Yes."""
+        return True
 
     def run(
         self, problem: Problem, found: Result, backend: Any, tell: Any, place: Path
@@ -202,7 +225,7 @@ class Bootstrap(Method):
             tell=tell,
         )
         store.unlink(missing_ok=True)
-        return found, done.about(found.object, found.probe)
+        return found, done
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -354,6 +377,8 @@ def with_bars(
             "know; reconstruct with an engine of the usual model, ml say"
         )
     whole, posterior = method.run(problem, found, backend, tell, place)
+    if method.keeps_object:
+        posterior = posterior.about(found.object, found.probe)
     refine = bool(getattr(method, "refine", False))
     how = {"method": method.name, "update": list(method.free(found)), "refine": refine, "of": name}
     # a run of its own knows nothing of the file that the scan is in

@@ -77,6 +77,9 @@ class Posterior:
         What should be free, by that.
     stopped : bool
         Whether Ctrl-C has ended it before all draws were there.
+    widened : tuple of float
+        Factors of the variance in each octave of periods, of a comparison of two halves of the data
+        (`discrepancy`); empty where there was none.
     agreement : float or None
         R^ of the chains (method "sampling"): up to 1.05 they agree.
     """
@@ -110,6 +113,7 @@ class Posterior:
     gains: tuple[str, ...] = ()
     proposed: tuple[str, ...] = ()
     stopped: bool = False
+    widened: tuple[float, ...] = ()
 
     @property
     def total_std(self) -> FloatArray:
