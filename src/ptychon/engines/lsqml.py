@@ -155,6 +155,10 @@ class LSQML(Engine):
     def moves_probe(self) -> bool:
         return self.probe_start is not None
 
+    @property
+    def has_momentum(self) -> bool:
+        return self.momentum_start is not None
+
     def probe_moves_at(self, epoch: int) -> bool:
         return self.probe_start is not None and epoch >= self.probe_start
 
