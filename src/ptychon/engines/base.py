@@ -201,6 +201,13 @@ class Engine:
         return 1 if self.keeps.stack else 0
 
     @property
+    def has_momentum(self) -> bool:
+        """Whether this run of it makes the changes of one pass again in the next: doses refined
+        between its passes then have no momentum of their own.
+        """
+        return False
+
+    @property
     def varies_probe(self) -> bool:
         """Whether this run of it finds how the probe varies from frame to frame."""
         return False

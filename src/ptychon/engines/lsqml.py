@@ -130,7 +130,7 @@ class LSQML(Engine):
     follows: ClassVar[frozenset[str]] = frozenset({"positions", "log_scale", "background"})
     schedule: ClassVar[str] = "sparse"
     shuffle: ClassVar[bool] = True
-    keeps: ClassVar[Keeps] = Keeps(object_bytes=72, counts=True, streams=False, compile_seconds=2)
+    keeps: ClassVar[Keeps] = Keeps(object_bytes=100, counts=True, streams=False, compile_seconds=5)
     step_size: float = 0.9
     noise: str = "amplitude"
     probe_start: int | None = 1
@@ -154,6 +154,10 @@ class LSQML(Engine):
     @property
     def moves_probe(self) -> bool:
         return self.probe_start is not None
+
+    @property
+    def has_momentum(self) -> bool:
+        return self.momentum_start is not None
 
     def probe_moves_at(self, epoch: int) -> bool:
         return self.probe_start is not None and epoch >= self.probe_start
@@ -281,9 +285,12 @@ class LSQML(Engine):
         A = xp.concatenate([_as_real(a, flat) for a in along], axis=1)
         G = (A @ A.swapaxes(1, 2)).astype("float64")
         right = (A @ _as_real(chi, flat).swapaxes(1, 2)).astype("float64")
-        own = xp.arange(A.shape[1])
+        return self.solved(G, right[..., 0], xp)
+
+    def solved(self, G: Array, right: Array, xp: Any) -> Array:
+        """The steps by the equations of frames, (B, n, n) and (B, n) float64: none below 0."""
+        own, G = xp.arange(right.shape[1]), G.copy()
         G[:, own, own] = xp.maximum((1 + self.damping) * G[:, own, own], TINY)
-        right = right[..., 0]
         alone = xp.maximum(right / G[:, own, own], 0)
         if len(own) == 1:
             return alone

@@ -29,7 +29,7 @@ from .refine import Found, Turns
 
 #: How many times the median move is the largest, and the largest step of a log dose.
 MEDIANS, DOSE = 10.0, 1.0
-#: Momentum of doses: with more of it, doses that are far off swing.
+#: Momentum of doses: with more of it, or beside that of an engine, doses that are far off swing.
 DOSE_MOMENTUM = 0.5
 #: Turns between two searches for frames that fit badly: those whose misfit is so many times the
 #: median, on circles of these radii (px) about where they are and where the data say.
@@ -223,7 +223,7 @@ class Refinement:
 
     def _dose(self, change: FloatArray) -> None:
         found = self.found
-        if found.dose_velocity is not None:
+        if found.dose_velocity is not None and not self.engine.has_momentum:
             change = change + DOSE_MOMENTUM * found.dose_velocity
         change = change.clip(-DOSE, DOSE)
         change = change - change.mean()
