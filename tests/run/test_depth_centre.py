@@ -93,7 +93,7 @@ def test_a_stack_whose_probe_began_out_of_focus_is_found_where_it_is():
     assert away[1] < away[0]
     assert held.final_error < 0.92 * free.final_error
     like = [
-        np.mean([correlation(a, b, lit) for a, b in zip(r.object, made.object, strict=True)][1:4])
+        np.mean([correlation(r.object[k], made.object[k], lit) for k in (1, 2, 3)])
         for r in (free, held)
     ]
     assert like[1] > like[0] + 0.15
