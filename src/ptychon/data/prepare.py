@@ -37,7 +37,7 @@ from .bad_values import BadValues
 from .blank import FILL, blank_frames
 from .cutting import cut
 from .dataset import Dataset
-from .finer import finer
+from .finer import finer, padded
 from .lazy import Derived, parts
 from .preparation import Preparation
 from .survey import BadPixels, Sums, saturation_of
@@ -76,6 +76,9 @@ def prepare(data: Dataset, preparation: Preparation) -> Dataset:
     if p.blur is not None:
         data = replace(data, blur=p.blur)
         done["blur"] = p.blur
+    if p.pad:
+        data = padded(data, p.pad)
+        done["pad"] = p.pad
     if p.upsample > 1:
         data = finer(data, p.upsample)
         done["upsample"] = p.upsample
