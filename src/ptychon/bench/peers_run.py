@@ -79,7 +79,7 @@ PEERS: dict[str, Peer] = {
         measured=("lsqml", "rpie"),
         thick=("lsqml", "rpie"),
     ),
-    "ptylab": Peer(("epie", "mpie"), (("ptylab",),), measured=("epie", "mpie"), thick=("e3pie",)),
+    "ptylab": Peer(("epie", "mpie"), (("ptylab",),), measured=("mpie",), thick=("e3pie",)),
     "phaserem": Peer(
         ("epie", "epie, tuned", "lsqml", "gradient"),
         (("phaserem[jax]",),),

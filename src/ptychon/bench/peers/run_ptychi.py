@@ -47,9 +47,9 @@ ALGORITHMS: dict[str, tuple[Any, int | None, float | None, float | None, float |
     "dm": (api.DMOptions, 100, None, None, None),
     "autodiff": (api.AutodiffPtychographyOptions, 96, 0.1, 0.1, None),
 }
-#: With modes, positions and slices: batches, of which there are few in scans this small, and step
-#: and largest move of positions as the package's tests of position correction set them.
-SMALL_BATCH, POSITION_STEP, POSITION_LIMIT = 20, 0.1, 2.0
+#: Batch with modes, positions and slices: scans this small are but one or two batches of 96. Step
+#: and largest move of positions are the package's defaults.
+SMALL_BATCH = 20
 
 
 def start(problem: Problem, algorithm: str, passes: int) -> Run:
@@ -81,8 +81,8 @@ def start(problem: Problem, algorithm: str, passes: int) -> Run:
     places.optimizable = moves
     if moves:
         places.optimizer = api.Optimizers.SGD
-        choose(places, "step_size", POSITION_STEP, "position step")
-        choose(places.correction_options, "update_magnitude_limit", POSITION_LIMIT, "limit")
+        settings["position step"] = places.step_size
+        settings["limit of it, px"] = places.correction_options.update_magnitude_limit
     options.object_options.pixel_size_m = PIXEL
     if problem.gaps is not None:
         options.object_options.slice_spacings_m = np.asarray(problem.gaps)
