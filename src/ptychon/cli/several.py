@@ -45,7 +45,7 @@ def several(
     for name, given in (
         ("--output", first.output),
         ("--picture", first.picture),
-        ("--bars", first.bars),
+        ("--error-bars", first.error_bars),
         ("--report", first.report or None),
         ("--checkpoint-every", first.checkpoint_every),
         ("--start", first.start),
@@ -57,7 +57,8 @@ def several(
         if given is not None:
             raise PtychonError(
                 f"{name} is for one scan, and {len(settings)} are given: leave it out; results are "
-                "named after their scans, and ptychon bars and ptychon report take each of them"
+                "named after their scans, and ptychon error_bars and ptychon report take each of "
+                "them"
             )
     places = [
         Places.of(one, default.format(stem=stem_of(one.input), engine=one.engine), force=force)

@@ -131,7 +131,7 @@ def halves_disagree(
     verdict = compared(
         one, two, region, kind=kind, update=method.free(found), near_field=problem.near_field
     )
-    return verdict, (one, two)
+    return replace(verdict, widened=filled(factors) if factors else ()), (one, two)
 
 
 def _of_half(found: Result, whole: Problem, half: Problem) -> Result:
@@ -178,17 +178,15 @@ def gains(shape: tuple[int, int], factors: Sequence[float]) -> FloatArray:
     return np.asarray(np.sqrt(np.asarray(filled(factors))[np.digitize(k, edges, right=True)]))
 
 
-def widened(posterior: Posterior, factors: Sequence[float], what: str = "") -> Posterior:
+def widened(posterior: Posterior, by: HalfDataTest | Sequence[float]) -> Posterior:
     """A posterior about its optimum with the discrepancy of each octave of periods.
 
     Parameters
     ----------
     posterior : Posterior
         With draws of the error.
-    factors : sequence of float
+    by : HalfDataTest or sequence of float
         T of the octaves of `PERIODS`; NaN where it is not told.
-    what : str
-        Where they are from, a fact for `conditional`.
 
     Raises
     ------
@@ -196,6 +194,7 @@ def widened(posterior: Posterior, factors: Sequence[float], what: str = "") -> P
         Without draws, or without any factor.
     """
     draws = posterior.draws
+    factors = by.by_period if isinstance(by, HalfDataTest) else by
     if draws is None:
         raise PtychonError("error bars without draws cannot be widened by spatial frequency")
     box = bounding_box(posterior.region)
@@ -215,7 +214,9 @@ def widened(posterior: Posterior, factors: Sequence[float], what: str = "") -> P
         for name in ("object_std", "amplitude_std", "phase_std")
     }
     stds["phase_std"] = np.minimum(stds["phase_std"], REAL.type(np.pi / np.sqrt(3)))
-    facts = (*posterior.conditional, what) if what else posterior.conditional
+    facts = posterior.conditional
+    if isinstance(by, HalfDataTest):
+        facts = (*facts, fact(by))
     return replace(posterior, draws=new, widened=filled(factors), conditional=facts, **stds)
 
 

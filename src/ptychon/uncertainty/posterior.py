@@ -76,10 +76,12 @@ class Posterior:
     proposed : tuple of str
         What should be free, by that.
     stopped : bool
-        Whether Ctrl-C has ended it before all draws were there.
+        Whether Ctrl-C or a limit of time has ended it before all draws were there.
     widened : tuple of float
         Factors of the variance in each octave of periods, of a comparison of two halves of the data
         (`discrepancy`); empty where there was none.
+    halves : HalfDataTest or None
+        That comparison.
     agreement : float or None
         R^ of the chains (method "sampling"): up to 1.05 they agree.
     """
@@ -114,6 +116,7 @@ class Posterior:
     proposed: tuple[str, ...] = ()
     stopped: bool = False
     widened: tuple[float, ...] = ()
+    halves: Any = None
 
     @property
     def total_std(self) -> FloatArray:
