@@ -113,7 +113,7 @@ def test_a_result_gets_error_bars(folder, capsys):
     assert new.final_error == old.final_error
     assert bars.method == "laplace"
     assert bars.samples == 8
-    assert any("learned with the object" in text for text in bars.conditional)
+    assert "free, their error in the bars: object, probe" in bars.conditional
     inside = bars.region
     both = np.hypot(bars.amplitude_std, bars.phase_std * np.abs(bars.object))
     np.testing.assert_allclose(both[inside], bars.object_std[inside], rtol=1e-4)
@@ -168,7 +168,7 @@ def test_a_known_probe_is_known_by_its_engine(folder, capsys):
     known = json.loads(run(capsys, place / "scan_pie.h5", "--json", "--draws", 8).out)
     more = "--update", "probe", "-o", place / "freed.h5"
     freed = json.loads(run(capsys, place / "scan_pie.h5", "--json", "--draws", 8, *more).out)
-    assert "the probe is known exactly" in known["conditional"]
+    assert "taken as exact: probe, positions, doses, background" in known["conditional"]
     assert freed["object_std"] > 1.02 * known["object_std"]
     assert load_posterior(place / "scan_pie_laplace.h5").probe_std is None
     assert load_posterior(place / "freed.h5").probe_std.shape == (1, 16, 16)
@@ -195,8 +195,8 @@ def test_bars_of_positions_and_doses_come_back_from_the_file(folder, capsys):
     assert np.array_equal(kept.positions_std, wanted.positions_std)
     assert np.array_equal(kept.log_scale_std, wanted.log_scale_std)
     assert kept.probe_std is None
-    assert "the probe is known exactly" in kept.conditional
-    assert any("positions were free, to 2 px" in text for text in kept.conditional)
+    assert "taken as exact: probe, background" in kept.conditional
+    assert any("positions (within 2 px)" in text for text in kept.conditional)
     assert "takes positions as known" in fails(
         capsys, place / "scan_pie.h5", "-m", "sampling", "--update", "positions"
     )

@@ -134,6 +134,50 @@ def halves_disagree(
     return replace(verdict, widened=filled(factors) if factors else ()), (one, two)
 
 
+def tried_again(
+    problem: Problem,
+    found: Result,
+    kind: str = "positions",
+    *,
+    noise_variance: float | None = None,
+    backend: Any = "auto",
+    seed: int = 0,
+    tell: Tell = silent,
+) -> HalfDataTest:
+    """The bars that a result has by `laplace`, tried on two halves of its data: on another split
+    than that which widened them, where one did.
+
+    Parameters
+    ----------
+    problem : Problem
+        Its data, on the host.
+    found : Result
+        With the settings that `error_bars` leaves.
+    kind : {"positions", "counts"}
+    noise_variance : float, optional
+        As its bars were made with.
+    backend : str or Backend
+    seed : int
+    tell : callable
+    """
+    from .methods import Laplace
+
+    how = dict(found.settings)["error_bars"]
+    draws = None if found.draws is None else len(found.draws)
+    method = Laplace(
+        update=tuple(how["update"]), noise_variance=noise_variance, draws=draws, seed=seed
+    )
+    factors = tuple(how.get("widened") or ())
+    return halves_disagree(
+        *(problem, found, method, kind),
+        seed=how["seed"] if factors else seed,
+        other=bool(factors),
+        factors=factors,
+        backend=backend,
+        tell=tell,
+    )[0]
+
+
 def _of_half(found: Result, whole: Problem, half: Problem) -> Result:
     """A result with the rows of the frames of a half, where these are some of the whole's."""
     if len(half) == len(whole):

@@ -389,46 +389,47 @@ def bars(along: FloatArray, across: FloatArray, mean: ComplexArray) -> Bars:
 
 
 def conditions(point: Any, gauge: Gauge, prior_variance: float, learned: bool) -> tuple[str, ...]:
-    """In words, what Laplace's bars take for granted."""
-    noise = point.at_x
-    if noise.kind == "poisson":
-        said = noise.describe()
-    else:
-        said = f"{noise.describe()} ({'learned from the misfit' if learned else 'given'})"
-    probe = "the probe was learned with the object, prior CN(0, max |P|^2)"
-    probe = probe if "probe" in point.update else "the probe is known exactly"
-    host, free = point.backend.to_host, point.update
+    """What Laplace's bars take for granted: short facts."""
+    noise, x = point.at_x, point.x
+    said = noise.describe()
+    if noise.kind != "poisson":
+        said += " (learned from the misfit)" if learned else " (given)"
+    host = point.backend.to_host
     spreads = {
         name: float(np.asarray(host(array)).reshape(-1)[0]) ** -0.5
         for name, array in point.prior.each()
     }
-    positions = "the positions are known exactly"
-    if "positions" in free:
-        positions = f"positions were free, to {spreads['positions']:.3g} px about those measured"
-    doses = "the doses are known exactly"
-    if "log_scale" in free:
-        doses = f"doses were free, to {100 * spreads['log_scale']:.3g} % of the amplitude"
-    dark: tuple[str, ...] = ()
+    modes = f"probe of {len(x.probe)} modes" if len(x.probe) > 1 else "probe"
+    names = {"probe": modes, "positions": "positions", "log_scale": "doses"}
+    if x.variations is not None:
+        names["weights"] = f"weights of {len(x.variations)} variations of the probe"
     if noise.kind == "poisson":
-        form = "in each pixel" if point.columns is None else f"as {len(point.columns)} images"
-        form = "as a level" if form == "as 1 images" else form
-        dark = (f"the background was free, {form}",)
-        dark = dark if "background" in free else ("the background is known exactly",)
-    varies: tuple[str, ...] = ()
-    if point.x.variations is not None:
-        count, how = len(point.x.variations), "free" if "weights" in free else "known"
-        varies = (f"the probe varies by {count} known variations, their weights {how}",)
+        names["background"] = "background"
+    wide = {
+        "positions": lambda: f" (within {spreads['positions']:.3g} px)",
+        "log_scale": lambda: f" (within {100 * spreads['log_scale']:.3g} %)",
+        "background": lambda: f" ({'each pixel' if point.columns is None else _images(point)})",
+    }
+    free = [
+        text + (wide[name]() if name in wide else "")
+        for name, text in names.items()
+        if name in point.update
+    ]
+    exact = [text for name, text in names.items() if name not in point.update]
+    if x.variations is not None:
+        exact.append("variations of the probe")
     return (
         said,
         f"prior CN(0, {prior_variance:.4g}) on every pixel of the object",
-        probe,
-        positions,
-        doses,
-        *dark,
-        *varies,
+        f"free, their error in the bars: {', '.join(['object', *free])}",
+        *([f"taken as exact: {', '.join(exact)}"] if exact else []),
         f"after alignment on the lit pixels: {', '.join(dict.fromkeys(gauge.names))}",
-        "the solution is near the truth (Gaussian approximation about one optimum)",
+        "Gaussian about one optimum",
     )
+
+
+def _images(point: Any) -> str:
+    return "a level" if len(point.columns) == 1 else f"{len(point.columns)} smooth images"
 
 
 def _squares(error: ComplexArray) -> list[FloatArray]:
