@@ -149,3 +149,16 @@ def test_ctrl_c_on_the_way_to_the_optimum_gives_what_there_is(bright):
 def test_old_names_say_the_new_one(name, capsys):
     assert main([name, "result.h5"]) == 2
     assert "is called ptychon error_bars" in capsys.readouterr().err
+
+
+def test_the_result_says_how_far_the_optimum_is(bright):
+    problem, found = bright
+    way = {"update": ("object",), "backend": "numpy", "draws": 4}
+    near = laplace(problem, found.object, found.probe, refine=8, **way)
+    assert 0 <= np.nanmax(near.remains) < 0.1
+    assert near.way_left().startswith("reached")
+    spoilt = found.object * np.exp(0.3j * np.random.default_rng(0).normal(size=found.object.shape))
+    far = laplace(problem, spoilt, found.probe, refine=1, **way)
+    assert np.nanmax(far.remains) > 0.1
+    assert far.way_left().startswith("not reached")
+    assert not laplace(problem, found.object, found.probe, refine=0, **way).way_left()

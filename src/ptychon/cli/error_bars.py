@@ -166,7 +166,14 @@ def error_bars(
 
     from ..io import load_result
 
-    found = load_result(result)
+    try:
+        found = load_result(result)
+    except PtychonError as error:
+        if not Path(result).is_file():
+            raise
+        raise PtychonError(
+            f"{error}; of a scan: ptychon reconstruct {result} --error-bars auto"
+        ) from error
     asked = [part for each in updates for part in split_updates(each)]
     update = dict(map(update_of, asked))
     if method != AUTO or output is not None:
@@ -225,6 +232,8 @@ def numbers_of(posterior: Posterior, before: Result) -> dict[str, Any]:
         "background_std": typical(posterior.background_std),
         "stopped": posterior.stopped,
         "widened": list(posterior.widened),
+        "remains": [r if np.isfinite(r) else None for r in posterior.remains],
+        "optimum": posterior.way_left() or None,
         "earlier": None,
     }
     if before.object_std is not None:
@@ -262,6 +271,8 @@ def show(numbers: dict[str, Any]) -> None:
     ]
     if numbers["distance"] is not None:
         rows.append(("off centre", f"{numbers['distance']:.2f} error bars (rms)"))
+    if numbers["optimum"]:
+        rows.append(("optimum", numbers["optimum"]))
     if numbers["chi2"] is not None:
         judged = ""
         if not fits(numbers):

@@ -221,6 +221,7 @@ def laplace(
         unsolved=worst,
         learned=model.learned,
         gains=found,
+        remains=remains.octaves if remains.rounds or remains.worst < math.inf else (),
     )
 
 

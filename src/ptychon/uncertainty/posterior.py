@@ -13,6 +13,10 @@ from ..metrics.ambiguities import Gauge
 from ..model.unknowns import Unknowns
 from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray
 
+#: Steps to the optimum, in bars, up to which it is reached; and names of octaves of periods.
+REACHED = 0.1
+OCTAVES = ("above 32", "of 16 to 32", "of 8 to 16", "of 4 to 8", "of 2 to 4")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Posterior:
@@ -77,6 +81,9 @@ class Posterior:
         What should be free, by that.
     stopped : bool
         Whether Ctrl-C or a limit of time has ended it before all draws were there.
+    remains : tuple of float
+        Step to the optimum that was left (rms), in bars, by octaves of periods, above 32 px to 4 to
+        2; NaN of one without frequencies, empty where no step was made.
     widened : tuple of float
         Factors of the variance in each octave of periods, of a comparison of two halves of the data
         (`discrepancy`); empty where there was none.
@@ -115,6 +122,7 @@ class Posterior:
     gains: tuple[str, ...] = ()
     proposed: tuple[str, ...] = ()
     stopped: bool = False
+    remains: tuple[float, ...] = ()
     widened: tuple[float, ...] = ()
     halves: Any = None
 
@@ -124,6 +132,17 @@ class Posterior:
         (H, W) float32.
         """
         return np.asarray(np.hypot(self.object_std, np.abs(self.offset)), REAL)
+
+    def way_left(self) -> str:
+        """For people: how far the optimum is that the bars belong to; empty where it is not known."""
+        known = [(r, n) for n, r in enumerate(self.remains) if math.isfinite(r)]
+        if not known:
+            return ""
+        worst, octave = max(known)
+        where = f"{worst:.2g} bars (rms) at periods {OCTAVES[octave]} px"
+        if worst <= REACHED:
+            return f"reached: the next step would be {where}"
+        return f"not reached: the next step would be {where}; go on with engine ml first"
 
     def with_errors(self) -> Posterior:
         """The same with draws of the error, as results keep them, not draws of the object."""
@@ -302,6 +321,7 @@ class Sums:
         unsolved: float,
         learned: bool,
         gains: tuple[Any, ...] = (),
+        remains: tuple[float, ...] = (),
     ) -> Posterior:
         """The posterior of Laplace's approximation."""
         along, across, monte_carlo = self.variances()
@@ -331,6 +351,7 @@ class Sums:
             unsolved=unsolved,
             draws=np.array(self.kept) if self.keep else None,
             stopped=self.stopped,
+            remains=remains,
             gains=tuple(gain.sentence() for gain in gains),
             proposed=tuple(gain.name for gain in gains if gain.proposed),
         )
