@@ -486,7 +486,7 @@ def test_results_of_the_demo_name_their_scan(capsys, monkeypatch):
     assert (
         json.loads(capsys.readouterr().out)["level"] > 0
     )  # far above 1: too few frames for so few passes
-    assert main(["bars", "rpie.h5", "--draws", "2", "-q", "--backend", "numpy"]) == 0
+    assert main(["error_bars", "rpie.h5", "--draws", "2", "-q", "--backend", "numpy"]) == 0
     assert load_result("rpie_laplace.h5").object_std is not None
     assert (
         main(["reconstruct", "rpie.h5", "-n", "1", "-q", "-o", "again.h5", "--backend", "numpy"])

@@ -44,10 +44,10 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Write a checkpoint beside the result every so many passes.",
         ),
         click.option(
-            "--bars",
+            "--error-bars",
             metavar="METHOD",
             shell_complete=complete.of(complete.methods),
-            help="Compute error bars too: laplace, joint, ... (see ptychon bars --help).",
+            help="Compute error bars too: auto, laplace, ... (see ptychon error_bars --help).",
         ),
         click.option(
             "--report/--no-report",
@@ -112,7 +112,7 @@ Two scans of one beam; of one specimen:
 \b
 A long run with checkpoints; error bars and a report; a settings file; a run repeated:
   ptychon reconstruct scan.cxi --passes 2000 --checkpoint-every 100
-  ptychon reconstruct scan.cxi --bars laplace --report
+  ptychon reconstruct scan.cxi --error-bars laplace --report
   ptychon reconstruct settings.yaml
   ptychon reconstruct scan_rpie.h5
 

@@ -135,11 +135,11 @@ def refuse(settings: Sequence[Settings]) -> None:
     from ..inspect.affine import asked
 
     first = settings[0]
-    each = "leave it out; results are named after their scans, and ptychon bars takes each of them"
+    each = "leave it out; results are named after their scans, and ptychon error_bars takes each of them"
     for name, given in (
         ("--output", first.output),
         ("--picture", first.picture),
-        ("--bars", first.bars),
+        ("--error-bars", first.error_bars),
         ("--slices", first.slices),
         ("--orient auto", "" if first.orient == "auto" else None),
         ("--affine search", "" if asked(first.affine) else None),

@@ -93,7 +93,7 @@ def deviation(result: Result) -> tuple[Figure, dict[str, float]]:
     bars = phase_error_bar(result)
     if bars is None:
         raise PtychonError(
-            f"engine {result.engine!r} has no error bars; compute them with ptychon bars"
+            f"engine {result.engine!r} has no error bars; compute them with ptychon error_bars"
             if result.slices is None
             else "there are error bars for thin objects only"
         )

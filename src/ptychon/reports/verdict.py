@@ -81,7 +81,9 @@ def verdict(
         for doubt in doubts(result, far)
     ]
     if halves is not None:
-        reasons.append(_bars(halves))
+        how = dict(result.settings).get("error_bars")
+        wider = isinstance(how, dict) and bool(how.get("widened"))
+        reasons.append(_bars(halves, wider))
     if fit is not None:
         reasons += [_residual(result, fit), _frames(fit), _sampling(fit)]
     else:
@@ -126,14 +128,17 @@ def _halves(result: Result, found: Agreement | None) -> Reason:
     return Reason("good", sentence)
 
 
-def _bars(halves: HalfDataTest) -> Reason:
+def _bars(halves: HalfDataTest, wider: bool) -> Reason:
+    """What halves say of bars, which are `wider` where they were widened by halves."""
     said = halves.sentence()
     sentence = f"{said[0].upper()}{said[1:]}."
-    return (
-        Reason("good", sentence)
-        if halves.describes
-        else Reason("care", sentence + " Do not rely on its error bars.")
-    )
+    if halves.widened:
+        return Reason("note" if halves.bars_hold else "care", sentence)
+    if halves.describes:
+        return Reason("good", sentence)
+    if wider:
+        return Reason("care", sentence + " Its error bars are widened by these halves.")
+    return Reason("care", sentence + " Do not rely on its error bars.")
 
 
 def _convergence(result: Result) -> Reason:

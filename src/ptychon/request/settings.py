@@ -96,8 +96,8 @@ class Settings(BaseModel):
     checkpoint_every : int, optional
         Passes.
     report, half_scans : bool
-    bars : str, optional
-        Method of `ptychon bars` that gives the result its error bars.
+    error_bars : str, optional
+        Method of `ptychon error_bars` that gives the result its error bars.
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
@@ -127,7 +127,7 @@ class Settings(BaseModel):
     checkpoint_every: Annotated[int, Field(ge=1)] | None = None
     report: bool = False
     half_scans: bool = True
-    bars: str | None = None
+    error_bars: str | None = None
 
     @field_validator("slice_spacing", "tilt", mode="before")
     @classmethod
@@ -168,15 +168,16 @@ class Settings(BaseModel):
             )
         return value
 
-    @field_validator("bars")
+    @field_validator("error_bars")
     @classmethod
     def _known_bars(cls, value: str | None) -> str | None:
         from ..engines import nearest
-        from ..uncertainty.methods import registry
+        from ..uncertainty.methods import AUTO, registry
 
-        if value is not None and value not in registry:
-            text = f"unknown method of error bars {value!r}; {nearest(value, registry)}"
-            raise PydanticCustomError("bars", "{text}", {"text": text})
+        known = AUTO, *registry
+        if value is not None and value not in known:
+            text = f"unknown method of error bars {value!r}; {nearest(value, known)}"
+            raise PydanticCustomError("error_bars", "{text}", {"text": text})
         return value
 
     @field_validator("options")
@@ -237,11 +238,11 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _slices_without_bars(self) -> Settings:
-        if self.bars is not None and (self.slices or 1) > 1:
+        if self.error_bars is not None and (self.slices or 1) > 1:
             from ..data.slices import HALVES
 
             text = f"there are error bars for thin objects only, and slices is {self.slices}"
-            raise PydanticCustomError("bars", "{text}", {"text": f"{text}; {HALVES}"})
+            raise PydanticCustomError("error_bars", "{text}", {"text": f"{text}; {HALVES}"})
         return self
 
     @model_validator(mode="after")

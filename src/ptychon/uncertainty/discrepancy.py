@@ -131,7 +131,51 @@ def halves_disagree(
     verdict = compared(
         one, two, region, kind=kind, update=method.free(found), near_field=problem.near_field
     )
-    return verdict, (one, two)
+    return replace(verdict, widened=filled(factors) if factors else ()), (one, two)
+
+
+def tried_again(
+    problem: Problem,
+    found: Result,
+    kind: str = "positions",
+    *,
+    noise_variance: float | None = None,
+    backend: Any = "auto",
+    seed: int = 0,
+    tell: Tell = silent,
+) -> HalfDataTest:
+    """The bars that a result has by `laplace`, tried on two halves of its data: on another split
+    than that which widened them, where one did.
+
+    Parameters
+    ----------
+    problem : Problem
+        Its data, on the host.
+    found : Result
+        With the settings that `error_bars` leaves.
+    kind : {"positions", "counts"}
+    noise_variance : float, optional
+        As its bars were made with.
+    backend : str or Backend
+    seed : int
+    tell : callable
+    """
+    from .methods import Laplace
+
+    how = dict(found.settings)["error_bars"]
+    draws = None if found.draws is None else len(found.draws)
+    method = Laplace(
+        update=tuple(how["update"]), noise_variance=noise_variance, draws=draws, seed=seed
+    )
+    factors = tuple(how.get("widened") or ())
+    return halves_disagree(
+        *(problem, found, method, kind),
+        seed=how["seed"] if factors else seed,
+        other=bool(factors),
+        factors=factors,
+        backend=backend,
+        tell=tell,
+    )[0]
 
 
 def _of_half(found: Result, whole: Problem, half: Problem) -> Result:
@@ -178,17 +222,15 @@ def gains(shape: tuple[int, int], factors: Sequence[float]) -> FloatArray:
     return np.asarray(np.sqrt(np.asarray(filled(factors))[np.digitize(k, edges, right=True)]))
 
 
-def widened(posterior: Posterior, factors: Sequence[float], what: str = "") -> Posterior:
+def widened(posterior: Posterior, by: HalfDataTest | Sequence[float]) -> Posterior:
     """A posterior about its optimum with the discrepancy of each octave of periods.
 
     Parameters
     ----------
     posterior : Posterior
         With draws of the error.
-    factors : sequence of float
+    by : HalfDataTest or sequence of float
         T of the octaves of `PERIODS`; NaN where it is not told.
-    what : str
-        Where they are from, a fact for `conditional`.
 
     Raises
     ------
@@ -196,6 +238,7 @@ def widened(posterior: Posterior, factors: Sequence[float], what: str = "") -> P
         Without draws, or without any factor.
     """
     draws = posterior.draws
+    factors = by.by_period if isinstance(by, HalfDataTest) else by
     if draws is None:
         raise PtychonError("error bars without draws cannot be widened by spatial frequency")
     box = bounding_box(posterior.region)
@@ -215,7 +258,9 @@ def widened(posterior: Posterior, factors: Sequence[float], what: str = "") -> P
         for name in ("object_std", "amplitude_std", "phase_std")
     }
     stds["phase_std"] = np.minimum(stds["phase_std"], REAL.type(np.pi / np.sqrt(3)))
-    facts = (*posterior.conditional, what) if what else posterior.conditional
+    facts = posterior.conditional
+    if isinstance(by, HalfDataTest):
+        facts = (*facts, fact(by))
     return replace(posterior, draws=new, widened=filled(factors), conditional=facts, **stds)
 
 

@@ -63,6 +63,8 @@ NEAR, SHAPE = 0.2, 0.05
 HOTTEST = 4.0
 #: Misfit of a half from which on its reconstruction is doubted.
 POOR = 1.5
+#: T of every octave of bars that were widened by another split: at least, and one over it at most.
+LEAST = 0.8
 #: Factor by which the temperature of an octave of periods may differ from that of all.
 EVEN = 2.0
 #: Side (px) of the tiles of the chessboard: the temperature of one colour is tried on the other.
@@ -95,6 +97,9 @@ class HalfDataTest:
     pixels, modes : int
     update : tuple of str
         What each half had to find: "object", and "probe" or not.
+    widened : tuple of float
+        Factors by octaves of periods, from another split, by which the variances were multiplied
+        before they were compared; empty where they were not.
     """
 
     kind: str
@@ -109,6 +114,15 @@ class HalfDataTest:
     pixels: int
     modes: int
     update: tuple[str, ...]
+    widened: tuple[float, ...] = ()
+
+    @property
+    def bars_hold(self) -> bool:
+        """Whether bars that were widened by one split hold on another: T of every octave of periods
+        is within 0.8 to 1.25.
+        """
+        known = [T for T in self.by_period if math.isfinite(T)]
+        return bool(known) and all(LEAST <= T <= 1 / LEAST for T in known)
 
     @property
     def temperature(self) -> float:
@@ -163,6 +177,10 @@ class HalfDataTest:
     def _unlike(self, octave: tuple[int, float]) -> float:
         return abs(math.log(octave[1] / self.temperature)) if math.isfinite(octave[1]) else 0.0
 
+    @staticmethod
+    def _unlike_one(octave: tuple[int, float]) -> float:
+        return abs(math.log(octave[1])) if math.isfinite(octave[1]) else 0.0
+
     def sentence(self) -> str:
         """For people: the verdict and its numbers."""
         shares = ", ".join(
@@ -173,6 +191,15 @@ class HalfDataTest:
             f"inside {shares}"
         )
         factor = f"bars times {self.temperature**0.5:.2f}"
+        if self.widened:
+            numbers += f"; misfit {max(self.chi2):.3g} of what the noise explains"
+            if self.bars_hold:
+                return f"widened by one split, the bars hold on another: {numbers}"
+            octave, worst = max(enumerate(self.by_period), key=self._unlike_one)
+            return (
+                f"widened by one split, the bars do not hold on another: at periods above "
+                f"{PERIODS[octave + 1]:g} px the mean square is {worst:.2g} ({numbers})"
+            )
         if self._agree and not self.fits:
             return (
                 f"the model does not describe the data: the misfit is {max(self.chi2):.3g} of what "

@@ -5,6 +5,7 @@ steps, and the draws.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ from ..model.marginal import Marginal
 from ..model.noise import Noise, learned_variance
 from ..model.problem import Problem
 from ..model.unknowns import Unknowns
-from ..types import COMPLEX, REAL, Array, BoolArray, ComplexArray, FloatArray, PtychonError
+from ..types import COMPLEX, REAL, Array, BoolArray, FloatArray, PtychonError
 from .background import SMOOTH, columns_of
 from .curvature import Curvature
 from .free import FREE, free_of
@@ -65,6 +66,8 @@ class Work:
         learned: Spectral | None = None,
     ) -> None:
         self.learned = learned
+        #: Whether steps have to end.
+        self.late: Callable[[], bool] = lambda: False
         self.problem, self.backend, self.free, self.S = problem, backend, free, S
         self.lit, self.touched, self.tolerance, self.iterations, self.seed = (
             lit,
@@ -257,6 +260,8 @@ def refined(
     remains, last = Remains(), None
     bars = None if drawn is None else work.octaves([d.x for d in drawn])
     for number in range(steps):
+        if number and work.late():
+            break
         d = _direction(work, point, gradient, pairs)
         decrement, length = float(gradient.dot(d)), 1.0
         if bars is not None:
