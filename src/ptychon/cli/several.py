@@ -135,7 +135,7 @@ def refuse(settings: Sequence[Settings]) -> None:
     from ..inspect.affine import asked
 
     first = settings[0]
-    each = "leave it out; results have the names of scans, and ptychon error_bars takes each of them"
+    each = "leave it out; ptychon error_bars takes the result of each scan"
     for name, given in (
         ("--output", first.output),
         ("--picture", first.picture),
