@@ -108,7 +108,7 @@ def test_results_are_started_from_and_shifts_are_said(two, capsys):
         ([*asked, "--start", "a_rpie.h5"], "give --start once for each"),
         ([*asked, "--shift", "20nm"], "--shift is '20nm'; give search, or dy,dx"),
         (["reconstruct", "a.cxi", "--shift", "search", *QUICK], "--shift is for several scans"),
-        ([*asked, "--bars", "laplace"], "--bars is for one scan, and 2 are given"),
+        ([*asked, "--error-bars", "laplace"], "--error-bars is for one scan, and 2 are given"),
     ):
         assert main([*wrong, "-n", "2"]) == 2
         assert why in capsys.readouterr().err
