@@ -475,6 +475,7 @@ def test_results_of_the_demo_name_their_scan(capsys, monkeypatch):
     monkeypatch.setattr(cli_demo, "_POINTS", 4)
     monkeypatch.setattr(cli_demo, "_FRAME", 64)
     monkeypatch.setattr(cli_demo, "_STEP", 8)
+    monkeypatch.setattr(cli_demo, "_PASSES", (20, 20))
     assert main(["demo", "made", "-q", "--backend", "numpy"]) == 0
     result = load_result("made/ep.h5")
     assert result.provenance["input_sha256"] == input_hash("made/scan.cxi")
