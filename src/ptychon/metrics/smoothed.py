@@ -85,8 +85,9 @@ def sentence(share: float, modes: int) -> str:
     made = "one mode makes" if modes == 1 else f"{modes} modes make"
     return (
         f"frames are smoother than {made} them "
-        f"({100 * share:.2g} % of the misfit): a beam that is partly coherent ({more}), or a "
-        "detector that blurs (--blur 1); try one of them at a time"
+        f"({100 * share:.2g} % of the misfit): a beam that is partly coherent ({more}), a detector "
+        "that blurs (--blur 1), or a beam that varies (--update variations); try one of them at a "
+        "time"
     )
 
 

@@ -55,6 +55,8 @@ OUTER = 0.15
 #: R over that of the noise from which on something is left to be explained, and the frames that are
 #: looked at for it.
 FAR_FROM_NOISE, LOOKED_AT = 1.1, 32
+#: Passes from which on it is: before, every misfit is that of an object that is not there yet.
+SETTLES = 10
 #: R this close to that without an object is no better.
 NO_BETTER = 0.99
 _PROBE = "give another first probe with --probe (or --semi-angle and --defocus for electrons)"
@@ -112,7 +114,8 @@ def all_doubts(result: Result, problem: Problem) -> list[Doubt]:
     found = doubts(result, problem.propagator.transfer is None)
     found += [d for d in (no_better(result.final_error, without, noise),) if d is not None]
     # of a reconstruction that has failed the misfit says nothing
-    if not found and noise is not None and result.final_error > FAR_FROM_NOISE * noise:
+    settled = noise is not None and len(result.errors) >= SETTLES
+    if not found and settled and result.final_error > FAR_FROM_NOISE * noise:
         found += [d for d in (too_smooth(result, problem),) if d is not None]
     return found
 
