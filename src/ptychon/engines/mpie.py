@@ -23,8 +23,8 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ..model.problem import Problem
-from ..types import Array
-from .base import Context, Keeps, Report, State, check_range
+from ..types import Array, PtychonError
+from .base import Context, Engine, Keeps, Report, State, check_range
 from .pie import RPIE
 
 
@@ -64,6 +64,7 @@ class MPIE(RPIE):
     """
 
     name: ClassVar[str] = "mpie"
+    moves: ClassVar[frozenset[str]] = Engine.moves
     title: ClassVar[str] = "mPIE: rPIE with momentum; fewer passes where frames agree"
     keeps: ClassVar[Keeps] = replace(RPIE.keeps, object_bytes=56, streams=False)
     every: int = 50
@@ -73,6 +74,11 @@ class MPIE(RPIE):
 
     def __post_init__(self) -> None:
         RPIE.__post_init__(self)
+        if self.variations:
+            raise PtychonError(
+                "engine 'mpie' has momentum for one probe and not for how it varies; use rpie, "
+                "epie or ml for variations"
+            )
         check_range("every", self.every, 1, 1e9, open_low=False)
         check_range("momentum_start", self.momentum_start, 0, 1e9, open_low=False)
         for name in ("object_friction", "probe_friction"):
