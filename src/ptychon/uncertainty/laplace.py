@@ -177,8 +177,6 @@ def laplace(
         model = model.fitted(variance_left(problem, object, probe, chosen, taken))
     point = work.at(work.start(object, probe), model)
     few = PILOT if lit.sum() < LARGE else PILOT // 2
-    if work.learned is not None:
-        point, _ = refined(work, point, refine)
     remains, rough = Remains(), None
     pilot, turns = Pilot(), ROUNDS if work.learned is None else TURNS
     for number in range(turns):
@@ -186,7 +184,7 @@ def laplace(
         rough = solved(work, point, [(1, 0, s) for s in range(few)], ROUGH, rough)
         before, pilot = pilot, pilot_of(work, point, rough)
         model = pilot.fitted(point.noise) if model.learned else point.noise
-        still = work.learn(point, rough)
+        still = number > 0 and work.learn(point, rough)
         if number and ((pilot.settled(before) and still) or pilot.misfit > POOR * pilot.expected):
             break
         spread = chosen.asarray(pilot.spread) if averaged else None
