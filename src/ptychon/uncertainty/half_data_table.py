@@ -26,6 +26,7 @@ def half_data_numbers(said: HalfDataTest) -> dict[str, Any]:
     more = {
         "temperature": said.temperature,
         "describes": said.describes,
+        "bars_hold": said.bars_hold,
         "holds": said.holds,
         "sentence": said.sentence(),
     }
