@@ -40,8 +40,8 @@ DIM, FEW_MEASURED = 100.0, 4.0
 #: Measured numbers up to which chains are affordable.
 SMALL = 200_000
 #: Frames of which a product is timed, and how often, the fastest counting; products that a system
-#: takes (20 to 80 were measured), systems of the way to the optimum and of draws where their number is not given; and how many
-#: times longer the joint posterior takes with its twin.
+#: takes (20 to 80 were measured), systems of the way to the optimum, and of draws where their
+#: number is not given; and how many times longer the joint posterior takes with its twin.
 TIMED, TRIALS, PRODUCTS, WAY, DRAWS, JOINT = 16, 3, 50, 11, 16, 3.0
 #: Seconds that nobody minds.
 PATIENCE = 180.0
