@@ -19,7 +19,7 @@ from ptychon import Dataset, __version__
 from ptychon.__main__ import main
 from ptychon.cli.main import cli
 from ptychon.io import load, load_result, write_dataset
-from ptychon.request.settings import input_hash
+from ptychon.request.inputs import input_hash
 
 FAST = ["--backend", "reference", "--passes", "3"]
 
@@ -466,15 +466,15 @@ def test_demo(capsys):
     assert data.pixel_size == pytest.approx((20e-9, 20e-9), rel=1e-3)
 
 
-@pytest.mark.slow
 def test_results_of_the_demo_name_their_scan(capsys, monkeypatch):
-    """Of 25 frames of 64 x 64: what works on a result finds the scan, also where the folder was
+    """Of 16 frames of 64 x 64: what works on a result finds the scan, also where the folder was
     moved, and the run can be repeated.
     """
     from ptychon.cli import demo as cli_demo
 
-    monkeypatch.setattr(cli_demo, "_POINTS", 5)
+    monkeypatch.setattr(cli_demo, "_POINTS", 4)
     monkeypatch.setattr(cli_demo, "_FRAME", 64)
+    monkeypatch.setattr(cli_demo, "_STEP", 8)
     assert main(["demo", "made", "-q", "--backend", "numpy"]) == 0
     result = load_result("made/ep.h5")
     assert result.provenance["input_sha256"] == input_hash("made/scan.cxi")

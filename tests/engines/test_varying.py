@@ -15,7 +15,7 @@ from ptychon.io.saved import load_result, save_result
 from ptychon.metrics.alignment import align
 from ptychon.metrics.moves import refined
 from ptychon.metrics.residual import illuminated, residual
-from ptychon.request.settings import on_grid
+from ptychon.model.found import on_grid
 from ptychon.run.checkpoint import Checkpointer, load_checkpoint
 from ptychon.simulation import phantoms, probes, scan
 

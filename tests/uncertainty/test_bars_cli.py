@@ -480,29 +480,32 @@ def test_a_full_disk_is_one_sentence(folder, judged, tmp_path):
     pickled.write_bytes(pickle.dumps(judged))
     code = """
 import pickle, resource, sys
+from pathlib import Path
 from ptychon import Problem, PtychonError
 from ptychon.uncertainty.saved import save_half_data_test
-said = pickle.loads(open(sys.argv[3], "rb").read())
-limit = int(sys.argv[1])
-resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-try:
-    save_half_data_test("out.h5", sys.argv[2], said)
-except PtychonError as error:
-    print(error)
+said = pickle.loads(open(sys.argv[2], "rb").read())
+most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+for limit in map(int, sys.argv[3:]):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
+    try:
+        save_half_data_test("out.h5", sys.argv[1], said)
+    except PtychonError as error:
+        print(error, *Path().iterdir())
 """
     (tmp_path / "there").mkdir()
-    for limit in (1000, copied // 2, copied + 100, (copied + whole) // 2, whole - 100):
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(limit), str(source), str(pickled)],
-            cwd=tmp_path / "there",
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-        assert done.stdout == "cannot write out.h5: the file would be larger than allowed\n"
-        assert done.stderr == ""
-        assert not list((tmp_path / "there").iterdir())
+    limits = 1000, copied // 2, copied + 100, (copied + whole) // 2, whole - 100
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(source), str(pickled), *map(str, limits)],
+        cwd=tmp_path / "there",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    line = "cannot write out.h5: the file would be larger than allowed\n"
+    assert done.stdout == len(limits) * line
+    assert done.stderr == ""
+    assert not list((tmp_path / "there").iterdir())
 
 
 def test_halves_are_refused_where_nothing_can_be_written(folder, tmp_path, capsys):

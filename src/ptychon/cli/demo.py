@@ -43,7 +43,8 @@ def demo(folder: str, seed: int, backend: str, quiet: bool) -> int:
     from ..io import load, save_result, write_dataset
     from ..io.hdf5 import check_writable
     from ..plots.result import picture
-    from ..request.settings import input_hash, request_for, validated
+    from ..request.inputs import input_hash, request_for
+    from ..request.settings import validated
     from ..run.observers import Interrupt, ProgressBar
     from ..run.reconstruct import reconstruct
     from .run import with_origin

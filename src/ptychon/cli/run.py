@@ -126,7 +126,7 @@ def execute(
     from ..inspect.affine import asked
     from ..inspect.orientation import UNSTATED, stated_orientation
     from ..io import save_result
-    from ..request.settings import open_data
+    from ..request.inputs import open_data
 
     chosen = get_backend(backend)
     data = open_data(settings)
@@ -216,7 +216,7 @@ def _run(
 ) -> tuple[Result, Checkpointer, Interrupt]:
     """Reconstruct as the settings say, with checkpoints and Ctrl-C."""
     from ..io import load_result
-    from ..request.settings import request_for
+    from ..request.inputs import request_for
     from ..run.checkpoint import Checkpointer
     from ..run.compile import on_stderr
     from ..run.observers import Interrupt, ProgressBar
@@ -288,7 +288,7 @@ def _with_bars(
     settings: Settings, places: Places, voice: Voice, backend: Any, data: Dataset, result: Result
 ) -> tuple[Result, dict[str, Any]]:
     """The result with error bars, in the place of the one without; and their table."""
-    from ..request.settings import on_grid
+    from ..model.found import on_grid
     from ..uncertainty.methods import method_for, with_bars
     from ..uncertainty.saved import save_posterior
     from .error_bars import numbers_of

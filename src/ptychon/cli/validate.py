@@ -141,7 +141,8 @@ def validate(
 def _settings(file: str, quiet: bool, as_json: bool) -> int:
     """What the settings of a file would run, after all that can be checked without computing."""
     from ..io.places import check_there
-    from ..request.settings import open_data, read_settings, validated
+    from ..request.inputs import open_data, read_settings
+    from ..request.settings import validated
 
     settings = validated(read_settings(file), file)
     for name in ("input", "probe", "start"):

@@ -106,7 +106,7 @@ def sentence(moves: Moves, given: FloatArray) -> str:
 
 def refined(result: Result) -> list[tuple[str, str]]:
     """Rows of what was refined beside object and probe: positions, doses, how the probe varies, the
-    background.
+    distance, the background.
     """
     rows = []
     if result.positions_given is not None:
@@ -119,6 +119,9 @@ def refined(result: Result) -> list[tuple[str, str]]:
         rms = np.sqrt((np.asarray(result.weights, float) ** 2).mean(axis=0))
         ways = ", ".join(f"{100 * share:.2g} %" for share in rms)
         rows.append(("the probe varies by", f"{ways} of its amplitude, rms"))
+    if result.distance is not None:
+        more = 100 * (result.distance - 1)
+        rows.append(("distance to the detector", f"{more:+.3g} % of what the data state"))
     if result.background is not None:
         share = background_share(result)
         part = "" if share is None else f", {100 * share:.2g} % of all light"

@@ -184,6 +184,7 @@ _MORE = {
     "crop": ("256x256", "middle of the frames"),
     "bin": ("2", "sum counts of 2 x 2 pixels"),
     "blur": ("1.0", "point spread of the detector, standard deviation in pixels"),
+    "pad": ("16", "detector pixels of unknown value at each side: finer pixels of the object"),
     "upsample": ("2", "a pixel counts 2 x 2 points of the wave: for large probes"),
     "mask": ("mask.npy", "True or 1 where a pixel is valid"),
     "positions_path": ("positions.csv", "table of positions, y and x"),

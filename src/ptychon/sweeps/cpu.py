@@ -26,6 +26,8 @@ from ..kernels.cpu import pie as _numba_pie
 from ..kernels.cpu import rows as _numba
 from ..kernels.cpu.rows import ONE, f4
 from ..types import Array, IntArray
+from . import cpu_lsqml
+from .threads import each, stripes
 
 Step = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
 #: Frames of a batch whose changes are held at a time, 8 bytes a pixel each.
@@ -96,6 +98,8 @@ def find(engine: Any, problem: Any, batches: Any, threads: int, kept: Kept) -> S
     one_by_one = all(isinstance(b, slice) and b.stop - b.start == 1 for b in batches)
     apart = one_by_one or getattr(batches, "disjoint", False)
     kind = type(engine)  # a subclass may compute something else
+    if cpu_lsqml.serves(engine):
+        return lambda *a: cpu_lsqml.lsqml_pass(engine, *a, kept=kept, threads=threads)
     if kind is PtychoEP:
         return lambda *a: _ep(engine, *a, apart=apart, threads=1 if one_by_one else threads)
     if kind is DifferenceMap:
@@ -173,7 +177,7 @@ def _iterative(
                 [(state.object, probes, factor, *scan, part, transfer, near) for part in batch]
                 for batch in parts
             ]
-            misfit = sum(sum(_each(pool, _numba_pie.fixed_probe_sweep, batch)) for batch in jobs)
+            misfit = sum(sum(each(pool, _numba_pie.fixed_probe_sweep, batch)) for batch in jobs)
     state.epoch += 1
     return state, Report(ctx.comm.sum(misfit))
 
@@ -196,7 +200,7 @@ def _together(
     weight = np.zeros(shape, np.float32)
     if not moves:
         probes = kept.probes(state, problem, ctx, weights)[0]
-    rows, lines = _stripes(len(state.object), threads), _stripes(shape[0], threads)
+    rows, lines = stripes(len(state.object), threads), stripes(shape[0], threads)
     with ThreadPoolExecutor(threads) as pool:
         for batch in batches:
             frames = np.arange(batch.start, batch.stop) if isinstance(batch, slice) else batch
@@ -207,15 +211,15 @@ def _together(
                 spectrum = ctx.backend.fft2(state.probe) if subpixel else state.probe
                 if subpixel:
                     part = (spectrum, *ramps, distinct, probes)
-                    _each(
+                    each(
                         pool,
                         _numba_batch.batch_shift,
-                        [(i, j, *part) for i, j in _stripes(len(distinct), threads)],
+                        [(i, j, *part) for i, j in stripes(len(distinct), threads)],
                     )
                 else:
                     probes[:] = state.probe
                 power = np.zeros(shape, np.float32)
-                _each(
+                each(
                     pool,
                     _numba_batch.batch_power,
                     [(i, j, frames, state.object, scan[1], power) for i, j in lines],
@@ -225,7 +229,7 @@ def _together(
                     cooling * f4(engine.probe_step) / ((1 - p_reg) * power + p_reg * power.max())
                 )
             light = np.zeros(state.object.shape, np.float32)
-            _each(
+            each(
                 pool,
                 _numba_batch.batch_light,
                 [(i, j, frames, which, probes, scan[1], light) for i, j in rows],
@@ -251,16 +255,16 @@ def _together(
                 chunk, mine = frames[start : start + CHUNK], which[start : start + CHUNK]
                 jobs = [
                     (chunk[i:j], mine[i:j], i, seen, probes, light, *scan, *rest)
-                    for i, j in _stripes(len(chunk), threads)
+                    for i, j in stripes(len(chunk), threads)
                 ]
-                _each(pool, _numba_batch.batch_changes, jobs)
-                _each(
+                each(pool, _numba_batch.batch_changes, jobs)
+                each(
                     pool,
                     _numba_batch.batch_add,
                     [(i, j, chunk, scan[1], push, state.object) for i, j in rows],
                 )
                 if moves:
-                    _each(
+                    each(
                         pool,
                         _numba_batch.batch_pull,
                         [(i, j, len(chunk), pull, force) for i, j in lines],
@@ -269,12 +273,6 @@ def _together(
                 state.probe = state.probe + (ctx.backend.ifft2(force) if subpixel else force)
     state.epoch += 1
     return state, Report(ctx.comm.sum(misfit.sum()))
-
-
-def _stripes(n: int, parts: int) -> list[tuple[int, int]]:
-    """0..n cut into at most `parts` stretches that are not empty."""
-    edges = np.linspace(0, n, min(parts, n) + 1).astype(int).tolist()
-    return list(pairwise(edges))
 
 
 def _ep(
@@ -311,7 +309,7 @@ def _ep(
                 frames = np.arange(batch.start, batch.stop) if isinstance(batch, slice) else batch
                 if apart:  # no two windows overlap: threads may write at once
                     jobs = [(part, *belief, *data) for part in np.array_split(frames, threads)]
-                    _each(pool, _numba_ep.ep_visits, jobs)
+                    each(pool, _numba_ep.ep_visits, jobs)
                 else:
                     _ep_together(pool, threads, frames, belief, data, scan)
     misfit, chi2, noise, skips = sums.sum(axis=0)
@@ -347,23 +345,9 @@ def _ep_together(
         for part in parts:
             jobs.append((part, first, *seen, *data, change, gain))
             first += len(part)
-        _each(pool, _numba_ep.ep_changes, jobs)
+        each(pool, _numba_ep.ep_changes, jobs)
         stripes = [(a, b, chunk, *belief, *scan, change, gain) for a, b in pairwise(rows)]
-        _each(pool, _numba_ep.ep_add, stripes)
-
-
-def _each(
-    pool: ThreadPoolExecutor, function: Callable[..., Any], arguments: list[tuple[Any, ...]]
-) -> list[Any]:
-    """function(*a) for every a, one thread each. Plain threads sleep when idle: a busy neighbour
-    costs its share only.
-
-    They end with the pass: a process that keeps threads cannot be copied safely (`io.guard`), which
-    0.1 ms is not worth.
-    """
-    if len(arguments) == 1:
-        return [function(*arguments[0])]
-    return [task.result() for task in [pool.submit(function, *a) for a in arguments]]
+        each(pool, _numba_ep.ep_add, stripes)
 
 
 def _difference_map(
@@ -388,7 +372,7 @@ def _difference_map(
                 (state.waves, probes, *near, part, n, d)
                 for part, n, d in zip(parts, num, den, strict=True)
             ]
-            _each(pool, _numba_dm.object_sums, sums)
+            each(pool, _numba_dm.object_sums, sums)
             _numba_dm.settle(num, den, state.object, low[0], low[1], f4(engine.object_inertia))
             if not moves:
                 break
@@ -399,7 +383,7 @@ def _difference_map(
                 (state.waves, state.object, probes, *scan, part, *ramps, n, d)
                 for part, n, d in zip(parts, spectra, weight, strict=True)
             ]
-            _each(pool, _numba_dm.probe_sums, sums)
+            each(pool, _numba_dm.probe_sums, sums)
             force, total = ctx.backend.ifft2(spectra.sum(axis=0)), weight.sum(axis=0)
             share = engine.probe_inertia
             with np.errstate(invalid="ignore"):  # a run that diverges is noticed at its end
@@ -410,7 +394,7 @@ def _difference_map(
         data = problem.amplitude, problem.mask
         rest = float(engine.noise_power(problem, state)), *_transfer(problem), measure
         jobs = [(state.waves, state.object, probes, *scan, *data, part, *rest) for part in parts]
-        misfit = _each(pool, _numba_dm.reflect, jobs)
+        misfit = each(pool, _numba_dm.reflect, jobs)
     done: tuple[Any, Any] = engine.finish(state, sum(misfit) if measure else None, problem, ctx)
     return done
 
