@@ -65,6 +65,9 @@ def test_what_the_run_has_learned_is_free(bright):
     assert "positions, dose are free" in choice.why
     held = choose(problem, moved, update={"positions": False})
     assert held.update == ("object", "log_scale")
+    dark = replace(found, background=np.ones(problem.frame_shape, np.float32))
+    assert choose(problem, dark).update == ("object", "background")
+    assert learned_by(dark) == ("object",)
 
 
 def test_modes_take_laplace(bright):

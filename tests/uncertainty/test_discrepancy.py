@@ -4,19 +4,22 @@ split of data whose model is wrong.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ptychon import Problem, PtychonError, error_bars, reconstruct
+from ptychon import Problem, PtychonError, error_bars, load, reconstruct
+from ptychon.__main__ import main
+from ptychon.io import write_dataset
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import simulate
 from ptychon.uncertainty.discrepancy import filled, gains, halves_disagree, tried_again, widened
 from ptychon.uncertainty.methods import Bootstrap, Laplace, with_bars
 from ptychon.uncertainty.posterior import Posterior
-from ptychon.uncertainty.saved import load_posterior, save_posterior
+from ptychon.uncertainty.saved import find_half_data_test, load_posterior, save_posterior
 from ptychon.uncertainty.spectrum import octaves, rings
 from ptychon.uncertainty.splitting import halves_of
 
@@ -160,3 +163,61 @@ def test_methods_without_draws_are_refused(wrong):
     problem, found = wrong
     with pytest.raises(PtychonError, match="no draws"):
         halves_disagree(problem, found, Bootstrap(replicates=2, passes=2), backend="numpy")
+
+
+@pytest.mark.usefixtures("sketched")
+def test_from_the_command_line(tmp_path, monkeypatch, capsys):
+    """`error_bars --halves` chooses, widens and says so; `validate` tries these bars on another
+    split; a report finds what halves said.
+    """
+    size, n = 44, 16
+    truth = phantoms.complex_object(
+        phantoms.texture((size, size), 1), phantoms.texture((size, size), 2)
+    )
+    beam = probes.defocused_aperture((n, n), 5.5, 8.0)
+    modes = np.stack([beam, 0.3 * beam * np.linspace(-1, 1, n)])
+    made = simulate(truth, modes, scan.raster(9, 3, jitter=1), noise="poisson", mean_counts=3e5)
+    monkeypatch.chdir(tmp_path)
+    write_dataset(Path("scan.cxi"), replace(made.dataset, probe=made.probe[:1]))
+    assert (
+        main(["reconstruct", "scan.cxi", *["-e", "pie", "-n", "30", "-q", "-o", "found.h5"]]) == 0
+    )
+    common = ["-q", "--json", "--backend", "numpy"]
+    more = ["--halves", "positions", "--draws", "8", "--no-propose"]
+    assert main(["error_bars", "found.h5", *more, *common]) == 0
+    numbers = json.loads(capsys.readouterr().out)
+    assert numbers["method"] == "laplace"
+    assert numbers["result"] == "found_laplace.h5"
+    assert "bright enough" in numbers["why"]
+    assert max(numbers["widened"]) > 2
+    assert find_half_data_test("found_laplace.h5").mean_square > 2
+    code = main(["validate", "found_laplace.h5", *common])
+    said = json.loads(capsys.readouterr().out)
+    assert said["widened"] == pytest.approx(numbers["widened"])
+    assert code == (0 if said["bars_hold"] else 1)
+    assert said["mean_square"] == pytest.approx(1, abs=0.35)
+    assert main(["error_bars", "found.h5", "--halves", "frames", *common]) == 2
+    assert "choose one of positions, counts" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_measured_star(measured):
+    """60 central frames, one mode, which is known not to describe them: bars by laplace are far
+    too small, and hold on another split once they are widened.
+    """
+    data = load(measured / "siemens_star_xray" / "siemens_star.npz")
+    whole = Problem.from_dataset(data)
+    off = np.abs(whole.positions - np.median(whole.positions, axis=0)).max(axis=1)
+    problem = whole.select(np.sort(np.argsort(off)[:60]))
+    found = reconstruct(
+        problem, "rpie", passes=60, probe=data.probe, backend="numpy", judge=False, say=None
+    )
+    method = Laplace(draws=4, update=("object",))
+    first, _ = halves_disagree(problem, found, method, backend="numpy")
+    assert first.mean_square > 3
+    after, _ = halves_disagree(
+        problem, found, method, other=True, factors=first.by_period, backend="numpy"
+    )
+    known = [T for T in after.by_period if np.isfinite(T)]
+    assert len(known) >= 2
+    assert after.bars_hold, after.by_period

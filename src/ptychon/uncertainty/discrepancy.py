@@ -97,7 +97,7 @@ def halves_disagree(
     """
     own = method.to_optimum()
     results: list[Result] = []
-    regions = []
+    regions, remains = [], [np.nan]
     for number, half in enumerate(halves_of(problem, kind, seed, other)):
 
         def said(what: str, done: int, total: int, number: int = number) -> None:
@@ -114,6 +114,7 @@ def halves_disagree(
         if factors:
             posterior = widened(posterior, factors)
         regions.append(posterior.region)
+        remains += [r for r in posterior.remains if np.isfinite(r)]
         results.append(
             replace(
                 whole,
@@ -131,7 +132,9 @@ def halves_disagree(
     verdict = compared(
         one, two, region, kind=kind, update=method.free(found), near_field=problem.near_field
     )
-    return replace(verdict, widened=filled(factors) if factors else ()), (one, two)
+    left = float(np.nanmax(remains)) if len(remains) > 1 else np.nan
+    wider = filled(factors) if factors else ()
+    return replace(verdict, widened=wider, remains=left), (one, two)
 
 
 def tried_again(

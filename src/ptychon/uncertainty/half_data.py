@@ -100,6 +100,9 @@ class HalfDataTest:
     widened : tuple of float
         Factors by octaves of periods, from another split, by which the variances were multiplied
         before they were compared; empty where they were not.
+    remains : float
+        Step to its optimum that was left in a half (rms), in bars, at the octave where it was
+        largest; NaN where it is not known. Halves that are far from theirs differ by too little.
     """
 
     kind: str
@@ -115,6 +118,7 @@ class HalfDataTest:
     modes: int
     update: tuple[str, ...]
     widened: tuple[float, ...] = ()
+    remains: float = math.nan
 
     @property
     def bars_hold(self) -> bool:

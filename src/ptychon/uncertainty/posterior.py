@@ -134,7 +134,7 @@ class Posterior:
         return np.asarray(np.hypot(self.object_std, np.abs(self.offset)), REAL)
 
     def way_left(self) -> str:
-        """For people: how far the optimum is that the bars belong to; empty where it is not known."""
+        """For people: how far the optimum of the bars is; empty where that is not known."""
         known = [(r, n) for n, r in enumerate(self.remains) if math.isfinite(r)]
         if not known:
             return ""
