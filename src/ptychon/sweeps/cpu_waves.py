@@ -40,8 +40,8 @@ def raar(
     data = problem.shift_index, problem.amplitude, problem.mask
     bound = float(engine.noise_power(problem, state))
     with ThreadPoolExecutor(len(parts)) as pool:
-        jobs = [(state.waves, mirrored, *data, part, bound, *transfer) for part in parts]
-        each(pool, _dm.mirror, jobs)
+        first = [(state.waves, mirrored, *data, part, bound, *transfer) for part in parts]
+        each(pool, _dm.mirror, first)
         probes = _overlap(pool, engine, state, mirrored, problem, ctx, kept, parts)
         scan = problem.shift_index, problem.corners, problem.amplitude, problem.mask
         rest = f4(engine.beta), *transfer, measure
