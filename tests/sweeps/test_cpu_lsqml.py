@@ -19,6 +19,9 @@ SCANS = {
     "modes, masked": {"modes": 2, "masked": True},
     "near": {"near_field": True},
     "whole pixels": {},
+    "counts": {"modes": 2, "masked": True},
+    "counts, background": {"background": 40.0},
+    "counts, near": {"near_field": True},
 }
 
 
@@ -39,6 +42,8 @@ def test_it_is_the_step(case, kind):
     """Four passes, the last with momentum of the object, in batches of 7."""
     scan, engine = small_scan(**SCANS[case]), LSQML(probe_start=0, momentum_start=2)
     problem = scan.problem
+    if case.startswith("counts"):
+        engine = replace(engine, noise="poisson")
     if case == "whole pixels":
         problem = problem.with_positions(np.round(problem.positions))
     if kind == "together":
@@ -71,12 +76,12 @@ def test_threads_do_not_matter():
 
 
 def test_it_serves_what_it_computes():
-    """Amplitudes and thin objects; counts and slices have the engine's own step."""
+    """Thin objects; slices have the engine's own step."""
     backend, scan = get_backend("numpy"), small_scan()
     batches = Schedule(kind="sparse").batches(scan.problem, 0)
     assert fast_step(backend, LSQML(), scan.problem, batches) is not None
     assert why_slow(backend, LSQML()) is None
-    assert fast_step(backend, LSQML(noise="poisson"), scan.problem, batches) is None
+    assert fast_step(backend, LSQML(noise="poisson"), scan.problem, batches) is not None
     thick = replace(scan.problem, slices=two_slices().problem.slices)
     assert fast_step(backend, LSQML(), thick, batches) is None
 

@@ -251,15 +251,25 @@ class LSQML(Engine):
         wave = model.detector.intensity_adjoint(view, -xi / 2, none)
         return model.detector.adjoint(view, wave, none), misfit.sum(dtype="float64")
 
-    def by_counts(
-        self, problem: Problem, frames: Any, power: Array, valid: Array, xp: Any
-    ) -> Array:
-        """alpha xi of counts, (B, P, Q)."""
+    def check_counts(self, problem: Problem) -> None:
+        """Refuse data that are no counts, where these are to be compared.
+
+        Raises
+        ------
+        PtychonError
+            If they are none.
+        """
         if not problem.counting:
             raise PtychonError(
                 "noise is 'poisson', but these data are not counts, or a background has been taken "
                 "off them; state --gain, or set noise to 'amplitude'"
             )
+
+    def by_counts(
+        self, problem: Problem, frames: Any, power: Array, valid: Array, xp: Any
+    ) -> Array:
+        """alpha xi of counts, (B, P, Q)."""
+        self.check_counts(problem)
         y, dark = problem.amplitude[frames], xp.zeros(1, power.dtype)
         n = y**2
         if problem.counts is not None:

@@ -15,18 +15,17 @@ from typing import Any, cast
 import numpy as np
 
 from ..engines.base import Report
-from ..engines.difference_map import DifferenceMap
+from ..engines.difference_map import RAAR, DifferenceMap
 from ..engines.mpie import MPIE
 from ..engines.pie import ITERATIVE
 from ..engines.ptycho_ep import PtychoEP
 from ..kernels.cpu import batch as _numba_batch
-from ..kernels.cpu import dm as _numba_dm
 from ..kernels.cpu import ep as _numba_ep
 from ..kernels.cpu import pie as _numba_pie
 from ..kernels.cpu import rows as _numba
 from ..kernels.cpu.rows import ONE, f4
 from ..types import Array, IntArray
-from . import cpu_lsqml
+from . import cpu_lsqml, cpu_waves
 from .threads import each, stripes
 
 Step = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
@@ -102,12 +101,9 @@ def find(engine: Any, problem: Any, batches: Any, threads: int, kept: Kept) -> S
         return lambda *a: cpu_lsqml.lsqml_pass(engine, *a, kept=kept, threads=threads)
     if kind is PtychoEP:
         return lambda *a: _ep(engine, *a, apart=apart, threads=1 if one_by_one else threads)
-    if kind is DifferenceMap:
-        return (
-            (lambda *a: _difference_map(engine, *a, kept=kept, threads=threads))
-            if engine.beta == 1
-            else None
-        )
+    if kind is RAAR or (kind is DifferenceMap and engine.beta == 1):
+        step = cpu_waves.raar if kind is RAAR else cpu_waves.difference_map
+        return lambda *a: step(engine, *a, kept=kept, threads=threads)
     if kind in (*ITERATIVE, MPIE):
         if one_by_one or (apart and not engine.moves_probe):
             return engine.pass_of(  # type: ignore[no-any-return]
@@ -348,55 +344,6 @@ def _ep_together(
         each(pool, _numba_ep.ep_changes, jobs)
         stripes = [(a, b, chunk, *belief, *scan, change, gain) for a, b in pairwise(rows)]
         each(pool, _numba_ep.ep_add, stripes)
-
-
-def _difference_map(
-    engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, kept: Kept, threads: int
-) -> tuple[Any, Any]:
-    measure, moves = state.epoch % engine.residual_every == 0, engine.probe_moves_at(state.epoch)
-    scan = problem.shift_index, problem.corners
-    # sorted by shift, so that the probe's way back costs one FFT a distinct shift
-    parts = [
-        p for p in np.array_split(np.argsort(problem.shift_index, kind="stable"), threads) if len(p)
-    ]
-    with ThreadPoolExecutor(len(parts)) as pool:
-        probes = kept.shifted(state, problem, ctx)
-        low, box = _numba.scan_box(problem.corners, problem.frame_shape)
-        near = problem.shift_index, problem.corners - low
-        for _ in range(engine.overlap_passes if moves else 1):
-            num, den = (
-                np.zeros((len(parts), *box), np.complex64),
-                np.zeros((len(parts), *box), np.float32),
-            )
-            sums: list[tuple[Any, ...]] = [
-                (state.waves, probes, *near, part, n, d)
-                for part, n, d in zip(parts, num, den, strict=True)
-            ]
-            each(pool, _numba_dm.object_sums, sums)
-            _numba_dm.settle(num, den, state.object, low[0], low[1], f4(engine.object_inertia))
-            if not moves:
-                break
-            ramps = kept.ramps(problem)
-            spectra = np.zeros((len(parts), *state.probe.shape), np.complex64)
-            weight = np.zeros((len(parts), *problem.frame_shape), np.float32)
-            sums = [
-                (state.waves, state.object, probes, *scan, part, *ramps, n, d)
-                for part, n, d in zip(parts, spectra, weight, strict=True)
-            ]
-            each(pool, _numba_dm.probe_sums, sums)
-            force, total = ctx.backend.ifft2(spectra.sum(axis=0)), weight.sum(axis=0)
-            share = engine.probe_inertia
-            with np.errstate(invalid="ignore"):  # a run that diverges is noticed at its end
-                state.probe = state.probe + force / np.maximum(
-                    (1 - share) * total + share * total.max(), f4(1e-30)
-                )
-            probes = kept.shifted(state, problem, ctx)
-        data = problem.amplitude, problem.mask
-        rest = float(engine.noise_power(problem, state)), *_transfer(problem), measure
-        jobs = [(state.waves, state.object, probes, *scan, *data, part, *rest) for part in parts]
-        misfit = each(pool, _numba_dm.reflect, jobs)
-    done: tuple[Any, Any] = engine.finish(state, sum(misfit) if measure else None, problem, ctx)
-    return done
 
 
 def _shifted(state: Any, problem: Any, ctx: Any) -> Array:

@@ -1,5 +1,5 @@
-"""A compiled pass of LSQ-ML on the CPU, for a thin object and roots of counts; the equations of
-frames, means and momentum are the engine's own.
+"""A compiled pass of LSQ-ML on the CPU, for a thin object; the equations of frames, means
+and momentum are the engine's own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..engines.base import Report
-from ..engines.lsqml import LSQML
+from ..engines.lsqml import FAR, LSQML
 from ..kernels.cpu import batch as _batch
 from ..kernels.cpu import lsqml as _lsqml
 from ..kernels.cpu.rows import f4, transfer_table
@@ -21,7 +21,7 @@ from .threads import each, stripes
 
 def serves(engine: Any) -> bool:
     """Whether this pass computes what the engine does."""
-    return type(engine) is LSQML and engine.noise == "amplitude"
+    return type(engine) is LSQML
 
 
 def lsqml_pass(
@@ -35,6 +35,7 @@ def lsqml_pass(
     ramps = kept.ramps(problem)
     transfer = transfer_table(problem.propagator.transfer, len(problem.shifts))
     O, P, corners = state.object.copy(), state.probe, problem.corners
+    counted = _counted(engine, problem)
     groups = [_frames(batch) for batch in batches]
     largest = max(len(frames) for frames in groups)
     asked, light = np.zeros_like(O), np.zeros(O.shape, np.float32)
@@ -66,7 +67,7 @@ def lsqml_pass(
                 return out
 
             probes = shifted(P)
-            own = moves, subpixel, *ramps, *transfer, chi, push, pull, misfit
+            own = moves, subpixel, *ramps, *transfer, *counted, chi, push, pull, misfit
             each(
                 pool,
                 _lsqml.ask_frames,
@@ -109,6 +110,18 @@ def _equations(sums: Any, moves: bool) -> tuple[Any, Any]:
     if not moves:
         return sums[:, None, :1], sums[:, 3:4]
     return sums[:, [0, 1, 1, 2]].reshape(-1, 2, 2), sums[:, 3:]
+
+
+def _counted(engine: LSQML, problem: Any) -> tuple[Any, ...]:
+    """Whether counts are compared, whether they are known beside the amplitude, they and their
+    background; and where the model is wrong, not they.
+    """
+    by_counts, known = engine.noise == "poisson", problem.counts is not None
+    if by_counts:
+        engine.check_counts(problem)
+    counts = problem.counts if known else problem.amplitude
+    dark = problem.background[0] if known else np.zeros((1, problem.frame_shape[1]), np.float32)
+    return by_counts, known, counts, dark, f4(FAR)
 
 
 def _frames(batch: Any) -> IntArray:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..backends.base import Backend
 from ..engines import Engine
-from ..engines.difference_map import DifferenceMap
+from ..engines.difference_map import RAAR, DifferenceMap
 from ..engines.lsqml import LSQML
 from ..engines.mpie import MPIE
 from ..engines.pie import ITERATIVE, full
@@ -25,7 +25,7 @@ from .memory import Memory, on_host
 #: Engines that have a compiled pass, on the CPU and on a GPU.
 COMPILED: tuple[type[Any], ...] = (*ITERATIVE, DifferenceMap, PtychoEP)
 #: Those that have one on the CPU alone.
-ON_CPU: tuple[type[Any], ...] = (MPIE, LSQML)
+ON_CPU: tuple[type[Any], ...] = (MPIE, RAAR, LSQML)
 Step = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
 
 

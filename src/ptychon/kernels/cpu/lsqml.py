@@ -12,12 +12,102 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba.core import types
 
 from ...types import Array
 from .fft import NONE
+from .linked import FRAME, KEPT_FRAME, KEPT_MASK, WAVES, linked
 from .modulus import modulus_return
-from .rows import ONE, exit_wave, fft, jit, largest, shift_rows
+from .rows import (
+    HALF,
+    ONE,
+    OPTIONS,
+    TINY,
+    TWO,
+    ZERO,
+    exit_wave,
+    f4,
+    fft,
+    jit,
+    largest,
+    power_row,
+    propagate,
+    shift_rows,
+)
 from .vectors import clear
+
+#: Scoring steps for the length of a step of counts.
+SCORINGS = 3
+
+
+@linked(
+    types.float64(
+        *(WAVES, KEPT_FRAME, KEPT_FRAME, KEPT_FRAME, KEPT_MASK),
+        *(types.boolean, types.float32, FRAME, FRAME),
+    ),
+    **OPTIONS,
+)
+def count_change(
+    wave: Array,
+    y: Array,
+    n: Array,
+    dark: Array,
+    mask: Array,
+    known: bool,
+    far: Any,
+    power: Array,
+    xi: Array,
+) -> float:
+    """wave (K, P, Q) <- -alpha xi wave, in place; returns sum over valid pixels of (|z| - y)^2.
+    `power` and `xi` (P, Q) are room.
+    """
+    total, signal, energy, q = 0.0, 0.0, 0.0, y.shape[1]
+    for r in range(y.shape[0]):
+        row, a, valid, c_, b_ = power[r], y[r], mask[r], n[r], dark[r % len(dark)]
+        power_row(wave, r, row)
+        own = light = asked = ZERO
+        for c in range(q):
+            d = (np.sqrt(row[c]) - a[c]) * f4(valid[c])
+            own += d * d
+            light += a[c] * a[c]
+            asked += max(c_[c] - b_[c], ZERO) * f4(valid[c])
+        total += own
+        energy += light
+        signal += asked
+    # what is known of the dose of a frame has scaled its amplitude, not its counts
+    scale = f4(signal / max(energy, 1e-20)) if known else ONE
+    for r in range(y.shape[0]):
+        row, x, a, valid, c_, b_ = power[r], xi[r], y[r], mask[r], n[r], dark[r % len(dark)]
+        for c in range(q):
+            light = row[c] * scale
+            m, b = (c_[c], b_[c]) if known else (a[c] * a[c], ZERO)
+            mean = max(light + b, TINY)
+            best = ONE - np.sqrt(max(m - b, ZERO) / max(light, TINY))
+            wrong = m > mean + far * np.sqrt(mean + ONE)
+            x[c] = (TWO * best if wrong else ONE - m / mean) * f4(valid[c])
+            row[c] = light
+    alpha = HALF
+    for _ in range(SCORINGS):
+        score, information = 0.0, 0.0
+        for r in range(y.shape[0]):
+            row, x, a, valid, c_, b_ = power[r], xi[r], y[r], mask[r], n[r], dark[r % len(dark)]
+            own = know = ZERO
+            for c in range(q):
+                m, b = (c_[c], b_[c]) if known else (a[c] * a[c], ZERO)
+                left = ONE - alpha * x[c]
+                mean = max(left * left * row[c] + b, TINY)
+                slope = -TWO * x[c] * left * row[c]
+                own += slope * (ONE - m / mean) * f4(valid[c])
+                know += slope * (slope / mean)
+            score += own
+            information += know
+        alpha = f4(min(max(alpha - score / max(information, 1e-20), 0.0), 1.0))
+    for k in range(wave.shape[0]):
+        for r in range(y.shape[0]):
+            w, x = wave[k, r], xi[r]
+            for c in range(q):
+                w[c] = w[c] * (-alpha * x[c])
+    return total
 
 
 @jit
@@ -37,6 +127,11 @@ def ask_frames(
     ramps_x: Array,
     transfer: Array,
     near: bool,
+    by_counts: bool,
+    known: bool,
+    counts: Array,
+    dark: Array,
+    far: Any,
     chi: Array,
     push: Array,
     pull: Array,
@@ -44,15 +139,25 @@ def ask_frames(
 ) -> None:
     """chi[first + i] (K, P, Q) of each frame, what it asks of its window of the object, push[first
     + i] (P, Q), and of the probe, pull[first + i] (K, P, Q), as a spectrum if `subpixel`.
+
+    `by_counts`: counts are compared, those of `counts` with a background `dark` (P, Q) if they are
+    `known`, else squares of the amplitude; `far` standard deviations above what is expected the
+    model is wrong, not they.
     """
     p_, q = probes.shape[2], probes.shape[3]
+    power, xi = np.empty((p_, q), np.float32), np.empty((p_, q), np.float32)
     for i in range(len(frames)):
         j, wave = frames[i], chi[first + i]
         P, y0, x0 = probes[which[i]], corners[j, 0], corners[j, 1]
         exit_wave(O, y0, x0, P, wave, 0, p_)
-        misfit[j] = modulus_return(
-            wave, amplitude[j], mask[j % len(mask)], transfer[index[j]], near, 0, p_, -ONE, NONE
-        )
+        valid, gap = mask[j % len(mask)], transfer[index[j]]
+        if by_counts:
+            propagate(wave, wave, gap, near, True)
+            n = counts[j] if known else amplitude[j]
+            misfit[j] = count_change(wave, amplitude[j], n, dark, valid, known, far, power, xi)
+            propagate(wave, wave, gap, near, False)
+        else:
+            misfit[j] = modulus_return(wave, amplitude[j], valid, gap, near, 0, p_, -ONE, NONE)
         for r in range(p_):
             add, o = push[first + i, r], O[y0 + r, x0 : x0 + q]
             clear(add)
