@@ -130,7 +130,7 @@ def power(made):
 
 
 GAUSS = beam(3.0, 0.03, waves=0)
-COLUMNS = np.stack([np.exp(0.2j * field(0.09))] * 4)
+COLUMNS = np.stack([np.exp(0.25j * field(0.09))] * 3)
 #: Constraints; object, probe, counts, more of the scan; first probe, measure; and the largest ratio
 #: of the error with them to that without them.
 HELP = {
@@ -153,7 +153,7 @@ HELP = {
     "centre": (PHASE, beam(), 1e4, {}, far_out, aligned, 0.8),
     "power": (ABSORBING, beam(), 1e4, {}, chirped, as_it_stands, 0.4),
     "ramp": (PHASE, beam(), 1e4, {}, tilted, untilted, 0.6),
-    "depth:1": (COLUMNS, beam(), 1e4, {"spacing": 15e-7}, chirped, of_slices, 0.8),
+    "depth:1": (COLUMNS, beam(), 1e4, {"spacing": 15e-7, "side": 6}, chirped, of_slices, 0.8),
 }
 #: `depth_centre` has a file of its own; `orthogonal_modes` changes how a probe is written.
 ELSEWHERE = {"depth_centre", "orthogonal_modes"}
