@@ -101,7 +101,7 @@ class DepthCentre(Constraint):
         assert problem.slices is not None
         light = np.asarray(ctx.backend.to_host(light_on(state, problem, ctx)))
         size = strengths(np.asarray(ctx.backend.to_host(state.object)), light > LIT * light.max())
-        places = np.arange(len(size))
+        places = np.arange(len(size), dtype=np.float64)
         move = round(float(places.mean()) - middle(size, places)) if size.any() else 0
         if move:
             _sink(state, move, transfer(problem.slices, problem.frame_shape)[0], ctx)
