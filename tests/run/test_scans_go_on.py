@@ -202,3 +202,26 @@ def test_objects_of_scans_with_one_probe_begin_at_their_doses():
     flat = np.ones(scans.shape, "c8")
     levels = [np.abs(scans.level(flat)[tuple(c + 5 for c in corner)]) for corner in scans.corners]
     assert levels[0] / levels[1] == pytest.approx(np.sqrt(10), rel=0.05)
+
+
+def test_two_halves_of_different_dose_are_as_good_as_one_scan():
+    """Stitched, the weak half is no worse than a whole scan of its dose, and the strong one comes
+    near to a whole scan of its own. One by one they do not.
+    """
+    halves = slice(0, 25), slice(25, 49)
+    data = [scan(halves[0], 3e4, 23), scan(halves[1], 3e3, 24)]
+    how = {**QUIET, "recipe": "rpie:30, ml:6"}
+    stitched = reconstruct(data, share="both", **how)
+    whole = []
+    for counts, part in zip((3e4, 3e3), data, strict=True):
+        one = scan(slice(0, 49), counts, 23)
+        result, problem = reconstruct(one, **how), Problem.from_dataset(part)
+        corner = np.array(problem.origin) - np.array(Problem.from_dataset(one).origin)
+        (y, x), (h, w) = np.rint(corner).astype(int), problem.object_shape
+        cut = replace(result, object=result.object[y : y + h, x : x + w])
+        whole.append(error(cut, part))
+    found = [error(result, part) for result, part in zip(stitched, data, strict=True)]
+    alone = error(reconstruct(data[1], **how), data[1])
+    assert found[1] < 1.05 * whole[1]
+    assert found[0] < 1.6 * whole[0]
+    assert alone > 1.4 * found[1]

@@ -181,7 +181,7 @@ on the command line override the file. Exit code: 0; 2 for bad input; 130 after 
     help="Make object or probe fulfil this between passes: amplitude:lo=0.9,hi=1.1, phase, smooth, "
     "tv:weight=1e-3,after=5,before=30, grid_notch, support:radius=PIXELS or :fraction=0.1, "
     "aperture:mrad=21 or :fraction=0.5, centre:every=10, power, ramp, orthogonal_modes, "
-    "depth:1 (repeatable).",
+    "depth:1, depth_centre (repeatable).",
 )
 @click.option("--seed", type=int, help="Seed for all random numbers; default 0.")
 @data_options

@@ -185,8 +185,8 @@ def begun(
         )
     hashes = [input_hash(one.input) for one in settings]
     moves = None if shift is None else _moves(shift)
-    how = {"shift": moves, "backend": settings[0].backend, "hashes": hashes}
-    return several(settings, share, voice, places, **how)
+    backend = settings[0].backend
+    return several(settings, share, voice, places, shift=moves, backend=backend, hashes=hashes)
 
 
 def resumed(checkpoint: Checkpoint, path: str, voice: Voice, given: dict[str, Any]) -> int:
@@ -239,8 +239,16 @@ def resumed(checkpoint: Checkpoint, path: str, voice: Voice, given: dict[str, An
         places.append(Places.of(own, "", force=True))
     refuse(settings)
     voice.say(f"going on after pass {done} of {settings[0].passes}")
-    how = {"shift": kept["shift"], "backend": backend, "hashes": hashes, "resume": checkpoint}
-    return several(settings, str(kept["share"]), voice, places, **how)
+    return several(
+        settings,
+        str(kept["share"]),
+        voice,
+        places,
+        shift=kept["shift"],
+        backend=backend,
+        hashes=hashes,
+        resume=checkpoint,
+    )
 
 
 def _moves(text: str) -> str | list[list[float]]:

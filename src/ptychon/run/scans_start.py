@@ -99,7 +99,7 @@ def joined_start(scans: Scans, start: Sequence[Result], joined: Problem) -> Resu
         positions_given=np.concatenate(given) if moved else None,
         corners=np.concatenate(corners) if whole else None,
         log_scale=doses,
-        variations=None if not varies else first.variations * factor,
+        variations=first.variations * factor if varies and first.variations is not None else None,
         weights=np.concatenate([np.asarray(one.weights) for one in each]) if varies else None,
     )
 

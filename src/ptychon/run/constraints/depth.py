@@ -79,7 +79,7 @@ class DepthCentre(Constraint):
         (O_1, ..., O_S),  P   ->   (1, O_1, ..., O_S-1 O_S),  G^* P
 
     but for what the last slice had, which goes to the one above it. The middle is that of
-    `metrics.depth.middle`, each slice with what its structure has beyond that of the emptiest one.
+    `metrics.depth.middle`.
     """
 
     def check(self, problem: Problem) -> None:
@@ -101,9 +101,8 @@ class DepthCentre(Constraint):
         assert problem.slices is not None
         light = np.asarray(ctx.backend.to_host(light_on(state, problem, ctx)))
         size = strengths(np.asarray(ctx.backend.to_host(state.object)), light > LIT * light.max())
-        count = len(size)
-        weight = np.sqrt(np.maximum(size**2 - size.min() ** 2, 0))
-        move = round((count - 1) / 2 - middle(weight, np.arange(count))) if weight.any() else 0
+        places = np.arange(len(size), dtype=np.float64)
+        move = round(float(places.mean()) - middle(size, places)) if size.any() else 0
         if move:
             _sink(state, move, transfer(problem.slices, problem.frame_shape)[0], ctx)
 
