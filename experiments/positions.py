@@ -238,6 +238,13 @@ def draw(arrows: dict[str, dict[str, FloatArray]]) -> object:
             axis.set_title(
                 f"{CASES[case]}\n{text}: {np.sqrt((error**2).mean()):.2f} px", fontsize=10
             )
+            # arrows that leave the scan, too
+            ends = of["true"] + 2 * (of["given"] - of["true"])
+            places = np.concatenate([of["true"], ends])
+            low, high = places.min(axis=0), places.max(axis=0)
+            margin = 0.04 * (high - low).max()
+            axis.set_xlim(low[1] - margin, high[1] + margin)
+            axis.set_ylim(low[0] - margin, high[0] + margin)
             axis.set_aspect("equal")
             axis.invert_yaxis()
             axis.set_xticks([])

@@ -54,7 +54,7 @@ def begun(state: State, count: int, problem: Problem, xp: Any) -> State:
     """The state with as many variations as are asked for or known, those of an earlier run first;
     itself where there are none.
     """
-    known = 0 if problem.weights is None else len(problem.variations)
+    known = 0 if problem.weights is None else problem.weights.shape[1]
     count = max(count, known)
     if not count:
         return state

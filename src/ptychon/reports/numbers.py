@@ -134,7 +134,7 @@ def fit(problem: Problem, result: Result, backend: Any) -> Fit:
         flat=residual_without_object(problem, result.probe, backend),
         sampling_ratio=len(problem) * P * Q / max(1, int(result.illuminated.sum())),
         counts=total / len(problem),
-        smooth=smooth.shares[0] if smooth.tells else None,
+        smooth=smooth.shares[0] if smooth.tells and problem.weights is None else None,
     )
 
 

@@ -13,7 +13,7 @@ from ..checks.half_scans import Agreement
 from ..data.result import Result
 from ..engines import Engine, registry
 from ..metrics.smoothed import sentence as smoother
-from ..run.doubts import doubts, no_better
+from ..run.doubts import SETTLES, doubts, no_better
 from ..uncertainty.half_data import HalfDataTest
 from .numbers import Fit
 
@@ -87,7 +87,8 @@ def verdict(
         reasons.append(_bars(halves, wider))
     if fit is not None:
         reasons += [_residual(result, fit), _frames(fit), _sampling(fit)]
-        if fit.smooth is not None and all(reason.level != "bad" for reason in reasons):
+        settled = len(result.errors) >= SETTLES
+        if fit.smooth is not None and settled and all(reason.level != "bad" for reason in reasons):
             said = smoother(fit.smooth, len(result.probe))
             reasons.append(Reason("care", f"{said[0].upper()}{said[1:]}."))
     else:

@@ -23,7 +23,7 @@ reconstructions, simulated and measured, gave 0.5 to 2 times the power beside it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -37,8 +37,8 @@ from ..metrics.registration import bounding_box, phase_ramp
 from ..metrics.residual import CUT_OFF, probe_at_rim, residual_without_object
 from ..metrics.smoothed import Smoothed
 from ..metrics.smoothed import sentence as smoother
+from ..model.forward import Model, unknowns_of
 from ..model.problem import Problem
-from ..model.simulated import model_of
 from ..types import FloatArray
 from ..units import pretty
 from .guess import mean_power
@@ -114,8 +114,8 @@ def all_doubts(result: Result, problem: Problem) -> list[Doubt]:
     found = doubts(result, problem.propagator.transfer is None)
     found += [d for d in (no_better(result.final_error, without, noise),) if d is not None]
     # of a reconstruction that has failed the misfit says nothing
-    settled = noise is not None and len(result.errors) >= SETTLES
-    if not found and settled and result.final_error > FAR_FROM_NOISE * noise:
+    settled = len(result.errors) >= SETTLES
+    if not found and settled and result.final_error > FAR_FROM_NOISE * (noise or np.inf):
         found += [d for d in (too_smooth(result, problem),) if d is not None]
     return found
 
@@ -124,12 +124,13 @@ def too_smooth(result: Result, problem: Problem) -> Doubt | None:
     """Whether frames, some of them, are smoother than the model makes them."""
     every = np.unique(np.linspace(0, len(problem) - 1, LOOKED_AT).round().astype(int))
     smooth = Smoothed()
+    model = Model.of(replace(problem, background=None), get_backend("numpy", threads=1))
+    x = unknowns_of(problem, result.object, result.probe)
     for frame in every:
         b = slice(int(frame), int(frame) + 1)
-        model = model_of(problem, result.object, result.probe, b, get_backend("numpy", threads=1))
+        light = np.asarray(model.intensity(model.view(x, b)), np.float64)
         counts = np.square(np.asarray(problem.amplitude[b], np.float64))
-        valid = np.broadcast_to(problem.mask_of(b), counts.shape)
-        smooth.add(np.square(model, dtype=np.float64), counts, valid)
+        smooth.add(light, counts, np.broadcast_to(problem.mask_of(b), counts.shape))
     if not smooth.tells:
         return None
     return Doubt("care", smoother(smooth.shares[0], len(result.probe)), "smooth")

@@ -287,6 +287,14 @@ def _one(
     how = {"passes": asked.passes, "seed": seed, "subpixel": subpixel}
     how |= {} if modes is None else {"modes": modes}
     result = replace(result, settings={**how, **result.settings})
+    if judge and result.object_std is not None and result.positions_given is not None:
+        warnings.warn(
+            f"the error bars that {result.engine!r} gives take the refined positions as exact, and "
+            "are too small by what is left of their errors; ptychon bars RESULT --update positions "
+            "frees them",
+            PtychonWarning,
+            stacklevel=2,
+        )
     if judge:
         for doubt in all_doubts(result, run.problem):
             # that the window cuts the beam off was said before the first pass
