@@ -21,8 +21,8 @@ from ptychon.model.problem import Problem
 from ptychon.model.unknowns import Unknowns
 from ptychon.uncertainty import laplace
 from ptychon.uncertainty.curvature import Curvature
-from ptychon.uncertainty.optimum import DOSE_SPREAD, POSITION_SPREAD
 from ptychon.uncertainty.methods import Laplace
+from ptychon.uncertainty.optimum import DOSE_SPREAD, POSITION_SPREAD
 
 #: Six frames of 8 x 8.
 SIDE = 8

@@ -77,6 +77,12 @@ class Posterior:
         What should be free, by that.
     stopped : bool
         Whether Ctrl-C has ended it before all draws were there.
+    remains : tuple of float
+        rms of the next step of the mean in units of the bars, by octaves of spatial frequency (see
+        `optimum.Remains`); empty where no steps were made.
+    assumed : float or None
+        Share of the variance at spatial frequencies of which the data tell less than 40 %, where
+        the spectrum of the prior was learned: there it is assumed.
     agreement : float or None
         R^ of the chains (method "sampling"): up to 1.05 they agree.
     """
@@ -110,6 +116,8 @@ class Posterior:
     gains: tuple[str, ...] = ()
     proposed: tuple[str, ...] = ()
     stopped: bool = False
+    remains: tuple[float, ...] = ()
+    assumed: float | None = None
 
     @property
     def total_std(self) -> FloatArray:
@@ -177,6 +185,8 @@ class Sums:
         self.known: Any = 0.0
         #: Variance (H, W) up to a smooth factor, where pixels are held together by their prior.
         self.shape: FloatArray | None = None
+        #: Samples of the error, kept where the spectrum of the prior was learned.
+        self.errors: list[ComplexArray] = []
         self.count = 0
         self.kept: list[ComplexArray] = []
 
@@ -209,6 +219,8 @@ class Sums:
         if probe is not None:
             bent = self.gauge.remove_from_probe(np.asarray(probe, np.complex128), c)
             self.probe = np.abs(bent) ** 2 + (0 if self.probe is None else self.probe)
+        if self.shape is not None:
+            self.errors.append(aligned.astype(COMPLEX))
         if self.keep:
             self.kept.append((self.mean + aligned).astype(COMPLEX))
 
@@ -295,6 +307,8 @@ class Sums:
         unsolved: float,
         learned: bool,
         gains: tuple[Any, ...] = (),
+        remains: Any = None,
+        prior: Any = None,
     ) -> Posterior:
         """The posterior of Laplace's approximation."""
         along, across, monte_carlo = self.variances()
@@ -302,6 +316,15 @@ class Sums:
         # distance counts
         offset, _ = self.gauge.remove(given - self.mean)
         noise, made = point.at_x, bars(along, across, self.mean)
+        assumed = None if prior is None else prior.assumed(self.errors)
+        whose = f"prior CN(0, {prior_variance:.4g}) on every pixel of the object"
+        if assumed is not None:
+            whose = (
+                "prior of the object: stationary Gaussian, spectra along and across its mean "
+                f"learned ({assumed:.0%} of the variance where they are assumed)"
+            )
+        moved = () if remains is None or not remains.rounds else remains.octaves
+        said = (whose, *([remains.sentence()] if moved else []))
         return Posterior(
             method="laplace",
             object=self.mean.astype(COMPLEX),
@@ -314,7 +337,9 @@ class Sums:
             region=self.gauge.region,
             samples=self.count,
             monte_carlo=monte_carlo,
-            conditional=conditions(point, self.gauge, prior_variance, learned),
+            conditional=conditions(point, self.gauge, said, learned),
+            remains=moved,
+            assumed=assumed,
             probe_std=None if self.probe is None else np.sqrt(self.probe / self.count).astype(REAL),
             chi2=pilot.misfit / max(pilot.expected, 1e-30),
             chi2_error=math.sqrt(2 / max(pilot.measured - pilot.parameters, 1.0)),
@@ -381,7 +406,7 @@ def bars(along: FloatArray, across: FloatArray, mean: ComplexArray) -> Bars:
     )
 
 
-def conditions(point: Any, gauge: Gauge, prior_variance: float, learned: bool) -> tuple[str, ...]:
+def conditions(point: Any, gauge: Gauge, prior: tuple[str, ...], learned: bool) -> tuple[str, ...]:
     """In words, what Laplace's bars take for granted."""
     noise = point.at_x
     if noise.kind == "poisson":
@@ -413,7 +438,7 @@ def conditions(point: Any, gauge: Gauge, prior_variance: float, learned: bool) -
         varies = (f"the probe varies by {count} known variations, their weights {how}",)
     return (
         said,
-        f"prior CN(0, {prior_variance:.4g}) on every pixel of the object",
+        *prior,
         probe,
         positions,
         doses,
