@@ -1,5 +1,11 @@
 """Error bars by expectation propagation, from where any engine has come: Ptycho-EP, the joint
-posterior, where the probe is free Gauss-Newton steps to its optimum, and its twin.
+posterior, where the probe is free Gauss-Newton steps to its optimum with a prior whose spectra are
+learned anew, and its twin.
+
+The messages of expectation propagation hold the phase of each wave, which the data do not know. So
+passes move the mean slowly along directions that the data hold loosely by the phases of all pixels
+together: coarse structures, and what object and probe can trade. Where the probe is known nothing
+but the former is soft, and the passes have the last word.
 """
 
 from __future__ import annotations
@@ -17,16 +23,17 @@ from ..data.result import Result
 from ..engines import Engine, registry
 from ..engines.joint_posterior import SMOOTH, Joint
 from ..engines.update import Update
-from ..metrics.ambiguities import gauge_of
-from ..metrics.residual import illuminated
+from ..metrics.ambiguities import gauge_of, translate
+from ..metrics.residual import illuminated, residual
 from ..model.noise import noise_in
 from ..model.problem import Problem
 from ..run.progress import Progress, Tell, silent
 from ..run.recipe import Recipe, Stage
 from ..run.reconstruct import reconstruct
-from ..types import COMPLEX, REAL, BoolArray, FloatArray, PtychonError
-from .converge import Remains, converged
+from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray, PtychonError
 from .free import USUAL, free_of
+from .laplace import laplace
+from .optimum import Remains
 from .posterior import Posterior, bars, in_bars
 from .twin import Twin, judge, twin_data
 
@@ -124,16 +131,7 @@ def joint(
         )
         if not free_probe:
             return passed, None
-        return converged(
-            data,
-            passed,
-            free_probe=free_probe,
-            noise=noise_in(data, passed),
-            draws=draws,
-            backend=chosen,
-            seed=seed,
-            tell=tell,
-        )
+        return to_optimum(data, passed, draws, chosen, seed, tell)
 
     found, remains = made(problem, result, 0)
     assert found.draws is not None
@@ -141,7 +139,10 @@ def joint(
     lit, twin = lit_region(problem, found), None
     if check:
         truth = (found.object + found.draws[0]).astype(COMPLEX)
-        data = twin_data(problem, found, truth, chosen, seed)
+        seen = found
+        if free_probe and not problem.near_field:
+            truth, seen = translated(truth, found, seed)
+        data = twin_data(problem, seen, truth, chosen, seed)
         tell("beginning of the twin", 0, 1)
         begin = begun_anew(data, result, free_probe, chosen)
         anew = begin is not None
@@ -153,6 +154,49 @@ def joint(
         root = REAL.type(math.sqrt(twin.temperature))
         found = replace(found, object_std=found.object_std * root, draws=found.draws * root)
     return found, described(problem, result, found, lit, free_probe, twin, remains), twin
+
+
+def to_optimum(
+    problem: Problem, found: Result, draws: int, backend: Backend, seed: int, tell: Tell
+) -> tuple[Result, Remains]:
+    """The result of the joint posterior at its optimum, with new draws and bars."""
+    made = laplace(
+        problem,
+        found.object,
+        found.probe,
+        noise=noise_in(problem, found),
+        prior="learned",
+        draws=max(draws, 2),
+        backend=backend,
+        seed=seed,
+        keep=True,
+        tell=tell,
+    ).with_errors()
+    better = replace(
+        found,
+        object=made.object,
+        probe=made.probe,
+        object_std=made.object_std,
+        draws=made.draws,
+        final_error=residual(problem, made.object, made.probe, backend),
+    )
+    return better, Remains(made.remains or (math.inf,), 1)
+
+
+def translated(truth: ComplexArray, found: Result, seed: int) -> tuple[ComplexArray, Result]:
+    """A truth moved by a random fraction of a pixel, and the result with its probe moved alike.
+
+    No data tell a translation of both, so a draw holds it as it is; but what begins anew begins
+    somewhere, and a twin that lies where the first run has ended would not see what that costs:
+    structures near the highest frequencies, which a grid of pixels moves only nearly.
+    """
+    move = np.random.default_rng([seed, 2]).uniform(-0.5, 0.5, 2)
+    step = float(move[0]), float(move[1])
+    probe = np.stack([translate(p.astype(np.complex128), step) for p in found.probe])
+    return (
+        translate(truth.astype(np.complex128), step).astype(COMPLEX),
+        replace(found, probe=probe.astype(COMPLEX)),
+    )
 
 
 def recipe_of(

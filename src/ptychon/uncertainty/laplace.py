@@ -26,7 +26,7 @@ import numpy as np
 from ..backends import Backend, get_backend
 from ..metrics.residual import illuminated, illumination, variance_left
 from ..model.marginal import Marginal
-from ..model.noise import noise_of, told
+from ..model.noise import Noise, noise_of, told
 from ..model.problem import Problem
 from ..run.progress import Tell, silent
 from ..types import BoolArray, ComplexArray, PtychonError
@@ -58,7 +58,7 @@ def laplace(
     probe: ComplexArray,
     *,
     update: Collection[str] = USUAL,
-    noise: str = "auto",
+    noise: str | Noise = "auto",
     noise_variance: float | None = None,
     background: Any = None,
     object_variance: float | None = None,
@@ -91,7 +91,7 @@ def laplace(
         What is free: "object", and any of "probe", "positions", "dose" (or "log_scale"),
         "weights" (of a probe that varies) and "background". The error of all that is free is part
         of the object's; positions, doses, weights and background have bars of their own.
-    noise : {"auto", "amplitude", "poisson"}
+    noise : {"auto", "amplitude", "poisson"} or Noise
         See `noise`; "auto" is Poisson's for counts, else Gaussian on the amplitude.
     noise_variance : float, optional
         Of the amplitude. Where nothing is known it is learned from the misfit, less what the fit
@@ -156,8 +156,13 @@ def laplace(
     S = object_variance if object_variance is not None else float(np.mean(np.abs(object[lit]) ** 2))
     if not (np.isfinite(S) and S > 0):
         raise PtychonError(f"the variance of the object's prior is {S}; it must be positive")
-    problem = told(problem, background, noise, noise_variance)
-    model = noise_of(problem, noise, noise_variance)
+    if prior not in PRIORS:
+        raise PtychonError(f"prior is {prior!r}; it must be one of {', '.join(PRIORS)}")
+    if isinstance(noise, Noise):
+        model = noise
+    else:
+        problem = told(problem, background, noise, noise_variance)
+        model = noise_of(problem, noise, noise_variance)
     if "background" in free and model.kind != "poisson":
         raise PtychonError(
             "a background can be free where the noise is that of counts; that of these data is of "
@@ -219,7 +224,8 @@ def laplace(
         unsolved=worst,
         learned=model.learned,
         gains=found,
-        remains=remains.octaves if remains.rounds or remains.worst < math.inf else (),
+        remains=remains,
+        prior=work.learned,
     )
 
 

@@ -1,5 +1,5 @@
-"""The point about which a posterior is expanded: what is fixed, what is learned on the way there, the
-steps, and the draws.
+"""The point about which a posterior is expanded: what is fixed, what is learned on the way there,
+the steps, and the draws.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ SHORTEST, STILL = 1 / 64, 1e-2
 #: The same where draws tell the bars, what may remain of the step in bars at an octave of spatial
 #: frequency, and the steps that are remembered.
 TINY, ENOUGH, MEMORY = 1e-5, 0.05, 6
+#: What may remain of the step before a result says that it has not converged.
+CONVERGED = 0.1
 #: Periods (px) that bound the octaves.
 PERIODS = (math.inf, 32.0, 16.0, 8.0, 4.0, 2.0)
 #: Relative change of the variance that the data leave at which a learned prior has settled.
@@ -267,8 +269,9 @@ def refined(
         if bars is not None:
             size = np.sqrt(work.octaves([d]) / np.where(bars > 0, bars, np.nan))
             ratio = np.ones_like(size) if last is None else np.clip(size / last, 0.2, 1)
-            remains, last = Remains(tuple(float(r) for r in size * ratio), number), size
-            if remains.worst < ENOUGH:
+            remains = Remains(tuple(float(r) for r in size * ratio), number + 1)
+            last = size
+            if number and remains.worst < ENOUGH:
                 break
         if decrement < (STILL if bars is None else TINY) * float(work.lit.sum()):
             break
@@ -322,6 +325,14 @@ class Remains:
     def worst(self) -> float:
         """The largest."""
         return float(np.nanmax(self.octaves))
+
+    def sentence(self) -> str:
+        """For a report."""
+        state = "converged" if self.worst <= CONVERGED else "not converged"
+        return (
+            f"{state}: the next step of the mean is about {self.worst:.2f} of the bars (rms) "
+            "at the octave of spatial frequency where it is largest"
+        )
 
 
 class Pilot:

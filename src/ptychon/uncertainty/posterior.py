@@ -89,6 +89,9 @@ class Posterior:
         (`discrepancy`); empty where there was none.
     halves : HalfDataTest or None
         That comparison.
+    assumed : float or None
+        Share of the variance at spatial frequencies of which the data tell less than 40 %, where
+        the spectrum of the prior was learned: there it is assumed.
     agreement : float or None
         R^ of the chains (method "sampling"): up to 1.05 they agree.
     """
@@ -125,6 +128,7 @@ class Posterior:
     remains: tuple[float, ...] = ()
     widened: tuple[float, ...] = ()
     halves: Any = None
+    assumed: float | None = None
 
     @property
     def total_std(self) -> FloatArray:
@@ -203,6 +207,8 @@ class Sums:
         self.known: Any = 0.0
         #: Variance (H, W) up to a smooth factor, where pixels are held together by their prior.
         self.shape: FloatArray | None = None
+        #: Samples of the error, kept where the spectrum of the prior was learned.
+        self.errors: list[ComplexArray] = []
         self.count = 0
         self.kept: list[ComplexArray] = []
 
@@ -235,6 +241,8 @@ class Sums:
         if probe is not None:
             bent = self.gauge.remove_from_probe(np.asarray(probe, np.complex128), c)
             self.probe = np.abs(bent) ** 2 + (0 if self.probe is None else self.probe)
+        if self.shape is not None:
+            self.errors.append(aligned.astype(COMPLEX))
         if self.keep:
             self.kept.append((self.mean + aligned).astype(COMPLEX))
 
@@ -321,7 +329,8 @@ class Sums:
         unsolved: float,
         learned: bool,
         gains: tuple[Any, ...] = (),
-        remains: tuple[float, ...] = (),
+        remains: Any = None,
+        prior: Any = None,
     ) -> Posterior:
         """The posterior of Laplace's approximation."""
         along, across, monte_carlo = self.variances()
@@ -329,6 +338,15 @@ class Sums:
         # distance counts
         offset, _ = self.gauge.remove(given - self.mean)
         noise, made = point.at_x, bars(along, across, self.mean)
+        assumed = None if prior is None else prior.assumed(self.errors)
+        whose = f"prior CN(0, {prior_variance:.4g}) on every pixel of the object"
+        if assumed is not None:
+            whose = (
+                "prior of the object: stationary Gaussian, spectra along and across its mean "
+                f"learned ({assumed:.0%} of the variance where they are assumed)"
+            )
+        moved = () if remains is None or not remains.rounds else remains.octaves
+        said = (whose, *([remains.sentence()] if moved else []))
         return Posterior(
             method="laplace",
             object=self.mean.astype(COMPLEX),
@@ -341,7 +359,9 @@ class Sums:
             region=self.gauge.region,
             samples=self.count,
             monte_carlo=monte_carlo,
-            conditional=conditions(point, self.gauge, prior_variance, learned),
+            conditional=conditions(point, self.gauge, said, learned),
+            remains=moved,
+            assumed=assumed,
             probe_std=None if self.probe is None else np.sqrt(self.probe / self.count).astype(REAL),
             chi2=pilot.misfit / max(pilot.expected, 1e-30),
             chi2_error=math.sqrt(2 / max(pilot.measured - pilot.parameters, 1.0)),
@@ -351,7 +371,6 @@ class Sums:
             unsolved=unsolved,
             draws=np.array(self.kept) if self.keep else None,
             stopped=self.stopped,
-            remains=remains,
             gains=tuple(gain.sentence() for gain in gains),
             proposed=tuple(gain.name for gain in gains if gain.proposed),
         )
@@ -409,7 +428,7 @@ def bars(along: FloatArray, across: FloatArray, mean: ComplexArray) -> Bars:
     )
 
 
-def conditions(point: Any, gauge: Gauge, prior_variance: float, learned: bool) -> tuple[str, ...]:
+def conditions(point: Any, gauge: Gauge, prior: tuple[str, ...], learned: bool) -> tuple[str, ...]:
     """What Laplace's bars take for granted: short facts."""
     noise, x = point.at_x, point.x
     said = noise.describe()
@@ -441,7 +460,7 @@ def conditions(point: Any, gauge: Gauge, prior_variance: float, learned: bool) -
         exact.append("variations of the probe")
     return (
         said,
-        f"prior CN(0, {prior_variance:.4g}) on every pixel of the object",
+        *prior,
         f"free, their error in the bars: {', '.join(['object', *free])}",
         *([f"taken as exact: {', '.join(exact)}"] if exact else []),
         f"after alignment on the lit pixels: {', '.join(dict.fromkeys(gauge.names))}",

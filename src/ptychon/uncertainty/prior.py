@@ -178,14 +178,11 @@ class Spectral:
         """Of u and v of a field (H, W), by rings: (2, R)."""
         return self.seen.power(field, self.carrier, self.spectra)
 
-    def known(self, errors: list[ComplexArray]) -> FloatArray:
-        """Share of each ring that the data tell, (2, R)."""
-        V = np.mean([self.power(x) for x in errors], axis=0)
-        return np.asarray(np.clip(1 - V / self.spectra, 0, 1))
-
-    def change(self, other: Spectral) -> float:
-        """Largest part of the object's power by which two of them differ, of what noise leaves."""
-        return float(np.abs(np.log(self.spectra / other.spectra))[:, 1:].max())
+    def assumed(self, errors: list[ComplexArray]) -> float:
+        """Share of the variance of errors in rings of which the data know less than `ASSUMED`."""
+        V = np.mean([self.power(x) for x in errors], axis=0)[:, 1:]
+        left = V * self.seen.size[1:]
+        return float(left[(1 - ASSUMED) * self.spectra[:, 1:] < V].sum() / left.sum())
 
     # ------------------------------------------------------------ as an operator
 
@@ -220,7 +217,7 @@ class Spectral:
         return float((self.seen.size / self.spectra).sum() / self.seen.size.sum() / 2)
 
     def inverse(self, field: Array, light: float) -> Array:
-        """(precision + light)^-1 of a field (1, H, W): near the inverse of H where light is even."""
+        """(precision + light)^-1 of a field (1, H, W): near that of H where light is even."""
         return self._by(1 / (1 / self.spectra + light), field)
 
     def variance_left(self, light: FloatArray) -> FloatArray:

@@ -1,0 +1,117 @@
+"""Priors whose spectra are learned: as operators, from fields whose spectra are known, and in error
+bars of objects that fall faster than any power law.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ptychon import Problem, PtychonError
+from ptychon.backends import get_backend
+from ptychon.metrics.alignment import phase_align
+from ptychon.metrics.residual import coverage
+from ptychon.uncertainty import laplace
+from ptychon.uncertainty.prior import Seen, Spectral, by_bands, refit
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
+
+from second_simulator import Cell, dataset_of
+
+SHAPE = (40, 44)
+
+
+@pytest.fixture
+def prior():
+    """Two different spectra, about a tilted axis."""
+    region = np.zeros(SHAPE, bool)
+    region[4:-4, 4:-4] = True
+    seen = Seen.of(region)
+    k = np.maximum(np.arange(len(seen.size)), 1.0)
+    y, x = np.indices(SHAPE)
+    carrier = np.exp(1j * (0.4 + 0.05 * y - 0.02 * x))
+    return Spectral(get_backend("numpy"), seen, np.array([k**-2, 0.2 * k**-1]), carrier)
+
+
+def complex_field(seed, shape=SHAPE):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+
+
+def real_dot(a, b):
+    return float((a.conj() * b).real.sum())
+
+
+def test_the_precision_is_symmetric_and_positive(prior):
+    a, b = (complex_field(s)[None].astype(np.complex64) for s in (1, 2))
+    assert real_dot(a, prior(b)) == pytest.approx(real_dot(prior(a), b), rel=1e-4)
+    assert real_dot(a, prior(a)) > 0
+
+
+def test_the_inverse_is_that_of_even_light(prior):
+    a = complex_field(3)[None].astype(np.complex64)
+    back = prior.inverse(prior(a) + np.float32(0.7) * a, 0.7)
+    assert abs(back - a).max() < 1e-4 * abs(a).max()
+
+
+def test_noise_has_the_precision_for_its_covariance(prior):
+    """E <a, n>^2 = <a, H a> for n ~ N(0, H)."""
+    a = complex_field(4)[None].astype(np.complex64)
+    rng = np.random.default_rng(5)
+    drawn = [real_dot(a, prior.noise(rng)) ** 2 for _ in range(400)]
+    assert np.mean(drawn) == pytest.approx(real_dot(a, prior(a)), rel=0.2)
+
+
+@pytest.mark.parametrize("fall", ["power law", "Gaussian"])
+def test_spectra_are_learned_as_far_as_noise_allows(fall):
+    """Signal and white noise of known spectra, a thousand rings' worth: where the signal is above
+    its noise it is found, far below it little is left.
+    """
+    region = np.ones((64, 64), bool)
+    seen = Seen.of(region)
+    k = np.maximum(np.arange(len(seen.size)), 0.5)
+    true = 3 * k**-3.0 if fall == "power law" else 3 * np.exp(-((k / 5) ** 2))
+    noise = np.full(len(k), 1e-3)
+    S = true + noise
+    rng = np.random.default_rng(6)
+    modes = 0.5 * seen.share * seen.size
+    measured = (true + noise) * rng.gamma(modes, 1 / np.maximum(modes, 0.1))
+    rows = [by_bands(seen, row) for row in (S, noise, measured)]
+    for _ in range(4):
+        S = refit(seen, S, rows[0], rows[1], rows[2])
+        rows[0] = by_bands(seen, S)
+    bright = (true > 5 * noise) & (np.arange(len(k)) > 2)
+    assert np.exp(np.abs(np.log(S[bright] / true[bright])).mean()) < 1.5
+    assert (S[true < 0.01 * noise] < 0.5e-3).all()
+    assert bright.sum() > 4
+
+
+def test_a_smooth_object_gets_a_smooth_prior():
+    """With white priors the noise of fine structures, which the object does not have, is the bulk
+    of the bars; they are right all the same, but three times as wide.
+    """
+    cell = Cell("smooth-3.5", True, frame=24, side=5, step=4.0, dose=4e4)
+    data, truth, probe = dataset_of(cell, 2)
+    problem, exact = Problem.from_dataset(data), truth.astype(np.complex64)
+    light = probe[None].astype(np.complex64)
+
+    def bars(prior):
+        options = {"update": ("object",), "draws": 4, "backend": "numpy", "prior": prior}
+        found = laplace(problem, exact, light, **options)
+        estimate = phase_align(found.object, exact, found.region)
+        error = np.sqrt(np.mean(abs(estimate - exact)[found.region] ** 2))
+        return error, coverage(estimate, exact, found.object_std, found.region).mean_square
+
+    (white, _), (learned, square) = bars("white"), bars("learned")
+    assert learned < 0.6 * white
+    assert square == pytest.approx(1, abs=0.45)
+
+
+def test_an_unknown_prior_is_refused():
+    cell = Cell("smooth-3.5", True, frame=24, side=3, step=4.0, dose=4e4)
+    data, truth, probe = dataset_of(cell, 2)
+    with pytest.raises(PtychonError, match="white, learned"):
+        laplace(Problem.from_dataset(data), truth, probe[None], prior="edges")
