@@ -13,7 +13,7 @@ from ..checks.half_scans import Agreement
 from ..data.result import Result
 from ..engines import Engine, registry
 from ..run.doubts import doubts, no_better
-from ..uncertainty.half_data import HalfDataTest
+from ..uncertainty.half_data_record import HalfDataTest
 from .numbers import Fit
 
 Level = Literal["good", "note", "care", "bad"]
