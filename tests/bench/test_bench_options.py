@@ -7,6 +7,7 @@ import json
 import pytest
 
 from ptychon.bench.options import OPTIONS, PLAIN, Scene, costs, table
+from ptychon.run.constraints import constraint_of
 from ptychon.types import PtychonError
 
 SOME = (PLAIN, "3 modes", "positions", "background", "2 slices", "upsample 2", "constraint smooth")
@@ -38,3 +39,10 @@ def test_impossible_orders_are_refused():
         costs(["rpi"])
     with pytest.raises(PtychonError, match="at least 1"):
         costs(["rpie"], 0)
+
+
+def test_every_constraint_that_is_timed_exists():
+    """A wrong word would look like an engine without it."""
+    for option in OPTIONS.values():
+        for text in option.constraints:
+            constraint_of(text)

@@ -107,8 +107,8 @@ def test_a_recipe_from_the_command_line(scan, capsys):
     beside = ["--recipe", "rpie:3, pie:2"]
     said = refused(capsys, "reconstruct", "scan.cxi", *beside, "--engine", "ep")
     assert "engine is 'ep' beside a recipe, rpie:3, pie:2: give one" in said
-    said = refused(capsys, "reconstruct", "scan.cxi", "--update", "variations")
-    assert "engine 'rpie' does not move 'variations'; these do: ml" in said
+    said = refused(capsys, "reconstruct", "scan.cxi", "-e", "dm", "--update", "variations")
+    assert "engine 'dm' does not move 'variations'; these do: " in said
     said = refused(capsys, "reconstruct", "scan.cxi", *beside, "--update", "probe:soon")
     assert "update of probe is 'soon'; write yes, no, or after=PASSES" in said
 
@@ -475,6 +475,7 @@ def test_results_of_the_demo_name_their_scan(capsys, monkeypatch):
     monkeypatch.setattr(cli_demo, "_POINTS", 4)
     monkeypatch.setattr(cli_demo, "_FRAME", 64)
     monkeypatch.setattr(cli_demo, "_STEP", 8)
+    monkeypatch.setattr(cli_demo, "_PASSES", (20, 20))
     assert main(["demo", "made", "-q", "--backend", "numpy"]) == 0
     result = load_result("made/ep.h5")
     assert result.provenance["input_sha256"] == input_hash("made/scan.cxi")

@@ -179,12 +179,14 @@ def start(scan):
     )
 
 
-@pytest.mark.parametrize("kind", ["sparse", "compact"])
+@pytest.mark.parametrize("kind", ["sparse", "compact", "together"])
 @pytest.mark.parametrize("engine", ENGINES, ids=["amplitudes", "counts", "momentum"])
 def test_scale_and_modes_do_not_matter(engine, kind):
     """(cO, P/c), and modes that are mixed by a unitary matrix: the same passes."""
     scan = small_scan(modes=2)
     O, P = start(scan)
+    if kind == "together":
+        engine, kind = replace(engine, together_from=2), "sparse"
     usual = after(scan.problem, O, P, engine, kind=kind)
     c = 1.7 * np.exp(0.4j)
     scaled = after(scan.problem, c * O, P / c, engine, kind=kind)

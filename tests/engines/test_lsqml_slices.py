@@ -73,12 +73,12 @@ def test_one_slice_in_a_stack_is_the_thin_object():
     assert np.array_equal(found[0][1], found[1][1])
 
 
-def test_compact_batches_find_slices_too():
-    """R of two slices falls, the object moving once a pass."""
+def test_slices_move_together():
+    """R of two slices falls where the object moves once a pass."""
     scan, ctx = two_slices(), Context(get_backend("reference"))
     start = np.ones(scan.problem.field_shape, np.complex64)
     schedule = Schedule(kind="compact", size=12)
-    engine = LSQML(probe_start=None)
+    engine = LSQML(probe_start=None, together_from=0)
     steps = iterate(scan.problem, engine, start, scan.probe, ctx=ctx, schedule=schedule)
     left = [next(steps).error for _ in range(8)]
     assert left[-1] < 0.6 * left[0]

@@ -33,7 +33,7 @@ def off(a, b):
     return np.linalg.norm(a - b) / np.linalg.norm(b)
 
 
-@pytest.mark.parametrize("kind", ["sparse", "compact"])
+@pytest.mark.parametrize("kind", ["sparse", "compact", "together"])
 @pytest.mark.parametrize("case", list(SCANS))
 def test_it_is_the_step(case, kind):
     """Four passes, the last with momentum of the object, in batches of 7."""
@@ -41,6 +41,8 @@ def test_it_is_the_step(case, kind):
     problem = scan.problem
     if case == "whole pixels":
         problem = problem.with_positions(np.round(problem.positions))
+    if kind == "together":
+        engine, kind = replace(engine, together_from=1), "compact"
     schedule, found = Schedule(kind=kind, size=7, shuffle=True), []
     for name in ("reference", "numpy"):
         ctx = Context(get_backend(name))

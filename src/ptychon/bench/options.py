@@ -89,7 +89,7 @@ OPTIONS: dict[str, Option] = {
     "5 slices": Option(slices=5),
     "constraint support": Option(constraints=("support:radius=14",)),
     "constraint centre": Option(constraints=("centre",)),
-    "constraint phase": Option(constraints=("phase:low=-3,high=3",)),
+    "constraint phase": Option(constraints=("phase:lo=-3,hi=3",)),
     "constraint smooth": Option(constraints=("smooth:0.05",)),
     "constraint tv": Option(constraints=("tv:weight=1e-3",)),
 }

@@ -198,8 +198,8 @@ def measure(bench: Bench, answer: Any) -> dict[str, Any]:
     Returns
     -------
     dict
-        The first pass, in which some packages compile once more, counts as a median one of its
-        kind.
+        The first pass, in which some packages compile once more, counts as a median one, unless
+        the adapter says that it is steady.
         `versions`, `settings`, `passes`; `us` and `cpu_us`, median of a position and pass, wall and
         processor; `curve`, dicts of pass, wall_s, cpu_s, error, R (None where a state is not
         finite), and `off`, rms error of the positions, px; `reached`, for each of `TARGETS` the
@@ -208,11 +208,10 @@ def measure(bench: Bench, answer: Any) -> dict[str, Any]:
     """
     facts = json.loads(str(answer["facts"]))
     wall, cpu = (np.asarray(answer[name], float) for name in ("wall", "cpu"))
-    uncounted = int(facts["uncounted"])
-    each = slice(min(uncounted, len(wall) - 1), None)
-    alike = slice(1, uncounted) if 1 < uncounted < len(wall) else each
-    for times in (wall, cpu):
-        times[0] = np.median(times[alike])
+    each = slice(min(int(facts["uncounted"]), len(wall) - 1), None)
+    if not facts.get("steady"):
+        for times in (wall, cpu):
+            times[0] = np.median(times[each])
     curve = []
     places = answer["positions"] if "positions" in answer else [None] * len(answer["passes"])
     for count, found, probe, where in zip(

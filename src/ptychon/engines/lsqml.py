@@ -28,10 +28,11 @@ L is that of the batch: with that of the whole scan, as in the paper, steps of s
 up for how often a pixel is lit in a pass, and a pixel at the rim, lit once, gets as many times too
 much; passes then diverge.
 
-Two kinds of batches (`Schedule`). The members of a *sparse* batch lie far apart, and object and
-probe move after each. Those of a *compact* one are neighbours: the object moves once a pass, along
-what all batches together ask, L then being that of all frames, by the least of their means, and the
-probe by a share of each. The former needs fewer passes, the latter keeps parallel devices busy.
+Batches are *sparse*, members far apart, or *compact*, neighbours (`Schedule`). Object and probe
+move after each. From pass `together_from` on, the last third, all batches of a pass see the same
+object, which moves once, along what they together ask, L then being that of all frames, by the
+least of their means, and the probe moves by a share of each: this averages the noise of the last
+frames away. The paper has it in all passes of compact batches; from nothing that is very slow.
 
 Counts: xi is too long a step where few were expected. alpha_j is the length that their likelihood
 prefers, sum lambda' - n log lambda' along z' = (1 - alpha xi) z, by three steps of Fisher's scoring
@@ -122,6 +123,10 @@ class LSQML(Engine):
         First pass (from 0) with momentum; None for none.
     gain : float
         How much of the momentum is added after a pass.
+    together_from : int, optional
+        First pass (from 0) that moves the object once, along what all batches together ask, which
+        averages the noise of the last frames away. None is after two thirds of the passes
+        `reconstruct` is asked for; a number beyond them never does.
     """
 
     name: ClassVar[str] = "lsqml"
@@ -139,6 +144,7 @@ class LSQML(Engine):
     trim: float = 0.1
     momentum_start: int | None = 3
     gain: float = 0.5
+    together_from: int | None = None
 
     def __post_init__(self) -> None:
         check_range("step_size", self.step_size, 0, 2)
@@ -148,7 +154,7 @@ class LSQML(Engine):
         check_range("damping", self.damping, 0, 1e6, open_low=False)
         check_range("trim", self.trim, 0, 0.99, open_low=False)
         check_range("gain", self.gain, 0, 10, open_low=False)
-        for name in ("probe_start", "momentum_start"):
+        for name in ("probe_start", "momentum_start", "together_from"):
             check_range(name, getattr(self, name), 0, 1e9, open_low=False)
 
     @property
@@ -178,7 +184,7 @@ class LSQML(Engine):
     def step(
         self, state: LSQMLState, problem: Problem, batches: list[Any], ctx: Context
     ) -> tuple[LSQMLState, Report]:
-        xp, together = ctx.backend.xp, getattr(batches, "compact", False)
+        xp, together = ctx.backend.xp, self.together(state.epoch)
         model = self.model(replace(problem, background=None), ctx.backend)
         places = xp.asarray(problem.positions) if problem.subpixel else None
         thin = state.object.ndim == 2
@@ -211,6 +217,14 @@ class LSQML(Engine):
         self.take(state, x, light, total, xp)
         state.epoch += 1
         return state, Report(total)
+
+    def for_passes(self, passes: int) -> Engine:
+        last = -(-2 * passes // 3)
+        return replace(self, together_from=last) if self.together_from is None else self
+
+    def together(self, epoch: int) -> bool:
+        """Whether the object moves once in pass `epoch`."""
+        return self.together_from is not None and epoch >= self.together_from
 
     # ------------------------------------------------------------ parts of a step
 

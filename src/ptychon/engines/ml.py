@@ -90,7 +90,7 @@ from .background import dark_share, first_background, grid, held, in_units
 from .base import Context, Engine, Estimate, Keeps, Report, State, check_range
 from .undetermined import affine, illuminate, level
 from .update import After
-from .varying import first_variations, settled
+from .varying import first_variations, settled, timed_variations
 
 #: First spread of positions (px) and of log doses where the spread is learned, and the least that
 #: it may become.
@@ -318,17 +318,8 @@ class ML(Engine):
         return tuple(name for name, moves in moved.items() if moves)
 
     def timed(self, name: str, when: bool | After) -> dict[str, Any]:
-        if name not in ("variations", "weights"):
-            return super().timed(name, when)
-        if when is False:
-            return {"variations": 0}
-        if isinstance(when, After) and (when.every != 1 or when.before is not None):
-            raise PtychonError(
-                f"engine 'ml' cannot move variations {when}; give the pass that begins alone, "
-                "such as after=3"
-            )
-        start = {"variations_start": when.passes} if isinstance(when, After) else {}
-        return {"variations": self.variations or 1, **start}
+        found = timed_variations(self, name, when)
+        return super().timed(name, when) if found is None else found
 
     def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> MLState:
         xp = ctx.backend.xp

@@ -12,6 +12,7 @@ from ..checks.convergence import CHANGED, trail
 from ..checks.half_scans import Agreement
 from ..data.result import Result
 from ..engines import Engine, registry
+from ..metrics.smoothed import sentence as smoother
 from ..run.doubts import doubts, no_better
 from ..uncertainty.half_data_record import HalfDataTest
 from .numbers import Fit
@@ -86,6 +87,9 @@ def verdict(
         reasons.append(_bars(halves, wider))
     if fit is not None:
         reasons += [_residual(result, fit), _frames(fit), _sampling(fit)]
+        if fit.smooth is not None and all(reason.level != "bad" for reason in reasons):
+            said = smoother(fit.smooth, len(result.probe))
+            reasons.append(Reason("care", f"{said[0].upper()}{said[1:]}."))
     else:
         reasons.append(
             Reason(

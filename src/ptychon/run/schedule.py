@@ -38,12 +38,9 @@ GROWTH = 10
 
 
 class Batches(list[Any]):
-    """Slices and index arrays; `disjoint` where no two windows of a batch overlap, `compact` where
-    batches are groups of neighbours that together are the scan.
-    """
+    """Slices and index arrays; `disjoint` where no two windows of a batch overlap."""
 
     disjoint: bool = False
-    compact: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +102,6 @@ class Schedule:
             groups = [order[label == value] for value in range(label.max() + 1)]
         batches = Batches(_as_slice(group) for group in groups)
         batches.disjoint = self.kind in ("wavefronts", "colours")
-        batches.compact = self.kind == "compact"
         return batches
 
     def _near(self, positions: FloatArray, order: IntArray, epoch: int) -> list[IntArray]:

@@ -28,7 +28,8 @@ def lsqml_pass(
     engine: LSQML, state: Any, problem: Any, batches: Any, ctx: Any, *, kept: Any, threads: int
 ) -> tuple[Any, Report]:
     """One pass; the arguments of `Engine.step`."""
-    moves, together = engine.probe_moves_at(state.epoch), getattr(batches, "compact", False)
+    epoch = state.epoch
+    moves, together = engine.probe_moves_at(epoch), engine.together(epoch)
     shape, subpixel = problem.frame_shape, problem.subpixel
     scan = problem.shift_index, problem.corners, problem.amplitude, problem.mask
     ramps = kept.ramps(problem)

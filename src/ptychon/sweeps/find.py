@@ -34,7 +34,8 @@ def fast_step(backend: Backend, engine: Engine, problem: Problem, batches: Any) 
     there is none.
     """
     engine = full(engine)
-    if problem.slices is not None or problem.spread is not None:
+    varies = engine.varies_probe or problem.weights is not None
+    if problem.slices is not None or problem.spread is not None or varies:
         return None
     if backend.sweeps == "cpu":
         from . import cpu  # brings Numba

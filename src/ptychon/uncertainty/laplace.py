@@ -188,8 +188,6 @@ def laplace(
     remains, rough = Remains(), None
     pilot, turns = Pilot(), ROUNDS if work.learned is None else TURNS
     try:
-        if work.learned is not None:
-            point, _ = refined(work, point, refine)
         for number in range(turns):
             if number and clock.half():
                 break
@@ -197,7 +195,7 @@ def laplace(
             rough = solved(work, point, [(1, 0, s) for s in range(few)], ROUGH, rough)
             before, pilot = pilot, pilot_of(work, point, rough)
             model = pilot.fitted(point.noise) if model.learned else point.noise
-            still = work.learn(point, rough)
+            still = number > 0 and work.learn(point, rough)
             if number and (
                 (pilot.settled(before) and still) or pilot.misfit > POOR * pilot.expected
             ):

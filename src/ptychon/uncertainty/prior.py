@@ -41,6 +41,9 @@ EDGE = 0.2
 STIFF = 0.02
 #: N and Y are not seen any more in a ring of which the data know less than these shares.
 KNOWN, LITTLE = 0.5, 0.1
+#: Only what exceeds the noise of draws by this factor is taken for the object: draws about one
+#: optimum are up to so much too small where most detector pixels are dark.
+DOUBT = 1.15
 #: A ring of which they know less than this share is assumed, not learned.
 ASSUMED = 0.4
 #: Change of log S in one turn, at most, and steps of the search for it.
@@ -165,7 +168,9 @@ class Spectral:
         Y = m / known**2
         if self.measured is not None:
             Y = np.where(known > LITTLE, Y, self.measured)
-        spectra = np.array([refit(seen, *rows) for rows in zip(self.spectra, S, N, Y, strict=True)])
+        spectra = np.array(
+            [refit(seen, *rows) for rows in zip(self.spectra, S, DOUBT * N, Y, strict=True)]
+        )
         found = replace(self, spectra=spectra, noise_power=N, measured=Y, cache={})
         return found.about(object)
 

@@ -62,7 +62,7 @@ class Run:
     """loop : calls its argument after every pass; state : object and probe now, as the problem has
     them, and positions where these are refined; settings : for the record;
     packages : whose versions count; uncounted : first passes of another kind, left out of the time
-    of a pass.
+    of a pass; steady : whether the first pass costs no more than the others of its kind.
     """
 
     loop: Callable[[Callable[[], None]], None]
@@ -70,10 +70,11 @@ class Run:
     settings: dict[str, Any]
     packages: tuple[str, ...]
     uncounted: int = 0
+    steady: bool = False
 
 
-#: Passes of the run that is thrown away: some things begin only with the second.
-WARM_UP = 3
+#: Passes of the run that is thrown away: some things begin only with the second, positions later.
+WARM_UP, LATER = 3, 8
 
 
 class Done(Exception):
@@ -149,13 +150,15 @@ def main(start: Callable[[Problem, str, int], Run]) -> None:
     args = parser.parse_args()
     problem = read(args.problem)
     begin = time.perf_counter()
-    run_once(start, problem, args.algorithm, WARM_UP, np.inf)
+    first = WARM_UP if problem.positions is None else LATER
+    run_once(start, problem, args.algorithm, first, np.inf)
     warm = time.perf_counter() - begin
     run, record = run_once(start, problem, args.algorithm, args.passes, args.seconds)
     facts = {
         "versions": {name: version(name) for name in run.packages},
         "settings": run.settings,
         "uncounted": run.uncounted,
+        "steady": run.steady,
         "warm_up_s": warm,
     }
     np.savez(

@@ -136,7 +136,8 @@ def by_recipe(problem: Given, algorithm: str, passes: int) -> Run:
 
     settings = {"recipe": str(long), "positions": str(update.get("positions", "known"))}
     before = sum(stage.passes for stage in long.stages[:-1])
-    return Run(loop, state, settings, ("ptychon", "numba", "rocket-fft"), before)
+    packages = "ptychon", "numba", "rocket-fft"
+    return Run(loop, state, settings, packages, before, steady=True)
 
 
 if __name__ == "__main__":
