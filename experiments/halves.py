@@ -23,7 +23,8 @@ from ptychon import Problem, PtychonError, load
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import simulate
 from ptychon.types import ComplexArray
-from ptychon.uncertainty.half_data import PROBABILITIES, half_data_test
+from ptychon.uncertainty.half_data import half_data_test
+from ptychon.uncertainty.half_data_record import PROBABILITIES
 from ptychon.uncertainty.spectrum import PERIODS
 from ptychon.uncertainty.splitting import KINDS
 

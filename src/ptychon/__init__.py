@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .run.refine import Refine
     from .simulation.simulate import simulate
     from .types import PtychonError, PtychonWarning
-    from .uncertainty.methods import error_bars
+    from .uncertainty.call import error_bars
 
 __version__ = "0.1.0"
 
@@ -71,7 +71,7 @@ _LATER = {
     "check": (".checks.predictive", "check"),
     "compare": (".plots.frames", "compare"),
     "engines": (".engines", ""),
-    "error_bars": (".uncertainty.methods", "error_bars"),
+    "error_bars": (".uncertainty.call", "error_bars"),
     "iterate": (".run.iterate", "iterate"),
     "load": (".io", "load"),
     "plot": (".plots.result", "picture"),

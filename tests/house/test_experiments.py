@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
 from ptychon.types import PtychonError
-from ptychon.uncertainty.half_data import HalfDataTest
+from ptychon.uncertainty.half_data_record import HalfDataTest
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 #: Enough of each to reach every line.

@@ -589,8 +589,7 @@ def test_background_is_a_number_or_a_file_in_every_command(tmp_path, monkeypatch
     assert main(["reconstruct", "scan.cxi", *run, "told.h5"]) == 0
     asked = []
     monkeypatch.setattr(
-        "ptychon.uncertainty.methods.with_bars",
-        lambda problem, *rest: asked.append(problem) or 1 / 0,
+        "ptychon.uncertainty.call.with_bars", lambda problem, *rest: asked.append(problem) or 1 / 0
     )
     for given, mean in (("dark.npy", dark), ("2", np.full((16, 16), 2.0))):
         with pytest.raises(ZeroDivisionError):

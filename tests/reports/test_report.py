@@ -367,7 +367,7 @@ def test_what_two_halves_say_of_the_bars(folder, tmp_path, right):
     """A file of `ptychon validate`: its verdict, T and what is covered stand on the page, and among
     the numbers.
     """
-    from ptychon.uncertainty.half_data import HalfDataTest
+    from ptychon.uncertainty.half_data_record import HalfDataTest
     from ptychon.uncertainty.saved import save_half_data_test
 
     covered = (0.4, 0.6, 0.85, 0.92)

@@ -446,7 +446,7 @@ def test_bars_by_sampling(folder, capsys):
 @pytest.fixture(scope="module")
 def judged():
     """What `ptychon validate` found, made up: the file is what is tested."""
-    from ptychon.uncertainty.half_data import HalfDataTest
+    from ptychon.uncertainty.half_data_record import HalfDataTest
 
     return HalfDataTest(
         kind="positions",
@@ -620,7 +620,7 @@ def test_what_was_found_stays_where_its_bars_fail(
     folder, capsys, monkeypatch, tmp_path, error, code
 ):
     """With its picture, and the command that makes up for it."""
-    import ptychon.uncertainty.methods as commands
+    import ptychon.uncertainty.call as commands
 
     def fail(*_, **__):
         raise error

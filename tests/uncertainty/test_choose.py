@@ -15,8 +15,8 @@ from ptychon.simulation.probes import defocused_aperture
 from ptychon.simulation.scan import raster
 from ptychon.simulation.simulate import simulate
 from ptychon.uncertainty import laplace
+from ptychon.uncertainty.call import method_for
 from ptychon.uncertainty.choose import choose, learned_by
-from ptychon.uncertainty.methods import method_for
 
 
 def scanned(counts, step=3, engine="pie"):

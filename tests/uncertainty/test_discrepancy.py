@@ -16,8 +16,9 @@ from ptychon.__main__ import main
 from ptychon.io import write_dataset
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import simulate
+from ptychon.uncertainty.call import with_bars
 from ptychon.uncertainty.discrepancy import filled, gains, halves_disagree, tried_again, widened
-from ptychon.uncertainty.methods import Bootstrap, Laplace, with_bars
+from ptychon.uncertainty.methods import Bootstrap, Laplace
 from ptychon.uncertainty.posterior import Posterior
 from ptychon.uncertainty.saved import find_half_data_test, load_posterior, save_posterior
 from ptychon.uncertainty.spectrum import octaves, rings

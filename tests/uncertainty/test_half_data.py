@@ -15,7 +15,8 @@ from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import simulate
 from ptychon.types import PtychonError
 from ptychon.uncertainty.bootstrap import _laid_on
-from ptychon.uncertainty.half_data import PROBABILITIES, HalfDataTest, compared, half_data_test
+from ptychon.uncertainty.half_data import compared, half_data_test
+from ptychon.uncertainty.half_data_record import PROBABILITIES, HalfDataTest
 from ptychon.uncertainty.sampling import _aligner
 from ptychon.uncertainty.splitting import halves_of, thinned
 from ptychon.uncertainty.twin import judge

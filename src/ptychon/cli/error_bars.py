@@ -151,7 +151,8 @@ def error_bars(
     """
     from ..backends import get_backend
     from ..run.update import update_of
-    from ..uncertainty.methods import AUTO, make_method, method_for, with_bars
+    from ..uncertainty.call import method_for, with_bars
+    from ..uncertainty.methods import AUTO, make_method
     from ..uncertainty.splitting import KINDS
 
     if background is not None and options["noise_variance"] is not None:

@@ -289,7 +289,7 @@ def _with_bars(
 ) -> tuple[Result, dict[str, Any]]:
     """The result with error bars, in the place of the one without; and their table."""
     from ..model.found import on_grid
-    from ..uncertainty.methods import method_for, with_bars
+    from ..uncertainty.call import method_for, with_bars
     from ..uncertainty.saved import save_posterior
     from .error_bars import numbers_of
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..checks.half_scans import Agreement
-    from ..uncertainty.half_data import HalfDataTest
+    from ..uncertainty.half_data_record import HalfDataTest
     from .numbers import Fit
 
 _DPI = 110

@@ -20,7 +20,7 @@ from ..plots.moves import draw_moves
 from ..plots.panels import draw_convergence, draw_mode, draw_wheel, mode_share, probe_extent
 from ..plots.result import MODES, shown
 from ..types import FloatArray, PtychonError
-from ..uncertainty.half_data import PROBABILITIES, HalfDataTest
+from ..uncertainty.half_data_record import PROBABILITIES, HalfDataTest
 from ..uncertainty.spectrum import PERIODS
 from .numbers import Fit, phase_error_bar, power_spectrum
 

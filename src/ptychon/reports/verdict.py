@@ -14,7 +14,7 @@ from ..data.result import Result
 from ..engines import Engine, registry
 from ..metrics.smoothed import sentence as smoother
 from ..run.doubts import SETTLES, doubts, no_better
-from ..uncertainty.half_data import HalfDataTest
+from ..uncertainty.half_data_record import HalfDataTest
 from .numbers import Fit
 
 Level = Literal["good", "note", "care", "bad"]

@@ -34,7 +34,8 @@ from ..metrics.registration import bounding_box
 from ..model.problem import Problem
 from ..run.progress import Tell, silent
 from ..types import COMPLEX, REAL, FloatArray, PtychonError
-from .half_data import HalfDataTest, compared
+from .half_data import compared
+from .half_data_record import HalfDataTest
 from .posterior import Posterior
 from .spectrum import PERIODS, TAPER
 from .splitting import halves_of

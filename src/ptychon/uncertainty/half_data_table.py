@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .half_data import POOR, PROBABILITIES, HalfDataTest
+from .half_data_record import POOR, PROBABILITIES, HalfDataTest
 from .spectrum import PERIODS
 
 
@@ -22,7 +22,7 @@ def half_data_numbers(said: HalfDataTest) -> dict[str, Any]:
         for name, value in asdict(said).items()
     }
     for name in ("mean_square_after", "remains"):
-        if not isfinite(numbers[name]):
+        if not isfinite(getattr(said, name)):
             numbers[name] = None
     more = {
         "temperature": said.temperature,

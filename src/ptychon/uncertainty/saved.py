@@ -18,7 +18,7 @@ from ..io.hdf5 import PathLike, amend, create, opened
 from ..io.records import get, put
 from ..io.saved import put_result
 from ..types import PtychonError
-from .half_data import HalfDataTest
+from .half_data_record import HalfDataTest
 from .posterior import Posterior
 
 #: What the result holds already.

@@ -1,0 +1,176 @@
+"""What two halves of the data say of the bars, and the verdict on them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .spectrum import PERIODS
+
+#: Probabilities at which the shape of the distribution is looked at.
+PROBABILITIES = (0.5, 0.683, 0.9, 0.95)
+#: Deviation of the mean square from 1, and of the coverage, that passes.
+NEAR, SHAPE = 0.2, 0.05
+#: Temperature, or its inverse, up to which a model is said to describe the data: bars half or twice
+#: as wide as they should be.
+HOTTEST = 4.0
+#: Misfit of a half from which on its reconstruction is doubted.
+POOR = 1.5
+#: T of every octave of bars that were widened by another split: at least, and one over it at most.
+LEAST = 0.8
+#: Factor by which the temperature of an octave of periods may differ from that of all.
+EVEN = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class HalfDataTest:
+    """What two halves say of the bars.
+
+    Attributes
+    ----------
+    kind : {"positions", "counts"}
+    mean_square : float
+        Of d; also the temperature T: bars times sqrt(T) would have been right on average.
+    covered, covered_after : tuple of float
+        Share of pixels with d below sqrt(-ln(1 - p)) for `PROBABILITIES`, with the bars as they are
+        and times sqrt(T).
+    mean_square_after : float
+        Of d on half of the tiles, after the temperature of the other half.
+    by_period : tuple of float
+        Mean square of the structures with periods above 32, 16 to 32, 8 to 16, 4 to 8 and 2 to 4
+        px; NaN where the region is too small to tell.
+    independent : float
+        Share c of the variance that two halves do not have in common, mean of both.
+    difference_db : float
+        10 log10(sum |a|^2/sum |a - b|^2).
+    chi2 : (float, float)
+        Misfit of each half over what the noise explains.
+    pixels, modes : int
+    update : tuple of str
+        What each half had to find: "object", and "probe" or not.
+    widened : tuple of float
+        Factors by octaves of periods, from another split, by which the variances were multiplied
+        before they were compared; empty where they were not.
+    remains : float
+        Step to its optimum that was left in a half (rms), in bars, at the octave where it was
+        largest; NaN where it is not known. Halves that are far from theirs differ by too little.
+    """
+
+    kind: str
+    mean_square: float
+    covered: tuple[float, ...]
+    covered_after: tuple[float, ...]
+    mean_square_after: float
+    by_period: tuple[float, ...]
+    independent: float
+    difference_db: float
+    chi2: tuple[float, float]
+    pixels: int
+    modes: int
+    update: tuple[str, ...]
+    widened: tuple[float, ...] = ()
+    remains: float = math.nan
+
+    @property
+    def bars_hold(self) -> bool:
+        """Whether bars that were widened by one split hold on another: T of every octave of periods
+        is within 0.8 to 1.25.
+        """
+        known = [T for T in self.by_period if math.isfinite(T)]
+        return bool(known) and all(LEAST <= T <= 1 / LEAST for T in known)
+
+    @property
+    def temperature(self) -> float:
+        """T: the variances of the bars are to be multiplied by it."""
+        return self.mean_square
+
+    @property
+    def holds(self) -> bool:
+        """Whether the bars are right as they are: mean square within 20 % of 1."""
+        return abs(self.mean_square - 1) <= NEAR
+
+    @property
+    def holds_after(self) -> bool:
+        """Whether they are right after the temperature: in shape, at every period, and on the tiles
+        that it is not from.
+        """
+        return self.right_in_pixels and self.even
+
+    @property
+    def right_in_pixels(self) -> bool:
+        """Whether single pixels are covered after the temperature: in shape, and on the tiles that
+        it is not from.
+        """
+        off = max(abs(c - p) for c, p in zip(self.covered_after, PROBABILITIES, strict=True))
+        return abs(self.mean_square_after - 1) <= NEAR and off <= SHAPE
+
+    @property
+    def even(self) -> bool:
+        """Whether one temperature fits all periods, within a factor of 2."""
+        return all(
+            1 / EVEN <= T / self.temperature <= EVEN for T in self.by_period if math.isfinite(T)
+        )
+
+    @property
+    def describes(self) -> bool:
+        """Whether the model describes the data, as far as halves can tell: it fits them, and the
+        bars hold, or after a temperature up to 4.
+        """
+        return self.fits and self._agree
+
+    @property
+    def fits(self) -> bool:
+        """Whether the misfit of both halves is up to 1.5 of what the noise explains. What is wrong
+        in both alike leaves their difference small, and shows here.
+        """
+        return not max(self.chi2) > POOR
+
+    @property
+    def _agree(self) -> bool:
+        return self.holds or (self.holds_after and 1 / HOTTEST <= self.temperature <= HOTTEST)
+
+    def _unlike(self, octave: tuple[int, float]) -> float:
+        return abs(math.log(octave[1] / self.temperature)) if math.isfinite(octave[1]) else 0.0
+
+    @staticmethod
+    def _unlike_one(octave: tuple[int, float]) -> float:
+        return abs(math.log(octave[1])) if math.isfinite(octave[1]) else 0.0
+
+    def sentence(self) -> str:
+        """For people: the verdict and its numbers."""
+        shares = ", ".join(
+            f"{c:.0%} for {p:.0%}" for c, p in zip(self.covered, PROBABILITIES, strict=True)
+        )
+        numbers = (
+            f"halves by {self.kind}, mean square {self.mean_square:.2f} of what their bars say, "
+            f"inside {shares}"
+        )
+        factor = f"bars times {self.temperature**0.5:.2f}"
+        if self.widened:
+            numbers += f"; misfit {max(self.chi2):.3g} of what the noise explains"
+            if self.bars_hold:
+                return f"widened by one split, the bars hold on another: {numbers}"
+            octave, worst = max(enumerate(self.by_period), key=self._unlike_one)
+            return (
+                f"widened by one split, the bars do not hold on another: at periods above "
+                f"{PERIODS[octave + 1]:g} px the mean square is {worst:.2g} ({numbers})"
+            )
+        if self._agree and not self.fits:
+            return (
+                f"the model does not describe the data: the misfit is {max(self.chi2):.3g} of what "
+                f"the noise explains; it is wrong in both halves alike ({numbers})"
+            )
+        if self.holds:
+            return f"the model describes the data: {numbers}"
+        if self.describes:
+            return f"the model describes the data with {factor}: {numbers}"
+        rest = ""
+        if self.right_in_pixels:
+            rest = f"; {factor} cover single pixels"
+            if not self.even:
+                octave, worst = max(enumerate(self.by_period), key=self._unlike)
+                rest += (
+                    f", but not periods above {PERIODS[octave + 1]:g} px, where the mean square "
+                    f"is {worst:.2g}"
+                )
+        return f"the model does not describe the data: {numbers}{rest}"
