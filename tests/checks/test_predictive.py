@@ -111,17 +111,21 @@ def test_totals_have_their_exact_chance():
 @pytest.mark.parametrize(
     ("engine", "noise", "level", "scans"),
     [
-        ("joint", "poisson", 3e3, 10),
-        ("joint", "poisson", 1e5, 10),
-        ("joint", "gaussian", 30.0, 6),
-        ("ep", "poisson", 1e5, 6),
-        ("pie", "poisson", 1e5, 8),
+        ("joint", "poisson", 3e3, 4),
+        ("ep", "poisson", 1e5, 3),
+        ("pie", "poisson", 1e5, 4),
+        pytest.param("joint", "poisson", 3e3, 10, marks=pytest.mark.slow),
+        pytest.param("joint", "poisson", 1e5, 10, marks=pytest.mark.slow),
+        pytest.param("joint", "gaussian", 30.0, 6, marks=pytest.mark.slow),
+        pytest.param("ep", "poisson", 1e5, 6, marks=pytest.mark.slow),
+        pytest.param("pie", "poisson", 1e5, 8, marks=pytest.mark.slow),
     ],
 )
 def test_clean_scans_are_clean(engine, noise, level, scans):
     """The stated rate is 5 % a scan of each of three kinds; 10 scans with more than 3 of one kind
-    have the chance 0.001.
+    have the chance 0.001, and so have 4 with more than 2.
     """
+    most = 3 if scans > 4 else 2
     alarms, levels, scores = np.zeros(3), [], []
     for seed in range(scans):
         found = check(*fitted(made(seed, level, noise=noise, shuffled=seed % 2 == 0), engine))
@@ -133,7 +137,7 @@ def test_clean_scans_are_clean(engine, noise, level, scans):
         levels.append(np.nan if found.level is None else found.level)
         scores.append(found.score.std())
         assert found.fits or engine == "ep"  # which has not converged everywhere
-    assert (alarms <= 3).all(), alarms
+    assert (alarms <= most).all(), alarms
     assert 0.8 < np.mean(scores) < 1.25
     if engine == "joint":
         assert np.mean(levels) == pytest.approx(1, abs=0.06)
@@ -234,7 +238,7 @@ def test_each_frame_is_judged_by_its_own_noise():
     error.
     """
     by_a_common_one = 0
-    for seed in (1, 2, 3, 4):
+    for seed in (1, 2):
         problem, result = in_turn(seed)
         found = check(problem, result)
         assert found.clean, sentences(found)

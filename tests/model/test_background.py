@@ -184,7 +184,7 @@ def plausible():
                         yield r0, N, v0, B
 
 
-@pytest.mark.parametrize("modes", [1, 2, 3])
+@pytest.mark.parametrize("modes", [1, pytest.param(2, marks=pytest.mark.slow), 3])
 def test_moments_of_counts_with_a_background(modes):
     """Against dense sums, where data and prior agree to ten standard deviations: from no count to a
     million.
@@ -270,7 +270,12 @@ def db(found, made, lit):
 
 @pytest.mark.parametrize(
     ("background", "read_noise", "modes"),
-    [(2.0, 1.5, 1), (2.0, None, 1), (None, 1.5, 1), (2.0, 1.5, 2)],
+    [
+        (2.0, 1.5, 1),
+        pytest.param(2.0, None, 1, marks=pytest.mark.slow),
+        pytest.param(None, 1.5, 1, marks=pytest.mark.slow),
+        pytest.param(2.0, 1.5, 2, marks=pytest.mark.slow),
+    ],
 )
 def test_posterior_told_of_the_background_is_nearer_and_its_bars_are_true(
     background, read_noise, modes

@@ -185,7 +185,7 @@ def test_bars_are_those_of_the_dense_inverse(update):
         region=lit(),
         tolerance=1e-3,
         iterations=1000,
-        backend="reference",
+        backend="numpy",
     )
     expected = aligned_bars(update)
     ratio = (found.object_std / expected["object"])[lit()]
