@@ -135,7 +135,7 @@ class LSQML(Engine):
     follows: ClassVar[frozenset[str]] = frozenset({"positions", "log_scale", "background"})
     schedule: ClassVar[str] = "sparse"
     shuffle: ClassVar[bool] = True
-    keeps: ClassVar[Keeps] = Keeps(object_bytes=100, counts=True, streams=False, compile_seconds=5)
+    keeps: ClassVar[Keeps] = Keeps(object_bytes=100, counts=True, streams=False, compile_seconds=6)
     step_size: float = 0.9
     noise: str = "amplitude"
     probe_start: int | None = 1
