@@ -30,7 +30,7 @@ class TestCounts(EngineTests):
     engine = LSQML
     options: ClassVar = {"noise": "poisson", "momentum_start": 2}
     #: counts where the model is all but dark multiply rounding, and batches of one frame pass it
-    #: on: after one pass single precision differs from double by 0.012, after two backends by 0.085.
+    #: on: single precision differs from double by 0.012 after one pass, backends by 0.085 after 2.
     #: In batches of seven the compiled pass is held to its step at 1e-3 (`sweeps/test_cpu_lsqml`)
     agreement = 0.2
 
