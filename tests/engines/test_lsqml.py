@@ -29,6 +29,10 @@ class TestCounts(EngineTests):
 
     engine = LSQML
     options: ClassVar = {"noise": "poisson", "momentum_start": 2}
+    #: counts where the model is all but dark multiply rounding, and batches of one frame pass it
+    #: on: single precision differs from double by 0.012 after one pass, backends by 0.085 after 2.
+    #: In batches of seven the compiled pass is held to its step at 1e-3 (`sweeps/test_cpu_lsqml`)
+    agreement = 0.2
 
     def test_it_takes_data_that_are_no_counts(self) -> None:
         with pytest.raises(PtychonError, match="not counts"):
@@ -116,9 +120,9 @@ def test_the_step_of_counts_is_the_best_along_its_direction(background):
     model = engine.model(replace(problem, background=None), backend)
     power = model.intensity(model.view(x, frames))
     step = engine.by_counts(problem, frames, power, problem.mask_of(frames), np)
-    far = n > power + dark + 5 * np.sqrt(power + dark + 1)
+    far = ((n - power - dark - 0.9) / np.sqrt(power + dark) - 5).clip(0, 1)
     root = np.sqrt(np.maximum(n - dark, 0) / np.maximum(power, 1e-20))
-    xi = np.where(far, 2 - 2 * root, 1 - n / np.maximum(power + dark, 1e-20))
+    xi = far * (2 - 2 * root) + (1 - far) * (1 - n / np.maximum(power + dark, 1e-20))
     assert 0.01 < far.mean() < 0.5
     for b in range(4):
         alpha = np.median(step[b] / xi[b])

@@ -36,9 +36,10 @@ frames away. The paper has it in all passes of compact batches; from nothing tha
 
 Counts: xi is too long a step where few were expected. alpha_j is the length that their likelihood
 prefers, sum lambda' - n log lambda' along z' = (1 - alpha xi) z, by three steps of Fisher's scoring
-from 1/2, where amplitudes put it. Counts more than five standard deviations above what is expected
+from 1/2, where amplitudes put it. Counts more than six standard deviations above what is expected
 say that the model is wrong there, and their xi is 2 ( 1 - sqrt(n)/|z| ), which at 1/2 ends at their
-root: from far away a few dark pixels of the model would else leave all of them a step of nothing.
+root; between five and six it is a mixture. From far away a few dark pixels of the model would else
+leave all of them a step of nothing.
 
 Momentum, from pass `momentum_start` on, is that of `pass_momentum`: the object remembers two
 passes, with the weight L/(L + max L/10), the probe three.
@@ -71,8 +72,10 @@ from .pass_momentum import velocity
 NOISES = ("amplitude", "poisson")
 #: Modulus and counts below which a model says nothing.
 TINY = 1e-20
-#: Standard deviations by which counts exceed what is expected where the model is wrong, not they.
-FAR = 5.0
+#: Standard deviations by which counts exceed what is expected where one begins to take the model to
+#: be wrong, not them; after one more it is sure. And the counts that may be there beside: one is
+#: no wonder down to an expected 4e-4.
+FAR, MARGIN = 5.0, 0.9
 #: Scoring steps for the length alpha of a step of counts.
 SCORINGS = 3
 #: Passes that the momentum of object and probe remembers.
@@ -135,7 +138,7 @@ class LSQML(Engine):
     follows: ClassVar[frozenset[str]] = frozenset({"positions", "log_scale", "background"})
     schedule: ClassVar[str] = "sparse"
     shuffle: ClassVar[bool] = True
-    keeps: ClassVar[Keeps] = Keeps(object_bytes=100, counts=True, streams=False, compile_seconds=5)
+    keeps: ClassVar[Keeps] = Keeps(object_bytes=100, counts=True, streams=False, compile_seconds=6)
     step_size: float = 0.9
     noise: str = "amplitude"
     probe_start: int | None = 1
@@ -280,8 +283,8 @@ class LSQML(Engine):
             power = power * scale[:, None, None]
         expected = xp.maximum(power + dark, TINY)
         best = 1 - xp.sqrt((n - dark).clip(0, None) / xp.maximum(power, TINY))
-        far = n > expected + FAR * xp.sqrt(expected + 1)
-        xi = xp.where(valid, xp.where(far, 2 * best, 1 - n / expected), 0)
+        far = ((n - expected - MARGIN) / xp.sqrt(expected) - FAR).clip(0, 1)
+        xi = xp.where(valid, far * 2 * best + (1 - far) * (1 - n / expected), 0)
         alpha = xp.full((len(power), 1, 1), 0.5, power.dtype)
         for _ in range(SCORINGS):
             left = 1 - alpha * xi

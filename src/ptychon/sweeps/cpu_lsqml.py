@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..engines.base import Report
-from ..engines.lsqml import FAR, LSQML
+from ..engines.lsqml import FAR, LSQML, MARGIN
 from ..kernels.cpu import batch as _batch
 from ..kernels.cpu import lsqml as _lsqml
 from ..kernels.cpu.rows import f4, transfer_table
@@ -73,15 +73,15 @@ def lsqml_pass(
                 _lsqml.ask_frames,
                 [(frames[i:j], which[i:j], i, O, probes, *scan, *own) for i, j in parts],
             )
-            job = frames, which, probes, corners, light
-            each(pool, _batch.batch_light, [(i, j, *job) for i, j in rows])
+            lit = frames, which, probes, corners, light
+            each(pool, _batch.batch_light, [(i, j, *lit) for i, j in rows])
             each(pool, _batch.batch_add, [(i, j, frames, corners, push, asked) for i, j in rows])
             floor = f4(engine.floor) * f4(_lsqml.brightest(frames, corners, shape, light))
             direction, moved = None, probes
             if moves:
                 power, force = np.zeros(shape, np.float32), np.zeros_like(P)
-                job = frames, O, corners, power
-                each(pool, _batch.batch_power, [(i, j, *job) for i, j in lines])
+                seen = frames, O, corners, power
+                each(pool, _batch.batch_power, [(i, j, *seen) for i, j in lines])
                 each(pool, _batch.batch_pull, [(i, j, n, pull, force) for i, j in lines])
                 force = ctx.backend.ifft2(force) if subpixel else force
                 direction = force / (power + f4(engine.floor) * power.max())
@@ -121,7 +121,7 @@ def _counted(engine: LSQML, problem: Any) -> tuple[Any, ...]:
         engine.check_counts(problem)
     counts = problem.counts if known else problem.amplitude
     dark = problem.background[0] if known else np.zeros((1, problem.frame_shape[1]), np.float32)
-    return by_counts, known, counts, dark, f4(FAR)
+    return by_counts, known, counts, dark, f4(FAR), f4(MARGIN)
 
 
 def _frames(batch: Any) -> IntArray:

@@ -43,7 +43,7 @@ SCORINGS = 3
 @linked(
     types.float64(
         *(WAVES, KEPT_FRAME, KEPT_FRAME, KEPT_FRAME, KEPT_MASK),
-        *(types.boolean, types.float32, FRAME, FRAME),
+        *(types.boolean, types.float32, types.float32, FRAME, FRAME),
     ),
     **OPTIONS,
 )
@@ -55,6 +55,7 @@ def count_change(
     mask: Array,
     known: bool,
     far: Any,
+    margin: Any,
     power: Array,
     xi: Array,
 ) -> float:
@@ -83,8 +84,8 @@ def count_change(
             m, b = (c_[c], b_[c]) if known else (a[c] * a[c], ZERO)
             mean = max(light + b, TINY)
             best = ONE - np.sqrt(max(m - b, ZERO) / max(light, TINY))
-            wrong = m > mean + far * np.sqrt(mean + ONE)
-            x[c] = (TWO * best if wrong else ONE - m / mean) * f4(valid[c])
+            wrong = min(max((m - mean - margin) / np.sqrt(mean) - far, ZERO), ONE)
+            x[c] = (wrong * TWO * best + (ONE - wrong) * (ONE - m / mean)) * f4(valid[c])
             row[c] = light
     alpha = HALF
     for _ in range(SCORINGS):
@@ -132,6 +133,7 @@ def ask_frames(
     counts: Array,
     dark: Array,
     far: Any,
+    margin: Any,
     chi: Array,
     push: Array,
     pull: Array,
@@ -141,8 +143,8 @@ def ask_frames(
     + i] (P, Q), and of the probe, pull[first + i] (K, P, Q), as a spectrum if `subpixel`.
 
     `by_counts`: counts are compared, those of `counts` with a background `dark` (P, Q) if they are
-    `known`, else squares of the amplitude; `far` standard deviations above what is expected the
-    model is wrong, not they.
+    `known`, else squares of the amplitude; `far` standard deviations and a `margin` above what is
+    expected the model is wrong, not they.
     """
     p_, q = probes.shape[2], probes.shape[3]
     power, xi = np.empty((p_, q), np.float32), np.empty((p_, q), np.float32)
@@ -154,7 +156,9 @@ def ask_frames(
         if by_counts:
             propagate(wave, wave, gap, near, True)
             n = counts[j] if known else amplitude[j]
-            misfit[j] = count_change(wave, amplitude[j], n, dark, valid, known, far, power, xi)
+            misfit[j] = count_change(
+                wave, amplitude[j], n, dark, valid, known, far, margin, power, xi
+            )
             propagate(wave, wave, gap, near, False)
         else:
             misfit[j] = modulus_return(wave, amplitude[j], valid, gap, near, 0, p_, -ONE, NONE)
