@@ -13,6 +13,7 @@ from ..engines import Context, Engine, Estimate, able, check_copes, make
 from ..model.problem import Problem
 from ..model.slices import share
 from ..types import ComplexArray, PtychonError, PtychonWarning
+from .bent import straightened
 from .checkpoint import Checkpoint
 from .compile import warm_up
 from .guess import wave_power
@@ -192,6 +193,8 @@ def run_recipe(
         refined = done.found
         learns = done.engine.moves_probe
         if learns and stage.turns(done.engine, seed) is not None:
+            bent = straightened(refined, refined.applied(whole), run.object, run.probe, ctx)
+            refined, run.object, run.probe = bent
             refined, run.object, run.probe = refined.levelled(whole, run.object, run.probe)
         run.problem = refined.applied(whole)
         free = not (done.engine.fixes_scale or held)
