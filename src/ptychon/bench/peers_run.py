@@ -62,7 +62,7 @@ class Peer:
 
     def on(self, scan: str) -> tuple[str, ...]:
         """Algorithms for a scan."""
-        return self.algorithms if scan == "plain" else getattr(self, scan)  # type: ignore[no-any-return]
+        return self.algorithms if scan == "plain" else getattr(self, scan)
 
 
 #: PyTorch first and pinned: of this version there are builds without CUDA.
