@@ -71,7 +71,7 @@ PEERS: dict[str, Peer] = {
     "ptychon": Peer(
         ("epie", "rpie", "dm", "dm, then rpie", "ep"),
         measured=("rpie", "lsqml", "ml"),
-        thick=("rpie", "lsqml", "ml"),
+        thick=("rpie", "ml"),
     ),
     "ptychi": Peer(
         ("epie", "epie, one by one", "rpie", "lsqml", "dm", "autodiff"),
