@@ -63,7 +63,7 @@ class Bench:
         """What adapters get, as arrays."""
         patterns = np.asarray(self.data.patterns, np.float32)
         probe = self.probe[0] if len(self.probe) == 1 else self.probe
-        given = {"patterns": patterns, "corners": self.problem.corners}
+        given: dict[str, Any] = {"patterns": patterns, "corners": self.problem.corners}
         given |= {"object": self.object, "probe": probe}
         if self.positions is not None:
             given["positions"] = self.positions

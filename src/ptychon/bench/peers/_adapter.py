@@ -62,7 +62,8 @@ class Run:
     """loop : calls its argument after every pass; state : object and probe now, as the problem has
     them, and positions where these are refined; settings : for the record;
     packages : whose versions count; uncounted : first passes of another kind, left out of the time
-    of a pass; steady : whether the first pass costs no more than the others of its kind.
+    of a pass; steady : whether the first pass costs no more than the others of its kind;
+    compiles : later passes, from 0, in which a package compiles anew in every run.
     """
 
     loop: Callable[[Callable[[], None]], None]
@@ -71,6 +72,7 @@ class Run:
     packages: tuple[str, ...]
     uncounted: int = 0
     steady: bool = False
+    compiles: tuple[int, ...] = ()
 
 
 #: Passes of the run that is thrown away: some things begin only with the second, positions later.
@@ -159,6 +161,7 @@ def main(start: Callable[[Problem, str, int], Run]) -> None:
         "settings": run.settings,
         "uncounted": run.uncounted,
         "steady": run.steady,
+        "compiles": run.compiles,
         "warm_up_s": warm,
     }
     np.savez(

@@ -187,7 +187,9 @@ def start(problem: Problem, algorithm: str, passes: int) -> Run:
         "probe scaled by": factor,
         **_flat(hook.props),
     }
-    return Run(loop, found, settings, ("phaserEM", "jax"))
+    # once positions move, its pass is another function
+    first = () if problem.positions is None else (EXAMPLE["update_positions"]["after"],)
+    return Run(loop, found, settings, ("phaserEM", "jax"), compiles=first)
 
 
 if __name__ == "__main__":

@@ -185,9 +185,12 @@ def _normals(
 def frame_light(seen: Seen, threads: int = 1) -> Array:
     out = np.empty((len(seen.corners), *seen.probe.shape[1:]), np.float32)
     first, rows = _given(seen)
-    _in_parts(
-        lambda b: _light(*first, *(row[b] for row in rows[:4]), rows[4], out[b]), len(out), threads
-    )
+
+    def part(b: slice) -> None:
+        given: list[Any] = [*first, *(row[b] for row in rows[:4]), rows[4], out[b]]
+        _light(*given)
+
+    _in_parts(part, len(out), threads)
     return out
 
 
@@ -202,8 +205,9 @@ def frame_normals(
 
     def part(b: slice) -> None:
         own = mask[b] if len(mask) > 1 else mask
-        where = (*first, *(row[b] for row in rows[:4]), rows[4])
-        _normals(*where, rates, amplitude[b], own, position, dose, *(o[b] for o in out))
+        given: list[Any] = [*first, *(row[b] for row in rows[:4]), rows[4], rates]
+        given += [amplitude[b], own, position, dose, *(o[b] for o in out)]
+        _normals(*given)
 
     _in_parts(part, count, threads)
     return Normals(*out)
