@@ -16,6 +16,10 @@ _STAMP = hashlib.sha256(b"".join(p.read_bytes() for p in _SOURCES)).hexdigest()[
 os.environ.setdefault(
     "NUMBA_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"ptychon-test-kernels-{_STAMP}")
 )
+# a second thread of the linear algebra waits in a loop: beside another worker a small system costs
+# ten times the processor time
+for _library in ("OPENBLAS", "MKL", "OMP"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 # every command that a test starts would compile the package's Python anew, half a second each
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -23,16 +27,16 @@ import pytest  # noqa: E402
 
 #: What takes longest begins first: the last file of all is then a short one, and no worker waits.
 _LONGEST = (
-    "run/test_measured.py",
     "house/test_experiments.py",
+    "sweeps/test_cuda.py",
+    "engines/test_ml.py",
     "cli/test_cli.py",
-    "engines/test_published.py",
     "uncertainty/test_bars_cli.py",
     "engines/test_engines.py",
+    "run/test_measured.py",
+    "engines/test_published.py",
     "house/test_docs.py",
     "uncertainty/test_uncertainty_sampler.py",
-    "engines/test_ml.py",
-    "sweeps/test_cuda.py",
     "run/test_compiling.py",
     "run/test_first_probe.py",
     "engines/test_ep.py",
@@ -62,14 +66,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def sketched(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures of results are one pixel each: a second less for every command whose picture nobody
-    looks at. Tests marked `pictures` have theirs in full.
+    """Pictures of results and of reports are one pixel each: a second less for every command whose
+    picture nobody looks at, five for a report. Tests marked `pictures` have theirs in full.
     """
     if request.node.get_closest_marker("pictures"):
         return
-    from _problems import sketch
+    from _problems import pixel, sketch
 
     monkeypatch.setattr("ptychon.plots.result.picture", sketch)
+    for place in ("page", "write"):
+        monkeypatch.setattr(f"ptychon.reports.{place}.png_of", pixel)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 COMMON = ("types", "units")
 #: What people ask a thing itself for, to be saved or shown, is a part of the public face, which
 #: knows everybody.
-FACE = {("data", "io"), ("data", "plots")}
+FACE = {("data", "io"), ("data", "plots"), ("run", "plots")}
 SOURCE = HERE.parents[1] / "src" / "ptychon"
 
 

@@ -282,7 +282,7 @@ def test_ptychon_runs_under_the_same_clock(bench, tmp_path):
 
 
 def test_command(fake, bench, monkeypatch, capsys):
-    monkeypatch.setattr(peers_run, "make_bench", lambda: bench)
+    monkeypatch.setitem(peers_run.SCANS, "plain", lambda: bench)
     options = ["--peers", "--peers-dir", str(fake), "--peer-passes", "3", "-e", "fake:right"]
     assert main(command, "ptychon bench", [*options, "-o", str(fake / "all.json")]) == 0
     captured = capsys.readouterr()

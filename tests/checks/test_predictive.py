@@ -350,7 +350,7 @@ def test_the_command_flags_and_cleans(tmp_path, capsys, monkeypatch):
         "--backend",
         "numpy",
     ]
-    assert main(["bars", *bars]) == 0
+    assert main(["error_bars", *bars]) == 0
     assert main(["check", "bars.h5", "--json"]) == 0  # its data are found
     assert main(["measure", "bars.h5", "--resolution", "-q"]) == 0
     for arguments, said in (

@@ -248,7 +248,7 @@ def test_the_shell_completes_values():
 
     assert completed("ptychon reconstruct scan.cxi -e ") == list(registry)
     assert completed("ptychon reconstruct scan.cxi --engine rp") == ["rpie"]
-    assert completed("ptychon bars r.h5 -m ") == list(methods)
+    assert completed("ptychon error_bars r.h5 -m ") == ["auto", *methods]
     assert completed("ptychon check r.h5 --backend c") == ["cupy"]
     assert "transpose+negate" in completed("ptychon reconstruct scan.cxi --orient tr")
     assert "object_step=" in completed("ptychon reconstruct s.cxi --set object")

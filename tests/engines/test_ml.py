@@ -211,7 +211,7 @@ def scene(counts: float = 1e5, dose: float = 0.0):
 def start_of(problem) -> Result:
     """20 passes of rPIE from a probe with a wrong defocus."""
     first = probes.defocused_aperture((32, 32), radius=4.5, defocus=6.5)
-    return reconstruct(problem, "rpie", passes=20, probe=first, backend="reference", say=None)
+    return reconstruct(problem, "rpie", passes=20, probe=first, backend="numpy", say=None)
 
 
 def moved(problem, errors) -> Problem:
@@ -268,7 +268,7 @@ def test_exact_positions_are_left_where_they_are():
         passes=6,
         positions=True,
         dose=True,
-        backend="reference",
+        backend="numpy",
         say=None,
     )
     assert off(found.positions, true.positions) < 0.05
@@ -293,9 +293,9 @@ def test_three_modes_are_found():
     made = simulate(specimen, truth, places, noise="poisson", mean_counts=1e5, seed=1)
     problem = Problem.from_dataset(made.dataset, object_shape=size)
     first = reconstruct(
-        problem, "rpie", passes=20, probe=truth[0], modes=3, backend="reference", say=None
+        problem, "rpie", passes=20, probe=truth[0], modes=3, backend="numpy", say=None
     )
-    found = reconstruct(problem, "ml", start=first, passes=8, backend="reference", say=None)
+    found = reconstruct(problem, "ml", start=first, passes=8, backend="numpy", say=None)
     assert np.abs(shares(first.probe) - powers).max() > 0.015
     # measured: 71.7, 19.0, 9.3 % and 70.2, 19.7, 10.0 %
     np.testing.assert_allclose(shares(found.probe), powers, atol=0.01)

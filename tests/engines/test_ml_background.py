@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
-from ptychon import Problem, PtychonError, reconstruct
+from ptychon import Problem, PtychonError, Recipe, Stage, reconstruct
 from ptychon.backends import get_backend
 from ptychon.engines import ML, After, Context, updated
-from ptychon.engines.background import held
+from ptychon.engines.background import grid, held
 from ptychon.metrics.alignment import align
 from ptychon.metrics.moves import refined
 from ptychon.metrics.residual import illuminated
@@ -37,21 +39,27 @@ def scene():
     return Problem.from_dataset(made.dataset, object_shape=truth.shape), made.object
 
 
-def darkened(share):
-    """The frames with so much of their light from a background that rises across the detector, and
-    that background, in the order of the amplitude.
+def darkened(share, form="slope"):
+    """The frames with so much of their light from a background that rises across the detector, or
+    has the form of the mean frame out of focus, and that background, in the order of the amplitude.
     """
     problem, _ = scene()
-    slope = 1 + 0.5 * np.linspace(-1, 1, SIDE)[:, None] * np.ones((SIDE, SIDE))
-    dark = np.fft.ifftshift(share / (1 - share) * 1e5 / SIDE**2 * slope)
+    if form == "slope":
+        slope = 1 + 0.5 * np.linspace(-1, 1, SIDE)[:, None] * np.ones((SIDE, SIDE))
+        shape = np.fft.ifftshift(slope)
+    else:
+        shape = gaussian_filter((problem.amplitude.astype(float) ** 2).mean(axis=0), 6, mode="wrap")
+    dark = share / (1 - share) * 1e5 / SIDE**2 * shape / shape.mean()
     counts = np.random.default_rng(6).poisson(problem.amplitude.astype(float) ** 2 + dark)
     return replace(problem, amplitude=np.sqrt(counts).astype(np.float32)), dark
 
 
-def run(problem, passes=10, **more):
+def run(problem, passes=10, recipe="ml", **more):
     first = probes.defocused_aperture((SIDE, SIDE), radius=5, defocus=6)
     more = {"probe": first, "backend": "numpy", "judge": False, **more}
-    return reconstruct(problem, "ml", passes=passes, say=None, **more)
+    if isinstance(recipe, str):
+        more["passes"] = passes
+    return reconstruct(problem, recipe, say=None, **more)
 
 
 def error(result):
@@ -61,27 +69,26 @@ def error(result):
 
 
 @cache
-def run_known(share=0.0):
-    given, dark = darkened(share)
+def run_known(share=0.0, form="slope"):
+    given, dark = darkened(share, form)
     return run(given.with_background(dark) if share else scene()[0])
 
 
-@pytest.mark.parametrize(("share", "most"), [(0.1, 1.3), (0.3, 1.5)])
-def test_a_background_is_found(share, most):
+@pytest.mark.parametrize(("share", "form"), [(0.3, "slope"), (0.5, "beam")])
+def test_a_background_is_found(share, form):
     """The error of the object is near that with the background known, and 2 times as large where
-    nobody looks for it (measured after 10 steps: 1.1, and 1.4 times; of a background that is the
-    same in all pixels of the scene of test_refine 1.03 and 1.07).
+    nobody looks for it (measured after 10 steps: 1.10 and 1.21 times; see docs/positions.md).
     """
-    given, dark = darkened(share)
+    given, dark = darkened(share, form)
     found = run(given, update={"background": True})
-    assert found.history["background"][-1] == pytest.approx(share, rel=0.1)
+    assert found.history["background"][-1] == pytest.approx(share, rel=0.07)
     off = np.fft.ifftshift(found.background) - dark
-    assert np.sqrt((off**2).mean()) < 0.12 * dark.mean()
-    assert error(found) < most * error(run_known(share))
+    assert np.sqrt((off**2).mean()) < 0.1 * dark.mean()
+    assert error(found) < 1.3 * error(run_known(share, form))
     assert error(run(given)) > 2 * error(found)
     # R is that of the waves, as that of a result whose background was known
     assert found.final_error == pytest.approx(float(found.errors[-1]), rel=1e-3)
-    assert found.final_error == pytest.approx(run_known(share).final_error, rel=0.04)
+    assert found.final_error == pytest.approx(run_known(share, form).final_error, rel=0.04)
     assert any("background" in name for name, _ in refined(found))
 
 
@@ -101,7 +108,8 @@ def test_a_background_that_was_stated_is_where_it_begins():
     again = whole(stated)
     assert again.background is None
     np.testing.assert_allclose(again.amplitude, given.amplitude, rtol=1e-5)
-    smooth = ML(background=True).init(stated, *_wave(stated), Context(get_backend("reference")))
+    smooth = ML(background=True, background_distance=8.0)
+    smooth = smooth.init(stated, *_wave(stated), Context(get_backend("reference")))
     assert smooth.background.shape == (5, 5)
     # at points of the grid means of what is around; at the edge the slope is lost in part
     np.testing.assert_allclose(smooth.dark, 1.1 * dark, rtol=0.25)
@@ -130,7 +138,8 @@ def test_hats_add_up_to_one_and_end_at_the_edges():
 
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path):
     given, _ = darkened(0.3)
-    more = {"update": {"background": After(1)}, "passes": 3}
+    first = np.ones(given.object_shape, np.complex64)
+    more = {"update": {"background": After(1)}, "passes": 3, "object": first}
     straight = run(given, **more)
     path = tmp_path / "run.h5"
     run(given, callbacks=[Checkpointer(path, 2), lambda p: p.passes == 2], **more)
@@ -144,3 +153,24 @@ def test_frames_that_are_no_counts_are_refused():
     with pytest.raises(PtychonError, match="these data are not counts"):
         run(problem, update={"background": True})
     assert updated(ML(), {"background": After(4)}).background_start == 4
+
+
+def test_the_distance_of_the_points_follows_the_size_of_a_frame():
+    ctx = Context(get_backend("reference"))
+    for side, distance in ((16, 4), (48, 6), (128, 8)):
+        problem = SimpleNamespace(frame_shape=(side, 2 * side), near_field=False)
+        grown = grid(ML(background=True), problem, ctx)
+        np.testing.assert_array_equal(grown.rows, hats((side, 2 * side), distance).rows)
+
+
+def test_a_stage_may_begin_again_with_the_background_found_before_it():
+    """Twenty passes from the first object with the background known, by one recipe and by hand."""
+    given, _ = darkened(0.3)
+    dark = Stage("rpie", 6, aside=True, update={"background": True})
+    whole = run(given, recipe=Recipe((dark, Stage("rpie", 3, start="again"))))
+    alone = run(given, recipe=Recipe(replace(dark, aside=False)))
+    known = given.with_background(np.fft.ifftshift(alone.background))
+    by_hand = run(known, recipe=Recipe(Stage("rpie", 3)))
+    np.testing.assert_allclose(whole.errors, by_hand.errors, rtol=1e-4)
+    with pytest.raises(PtychonError, match="choose one of last, first, again"):
+        Stage("rpie", 3, start="anew")

@@ -359,7 +359,7 @@ def test_bars_cover_with_a_known_probe(counts):
     """Within 7 points at each probability on one small scan (12 at 3 counts a pixel, where
     Ptycho-EP's own are far off).
     """
-    made = a_scan(counts)
+    made = a_scan(counts, size=128 if counts < 10 else 96)
     problem = Problem.from_dataset(made.dataset)
     start = reconstruct(
         made.dataset, "ep", passes=80, probe=made.probe, probe_updates=0, backend="numpy"
@@ -378,7 +378,7 @@ def test_bars_cover_with_a_known_probe(counts):
 
 
 def test_bars_cover_with_an_unknown_probe():
-    made = a_scan(200, step=6.0)
+    made = a_scan(200, step=6.0, size=96)
     problem = Problem.from_dataset(made.dataset)
     y = (np.arange(32) - 16) / 16
     wrong = (made.probe * np.exp(0.5j * (y[:, None] ** 2 + y**2))).astype(np.complex64)

@@ -60,21 +60,21 @@ def measurement(folder, name, ratio, trial):
     ("name", "ratio", "prior", "least"),
     [
         # measured in three trials: 30.66 30.66 30.66 (published 29.80, worst seen 7.6)
-        ("dense", 4.0, "gaussian", 30.0),
+        pytest.param("dense", 4.0, "gaussian", 30.0, marks=pytest.mark.slow),
         # 26.87 27.91 27.72 (published 26.5)
-        ("dense", 3.0, "gaussian", 26.0),
+        pytest.param("dense", 3.0, "gaussian", 26.0, marks=pytest.mark.slow),
         # 20.30 20.61 19.60 (published 19.4)
-        ("dense", 2.4, "gaussian", 19.0),
+        pytest.param("dense", 2.4, "gaussian", 19.0, marks=pytest.mark.slow),
         # 29.51 29.49 29.53 (published 29.5)
-        ("lily", 4.0, "gaussian", 29.4),
+        pytest.param("lily", 4.0, "gaussian", 29.4, marks=pytest.mark.slow),
         # 26.71 26.75 26.74 (published 26.7)
-        ("lily", 3.0, "gaussian", 26.6),
+        pytest.param("lily", 3.0, "gaussian", 26.6, marks=pytest.mark.slow),
         # 20.88 20.50 20.21 (published 20.8)
-        ("lily", 2.4, "gaussian", 19.5),
+        pytest.param("lily", 2.4, "gaussian", 19.5, marks=pytest.mark.slow),
         # 34.03 34.02 34.05 (published 34.1)
-        ("lily", 4.0, "sparse", 33.8),
+        pytest.param("lily", 4.0, "sparse", 33.8, marks=pytest.mark.slow),
         # 32.08 32.10 32.11 (published 32.2)
-        ("lily", 3.0, "sparse", 31.8),
+        pytest.param("lily", 3.0, "sparse", 31.8, marks=pytest.mark.slow),
         # 30.51 30.57 30.61 (published 30.5)
         ("lily", 2.4, "sparse", 30.2),
     ],

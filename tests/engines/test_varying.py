@@ -15,7 +15,7 @@ from ptychon.io.saved import load_result, save_result
 from ptychon.metrics.alignment import align
 from ptychon.metrics.moves import refined
 from ptychon.metrics.residual import illuminated, residual
-from ptychon.request.settings import on_grid
+from ptychon.model.found import on_grid
 from ptychon.run.checkpoint import Checkpointer, load_checkpoint
 from ptychon.simulation import phantoms, probes, scan
 
@@ -149,7 +149,7 @@ def test_a_result_keeps_them(tmp_path):
     more = reconstruct(data, "ml", passes=1, start=again, variations=1, backend="numpy", say=None)
     assert more.final_error <= 1.005 * result.final_error
     # engines that know of no variations do not take them
-    other = reconstruct(data, "rpie", passes=1, start=again, backend="numpy", say=None)
+    other = reconstruct(data, "mpie", passes=1, start=again, backend="numpy", say=None)
     assert other.weights is None
 
 

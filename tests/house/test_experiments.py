@@ -4,33 +4,49 @@ from __future__ import annotations
 
 import csv
 import importlib
+import math
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
 from ptychon.types import PtychonError
+from ptychon.uncertainty.half_data import HalfDataTest
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 #: Enough of each to reach every line.
 SMALL = {
-    "sampling_ratio": ["--size", "160", "--steps", "16", "20"],
-    "blind": ["--size", "128", "--frame", "32", "--points", "4", "--steps", "6", "8"],
-    "uncertainty": ["--size", "160"],
-    "cramer_rao": ["--size", "24", "--draws", "4", "--sampled", "1", "--shorter", "0.01"],
-    "positions": ["--points", "4", "--frame", "24", "--steps", "2", "--cases", "random 0.5"],
-    "transition": ["--size", "48", "--frame", "16", "--steps", "5", "8", "--doses", "100"],
+    "sampling_ratio": "--size 112 --steps 16 20",
+    "blind": "--size 64 --frame 16 --points 3 --steps 3 4",
+    "uncertainty": "--size 112 --trials 1",
+    "cramer_rao": "--size 20 --draws 4 --sampled 1 --shorter 0.001 --passes 4",
+    "positions": "--points 4 --frame 24 --steps 2 --cases random:0.5 --trials 1",
+    "transition": "--size 32 --frame 12 --steps 5 8 --doses 100",
 }
+#: Cases that differ in kind: few measurements, much light, little light; a prior, counts.
+FEWER = {"cramer_rao": (1, 2, 5), "uncertainty": (0, 5, 6, 8)}
+
+
+class Sketch(Figure):
+    """A figure drawn coarsely and not laid out, which would take longer than what it shows."""
+
+    def savefig(self, *where: Any, **more: Any) -> None:
+        super().savefig(*where, **more | {"dpi": 20})
 
 
 @pytest.fixture
 def experiment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """An experiment as a module; its own folder comes first, as when it is run."""
     monkeypatch.syspath_prepend(FOLDER)
-    return importlib.import_module(request.param)
+    module = importlib.import_module(request.param)
+    for place in (module, importlib.import_module("common")):
+        if hasattr(place, "figure"):
+            monkeypatch.setattr(place, "figure", lambda w, h: Sketch(figsize=(w, h)))
+    return module
 
 
 def table(path: Path) -> list[dict[str, Any]]:
@@ -38,21 +54,20 @@ def table(path: Path) -> list[dict[str, Any]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.filterwarnings("ignore:There are no gridspecs", "ignore:legend")
 @pytest.mark.parametrize("experiment", SMALL, indirect=True)
 def test_writes_table_and_figure(
-    experiment: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    experiment: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    common = [
-        "--trials",
-        "2",
-        "--passes",
-        "4",
-        "--backend",
-        "numpy",
-        "-o",
-        str(tmp_path / "new" / "folder"),
-    ]
-    experiment.main([*SMALL[experiment.__name__], *common])
+    if experiment.__name__ in FEWER:
+        cases = tuple(experiment.CASES[k] for k in FEWER[experiment.__name__])
+        monkeypatch.setattr(experiment, "CASES", cases)
+    small = [word.replace(":", " ") for word in SMALL[experiment.__name__].split()]
+    common = ["--trials", "2", "--passes", "2", "--backend", "numpy"]
+    experiment.main([*common, *small, "-o", str(tmp_path / "new" / "folder")])
     out = capsys.readouterr().out
     assert "No --images: phantoms" in out
     assert (tmp_path / "new/folder/figure.png").read_bytes().startswith(b"\x89PNG")
@@ -102,29 +117,62 @@ def test_writes_table_and_figure(
 
 
 @pytest.mark.parametrize("experiment", ["halves"], indirect=True)
-def test_halves_of_a_simulated_scan(experiment: ModuleType, tmp_path: Path) -> None:
-    experiment.main(
-        [
-            "--modes",
-            "1",
-            "2",
-            "--kinds",
-            "counts",
-            "--passes",
-            "10",
-            "--backend",
-            "numpy",
-            "-o",
-            str(tmp_path),
-        ]
+def test_halves_go_into_a_table(
+    experiment: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked for each row, and what is written of it; halves themselves are tested by
+    tests/uncertainty/test_half_data.py.
+    """
+    asked = []
+    judged = HalfDataTest(
+        kind="counts",
+        mean_square=1.44,
+        covered=(0.4, 0.6, 0.85, 0.92),
+        covered_after=(0.5, 0.69, 0.9, 0.95),
+        mean_square_after=1.02,
+        by_period=(math.nan, 1.4, 1.5, 1.3, 1.4),
+        independent=0.9,
+        difference_db=20.0,
+        chi2=(1.0, 1.1),
+        pixels=900,
+        modes=1,
+        update=("object", "probe"),
     )
+
+    def judge(problem: Any, kind: str, *, probe: Any, **more: Any) -> tuple[HalfDataTest, None]:
+        asked.append((kind, probe.shape, np.abs(probe[1:]).sum(axis=(1, 2)) > 0, more))
+        return judged, None
+
+    monkeypatch.setattr(experiment, "half_data_test", judge)
+    experiment.main(["--modes", "1", "3", "--passes", "7", "-o", str(tmp_path)])
+    assert [(kind, shape) for kind, shape, *_ in asked] == [
+        (kind, (modes, 32, 32)) for modes in (1, 3) for kind in ("positions", "counts")
+    ]
+    assert all(lit.all() and more["passes"] == 7 for *_, lit, more in asked)
+    rows = table(tmp_path / "table.csv")
+    assert [row["modes"] for row in rows] == ["1", "1", "3", "3"]
+    assert {(row["mean square"], row["0.5"], row["misfit"]) for row in rows} == {
+        ("1.44", "0.4", "1.1")
+    }
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(PtychonError, match="must be 1, 2 or 3"):
+        experiment.main(["--modes", "4"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", ["halves"], indirect=True)
+def test_halves_of_a_simulated_scan(
+    experiment: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulated = experiment.simulated
+    monkeypatch.setattr(experiment, "simulated", lambda size: simulated(72))
+    small = ["--modes", "1", "2", "--kinds", "counts", "--passes", "30", "--backend", "numpy", "-o"]
+    experiment.main([*small, str(tmp_path)])
     one, two = table(tmp_path / "table.csv")
     assert (one["modes"], two["modes"]) == ("1", "2")
     assert 0.5 < float(one["mean square"]) < 2
     assert float(one["0.5"]) < float(one["0.9"]) < float(one["0.95"]) <= 1
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(PtychonError, match="must be 1, 2 or 3"):
-        experiment.main(["--modes", "4"])
 
 
 @pytest.mark.parametrize("experiment", ["transition"], indirect=True)
@@ -212,6 +260,7 @@ def test_calibration_of_a_cell_goes_into_a_page(
     marks.
     """
     assert len(experiment.cells()) <= 40
+    monkeypatch.setattr(experiment, "FRAME", 24)
     page = tmp_path / "page.md"
     page.write_text(f"before\n{experiment.BEGIN}\nstale\n{experiment.END}\nafter\n")
     monkeypatch.setattr(

@@ -66,6 +66,8 @@ def test_the_workflow_runs_the_tests_where_people_are() -> None:
     assert matrix["python"] == ["3.11", "3.12", "3.13", "3.14"]
     said = [c.rsplit(" ", 1)[1] for c in PROJECT["classifiers"] if "Python :: 3." in c]
     assert set(said) <= set(matrix["python"])
+    assert "slow or not slow" in jobs["slow-tests"]["steps"][-1]["run"]
+    assert flow[True]["schedule"]  # YAML takes a bare `on` for true
     for job in jobs.values():
         assert all(("uses" in step) != ("run" in step) for step in job["steps"])
         extras = [e for s in job["steps"] for e in re.findall(r"\.\[([\w,]+)\]", s.get("run", ""))]

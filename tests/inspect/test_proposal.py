@@ -17,7 +17,8 @@ from ptychon.__main__ import main
 from ptychon.inspect.proposal import Gain, Proposal
 from ptychon.io import load_result, write_dataset
 from ptychon.metrics.residual import misfit_over_noise
-from ptychon.request.settings import read_settings, validated
+from ptychon.request.inputs import read_settings
+from ptychon.request.settings import validated
 from ptychon.run.held_out import split
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import simulate

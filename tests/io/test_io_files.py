@@ -16,7 +16,7 @@ from ptychon import PtychonError, load
 from ptychon.__main__ import main
 from ptychon.io import load_result
 from ptychon.io.places import natural, sha256_of, stem_of
-from ptychon.request.settings import find_data
+from ptychon.request.inputs import find_data
 
 r = np.random.default_rng(0)
 FRAMES = r.poisson(30.0, (12, 16, 18)).astype(np.int32)

@@ -18,7 +18,8 @@ from ptychon import Problem, PtychonError, PtychonWarning, load
 from ptychon.__main__ import main
 from ptychon.io import write_dataset
 from ptychon.io.mask_file import read_mask
-from ptychon.request.settings import read_settings, validated, with_paths
+from ptychon.request.inputs import read_settings, with_paths
+from ptychon.request.settings import validated
 
 RNG = np.random.default_rng(2)
 GOOD = np.ones((16, 24), bool)

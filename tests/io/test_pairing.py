@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ptychon import Dataset, PtychonError, PtychonWarning, load
-from ptychon.data.dataset import FILL, MEASURED, ZERO, blank_frames
+from ptychon.data.blank import FILL, MEASURED, ZERO, blank_frames
 from ptychon.inspect.file import inspect
 from ptychon.inspect.trials import subset
 from ptychon.model.problem import Problem

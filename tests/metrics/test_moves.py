@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ptychon import Result
-from ptychon.metrics.moves import moves_of, refined, sentence
+from ptychon.metrics.moves import at_rim, moves_of, refined, rim_sentence, sentence
 
 
 def rows(side=9, step=5.0, snake=True):
@@ -87,3 +87,18 @@ def test_a_result_tells_what_was_refined():
     assert texts["doses"] == "differ by 3 % rms, as an amplitude"
     assert texts["background"].startswith("1.5 counts a pixel, 1.9 % of all light")
     assert "weak modes" in texts["background"]
+
+
+def test_frames_at_the_rim_are_listed():
+    """Of a jittered raster of 9 x 9 the 32 outermost, of a ring all, of two frames both."""
+    given, _ = rows()
+    places = given + np.random.default_rng(2).uniform(-0.8, 0.8, given.shape)
+    outer = ((given == given.min()) | (given == given.max())).any(axis=1)
+    np.testing.assert_array_equal(at_rim(places), np.flatnonzero(outer))
+    angle = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+    assert len(at_rim(9 * np.stack([np.sin(angle), np.cos(angle)], axis=1))) == 12
+    assert len(at_rim(given[:2])) == 2
+    assert moves_of(given, places).rim == tuple(np.flatnonzero(outer))
+    text = rim_sentence(tuple(range(14)))
+    assert text.startswith("14 frames at the rim of the scan")
+    assert text.endswith("10, 11 and 2 more")

@@ -546,7 +546,18 @@ def test_command_line_states_both(tmp_path, monkeypatch, capsys):
     assert stored["read_noise"] == 1.5
     assert stored["background"].endswith("dark.npy")
     assert (
-        main(["bars", "out.h5", "--draws", "2", "--backend", "reference", "--update", "probe:no"])
+        main(
+            [
+                "error_bars",
+                "out.h5",
+                "--draws",
+                "2",
+                "--backend",
+                "reference",
+                "--update",
+                "probe:no",
+            ]
+        )
         == 0
     )
     assert "background of 2 counts a pixel and a read noise of 1.5" in capsys.readouterr().out
@@ -583,10 +594,10 @@ def test_background_is_a_number_or_a_file_in_every_command(tmp_path, monkeypatch
     )
     for given, mean in (("dark.npy", dark), ("2", np.full((16, 16), 2.0))):
         with pytest.raises(ZeroDivisionError):
-            main(["bars", "out.h5", "--background", given])
+            main(["error_bars", "out.h5", "--background", given])
         np.testing.assert_array_equal(asked[-1].background[0], np.fft.ifftshift(mean))
     capsys.readouterr()
-    assert main(["bars", "told.h5", "--background", "2"]) == 2
+    assert main(["error_bars", "told.h5", "--background", "2"]) == 2
     assert "state their background already" in capsys.readouterr().err
-    assert main(["bars", "out.h5", "--background", "none.npy"]) == 2
+    assert main(["error_bars", "out.h5", "--background", "none.npy"]) == 2
     assert "none.npy" in capsys.readouterr().err

@@ -325,6 +325,7 @@ def test_the_title_and_the_facts_come_first(folder):
     assert all((folder / name).is_file() for name in linked)
 
 
+@pytest.mark.usefixtures("sketched")
 def test_what_cannot_be_shown_is_said(folder, tmp_path, capsys):
     result = load_result(folder / "scan_ep.h5")
     plain = replace(
@@ -345,6 +346,7 @@ def test_what_cannot_be_shown_is_said(folder, tmp_path, capsys):
     assert page.count("Not shown") == 5
 
 
+@pytest.mark.usefixtures("sketched")
 def test_moved_and_changed_data(folder, simulation, tmp_path):
     shutil.copy(folder / "scan_ep.h5", tmp_path / "r.h5")
     written = write_report(
@@ -405,6 +407,7 @@ def test_what_two_halves_say_of_the_bars(folder, tmp_path, right):
     assert numbers["half_data_test"]["covered"] == list(covered)
 
 
+@pytest.mark.usefixtures("sketched")
 def test_several_results(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     result = load_result(folder / "scan_ep.h5")

@@ -15,8 +15,9 @@ from ptychon import PtychonError
 from ptychon.__main__ import main
 from ptychon.cli.options import engine_options
 from ptychon.io import load_result, write_dataset
+from ptychon.request.inputs import find_input, input_hash, read_settings, request_of
 from ptychon.request.options import stage_of
-from ptychon.request.settings import find_input, input_hash, read_settings, request_of, validated
+from ptychon.request.settings import validated
 from ptychon.run.until import Still
 
 

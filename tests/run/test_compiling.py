@@ -12,25 +12,23 @@ from pathlib import Path
 
 import pytest
 
+from _forks import Forks
 from ptychon.engines import make
 from ptychon.kernels.cpu import cache as _numba_cache
 from ptychon.kernels.cpu.linked import TRANSFORMS
 from ptychon.run.compile import announcement
 
+#: Says what is still to be compiled of what engines share, and runs one.
 SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
 from _problems import make_case
 from ptychon import reconstruct
+from ptychon.backends import get_backend
+print(get_backend("numpy").shared_left())
 case = make_case()
 start = dict(object=case.object, probe=case.probe)
 reconstruct(case.problem, "pie", passes=1, backend="numpy", judge=False, **start)
-"""
-
-#: What is still to be compiled of what engines share.
-LEFT = """
-from ptychon.backends import get_backend
-print(get_backend("numpy").shared_left())
 """
 
 #: A package of two files: `entry` is cached, and has `inner` of the other file compiled in.
@@ -52,33 +50,35 @@ with announcing(lambda: print("compiling", end=" ")):
 """
 
 
-def run(script, folder, cache):
-    # a source that changes twice in a second would be read from its old bytecode
-    env = os.environ | {"NUMBA_CACHE_DIR": str(cache), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=folder,
-        env=env,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=300,
-    )
-    return done.stdout, done.stderr
+@pytest.fixture(scope="module")
+def forks():
+    made = Forks()
+    yield made
+    made.close()
 
 
-def test_compilation_is_announced_once(tmp_path):
+@pytest.fixture
+def run(forks):
+    """A function that runs a script in a folder with a cache: what it said on both streams."""
+
+    def script_in(script, folder, cache):
+        # a source that changes twice in a second would be read from its old bytecode
+        env = os.environ | {"NUMBA_CACHE_DIR": str(cache), "PYTHONDONTWRITEBYTECODE": "1"}
+        return forks.run(script, folder, env)
+
+    return script_in
+
+
+def test_compilation_is_announced_once(run, tmp_path):
     """One sentence on the error stream while there is nothing on disk; a second process says
     nothing. What engines share is left to be compiled before, and not after.
     """
     script = SCRIPT.format(tests=str(Path(__file__).parents[1]))
-    assert run(LEFT, tmp_path, tmp_path / "cache")[0].split() == [str(TRANSFORMS)]
     out, told = run(script, tmp_path, tmp_path / "cache")
-    assert out == ""
+    assert out.splitlines() == [str(TRANSFORMS)]
     (line,) = told.splitlines()
     assert re.fullmatch(r"Compiling kernels \(once, about [1-9]\d* s\)", line)
-    assert run(script, tmp_path, tmp_path / "cache") == ("", "")
-    assert run(LEFT, tmp_path, tmp_path / "cache")[0].split() == ["0.0"]
+    assert run(script, tmp_path, tmp_path / "cache") == ("0.0\n", "")
 
 
 def test_the_announcement_counts_what_is_left():
@@ -123,7 +123,7 @@ except ValueError as error:
 """
 
 
-def test_linked_functions_are_found_in_the_next_process(tmp_path):
+def test_linked_functions_are_found_in_the_next_process(run, tmp_path):
     """A caller read from disk finds what it calls, whatever of that is still on disk itself, and
     what that raises.
     """
@@ -139,7 +139,7 @@ def test_linked_functions_are_found_in_the_next_process(tmp_path):
         assert list((tmp_path / "cache").rglob(f"chain.{name}*.nbc"))
 
 
-def test_a_change_in_another_file_is_noticed(tmp_path):
+def test_a_change_in_another_file_is_noticed(run, tmp_path):
     """`entry` stays as it is, what is compiled into it changes: Numba alone would answer from the
     old cache.
     """
@@ -150,13 +150,7 @@ def test_a_change_in_another_file_is_noticed(tmp_path):
     )
     (tmp_path / "cached.py").write_text(source)
     (tmp_path / "entry.py").write_text(ENTRY)
-    for n, expected in (
-        (1, "compiling 11"),
-        (1, "11"),
-        (5, "compiling 15"),
-        (5, "15"),
-        (1, "compiling 11"),
-    ):
+    for n, expected in ((1, "compiling 11"), (1, "11"), (5, "compiling 15"), (1, "compiling 11")):
         (tmp_path / "inner.py").write_text(INNER.format(n=n))
         assert run(CALL, tmp_path, tmp_path / "cache")[0].split("\n")[0] == expected
 
@@ -233,7 +227,7 @@ def package(tmp_path):
     return tmp_path
 
 
-def without_places(folder, temporary):
+def without_places(forks, folder, temporary):
     """Run where neither package, home nor NUMBA_CACHE_DIR can be written (a file stands where a
     folder is needed).
     """
@@ -245,37 +239,29 @@ def without_places(folder, temporary):
         "TMPDIR": str(temporary),
     }
     env |= {"XDG_CACHE_HOME": str(folder / "home"), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", ALONE],
-        cwd=folder,
-        env=env,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=300,
-    )
+    out, _ = forks.run(ALONE, folder, env)
     for name in ("__pycache__", "home", "cache"):
         (folder / name).unlink()
-    return done.stdout.splitlines()
+    return out.splitlines()
 
 
-def test_nowhere_to_write(package, tmp_path):
+def test_nowhere_to_write(forks, package, tmp_path):
     """Kernels go to a private folder among the temporary files, and the second run finds them
     there.
     """
     temporary = tmp_path / "tmp"
     temporary.mkdir()
-    told, *rest = without_places(package, temporary)
+    told, *rest = without_places(forks, package, temporary)
     (folder,) = temporary.glob("ptychon-kernels-*")
     assert folder.stat().st_mode & 0o077 == 0
     assert str(folder) in told
     assert "NUMBA_CACHE_DIR" in told
     assert rest == ["compiling", "11"]
-    assert without_places(package, temporary)[1:] == ["11"]
+    assert without_places(forks, package, temporary)[1:] == ["11"]
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="permissions of folders are POSIX")
-def test_a_folder_others_can_write_is_not_used(package, tmp_path):
+def test_a_folder_others_can_write_is_not_used(forks, package, tmp_path):
     """What is in the cache is executed: a folder that somebody else may fill is left alone, and
     nothing is kept.
     """
@@ -284,14 +270,14 @@ def test_a_folder_others_can_write_is_not_used(package, tmp_path):
     place.mkdir(parents=True)
     place.chmod(0o777)
     for _ in range(2):
-        told, *rest = without_places(package, temporary)
+        told, *rest = without_places(forks, package, temporary)
         assert "every run compiles again" in told
         assert "NUMBA_CACHE_DIR" in told
         assert rest == ["compiling", "11"]
     assert list(place.iterdir()) == []
 
 
-def test_damaged_entries_are_compiled_again(package, tmp_path):
+def test_damaged_entries_are_compiled_again(run, package, tmp_path):
     """Truncated files of the cache, the index or the code, cost a compilation and nothing else."""
     cache = tmp_path / "cache"
     assert run(CALL, package, cache)[0].split() == ["compiling", "11"]

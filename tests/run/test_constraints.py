@@ -49,6 +49,7 @@ TRUE = (
     "ramp",
     "orthogonal_modes",
     "depth:beta=1",
+    "depth_centre",
 )
 #: Those that go on changing something when they are applied again, and which part of the first
 #: change the second may make: a blur, a step towards less variation, edges that are soft.

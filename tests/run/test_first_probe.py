@@ -255,6 +255,7 @@ def test_dark_frames_are_left_out():
     assert np.isfinite(find_probe(problem, CPU)).all()
 
 
+@pytest.mark.slow
 def test_tungsten_pattern_from_the_data_alone(measured):
     """20 frames of a ring-shaped beam 115 um out of focus: R 0.103 after 120 passes (0.112 from a
     disc with that defocus, a lattice of spots at 0.149 before). By wavelength, defocus and pixel D

@@ -60,9 +60,9 @@ def exact(star):
         # measured after 40 passes, during the pass and final: 0.1095 0.1076 (object_reg 0.25),
         # 0.1080 0.1068, 0.1204 0.1188, 0.1066 0.1066; 25 are asked to reach as much
         ("rpie", 0.115),
-        ("epie", 0.115),
-        ("dm", 0.125),
-        ("ep", 0.112),
+        pytest.param("epie", 0.115, marks=pytest.mark.slow),
+        pytest.param("dm", 0.125, marks=pytest.mark.slow),
+        pytest.param("ep", 0.112, marks=pytest.mark.slow),
     ],
 )
 def test_star(star, exact, engine, least):
@@ -78,6 +78,7 @@ def test_star(star, exact, engine, least):
     assert pupil[0, 0] < 0.3 * pupil.max()
 
 
+@pytest.mark.slow
 def test_star_between_pixels(star, exact):
     """25 passes: R 0.1087 with sub-pixel positions, 0.1099 rounded."""
     rounded = reconstruct(star, "rpie", passes=25, backend="numpy", subpixel=False)
@@ -88,6 +89,7 @@ def test_star_between_pixels(star, exact):
 # ---------------------------------------------------------------- Siemens star, X-rays, near field
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "passes", "during", "final"),
     [
@@ -117,6 +119,7 @@ def test_near_field_star(measured, engine, passes, during, final):
 # ---------------------------------------------------------------- virus particles, electrons
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["rpie", "ep"])
 def test_halves_of_the_electron_scan(measured, engine):
     """15 passes over two random halves: their Fourier ring correlation stays above half a bit to

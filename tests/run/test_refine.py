@@ -212,7 +212,7 @@ def test_nothing_to_refine_changes_no_bit(scene):
 
 def test_a_result_keeps_what_was_found(scene, tmp_path):
     from ptychon import Result
-    from ptychon.request.settings import on_grid
+    from ptychon.model.found import on_grid
 
     problem, _ = wrong(scene[0], 0.3)
     found = run(problem, scene[1], passes=12, update=EVERYTHING)

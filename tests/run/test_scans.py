@@ -199,6 +199,3 @@ def test_on_the_command_line(tmp_path, monkeypatch, capsys):
         assert (tmp_path / f"{name}_rpie.png").exists()
     assert main(["reconstruct", "a.cxi", "b.cxi", "-n", "3", "-q"]) == 2
     assert "say what they share with --share" in capsys.readouterr().err
-    asked = ["reconstruct", "a.cxi", "b.cxi", "--share", "probe", "--report", "-n", "3", "-q"]
-    assert main(asked) == 2
-    assert "--report is for one scan" in capsys.readouterr().err

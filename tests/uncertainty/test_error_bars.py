@@ -48,7 +48,7 @@ def test_every_method_gives_bars_of_the_size_of_the_error(small, method):
     result = error_bars(made.dataset, before, method, backend="numpy", seed=1, **SHORT[method])
     assert result.object_std.shape == result.object.shape == before.object.shape
     assert result.object_std.dtype == np.float32
-    assert result.settings["bars"]["method"] == method
+    assert result.settings["error_bars"]["method"] == method
     assert (result.draws is not None) == (method in ("joint", "laplace", "sampling"))
     inside = before.illumination > 0.5 * before.illumination.max()
     y, x = (np.array(made.object.shape) - before.object.shape) // 2
@@ -130,9 +130,9 @@ def test_update_says_what_is_free_as_it_does_for_a_run(small):
         assert np.mean(wider.object_std[inside] ** 2) > 1.02 * np.mean(
             known.object_std[inside] ** 2
         )
-    assert known.settings["bars"]["update"] == ["object"]
-    assert freed.settings["bars"]["update"] == ["object", "probe"]
-    assert moved.settings["bars"]["update"] == ["object", "positions", "log_scale"]
+    assert known.settings["error_bars"]["update"] == ["object"]
+    assert freed.settings["error_bars"]["update"] == ["object", "probe"]
+    assert moved.settings["error_bars"]["update"] == ["object", "positions", "log_scale"]
 
 
 @pytest.mark.parametrize(

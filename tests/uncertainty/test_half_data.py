@@ -20,7 +20,7 @@ from ptychon.uncertainty.sampling import _aligner
 from ptychon.uncertainty.splitting import halves_of, thinned
 from ptychon.uncertainty.twin import judge
 
-SIZE, FRAME = 112, 32
+SIZE, FRAME = 80, 32
 
 
 def a_scan(counts=100.0, second=0.0, step=5.0):

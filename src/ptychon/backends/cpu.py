@@ -11,13 +11,13 @@ import numpy as np
 import scipy.fft
 
 from ..kernels import build
-from ..types import Array, PtychonError
+from ..types import COMPLEX, Array, PtychonError
 from .base import Backend
 
 #: What transforms waves, and where.
 FFT = (
     "inside fused kernels: own vector code for sides 16, 32, ..., 1024, else ducc (rocket-fft); "
-    "outside: scipy.fft"
+    "outside: the same for complex64, scipy.fft for all else"
 )
 
 
@@ -37,13 +37,14 @@ def numpy_backend(threads: int | None = None) -> Backend:
     from ..kernels.cpu import likelihoods as _numba_sites
     from ..kernels.cpu import marginal as _numba_marginal
     from ..kernels.cpu import table as _numba_table
+    from ..kernels.cpu import turns as _numba_turns
     from ..kernels.cpu.linked import transforms_left
 
     return Backend(
         name="numpy",
         xp=np,
-        fft2=_fft2,
-        ifft2=_ifft2,
+        fft2=_fast_fft2,
+        ifft2=_fast_ifft2,
         kernels=build(
             _numba_table,
             _numba_sites,
@@ -51,6 +52,7 @@ def numpy_backend(threads: int | None = None) -> Backend:
             _numba_joint,
             _numba_extended,
             _numba_marginal,
+            _numba_turns,
         ),
         threads=_threads(threads),
         sweeps="cpu",
@@ -83,3 +85,23 @@ def _fft2(a: Array) -> Any:
 
 def _ifft2(a: Array) -> Any:
     return scipy.fft.ifft2(a, norm="ortho")
+
+
+def _fast_fft2(a: Array) -> Any:
+    return _fft2(a) if a.dtype != COMPLEX else _transformed(a, True)
+
+
+def _fast_ifft2(a: Array) -> Any:
+    return _ifft2(a) if a.dtype != COMPLEX else _transformed(a, False)
+
+
+def _transformed(a: Array, forward: bool) -> Any:
+    """By the FFT of the fused kernels: of small frames it is five times as fast as a call of SciPy,
+    most of which is what goes on around the transform.
+    """
+    from ..kernels.cpu.joint import transform
+
+    out = np.array(a, order="C")
+    if out.size:
+        transform(out.reshape(-1, *out.shape[-2:]), forward)
+    return out

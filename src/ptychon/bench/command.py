@@ -20,6 +20,8 @@ Examples
   ptychon bench many --engine ep --threads 2 --json ep.json
   ptychon bench --peers --threads 1 --threads 2
   ptychon bench --peers -e ptychon -e ptychi:lsqml --peers-dir /scratch/peers
+  ptychon bench --peers --peer-scan measured --picture peers.png
+  ptychon bench --options -e rpie
 """,
 )
 @click.argument("names", nargs=-1, metavar="[CASE]...")
@@ -87,6 +89,19 @@ Examples
     help="Compare with other packages, each installed in an environment of its own.",
 )
 @click.option(
+    "--peer-scan",
+    type=click.Choice(["plain", "measured", "thick"]),
+    default="plain",
+    show_default=True,
+    help="Compare on a scan with known positions and one mode, with three modes and wrong "
+    "positions, or of two slices.",
+)
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False),
+    help="Draw the errors against seconds, for --peers, to .png, .pdf or .svg.",
+)
+@click.option(
     "--peers-dir",
     type=click.Path(file_okay=False),
     help="Keep those environments here (several GB); default in your cache.",
@@ -105,6 +120,12 @@ Examples
     show_default=True,
     help="Limit the processor seconds of each package.",
 )
+@click.option(
+    "--options",
+    "with_options",
+    is_flag=True,
+    help="Measure what modes, positions, doses and other options cost a pass.",
+)
 def command(
     names: tuple[str, ...],
     engines: tuple[str, ...],
@@ -120,9 +141,12 @@ def command(
     output: str | None,
     as_json: bool,
     with_peers: bool,
+    peer_scan: str,
+    picture: str | None,
     peers_dir: str | None,
     peer_passes: int,
     peer_seconds: float,
+    with_options: bool,
 ) -> None:
     """Time the engines on named problems, each in turn with plain NumPy code and with its two FFTs
     alone.
@@ -133,6 +157,8 @@ def command(
     which are downloaded and installed in --peers-dir at the first time and kept there; time of a
     position and error of the object against seconds. -e then names packages (ptychon, ptychi,
     ptylab, phaserem, cdtools) or package:algorithm.
+
+    With --options: a pass of rpie, dm, lsqml and ml with each option over a pass without.
     """
     from ..io.hdf5 import check_writable
     from . import cases
@@ -143,7 +169,13 @@ def command(
     if with_peers:
         if names:
             raise click.UsageError("--peers has a scan of its own; leave out the cases")
-        _beside_peers(engines, threads, peers_dir, peer_passes, peer_seconds, output, as_json)
+        limits = peer_passes, peer_seconds
+        _beside_peers(
+            engines, threads, peers_dir, *limits, output, as_json, scan=peer_scan, picture=picture
+        )
+        return
+    if with_options:
+        _options(engines, repeats, threads, output, as_json)
         return
     reports = []
     for name in names or ("default",):
@@ -187,6 +219,9 @@ def _beside_peers(
     seconds: float,
     output: str | None,
     as_json: bool,
+    *,
+    scan: str,
+    picture: str | None,
 ) -> None:
     from .peers_run import compare
     from .peers_table import table as peers_table
@@ -200,10 +235,33 @@ def _beside_peers(
         place,
         passes=passes,
         seconds=seconds,
+        scan=scan,
         say=lambda text: click.echo(text, err=True),
     )
     text = json.dumps(report, indent=1)
     click.echo(text if as_json else peers_table(report))
+    if output is not None:
+        Path(output).write_text(text + "\n")
+    if picture is not None:
+        from .peers_picture import draw
+
+        draw([report], picture)
+
+
+def _options(
+    engines: tuple[str, ...],
+    repeats: int,
+    threads: tuple[int, ...],
+    output: str | None,
+    as_json: bool,
+) -> None:
+    from .options import costs
+    from .options import table as options_table
+
+    reports = [costs(engines, repeats, count, say=_progress) for count in threads]
+    _progress("")
+    text = json.dumps(reports, indent=1)
+    click.echo(text if as_json else "\n".join(map(options_table, reports)))
     if output is not None:
         Path(output).write_text(text + "\n")
 

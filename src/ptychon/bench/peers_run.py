@@ -2,7 +2,8 @@
 environment of its own.
 
     error  ||c E - T||/||T|| over the lit object, after translation, phase ramp and factor are taken
-    out (`alignment.align`) R      of `metrics.residual`, with the package's object and probe
+           out (`alignment.align`)
+    R      of `metrics.residual`, with the package's object and probe
 
 Everyone starts from the same object and probe and gets the scan as a file. Adapters (in the folder
 `peers` beside this file, never imported here) run a package the way its own documentation does and
@@ -23,16 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from ..data.dataset import Dataset
 from ..engines import nearest
-from ..metrics.alignment import align
-from ..metrics.residual import illuminated, residual
-from ..model.problem import Problem
-from ..run.guess import initial_object, mean_power, scaled_probe
-from ..simulation import phantoms, probes, scan
-from ..simulation.simulate import simulate
-from ..types import BoolArray, ComplexArray, PtychonError
+from ..types import PtychonError
 from .clock import machine
+from .peers_scans import SCANS, Bench, make_bench
 
 #: Where the adapters are.
 ADAPTERS = Path(__file__).parent / "peers"
@@ -53,6 +48,8 @@ class Peer:
     ----------
     algorithms : tuple of str
         What its adapter knows.
+    measured, thick : tuples of str
+        Those that it runs on the scans of these names; each has what the scan asks for.
     installs : tuple of tuples of str
         Arguments of each ``pip install``, in order; none where the environment that runs this has
         the package.
@@ -60,82 +57,53 @@ class Peer:
 
     algorithms: tuple[str, ...]
     installs: tuple[tuple[str, ...], ...] = ()
+    measured: tuple[str, ...] = ()
+    thick: tuple[str, ...] = ()
+
+    def on(self, scan: str) -> tuple[str, ...]:
+        """Algorithms for a scan."""
+        return self.algorithms if scan == "plain" else getattr(self, scan)  # type: ignore[no-any-return]
 
 
 #: PyTorch first and pinned: of this version there are builds without CUDA.
 _TORCH = ("torch==2.13.0",)
 PEERS: dict[str, Peer] = {
-    "ptychon": Peer(("epie", "rpie", "dm", "dm, then rpie", "ep")),
+    "ptychon": Peer(
+        ("epie", "rpie", "dm", "dm, then rpie", "ep"),
+        measured=("rpie", "lsqml", "ml"),
+        thick=("rpie", "lsqml", "ml"),
+    ),
     "ptychi": Peer(
         ("epie", "epie, one by one", "rpie", "lsqml", "dm", "autodiff"),
         (_TORCH, (*_TORCH, "ptychi")),
+        measured=("lsqml", "rpie"),
+        thick=("lsqml", "rpie"),
     ),
-    "ptylab": Peer(("epie", "mpie"), (("ptylab",),)),
-    "phaserem": Peer(("epie", "epie, tuned", "lsqml", "gradient"), (("phaserem[jax]",),)),
-    "cdtools": Peer(("adam, fancy", "adam, simple"), (_TORCH, (*_TORCH, "cdtools-py"))),
+    "ptylab": Peer(("epie", "mpie"), (("ptylab",),), measured=("mpie",), thick=("e3pie",)),
+    "phaserem": Peer(
+        ("epie", "epie, tuned", "lsqml", "gradient"),
+        (("phaserem[jax]",),),
+        measured=("lsqml", "gradient"),
+        thick=("lsqml", "gradient"),
+    ),
+    "cdtools": Peer(
+        ("adam, fancy", "adam, simple"),
+        (_TORCH, (*_TORCH, "cdtools-py")),
+        measured=("adam, fancy",),
+    ),
 }
 
 
-@dataclass(frozen=True)
-class Bench:
-    """The scan, what is true of it, and where everyone starts: object (H, W), probes (1, P, Q), lit
-    (H, W).
-    """
-
-    data: Dataset
-    problem: Problem
-    truth: ComplexArray
-    object: ComplexArray
-    probe: ComplexArray
-    lit: BoolArray
-    about: str
-
-
-def make_bench(
-    *, side: int = 14, step: int = 12, frame: int = 128, mean_counts: float = 1e6, seed: int = 0
-) -> Bench:
-    """A raster of `side` x `side` whole-pixel positions with two pixels of jitter, Poisson counts.
-
-    Parameters
-    ----------
-    side, step, frame : int
-        Positions a side; step and side of the frames, px.
-    mean_counts : float
-        Of a frame.
-    seed : int
-    """
-    probe = probes.defocused_aperture((frame, frame), 0.16 * frame, 0.75 * frame)
-    first = probes.defocused_aperture((frame, frame), 0.15 * frame, 0.7 * frame)
-    positions = np.rint(scan.raster(side, step, jitter=2, seed=seed))
-    size = 2 * (-(-int(np.abs(positions).max() * 2 + frame + 8) // 2))
-    picture, phase = phantoms.texture((size, size), seed), phantoms.texture((size, size), seed + 1)
-    truth = phantoms.complex_object(picture, phase, amplitude_range=(0.2, 1.0))
-    made = simulate(truth, probe, positions, noise="poisson", mean_counts=mean_counts, seed=seed)
-    problem = Problem.from_dataset(made.dataset)
-    power = mean_power(problem)
-    start = scaled_probe(first[None], power)
-    about = (
-        f"{len(problem)} positions of {frame}x{frame} px, {step} px apart, on an object of "
-        f"{size}x{size} px; Poisson noise, "
-        f"{mean_counts:g} counts a frame; R of the true object is "
-        f"{residual(problem, truth, made.probe):.4f}"
-    )
-    lit = illuminated(problem, made.probe)
-    return Bench(
-        made.dataset, problem, truth, initial_object(problem, start, power), start, lit, about
-    )
-
-
-def chosen(wanted: Sequence[str]) -> list[tuple[str, str]]:
-    """(package, algorithm) pairs that a list such as ("ptychon", "ptychi:dm") names; all for an
-    empty list.
+def chosen(wanted: Sequence[str], scan: str = "plain") -> list[tuple[str, str]]:
+    """(package, algorithm) pairs for a scan that a list such as ("ptychon", "ptychi:dm") names; all
+    for an empty list.
 
     Raises
     ------
     PtychonError
         A name that is neither a package nor ``package:algorithm``.
     """
-    pairs = [(name, algorithm) for name, peer in PEERS.items() for algorithm in peer.algorithms]
+    pairs = [(name, algorithm) for name, peer in PEERS.items() for algorithm in peer.on(scan)]
     if not wanted:
         return pairs
     known = [*PEERS, *(":".join(pair) for pair in pairs)]
@@ -224,29 +192,35 @@ def measure(bench: Bench, answer: Any) -> dict[str, Any]:
     bench : Bench
     answer : mapping
         `wall` and `cpu` (passes,) seconds of each pass; `passes` (S,) after which a state was
-        stored, `objects` (S, H, W) and `probes` (S, P, Q); `facts`, JSON.
+        stored, `objects` (S, H, W) and `probes` (S, P, Q), with an axis of slices or modes where
+        there are several; `positions` (S, N, 2) where they are found; `facts`, JSON.
 
     Returns
     -------
     dict
-        The first pass, in which some packages compile once more, counts as a median one.
+        The first pass, in which some packages compile once more, counts as a median one, unless
+        the adapter says that it is steady.
         `versions`, `settings`, `passes`; `us` and `cpu_us`, median of a position and pass, wall and
         processor; `curve`, dicts of pass, wall_s, cpu_s, error, R (None where a state is not
-        finite); `reached`, for each of `TARGETS` the (wall, processor) seconds of the first stored
-        state below it, or None; `error` and `R` at the end.
+        finite), and `off`, rms error of the positions, px; `reached`, for each of `TARGETS` the
+        (wall, processor) seconds of the first stored state below it, or None; `error` and `R` at
+        the end.
     """
     facts = json.loads(str(answer["facts"]))
     wall, cpu = (np.asarray(answer[name], float) for name in ("wall", "cpu"))
     each = slice(min(int(facts["uncounted"]), len(wall) - 1), None)
-    for times in (wall, cpu):
-        times[0] = np.median(times[each])
+    if not facts.get("steady"):
+        for times in (wall, cpu):
+            times[0] = np.median(times[each])
     curve = []
-    for count, found, probe in zip(
-        answer["passes"].tolist(), answer["objects"], answer["probes"], strict=True
+    places = answer["positions"] if "positions" in answer else [None] * len(answer["passes"])
+    for count, found, probe, where in zip(
+        answer["passes"].tolist(), answer["objects"], answer["probes"], places, strict=True
     ):
-        error, R = _quality(bench, found, probe)
+        error, R, off = bench.quality(found, probe, where)
         until = float(wall[:count].sum()), float(cpu[:count].sum())
-        curve.append({"pass": count, "wall_s": until[0], "cpu_s": until[1], "error": error, "R": R})
+        point = {"pass": count, "wall_s": until[0], "cpu_s": until[1], "error": error, "R": R}
+        curve.append(point | ({} if off is None else {"off": off}))
     scale = 1e6 / len(bench.problem)
     return {
         "versions": facts["versions"],
@@ -259,21 +233,7 @@ def measure(bench: Bench, answer: Any) -> dict[str, Any]:
         "reached": {str(target): _first_below(curve, target) for target in TARGETS},
         "error": curve[-1]["error"],
         "R": curve[-1]["R"],
-    }
-
-
-def _quality(
-    bench: Bench, found: ComplexArray, probe: ComplexArray
-) -> tuple[float | None, float | None]:
-    if not (np.isfinite(found).all() and np.isfinite(probe).all()):
-        return None, None
-    try:
-        error = 10 ** (-align(found, bench.truth, region=bench.lit, subpixel=True).error_db / 20)
-    except PtychonError:
-        return None, None
-    with np.errstate(over="ignore"):
-        R = residual(bench.problem, found, probe)
-    return error, R if np.isfinite(R) else None
+    } | ({"off": curve[-1]["off"]} if "off" in curve[-1] else {})
 
 
 def _first_below(curve: list[dict[str, Any]], target: float) -> tuple[float, float] | None:
@@ -294,6 +254,7 @@ def compare(
     *,
     passes: int = 200,
     seconds: float = 60.0,
+    scan: str = "plain",
     bench: Bench | None = None,
     say: Say = lambda text: None,
 ) -> dict[str, Any]:
@@ -310,8 +271,10 @@ def compare(
         Most passes of a run.
     seconds : float
         Most processor seconds of a run.
+    scan : str
+        Of `peers_scans.SCANS`.
     bench : Bench, optional
-        Default `make_bench`.
+        In place of what makes that scan.
     say : callable
         Told what is being done.
 
@@ -321,8 +284,8 @@ def compare(
         Ready for JSON: `about`, `machine`, `passes`, `seconds`, and `rows`: package, algorithm,
         threads, and what `measure` found or `failed`, a sentence.
     """
-    pairs, place = chosen(wanted), Path(folder).resolve()
-    bench = bench or make_bench()
+    pairs, place = chosen(wanted, scan), Path(folder).resolve()
+    bench = bench or SCANS[scan]()
     pythons: dict[str, Path | str] = {}
     for name in dict.fromkeys(name for name, _ in pairs):
         try:
@@ -332,14 +295,7 @@ def compare(
     rows = []
     with tempfile.TemporaryDirectory() as there:
         problem = Path(there) / "problem.npz"
-        patterns = np.asarray(bench.data.patterns, np.float32)
-        np.savez(
-            problem,
-            patterns=patterns,
-            corners=bench.problem.corners,
-            object=bench.object,
-            probe=bench.probe[0],
-        )
+        np.savez(problem, **bench.file())
         for count in threads:
             for name, algorithm in pairs:
                 say(f"{name}: {algorithm}, {count} thread{'s' if count > 1 else ''}")
@@ -354,6 +310,7 @@ def compare(
                 rows.append(row)
     return {
         "about": bench.about,
+        "scan": scan,
         "machine": machine(),
         "passes": passes,
         "seconds": seconds,
@@ -379,3 +336,6 @@ def _one(
     _run(command, f"{name}: {algorithm}", threads, PATIENCE + 4 * seconds, problem.parent)
     with np.load(answer) as file:
         return measure(bench, file)
+
+
+__all__ = ["PEERS", "Bench", "Peer", "chosen", "compare", "install", "make_bench", "measure"]

@@ -82,7 +82,7 @@ def check(
     from ..checks.predictive import sentences
     from ..io import load_result, write_dataset
     from ..io.hdf5 import write_aside
-    from ..request.settings import on_grid
+    from ..model.found import on_grid
 
     check_suffix("numbers", output, ".json")
     check_suffix("scan", clean, ".cxi", ".h5")

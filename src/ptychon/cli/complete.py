@@ -33,9 +33,9 @@ def engines() -> dict[str, str]:
 
 def methods() -> dict[str, str]:
     """Methods of error bars."""
-    from ..uncertainty.methods import registry
+    from ..uncertainty.methods import AUTO, registry
 
-    return dict.fromkeys(registry, "")
+    return dict.fromkeys((AUTO, *registry), "")
 
 
 def backends() -> dict[str, str]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 #: Far field of 8 keV X-rays: 128 pixels of 75 um at 1.24 m give object pixels of 20 nm.
 _FRAME, _WAVELENGTH, _DETECTOR_PIXEL, _DISTANCE = 128, 1.5498e-10, 75e-6, 1.2388
 _STEP, _POINTS, _COUNTS = 15, 13, 4e6
+#: Passes of rPIE, and the most of Ptycho-EP.
+_PASSES = 60, 250
 
 
 @click.command(epilog="\b\nExamples\n  ptychon demo\n  ptychon demo elsewhere --seed 7\n")
@@ -43,7 +45,8 @@ def demo(folder: str, seed: int, backend: str, quiet: bool) -> int:
     from ..io import load, save_result, write_dataset
     from ..io.hdf5 import check_writable
     from ..plots.result import picture
-    from ..request.settings import input_hash, request_for, validated
+    from ..request.inputs import input_hash, request_for
+    from ..request.settings import validated
     from ..run.observers import Interrupt, ProgressBar
     from ..run.reconstruct import reconstruct
     from .run import with_origin
@@ -62,9 +65,9 @@ def demo(folder: str, seed: int, backend: str, quiet: bool) -> int:
     result: Result | None = None
     start: str | None = None
     runs: list[tuple[str, int, dict[str, Any]]] = [
-        ("rpie", 60, {}),
+        ("rpie", _PASSES[0], {}),
         # its error bars are right once the object has converged
-        ("ep", 250, {"until": "still:1e-4"}),
+        ("ep", _PASSES[1], {"until": "still:1e-4"}),
     ]
     for engine, passes, options in runs:
         asked = {

@@ -43,7 +43,7 @@ def proposed(
     """
     from ..inspect.proposal import propose
     from ..metrics.residual import misfit_over_noise
-    from ..request.settings import on_grid
+    from ..model.found import on_grid
     from ..run.doubts import all_doubts
 
     problem = on_grid(data, result)

@@ -32,7 +32,7 @@ _GROUPS = {
     },
     "Results and their error bars": {
         "report": "cli.report",
-        "bars": "cli.bars",
+        "error_bars": "cli.error_bars",
         "validate": "cli.validate",
         "measure": "cli.measure",
         "check": "cli.check",
@@ -50,13 +50,17 @@ _ALONE = (
     "reconstruct",
     "resume",
     "report",
-    "bars",
+    "error_bars",
     "validate",
     "convert",
     "simulate",
     "demo",
     "bench",
 )
+
+
+#: Commands of earlier versions, and what they are called now.
+_RENAMED = {"bars": "error_bars", "uncertainty": "error_bars", "error-bars": "error_bars"}
 
 
 class _Commands(click.Group):
@@ -94,6 +98,8 @@ class _Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         known = self.list_commands(ctx)
+        if args[0] in _RENAMED and not ctx.resilient_parsing:
+            ctx.fail(f"ptychon {args[0]} is called ptychon {_RENAMED[args[0]]}")
         if args[0] not in known and not args[0].startswith("-") and not ctx.resilient_parsing:
             close = difflib.get_close_matches(args[0], known, 1)
             hint = f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(known)}"

@@ -174,7 +174,14 @@ def given(result: Result) -> list[str]:
         if free
         else "after alignment of the global phase"
     )
-    return [*said, "positions and model are right"]
+    how = dict(result.settings).get("error_bars")
+    how = how if isinstance(how, dict) else {}
+    held = "positions and model are right"
+    if "positions" in how.get("update", ()):
+        held = "the model is right"
+    if how.get("widened"):
+        held = f"widened by what halves of the data, by {how['halves']}, disagree by"
+    return [*said, held]
 
 
 def write_table(path: str, table: Table) -> None:

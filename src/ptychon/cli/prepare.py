@@ -80,6 +80,14 @@ PREPARE: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         },
     ),
     (
+        ("--pad",),
+        {
+            "type": int,
+            "metavar": "PIXELS",
+            "help": "Add pixels of unknown value at each side: finer pixels of the object.",
+        },
+    ),
+    (
         ("--upsample",),
         {
             "type": int,

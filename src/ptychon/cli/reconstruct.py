@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from ..types import PtychonError
 from . import complete
 from .options import data_options, engine_options, given_data, passes_option
 from .results import FORCE
+
+if TYPE_CHECKING:
+    from .run import Voice
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,10 +44,10 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Write a checkpoint beside the result every so many passes.",
         ),
         click.option(
-            "--bars",
+            "--error-bars",
             metavar="METHOD",
             shell_complete=complete.of(complete.methods),
-            help="Compute error bars too: laplace, joint, ... (see ptychon bars --help).",
+            help="Compute error bars too: auto, laplace, ... (see ptychon error_bars --help).",
         ),
         click.option(
             "--report/--no-report",
@@ -109,7 +112,7 @@ Two scans of one beam; of one specimen:
 \b
 A long run with checkpoints; error bars and a report; a settings file; a run repeated:
   ptychon reconstruct scan.cxi --passes 2000 --checkpoint-every 100
-  ptychon reconstruct scan.cxi --bars laplace --report
+  ptychon reconstruct scan.cxi --error-bars laplace --report
   ptychon reconstruct settings.yaml
   ptychon reconstruct scan_rpie.h5
 
@@ -125,6 +128,13 @@ on the command line override the file. Exit code: 0; 2 for bad input; 130 after 
     "--share",
     type=click.Choice(["probe", "object", "both"]),
     help="Reconstruct FILE and MORE scans together, which share the probe, the object or both.",
+)
+@click.option(
+    "--shift",
+    metavar="WAY",
+    help="Add this to the positions of the second scan where --share object or both needs it, "
+    "such as 2um,-0.5um (a third after ;); search reconstructs each scan and lays one object on "
+    "the other.",
 )
 @click.option(
     "-e",
@@ -171,7 +181,7 @@ on the command line override the file. Exit code: 0; 2 for bad input; 130 after 
     help="Make object or probe fulfil this between passes: amplitude:lo=0.9,hi=1.1, phase, smooth, "
     "tv:weight=1e-3,after=5,before=30, grid_notch, support:radius=PIXELS or :fraction=0.1, "
     "aperture:mrad=21 or :fraction=0.5, centre:every=10, power, ramp, orthogonal_modes, "
-    "depth:1 (repeatable).",
+    "depth:1, depth_centre (repeatable).",
 )
 @click.option("--seed", type=int, help="Seed for all random numbers; default 0.")
 @data_options
@@ -207,16 +217,24 @@ on the command line override the file. Exit code: 0; 2 for bad input; 130 after 
     metavar="ANGLE",
     help="Angle of the beam against the specimen, along y or along y,x, such as 5mrad,2mrad.",
 )
-@click.option("--start", type=click.Path(), help="Start from the object and probe of this result.")
+@click.option(
+    "--start",
+    "starts",
+    type=click.Path(),
+    multiple=True,
+    help="Start from the object and probe of this result; with several scans once for each.",
+)
 @click.option("--no-subpixel", is_flag=True, help="Round positions to whole pixels.")
 @run_options
 def reconstruct(
     file: str,
     more: tuple[str, ...],
     share: str | None,
+    shift: str | None,
     assignments: tuple[str, ...],
     updates: tuple[str, ...],
     constraints: tuple[str, ...],
+    starts: tuple[str, ...],
     no_subpixel: bool,
     force: bool,
     quiet: bool,
@@ -245,6 +263,8 @@ def reconstruct(
 
         stated["refine"] = Refine.read(stated["refine"]).stored()
     stated = {name: value for name, value in stated.items() if value is not None}
+    if starts:
+        stated["start"] = starts[0]
     if no_subpixel:
         stated["subpixel"] = False
     if stated.get("engine") is not None or not is_own(file):
@@ -252,7 +272,9 @@ def reconstruct(
             stated.get("engine") or "rpie", ()
         )  # an unknown name is said before anything else
 
-    from ..request.settings import input_hash, validated
+    from ..request.inputs import input_hash
+    from ..request.settings import validated
+    from .run import Places, Voice, execute
 
     further = stated.get("recipe") == "auto"
     if further:
@@ -283,10 +305,13 @@ def reconstruct(
         values["data"] = _overlaid(values.get("data") or {}, given)
     settings = validated({**values, **stated}, file)
     if more or share is not None:
-        return _together(settings, more, share, default, quiet, verbose, as_json, force)
+        voice = Voice(quiet=quiet, verbose=verbose, as_json=as_json)
+        return _together(settings, more, share, shift, starts, default, voice, force)
+    if shift is not None or len(starts) > 1:
+        what = "--shift" if shift is not None else "more than one --start"
+        raise PtychonError(f"{what} is for several scans, and one is given: leave it out")
 
     from ..io.places import stem_of
-    from .run import Places, Voice, execute
 
     name = default.format(stem=stem_of(file), engine=settings.engine)
     places = Places.of(settings, name, force=force)
@@ -316,25 +341,32 @@ def _together(
     settings: Any,
     more: tuple[str, ...],
     share: str | None,
+    shift: str | None,
+    starts: tuple[str, ...],
     default: str,
-    quiet: bool,
-    verbose: bool,
-    as_json: bool,
+    voice: Voice,
     force: bool,
 ) -> int:
     """Several scans at once."""
-    from .run import Voice
-    from .several import several
+    from .several import begun
 
+    count = 1 + len(more)
     if share is None or not more:
         raise PtychonError(
-            f"{1 + len(more)} scan{'s are' if more else ' is'} given"
+            f"{count} scan{'s are' if more else ' is'} given"
             + (f" with --share {share}: name two or more" if share else "")
             + ("" if share else ": say what they share with --share probe, object or both")
         )
-    every = [settings, *(settings.model_copy(update={"input": other}) for other in more)]
-    voice = Voice(quiet=quiet, verbose=verbose, as_json=as_json)
-    return several(every, share, voice, default, force=force)
+    if starts and len(starts) != count:
+        raise PtychonError(
+            f"{count} scans are given and {len(starts)} to start from: give --start once for each, "
+            "in the order of the scans"
+        )
+    every = [
+        settings.model_copy(update={"input": path, "start": starts[i] if starts else None})
+        for i, path in enumerate((settings.input, *more))
+    ]
+    return begun(every, share, voice, default, shift=shift, force=force)
 
 
 def is_own(path: str) -> str:
@@ -354,7 +386,7 @@ def _base(file: str) -> tuple[dict[str, Any], str, str | None]:
     """Settings that FILE brings, the name of the result if none is given, and the hash the input
     had.
     """
-    from ..request.settings import find_input, read_settings, request_of
+    from ..request.inputs import find_input, read_settings, request_of
 
     kind = is_own(file)
     if kind == "settings":
@@ -405,11 +437,19 @@ def resume(
 
     The data must be unchanged, and in their old place or beside the checkpoint.
     """
-    from ..request.settings import find_input, request_of, validated
+    from ..request.inputs import find_input, request_of
+    from ..request.settings import validated
     from ..run.checkpoint import load_checkpoint
+    from .run import Places, Voice, execute
 
     found = load_checkpoint(checkpoint)
     kept = found.settings
+    voice = Voice(quiet=quiet, verbose=verbose, as_json=as_json)
+    if "several" in kept:
+        from .several import resumed
+
+        stated |= {"passes": passes, "backend": backend}
+        return resumed(found, checkpoint, voice, stated)
     values = request_of(kept, checkpoint)
     sha256 = kept.get("input_sha256")
     source, state = find_input(values, checkpoint, sha256)
@@ -437,12 +477,8 @@ def resume(
             "--passes"
         )
     settings = validated(values, checkpoint)
-
-    from .run import Places, Voice, execute
-
     # the result that the stopped run has left is its own
     places = Places.of(settings, "", force=force or stated["output"] is None)
-    voice = Voice(quiet=quiet, verbose=verbose, as_json=as_json)
     voice.say(f"going on after pass {done} of {settings.passes}")
     given = {} if sha256 is None else {"input_sha256": sha256}
     return execute(

@@ -48,7 +48,7 @@ def data_of(path: str, result: Result) -> tuple[Dataset, Path]:
     """
     import warnings
 
-    from ..request.settings import find_data
+    from ..request.inputs import find_data
     from ..types import PtychonWarning
 
     data, source, changed = find_data(result, path)
@@ -80,7 +80,8 @@ def problem_of(path: str, result: Result, background: str | None = None) -> Prob
         If they are not found or give another grid than that of the result; a background of data
         that state one already, or that are no counts.
     """
-    from ..request.settings import find_data, on_grid
+    from ..model.found import on_grid
+    from ..request.inputs import find_data
 
     data = data_of(path, result)[0]
     if background is not None:

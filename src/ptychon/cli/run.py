@@ -126,7 +126,7 @@ def execute(
     from ..inspect.affine import asked
     from ..inspect.orientation import UNSTATED, stated_orientation
     from ..io import save_result
-    from ..request.settings import open_data
+    from ..request.inputs import open_data
 
     chosen = get_backend(backend)
     data = open_data(settings)
@@ -161,10 +161,10 @@ def execute(
                 save_result(places.result, result)
     bars, halted = None, False
     left = (
-        f"the result without them is in {places.result}; for bars: ptychon bars "
-        f"{places.result} -m {settings.bars}"
+        f"the result without them is in {places.result}; for bars: ptychon error_bars "
+        f"{places.result} -m {settings.error_bars}"
     )
-    if settings.bars is not None and not interrupt.pressed:
+    if settings.error_bars is not None and not interrupt.pressed:
         try:
             result, bars = _with_bars(settings, places, voice, chosen, data, result)
         except KeyboardInterrupt:
@@ -216,7 +216,7 @@ def _run(
 ) -> tuple[Result, Checkpointer, Interrupt]:
     """Reconstruct as the settings say, with checkpoints and Ctrl-C."""
     from ..io import load_result
-    from ..request.settings import request_for
+    from ..request.inputs import request_for
     from ..run.checkpoint import Checkpointer
     from ..run.compile import on_stderr
     from ..run.observers import Interrupt, ProgressBar
@@ -288,16 +288,20 @@ def _with_bars(
     settings: Settings, places: Places, voice: Voice, backend: Any, data: Dataset, result: Result
 ) -> tuple[Result, dict[str, Any]]:
     """The result with error bars, in the place of the one without; and their table."""
-    from ..request.settings import on_grid
-    from ..uncertainty.methods import make_method, with_bars
+    from ..model.found import on_grid
+    from ..uncertainty.methods import method_for, with_bars
     from ..uncertainty.saved import save_posterior
-    from .bars import numbers_of
+    from .error_bars import numbers_of
 
-    method = make_method(str(settings.bars), seed=settings.seed)
-    voice.say(f"error bars by {settings.bars}; the result without them is in {places.result}")
+    problem = on_grid(data, result)
+    method, why = method_for(
+        problem, result, str(settings.error_bars), backend=backend, seed=settings.seed
+    )
+    said = why or f"error bars by {settings.error_bars}"
+    voice.say(f"{said}; the result without them is in {places.result}")
     with Bar(voice.quiet or voice.as_json) as tell:
         whole, posterior = with_bars(
-            on_grid(data, result), result, method, backend, tell, places.result, places.result.name
+            problem, result, method, backend, tell, places.result, places.result.name
         )
     save_posterior(places.result, whole, posterior)
     return replace(whole, object=posterior.object, object_std=posterior.object_std), numbers_of(

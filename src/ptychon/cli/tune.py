@@ -240,7 +240,7 @@ def settings_of(
     from pathlib import Path
 
     from ..engines import options, registry
-    from ..request.settings import with_paths
+    from ..request.inputs import with_paths
 
     engine = {n: v for n, v in values.items() if n in options(registry["rpie"])}
     rest = {n: v for n, v in values.items() if n not in engine}

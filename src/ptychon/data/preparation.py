@@ -27,6 +27,9 @@ class Preparation:
         Standard deviation, in counts (after `gain`), of the noise of the detector's electronics.
     blur : float, optional
         Standard deviation of the detector's point spread, pixels of the frames that are left.
+    pad : int
+        Detector pixels of unknown value added at each side, which make the pixels of the object
+        finer. Far field only.
     upsample : int
         The wave is finer than the detector's pixels by so much along each axis, and a pixel counts
         what falls on all of it: for a probe that is larger than the window. Far field only.
@@ -60,6 +63,7 @@ class Preparation:
     background: Any = None
     read_noise: float | None = None
     blur: float | None = None
+    pad: int = 0
     upsample: int = 1
     flat: Any = None
     gain: float | None = None
@@ -77,6 +81,8 @@ class Preparation:
         for name in ("bin", "upsample"):
             if getattr(self, name) < 1:
                 raise PtychonError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.pad < 0:
+            raise PtychonError(f"pad is {self.pad}; it must be at least 0")
         if any(abs(sign) != 1 for sign in self.scan_sign):
             raise PtychonError(
                 f"scan sign is {self.scan_sign}; give + or - for rows and columns, for example +-"

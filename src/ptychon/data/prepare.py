@@ -34,9 +34,10 @@ import numpy as np
 
 from ..types import Array, FloatArray, PtychonError
 from .bad_values import BadValues
+from .blank import FILL, blank_frames
 from .cutting import cut
-from .dataset import FILL, Dataset, blank_frames
-from .finer import finer
+from .dataset import Dataset
+from .finer import finer, padded
 from .lazy import Derived, parts
 from .preparation import Preparation
 from .survey import BadPixels, Sums, saturation_of
@@ -75,6 +76,9 @@ def prepare(data: Dataset, preparation: Preparation) -> Dataset:
     if p.blur is not None:
         data = replace(data, blur=p.blur)
         done["blur"] = p.blur
+    if p.pad:
+        data = padded(data, p.pad)
+        done["pad"] = p.pad
     if p.upsample > 1:
         data = finer(data, p.upsample)
         done["upsample"] = p.upsample

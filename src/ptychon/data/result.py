@@ -56,6 +56,9 @@ class Result:
     background : (P, Q) float32 or None
         Counts a pixel that are no part of the wave, where a run has found them; zero frequency of
         far-field frames at [P//2, Q//2].
+    distance : float or None
+        How many times as long as the data state the way from the object to the detector is, where a
+        run in the near field has found it.
     origin : (2,) float
         Coordinates of object pixel [0, 0], m, or px if `pixel_size` is None.
     pixel_size : (dy, dx) m or None
@@ -91,6 +94,7 @@ class Result:
     weights: FloatArray | None = None
     background: FloatArray | None = None
     slices: Slices | None = None
+    distance: float | None = None
     origin: tuple[float, float] = (0.0, 0.0)
     pixel_size: tuple[float, float] | None = None
     backend: str = ""

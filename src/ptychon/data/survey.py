@@ -10,7 +10,8 @@ import numpy as np
 
 from ..types import BoolArray, FloatArray, IntArray, PtychonError
 from .bad_values import BadValues, Tally
-from .dataset import FILL, Dataset, blank_frames, unmeasured
+from .blank import FILL, blank_frames, unmeasured
+from .dataset import Dataset
 
 #: Frames, and bytes of frames in float32, that `survey` looks at.
 SURVEY_FRAMES, SURVEY_BYTES = 200, 2**27

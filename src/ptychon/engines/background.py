@@ -19,14 +19,20 @@ from .base import Context
 
 #: Stiffness that holds a value at 0, in units of the largest ridge.
 STIFF = 1e6
+#: Points of the grid across a frame, where nobody says their distance, and the least and the
+#: largest distance then, detector pixels.
+ACROSS, NEAREST, FARTHEST = 8, 4.0, 8.0
 
 
 def grid(engine: Any, problem: Problem, ctx: Context) -> Separable | None:
     """From the points of the grid to pixels; None where each pixel has its own."""
-    if engine.background_distance <= 1:
-        return None
     shape, centred = problem.frame_shape, not problem.near_field
-    return hats(shape, engine.background_distance, centred=centred).to(ctx.backend)
+    distance = engine.background_distance
+    if distance is None:
+        distance = min(max(min(shape) / ACROSS, NEAREST), FARTHEST)
+    if distance <= 1:
+        return None
+    return hats(shape, distance, centred=centred).to(ctx.backend)
 
 
 def first_background(engine: Any, problem: Problem, ctx: Context) -> tuple[Array, Array]:

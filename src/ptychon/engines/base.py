@@ -45,7 +45,8 @@ class Estimate:
     refined positions (N, 2) in object pixels with the corners of their windows (N, 2), the
     logarithm of the dose of each frame, as an amplitude (N,), and variations of the probe (M, P, Q)
     with their weights in each frame (N, M), and the counts of each pixel that are no part of the
-    wave, (P, Q) in the order of the amplitude.
+    wave, (P, Q) in the order of the amplitude, and by how much longer the distance to the detector
+    is than that of the problem, in units of that stated, (1,).
     """
 
     object: Array
@@ -59,6 +60,7 @@ class Estimate:
     variations: Array | None = None
     weights: Array | None = None
     background: Array | None = None
+    distance: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,13 @@ class Engine:
     def stacks(self) -> int:
         """How many arrays with a wave for each frame and mode this run keeps; see `Keeps.stack`."""
         return 1 if self.keeps.stack else 0
+
+    @property
+    def has_momentum(self) -> bool:
+        """Whether this run of it makes the changes of one pass again in the next: doses refined
+        between its passes then have no momentum of their own.
+        """
+        return False
 
     @property
     def varies_probe(self) -> bool:

@@ -273,7 +273,7 @@ class RAAR(DifferenceMap):
     name: ClassVar[str] = "raar"
     title: ClassVar[str] = "RAAR: the difference map, relaxed towards what was measured"
     keeps: ClassVar[Keeps] = replace(
-        DifferenceMap.keeps, transforms=None, streams=False, compile_seconds=3
+        DifferenceMap.keeps, transforms=None, streams=False, compile_seconds=8
     )
     beta: float = 0.75
 

@@ -28,26 +28,26 @@ L is that of the batch: with that of the whole scan, as in the paper, steps of s
 up for how often a pixel is lit in a pass, and a pixel at the rim, lit once, gets as many times too
 much; passes then diverge.
 
-Two kinds of batches (`Schedule`). The members of a *sparse* batch lie far apart, and object and
-probe move after each. Those of a *compact* one are neighbours: the object moves once a pass, along
-what all batches together ask, L then being that of all frames, by the least of their means, and the
-probe by a share of each. The former needs fewer passes, the latter keeps parallel devices busy.
+Batches are *sparse*, members far apart, or *compact*, neighbours (`Schedule`). Object and probe
+move after each. From pass `together_from` on, the last third, all batches of a pass see the same
+object, which moves once, along what they together ask, L then being that of all frames, by the
+least of their means, and the probe moves by a share of each: this averages the noise of the last
+frames away. The paper has it in all passes of compact batches; from nothing that is very slow.
 
 Counts: xi is too long a step where few were expected. alpha_j is the length that their likelihood
 prefers, sum lambda' - n log lambda' along z' = (1 - alpha xi) z, by three steps of Fisher's scoring
-from 1/2, where amplitudes put it.
+from 1/2, where amplitudes put it. Counts more than five standard deviations above what is expected
+say that the model is wrong there, and their xi is 2 ( 1 - sqrt(n)/|z| ), which at 1/2 ends at their
+root: from far away a few dark pixels of the model would else leave all of them a step of nothing.
 
-Momentum, from pass `momentum_start` on. With u the change of the object in this pass and u_1, u_2
-those in the passes before, c_i = Re<u, u_i>/(|u| |u_i|), s the slope of log c_i over i (and 0
-at i = 0):
+Momentum, from pass `momentum_start` on, is that of `pass_momentum`: the object remembers two
+passes, with the weight L/(L + max L/10), the probe three.
 
-    v <- (1 - max(0, -s)/2) v + u,   O <- O + gain L/(L + max L/10) v      all c_i > 0, misfit fell
-    v <- v/2                                                               else
-
-The probe has the same, with three passes and without L.
-
-A walk through the model (`model.forward`) is all that it asks of a specimen: how exit waves change
-with dO and dP (`exit_tangent`), and what chi asks of them (`exit_adjoint`).
+A specimen of several slices has one dO_s for each, with the light L_s on it, and one step a_j along
+all of them together, A_j being how the exit wave changes with all at once (Maiden, Humphry &
+Rodenburg, J. Opt. Soc. Am. A 29, 1606 (2012)). A walk through the model (`model.forward`) is all
+that it asks of a specimen: how exit waves change with dO and dP (`exit_tangent`), and what chi asks
+of them (`exit_adjoint`).
 
 Reference: Odstrcil, Menzel & Guizar-Sicairos, Opt. Express 26, 3108 (2018).
 """
@@ -64,12 +64,15 @@ from ..model.specimen import light_up
 from ..model.unknowns import Unknowns
 from ..model.view import View
 from ..types import Array, PtychonError
-from .base import Context, Engine, Keeps, Report, State, blocks, check_range
+from .base import Context, Engine, Keeps, Report, State, check_range
+from .pass_momentum import velocity
 
 #: Noise models.
 NOISES = ("amplitude", "poisson")
 #: Modulus and counts below which a model says nothing.
 TINY = 1e-20
+#: Standard deviations by which counts exceed what is expected where the model is wrong, not they.
+FAR = 5.0
 #: Scoring steps for the length alpha of a step of counts.
 SCORINGS = 3
 #: Passes that the momentum of object and probe remembers.
@@ -82,9 +85,9 @@ class LSQMLState(State):
 
     Attributes
     ----------
-    object_updates, probe_updates : (2, H, W) and (3, K, P, Q) complex64
+    object_updates, probe_updates : (2, [S,] H, W) and (3, K, P, Q) complex64
         What the last passes have changed without momentum, the last one first.
-    object_velocity, probe_velocity : (H, W) and (K, P, Q) complex64
+    object_velocity, probe_velocity : ([S,] H, W) and (K, P, Q) complex64
     misfit : 0-d float64
         Of the last pass.
     """
@@ -120,15 +123,19 @@ class LSQML(Engine):
         First pass (from 0) with momentum; None for none.
     gain : float
         How much of the momentum is added after a pass.
+    together_from : int, optional
+        First pass (from 0) that moves the object once, along what all batches together ask, which
+        averages the noise of the last frames away. None is after two thirds of the passes
+        `reconstruct` is asked for; a number beyond them never does.
     """
 
     name: ClassVar[str] = "lsqml"
     title: ClassVar[str] = "LSQ-ML: object and probe, batches with the best step of each frame"
-    copes: ClassVar[frozenset[str]] = Engine.copes | {"background", "constraints"}
+    copes: ClassVar[frozenset[str]] = Engine.copes | {"background", "constraints", "slices"}
     follows: ClassVar[frozenset[str]] = frozenset({"positions", "log_scale", "background"})
     schedule: ClassVar[str] = "sparse"
     shuffle: ClassVar[bool] = True
-    keeps: ClassVar[Keeps] = Keeps(object_bytes=72, counts=True, streams=False, compile_seconds=2)
+    keeps: ClassVar[Keeps] = Keeps(object_bytes=100, counts=True, streams=False, compile_seconds=5)
     step_size: float = 0.9
     noise: str = "amplitude"
     probe_start: int | None = 1
@@ -137,6 +144,7 @@ class LSQML(Engine):
     trim: float = 0.1
     momentum_start: int | None = 3
     gain: float = 0.5
+    together_from: int | None = None
 
     def __post_init__(self) -> None:
         check_range("step_size", self.step_size, 0, 2)
@@ -146,12 +154,16 @@ class LSQML(Engine):
         check_range("damping", self.damping, 0, 1e6, open_low=False)
         check_range("trim", self.trim, 0, 0.99, open_low=False)
         check_range("gain", self.gain, 0, 10, open_low=False)
-        for name in ("probe_start", "momentum_start"):
+        for name in ("probe_start", "momentum_start", "together_from"):
             check_range(name, getattr(self, name), 0, 1e9, open_low=False)
 
     @property
     def moves_probe(self) -> bool:
         return self.probe_start is not None
+
+    @property
+    def has_momentum(self) -> bool:
+        return self.momentum_start is not None
 
     def probe_moves_at(self, epoch: int) -> bool:
         return self.probe_start is not None and epoch >= self.probe_start
@@ -172,21 +184,22 @@ class LSQML(Engine):
     def step(
         self, state: LSQMLState, problem: Problem, batches: list[Any], ctx: Context
     ) -> tuple[LSQMLState, Report]:
-        xp, together = ctx.backend.xp, getattr(batches, "compact", False)
+        xp, together = ctx.backend.xp, self.together(state.epoch)
         model = self.model(replace(problem, background=None), ctx.backend)
         places = xp.asarray(problem.positions) if problem.subpixel else None
-        x = Unknowns(object=state.object[None], probe=state.probe, positions=places)
+        thin = state.object.ndim == 2
+        field = state.object[None] if thin else state.object
+        x = Unknowns(object=field, probe=state.probe, positions=places)
         moving = ["object", "probe"] if self.probe_moves_at(state.epoch) else ["object"]
-        light = self.whole_light(problem, x, ctx)
         asked, least = xp.zeros_like(x.object), xp.asarray(float("inf"), "float64")
-        total = xp.zeros((), "float64")
+        light, total = xp.zeros(x.object.shape, x.probe.real.dtype), xp.zeros((), "float64")
         for batch in batches:
             view = model.view(x, batch)
             chi, misfit = self.asked(problem, model, view)
-            d = model.zeros(x, moving)
+            d, own = model.zeros(x, moving), self.light(model, view)
             model.exit_adjoint(view, chi, d)
             pull = d.object
-            d = self.preconditioned(d, self.light(model, view), abs2(view.windows[0]).sum(axis=0))
+            d = self.preconditioned(d, own, abs2(view.windows[0]).sum(axis=0))
             a = self.mean(self.steps(model, view, chi, d), xp)
             if together:
                 asked, least = asked + pull, xp.minimum(least, a[0])
@@ -195,33 +208,32 @@ class LSQML(Engine):
             if d.probe is not None:
                 share = self.step_size / (len(batches) if together else 1)
                 x.probe = x.probe + share * _real(a[1], d.probe) * d.probe
-            total += misfit
+            light, total = light + own, total + misfit
         if together:
             d = self.preconditioned(Unknowns(object=asked), light, 0)
             x.object = x.object + self.step_size * _real(least, d.object) * d.object
         total = ctx.comm.sum(total)
+        x.object, light = (x.object[0], light[0]) if thin else (x.object, light)
         self.take(state, x, light, total, xp)
         state.epoch += 1
         return state, Report(total)
 
+    def for_passes(self, passes: int) -> Engine:
+        last = -(-2 * passes // 3)
+        return replace(self, together_from=last) if self.together_from is None else self
+
+    def together(self, epoch: int) -> bool:
+        """Whether the object moves once in pass `epoch`."""
+        return self.together_from is not None and epoch >= self.together_from
+
     # ------------------------------------------------------------ parts of a step
 
     def light(self, model: Model, view: View) -> Array:
-        """L of a batch, (H, W)."""
-        power = abs2(view.incident[0]).sum(axis=1)
-        total = model.backend.xp.zeros(view.x.object.shape[-2:], power.dtype)
-        light_up(total, power, view.corners, view.kernels)
-        return total
-
-    def whole_light(self, problem: Problem, x: Unknowns, ctx: Context) -> Array:
-        """L of all frames, (H, W), but for fractions of a pixel."""
-        xp = ctx.backend.xp
-        total = xp.zeros(x.object.shape[-2:], x.probe.real.dtype)
-        power = abs2(x.probe).sum(axis=0)
-        for b in blocks(len(problem)):
-            corners = problem.corners[b]
-            parts = xp.array(xp.broadcast_to(power, (len(corners), *power.shape)))
-            light_up(total, parts, corners, ctx.backend.kernels)
+        """L of a batch, (S, H, W)."""
+        shape, real = view.x.object.shape, view.x.probe.real.dtype
+        total = model.backend.xp.zeros(shape, real)
+        for s in range(shape[0]):
+            light_up(total[s], abs2(view.incident[s]).sum(axis=1), view.corners, view.kernels)
         return total
 
     def asked(self, problem: Problem, model: Model, view: View) -> tuple[Array, Array]:
@@ -239,15 +251,25 @@ class LSQML(Engine):
         wave = model.detector.intensity_adjoint(view, -xi / 2, none)
         return model.detector.adjoint(view, wave, none), misfit.sum(dtype="float64")
 
-    def by_counts(
-        self, problem: Problem, frames: Any, power: Array, valid: Array, xp: Any
-    ) -> Array:
-        """alpha xi of counts, (B, P, Q)."""
+    def check_counts(self, problem: Problem) -> None:
+        """Refuse data that are no counts, where these are to be compared.
+
+        Raises
+        ------
+        PtychonError
+            If they are none.
+        """
         if not problem.counting:
             raise PtychonError(
                 "noise is 'poisson', but these data are not counts, or a background has been taken "
                 "off them; state --gain, or set noise to 'amplitude'"
             )
+
+    def by_counts(
+        self, problem: Problem, frames: Any, power: Array, valid: Array, xp: Any
+    ) -> Array:
+        """alpha xi of counts, (B, P, Q)."""
+        self.check_counts(problem)
         y, dark = problem.amplitude[frames], xp.zeros(1, power.dtype)
         n = y**2
         if problem.counts is not None:
@@ -256,7 +278,10 @@ class LSQML(Engine):
             signal = xp.where(valid, n - dark, 0).clip(0, None)
             scale = signal.sum(axis=(1, 2)) / xp.maximum((y**2).sum(axis=(1, 2)), TINY)
             power = power * scale[:, None, None]
-        xi = xp.where(valid, 1 - n / xp.maximum(power + dark, TINY), 0)
+        expected = xp.maximum(power + dark, TINY)
+        best = 1 - xp.sqrt((n - dark).clip(0, None) / xp.maximum(power, TINY))
+        far = n > expected + FAR * xp.sqrt(expected + 1)
+        xi = xp.where(valid, xp.where(far, 2 * best, 1 - n / expected), 0)
         alpha = xp.full((len(power), 1, 1), 0.5, power.dtype)
         for _ in range(SCORINGS):
             left = 1 - alpha * xi
@@ -269,7 +294,8 @@ class LSQML(Engine):
 
     def preconditioned(self, d: Unknowns, light: Array, glass: Array) -> Unknowns:
         """dO and dP, from what frames ask of object and probe; `glass` is G."""
-        found = Unknowns(object=d.object / (light + self.floor * light.max()))
+        top = light.max(axis=(-2, -1), keepdims=True)
+        found = Unknowns(object=d.object / (light + self.floor * top))
         if d.probe is not None:
             found.probe = d.probe / (glass + self.floor * glass.max())
         return found
@@ -283,9 +309,12 @@ class LSQML(Engine):
         A = xp.concatenate([_as_real(a, flat) for a in along], axis=1)
         G = (A @ A.swapaxes(1, 2)).astype("float64")
         right = (A @ _as_real(chi, flat).swapaxes(1, 2)).astype("float64")
-        own = xp.arange(A.shape[1])
+        return self.solved(G, right[..., 0], xp)
+
+    def solved(self, G: Array, right: Array, xp: Any) -> Array:
+        """The steps by the equations of frames, (B, n, n) and (B, n) float64: none below 0."""
+        own, G = xp.arange(right.shape[1]), G.copy()
         G[:, own, own] = xp.maximum((1 + self.damping) * G[:, own, own], TINY)
-        right = right[..., 0]
         alone = xp.maximum(right / G[:, own, own], 0)
         if len(own) == 1:
             return alone
@@ -301,42 +330,19 @@ class LSQML(Engine):
 
     def take(self, state: LSQMLState, x: Unknowns, light: Array, misfit: Array, xp: Any) -> None:
         """Object and probe of a pass into the state, with momentum."""
-        object, fell = x.object[0], misfit < state.misfit
-        momentum = self.momentum_start is not None and state.epoch >= self.momentum_start
-        if self.momentum_start is not None:
-            weight = light / (light + light.max() / 10)
-            parts = [("object", object, weight), ("probe", x.probe, 1)]
-            for name, new, weight in parts:
+        fell = misfit < state.misfit
+        weight = light / (light + light.max(axis=(-2, -1), keepdims=True) / 10)
+        for name, new, share in (("object", x.object, weight), ("probe", x.probe, 1)):
+            if self.momentum_start is not None:
                 update, past = new - getattr(state, name), getattr(state, f"{name}_updates")
                 setattr(state, f"{name}_updates", xp.concatenate([update[None], past[:-1]]))
-                if momentum:
-                    v, add = self.velocity(
-                        update, past, getattr(state, f"{name}_velocity"), fell, xp
-                    )
+                if state.epoch >= self.momentum_start:
+                    v = getattr(state, f"{name}_velocity")
+                    v, gain = velocity(update, past, v, fell, self.gain, xp)
                     setattr(state, f"{name}_velocity", v)
-                    new = new + add * weight * v
-                setattr(state, name, new)
-        else:
-            state.object, state.probe = object, x.probe
+                    new = new + gain * share * v
+            setattr(state, name, new)
         state.misfit = misfit
-
-    def velocity(
-        self, update: Array, past: Array, v: Array, fell: Array, xp: Any
-    ) -> tuple[Array, Array]:
-        """The velocity after a pass, and how much of it is added."""
-        axes = tuple(range(1, past.ndim))
-        dot = (past.conj() * update).real.sum(axis=axes, dtype="float64")
-        size = xp.sqrt(
-            abs2(past).sum(axis=axes, dtype="float64") * abs2(update).sum(dtype="float64")
-        )
-        c = dot / xp.maximum(size, TINY)
-        good = fell & (c > 0).all()
-        lag = xp.arange(len(past) + 1) - len(past) / 2
-        slope = (lag[1:] * xp.log(xp.maximum(c, TINY))).sum() / (lag**2).sum()
-        friction = (xp.maximum(0, -slope) / 2).clip(0, 1)
-        kept = xp.where(good, 1 - friction, 0.5)
-        new = _real(kept, v) * v + _real(good, v) * update
-        return new, _real(xp.where(good, self.gain, 0), v)
 
 
 def _real(number: Array, like: Array) -> Array:

@@ -90,7 +90,7 @@ from .background import dark_share, first_background, grid, held, in_units
 from .base import Context, Engine, Estimate, Keeps, Report, State, check_range
 from .undetermined import affine, illuminate, level
 from .update import After
-from .varying import first_variations, settled
+from .varying import first_variations, settled, timed_variations
 
 #: First spread of positions (px) and of log doses where the spread is learned, and the least that
 #: it may become.
@@ -134,6 +134,8 @@ class MLState(State):
         How the probe varies.
     background, dark : (r, c) float32, (P, Q) float32, or None
         On its grid, and of each pixel.
+    distance : (1,) float32, or None
+        Of the near field: by how much longer than that of the problem, in units of that stated.
     spread : (3 + M,) float64
         Standard deviation of the prior of positions along y and x, px, of log doses, and of the
         weights of each variation.
@@ -150,6 +152,7 @@ class MLState(State):
     weights: Array = None
     background: Array = None
     dark: Array = None
+    distance: Array = None
     corners: Array = None
     spread: Array = None
     ridge: Array = None
@@ -188,9 +191,13 @@ class ML(Engine):
         the probe look like it.
     background_start : int
         First step (from 0) that moves it.
-    background_distance : float
+    background_distance : float, optional
         Between two points of the grid on which it is found, detector pixels; 1 gives each pixel its
-        own.
+        own. Default an eighth of a frame, from 4 to 8.
+    distance : bool
+        Refine the distance from the object to the detector, in the near field.
+    distance_start : int
+        First step (from 0) that moves it.
     position_spread : float, optional
         Expected standard deviation of the position errors, object pixels; default learned from the
         data.
@@ -224,7 +231,8 @@ class ML(Engine):
         "maximum likelihood, joint Gauss-Newton steps: object, probe, positions and doses at once"
     )
     moves: ClassVar[frozenset[str]] = frozenset(
-        {"object", "probe", "positions", "log_scale", "variations", "weights", "background"}
+        {"object", "probe", "positions", "log_scale", "variations", "weights"}
+        | {"background", "distance"}
     )
     copes: ClassVar[frozenset[str]] = Engine.copes | {"background", "slices", "spread"}
     schedule: ClassVar[str] = "parallel"
@@ -254,7 +262,9 @@ class ML(Engine):
     variations_start: int = 0
     background: bool = False
     background_start: int = 0
-    background_distance: float = 8.0
+    background_distance: float | None = None
+    distance: bool = False
+    distance_start: int = 0
     position_spread: float | None = None
     dose_spread: float | None = None
     iterations: int = 40
@@ -268,7 +278,7 @@ class ML(Engine):
     def __post_init__(self) -> None:
         for name in (
             *("probe_start", "positions_start", "dose_start"),
-            *("variations", "variations_start", "background_start"),
+            *("variations", "variations_start", "background_start", "distance_start"),
         ):
             check_range(name, getattr(self, name), 0, 1e9, open_low=False)
         check_range("positions_every", self.positions_every, 1, 1e9, open_low=False)
@@ -308,17 +318,8 @@ class ML(Engine):
         return tuple(name for name, moves in moved.items() if moves)
 
     def timed(self, name: str, when: bool | After) -> dict[str, Any]:
-        if name not in ("variations", "weights"):
-            return super().timed(name, when)
-        if when is False:
-            return {"variations": 0}
-        if isinstance(when, After) and (when.every != 1 or when.before is not None):
-            raise PtychonError(
-                f"engine 'ml' cannot move variations {when}; give the pass that begins alone, "
-                "such as after=3"
-            )
-        start = {"variations_start": when.passes} if isinstance(when, After) else {}
-        return {"variations": self.variations or 1, **start}
+        found = timed_variations(self, name, when)
+        return super().timed(name, when) if found is None else found
 
     def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> MLState:
         xp = ctx.backend.xp
@@ -331,6 +332,11 @@ class ML(Engine):
         )
         variations, weights = self._variations(problem, xp)
         background, dark = first_background(self, problem, ctx) if self.background else (None,) * 2
+        if self.distance and not problem.near_field:
+            raise PtychonError(
+                "in the far field a distance is a scale of the scan; refine positions, whose scale "
+                "the result tells, or give --affine search"
+            )
         spreads = [self.position_spread or FIRST[0]] * 2 + [self.dose_spread or FIRST[1]]
         return MLState(
             xp.array(object, "complex64", order="C"),
@@ -343,6 +349,7 @@ class ML(Engine):
             weights=weights,
             background=background,
             dark=dark,
+            distance=xp.zeros(1, "float32") if self.distance else None,
             spread=xp.array(spreads + [FIRST_WEIGHT] * self.variations, "float64"),
             ridge=xp.array([RIDGE], "float64"),
         )
@@ -371,6 +378,7 @@ class ML(Engine):
             variations=state.variations,
             weights=state.weights,
             background=state.background,
+            distance=state.distance,
         )
 
     def step(
@@ -428,6 +436,8 @@ class ML(Engine):
             misfit = in_units(misfit, model.detector.dark(state.background), problem, given)
             state.dark = model.detector.dark(state.background)
             extra["background"] = dark_share(state.dark, problem)
+        if self.distance:
+            extra["distance"] = problem.longer + state.distance[0]
         if self.variations:
             extra["varies"] = xp.sqrt((state.weights.astype("float64") ** 2).mean(axis=0).sum())
         return state, Report(
@@ -445,6 +455,7 @@ class ML(Engine):
             variations=state.variations,
             weights=state.weights,
             background=state.dark,
+            distance=state.distance,
         )
 
     # ------------------------------------------------------------ parts of a step
@@ -504,6 +515,7 @@ class ML(Engine):
         update += ("variations",) if "weights" in own else ()
         darkens = self.background and state.epoch >= self.background_start
         update += ("background",) if darkens else ()
+        update += ("distance",) if self.distance and state.epoch >= self.distance_start else ()
         H = GaussNewton(model, x, update, own, fit.likelihood.information, fit.prior)
         diagonal = H.diagonal()
         light = diagonal.object / diagonal.object.max()
@@ -563,7 +575,7 @@ class ML(Engine):
             factor = (size[1] / size[0]).astype("float32")
             state.object = state.object / share(factor, state.object)
             illuminate(state, lambda P: P * factor)
-        state.background = new.background
+        state.background, state.distance = new.background, new.distance
         if "positions" in own:
             off = new.positions - state.measured
             mean = off.mean(axis=0)

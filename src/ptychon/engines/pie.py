@@ -26,11 +26,16 @@ from typing import Any, ClassVar
 from ..model.batch import Batch, exit_wave, to_object, to_wave
 from ..model.problem import Problem
 from ..types import Array
-from .base import Context, Engine, Keeps, Report, State, check_range
+from .base import Context, Engine, Estimate, Keeps, Report, State, check_range
 from .slices import sliced_pass
+from .update import After
+from .varying import timed_variations
+from .varying_pie import VaryingState, begun, varying_pass
 
 #: Passes in which cooling halves the steps, roughly.
 COOLING = 1.5
+#: What members that move the probe move.
+VARYING = Engine.moves | {"variations", "weights"}
 #: Full steps of object and probe, what None means where nobody has chosen by the counts.
 FULL_STEPS = (1.0, 0.5)
 
@@ -71,6 +76,16 @@ class Iterative(Engine):
     #: Whether w_O has the factor |P|/max|P|.
     root: ClassVar[bool] = False
 
+    def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> State:
+        first = Engine.init(self, problem, object, probe, ctx)
+        return begun(first, getattr(self, "variations", 0), problem, ctx.backend.xp)
+
+    def estimate(self, state: State, ctx: Context) -> Estimate:
+        found = Engine.estimate(self, state, ctx)
+        if not isinstance(state, VaryingState):
+            return found
+        return replace(found, variations=state.variations, weights=state.weights)
+
     def step(
         self, state: State, problem: Problem, batches: list[Any], ctx: Context
     ) -> tuple[State, Report]:
@@ -90,6 +105,8 @@ class Iterative(Engine):
         """All frames of the batches, once; a pass more in `state.epoch`."""
         if problem.slices is not None:
             return sliced_pass(self, state, problem, batches, ctx)
+        if isinstance(state, VaryingState):
+            return varying_pass(self, state, problem, batches, ctx)
         k = ctx.backend.kernels
         total, cooling = ctx.backend.xp.zeros((), "float64"), self.cooling(state.epoch)
         for batch in batches:
@@ -169,6 +186,10 @@ class RPIE(Iterative):
         alpha and beta of the paper; 1 for both is ePIE.
     probe_start : int or None
         First pass (from 0) that moves the probe; None keeps it.
+    variations : int
+        Ways in which the first mode of the probe varies from frame to frame (`varying_pie`).
+    variations_start : int
+        First pass (from 0) after which they are found.
     cool_from : int, optional
         First pass (from 0) whose steps shrink: pass e takes the steps times 1/(1 + (e -
         cool_from)/1.5), which averages the noise of the last frames away. None is after two
@@ -177,6 +198,7 @@ class RPIE(Iterative):
     """
 
     name: ClassVar[str] = "rpie"
+    moves: ClassVar[frozenset[str]] = VARYING
     title: ClassVar[str] = "rPIE: object and probe, regularised step; the first thing to try"
     shuffle: ClassVar[bool] = True
     object_step: float | None = None
@@ -185,17 +207,29 @@ class RPIE(Iterative):
     probe_reg: float = 1.0
     probe_start: int | None = 1
     cool_from: int | None = None
+    variations: int = 0
+    variations_start: int = 10
 
     def __post_init__(self) -> None:
         _check_steps(self)
         for reg in ("object_reg", "probe_reg"):
             check_range(reg, getattr(self, reg), 0, 1)
         check_range("probe_start", self.probe_start, 0, 1e9, open_low=False)
+        check_range("variations", self.variations, 0, 1e9, open_low=False)
+        check_range("variations_start", self.variations_start, 0, 1e9, open_low=False)
         check_range("cool_from", self.cool_from, 0, 1e9, open_low=False)
 
     @property
     def moves_probe(self) -> bool:
         return self.probe_start is not None
+
+    @property
+    def varies_probe(self) -> bool:
+        return self.variations > 0
+
+    def timed(self, name: str, when: bool | After) -> dict[str, Any]:
+        found = timed_variations(self, name, when)
+        return super().timed(name, when) if found is None else found
 
     def probe_moves_at(self, epoch: int) -> bool:
         return self.probe_start is not None and epoch >= self.probe_start
@@ -226,6 +260,10 @@ class EPIE(Iterative):
         than 3 on average.
     probe_start : int or None
         First pass (from 0) that moves the probe; None keeps it.
+    variations : int
+        Ways in which the first mode of the probe varies from frame to frame (`varying_pie`).
+    variations_start : int
+        First pass (from 0) after which they are found.
     cool_from : int, optional
         First pass (from 0) whose steps shrink: pass e takes the steps times 1/(1 + (e -
         cool_from)/1.5). Sequential updates chase the noise of the last frames; shrinking steps
@@ -234,21 +272,34 @@ class EPIE(Iterative):
     """
 
     name: ClassVar[str] = "epie"
+    moves: ClassVar[frozenset[str]] = VARYING
     title: ClassVar[str] = "ePIE: object and probe, the plain step"
     shuffle: ClassVar[bool] = True
     object_step: float | None = None
     probe_step: float | None = None
     probe_start: int | None = 1
     cool_from: int | None = None
+    variations: int = 0
+    variations_start: int = 10
 
     def __post_init__(self) -> None:
         _check_steps(self)
         check_range("probe_start", self.probe_start, 0, 1e9, open_low=False)
+        check_range("variations", self.variations, 0, 1e9, open_low=False)
+        check_range("variations_start", self.variations_start, 0, 1e9, open_low=False)
         check_range("cool_from", self.cool_from, 0, 1e9, open_low=False)
 
     @property
     def moves_probe(self) -> bool:
         return self.probe_start is not None
+
+    @property
+    def varies_probe(self) -> bool:
+        return self.variations > 0
+
+    def timed(self, name: str, when: bool | After) -> dict[str, Any]:
+        found = timed_variations(self, name, when)
+        return super().timed(name, when) if found is None else found
 
     def probe_moves_at(self, epoch: int) -> bool:
         return self.probe_start is not None and epoch >= self.probe_start

@@ -21,10 +21,33 @@ from typing import Any
 from ..model.fit import Fit
 from ..model.noise import Likelihood
 from ..model.unknowns import Unknowns
-from ..types import Array
+from ..types import Array, PtychonError
+from .update import After
 
 #: Looks at the frames that find the first variations.
 LOOKS = 6
+
+
+def timed_variations(engine: Any, name: str, when: bool | After) -> dict[str, Any] | None:
+    """The options by which an engine with `variations` and `variations_start` moves them when it is
+    said; None for another unknown.
+
+    Raises
+    ------
+    PtychonError
+        Where more is said than from which pass on.
+    """
+    if name not in ("variations", "weights"):
+        return None
+    if when is False:
+        return {"variations": 0}
+    if isinstance(when, After) and (when.every != 1 or when.before is not None):
+        raise PtychonError(
+            f"engine {engine.name!r} cannot move variations {when}; give the pass that begins "
+            "alone, such as after=3"
+        )
+    start = {"variations_start": when.passes} if isinstance(when, After) else {}
+    return {"variations": engine.variations or 1, **start}
 
 
 def first_variations(fit: Fit, x: Unknowns, count: int) -> tuple[Array, Array]:

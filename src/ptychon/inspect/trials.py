@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.bad_values import BadValues, without_bad
-from ..data.dataset import Dataset, blank_frames
+from ..data.blank import blank_frames
+from ..data.dataset import Dataset
 from ..types import BoolArray, FloatArray, IntArray, PtychonError
 
 if TYPE_CHECKING:

@@ -48,6 +48,8 @@ SCALARS = (
     "noise_variance",
     "background",
     "read_noise",
+    "blur",
+    "upsample",
     "saturation",
     "object_shape",
     "name",

@@ -154,9 +154,10 @@ def _preparation(name: str, value: Any) -> Any:
                 "-1 for the first"
             )
         return int(number)
-    if name in ("bin", "upsample"):
-        if number != int(number) or number < 1:
-            raise PtychonError(f"{name} is {value!r}; it must be a whole number, at least 1")
+    if name in ("bin", "upsample", "pad"):
+        least = 0 if name == "pad" else 1
+        if number != int(number) or number < least:
+            raise PtychonError(f"{name} is {value!r}; it must be a whole number, at least {least}")
         return int(number)
     return number
 

@@ -6,23 +6,30 @@ shear, how much a stage that stands elsewhere when it comes from the other side,
 
 by least squares, d_j being the move of frame j and s_j where the data put it. 2 b is the backlash.
 It is sought only where rows are scanned to and fro.
+
+Frames at the rim of a scan have neighbours on one side only. Much of what such a frame sees no
+other sees, so that it fits its part of the object nearly anywhere: its position is the least sure.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from ..data.result import Result
-from ..types import FloatArray
+from ..types import FloatArray, IntArray
 
 #: Least share of the frames that are reached either way, and of those reached as the one before.
 EITHER, SAME = 0.25, 0.6
 #: A part of the moves is told where it is more than this share of them (rms).
 TOLD = 0.1
+#: Angle (rad) without a neighbour from which on a frame stands at the rim, among so many of the
+#: nearest; and how many of them are listed.
+OPEN, NEIGHBOURS, LISTED = np.pi / 2, 24, 12
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,8 @@ class Moves:
     backlash : (2,) float or None
         Difference between frames reached one way and the other along a row, px; None where rows are
         not scanned to and fro.
+    rim : tuple of int
+        Frames at the rim of the scan, see `at_rim`.
     """
 
     rms: float
@@ -51,6 +60,7 @@ class Moves:
     shear: float
     backlash: tuple[float, float] | None
     rest: float
+    rim: tuple[int, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For machines."""
@@ -78,7 +88,36 @@ def moves_of(given: FloatArray, found: FloatArray) -> Moves:
         shear=float((A[0, 1] + A[1, 0]) / 2),
         backlash=None if ways is None else (float(2 * parts[2, 0]), float(2 * parts[2, 1])),
         rest=float(np.sqrt((rest**2).sum(axis=1).mean())),
+        rim=tuple(int(j) for j in at_rim(np.asarray(found, float))),
     )
+
+
+def at_rim(places: FloatArray) -> IntArray:
+    """Frames that have no neighbour within some angle of more than `OPEN` around them.
+
+    Parameters
+    ----------
+    places : (N, 2) float
+        Where frames are.
+
+    Returns
+    -------
+    (M,) int
+    """
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(places)
+    around = min(NEIGHBOURS + 1, len(places))
+    _, near = tree.query(places, k=around)
+    found = []
+    for j, others in enumerate(near.reshape(len(places), -1)):
+        y, x = (places[others[others != j]] - places[j]).T
+        apart = np.hypot(y, x) > 0
+        angle = np.sort(np.arctan2(y[apart], x[apart]))
+        gaps = np.diff(np.append(angle, angle[:1] + 2 * np.pi)) if len(angle) else [2 * np.pi]
+        if np.max(gaps) > OPEN:
+            found.append(j)
+    return np.asarray(found, int)
 
 
 def sentence(moves: Moves, given: FloatArray) -> str:
@@ -106,12 +145,14 @@ def sentence(moves: Moves, given: FloatArray) -> str:
 
 def refined(result: Result) -> list[tuple[str, str]]:
     """Rows of what was refined beside object and probe: positions, doses, how the probe varies, the
-    background.
+    distance, the background.
     """
     rows = []
     if result.positions_given is not None:
         moves = moves_of(result.positions_given, result.positions)
         rows.append(("positions", sentence(moves, result.positions_given)))
+        if moves.rim and 2 * len(moves.rim) < len(result.positions):
+            rows.append(("positions least sure", rim_sentence(moves.rim)))
     if result.log_scale is not None:
         spread = 100 * float(np.std(result.log_scale))
         rows.append(("doses", f"differ by {spread:.2g} % rms, as an amplitude"))
@@ -119,6 +160,9 @@ def refined(result: Result) -> list[tuple[str, str]]:
         rms = np.sqrt((np.asarray(result.weights, float) ** 2).mean(axis=0))
         ways = ", ".join(f"{100 * share:.2g} %" for share in rms)
         rows.append(("the probe varies by", f"{ways} of its amplitude, rms"))
+    if result.distance is not None:
+        more = 100 * (result.distance - 1)
+        rows.append(("distance to the detector", f"{more:+.3g} % of what the data state"))
     if result.background is not None:
         share = background_share(result)
         part = "" if share is None else f", {100 * share:.2g} % of all light"
@@ -130,6 +174,13 @@ def refined(result: Result) -> list[tuple[str, str]]:
             )
         )
     return rows
+
+
+def rim_sentence(rim: Sequence[int]) -> str:
+    """For people: which frames stand at the rim."""
+    first = ", ".join(str(j) for j in rim[:LISTED])
+    more = f" and {len(rim) - LISTED} more" if len(rim) > LISTED else ""
+    return f"{len(rim)} frames at the rim of the scan, with neighbours on one side: {first}{more}"
 
 
 def background_share(result: Result) -> float | None:
@@ -159,4 +210,4 @@ def _ways(given: FloatArray) -> FloatArray | None:
     return ways if either >= EITHER and same >= SAME else None
 
 
-__all__ = ["Moves", "background_share", "moves_of", "refined", "sentence"]
+__all__ = ["Moves", "at_rim", "background_share", "moves_of", "refined", "sentence"]

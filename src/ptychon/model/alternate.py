@@ -29,14 +29,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from ..types import Array, FloatArray
-from .detector import blur
+from ..kernels.turns import Normals, Seen
+from ..types import COMPLEX, REAL, Array, FloatArray
+from .detector import Detector, blur
 from .forward import Model
 from .frames import Eliminated
 from .gauss_newton import GaussNewton
 from .grid import windows
+from .illumination import Illumination
 from .noise import Likelihood, Noise
 from .problem import Problem
+from .specimen import Specimen
 from .unknowns import Unknowns
 from .view import View
 
@@ -76,6 +79,13 @@ def frame_steps(
     """
     xp, likelihood = model.backend.xp, Likelihood(problem, UNIT)
     expected, parts = xp.asarray(limits, "float64") ** -2, []
+    if thin(model, x):
+        for block, seen in _all_seen(model, x):
+            misfit, matrix, right = _normals(model, problem, seen, block, names)
+            index = xp.arange(len(expected))
+            matrix[:, index, index] += misfit[:, None] * expected + 1e-30
+            parts.append((-xp.linalg.solve(matrix, right[..., None])[..., 0], misfit))
+        return Steps(*(xp.concatenate(part) for part in zip(*parts, strict=True)))
     for block, view in views(model, x):
         light = model.intensity(view)
         misfit = _misfit(problem, light, block, xp)
@@ -110,8 +120,64 @@ def best_of(model: Model, problem: Problem, x: Unknowns, trials: FloatArray) -> 
 def misfits(model: Model, problem: Problem, x: Unknowns) -> Array:
     """Mean square misfit of the amplitude a valid pixel, of each frame: (N,) float64."""
     xp = model.backend.xp
-    parts = [_misfit(problem, model.intensity(view), b, xp) for b, view in views(model, x)]
+    if thin(model, x):
+        parts = [_normals(model, problem, seen, b, ()).misfit for b, seen in _all_seen(model, x)]
+    else:
+        parts = [_misfit(problem, model.intensity(view), b, xp) for b, view in views(model, x)]
     return xp.concatenate(parts)
+
+
+def thin(model: Model, x: Unknowns) -> bool:
+    """Whether kernels know what frames see: a thin object in single precision, on a detector of
+    which no pixel sees the light of another, and no background in the model.
+    """
+    simple = type(model.specimen) is Specimen and type(model.illumination) is Illumination
+    of = model.detector
+    dark = of.background is not None or x.background is not None
+    plain = type(of) is Detector and of.spread is None and not dark
+    return simple and plain and len(x.object) == 1 and x.variations is None and _single(x)
+
+
+def _single(x: Unknowns) -> bool:
+    return x.precision == "single" and x.positions is not None
+
+
+def _all_seen(model: Model, x: Unknowns) -> Iterator[tuple[slice, Seen]]:
+    """All frames in blocks, as kernels take them."""
+    xp, transfer = model.backend.xp, model.detector.propagator.free
+    for b in GaussNewton.slices(x, len(model)):
+        view = model.placed(x, b)
+        own = view.ramps
+        if own is None:
+            y, r = (xp.ones((len(view.corners), n), COMPLEX) for n in view.shape)
+            own = y, r
+        strength = xp.ones(len(view.corners), REAL)
+        if x.log_scale is not None:
+            strength = xp.exp(x.log_scale[b]).astype(REAL)
+        H = None if transfer is None else transfer.astype(COMPLEX, copy=False)
+        yield b, Seen(x.probe, x.object[0], view.corners, *own, strength, H)
+
+
+def _normals(model: Model, problem: Problem, seen: Seen, b: slice, names: Sequence[str]) -> Normals:
+    """Normal equations of some frames, and their mean square misfit a valid pixel."""
+    xp, backend, mask = model.backend.xp, model.backend, problem.mask_of(b)
+    own = "positions" in names, "log_scale" in names
+    found: Normals = backend.kernels.frame_normals(
+        seen, problem.amplitude[b], mask, *own, backend.threads or 1
+    )
+    pixels = xp.broadcast_to(mask.sum(axis=(1, 2)), found.misfit.shape).clip(1, None)
+    return found._replace(misfit=found.misfit / pixels)
+
+
+def _lights(model: Model, x: Unknowns) -> Iterator[tuple[slice, Array]]:
+    """What is expected of all frames, in blocks."""
+    if thin(model, x):
+        backend = model.backend
+        for b, seen in _all_seen(model, x):
+            yield b, backend.kernels.frame_light(seen, backend.threads or 1)
+    else:
+        for b, view in views(model, x):
+            yield b, model.intensity(view)
 
 
 def _misfit(problem: Problem, light: Array, block: slice, xp: Any) -> Array:
@@ -142,9 +208,9 @@ def background_step(
     """
     xp = model.backend.xp
     ratio, seen = xp.zeros(dark.shape, "float64"), xp.zeros(dark.shape, "float64")
-    for block, view in views(model, x):
+    for block, waves in _lights(model, x):
         valid = xp.broadcast_to(problem.mask_of(block), pattern[block].shape)
-        light = model.intensity(view) + dark.astype("float32")
+        light = waves + dark.astype("float32")
         quotient = pattern[block].clip(0, None) / light.clip(1e-20, None)
         ratio += xp.where(valid, quotient, 0).sum(axis=0, dtype="float64")
         seen += valid.sum(axis=0)

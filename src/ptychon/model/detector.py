@@ -9,6 +9,9 @@ A window lies on whole pixels and its probe f_j off its middle, so the exit wave
 in it. In the far field that is a phase; a near-field image would move on the detector, and the ramp
 moves it back.
 
+A distance that is longer by e changes the near field by d z = F^-1[ i phi F z ] e, phi being the
+phase of H.
+
 With a change w of z: d lambda = B[ 2 Re sum_k z_k* w_k ] + d b, and back to the wave goes 2 z_k
 B^T[.].
 """
@@ -18,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from ..kernels.reference import abs2
+from ..kernels.reference import abs2, namespace
 from ..types import Array, PtychonError
 from .illumination import position_pull, slopes
 from .propagators import FarField, Propagator, through
@@ -56,7 +59,7 @@ class Detector:
     mask: Array = None
     between: Separable | None = None
 
-    owns: ClassVar[frozenset[str]] = frozenset({"positions", "background"})
+    owns: ClassVar[frozenset[str]] = frozenset({"positions", "background", "distance"})
 
     def to(self, backend: Any) -> Detector:
         """The same on a backend's device."""
@@ -87,23 +90,31 @@ class Detector:
         return view.waves
 
     def tangent(self, view: View, d: Unknowns, change: Array) -> Array:
-        """How they change with the exit wave and, in the near field, with the positions: the image
-        stays where it is.
+        """How they change with the exit wave and, in the near field, with the distance and with the
+        positions: the image stays where it is.
         """
         total = self._onward(view, change)
+        if d.distance is not None and self.propagator.free is not None:
+            slope = (1j * self._phase(view) * d.distance).astype(total.dtype)
+            total = total + view.backend.ifft2(slope * view.backend.fft2(view.waves))
         if d.positions is not None and self.propagator.free is not None:
             slope = slopes(view, d.positions[view.frames])
             total = total + view.backend.ifft2(slope * view.backend.fft2(view.waves))
         return total
 
     def adjoint(self, view: View, change: Array, out: Unknowns) -> Array:
-        """What a change of the waves asks of the exit wave; adds what it asks of the positions."""
+        """What a change of the waves asks of the exit wave; adds what it asks of the positions and
+        of the distance.
+        """
         transfer, backend = self._transfer(view, change), view.backend
         if transfer is None:
             return backend.ifft2(change)
         spectrum = backend.fft2(change)
         if out.positions is not None:
             out.positions[view.frames] += position_pull(view, backend.fft2(view.waves), spectrum)
+        if out.distance is not None:
+            pull = (backend.fft2(view.waves).conj() * spectrum).imag.sum(axis=(0, 1))
+            out.distance += (self._phase(view) * pull).sum(dtype="float64")
         return backend.ifft2(transfer.conj() * spectrum)
 
     def _onward(self, view: View, wave: Array) -> Array:
@@ -111,7 +122,7 @@ class Detector:
 
     def _transfer(self, view: View, wave: Array) -> Array | None:
         """H_f, (1 or B, 1, P, Q); None in the far field."""
-        transfer = self.propagator.free
+        transfer = self.free(view.x)
         if transfer is None:
             return None
         transfer = transfer[None, None].astype(wave.dtype, copy=False)
@@ -119,6 +130,23 @@ class Detector:
             return transfer
         y, x = view.ramps
         return transfer * y.conj()[:, None, :, None] * x.conj()[:, None, None, :]
+
+    def free(self, x: Unknowns) -> Array | None:
+        """H at the distance of an estimate, (P, Q); None in the far field."""
+        free = self.propagator.free
+        if free is None or x.distance is None:
+            return free
+        phase = getattr(self.propagator, "phase", None)
+        if phase is None:
+            raise PtychonError(
+                "this propagator does not say how its phase grows with the distance; make it with "
+                "NearField.through"
+            )
+        return free * namespace(phase).exp(1j * x.distance.astype("float64") * phase)
+
+    def _phase(self, view: View) -> Array:
+        """phi, (P, Q) float64."""
+        return getattr(self.propagator, "phase")  # noqa: B009 - a propagator may have none
 
     # ------------------------------------------------------------ intensities
 

@@ -24,6 +24,7 @@ back to the exit wave:
     position y    T = -D[ (d_y psi) O ], d_y = 2 pi i q_y in Fourier space   Re <T, w>
                   in the near field + F^-1[ 2 pi i q_y F z ]: the image stays where the detector is
     background    on lambda: d lambda = 2 Re sum_k z_k* w_k + db             sum_j
+    distance      in the near field F^-1[ i phi F z ], phi the phase of H    Re <T, w>
 
 References: Thibault & Menzel, Nature 494, 68 (2013) (modes); Odstrcil et al., Opt. Express 24, 8360
 (2016) (a probe that varies); Maiden, Humphry & Rodenburg, J. Opt. Soc. Am. A 29, 1606 (2012)

@@ -37,7 +37,7 @@ def extended(H: GaussNewton, view: View, frames: Eliminated) -> Frames:
     root, strength = xp.sqrt(frames.weight), xp.ones(len(view.corners), view.waves.real.dtype)
     if x.log_scale is not None:
         strength = xp.exp(x.log_scale[view.frames]).astype(strength.dtype)
-    transfer = H.model.detector.propagator.free
+    transfer = H.model.detector.free(x)
     return Frames(
         view.incident[0],
         x.object[0],

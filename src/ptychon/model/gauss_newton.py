@@ -104,6 +104,7 @@ class GaussNewton:
     _out: list[Eliminated] = field(default_factory=list, repr=False)
     _across: list[Array] = field(default_factory=list, repr=False)
     kept: dict[int, Any] = field(default_factory=dict, repr=False)
+    _column: Unknowns | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.across is not None and (self.eliminate or self.model.detector.spread is not None):
@@ -184,8 +185,14 @@ class GaussNewton:
         out = self.model.zeros(self.x, self.update)
         if self.fuses:
             self._product(d, out)
-            self._together(d, out)
-            return held(out.axpy(1, d.times(self.prior)), d, self.gauge, self.stiffness)
+            self._numbers(d, out)
+        else:
+            self._plainly(d, out)
+        self._together(d, out)
+        return held(out.axpy(1, d.times(self.prior)), d, self.gauge, self.stiffness)
+
+    def _plainly(self, d: Unknowns, out: Unknowns) -> None:
+        """out += (J* W J + T* C T) d, by arrays."""
         for (view, frames), across in zip(self.views(), self._spreads(), strict=True):
             wave = self.model.tangent(view, d)
             light = frames.weighed(self.model.detector.intensity_tangent(view, d, wave))
@@ -193,8 +200,19 @@ class GaussNewton:
             if across is not None:
                 back = back + across[:, None] * wave
             self.model.adjoint(view, back, out)
-        self._together(d, out)
-        return held(out.axpy(1, d.times(self.prior)), d, self.gauge, self.stiffness)
+
+    def _numbers(self, d: Unknowns, out: Unknowns) -> None:
+        """The share of the product that a number all frames share has, the distance: its column of
+        the matrix is computed once.
+        """
+        if out.distance is None or d.distance is None:
+            return
+        if self._column is None:
+            self._column = self.model.zeros(self.x, self.update)
+            self._plainly(Unknowns(distance=self.x.distance * 0 + 1), self._column)
+        column, others = self._column, d.only([n for n in d.names if n != "distance"])
+        out.distance += column.dot(others)
+        out.add(d.distance, column)
 
     def _together(self, d: Unknowns, out: Unknowns) -> None:
         """What holds neighbouring slices and pixels together."""
@@ -210,7 +228,7 @@ class GaussNewton:
         """
         x, detector = self.x, self.model.detector
         alike = x.precision == "single" and len(x.object) == 1 and detector.spread is None
-        return alike and not self._across and set(self.update) <= FUSED
+        return alike and not self._across and set(self.update) <= FUSED | {"distance"}
 
     @property
     def _extends(self) -> bool:
@@ -286,7 +304,14 @@ class GaussNewton:
         return held_diagonal(out, self.gauge, self.stiffness)
 
     def _own_diagonal(self, view: View, weight: Array, across: Array | None, out: Unknowns) -> None:
-        """The diagonal of the unknowns of single frames, exact."""
+        """The diagonal of the distance and of the unknowns of single frames, exact."""
+        if out.distance is not None:
+            unit = Unknowns(distance=view.x.distance * 0 + 1)
+            wave = self.model.tangent(view, unit)
+            image = weight * self.model.detector.intensity_tangent(view, unit, wave) ** 2
+            if across is not None:
+                image = image + across * abs2(wave).sum(axis=1)
+            out.distance += image.sum(dtype="float64")
         own = [n for n in self.update if declared()[n].per_frame]
         parts = []
         for name, c in components(view.x, own):

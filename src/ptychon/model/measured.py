@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..data.bad_values import ROUNDING, BadValues, Tally
-from ..data.dataset import FILL, Dataset, blank_frames, unmeasured, warn_unmeasured
+from ..data.blank import FILL, blank_frames, unmeasured, warn_unmeasured
+from ..data.dataset import Dataset
 from ..data.lazy import parts
 from ..types import REAL, BoolArray, FloatArray, IntArray, PtychonError, PtychonWarning
 from .noise.background import shifted as shifted_counts

@@ -15,7 +15,7 @@ from ..units import pretty_pair
 from .grid import check_windows, pair, placed, windows
 from .measured import measured
 from .noise import counted, mean_variance, subtracted, with_background
-from .propagators import FarField, NearField, Propagator, angular_spectrum
+from .propagators import FarField, NearField, Propagator, spectrum_phase
 from .spread import Spread, spread_of
 
 #: Sub-pixel shifts are rounded to 1/16 px, so that shifted probes can be kept: at most 256
@@ -149,6 +149,11 @@ class Problem:
         """Mean variance of the amplitude noise (see `noise.mean_variance`)."""
         return mean_variance(self)
 
+    @property
+    def longer(self) -> float:
+        """How many times as long as stated the distance to the detector is; 1 in the far field."""
+        return float(getattr(self.propagator, "factor", 1.0))
+
     def mask_of(self, batch: Any) -> Array:
         """Masks of a batch, broadcastable to (B, P, Q)."""
         return self.mask if len(self.mask) == 1 else self.mask[batch]
@@ -206,6 +211,13 @@ class Problem:
         known already (see `noise.with_background`).
         """
         return with_background(self, background, instead)
+
+    def with_distance(self, factor: float) -> Problem:
+        """The same frames in the near field of a distance `factor` times as long as the data state
+        (see `NearField.longer`).
+        """
+        assert isinstance(self.propagator, NearField)
+        return replace(self, propagator=self.propagator.longer(factor))
 
     def with_positions(
         self,
@@ -331,6 +343,6 @@ def _propagator(data: Dataset) -> Propagator:
         float(data.wavelength or 0),
         float(data.distance or 0) / data.magnification,
     )
-    return NearField(
-        angular_spectrum(data.frame_shape, pair(data.pixel_size), wavelength, distance)
+    return NearField.through(
+        spectrum_phase(data.frame_shape, pair(data.pixel_size), wavelength, distance)
     )

@@ -13,18 +13,20 @@ phase ramp that no detector sees. In the near field the pattern would move with 
 stays where it is: a frame with the fraction f has
 
     H_f(q) = H(q) exp(2 pi i q.f),   q in cycles a pixel
+
+The phase of H grows with the distance d: at (1 + e) d it is H exp(i e phi), phi the phase of H.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 
 from ..kernels.reference import namespace, shift_ramps
-from ..types import COMPLEX, REAL, Array, ComplexArray, FloatArray, IntArray
+from ..types import COMPLEX, REAL, Array, ComplexArray, FloatArray, IntArray, PtychonError
 
 
 class Propagator(Protocol):
@@ -85,10 +87,41 @@ class NearField:
         H, zero frequency at [0, 0].
     shifts : (U, 2) float32, on the host
         The distinct shifts of the probe. A `Problem` puts its own here.
+    phase : (P, Q) float64 or None
+        phi of the distance that is stated, not wrapped; None where it is not known.
+    factor : float
+        How many times as long as stated the distance of `free` is.
     """
 
     free: Array
     shifts: FloatArray = field(default_factory=lambda: np.zeros((1, 2), REAL))
+    phase: Array | None = None
+    factor: float = 1.0
+
+    @classmethod
+    def through(cls, phase: Array, factor: float = 1.0) -> NearField:
+        """Of a phase phi of the distance that is stated, and of a distance `factor` times as
+        long.
+        """
+        xp = namespace(phase)
+        return cls(xp.exp(1j * factor * phase).astype(COMPLEX), phase=phase, factor=factor)
+
+    def longer(self, factor: float) -> NearField:
+        """The same for a distance `factor` times as long as stated.
+
+        Raises
+        ------
+        PtychonError
+            If only H is known, and not its phase.
+        """
+        if factor == self.factor:
+            return self
+        if self.phase is None:
+            raise PtychonError(
+                "this propagator does not say how its phase grows with the distance; make it with "
+                "NearField.through"
+            )
+        return replace(self.through(self.phase, factor), shifts=self.shifts)
 
     @cached_property
     def transfer(self) -> Array:
@@ -103,11 +136,14 @@ class NearField:
         return table
 
     def at(self, shifts: FloatArray) -> NearField:
-        return self if np.array_equal(shifts, self.shifts) else NearField(self.free, shifts)
+        return self if np.array_equal(shifts, self.shifts) else replace(self, shifts=shifts)
 
     def to(self, backend: Any) -> NearField:
         free = backend.asarray(self.free)
-        return self if free is self.free else NearField(free, self.shifts)
+        if free is self.free:
+            return self
+        phase = None if self.phase is None else backend.asarray(self.phase)
+        return replace(self, free=free, phase=phase)
 
     def rows(self, index: IntArray | None) -> Array:
         """H_f of frames, (1 or B, P, Q); of waves that no fraction has moved where
@@ -138,7 +174,17 @@ def through(transfer: Array | None, wave: Array, backend: Any) -> Array:
 def angular_spectrum(
     shape: tuple[int, int], pixel_size: tuple[float, float], wavelength: float, distance: float
 ) -> ComplexArray:
-    """Transfer function of free space, (P, Q) complex64, zero frequency at [0, 0].
+    """Transfer function of free space, (P, Q) complex64, zero frequency at [0, 0]; of
+    `spectrum_phase`.
+    """
+    phase = spectrum_phase(shape, pixel_size, wavelength, distance)
+    return np.asarray(np.exp(1j * phase), np.complex64)
+
+
+def spectrum_phase(
+    shape: tuple[int, int], pixel_size: tuple[float, float], wavelength: float, distance: float
+) -> FloatArray:
+    """Phase of the transfer function of free space, (P, Q) float64, zero frequency at [0, 0].
 
     Parameters
     ----------
@@ -156,5 +202,4 @@ def angular_spectrum(
     f2 = (fy**2 + fx**2) * wavelength**2
     # sqrt(1 - f2) - 1 without the cancellation that costs all digits at small angles
     cosine = -f2 / (1 + np.sqrt(np.clip(1 - f2, 0, None)))
-    phase = 2 * np.pi * distance / wavelength * cosine
-    return np.asarray(np.exp(1j * phase), np.complex64)
+    return np.asarray(2 * np.pi * distance / wavelength * cosine)

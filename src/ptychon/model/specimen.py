@@ -69,7 +69,8 @@ class Specimen:
     def of(cls, problem: Problem) -> Specimen:
         """That of a problem."""
         slices = problem.slices
-        return cls() if slices is None else cls(transfer(slices, problem.frame_shape))
+        thin = slices is None or not slices.gaps
+        return cls() if thin else cls(transfer(slices, problem.frame_shape))
 
     def to(self, backend: Any) -> Specimen:
         """The same on a backend's device."""

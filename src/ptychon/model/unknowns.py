@@ -78,6 +78,9 @@ class Unknowns:
         How much of each variation a frame has.
     background : (R, C) real
         Counts that come from no wave, beside those that the detector knows of.
+    distance : (1,) real
+        Of a near field: by how much longer the way from the object to the detector is than the
+        propagator has it, in units of the distance that is stated.
     """
 
     object: Array = field(default=None, metadata=shared("S H W", "complex"))
@@ -87,6 +90,7 @@ class Unknowns:
     variations: Array = field(default=None, metadata=shared("M P Q", "complex"))
     weights: Array = field(default=None, metadata=per_frame("N M", "real"))
     background: Array = field(default=None, metadata=shared("R C", "real"))
+    distance: Array = field(default=None, metadata=shared("1", "real"))
 
     # ------------------------------------------------------------ what there is
 

@@ -15,8 +15,9 @@ from ..types import FloatArray
 from ..uncertainty.measure import Comparison, Profile, Spread
 from ..uncertainty.plan import Plan
 from ..uncertainty.resolution import HALF, ONE_BIT, Resolution
+from .axes import ObjectAxes, length_unit, save
 from .figures import Axes, Circle, Figure
-from .result import _Frame, _unit, save, shown
+from .result import shown
 
 PathLike = str | os.PathLike[str]
 _ACCENT = "#c04000"
@@ -26,7 +27,7 @@ def profile(found: Profile, path: PathLike | None = None) -> Figure:
     """Amplitude and phase along a line, with the band that holds the truth in 68 % of cases."""
     figure = Figure(figsize=(7.2, 5.4), layout="constrained")
     axes = figure.subplots(2, 1, sharex=True)
-    factor, unit = _unit(float(found.distance[-1]) if found.unit == "m" else None)
+    factor, unit = length_unit(float(found.distance[-1]) if found.unit == "m" else None)
     for ax, values, label in zip(
         axes, (found.amplitude, found.phase), ("amplitude", "phase (rad)"), strict=True
     ):
@@ -43,7 +44,7 @@ def resolution(found: Resolution, path: PathLike | None = None) -> Figure:
     """Expected ring correlation with the truth, its band, and the two thresholds."""
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     ax = figure.subplots()
-    factor, unit = _unit(1 / found.frequency[0] if found.unit == "m" else None)
+    factor, unit = length_unit(1 / found.frequency[0] if found.unit == "m" else None)
     _band(ax, found.frequency / factor, found.correlation)
     for level, style, name, period in (
         (HALF, "--", "1/2", found.half),
@@ -73,7 +74,7 @@ def regions(
     """The two regions on the phase, and the values of the draws."""
     figure = Figure(figsize=(10.5, 4.4), layout="constrained")
     axes = figure.subplots(1, 2, width_ratios=(1.25, 1))
-    frame = _Frame(result)
+    frame = ObjectAxes(result)
     _, phase, wraps = shown(result)
     frame.show(axes[0], phase, "phase", "phase (rad)", wraps=wraps)
     for (y, x, radius), name in zip(discs, ("1", "2"), strict=True):
@@ -141,7 +142,7 @@ def plan(result: Result, found: Plan, path: PathLike | None = None) -> Figure:
     """
     figure = Figure(figsize=(14.4, 4.6), layout="constrained")
     axes = figure.subplots(1, 3)
-    frame = _Frame(result, found.field)
+    frame = ObjectAxes(result, found.field)
     gain = np.where(found.field, found.map, np.nan)
     now = np.where(found.field, np.asarray(result.object_std, float), np.nan)
     top = float(np.nanpercentile(now, 99.5))

@@ -6,9 +6,9 @@ import numpy as np
 
 from ..checks.predictive import Check
 from ..data.result import Result
+from .axes import dress, length_unit, save
 from .bars import PathLike
 from .figures import Axes, Figure
-from .result import _dress, _unit, save
 
 _ACCENT = "#c04000"
 
@@ -63,7 +63,9 @@ def _places(ax: Axes, result: Result, found: Check) -> None:
         result.positions[:, 0] * dy + result.origin[0],
         result.positions[:, 1] * dx + result.origin[1],
     )
-    factor, unit = _unit(None if size is None else max(float(np.ptp(y)), float(np.ptp(x)), 1e-30))
+    factor, unit = length_unit(
+        None if size is None else max(float(np.ptp(y)), float(np.ptp(x)), 1e-30)
+    )
     limit = max(found.frame_limit, 1e-3)
     dots = ax.scatter(
         x * factor,
@@ -81,7 +83,7 @@ def _places(ax: Axes, result: Result, found: Check) -> None:
     ax.scatter(x[bad] * factor, y[bad] * factor, marker="x", s=60, color=_ACCENT, linewidths=1.6)
     ax.set_aspect("equal")
     ax.invert_yaxis()
-    _dress(ax, "where the frames were taken", unit)
+    dress(ax, "where the frames were taken", unit)
 
 
 def _detector(ax: Axes, found: Check) -> None:

@@ -13,8 +13,8 @@ from ..metrics.depth import levelled, middle, strengths
 from ..metrics.registration import bounding_box
 from ..types import FloatArray, PtychonError
 from ..units import pretty
+from .axes import length_unit, lit_region, save
 from .figures import Figure
-from .result import _lit, _unit, save
 
 #: Slices that are shown one by one, at most, evenly chosen; and how many in a row.
 SHOWN, COLUMNS = 12, 6
@@ -44,7 +44,7 @@ def slices(result: Result, path: str | os.PathLike[str] | None = None) -> Figure
     """
     if result.slices is None:
         raise PtychonError("the object of this result is thin; ptychon.plot draws it")
-    lit, depths = _lit(result), result.slices.depths
+    lit, depths = lit_region(result), result.slices.depths
     rows, cols = bounding_box(lit)
     phases: FloatArray = np.stack(
         [
@@ -54,7 +54,7 @@ def slices(result: Result, path: str | os.PathLike[str] | None = None) -> Figure
     )
     dy, dx = (1.0, 1.0) if result.pixel_size is None else result.pixel_size
     high, wide = phases.shape[1] * dy, phases.shape[2] * dx
-    factor, unit = _unit(max(high, wide))
+    factor, unit = length_unit(max(high, wide))
     which = np.unique(np.linspace(0, len(phases) - 1, min(SHOWN, len(phases))).round().astype(int))
     columns = min(COLUMNS, len(which))
     lines = math.ceil(len(which) / columns)
@@ -75,7 +75,7 @@ def slices(result: Result, path: str | os.PathLike[str] | None = None) -> Figure
     section, bars = below.subplots(1, 2, width_ratios=(2.2, 1))
     # the row with most structure, and few rows have all of their pixels lit
     row = int(np.nansum((phases - np.nanmedian(phases)) ** 2, axis=(0, 2)).argmax())
-    z_factor, z_unit = _unit(float(depths[-1]))
+    z_factor, z_unit = length_unit(float(depths[-1]))
     edges = _edges(depths) * z_factor
     x = np.linspace(0, wide * factor, phases.shape[2] + 1)
     shown = section.pcolormesh(x, edges, phases[:, row], cmap="gray", vmin=low, vmax=top)

@@ -9,9 +9,9 @@ import numpy as np
 from ..backends import get_backend
 from ..data.dataset import Dataset
 from ..data.result import Result
+from ..model.found import on_grid
 from ..model.problem import Problem
 from ..model.simulated import model_of
-from ..request.settings import on_grid
 from ..types import FloatArray, PtychonError
 from .figures import Figure
 from .notebook import png

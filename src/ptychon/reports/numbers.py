@@ -19,6 +19,7 @@ import numpy as np
 
 from ..data.result import Result
 from ..metrics.residual import residual_without_object
+from ..metrics.smoothed import Smoothed
 from ..model.noise import noise_of
 from ..model.problem import Problem
 from ..model.simulated import _blocks, model_of
@@ -54,6 +55,8 @@ class Fit:
         Measurements for each unknown of the object.
     counts : float
         Mean of a frame.
+    smooth : float or None
+        Share of the misfit by which frames are smoother than the model; None where they are not.
     """
 
     residual: float
@@ -65,6 +68,7 @@ class Fit:
     flat: float
     sampling_ratio: float
     counts: float
+    smooth: float | None = None
 
 
 def fit(problem: Problem, result: Result, backend: Any) -> Fit:
@@ -92,7 +96,7 @@ def fit(problem: Problem, result: Result, backend: Any) -> Fit:
     P, Q = problem.frame_shape
     error, bias, seen = np.zeros((P, Q)), np.zeros((P, Q)), np.zeros((P, Q))
     misfit, signal = np.zeros(len(problem)), np.zeros(len(problem))
-    statistics, noise = noise_of(problem), 0.0
+    statistics, noise, smooth = noise_of(problem), 0.0, Smoothed()
     for part in _blocks(len(problem), len(result.probe) * P * Q):
         model = model_of(problem, result.object, result.probe, part, backend)
         y = np.asarray(problem.amplitude[part], np.float64)
@@ -100,6 +104,7 @@ def fit(problem: Problem, result: Result, backend: Any) -> Fit:
         difference = np.where(valid, y - model, 0.0)
         y = np.where(valid, y, 0.0)
         misfit[part], signal[part] = (difference**2).sum(axis=(1, 2)), (y**2).sum(axis=(1, 2))
+        smooth.add(np.square(model, dtype=np.float64), y * y, valid)
         error += (difference**2).sum(axis=0)
         seen += valid.sum(axis=0)
         if statistics.kind == "amplitude":
@@ -129,6 +134,7 @@ def fit(problem: Problem, result: Result, backend: Any) -> Fit:
         flat=residual_without_object(problem, result.probe, backend),
         sampling_ratio=len(problem) * P * Q / max(1, int(result.illuminated.sum())),
         counts=total / len(problem),
+        smooth=smooth.shares[0] if smooth.tells else None,
     )
 
 

@@ -302,6 +302,8 @@ def numbers_of(
         numbers["moves"] = moves_of(result.positions_given, result.positions).as_dict()
     if result.log_scale is not None:
         numbers["dose_spread"] = float(np.std(result.log_scale))
+    if result.distance is not None:
+        numbers["distance"] = result.distance
     if result.background is not None:
         numbers["background"] = {
             "counts": float(result.background.mean()),

@@ -13,23 +13,12 @@ from ..checks.half_scans import Agreement
 from ..data.result import Result
 from ..metrics.unwrap import level, unwrap
 from ..model.propagators import angular_spectrum
+from ..plots.axes import ObjectAxes, dress, length_unit, lit_region, scale_bar
 from ..plots.display import complex_rgb, remove_ramp
 from ..plots.figures import Figure
 from ..plots.moves import draw_moves
-from ..plots.result import (
-    MODES,
-    _convergence,
-    _dress,
-    _Frame,
-    _lit,
-    _mode,
-    _probe_extent,
-    _share,
-    _unit,
-    _wheel,
-    scale_bar,
-    shown,
-)
+from ..plots.panels import draw_convergence, draw_mode, draw_wheel, mode_share, probe_extent
+from ..plots.result import MODES, shown
 from ..types import FloatArray, PtychonError
 from ..uncertainty.half_data import PROBABILITIES, HalfDataTest
 from ..uncertainty.spectrum import PERIODS
@@ -43,9 +32,9 @@ _PATH = "#c04000"
 PLANES = 161
 
 
-def _row(result: Result, columns: int) -> tuple[Figure, Any, _Frame]:
+def _row(result: Result, columns: int) -> tuple[Figure, Any, ObjectAxes]:
     """A row of pictures of the object."""
-    frame = _Frame(result)
+    frame = ObjectAxes(result)
     height = min(max((WIDTH / columns - 1.4) * frame.aspect, 1.5), 7.0) + 0.9
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, np.atleast_1d(figure.subplots(1, columns)), frame
@@ -65,7 +54,7 @@ def object_colours(result: Result) -> Figure:
     picture in grey shows.
     """
     figure, axes, frame = _row(result, 2)
-    lit = _lit(result)
+    lit = lit_region(result)
     flat = remove_ramp(result.projection, lit.astype(float))
     amplitude = np.where(lit, np.abs(flat), np.nan)
     image = frame.show(axes[0], amplitude, "phase as hue, amplitude as lightness", None)
@@ -73,7 +62,7 @@ def object_colours(result: Result) -> Figure:
     colours[..., :3] = complex_rgb(flat, top=float(np.percentile(np.abs(flat[lit]), 99.5)))
     colours[..., 3] = lit
     image.set_data(colours[frame.rows, frame.cols])
-    _wheel(axes[0])
+    draw_wheel(axes[0])
     frame.show(axes[1], amplitude, "amplitude", "amplitude")
     return figure
 
@@ -81,7 +70,7 @@ def object_colours(result: Result) -> Figure:
 def object_unwrapped(result: Result) -> tuple[Figure, dict[str, float]]:
     """The phase unwrapped and levelled, and how many turns it spans."""
     figure, axes, frame = _row(result, 2)
-    lit = _lit(result)
+    lit = lit_region(result)
     flat = remove_ramp(result.projection, lit.astype(float))
     weights = np.where(
         lit,
@@ -104,12 +93,12 @@ def deviation(result: Result) -> tuple[Figure, dict[str, float]]:
     bars = phase_error_bar(result)
     if bars is None:
         raise PtychonError(
-            f"engine {result.engine!r} has no error bars; compute them with ptychon bars"
+            f"engine {result.engine!r} has no error bars; compute them with ptychon error_bars"
             if result.slices is None
             else "there are error bars for thin objects only"
         )
     figure, axes, frame = _row(result, 2)
-    lit = _lit(result)
+    lit = lit_region(result)
     std = np.where(lit, np.asarray(result.object_std, float), np.nan)
     frame.show(axes[0], std, "standard deviation of the complex object", "standard deviation")
     frame.show(axes[1], np.where(lit, bars, np.nan), "standard deviation of its phase", "rad")
@@ -148,7 +137,7 @@ def half_data_test(said: HalfDataTest) -> Figure:
 def probe(result: Result) -> Figure:
     """Every mode: amplitude in grey, and in colours with their key."""
     modes = min(len(result.probe), MODES)
-    extent, unit = _probe_extent(result)
+    extent, unit = probe_extent(result)
     if modes == 1:
         figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
         axes = np.reshape(figure.subplots(1, 2), (2, 1))
@@ -162,10 +151,10 @@ def probe(result: Result) -> Figure:
     for k in range(modes):
         axes[0, k].imshow(np.abs(result.probe[k]), cmap="gray", extent=extent, vmin=0)
         scale_bar(axes[0, k], extent[1] - extent[0], unit)
-        _dress(axes[0, k], f"amplitude, {_share(result, k)}" if modes > 1 else "amplitude", unit)
-        _mode(axes[1, k], result, k, extent)
-        _dress(axes[1, k], "phase as hue", unit)
-        _wheel(axes[1, k])
+        dress(axes[0, k], f"amplitude, {mode_share(result, k)}" if modes > 1 else "amplitude", unit)
+        draw_mode(axes[1, k], result, k, extent)
+        dress(axes[1, k], "phase as hue", unit)
+        draw_wheel(axes[1, k])
     return figure
 
 
@@ -212,8 +201,8 @@ def propagation(result: Result) -> tuple[Figure, dict[str, float]]:
             )
         )
     focus = int(np.argmin(widths))
-    factor_z, unit_z = _unit(2 * reach)
-    factor, unit = _unit(field)
+    factor_z, unit_z = length_unit(2 * reach)
+    factor, unit = length_unit(field)
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     axes = figure.subplots(1, 3, width_ratios=(1, 1, 0.9))
     for ax, axis, n, s in zip(axes, ("y", "x"), shape, size, strict=False):
@@ -246,7 +235,7 @@ def convergence(result: Result, fit: Fit | None) -> Figure:
     """R of every pass, with what counting noise alone and no object at all would give."""
     figure = Figure(figsize=(WIDTH / 2, 3.6), layout="constrained")
     ax = figure.subplots()
-    _convergence(ax, result)
+    draw_convergence(ax, result)
     if fit is not None:
         low, high = ax.get_ylim()
         for value, name, dash in (
@@ -268,7 +257,7 @@ def ring_correlation(found: Agreement) -> Figure:
     rings = found.rings
     figure = Figure(figsize=(WIDTH / 2, 3.6), layout="constrained")
     ax = figure.subplots()
-    factor, unit = (1.0, "px") if rings.unit == "px" else _unit(1 / rings.frequency[-1])
+    factor, unit = (1.0, "px") if rings.unit == "px" else length_unit(1 / rings.frequency[-1])
     f = rings.frequency / factor
     ax.plot(f, rings.correlation, color="black", lw=1.6, label="two half-scans")
     ax.plot(f, rings.half_bit, color="#c04000", lw=1.2, ls="--", label="half bit")
@@ -294,7 +283,7 @@ def spectrum(result: Result) -> Figure:
     frequency, power = power_spectrum(result)
     figure = Figure(figsize=(WIDTH / 2, 3.6), layout="constrained")
     ax = figure.subplots()
-    factor, unit = (1.0, "px") if result.pixel_size is None else _unit(1 / frequency[-1])
+    factor, unit = (1.0, "px") if result.pixel_size is None else length_unit(1 / frequency[-1])
     ax.loglog(frequency / factor, np.maximum(power, 1e-300), color="black", lw=1.4)
     ax.set_xlabel(f"spatial frequency (1/{unit})")
     ax.set_ylabel("mean |spectrum|²")
@@ -406,7 +395,7 @@ def _scale(result: Result) -> tuple[float, str]:
         extent = max(
             n * s for n, s in zip(result.object.shape[-2:], result.pixel_size, strict=True)
         )
-    return _unit(extent)
+    return length_unit(extent)
 
 
 def _positions(result: Result) -> tuple[FloatArray, FloatArray, str]:

@@ -12,6 +12,7 @@ from ..checks.convergence import CHANGED, trail
 from ..checks.half_scans import Agreement
 from ..data.result import Result
 from ..engines import Engine, registry
+from ..metrics.smoothed import sentence as smoother
 from ..run.doubts import doubts, no_better
 from ..uncertainty.half_data import HalfDataTest
 from .numbers import Fit
@@ -81,9 +82,14 @@ def verdict(
         for doubt in doubts(result, far)
     ]
     if halves is not None:
-        reasons.append(_bars(halves))
+        how = dict(result.settings).get("error_bars")
+        wider = isinstance(how, dict) and bool(how.get("widened"))
+        reasons.append(_bars(halves, wider))
     if fit is not None:
         reasons += [_residual(result, fit), _frames(fit), _sampling(fit)]
+        if fit.smooth is not None and all(reason.level != "bad" for reason in reasons):
+            said = smoother(fit.smooth, len(result.probe))
+            reasons.append(Reason("care", f"{said[0].upper()}{said[1:]}."))
     else:
         reasons.append(
             Reason(
@@ -126,14 +132,17 @@ def _halves(result: Result, found: Agreement | None) -> Reason:
     return Reason("good", sentence)
 
 
-def _bars(halves: HalfDataTest) -> Reason:
+def _bars(halves: HalfDataTest, wider: bool) -> Reason:
+    """What halves say of bars, which are `wider` where they were widened by halves."""
     said = halves.sentence()
     sentence = f"{said[0].upper()}{said[1:]}."
-    return (
-        Reason("good", sentence)
-        if halves.describes
-        else Reason("care", sentence + " Do not rely on its error bars.")
-    )
+    if halves.widened:
+        return Reason("note" if halves.bars_hold else "care", sentence)
+    if halves.describes:
+        return Reason("good", sentence)
+    if wider:
+        return Reason("care", sentence + " Its error bars are widened by these halves.")
+    return Reason("care", sentence + " Do not rely on its error bars.")
 
 
 def _convergence(result: Result) -> Reason:

@@ -196,7 +196,8 @@ def _problem(
     path: PathLike, result: Result, data: Dataset | None
 ) -> tuple[Problem | None, str, str]:
     """The data of a result on its grid, or why not; and a warning if they have changed."""
-    from ..request.settings import find_data, on_grid
+    from ..model.found import on_grid
+    from ..request.inputs import find_data
 
     warning = ""
     try:
@@ -277,7 +278,8 @@ def _as_before(result: Result, data: Dataset | None) -> dict[str, Any]:
             read_probe(request["start"])[0] if data is None else probe_for(data, request["start"])
         )
     elif request and data is None:
-        from ..request.settings import open_data, validated
+        from ..request.inputs import open_data
+        from ..request.settings import validated
 
         probe = open_data(validated(request, "the result")).probe
     return {

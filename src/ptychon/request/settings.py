@@ -11,8 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -26,20 +25,11 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from ..io.hdf5 import PathLike, check_readable
-from ..io.places import exists, sha256_of
 from ..types import PtychonError
 from .options import split_options, stage_of
 
 if TYPE_CHECKING:
-    from ..data.dataset import Dataset
-    from ..data.result import Result
-    from ..model.problem import Problem
     from ..run.recipe import Recipe, Stage
-
-SUFFIXES = (".yaml", ".yml")
-_PATHS = ("input", "output", "picture", "probe", "start")
-_DATA_PATHS = ("positions_path", "dark", "pedestal", "flat", "background", "mask")
 
 
 def _affine(value: str | None) -> str | None:
@@ -106,8 +96,8 @@ class Settings(BaseModel):
     checkpoint_every : int, optional
         Passes.
     report, half_scans : bool
-    bars : str, optional
-        Method of `ptychon bars` that gives the result its error bars.
+    error_bars : str, optional
+        Method of `ptychon error_bars` that gives the result its error bars.
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
@@ -137,7 +127,7 @@ class Settings(BaseModel):
     checkpoint_every: Annotated[int, Field(ge=1)] | None = None
     report: bool = False
     half_scans: bool = True
-    bars: str | None = None
+    error_bars: str | None = None
 
     @field_validator("slice_spacing", "tilt", mode="before")
     @classmethod
@@ -178,15 +168,16 @@ class Settings(BaseModel):
             )
         return value
 
-    @field_validator("bars")
+    @field_validator("error_bars")
     @classmethod
     def _known_bars(cls, value: str | None) -> str | None:
         from ..engines import nearest
-        from ..uncertainty.methods import registry
+        from ..uncertainty.methods import AUTO, registry
 
-        if value is not None and value not in registry:
-            text = f"unknown method of error bars {value!r}; {nearest(value, registry)}"
-            raise PydanticCustomError("bars", "{text}", {"text": text})
+        known = AUTO, *registry
+        if value is not None and value not in known:
+            text = f"unknown method of error bars {value!r}; {nearest(value, known)}"
+            raise PydanticCustomError("error_bars", "{text}", {"text": text})
         return value
 
     @field_validator("options")
@@ -247,11 +238,11 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _slices_without_bars(self) -> Settings:
-        if self.bars is not None and (self.slices or 1) > 1:
+        if self.error_bars is not None and (self.slices or 1) > 1:
             from ..data.slices import HALVES
 
             text = f"there are error bars for thin objects only, and slices is {self.slices}"
-            raise PydanticCustomError("bars", "{text}", {"text": f"{text}; {HALVES}"})
+            raise PydanticCustomError("error_bars", "{text}", {"text": f"{text}; {HALVES}"})
         return self
 
     @model_validator(mode="after")
@@ -343,164 +334,3 @@ def _sentence(place: tuple[Any, ...], kind: str, message: str) -> str:
         return f"{name!r} is missing"
     text = message.removeprefix("Value error, ").replace("Input should", "it should")
     return f"{name}: {text}" if name else text
-
-
-def read_settings(path: PathLike) -> dict[str, Any]:
-    """The values of a YAML file; paths in it are relative to its folder. They are not yet
-    validated.
-
-    Raises
-    ------
-    PtychonError
-        If it is missing or no YAML mapping.
-    """
-    import yaml
-
-    check_readable(path)
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-        raise PtychonError(
-            f"{path}{where}: {getattr(error, 'problem', None) or str(error).splitlines()[0]}"
-        ) from None
-    if not isinstance(values, dict):
-        raise PtychonError(
-            f"{path} holds no settings; it must be lines such as 'input: scan.cxi' and 'passes: 60'"
-        )
-    folder = Path(path).parent
-    for name in _PATHS:
-        if isinstance(values.get(name), str):
-            values[name] = str(folder / values[name])
-    if isinstance(values.get("data"), dict):
-        values["data"] = with_paths(values["data"], folder)
-    return values
-
-
-def with_paths(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """What is known of a scan, with the files named in it that exist in a folder by their full
-    paths.
-    """
-    found = {}
-    for name in _DATA_PATHS:
-        text = data.get(name)
-        if not isinstance(text, str) or not text:
-            continue
-        file, colon, inner = text, "", ""
-        if not (folder / file).is_file():  # perhaps with the name of a dataset behind a colon
-            file, colon, inner = text.rpartition(":")
-        if file and (folder / file).is_file():
-            found[name] = f"{(folder / file).resolve()}{colon}{inner}"
-    return {**data, **found}
-
-
-def open_data(settings: Settings, path: PathLike | None = None) -> Dataset:
-    """The scan as the settings say it is to be read, turned as they say (unless "auto").
-
-    Parameters
-    ----------
-    settings : Settings
-    path : path, optional
-        Where the file is now, if not at ``settings.input``.
-    """
-    from ..inspect.affine import Affine, asked
-    from ..inspect.orientation import Orientation
-    from ..io import load
-
-    data = load(settings.input if path is None else path, **settings.data)
-    if settings.orient not in (None, "auto"):
-        data = Orientation.parse(settings.orient).apply(data)
-    if settings.affine is not None and not asked(settings.affine):
-        data = Affine.parse(settings.affine).apply(data)
-    return data
-
-
-def request_for(settings: Settings) -> dict[str, Any]:
-    """The settings as they are stored with a result: all of them, files by their full paths."""
-    request = settings.model_dump()
-    for name in ("input", "probe", "start"):
-        if request[name] is not None:
-            request[name] = str(Path(request[name]).resolve())
-    return request | {"data": with_paths(request["data"], Path())}
-
-
-def input_hash(path: PathLike) -> str | None:
-    """SHA-256 of a file or of a folder of frames, None if it is too large to be read once more."""
-    return sha256_of(path)
-
-
-def find_input(
-    request: Mapping[str, Any], near: PathLike, sha256: str | None
-) -> tuple[Path, Literal["same", "changed", "unknown"]]:
-    """Where the data of a run are now: at their old path, or beside the file `near`; and whether
-    they are the same.
-
-    Raises
-    ------
-    PtychonError
-        If they are at neither place.
-    """
-    stored = Path(str(request.get("input", "")))
-    places = [stored, Path(near).parent / stored.name]
-    found = next((place for place in places if exists(place)), None)
-    if found is None:
-        raise PtychonError(
-            f"the data of {near} are not found: neither {places[0]} nor {places[1]} exists; put "
-            "them there"
-        )
-    now = input_hash(found)
-    if sha256 is None or now is None:
-        return found, "unknown"
-    return found, "same" if now == sha256 else "changed"
-
-
-def find_data(
-    result: Result, near: PathLike, background: str | None = None
-) -> tuple[Dataset, Path, bool]:
-    """What a result was made from, the file it is in now, and whether that has changed since.
-
-    Parameters
-    ----------
-    result : Result
-    near : path
-        Of the result.
-    background : str, optional
-        Mean background counts per pixel that the data do not state: a number, or a file.
-
-    Raises
-    ------
-    PtychonError
-        If the result does not name them, or they are not found or cannot be read.
-    """
-    request = request_of(result.settings, near)
-    if background is not None:
-        request["data"] = {**(request.get("data") or {}), "background": background}
-    source, state = find_input(request, near, result.provenance.get("input_sha256"))
-    return open_data(validated(request, str(near)), source), source, state == "changed"
-
-
-def on_grid(data: Dataset, result: Result) -> Problem:
-    """Data on the grid of a result made from them, with all that it has found of each frame (see
-    `model.found`).
-    """
-    from ..model.found import on_grid
-
-    return on_grid(data, result)
-
-
-def request_of(settings: Mapping[str, Any], path: PathLike) -> dict[str, Any]:
-    """What a result or a checkpoint says it was asked for.
-
-    Raises
-    ------
-    PtychonError
-        If it was not made from a file by the command line.
-    """
-    request = settings.get("request")
-    if not isinstance(request, Mapping) or "input" not in request:
-        raise PtychonError(
-            f"{path} does not say from which file and with which settings it was made; start "
-            "from the scan"
-        )
-    return dict(request)

@@ -34,7 +34,7 @@ class Kind:
     engine: str = "rpie"
     passes: int = 200
     modes: int = 1
-    bars: str = "laplace"
+    bars: str = "auto"
 
 
 #: What is known by its names.
@@ -171,7 +171,7 @@ def settings_text(kind: Kind, input: str) -> str:
         "# Afterwards.",
         "report: yes                # one page with pictures and a verdict",
         "half_scans: yes            # two half-scans for the resolution in it",
-        _line("bars", kind.bars, "error bars on every pixel: laplace, joint, ...", 0, False),
+        _line("error_bars", kind.bars, "error bars on every pixel: laplace, joint, ...", 0, False),
         _line("checkpoint_every", "50", "passes, to go on from with ptychon resume", 0),
         "seed: 0",
         "",
@@ -184,6 +184,7 @@ _MORE = {
     "crop": ("256x256", "middle of the frames"),
     "bin": ("2", "sum counts of 2 x 2 pixels"),
     "blur": ("1.0", "point spread of the detector, standard deviation in pixels"),
+    "pad": ("16", "detector pixels of unknown value at each side: finer pixels of the object"),
     "upsample": ("2", "a pixel counts 2 x 2 points of the wave: for large probes"),
     "mask": ("mask.npy", "True or 1 where a pixel is valid"),
     "positions_path": ("positions.csv", "table of positions, y and x"),

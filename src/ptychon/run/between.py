@@ -29,11 +29,13 @@ from .refine import Found, Turns
 
 #: How many times the median move is the largest, and the largest step of a log dose.
 MEDIANS, DOSE = 10.0, 1.0
-#: Momentum of doses: with more of it, doses that are far off swing.
+#: Momentum of doses: with more of it, or beside that of an engine, doses that are far off swing.
 DOSE_MOMENTUM = 0.5
 #: Turns between two searches for frames that fit badly: those whose misfit is so many times the
 #: median, on circles of these radii (px) about where they are and where the data say.
 SEARCH_EVERY, OUTLIER, RADII = 5, 1.3, (1.0, 2.0, 3.5, 5.0)
+#: Frames whose pixels say what a background that is taken off leaves of the noise, in every turn.
+NOISE_FRAMES = 4
 #: First background, as a share of the mean counts of a pixel.
 DIM = 1e-3
 
@@ -130,7 +132,7 @@ class Refinement:
         if self._pattern is not None and found.background is not None:
             xp, dark = self.ctx.backend.xp, move(found.background.astype(REAL))
             amplitude = xp.sqrt(xp.maximum(self._pattern - dark, 0))
-            part = self._problem.select(slice(None, None, max(1, len(local) // 16)))
+            part = self._problem.select(slice(None, None, max(1, -(-len(local) // NOISE_FRAMES))))
             noise = part.with_background(found.background, instead=True).subtracted()
             more = {"counting": False, "noise_variance": noise.noise_variance}
         if found.log_scale is not None:
@@ -221,7 +223,7 @@ class Refinement:
 
     def _dose(self, change: FloatArray) -> None:
         found = self.found
-        if found.dose_velocity is not None:
+        if found.dose_velocity is not None and not self.engine.has_momentum:
             change = change + DOSE_MOMENTUM * found.dose_velocity
         change = change.clip(-DOSE, DOSE)
         change = change - change.mean()

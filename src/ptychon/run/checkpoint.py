@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,6 +55,9 @@ class Checkpoint:
     begun, found : mapping of str to array
         What those before it have refined, and what is refined between its passes, as `Found.stored`
         gives it.
+    others : list of mapping
+        Of each further scan, where several with probes of their own take turns, its `options`,
+        `state`, `begun` and `found`.
     backend : str
     seconds : float
         Spent so far.
@@ -74,6 +77,7 @@ class Checkpoint:
     begun: Mapping[str, Any] = field(default_factory=dict)
     found: Mapping[str, Any] = field(default_factory=dict)
     history: Mapping[str, FloatArray] = field(default_factory=dict)
+    others: list[Mapping[str, Any]] = field(default_factory=list)
     backend: str = ""
     seconds: float = 0.0
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -82,6 +86,10 @@ class Checkpoint:
     def done(self) -> int:
         """Passes of the stage that was running."""
         return int(self.state.get("epoch", 0))
+
+    def of_scan(self, number: int) -> Checkpoint:
+        """What it holds of one of several scans that take turns."""
+        return self if not number else replace(self, others=[], **self.others[number - 1])
 
     def rows(self) -> list[tuple[float, dict[str, float]]]:
         """What the loop had recorded: R and the other numbers of each pass."""
@@ -199,7 +207,7 @@ class Checkpointer:
         return Checkpoint(
             engine=engine.name,
             options=asdict(engine),
-            state={item.name: _on_host(getattr(state, item.name)) for item in fields(state)},
+            state=_stored(state),
             errors=np.array([error for error, _ in self.rows], np.float32),
             history={
                 n: np.array([extra.get(n, math.nan) for _, extra in self.rows], np.float32)
@@ -212,9 +220,22 @@ class Checkpointer:
             ran=[] if progress.plan is None else progress.plan.ran,
             begun={} if progress.plan is None else progress.plan.begun,
             found={} if progress.found is None else progress.found.stored(),
+            others=[
+                {
+                    "options": asdict(other.engine) if other.engine is not None else {},
+                    "state": _stored(other.state),
+                    "begun": {} if other.plan is None else other.plan.begun,
+                    "found": {} if other.found is None else other.found.stored(),
+                }
+                for other in progress.others
+            ],
             seconds=self._before + progress.seconds,
             settings=self.settings,
         )
+
+
+def _stored(state: State) -> dict[str, Any]:
+    return {item.name: _on_host(getattr(state, item.name)) for item in fields(state)}
 
 
 def _on_host(value: Any) -> Any:

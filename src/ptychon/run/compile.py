@@ -86,7 +86,7 @@ def warm_up(
     shifts = np.array([[0.25, 0.5]] if problem.subpixel else [[0, 0]], np.float32)
     propagator = problem.propagator
     if propagator.transfer is not None:
-        propagator = NearField(np.ones((p, q), np.complex64))
+        propagator = NearField.through(np.zeros((p, q)))
     tiny = replace(
         problem,
         amplitude=np.ones((n, p, q), np.float32),

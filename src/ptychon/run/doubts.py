@@ -10,6 +10,7 @@ and a remedy.
     depth    the structure of a thick specimen lies where its slices end
     nothing  R is that of the same probe without any object
     top      frames hold the largest value of their integer type
+    smooth   frames are smoother than the modes of the probe make them
 
 The grid is found with the structure factor of the positions, S(q) = |sum_j exp(-2 pi i q
 r_j)|^2/N^2: where it is large beside q = 0, positions are periodic, and the power of the object
@@ -27,13 +28,17 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..backends import get_backend
 from ..data.position_table import step_of
 from ..data.result import Result
 from ..metrics.depth import middle, strengths
 from ..metrics.frc import soft_window
 from ..metrics.registration import bounding_box, phase_ramp
 from ..metrics.residual import CUT_OFF, probe_at_rim, residual_without_object
+from ..metrics.smoothed import Smoothed
+from ..metrics.smoothed import sentence as smoother
 from ..model.problem import Problem
+from ..model.simulated import model_of
 from ..types import FloatArray
 from ..units import pretty
 from .guess import mean_power
@@ -47,6 +52,11 @@ REPEATS = 0.7
 PERIODIC, CONTRAST, SHOWS, RULES = 0.1, 5.0, 0.01, 0.05
 #: Part of the thickness at either end where the middle of the structure is not expected.
 OUTER = 0.15
+#: R over that of the noise from which on something is left to be explained, and the frames that are
+#: looked at for it.
+FAR_FROM_NOISE, LOOKED_AT = 1.1, 32
+#: Passes from which on it is: before, every misfit is that of an object that is not there yet.
+SETTLES = 10
 #: R this close to that without an object is no better.
 NO_BETTER = 0.99
 _PROBE = "give another first probe with --probe (or --semi-angle and --defocus for electrons)"
@@ -103,7 +113,26 @@ def all_doubts(result: Result, problem: Problem) -> list[Doubt]:
     without = residual_without_object(problem, result.probe)
     found = doubts(result, problem.propagator.transfer is None)
     found += [d for d in (no_better(result.final_error, without, noise),) if d is not None]
+    # of a reconstruction that has failed the misfit says nothing
+    settled = noise is not None and len(result.errors) >= SETTLES
+    if not found and settled and result.final_error > FAR_FROM_NOISE * noise:
+        found += [d for d in (too_smooth(result, problem),) if d is not None]
     return found
+
+
+def too_smooth(result: Result, problem: Problem) -> Doubt | None:
+    """Whether frames, some of them, are smoother than the model makes them."""
+    every = np.unique(np.linspace(0, len(problem) - 1, LOOKED_AT).round().astype(int))
+    smooth = Smoothed()
+    for frame in every:
+        b = slice(int(frame), int(frame) + 1)
+        model = model_of(problem, result.object, result.probe, b, get_backend("numpy", threads=1))
+        counts = np.square(np.asarray(problem.amplitude[b], np.float64))
+        valid = np.broadcast_to(problem.mask_of(b), counts.shape)
+        smooth.add(np.square(model, dtype=np.float64), counts, valid)
+    if not smooth.tells:
+        return None
+    return Doubt("care", smoother(smooth.shares[0], len(result.probe)), "smooth")
 
 
 def no_better(residual: float, without: float, noise: float | None) -> Doubt | None:

@@ -83,7 +83,9 @@ def find_probe(
     """The best of several first probes, (1, P, Q) complex64 with sum |P|^2 = mean power, in the
     middle of its window.
 
-    The plain one (`guess.initial_probe`) in the near field and for scans of fewer than 8 frames.
+    Where the grid is finer than the detector's pixels, that of the pixels themselves in the middle
+    of the larger window: the points between them, which hold no data, would make it a lattice. The
+    plain one (`guess.initial_probe`) in the near field and for scans of fewer than 8 frames.
 
     Parameters
     ----------
@@ -94,6 +96,14 @@ def find_probe(
     doubt : callable
         Told, in one sentence, if what is found is cut off by its window; default warns.
     """
+    factor = lattice(problem)
+    if factor > 1:
+        whole = np.zeros((1, *problem.frame_shape), np.complex64)
+        coarse = on_measured_points(problem, factor)
+        found = find_probe(coarse, backend, _unsaid)
+        top, left = (n // 2 - m // 2 for n, m in zip(whole.shape[1:], found.shape[1:], strict=True))
+        whole[:, top : top + found.shape[1], left : left + found.shape[2]] = found
+        return scaled_probe(whole, wave_power(problem))
     plain = initial_probe(problem, backend)
     if problem.propagator.transfer is not None or len(problem) < ENOUGH:
         return plain
@@ -124,6 +134,38 @@ def find_probe(
             f"may be cut off: leave the detector pixels unbinned, or give a first probe (--probe)"
         )
     return found
+
+
+def lattice(problem: Problem) -> int:
+    """How many points apart, along each axis, the measured ones lie; 1 where the grid is that of
+    the detector.
+    """
+    if problem.spread is None or problem.propagator.transfer is not None:
+        return 1
+    rows, columns = np.nonzero(problem.mask.any(axis=0))
+    apart = int(np.gcd.reduce(np.concatenate([rows, columns, problem.frame_shape])))
+    return apart if min(problem.frame_shape) >= 4 * apart else 1
+
+
+def on_measured_points(problem: Problem, factor: int) -> Problem:
+    """The frames on the grid of the detector's pixels, each of which counts what falls on it."""
+    every = (slice(None), slice(None, None, factor), slice(None, None, factor))
+    shape = np.array(problem.frame_shape)
+    inside = (shape // 2 - shape // factor // 2).astype(np.int32)
+    counts = problem.counts
+    return replace(
+        problem,
+        amplitude=np.ascontiguousarray(problem.amplitude[every]),
+        mask=np.ascontiguousarray(problem.mask[every]),
+        counts=None if counts is None else np.ascontiguousarray(counts[every]),
+        background=None if problem.background is None else problem.background[every],
+        corners=problem.corners + inside,
+        spread=None,
+    )
+
+
+def _unsaid(text: str) -> None:
+    """A probe that its window cuts off has more room in the larger one."""
 
 
 class Ground:

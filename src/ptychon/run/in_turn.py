@@ -7,35 +7,115 @@ scan, and so of the same probe, makes no difference to it. A pass here is one ov
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from .. import __version__
 from ..data.result import Result
-from ..engines import Context, able
+from ..engines import Context, State, able, make
 from ..model.problem import Problem
 from ..types import ComplexArray, PtychonError
+from .checkpoint import Checkpoint
 from .guess import mean_power
 from .iterate import iterate
-from .progress import Callback, Progress
+from .passes import restored
+from .progress import Callback, Plan, Progress
 from .recipe import Recipe, Stage
-from .scans import Scans
+from .refine import Found
+from .scans import Scans, cut
 from .stages import Ready, Run, settled
 
-First = Callable[[Problem, int], tuple[ComplexArray, ComplexArray]]
+
+@dataclass
+class Scan:
+    """One of the scans, and how far it is.
+
+    Attributes
+    ----------
+    given, problem : Problem
+        On the canvas: as it was given, and with what earlier stages have refined.
+    probe : (K, P, Q) complex
+        At the start of the stage.
+    ready : Ready
+        The stage.
+    state : State or None
+        After its last pass in this stage.
+    found : Found or None
+        What is refined in this stage.
+    passes : iterator of Progress
+    estimate : Estimate
+        Of the last stage.
+    """
+
+    given: Problem
+    problem: Problem
+    probe: ComplexArray
+    ready: Ready = field(init=False)
+    state: State | None = None
+    found: Found | None = None
+    passes: Iterator[Progress] | None = None
+    estimate: Any = None
+
+    def begin(self, stage: Stage, seed: int, resume: Checkpoint | None = None) -> None:
+        """A stage."""
+        self.state = self.found = self.passes = None
+        self.ready = Ready.of(stage, self.problem, seed)
+        if resume is not None:
+            self.ready = replace(self.ready, engine=make(resume.engine, **resume.options))
+
+    def restore(self, resume: Checkpoint, object: ComplexArray, ctx: Context, seed: int) -> None:
+        """The stage as a checkpoint has it."""
+        engine, self.found = self.ready.engine, Found.read(resume.found)
+        turns = self.ready.stage.turns(engine, seed)
+        self.state = restored(
+            resume, self.problem, engine, object, self.probe, ctx, turns, self.found
+        )
+
+    def go(self, object: Any, planned: int, ctx: Context, seed: int) -> Progress:
+        """A pass, from an object on the device or, at the start, on the host."""
+        if self.state is not None:
+            self.state.object = object
+        if self.passes is None:
+            self.passes = iterate(
+                self.problem,
+                self.ready.engine,
+                object,
+                self.probe,
+                ctx=ctx,
+                schedule=self.ready.schedule,
+                resume=self.state,
+                planned=planned,
+                turns=self.ready.stage.turns(self.ready.engine, seed),
+                found=self.found,
+            )
+        progress = next(self.passes)
+        self.state, self.found = progress.state, progress.found
+        return progress
+
+    def end(self, object: Any, ctx: Context, passes: int) -> ComplexArray:
+        """The stage is over: the object, on the host."""
+        assert self.state is not None
+        self.state.object = object
+        self.estimate = self.ready.engine.estimate(self.state, ctx)
+        whole, self.probe = settled(self.ready.engine, self.estimate, ctx, None, passes)
+        if self.found is not None:
+            self.problem = self.found.applied(self.problem)
+        return whole
 
 
 def in_turn(
     scans: Scans,
     asked: Stage | Recipe,
-    first: First,
-    finish: Callable[[Run], Result],
+    first: Callable[[Problem, int], tuple[Problem, ComplexArray, ComplexArray]],
+    finish: Callable[[Run, int], Result],
     ctx: Context,
     seed: int,
     callbacks: Sequence[Callback] = (),
+    resume: Checkpoint | None = None,
+    before: int = 0,
 ) -> list[Result]:
     """Results of scans that share the object.
 
@@ -44,13 +124,18 @@ def in_turn(
     scans : Scans
     asked : Stage or Recipe
     first : callable
-        The first object and probe of a problem, on the canvas, and the number of its scan.
+        From a problem on the canvas and the number of its scan the problem with what is known of
+        it, its first object and its first probe.
     finish : callable
-        Makes a result of a run.
+        Makes a result of a run, and of the number of its scan.
     ctx : Context
     seed : int
     callbacks : sequence of callables
-        Called after each pass over the first scan.
+        Called after each pass over all scans.
+    resume : Checkpoint, optional
+        Go on from there; its recipe is `asked`.
+    before : int
+        Passes of an earlier run, for callbacks.
 
     Raises
     ------
@@ -65,75 +150,94 @@ def in_turn(
                 f"probes of their own cannot share the object; these can: {able('constraints')}; "
                 "or share='both', where the probe is the same"
             )
-    problems = [scans.placed(i) for i in range(len(scans.parts))]
-    guesses = [first(problem, i) for i, problem in enumerate(problems)]
-    object, probes = guesses[0][0], [probe for _, probe in guesses]
-    light = [float(np.linalg.norm(probe)) for probe in probes]
-    powers = np.array([mean_power(problem) * len(problem) for problem in problems])
+    guesses = [first(scans.placed(i), i) for i in range(len(scans.parts))]
+    object = guesses[0][1]
+    each = [Scan(scans.placed(i), guess[0], guess[2]) for i, guess in enumerate(guesses)]
+    light = float(np.linalg.norm(each[0].probe))
+    powers = np.array([mean_power(one.problem) * len(one.problem) for one in each])
     rows: list[tuple[float, dict[str, float]]] = []
-    ran, began = [], time.perf_counter()
-    for stage in recipe.stages:
-        ready = [Ready.of(stage, problem, seed) for problem in problems]
-        runs: list[Any] = [None] * len(problems)
-        last: list[Progress] = [None] * len(problems)  # type: ignore[list-item]
-        held: Any = object
-        for epoch in range(stage.passes):
-            for i, problem in enumerate(problems):
-                if runs[i] is None:
-                    runs[i] = iterate(
-                        problem,
-                        ready[i].engine,
-                        held,
-                        probes[i],
-                        ctx=ctx,
-                        schedule=ready[i].schedule,
-                        planned=recipe.passes,
-                        turns=stage.turns(ready[i].engine, seed),
-                    )
-                else:
-                    last[i].state.object = held
-                last[i] = next(runs[i])
+    ran: list[list[Any]] = []
+    number, earlier, began = 0, 0.0, time.perf_counter()
+    if resume is not None:
+        _check(resume, len(each))
+        number, rows, earlier = resume.stage, resume.rows(), resume.seconds
+        ran = [list(part) for part in resume.ran]
+        for i, one in enumerate(each):
+            one.problem = Found.read(resume.of_scan(i).begun).applied(one.given)
+    ended = False
+    while number < len(recipe.stages) and not ended:
+        stage, done, held = recipe.stages[number], 0, object
+        for i, one in enumerate(each):
+            one.begin(stage, seed, None if resume is None else resume.of_scan(i))
+        if resume is not None:
+            for i, one in enumerate(each):
+                one.restore(resume.of_scan(i), object, ctx, seed)
+            last = each[-1].state
+            assert last is not None
+            done, held, resume = last.epoch, last.object, None
+        watches = [rule.watch() for rule in stage.until]
+        over = done >= stage.passes
+        while not over:
+            seen = []
+            for one in each:
+                progress = one.go(held, recipe.passes, ctx, seed)
                 for constraint in stage.constraints:
-                    if constraint.when.moves(epoch):
-                        constraint.apply(last[i].state, problem, ctx)
-                held = last[i].state.object
-            errors = np.array([progress.error for progress in last])
+                    if constraint.when.moves(done):
+                        constraint.apply(progress.state, one.problem, ctx)
+                held = progress.state.object
+                begun = Found.of(one.problem, one.given).stored()
+                plan = Plan(recipe.stored(), number, [list(part) for part in ran], begun)
+                seen.append(replace(progress, plan=plan))
+            done += 1
+            errors = np.array([progress.error for progress in seen])
             error = float(np.sqrt((errors**2 * powers).sum() / powers.sum()))
-            rows.append((error, last[0].extra))
-            seen = replace(last[0], passes=len(rows), planned=recipe.passes, error=error)
-            ended = [bool(callback(seen)) for callback in callbacks]
-            if any(ended):
-                break
-        ran.append([stage.name, epoch + 1, False])
-        estimates = []
-        for i, progress in enumerate(last):
-            progress.state.object = held
-            estimates.append(ready[i].engine.estimate(progress.state, ctx))
-            object, probes[i] = settled(ready[i].engine, estimates[i], ctx, None, stage.passes)
-            if progress.found is not None:
-                problems[i] = progress.found.applied(problems[i])
-        if any(ended):
-            break
+            rows.append((error, seen[0].extra))
+            told = replace(
+                seen[0],
+                passes=before + len(rows),
+                planned=before + recipe.passes,
+                error=error,
+                seconds=time.perf_counter() - began,
+                others=tuple(seen[1:]),
+            )
+            answers = [bool(callback(told)) for callback in callbacks]  # all of them are told
+            ended = any(answers)
+            rules = [watch(told) for watch in watches]
+            over = ended or any(rules) or done >= stage.passes
+        ran.append([stage.name, done, False])
+        for one in each:
+            object = one.end(held, ctx, done)
+        number += 1
     free = any(stage.made().moves_probe for stage in recipe.stages)
     # one scale of the object for all: that at which the first probe has the power it began with
-    factor = np.float32(light[0] / np.linalg.norm(probes[0])) if free else np.float32(1)
+    factor = np.float32(light / np.linalg.norm(each[0].probe)) if free else np.float32(1)
     results = []
-    for i, problem in enumerate(problems):
-        run = Run(recipe, problem, object / factor, probes[i] * factor)
-        run.estimate, run.engine, run.ready = estimates[i], ready[i].engine, ready[i]
-        run.rows, run.ran, run.seconds = rows, ran, time.perf_counter() - began
-        results.append(_cut(finish(run), scans, i))
+    for i, one in enumerate(each):
+        run = Run(recipe, one.problem, object / factor, one.probe * factor)
+        run.estimate, run.engine, run.ready = one.estimate, one.ready.engine, one.ready
+        run.rows, run.ran = rows, ran
+        run.seconds = earlier + time.perf_counter() - began
+        results.append(_cut(finish(run, i), scans, i))
     return results
+
+
+def _check(resume: Checkpoint, count: int) -> None:
+    """Refuse a checkpoint of another number of scans."""
+    kept = 1 + len(resume.others)
+    if kept != count:
+        raise PtychonError(
+            f"the checkpoint is of {kept} scan{'s' if kept > 1 else ''} that share the object, and "
+            f"{count} are given; give those it was written for"
+        )
 
 
 def _cut(result: Result, scans: Scans, number: int) -> Result:
     """A result on the canvas as one on the object of its scan."""
     part, corner = scans.parts[number], scans.corners[number]
-    y, x = (slice(c, c + n) for c, n in zip(corner, part.object_shape, strict=True))
     given = result.positions_given
     own = replace(
         result,
-        object=np.ascontiguousarray(result.object[..., y, x]),
+        object=np.ascontiguousarray(result.object[(..., *cut(corner, part))]),
         positions=result.positions - corner,
         corners=None if result.corners is None else result.corners - corner,
         positions_given=None if given is None else given - corner,

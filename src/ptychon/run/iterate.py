@@ -68,7 +68,7 @@ def iterate(
     batches = Batches()
     start = time.perf_counter()
     while True:
-        if not batches or schedule.shuffle:
+        if not batches or schedule.differs(state.epoch):
             batches = schedule.batches(local, state.epoch)
         local = refined.local
         step = fast_step(backend, engine, local, batches) or engine.step

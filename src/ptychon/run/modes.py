@@ -62,7 +62,7 @@ def for_engine(probe: ComplexArray, modes: int | None, engine: Engine) -> Comple
     if count > 1 and "modes" not in engine.copes:
         raise PtychonError(
             f"the probe has {count} modes and engine {engine.name!r} takes one; these take "
-            f"several: {able('modes')}"
+            f"several: {able('modes')}; error bars of their results are made by ptychon error_bars"
         )
     return probe if modes is None else started(probe, modes)
 

@@ -1,5 +1,5 @@
-"""What was found of single frames, positions, doses and variations of the probe, and of the
-background, on its way from one result to the next.
+"""What was found of single frames, positions, doses and variations of the probe, of the background
+and of the distance, on its way from one result to the next.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ def carried(problem: Problem, start: Result, engine: Engine) -> Problem:
         )
     log_scale = start.log_scale if _doses(engine) else None
     varies = start.weights is not None and "variations" in engine.moves
+    if start.distance is not None and problem.near_field:
+        problem = problem.with_distance(start.distance)
     if refined is None and log_scale is None and not varies:
         return problem
     measured = problem.positions if problem.measured is None else problem.measured
@@ -96,6 +98,8 @@ def with_found(
         problem = replace(problem, variations=variations, weights=host(estimate.weights))
     if estimate.background is not None:
         problem = problem.with_background(host(estimate.background), instead=True)
+    if estimate.distance is not None:
+        problem = problem.with_distance(problem.longer + float(host(estimate.distance)[0]))
     if estimate.positions is None and estimate.log_scale is None:
         return problem
     places = problem.positions if estimate.positions is None else host(estimate.positions)

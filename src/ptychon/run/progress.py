@@ -55,6 +55,8 @@ class Progress:
         Of a run by a recipe.
     found : Found or None
         What is refined between the passes.
+    others : tuple of Progress
+        Of the further scans, where several of them with probes of their own take turns.
     """
 
     passes: int
@@ -66,6 +68,7 @@ class Progress:
     engine: Engine | None = None
     plan: Plan | None = None
     found: Found | None = None
+    others: tuple[Progress, ...] = ()
 
 
 Callback = Callable[[Progress], "bool | None"]

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from ..data.result import Result
 
 
+#: Where a stage may begin.
+STARTS = ("last", "first", "again")
+
+
 @dataclass(frozen=True)
 class Stage:
     """Passes of one engine.
@@ -41,8 +45,9 @@ class Stage:
         Passes, at most.
     options : mapping
         Of an engine that is given by its name.
-    start : {"last", "first"}
-        Begin with what the stage before has left, or with the first guess of the recipe.
+    start : {"last", "first", "again"}
+        Begin with what the stage before has left, or with the first guess of the recipe; "again" is
+        the first object and probe with the positions, doses and background that were found since.
     update : mapping of str to bool or After
         What moves and when, such as {"probe": After(2), "positions": After(20, every=5)}; what is
         not named moves as the engine does by itself. What the engine does not move, but may change
@@ -90,8 +95,8 @@ class Stage:
         object.__setattr__(self, "refine", Refine.read(self.refine))
         if isinstance(self.passes, bool) or not isinstance(self.passes, int) or self.passes < 1:
             raise PtychonError(f"passes is {self.passes}; at least 1 pass is needed")
-        if self.start not in ("last", "first"):
-            raise PtychonError(f"start is {self.start!r}; choose 'last' or 'first'")
+        if self.start not in STARTS:
+            raise PtychonError(f"start is {self.start!r}; choose one of {', '.join(STARTS)}")
         if isinstance(self.engine, Engine) and self.options:
             raise PtychonError(
                 f"options {', '.join(self.options)} were given beside a ready engine; set them on "

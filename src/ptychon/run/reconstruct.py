@@ -33,7 +33,9 @@ from .positions import carried, without_doses
 from .progress import Callback, Progress
 from .recipe import Recipe, Stage
 from .refine import Refine
+from .registered import PASSES, found_shifts, searched, stated
 from .scans import Scans, shared_scans
+from .scans_start import joined_start, starts_of
 from .schedule import Schedule
 from .stages import Ready, Run, run_recipe
 from .thick import GROW_PASSES, growing, grown, with_slices
@@ -64,7 +66,7 @@ def reconstruct(
     object: ComplexArray | None = None,
     probe: ComplexArray | None = None,
     modes: int | None = None,
-    start: Result | None = None,
+    start: Result | Sequence[Result] | None = None,
     slices: int | None = None,
     spacing: float | Sequence[float] | None = None,
     tilt: float | Sequence[float] | None = None,
@@ -79,6 +81,7 @@ def reconstruct(
     progress: bool | None = None,
     live: bool = False,
     share: str | None = None,
+    shift: str | Sequence[float] | Sequence[Sequence[float]] | None = None,
     **options: Any,
 ) -> Result | list[Result]:
     """Reconstruct object and probe from a scan, or from several that share one of them.
@@ -152,6 +155,10 @@ def reconstruct(
         Redraw object, probe and R every few passes, below the cell of a notebook or in a window.
     share : {"probe", "object", "both"}, optional
         What a list of scans shares; see `ptychon.run.scans`.
+    shift : "search", (2,) or (S - 1, 2) floats, optional
+        What is added to the positions of each scan but the first, where they share the object and
+        do not state their positions in one system of coordinates: m, or pixels where their size is
+        not known. "search" reconstructs each scan by itself, and lays one object on the other.
     **options
         Of the engine, as `ptychon engines` lists them.
 
@@ -170,10 +177,45 @@ def reconstruct(
     main = (asked if isinstance(asked, Stage) else asked.main).made()
     ctx, seed = Context(get_backend(backend)), plain(seed)
     if isinstance(data, (list, tuple)):
-        return _several(data, share, asked, how, ctx)
-    if share is not None:
-        raise PtychonError(f"share={share!r} is for several scans, and one is given: give a list")
+        return _several(data, asked, how | {"share": share}, ctx)
+    for name, value in (("share", share), ("shift", shift)):
+        if value is not None:
+            raise PtychonError(
+                f"{name}={value!r} is for several scans, and one is given: give a list"
+            )
     assert isinstance(data, Dataset | Problem)
+    return _one(data, asked, main, ctx, **{**how, "seed": seed})
+
+
+def _one(
+    data: Dataset | Problem,
+    asked: Stage | Recipe,
+    main: Engine,
+    ctx: Context,
+    *,
+    object: ComplexArray | None,
+    probe: ComplexArray | None,
+    modes: int | None,
+    start: Result | None,
+    slices: int | None,
+    spacing: Any,
+    tilt: Any,
+    callbacks: Sequence[Callback],
+    seed: int,
+    subpixel: bool,
+    resume: Checkpoint | None,
+    details: Callable[[str], None] | None,
+    say: Callable[[str], None] | None,
+    judge: bool,
+    progress: bool | None,
+    live: bool,
+    level: Callable[[ComplexArray], ComplexArray] | None = None,
+    **rest: Any,
+) -> Result:
+    """The result of one scan; arguments as `reconstruct` has them.
+
+    `level` changes the first object where it is a constant; what is left in `rest` is in `asked`.
+    """
     problem = Problem.from_dataset(data, subpixel=subpixel) if isinstance(data, Dataset) else data
     problem = with_slices(problem, data, slices, spacing, tilt, start)
     stated = problem.background
@@ -188,7 +230,7 @@ def reconstruct(
             "found from the data is only a first guess, and its errors go into the object; give "
             "the probe with --probe, or use an engine that moves it, such as rpie",
             PtychonWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     for stage in given:
         Ready.of(stage, without_doses(problem, stage.made()), seed)
@@ -200,14 +242,16 @@ def reconstruct(
     moving = next((s.made() for s in given if s.made().moves_probe), main)
     early: list[str] = []
     first = first_guess(data, problem, moving, ctx, object, probe, modes, start, say, early.append)
+    if level is not None and start is None and object is None:
+        first = level(first[0]), first[1]
     for text in early:
-        warnings.warn(text, PtychonWarning, stacklevel=2)
+        warnings.warn(text, PtychonWarning, stacklevel=3)
     if judge and problem.spread is not None and len(first[1]) > 1:
         warnings.warn(
             f"a blur of the detector and {len(first[1])} modes of the probe explain the same loss "
             "of contrast, so that neither is what it seems; try one of them at a time",
             PtychonWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     for stage in given:
         for_engine(first[1], None, stage.made())
@@ -247,23 +291,33 @@ def reconstruct(
         for doubt in all_doubts(result, run.problem):
             # that the window cuts the beam off was said before the first pass
             if doubt.about != "window" or not early:
-                warnings.warn(doubt.text, PtychonWarning, stacklevel=2)
+                warnings.warn(doubt.text, PtychonWarning, stacklevel=3)
     return result
 
 
 def _several(
-    data: Sequence[Dataset | Problem],
-    share: str | None,
-    asked: Stage | Recipe,
-    how: dict[str, Any],
-    ctx: Context,
+    data: Sequence[Dataset | Problem], asked: Stage | Recipe, how: dict[str, Any], ctx: Context
 ) -> list[Result]:
     """Results of scans that share object or probe."""
-    for name in ("start", "resume", "slices"):
-        if how[name] is not None:
-            raise PtychonError(f"{name} is for one scan, and {len(data)} are given: leave it out")
+    if how["slices"] is not None:
+        raise PtychonError(f"slices are for one scan, and {len(data)} are given: leave them out")
+    if how["share"] is None:
+        raise PtychonError(
+            f"{len(data)} scans are given; say what they share: share='probe', 'object' or 'both' "
+            "(--share)"
+        )
     stages = (asked,) if isinstance(asked, Stage) else asked.stages
     seed, main = plain(how["seed"]), (asked if isinstance(asked, Stage) else asked.main).made()
+    start, resume, shift = how["start"], how["resume"], how["shift"]
+    if shift is not None and how["share"] == "probe":
+        raise PtychonError(
+            "a shift says how scans lie on one object, and these share the probe only: leave it out"
+        )
+    if searched(shift):
+        moves = found_shifts([_for_shift(one, how, ctx, seed) for one in data], how["say"])
+    else:
+        moves = stated(shift, len(data))
+    scans = Scans.of(data, how["share"], how["subpixel"], moves)
 
     def one(problem: Problem, probe: ComplexArray | None) -> Result:
         for stage in stages:
@@ -273,24 +327,50 @@ def _several(
                     "by more than 1 %: share the probe only, or use rpie, dm or ml"
                 )
         given = how if how["probe"] is not None else {**how, "probe": probe}
-        return reconstruct(problem, **given)
+        if start is not None:
+            first = joined_start(scans, start, problem)
+            given = {**given, "start": first, "probe": how["probe"]}
+        return _one(problem, asked, main, ctx, **{**given, "seed": seed}, level=scans.level)
 
-    def turns(scans: Scans) -> list[Result]:
+    def turns() -> list[Result]:
         moving = next((s.made() for s in stages if s.made().moves_probe), main)
+        starts = None if start is None else starts_of(scans, start)
 
-        def first(problem: Problem, i: int) -> tuple[ComplexArray, ComplexArray]:
-            given = (how["object"], how["probe"], how["modes"], None, how["say"])
-            return first_guess(data[i], problem, moving, ctx, *given, lambda text: None)
+        def first(problem: Problem, i: int) -> tuple[Problem, ComplexArray, ComplexArray]:
+            if starts is not None:
+                problem = carried(problem, starts[i], main)
+                given = (starts[i].object, starts[i].probe, how["modes"], None, how["say"])
+            else:
+                given = (how["object"], how["probe"], how["modes"], None, how["say"])
+            return problem, *first_guess(data[i], problem, moving, ctx, *given, lambda text: None)
 
-        def finish(run: Run) -> Result:
-            result = _result(run, ctx, None, 0.0)
-            said = {"passes": len(run.rows), "seed": seed, "subpixel": how["subpixel"]}
+        def finish(run: Run, i: int) -> Result:
+            result = _result(run, ctx, None if start is None else start[i], 0.0)
+            said = {"passes": run.recipe.passes, "seed": seed, "subpixel": how["subpixel"]}
             return replace(result, settings={**said, **result.settings})
 
-        watch = _watchers(how["callbacks"], how["progress"], how["judge"], False, main, 0, ctx)
-        return in_turn(scans, asked, first, finish, ctx, seed, [*how["callbacks"], *watch])
+        recipe = Recipe(asked) if isinstance(asked, Stage) else asked
+        recipe = recipe if resume is None else _resumed(recipe, resume)
+        before = 0 if start is None else start[0].passes
+        watch = _watchers(how["callbacks"], how["progress"], how["judge"], False, main, before, ctx)
+        heard = [*how["callbacks"], *watch]
+        try:
+            return in_turn(scans, recipe, first, finish, ctx, seed, heard, resume, before)
+        finally:
+            for callback in heard:
+                if (close := getattr(callback, "close", None)) is not None:
+                    close()
 
-    return shared_scans(data, share, how["subpixel"], one, turns)
+    return shared_scans(scans, data, one, turns)
+
+
+def _for_shift(data: Dataset | Problem, how: dict[str, Any], ctx: Context, seed: int) -> Result:
+    """One of several scans by itself, to see where it lies on the others."""
+    near = data.near_field if isinstance(data, Problem) else data.geometry == "near"
+    asked = Stage("rpie", PASSES, constraints=() if near else (constraint_of("centre:every=5"),))
+    alone = {**how, "start": None, "resume": None, "object": None, "callbacks": (), "seed": seed}
+    alone |= {"judge": False, "progress": False, "details": None, "live": False}
+    return _one(data, asked, asked.made(), ctx, **alone)
 
 
 def _grow(
@@ -429,6 +509,7 @@ def _result(run: Run, ctx: Context, start: Result | None, compiled: float) -> Re
         log_scale=problem.log_scale,
         variations=problem.variations,
         weights=problem.weights,
+        distance=None if problem.longer == 1 else problem.longer,
         origin=problem.origin,
         pixel_size=problem.pixel_size,
         engine=run.engine.name,

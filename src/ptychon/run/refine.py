@@ -170,6 +170,8 @@ class Found:
         Counts, in the order of the amplitude.
     variations : (M, P, Q) complex64 and weights : (N, M) float32
         How the probe varies, which engines find by themselves.
+    distance : (1,) float64
+        How many times as long as stated, likewise.
     """
 
     positions: FloatArray | None = None
@@ -180,6 +182,7 @@ class Found:
     background: FloatArray | None = None
     variations: ComplexArray | None = None
     weights: FloatArray | None = None
+    distance: FloatArray | None = None
 
     @classmethod
     def of(cls, problem: Problem, than: Problem) -> Found:
@@ -193,6 +196,7 @@ class Found:
             log_scale=log_scale,
             variations=problem.variations,
             weights=problem.weights,
+            distance=None if problem.longer == than.longer else np.array([problem.longer]),
             background=None if dark is None else dark[0].astype(float) - problem.read_noise**2,
         )
 
@@ -232,6 +236,8 @@ class Found:
             problem = replace(problem, log_scale=self.log_scale.astype(REAL))
         if self.weights is not None:
             problem = replace(problem, variations=self.variations, weights=self.weights)
+        if self.distance is not None:
+            problem = problem.with_distance(float(self.distance[0]))
         if self.background is not None:
             problem = problem.with_background(self.background, instead=True)
         return problem

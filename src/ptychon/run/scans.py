@@ -9,7 +9,8 @@ Sharing the object:  the scans lie on the object where their positions say. Pass
 Sharing both:        the same canvas, one probe; scans of another dose have it as `log_scale` of
                      their frames, from their mean counts.
 
-Positions of scans that share the object must be in one system of coordinates.
+Positions of scans that share the object must be in one system of coordinates, or their shifts be
+told or searched for (`shifts`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ..data.dataset import Dataset
 from ..data.result import Result
 from ..metrics.residual import residual
 from ..model.problem import Problem
-from ..types import REAL, IntArray, PtychonError
+from ..types import REAL, ComplexArray, FloatArray, IntArray, PtychonError
 from .guess import wave_power
 
 SHARES = ("probe", "object", "both")
@@ -47,16 +48,33 @@ class Scans:
         Of the own objects on the canvas.
     shape : (H, W)
         Of the canvas.
+    shifts : (S, 2) float
+        What was added to the positions of each, m, or pixels where their size is not known.
     """
 
     share: str
     parts: tuple[Problem, ...]
     corners: IntArray
     shape: tuple[int, int]
+    shifts: FloatArray
 
     @classmethod
-    def of(cls, data: Sequence[Dataset | Problem], share: str, subpixel: bool = True) -> Scans:
+    def of(
+        cls,
+        data: Sequence[Dataset | Problem],
+        share: str,
+        subpixel: bool = True,
+        shifts: FloatArray | None = None,
+    ) -> Scans:
         """Put scans on one canvas.
+
+        Parameters
+        ----------
+        data : sequence of Dataset or Problem
+        share : {"probe", "object", "both"}
+        subpixel : bool
+        shifts : (S, 2) float, optional
+            What is added to the positions of each; default nothing.
 
         Raises
         ------
@@ -73,6 +91,8 @@ class Scans:
             Problem.from_dataset(d, subpixel=subpixel) if isinstance(d, Dataset) else d
             for d in data
         )
+        moves = np.zeros((len(parts), 2)) if shifts is None else np.asarray(shifts, float)
+        parts = tuple(_moved(part, move) for part, move in zip(parts, moves, strict=True))
         shapes = np.array([part.object_shape for part in parts])
         if share == "probe":
             wide = shapes[:, 1] + parts[0].frame_shape[1]  # windows may move, but never so far
@@ -83,7 +103,7 @@ class Scans:
             corners -= corners.min(axis=0)
             _check_near(parts, corners)
         height, width = (corners + shapes).max(axis=0)
-        return cls(share, parts, corners, (int(height), int(width)))
+        return cls(share, parts, corners, (int(height), int(width)), moves)
 
     def placed(self, number: int) -> Problem:
         """One of the scans on the canvas."""
@@ -119,6 +139,8 @@ class Scans:
         fractions = np.concatenate([part.shifts[part.shift_index] for part in parts])
         shifts, index = np.unique(fractions, axis=0, return_inverse=True)
         counts: list[Any] = [part.counts for part in parts]
+        moved = any(part.measured is not None for part in parts)
+        stated = [p.positions if p.measured is None else p.measured for p in parts]
         return replace(
             first,
             amplitude=np.concatenate([part.amplitude for part in parts]),
@@ -129,8 +151,23 @@ class Scans:
             shifts=shifts,
             shift_index=index.reshape(-1).astype(np.int32),
             counts=None if first.counts is None else np.concatenate(counts),
+            measured=np.concatenate(stated) if moved else None,
             log_scale=self._doses(),
         )
+
+    def level(self, object: ComplexArray) -> ComplexArray:
+        """The first object on the canvas, where each scan has its own: each begins at the level
+        of its dose, which the shared probe does not have.
+        """
+        if self.share != "probe":
+            return object
+        powers = np.array([wave_power(part) for part in self.parts])
+        counts = np.array([len(part) for part in self.parts])
+        found = object.copy()
+        each = np.sqrt(powers / np.average(powers, weights=counts))
+        for part, corner, factor in zip(self.parts, self.corners, each, strict=True):
+            found[(..., *cut(corner, part))] *= np.float32(factor)
+        return found
 
     def _doses(self) -> Any:
         """Logarithms of the doses of all frames, where they differ and the probe is that of all."""
@@ -148,7 +185,7 @@ class Scans:
         found: list[Result] = []
         for part, frames, corner in zip(self.parts, self.frames, self.corners, strict=True):
             factor = np.float32(np.sqrt(wave_power(part) / whole))
-            at = tuple(slice(c, c + n) for c, n in zip(corner, part.object_shape, strict=True))
+            at = cut(corner, part)
             own: dict[str, Any] = {
                 "object": result.object[..., at[0], at[1]],
                 "probe": result.probe * factor,
@@ -182,45 +219,62 @@ class Scans:
         places = part
         if result.positions_given is not None or result.log_scale is not None:
             places = part.with_positions(result.positions, result.log_scale, corners=result.corners)
-        shared = {"what": self.share, "scan": number, "scans": len(self.parts)}
+        shared: dict[str, Any] = {"what": self.share, "scan": number, "scans": len(self.parts)}
+        pixel, move = np.array(part.pixel_size or (1.0, 1.0)), self.shifts[number]
+        if self.shifts.any():
+            shared["shift"] = [float(m) for m in move]
+        start = np.array(part.origin) - np.rint(move / pixel) * pixel  # as the file states it
         return replace(
             result,
-            origin=part.origin,
+            origin=(float(start[0]), float(start[1])),
             final_error=residual(places, result.object, result.probe),
             settings={**result.settings, "shared": shared},
         )
 
 
 def shared_scans(
+    scans: Scans,
     data: Sequence[Dataset | Problem],
-    share: str | None,
-    subpixel: bool,
     one: Callable[[Problem, Any], Result],
-    turns: Callable[[Scans], list[Result]],
+    turns: Callable[[], list[Result]],
 ) -> list[Result]:
     """Results of several scans.
 
     Parameters
     ----------
+    scans : Scans
     data : sequence of Dataset or Problem
-    share : {"probe", "object", "both"}
-    subpixel : bool
+        That they were made from.
     one : callable
-        Reconstructs a problem, from a first probe.
+        Reconstructs all frames as one problem, from a first probe.
     turns : callable
         Reconstructs scans of one object in turn.
     """
-    if share is None:
-        raise PtychonError(
-            f"{len(data)} scans are given; say what they share: share='probe', 'object' or 'both' "
-            "(--share)"
-        )
-    scans = Scans.of(data, share, subpixel)
-    if share == "object":
-        return turns(scans)
+    if scans.share == "object":
+        return turns()
     joined = scans.joined()
     probe = next((d.probe for d in data if isinstance(d, Dataset) and d.probe is not None), None)
     return scans.apart(one(joined, probe), joined)
+
+
+def cut(corner: IntArray, part: Problem) -> tuple[slice, slice]:
+    """Rows and columns of the object of a scan on the canvas."""
+    (y, x), (h, w) = corner, part.object_shape
+    return slice(int(y), int(y) + h), slice(int(x), int(x) + w)
+
+
+def _moved(part: Problem, move: FloatArray) -> Problem:
+    """A scan elsewhere: by whole pixels its object goes with it, by the rest its positions move."""
+    if not np.any(move):
+        return part
+    pixel = np.array(part.pixel_size or (1.0, 1.0))
+    whole = np.rint(move / pixel)
+    rest = move / pixel - whole
+    start = np.array(part.origin) + whole * pixel
+    part = replace(part, origin=(float(start[0]), float(start[1])))
+    if np.abs(rest).max() < 1e-3:
+        return part
+    return part.with_positions(part.positions + rest, part.log_scale)
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -285,8 +339,9 @@ def _check_near(parts: Sequence[Problem], corners: IntArray) -> None:
             raise PtychonError(
                 f"scan {i + 1} overlaps no other on the object: it begins {away} px away and is "
                 f"{part.object_shape[0]}x{part.object_shape[1]} px; give positions of all scans in "
-                "one system of coordinates, or share the probe only"
+                "one system of coordinates or the shift between them (--shift search finds it), or "
+                "share the probe only"
             )
 
 
-__all__ = ["SHARES", "Scans", "shared_scans"]
+__all__ = ["SHARES", "Scans", "cut", "shared_scans"]

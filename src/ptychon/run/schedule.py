@@ -16,7 +16,8 @@ parallel     all frames in one batch.
 compact      groups of neighbours: positions cut in two along their longer side, again and again.
              The groups stay; with `shuffle` their order changes.
 sparse       groups whose members lie far apart: one from each cell of neighbours, with `shuffle`
-             drawn anew each pass.
+             drawn anew each pass. Unless their size is given they grow over the first passes: many
+             moves by few frames go further while an estimate is poor, few by many average noise.
 """
 
 from __future__ import annotations
@@ -32,15 +33,14 @@ from ..types import BoolArray, FloatArray, IntArray, PtychonError
 KINDS = ("sequential", "wavefronts", "colours", "minibatch", "parallel", "compact", "sparse")
 #: Frames of a compact or sparse batch: a tenth of all, and not more than this.
 MOST = {"compact": 64, "sparse": 32}
+#: Passes over which sparse batches grow to their size, in equal steps.
+GROWTH = 10
 
 
 class Batches(list[Any]):
-    """Slices and index arrays; `disjoint` where no two windows of a batch overlap, `compact` where
-    batches are groups of neighbours that together are the scan.
-    """
+    """Slices and index arrays; `disjoint` where no two windows of a batch overlap."""
 
     disjoint: bool = False
-    compact: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Schedule:
     kind : {"sequential", "wavefronts", "colours", "minibatch", "parallel", "compact", "sparse"}
     size : int, optional
         Frames of a mini-batch, a compact or a sparse batch; default 16 of a mini-batch, else a
-        tenth of all, at most 64 (compact) or 32 (sparse).
+        tenth of all, at most 64 (compact) or 32 (sparse); the latter only from pass `GROWTH` on.
     shuffle : bool
         Visit the frames in a new random order every pass.
     seed : int
@@ -70,6 +70,10 @@ class Schedule:
             raise PtychonError(f"schedule is {self.kind!r}; choose one of {', '.join(KINDS)}")
         if self.size is not None and self.size < 1:
             raise PtychonError(f"batch size is {self.size}; it must be at least 1")
+
+    def differs(self, epoch: int) -> bool:
+        """Whether pass `epoch` may be cut otherwise than the one before."""
+        return self.shuffle or (self.kind == "sparse" and self.size is None and epoch < GROWTH)
 
     def batches(self, problem: Problem, epoch: int) -> Batches:
         """Batches of pass `epoch` (from 0): slices where the frames are consecutive, index arrays
@@ -90,7 +94,7 @@ class Schedule:
             size = self.size or 16
             groups = [order[i : i + size] for i in range(0, n, size)]
         elif self.kind in MOST:
-            groups = self._near(problem.positions, order)
+            groups = self._near(problem.positions, order, epoch)
         else:
             label = (_wavefronts if self.kind == "wavefronts" else _colours)(
                 problem.corners[order], problem.frame_shape
@@ -98,13 +102,14 @@ class Schedule:
             groups = [order[label == value] for value in range(label.max() + 1)]
         batches = Batches(_as_slice(group) for group in groups)
         batches.disjoint = self.kind in ("wavefronts", "colours")
-        batches.compact = self.kind == "compact"
         return batches
 
-    def _near(self, positions: FloatArray, order: IntArray) -> list[IntArray]:
+    def _near(self, positions: FloatArray, order: IntArray, epoch: int) -> list[IntArray]:
         """Compact or sparse groups; frames are dealt, and groups visited, in the order given."""
         n = len(positions)
         size = self.size or min(MOST[self.kind], max(1, n // 10))
+        if self.kind == "sparse" and self.size is None:
+            size = max(1, size * min(GROWTH, epoch + 1) // GROWTH)
         if self.kind == "compact":
             groups = [np.sort(group) for group in _cells(positions, np.arange(n), size)]
             first = np.argsort(order)  # where each frame stands in it

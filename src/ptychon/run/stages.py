@@ -155,9 +155,12 @@ def run_recipe(
     while number < len(stages) and not ended:
         stage, here = stages[number], resume
         resume = None
-        first = stage.start == "first"
-        begin = (object, probe) if first else (run.object, run.probe)
-        found = problem if first else run.problem
+        found = problem if stage.start == "first" else run.problem
+        begin = (run.object, run.probe) if stage.start == "last" else (object, probe)
+        if stage.start == "again":
+            # the first probe had the light of a background that is known now
+            less = np.float32(_light(probe, problem, found) / np.linalg.norm(probe))
+            begin = (object, probe * less)
         begun = Found.of(found, problem).stored()
         try:
             ready = Ready.of(stage, without_doses(found, stage.made()), seed)

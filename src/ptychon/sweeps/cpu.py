@@ -15,17 +15,18 @@ from typing import Any, cast
 import numpy as np
 
 from ..engines.base import Report
-from ..engines.difference_map import DifferenceMap
+from ..engines.difference_map import RAAR, DifferenceMap
 from ..engines.mpie import MPIE
 from ..engines.pie import ITERATIVE
 from ..engines.ptycho_ep import PtychoEP
 from ..kernels.cpu import batch as _numba_batch
-from ..kernels.cpu import dm as _numba_dm
 from ..kernels.cpu import ep as _numba_ep
 from ..kernels.cpu import pie as _numba_pie
 from ..kernels.cpu import rows as _numba
 from ..kernels.cpu.rows import ONE, f4
 from ..types import Array, IntArray
+from . import cpu_lsqml, cpu_waves
+from .threads import each, stripes
 
 Step = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
 #: Frames of a batch whose changes are held at a time, 8 bytes a pixel each.
@@ -96,14 +97,13 @@ def find(engine: Any, problem: Any, batches: Any, threads: int, kept: Kept) -> S
     one_by_one = all(isinstance(b, slice) and b.stop - b.start == 1 for b in batches)
     apart = one_by_one or getattr(batches, "disjoint", False)
     kind = type(engine)  # a subclass may compute something else
+    if cpu_lsqml.serves(engine):
+        return lambda *a: cpu_lsqml.lsqml_pass(engine, *a, kept=kept, threads=threads)
     if kind is PtychoEP:
         return lambda *a: _ep(engine, *a, apart=apart, threads=1 if one_by_one else threads)
-    if kind is DifferenceMap:
-        return (
-            (lambda *a: _difference_map(engine, *a, kept=kept, threads=threads))
-            if engine.beta == 1
-            else None
-        )
+    if kind is RAAR or (kind is DifferenceMap and engine.beta == 1):
+        step = cpu_waves.raar if kind is RAAR else cpu_waves.difference_map
+        return lambda *a: step(engine, *a, kept=kept, threads=threads)
     if kind in (*ITERATIVE, MPIE):
         if one_by_one or (apart and not engine.moves_probe):
             return engine.pass_of(  # type: ignore[no-any-return]
@@ -173,7 +173,7 @@ def _iterative(
                 [(state.object, probes, factor, *scan, part, transfer, near) for part in batch]
                 for batch in parts
             ]
-            misfit = sum(sum(_each(pool, _numba_pie.fixed_probe_sweep, batch)) for batch in jobs)
+            misfit = sum(sum(each(pool, _numba_pie.fixed_probe_sweep, batch)) for batch in jobs)
     state.epoch += 1
     return state, Report(ctx.comm.sum(misfit))
 
@@ -196,7 +196,7 @@ def _together(
     weight = np.zeros(shape, np.float32)
     if not moves:
         probes = kept.probes(state, problem, ctx, weights)[0]
-    rows, lines = _stripes(len(state.object), threads), _stripes(shape[0], threads)
+    rows, lines = stripes(len(state.object), threads), stripes(shape[0], threads)
     with ThreadPoolExecutor(threads) as pool:
         for batch in batches:
             frames = np.arange(batch.start, batch.stop) if isinstance(batch, slice) else batch
@@ -207,15 +207,15 @@ def _together(
                 spectrum = ctx.backend.fft2(state.probe) if subpixel else state.probe
                 if subpixel:
                     part = (spectrum, *ramps, distinct, probes)
-                    _each(
+                    each(
                         pool,
                         _numba_batch.batch_shift,
-                        [(i, j, *part) for i, j in _stripes(len(distinct), threads)],
+                        [(i, j, *part) for i, j in stripes(len(distinct), threads)],
                     )
                 else:
                     probes[:] = state.probe
                 power = np.zeros(shape, np.float32)
-                _each(
+                each(
                     pool,
                     _numba_batch.batch_power,
                     [(i, j, frames, state.object, scan[1], power) for i, j in lines],
@@ -225,7 +225,7 @@ def _together(
                     cooling * f4(engine.probe_step) / ((1 - p_reg) * power + p_reg * power.max())
                 )
             light = np.zeros(state.object.shape, np.float32)
-            _each(
+            each(
                 pool,
                 _numba_batch.batch_light,
                 [(i, j, frames, which, probes, scan[1], light) for i, j in rows],
@@ -251,16 +251,16 @@ def _together(
                 chunk, mine = frames[start : start + CHUNK], which[start : start + CHUNK]
                 jobs = [
                     (chunk[i:j], mine[i:j], i, seen, probes, light, *scan, *rest)
-                    for i, j in _stripes(len(chunk), threads)
+                    for i, j in stripes(len(chunk), threads)
                 ]
-                _each(pool, _numba_batch.batch_changes, jobs)
-                _each(
+                each(pool, _numba_batch.batch_changes, jobs)
+                each(
                     pool,
                     _numba_batch.batch_add,
                     [(i, j, chunk, scan[1], push, state.object) for i, j in rows],
                 )
                 if moves:
-                    _each(
+                    each(
                         pool,
                         _numba_batch.batch_pull,
                         [(i, j, len(chunk), pull, force) for i, j in lines],
@@ -269,12 +269,6 @@ def _together(
                 state.probe = state.probe + (ctx.backend.ifft2(force) if subpixel else force)
     state.epoch += 1
     return state, Report(ctx.comm.sum(misfit.sum()))
-
-
-def _stripes(n: int, parts: int) -> list[tuple[int, int]]:
-    """0..n cut into at most `parts` stretches that are not empty."""
-    edges = np.linspace(0, n, min(parts, n) + 1).astype(int).tolist()
-    return list(pairwise(edges))
 
 
 def _ep(
@@ -311,7 +305,7 @@ def _ep(
                 frames = np.arange(batch.start, batch.stop) if isinstance(batch, slice) else batch
                 if apart:  # no two windows overlap: threads may write at once
                     jobs = [(part, *belief, *data) for part in np.array_split(frames, threads)]
-                    _each(pool, _numba_ep.ep_visits, jobs)
+                    each(pool, _numba_ep.ep_visits, jobs)
                 else:
                     _ep_together(pool, threads, frames, belief, data, scan)
     misfit, chi2, noise, skips = sums.sum(axis=0)
@@ -347,72 +341,9 @@ def _ep_together(
         for part in parts:
             jobs.append((part, first, *seen, *data, change, gain))
             first += len(part)
-        _each(pool, _numba_ep.ep_changes, jobs)
+        each(pool, _numba_ep.ep_changes, jobs)
         stripes = [(a, b, chunk, *belief, *scan, change, gain) for a, b in pairwise(rows)]
-        _each(pool, _numba_ep.ep_add, stripes)
-
-
-def _each(
-    pool: ThreadPoolExecutor, function: Callable[..., Any], arguments: list[tuple[Any, ...]]
-) -> list[Any]:
-    """function(*a) for every a, one thread each. Plain threads sleep when idle: a busy neighbour
-    costs its share only.
-
-    They end with the pass: a process that keeps threads cannot be copied safely (`io.guard`), which
-    0.1 ms is not worth.
-    """
-    if len(arguments) == 1:
-        return [function(*arguments[0])]
-    return [task.result() for task in [pool.submit(function, *a) for a in arguments]]
-
-
-def _difference_map(
-    engine: Any, state: Any, problem: Any, batches: Any, ctx: Any, *, kept: Kept, threads: int
-) -> tuple[Any, Any]:
-    measure, moves = state.epoch % engine.residual_every == 0, engine.probe_moves_at(state.epoch)
-    scan = problem.shift_index, problem.corners
-    # sorted by shift, so that the probe's way back costs one FFT a distinct shift
-    parts = [
-        p for p in np.array_split(np.argsort(problem.shift_index, kind="stable"), threads) if len(p)
-    ]
-    with ThreadPoolExecutor(len(parts)) as pool:
-        probes = kept.shifted(state, problem, ctx)
-        low, box = _numba.scan_box(problem.corners, problem.frame_shape)
-        near = problem.shift_index, problem.corners - low
-        for _ in range(engine.overlap_passes if moves else 1):
-            num, den = (
-                np.zeros((len(parts), *box), np.complex64),
-                np.zeros((len(parts), *box), np.float32),
-            )
-            sums: list[tuple[Any, ...]] = [
-                (state.waves, probes, *near, part, n, d)
-                for part, n, d in zip(parts, num, den, strict=True)
-            ]
-            _each(pool, _numba_dm.object_sums, sums)
-            _numba_dm.settle(num, den, state.object, low[0], low[1], f4(engine.object_inertia))
-            if not moves:
-                break
-            ramps = kept.ramps(problem)
-            spectra = np.zeros((len(parts), *state.probe.shape), np.complex64)
-            weight = np.zeros((len(parts), *problem.frame_shape), np.float32)
-            sums = [
-                (state.waves, state.object, probes, *scan, part, *ramps, n, d)
-                for part, n, d in zip(parts, spectra, weight, strict=True)
-            ]
-            _each(pool, _numba_dm.probe_sums, sums)
-            force, total = ctx.backend.ifft2(spectra.sum(axis=0)), weight.sum(axis=0)
-            share = engine.probe_inertia
-            with np.errstate(invalid="ignore"):  # a run that diverges is noticed at its end
-                state.probe = state.probe + force / np.maximum(
-                    (1 - share) * total + share * total.max(), f4(1e-30)
-                )
-            probes = kept.shifted(state, problem, ctx)
-        data = problem.amplitude, problem.mask
-        rest = float(engine.noise_power(problem, state)), *_transfer(problem), measure
-        jobs = [(state.waves, state.object, probes, *scan, *data, part, *rest) for part in parts]
-        misfit = _each(pool, _numba_dm.reflect, jobs)
-    done: tuple[Any, Any] = engine.finish(state, sum(misfit) if measure else None, problem, ctx)
-    return done
+        each(pool, _numba_ep.ep_add, stripes)
 
 
 def _shifted(state: Any, problem: Any, ctx: Any) -> Array:

@@ -13,7 +13,8 @@ import numpy as np
 
 from ..backends.base import Backend
 from ..engines import Engine
-from ..engines.difference_map import DifferenceMap
+from ..engines.difference_map import RAAR, DifferenceMap
+from ..engines.lsqml import LSQML
 from ..engines.mpie import MPIE
 from ..engines.pie import ITERATIVE, full
 from ..engines.ptycho_ep import PtychoEP
@@ -24,7 +25,7 @@ from .memory import Memory, on_host
 #: Engines that have a compiled pass, on the CPU and on a GPU.
 COMPILED: tuple[type[Any], ...] = (*ITERATIVE, DifferenceMap, PtychoEP)
 #: Those that have one on the CPU alone.
-ON_CPU: tuple[type[Any], ...] = (MPIE,)
+ON_CPU: tuple[type[Any], ...] = (MPIE, RAAR, LSQML)
 Step = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
 
 
@@ -33,7 +34,8 @@ def fast_step(backend: Backend, engine: Engine, problem: Problem, batches: Any) 
     there is none.
     """
     engine = full(engine)
-    if problem.slices is not None or problem.spread is not None:
+    varies = engine.varies_probe or problem.weights is not None
+    if problem.slices is not None or problem.spread is not None or varies:
         return None
     if backend.sweeps == "cpu":
         from . import cpu  # brings Numba

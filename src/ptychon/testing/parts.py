@@ -34,7 +34,7 @@ from ..model.propagators import FarField, NearField
 from ..model.specimen import Specimen
 from ..model.unknowns import KINDS, Unknowns, declared
 from ..model.view import View
-from ..types import Array
+from ..types import Array, FloatArray
 
 #: Largest relative error of an adjoint.
 ADJOINT = {"double": 1e-12, "single": 1e-5}
@@ -98,7 +98,7 @@ def scene(
     corners = np.stack(
         [rng.integers(0, h - w + 1, n) for h, w in zip(OBJECT, FRAME, strict=True)], 1
     ).astype(np.int32)
-    detector = Detector(NearField(np.exp(-6j * np.pi * f2)) if near else FarField())
+    detector = Detector(near_field(-6 * np.pi * f2) if near else FarField())
     model = Model(
         corners=corners,
         backend=get_backend("reference"),
@@ -115,7 +115,13 @@ def scene(
             made.normal((n, variations), "real"),
         )
         x.log_scale, x.background = 0.2 * made.normal(n, "real"), rng.uniform(0.5, 2, (p, q))
+        x.distance = np.array([0.07]) if near else None
     return replace(made, x=x)
+
+
+def near_field(phase: FloatArray) -> NearField:
+    """Free space of such a phase, (P, Q), in double precision."""
+    return replace(NearField.through(phase), free=np.exp(1j * phase))
 
 
 def scenes() -> Iterator[Scene]:

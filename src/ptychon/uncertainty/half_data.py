@@ -49,7 +49,7 @@ from ..model.problem import Problem
 from ..run.progress import Progress, Tell, silent
 from ..run.reconstruct import reconstruct
 from ..types import BoolArray, ComplexArray, FloatArray, PtychonError
-from .free import USUAL, free_of
+from .free import FREE, USUAL, free_of
 from .joint import BURN_IN, EP_PASSES, joint, lit_region
 from .spectrum import PERIODS, Spectrum, octaves, rings
 from .splitting import halves_of
@@ -63,6 +63,8 @@ NEAR, SHAPE = 0.2, 0.05
 HOTTEST = 4.0
 #: Misfit of a half from which on its reconstruction is doubted.
 POOR = 1.5
+#: T of every octave of bars that were widened by another split: at least, and one over it at most.
+LEAST = 0.8
 #: Factor by which the temperature of an octave of periods may differ from that of all.
 EVEN = 2.0
 #: Side (px) of the tiles of the chessboard: the temperature of one colour is tried on the other.
@@ -95,6 +97,12 @@ class HalfDataTest:
     pixels, modes : int
     update : tuple of str
         What each half had to find: "object", and "probe" or not.
+    widened : tuple of float
+        Factors by octaves of periods, from another split, by which the variances were multiplied
+        before they were compared; empty where they were not.
+    remains : float
+        Step to its optimum that was left in a half (rms), in bars, at the octave where it was
+        largest; NaN where it is not known. Halves that are far from theirs differ by too little.
     """
 
     kind: str
@@ -109,6 +117,16 @@ class HalfDataTest:
     pixels: int
     modes: int
     update: tuple[str, ...]
+    widened: tuple[float, ...] = ()
+    remains: float = math.nan
+
+    @property
+    def bars_hold(self) -> bool:
+        """Whether bars that were widened by one split hold on another: T of every octave of periods
+        is within 0.8 to 1.25.
+        """
+        known = [T for T in self.by_period if math.isfinite(T)]
+        return bool(known) and all(LEAST <= T <= 1 / LEAST for T in known)
 
     @property
     def temperature(self) -> float:
@@ -163,6 +181,10 @@ class HalfDataTest:
     def _unlike(self, octave: tuple[int, float]) -> float:
         return abs(math.log(octave[1] / self.temperature)) if math.isfinite(octave[1]) else 0.0
 
+    @staticmethod
+    def _unlike_one(octave: tuple[int, float]) -> float:
+        return abs(math.log(octave[1])) if math.isfinite(octave[1]) else 0.0
+
     def sentence(self) -> str:
         """For people: the verdict and its numbers."""
         shares = ", ".join(
@@ -173,6 +195,15 @@ class HalfDataTest:
             f"inside {shares}"
         )
         factor = f"bars times {self.temperature**0.5:.2f}"
+        if self.widened:
+            numbers += f"; misfit {max(self.chi2):.3g} of what the noise explains"
+            if self.bars_hold:
+                return f"widened by one split, the bars hold on another: {numbers}"
+            octave, worst = max(enumerate(self.by_period), key=self._unlike_one)
+            return (
+                f"widened by one split, the bars do not hold on another: at periods above "
+                f"{PERIODS[octave + 1]:g} px the mean square is {worst:.2g} ({numbers})"
+            )
         if self._agree and not self.fits:
             return (
                 f"the model does not describe the data: the misfit is {max(self.chi2):.3g} of what "
@@ -320,7 +351,8 @@ def compared(
         What is compared.
     kind : {"positions", "counts"}
     update : collection of str
-        With "probe" factor, ramp and translation are free, else the phase alone.
+        With the probe, positions or doses free factor, ramp and translation are, else the phase
+        alone.
     near_field : bool
         Whether the data tell translations, so that one between the halves counts.
 
@@ -329,7 +361,8 @@ def compared(
     PtychonError
         If a half has no bars or no draws, or the region is empty.
     """
-    free_probe = "probe" in free_of(update, who="the test on two halves")
+    free = free_of(update, FREE)
+    free_probe = not {"probe", "positions", "log_scale"}.isdisjoint(free)
     if one.object_std is None or two.object_std is None or one.draws is None or two.draws is None:
         raise PtychonError(
             "both halves need error bars and draws; reconstruct them with engine 'joint'"
@@ -374,7 +407,7 @@ def compared(
         chi2=(_chi2(one), _chi2(two)),
         pixels=int(square.size),
         modes=len(one.probe),
-        update=free_of(update),
+        update=free,
     )
 
 

@@ -21,11 +21,13 @@ def half_data_numbers(said: HalfDataTest) -> dict[str, Any]:
         else value
         for name, value in asdict(said).items()
     }
-    if not isfinite(said.mean_square_after):
-        numbers["mean_square_after"] = None
+    for name in ("mean_square_after", "remains"):
+        if not isfinite(numbers[name]):
+            numbers[name] = None
     more = {
         "temperature": said.temperature,
         "describes": said.describes,
+        "bars_hold": said.bars_hold,
         "holds": said.holds,
         "sentence": said.sentence(),
     }
@@ -48,6 +50,9 @@ def half_data_rows(said: HalfDataTest) -> list[tuple[str, str]]:
         else ""
     )
     periods = zip(PERIODS[1:], said.by_period, strict=True)
+    left = []
+    if isfinite(said.remains):
+        left = [("optimum", f"up to {said.remains:.2g} bars (rms) from each half at an octave")]
     return [
         ("verdict", said.sentence()),
         (
@@ -63,4 +68,5 @@ def half_data_rows(said: HalfDataTest) -> list[tuple[str, str]]:
             ", ".join(f"{x:.2f}" for x in said.chi2)
             + f" of what the noise explains, in each half{poor}",
         ),
+        *left,
     ]

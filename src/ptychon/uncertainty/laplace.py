@@ -15,6 +15,7 @@ the second term alone is left to chance. What the data cannot tell is removed fr
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection
 from dataclasses import replace
@@ -73,6 +74,7 @@ def laplace(
     seed: int = 0,
     keep: bool = False,
     propose: bool = False,
+    limit: float | None = None,
     tell: Tell = silent,
 ) -> Posterior:
     """Error bars of an object, and of a probe that was learned with it, from the curvature of the
@@ -106,7 +108,8 @@ def laplace(
         `prior`).
     draws : int, optional
         Number of posterior draws; default as many as it takes to know the bars to 3 %, 8 to 32.
-        How well they are known the result states. Ctrl-C ends with those that there are.
+        How well they are known the result states. Ctrl-C ends with those that there are; on the
+        way to the optimum, with 4 draws from where it is.
     refine : int
         Gauss-Newton steps towards the optimum, at most.
     averaged : bool
@@ -126,6 +129,9 @@ def laplace(
     propose : bool
         Say by how much the likelihood would rise if positions, doses or a background were free,
         where they are not (see `proposal`).
+    limit : float, optional
+        Seconds that it may take: from half of them on no further step is made, and draws end when
+        the next would not be in time. There are 4 at least.
     tell : callable
         Called with what is being done, how much of it is done, and of how much.
 
@@ -180,23 +186,32 @@ def laplace(
         # as if every lit pixel had taken its two numbers of the misfit
         taken = 2 * float(lit.sum())
         model = model.fitted(variance_left(problem, object, probe, chosen, taken))
+    clock = Clock(limit)
+    work.late = clock.half
     point = work.at(work.start(object, probe), model)
     few = PILOT if lit.sum() < LARGE else PILOT // 2
     remains, rough = Remains(), None
     pilot, turns = Pilot(), ROUNDS if work.learned is None else TURNS
-    for number in range(turns):
-        tell("optimum", number, turns)
-        rough = solved(work, point, [(1, 0, s) for s in range(few)], ROUGH, rough)
-        before, pilot = pilot, pilot_of(work, point, rough)
-        model = pilot.fitted(point.noise) if model.learned else point.noise
-        still = number > 0 and work.learn(point, rough)
-        if number and ((pilot.settled(before) and still) or pilot.misfit > POOR * pilot.expected):
-            break
-        spread = chosen.asarray(pilot.spread) if averaged else None
-        steps = min(refine, MORE) if number and work.learned is None else refine
-        point, remains = refined(work, work.at(point.x, model, spread), steps, rough)
+    try:
+        for number in range(turns):
+            if number and clock.half():
+                break
+            tell("optimum", number, turns)
+            rough = solved(work, point, [(1, 0, s) for s in range(few)], ROUGH, rough)
+            before, pilot = pilot, pilot_of(work, point, rough)
+            model = pilot.fitted(point.noise) if model.learned else point.noise
+            still = number > 0 and work.learn(point, rough)
+            if number and (
+                (pilot.settled(before) and still) or pilot.misfit > POOR * pilot.expected
+            ):
+                break
+            spread = chosen.asarray(pilot.spread) if averaged else None
+            steps = min(refine, MORE) if number and work.learned is None else refine
+            point, remains = refined(work, work.at(point.x, model, spread), steps, rough)
+    except KeyboardInterrupt:
+        clock.hurry()
     sums = Sums(work.gauge, chosen.to_host(point.x.object[0]), keep)
-    worst, pilot = _sample(work, point, draws, sums, tell)
+    worst, pilot = _sample(work, point, draws, sums, tell, clock)
     found: tuple[Gain, ...] = ()
     if propose and not sums.stopped:
         tell("what else to free", 0, 1)
@@ -209,13 +224,13 @@ def laplace(
         unsolved=worst,
         learned=model.learned,
         gains=found,
-        remains=remains,
+        remains=remains.octaves if remains.rounds else (),
         prior=work.learned,
     )
 
 
 def _sample(
-    work: Work, point: Curvature, draws: int | None, sums: Sums, tell: Tell
+    work: Work, point: Curvature, draws: int | None, sums: Sums, tell: Tell, clock: Clock
 ) -> tuple[float, Pilot]:
     """Adds samples to the sums until there are as many as wanted, or enough, or somebody stops it;
     the largest residual left, and what the first of them say.
@@ -249,12 +264,37 @@ def _sample(
                 what = f"sampling, {longest(groups * (time.monotonic() - began))} in all"
             if draws is None and sums.count >= FEWEST and sums.variances()[2] < ENOUGH:
                 break
+            if sums.count < most and clock.over((time.monotonic() - began) * GROUP / sums.count):
+                sums.stopped = True
+                break
     except KeyboardInterrupt:
         if sums.count < 2:
             raise
         sums.stopped = True
     tell("sampling", sums.count, sums.count)
     return worst, pilot
+
+
+class Clock:
+    """Whether it is time to end, by a limit in seconds, or because somebody wants to.
+
+    Half of the time is for the way to the optimum.
+    """
+
+    def __init__(self, limit: float | None) -> None:
+        self.began, self.limit = time.monotonic(), math.inf if limit is None else limit
+
+    def hurry(self) -> None:
+        """No more than there is."""
+        self.limit = 0.0
+
+    def half(self) -> bool:
+        """Whether half of the time is over."""
+        return time.monotonic() - self.began > self.limit / 2
+
+    def over(self, more: float) -> bool:
+        """Whether something that takes `more` seconds would come too late."""
+        return time.monotonic() - self.began + more > self.limit
 
 
 def longest(seconds: float) -> str:

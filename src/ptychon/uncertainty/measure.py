@@ -138,14 +138,14 @@ def draws_of(result: Result, seed: int = 0) -> tuple[ComplexArray, bool]:
         return draws, True
     if result.object_std is None:
         raise PtychonError(
-            f"the result of engine {result.engine!r} has no error bars; ptychon bars "
+            f"the result of engine {result.engine!r} has no error bars; ptychon error_bars "
             "RESULT --method joint makes them"
         )
     warnings.warn(
         "the result has a standard deviation of each pixel but no draws of the posterior: "
         "errors of pixels are taken as "
         "independent, which they are not; bars of means and of slow changes may be much too small "
-        "(ptychon bars RESULT --method joint makes draws)",
+        "(ptychon error_bars RESULT --method joint makes draws)",
         PtychonWarning,
         stacklevel=3,
     )

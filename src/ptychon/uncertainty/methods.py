@@ -59,6 +59,11 @@ class Method:
     seed: int = 0
     update: tuple[str, ...] = ()
 
+    @property
+    def keeps_object(self) -> bool:
+        """Whether the bars are those of the object that was given."""
+        return False
+
     def __post_init__(self) -> None:
         for option, least in {"seed": 0, **self.least}.items():
             value = getattr(self, option)
@@ -81,10 +86,14 @@ class Method:
         """The unknowns that are free, of a result."""
         return free_of(self.update, self.able) if self.update else free_in(found, {})
 
+    def to_optimum(self) -> Method:
+        """The same, with bars of what it finds itself, not of the object that was given."""
+        return self
+
     def run(
         self, problem: Problem, found: Result, backend: Any, tell: Any, place: Path
     ) -> tuple[Result, Posterior]:
-        """A result and its posterior."""
+        """A result and its posterior, about the optimum where the object of the result stays."""
         raise NotImplementedError
 
 
@@ -102,6 +111,8 @@ class Laplace(Method):
         What a free background may be: smooth on the detector, the same in all pixels, or anything.
     propose : bool
         Say by how much the likelihood would rise with positions, doses or background free.
+    limit : float, optional
+        Seconds after which it ends with the draws that there are then, 4 at least.
     """
 
     name: ClassVar[str] = "laplace"
@@ -111,6 +122,16 @@ class Laplace(Method):
     refine: bool = False
     background_form: str = SMOOTH
     propose: bool = True
+    limit: float | None = None
+
+    @property
+    def keeps_object(self) -> bool:
+        """Whether the bars are those of the object that was given."""
+        return not self.refine
+
+    def to_optimum(self) -> Laplace:
+        """The same, with the optimum for an object."""
+        return replace(self, refine=True, propose=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -118,6 +139,8 @@ class Laplace(Method):
             raise PtychonError(
                 f"background_form is {self.background_form!r}; choose one of {', '.join(FORMS)}"
             )
+        if self.limit is not None and not 0 < self.limit < math.inf:
+            raise PtychonError(f"limit is {self.limit}; it must be a time in seconds, above 0")
 
     def run(
         self, problem: Problem, found: Result, backend: Any, tell: Any, place: Path
@@ -139,10 +162,11 @@ class Laplace(Method):
             seed=self.seed,
             keep=True,
             propose=self.propose,
+            limit=self.limit,
             tell=tell,
         ).with_errors()
         if not self.refine:
-            return found, posterior.about(found.object, found.probe)
+            return found, posterior
         from ..metrics.residual import residual
 
         return replace(
@@ -169,6 +193,11 @@ class Bootstrap(Method):
     replicates: int = 20
     from_beginning: bool = False
     passes: int | None = None
+
+    @property
+    def keeps_object(self) -> bool:
+        """Yes."""
+        return True
 
     def run(
         self, problem: Problem, found: Result, backend: Any, tell: Any, place: Path
@@ -202,7 +231,7 @@ class Bootstrap(Method):
             tell=tell,
         )
         store.unlink(missing_ok=True)
-        return found, done.about(found.object, found.probe)
+        return found, done
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,6 +320,9 @@ class Sampling(Method):
         return replace(found, final_error=residual(problem, done.object, done.probe)), done
 
 
+#: The name that stands for the method that fits.
+AUTO = "auto"
+
 registry: Mapping[str, type[Method]] = {
     cls.name: cls for cls in (Laplace, Joint, Bootstrap, Sampling)
 }
@@ -306,7 +338,8 @@ def make_method(name: str, **options: Any) -> Method:
         that have it or the nearest name; an option out of range.
     """
     if name not in registry:
-        raise PtychonError(f"unknown method of error bars {name!r}; {nearest(name, registry)}")
+        known = AUTO, *registry
+        raise PtychonError(f"unknown method of error bars {name!r}; {nearest(name, known)}")
     cls = registry[name]
     known = _options(cls)
     for option in options:
@@ -321,6 +354,61 @@ def _options(cls: type[Method]) -> list[str]:
     return [f.name for f in fields(cls)]
 
 
+def method_for(
+    problem: Problem,
+    found: Result,
+    name: str = AUTO,
+    *,
+    update: Mapping[str, bool] | Collection[str] = (),
+    backend: Any = None,
+    **options: Any,
+) -> tuple[Method, str]:
+    """A method by name, or the one that fits a result, and then a sentence that says why.
+
+    Parameters
+    ----------
+    problem : Problem
+        On the host.
+    found : Result
+    name : str
+        "auto", or one of `registry`.
+    update : mapping of str to bool, or collection of str, optional
+        What is free or is not; default what the run has learned.
+    backend : Backend, optional
+        On which the time is estimated.
+    **options
+        Of the method.
+
+    Raises
+    ------
+    PtychonError
+        See `make_method`.
+    """
+    if name != AUTO:
+        free = tuple(update)
+        if isinstance(update, Mapping):
+            free = free_in(found, update) if update else ()
+        return make_method(name, update=free, **options), ""
+    having = [each for each, cls in registry.items() if set(options) <= set(_options(cls))]
+    if not having:
+        known = {option for cls in registry.values() for option in _options(cls)}
+        for option in options:
+            if option not in known:
+                raise PtychonError(
+                    f"no method of error bars has an option {option!r}; {nearest(option, known)}"
+                )
+        raise PtychonError(
+            f"no method of error bars has all of the options {', '.join(options)}; name one with "
+            "method (--method) and leave out those of others"
+        )
+    from .choose import choose
+
+    draws = options.get("draws")
+    choice = choose(problem, found, update=update, having=having, backend=backend, draws=draws)
+    free = choice.update if choice.method == "laplace" or update else ()
+    return make_method(choice.method, update=free, **options), choice.sentence()
+
+
 def with_bars(
     problem: Problem,
     found: Result,
@@ -329,6 +417,7 @@ def with_bars(
     tell: Any,
     place: Path,
     name: str = "",
+    halves: str = "",
 ) -> tuple[Result, Posterior]:
     """A result with the error bars of a method, and what is known of them.
 
@@ -345,6 +434,8 @@ def with_bars(
         Where the result goes: the bootstrap keeps what it has beside it.
     name : str
         Of the file that the result was in, if it was in one.
+    halves : {"", "positions", "counts"}
+        Widen the bars, by octaves of periods, by what two halves of the data disagree by.
     """
     must_be_thin(found, "there are error bars for", HALVES)
     engine = registry_of_engines.get(found.engine)
@@ -355,9 +446,27 @@ def with_bars(
         )
     whole, posterior = method.run(problem, found, backend, tell, place)
     refine = bool(getattr(method, "refine", False))
-    how = {"method": method.name, "update": list(method.free(found)), "refine": refine, "of": name}
+    how: dict[str, Any] = {"method": method.name, "update": list(method.free(found))}
+    how |= {"refine": refine, "of": name}
+    if halves:
+        from .discrepancy import halves_disagree, widened
+
+        test, _ = halves_disagree(
+            problem,
+            found,
+            method,
+            halves,
+            seed=method.seed,
+            backend=backend,
+            tell=tell,
+            place=place,
+        )
+        posterior = replace(widened(posterior, test), halves=test)
+        how |= {"halves": halves, "seed": method.seed, "widened": list(posterior.widened)}
+    if method.keeps_object:
+        posterior = posterior.about(found.object, found.probe)
     # a run of its own knows nothing of the file that the scan is in
-    settings = dict(found.settings) | dict(whole.settings) | {"bars": how}
+    settings = dict(found.settings) | dict(whole.settings) | {"error_bars": how}
     provenance = dict(found.provenance) | dict(whole.provenance)
     return replace(whole, settings=settings, provenance=provenance), posterior
 
@@ -372,9 +481,10 @@ def assumed_variance(result: Result) -> float | None:
 def error_bars(
     data: Dataset | Problem,
     result: Result,
-    method: str = "laplace",
+    method: str = AUTO,
     *,
     update: Mapping[str, bool] | Collection[str] = (),
+    halves: str = "",
     backend: Any = "auto",
     tell: Any = None,
     **options: Any,
@@ -386,12 +496,18 @@ def error_bars(
     data : Dataset or Problem
         What the result was made from.
     result : Result
-    method : {"laplace", "bootstrap", "joint", "sampling"}
+    method : {"auto", "laplace", "bootstrap", "joint", "sampling"}
+        "auto" takes what fits the result (see `choose`); which and why is in the settings of the
+        result, `settings["error_bars"]`.
     update : mapping of str to bool, or collection of str, optional
-        What is free beside what the engine updated, or is not: ``{"positions": True}`` or
+        What is free beside what the run has learned, or is not: ``{"positions": True}`` or
         ``{"probe": False}``; or all that is free, ``("object", "probe")``. The error of a free
         probe is part of the object's. "positions", "dose", "weights" and "background" are for
         method "laplace".
+    halves : {"", "positions", "counts"}
+        Reconstruct two halves of the data as well, and widen the bars, by octaves of periods, by
+        what they disagree by (see `discrepancy`): for measured data, whose model is never quite
+        right. It takes as long again.
     backend : str or Backend
     tell : callable, optional
         Called with the progress: what, done, total.
@@ -409,8 +525,6 @@ def error_bars(
     PtychonError
         Unknown method or option, with the nearest name; data that the result is not of.
     """
-    free = free_in(result, update) if isinstance(update, Mapping) else tuple(update)
-    chosen = make_method(method, update=free, **options)
     must_be_thin(result, "there are error bars for", HALVES)
     problem = data
     if not isinstance(data, Problem):
@@ -422,15 +536,20 @@ def error_bars(
             "result has "
             f"{len(result.positions)} on {result.object.shape}: give the data that it was made from"
         )
+    place = get_backend(backend)
+    chosen, why = method_for(
+        problem, result, method, update=update, backend=place if tell else None, **options
+    )
+    say = tell or _silent
+    if why:
+        say(why, 0, 1)
     with TemporaryDirectory() as folder:
         whole, posterior = with_bars(
-            problem,
-            result,
-            chosen,
-            get_backend(backend),
-            tell or _silent,
-            Path(folder) / "result.h5",
+            problem, result, chosen, place, say, Path(folder) / "result.h5", halves=halves
         )
+    if why:
+        how = dict(whole.settings["error_bars"]) | {"why": why}
+        whole = replace(whole, settings=dict(whole.settings) | {"error_bars": how})
     return replace(
         whole,
         object=posterior.object,

@@ -5,6 +5,7 @@ the steps, and the draws.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,6 +68,8 @@ class Work:
         learned: Spectral | None = None,
     ) -> None:
         self.learned = learned
+        #: Whether steps have to end.
+        self.late: Callable[[], bool] = lambda: False
         self.problem, self.backend, self.free, self.S = problem, backend, free, S
         self.lit, self.touched, self.tolerance, self.iterations, self.seed = (
             lit,
@@ -259,6 +262,8 @@ def refined(
     remains, last = Remains(), None
     bars = None if drawn is None else work.octaves([d.x for d in drawn])
     for number in range(steps):
+        if number and work.late():
+            break
         d = _direction(work, point, gradient, pairs)
         decrement, length = float(gradient.dot(d)), 1.0
         if bars is not None:

@@ -110,7 +110,7 @@ def plan(
     if result.object_std is None:
         raise PtychonError(
             f"the result of engine {result.engine!r} has no error bars, which planning "
-            "needs; compute them first: ptychon bars RESULT --method joint"
+            "needs; compute them first: ptychon error_bars RESULT --method joint"
         )
     if count < 1:
         raise PtychonError(f"{count} frames to plan; at least 1 is needed")

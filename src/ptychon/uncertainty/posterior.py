@@ -13,6 +13,10 @@ from ..metrics.ambiguities import Gauge
 from ..model.unknowns import Unknowns
 from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray
 
+#: Steps to the optimum, in bars, up to which it is reached; and names of octaves of periods.
+REACHED = 0.1
+OCTAVES = ("above 32", "of 16 to 32", "of 8 to 16", "of 4 to 8", "of 2 to 4")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Posterior:
@@ -76,13 +80,18 @@ class Posterior:
     proposed : tuple of str
         What should be free, by that.
     stopped : bool
-        Whether Ctrl-C has ended it before all draws were there.
+        Whether Ctrl-C or a limit of time has ended it before all draws were there.
     remains : tuple of float
-        rms of the next step of the mean in units of the bars, by octaves of spatial frequency (see
-        `optimum.Remains`); empty where no steps were made.
+        Step to the optimum that was left (rms), in bars, by octaves of periods, above 32 px to 4 to
+        2; NaN of one without frequencies, empty where no step was made.
     assumed : float or None
         Share of the variance at spatial frequencies of which the data tell less than 40 %, where
         the spectrum of the prior was learned: there it is assumed.
+    widened : tuple of float
+        Factors of the variance in each octave of periods, of a comparison of two halves of the data
+        (`discrepancy`); empty where there was none.
+    halves : HalfDataTest or None
+        That comparison.
     agreement : float or None
         R^ of the chains (method "sampling"): up to 1.05 they agree.
     """
@@ -118,6 +127,8 @@ class Posterior:
     stopped: bool = False
     remains: tuple[float, ...] = ()
     assumed: float | None = None
+    widened: tuple[float, ...] = ()
+    halves: Any = None
 
     @property
     def total_std(self) -> FloatArray:
@@ -125,6 +136,17 @@ class Posterior:
         (H, W) float32.
         """
         return np.asarray(np.hypot(self.object_std, np.abs(self.offset)), REAL)
+
+    def way_left(self) -> str:
+        """For people: how far the optimum of the bars is; empty where that is not known."""
+        known = [(r, n) for n, r in enumerate(self.remains) if math.isfinite(r)]
+        if not known:
+            return ""
+        worst, octave = max(known)
+        where = f"{worst:.2g} bars (rms) at periods {OCTAVES[octave]} px"
+        if worst <= REACHED:
+            return f"reached: the next step would be {where}"
+        return f"not reached: the next step would be {where}; go on with engine ml first"
 
     def with_errors(self) -> Posterior:
         """The same with draws of the error, as results keep them, not draws of the object."""
@@ -307,7 +329,7 @@ class Sums:
         unsolved: float,
         learned: bool,
         gains: tuple[Any, ...] = (),
-        remains: Any = None,
+        remains: tuple[float, ...] = (),
         prior: Any = None,
     ) -> Posterior:
         """The posterior of Laplace's approximation."""
@@ -323,8 +345,6 @@ class Sums:
                 "prior of the object: stationary Gaussian, spectra along and across its mean "
                 f"learned ({assumed:.0%} of the variance where they are assumed)"
             )
-        moved = () if remains is None or not remains.rounds else remains.octaves
-        said = (whose, *([remains.sentence()] if moved else []))
         return Posterior(
             method="laplace",
             object=self.mean.astype(COMPLEX),
@@ -337,8 +357,7 @@ class Sums:
             region=self.gauge.region,
             samples=self.count,
             monte_carlo=monte_carlo,
-            conditional=conditions(point, self.gauge, said, learned),
-            remains=moved,
+            conditional=conditions(point, self.gauge, whose, learned),
             assumed=assumed,
             probe_std=None if self.probe is None else np.sqrt(self.probe / self.count).astype(REAL),
             chi2=pilot.misfit / max(pilot.expected, 1e-30),
@@ -349,6 +368,7 @@ class Sums:
             unsolved=unsolved,
             draws=np.array(self.kept) if self.keep else None,
             stopped=self.stopped,
+            remains=remains,
             gains=tuple(gain.sentence() for gain in gains),
             proposed=tuple(gain.name for gain in gains if gain.proposed),
         )
@@ -363,7 +383,7 @@ def smooth_quotient(above: FloatArray, below: FloatArray, inside: BoolArray) -> 
     a, b = (gaussian_filter(inside * part, SMOOTH, mode="constant") for part in (above, below))
     near = b > 1e-6 * b.max()
     far = above[inside].sum() / below[inside].sum()
-    return np.where(near, a / np.where(near, b, 1), far)
+    return np.asarray(np.where(near, a / np.where(near, b, 1), far))
 
 
 class BackgroundBars(TypedDict):
@@ -406,47 +426,48 @@ def bars(along: FloatArray, across: FloatArray, mean: ComplexArray) -> Bars:
     )
 
 
-def conditions(point: Any, gauge: Gauge, prior: tuple[str, ...], learned: bool) -> tuple[str, ...]:
-    """In words, what Laplace's bars take for granted."""
-    noise = point.at_x
-    if noise.kind == "poisson":
-        said = noise.describe()
-    else:
-        said = f"{noise.describe()} ({'learned from the misfit' if learned else 'given'})"
-    probe = "the probe was learned with the object, prior CN(0, max |P|^2)"
-    probe = probe if "probe" in point.update else "the probe is known exactly"
-    host, free = point.backend.to_host, point.update
+def conditions(point: Any, gauge: Gauge, prior: str, learned: bool) -> tuple[str, ...]:
+    """What Laplace's bars take for granted: short facts."""
+    noise, x = point.at_x, point.x
+    said = noise.describe()
+    if noise.kind != "poisson":
+        said += " (learned from the misfit)" if learned else " (given)"
+    host = point.backend.to_host
     spreads = {
         name: float(np.asarray(host(array)).reshape(-1)[0]) ** -0.5
         for name, array in point.prior.each()
     }
-    positions = "the positions are known exactly"
-    if "positions" in free:
-        positions = f"positions were free, to {spreads['positions']:.3g} px about those measured"
-    doses = "the doses are known exactly"
-    if "log_scale" in free:
-        doses = f"doses were free, to {100 * spreads['log_scale']:.3g} % of the amplitude"
-    dark: tuple[str, ...] = ()
+    modes = f"probe of {len(x.probe)} modes" if len(x.probe) > 1 else "probe"
+    names = {"probe": modes, "positions": "positions", "log_scale": "doses"}
+    if x.variations is not None:
+        names["weights"] = f"weights of {len(x.variations)} variations of the probe"
     if noise.kind == "poisson":
-        form = "in each pixel" if point.columns is None else f"as {len(point.columns)} images"
-        form = "as a level" if form == "as 1 images" else form
-        dark = (f"the background was free, {form}",)
-        dark = dark if "background" in free else ("the background is known exactly",)
-    varies: tuple[str, ...] = ()
-    if point.x.variations is not None:
-        count, how = len(point.x.variations), "free" if "weights" in free else "known"
-        varies = (f"the probe varies by {count} known variations, their weights {how}",)
+        names["background"] = "background"
+    wide = {
+        "positions": lambda: f" (within {spreads['positions']:.3g} px)",
+        "log_scale": lambda: f" (within {100 * spreads['log_scale']:.3g} %)",
+        "background": lambda: f" ({'each pixel' if point.columns is None else _images(point)})",
+    }
+    free = [
+        text + (wide[name]() if name in wide else "")
+        for name, text in names.items()
+        if name in point.update
+    ]
+    exact = [text for name, text in names.items() if name not in point.update]
+    if x.variations is not None:
+        exact.append("variations of the probe")
     return (
         said,
-        *prior,
-        probe,
-        positions,
-        doses,
-        *dark,
-        *varies,
+        prior,
+        f"free, their error in the bars: {', '.join(['object', *free])}",
+        *([f"taken as exact: {', '.join(exact)}"] if exact else []),
         f"after alignment on the lit pixels: {', '.join(dict.fromkeys(gauge.names))}",
-        "the solution is near the truth (Gaussian approximation about one optimum)",
+        "Gaussian about one optimum",
     )
+
+
+def _images(point: Any) -> str:
+    return "a level" if len(point.columns) == 1 else f"{len(point.columns)} smooth images"
 
 
 def _squares(error: ComplexArray) -> list[FloatArray]:

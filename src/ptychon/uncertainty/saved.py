@@ -23,9 +23,11 @@ from .posterior import Posterior
 
 #: What the result holds already.
 _ELSEWHERE = ("object", "probe", "object_std", "draws")
+#: Has a group of its own.
+_APART = "halves"
 #: What is said of a file without a group, and what makes it.
 _LACKS = {
-    "ptychon/bars": "has no error bars of 'ptychon bars'; make them with: ptychon bars",
+    "ptychon/bars": "has no error bars of 'ptychon error_bars'; make them with: ptychon error_bars",
     "ptychon/half_data_test": (
         "holds no comparison of two halves of its data; make it with: ptychon validate"
     ),
@@ -39,7 +41,7 @@ def _write(file: Any, name: str, record: Posterior | HalfDataTest) -> None:
     group = file.create_group(name, track_order=True)
     for item in fields(record):
         value = getattr(record, item.name)
-        if item.name not in _ELSEWHERE and value is not None:
+        if item.name not in (*_ELSEWHERE, _APART) and value is not None:
             put(group, item.name, value, lenient=True)
     group.attrs["type"] = "record"
     group.attrs["class"] = type(record).__name__
@@ -81,6 +83,8 @@ def save_posterior(path: PathLike, result: Result, posterior: Posterior) -> None
     with create(path) as file:
         put_result(file, whole)
         _write(file, "ptychon/bars", posterior)
+        if posterior.halves is not None:
+            _write(file, "ptychon/half_data_test", posterior.halves)
 
 
 def load_posterior(path: PathLike) -> Posterior:
@@ -93,7 +97,8 @@ def load_posterior(path: PathLike) -> Posterior:
     """
     result = load_result(path)
     known = _read(path, "ptychon/bars", Posterior)
-    return Posterior(**known | {name: getattr(result, name) for name in _ELSEWHERE})
+    known |= {name: getattr(result, name) for name in _ELSEWHERE}
+    return Posterior(**known | {_APART: find_half_data_test(path)})
 
 
 def save_half_data_test(path: PathLike, source: PathLike, halves: HalfDataTest) -> None:

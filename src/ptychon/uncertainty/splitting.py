@@ -17,14 +17,14 @@ KINDS = ("positions", "counts")
 WHOLE = 0.02
 
 
-def thinned(problem: Problem, seed: int = 0) -> tuple[Problem, Problem]:
+def thinned(problem: Problem, seed: int | list[int] = 0) -> tuple[Problem, Problem]:
     """Two independent data sets of half the dose: each count goes to one of them, by lot.
 
     Parameters
     ----------
     problem : Problem
         Of counts, on the host.
-    seed : int
+    seed : int, or several
 
     Returns
     -------
@@ -76,8 +76,19 @@ def thinned(problem: Problem, seed: int = 0) -> tuple[Problem, Problem]:
     return replace(half, amplitude=one, counts=left), replace(half, amplitude=two, counts=right)
 
 
-def halves_of(problem: Problem, kind: str, seed: int = 0) -> tuple[Problem, Problem]:
+def halves_of(
+    problem: Problem, kind: str, seed: int = 0, other: bool = False
+) -> tuple[Problem, Problem]:
     """Two independent halves of the data.
+
+    Parameters
+    ----------
+    problem : Problem
+    kind : {"positions", "counts"}
+    seed : int
+    other : bool
+        Another way to split that goes with the seed: frames change sides in every second pair, or
+        counts are dealt out anew. Differences of halves of the two have nothing in common.
 
     Raises
     ------
@@ -90,6 +101,9 @@ def halves_of(problem: Problem, kind: str, seed: int = 0) -> tuple[Problem, Prob
             f"unknown way to split the data {kind!r}; choose one of {', '.join(KINDS)}"
         )
     if kind == "counts":
-        return thinned(problem, seed)
+        return thinned(problem, [seed, 1] if other else seed)
     first = split(len(problem), seed)
+    if other:
+        pairs = len(problem) - len(problem) % 2
+        first[:pairs] ^= np.arange(pairs) // 2 % 2 == 1
     return problem.select(first), problem.select(~first)

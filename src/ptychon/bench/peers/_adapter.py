@@ -30,31 +30,51 @@ if hasattr(os, "sched_setaffinity"):
 @dataclass(frozen=True)
 class Problem:
     """patterns (N, P, P) float32 counts, zero frequency in the middle; corners (N, 2), first object
-    pixel of each window; object (H, W) and probe (P, P) complex64, where everyone starts."""
+    pixel of each window; object (H, W), or (S, H, W) with slices, and probe (P, P), or (K, P, P)
+    with modes, complex64, where everyone starts; positions (N, 2), middles of the windows in object
+    pixels, where they are to be refined; gaps (S - 1,) between slices, m, at `WAVELENGTH` and
+    object pixels of `PIXEL` m."""
 
     patterns: Any
     corners: Any
     object: Any
     probe: Any
+    positions: Any = None
+    gaps: Any = None
+
+    @property
+    def modes(self) -> Any:
+        """The probe as (K, P, P)."""
+        return self.probe.reshape(-1, *self.probe.shape[-2:])
+
+    @property
+    def layers(self) -> Any:
+        """The object as (S, H, W)."""
+        return self.object.reshape(-1, *self.object.shape[-2:])
+
+
+#: What the geometry is said to be, m.
+WAVELENGTH, PIXEL = 1e-9, 1e-8
 
 
 @dataclass(frozen=True)
 class Run:
-    """loop : calls its argument after every pass; state : object (H, W) and probe (P, P) now;
-    settings : for the record;
+    """loop : calls its argument after every pass; state : object and probe now, as the problem has
+    them, and positions where these are refined; settings : for the record;
     packages : whose versions count; uncounted : first passes of another kind, left out of the time
-    of a pass.
+    of a pass; steady : whether the first pass costs no more than the others of its kind.
     """
 
     loop: Callable[[Callable[[], None]], None]
-    state: Callable[[], tuple[Any, Any]]
+    state: Callable[[], tuple[Any, ...]]
     settings: dict[str, Any]
     packages: tuple[str, ...]
     uncounted: int = 0
+    steady: bool = False
 
 
-#: Passes of the run that is thrown away: some things begin only with the second.
-WARM_UP = 3
+#: Passes of the run that is thrown away: some things begin only with the second, positions later.
+WARM_UP, LATER = 3, 8
 
 
 class Done(Exception):
@@ -67,7 +87,7 @@ class Recorder:
     fifth more each time.
     """
 
-    state: Callable[[], tuple[Any, Any]]
+    state: Callable[[], tuple[Any, ...]]
     passes: int
     limit: float
     wall: list[float] = field(default_factory=list)
@@ -75,6 +95,7 @@ class Recorder:
     seen: list[int] = field(default_factory=list)
     objects: list[Any] = field(default_factory=list)
     probes: list[Any] = field(default_factory=list)
+    positions: list[Any] = field(default_factory=list)
 
     def start(self) -> None:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
@@ -85,10 +106,11 @@ class Recorder:
         count = len(self.wall)
         last = count >= self.passes or sum(self.cpu) >= self.limit
         if last or not self.seen or count >= max(self.seen[-1] + 1, 1.2 * self.seen[-1]):
-            found, probe = self.state()
+            found, probe, *places = self.state()
             self.seen.append(count)
             self.objects.append(np.array(found, np.complex64))
             self.probes.append(np.array(probe, np.complex64))
+            self.positions += [np.array(place, float) for place in places]
         if last:
             raise Done
         # what was stored is not part of the next pass
@@ -97,7 +119,7 @@ class Recorder:
 
 def read(path: str) -> Problem:
     with np.load(path) as file:
-        return Problem(*(file[name] for name in ("patterns", "corners", "object", "probe")))
+        return Problem(**{name: file[name] for name in file.files})
 
 
 def run_once(
@@ -128,13 +150,15 @@ def main(start: Callable[[Problem, str, int], Run]) -> None:
     args = parser.parse_args()
     problem = read(args.problem)
     begin = time.perf_counter()
-    run_once(start, problem, args.algorithm, WARM_UP, np.inf)
+    first = WARM_UP if problem.positions is None else LATER
+    run_once(start, problem, args.algorithm, first, np.inf)
     warm = time.perf_counter() - begin
     run, record = run_once(start, problem, args.algorithm, args.passes, args.seconds)
     facts = {
         "versions": {name: version(name) for name in run.packages},
         "settings": run.settings,
         "uncounted": run.uncounted,
+        "steady": run.steady,
         "warm_up_s": warm,
     }
     np.savez(
@@ -145,4 +169,5 @@ def main(start: Callable[[Problem, str, int], Run]) -> None:
         passes=record.seen,
         objects=np.stack(record.objects),
         probes=np.stack(record.probes),
+        **({"positions": np.stack(record.positions)} if record.positions else {}),
     )

@@ -1,5 +1,5 @@
 """CDTools: Adam on the amplitude misfit, with the workhorse model and with the simple one
-(whole-pixel windows).
+(whole-pixel windows); the first also with modes and positions.
 """
 
 from __future__ import annotations
@@ -22,13 +22,17 @@ STAGES = {
     "fancy": ((0.5, 0.02, 10), (0.5, 0.005, 50)),
     "simple": ((0.5, 0.02, 10), (0.5, 0.005, 50)),
 }
+#: Room around the object, px; more where positions may move.
+PADDING, MORE_PADDING = 4, 10
 
 
 def start(problem: Problem, algorithm: str, passes: int) -> Run:
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
     name = algorithm.removeprefix("adam, ")
-    p, pixel = problem.probe.shape[0], 1e-8
+    p, pixel = problem.probe.shape[-1], 1e-8
+    moves = problem.positions is not None
+    padding = MORE_PADDING if moves else PADDING
     step = 1e-9 / (p * pixel)
     # detector rows run along -y and columns along -x, so that object rows and columns do too
     basis = np.array([[0, -step], [-step, 0], [0, 0]])
@@ -38,7 +42,8 @@ def start(problem: Problem, algorithm: str, passes: int) -> Run:
         "corner": np.array([p * step / 2, p * step / 2, 1.0]),
     }
     places = np.zeros((len(problem.corners), 3))
-    places[:, 0], places[:, 1] = -pixel * problem.corners[:, 1], -pixel * problem.corners[:, 0]
+    begins = problem.positions - p // 2 if moves else problem.corners
+    places[:, 0], places[:, 1] = -pixel * begins[:, 1], -pixel * begins[:, 0]
     data = cdtools.datasets.Ptycho2DDataset(
         places.astype(np.float32),
         problem.patterns.copy(),
@@ -46,16 +51,18 @@ def start(problem: Problem, algorithm: str, passes: int) -> Run:
         detector_geometry=geometry,
     )
     kind = {"fancy": cdtools.models.FancyPtycho, "simple": cdtools.models.SimplePtycho}[name]
-    model = kind.from_dataset(data, **({"obj_padding": 4} if name == "fancy" else {}))
-    first = problem.corners.min(axis=0) - (4 if name == "fancy" else 0)
-    guess = torch.as_tensor(problem.probe)
+    more = {"obj_padding": padding, "n_modes": len(problem.modes)} if name == "fancy" else {}
+    model = kind.from_dataset(data, **more)
+    # the grid of its object begins at the least position, whatever its fraction
+    first = np.rint(begins.min(axis=0)).astype(int) - (padding if name == "fancy" else 0)
+    guess = torch.as_tensor(problem.modes)
     with torch.no_grad():
         norm = guess.abs().max()
         model.probe_norm.fill_(norm)
-        model.probe.copy_((guess / norm)[None] if model.probe.ndim == 3 else guess / norm)
+        model.probe.copy_(guess / norm if model.probe.ndim == 3 else guess[0] / norm)
         model.obj.fill_(complex(problem.object[0, 0]))
-    # positions, flux and background are known here, as they are to everyone else
-    for known in ("weights", "translation_offsets", "background"):
+    # flux and background are known here, as they are to everyone else
+    for known in ("weights", "background", *(() if moves else ("translation_offsets",))):
         if isinstance(getattr(model, known, None), torch.nn.Parameter):
             getattr(model, known).requires_grad = False
     recon = cdtools.reconstructors.AdamReconstructor(model, data)
@@ -68,7 +75,7 @@ def start(problem: Problem, algorithm: str, passes: int) -> Run:
             ):
                 after()
 
-    def state() -> tuple[Any, Any]:
+    def state() -> tuple[Any, ...]:
         found = np.full(problem.object.shape, problem.object[0, 0])
         obj = model.obj.detach().numpy()
         y, x = first
@@ -77,7 +84,11 @@ def start(problem: Problem, algorithm: str, passes: int) -> Run:
             low[0] - y : high[0] - y, low[1] - x : high[1] - x
         ]
         probe = (model.probe * model.probe_norm).detach().numpy()
-        return found, probe.reshape(problem.probe.shape)
+        answer = found, probe.reshape(problem.probe.shape)
+        if not moves:
+            return answer
+        offsets = model.translation_offsets * model.translation_scale
+        return *answer, problem.positions + offsets.detach().numpy()
 
     settings = {"loss": "amplitude MSE", "stages (share, rate, batch)": STAGES[name]}
     return Run(loop, state, settings, ("cdtools-py", "torch"))

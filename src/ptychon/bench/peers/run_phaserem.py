@@ -1,4 +1,6 @@
-"""phaser (PyPI: phaserem), on JAX: ePIE, LSQML and gradient descent."""
+"""phaser (PyPI: phaserem), on JAX: ePIE, LSQML and gradient descent; with modes, positions and
+slices.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 import pane
-from _adapter import Problem, Run, main
+from _adapter import PIXEL, WAVELENGTH, Problem, Run, main
 from phaser.execute import execute_engine
 from phaser.observer import Observer, ObserverSet
 from phaser.plan import EngineHook
@@ -52,6 +54,35 @@ SOLVERS: dict[str, dict[str, Any]] = {
 }
 
 
+#: Of the package's examples with modes and positions (prsco3_lsqml): groups, steps, when probe and
+#: positions begin. Their `illum_reg_object` is for electrons counted in other units: the plan's
+#: default stands. Lengths are pixels here; 0.2 is the largest step of the example in angstrom, of
+#: which its pixels have about as many.
+EXAMPLE: dict[str, Any] = {
+    "grouping": 16,
+    "update_probe": {"after": 5},
+    "update_positions": {"after": 5},
+}
+MOMENTUM = {"type": "momentum", "momentum": 0.9, "step_size": 2.0, "max_step_size": 0.2}
+LSQML = {"type": "lsqml", "beta_probe": 0.1, "beta_object": 0.5, "gamma": 0.0}
+#: Learning rate of positions, px, of gradient descent: found here.
+POSITION_RATE = 0.05
+
+
+def hard(problem: Problem, algorithm: str) -> dict[str, Any]:
+    """Additions to the plan for modes, positions and slices."""
+    more: dict[str, Any] = {"probe_modes": len(problem.modes), "grouping": EXAMPLE["grouping"]}
+    moves = problem.positions is not None
+    if algorithm == "lsqml":
+        more |= {"solver": LSQML, "update_probe": EXAMPLE["update_probe"]}
+        more |= {"position_solver": MOMENTUM} if moves else {}
+    elif moves:
+        solvers = dict(SOLVERS["gradient"]["solvers"])
+        solvers["positions"] = {"type": "adam", "learning_rate": POSITION_RATE}
+        more["solvers"] = solvers
+    return more | ({"update_positions": EXAMPLE["update_positions"]} if moves else {})
+
+
 def scaled(problem: Problem, algorithm: str) -> tuple[Problem, float]:
     """The problem in units in which the algorithm works, and what its probe was multiplied by."""
     factor = float(1 / np.abs(problem.probe).max()) if algorithm == "lsqml" else 1.0
@@ -91,17 +122,26 @@ def start(problem: Problem, algorithm: str, passes: int) -> Run:
     logging.disable(logging.INFO)
     xp = get_backend_module("jax")
     problem, factor = scaled(problem, algorithm)
-    p = problem.probe.shape[0]
-    corners = problem.corners.astype(np.float64)
+    p = problem.probe.shape[-1]
+    if problem.positions is None:
+        begins = problem.corners.astype(np.float64)
+    else:
+        begins = problem.positions - p // 2
+    thick = np.array([], np.float32)
+    wavelength = 1e-3
+    if problem.gaps is not None:
+        # in units of a pixel: each slice is as thick as the gap behind it
+        gaps = problem.gaps * WAVELENGTH / PIXEL**2 / wavelength
+        thick = np.append(gaps, gaps[-1]).astype(np.float32)
     sampling = Sampling((p, p), sampling=(1.0, 1.0))
     # lengths in pixels: window j begins at its place - (P - 1)/2 - corner
-    plane = ObjectSampling(problem.object.shape, (1.0, 1.0), (0.0, 0.0))
-    places = (corners + (p - 1) / 2).astype(np.float32)
+    plane = ObjectSampling(problem.object.shape[-2:], (1.0, 1.0), (0.0, 0.0))
+    places = (begins + (p - 1) / 2).astype(np.float32)
     state = ReconsState(
         iter=IterState(0, 0, 0),
-        wavelength=1e-3,
-        probe=PixelatedProbeState(sampling, problem.probe[None].copy()),
-        object=PixelatedObjectState(plane, problem.object[None].copy(), np.array([], np.float32)),
+        wavelength=wavelength,
+        probe=PixelatedProbeState(sampling, problem.modes.copy()),
+        object=PixelatedObjectState(plane, problem.layers.copy(), thick),
         scan=ScanState(places, places.copy()),
     ).to_xp(xp)
     # `bwlim_frac` None: the data hold all frequencies
@@ -114,7 +154,10 @@ def start(problem: Problem, algorithm: str, passes: int) -> Run:
         "group_constraints": [],
         "iter_constraints": [],
     }
-    hook = pane.from_data(plan | SOLVERS[algorithm], EngineHook)
+    plan |= SOLVERS[algorithm]
+    if problem.positions is not None or problem.gaps is not None:
+        plan |= hard(problem, algorithm)
+    hook = pane.from_data(plan, EngineHook)
     watch = _Watch()
     patterns = np.fft.ifftshift(problem.patterns, axes=(1, 2)).astype(np.float32)
     ready = PreparedRecons(
@@ -125,15 +168,20 @@ def start(problem: Problem, algorithm: str, passes: int) -> Run:
         watch.after = after
         execute_engine(ready, hook)
 
-    def found() -> tuple[Any, Any]:
+    def found() -> tuple[Any, ...]:
         state = watch.state
         y, x = np.rint(-np.asarray(state.object.sampling.corner)).astype(int)
-        h, w = problem.object.shape
-        return np.asarray(state.object.data)[0, y : y + h, x : x + w], np.asarray(state.probe.data)[
-            0
-        ] / factor
+        h, w = problem.object.shape[-2:]
+        layers = np.asarray(state.object.data)[:, y : y + h, x : x + w]
+        modes = np.asarray(state.probe.data) / factor
+        answer = layers.reshape(problem.object.shape), modes.reshape(problem.probe.shape)
+        if problem.positions is None:
+            return answer
+        return *answer, np.asarray(state.scan.data) - (p - 1) / 2 + p // 2
 
+    moves = MOMENTUM if algorithm == "lsqml" else POSITION_RATE
     settings = {
+        **({} if problem.positions is None else {"positions": moves}),
         "noise model": "amplitude",
         "group": hook.props.grouping or 64,
         "probe scaled by": factor,

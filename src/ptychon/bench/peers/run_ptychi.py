@@ -1,5 +1,5 @@
 """Pty-Chi: ePIE, rPIE, LSQML, the difference map and gradient descent by automatic
-differentiation.
+differentiation; LSQML and rPIE with modes, positions and slices.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _adapter import THREADS, Problem, Run, main
+from _adapter import PIXEL, THREADS, WAVELENGTH, Problem, Run, main
 
 
 class _NoBlur:
@@ -47,14 +47,20 @@ ALGORITHMS: dict[str, tuple[Any, int | None, float | None, float | None, float |
     "dm": (api.DMOptions, 100, None, None, None),
     "autodiff": (api.AutodiffPtychographyOptions, 96, 0.1, 0.1, None),
 }
+#: Batch with modes, positions and slices: scans this small are but one or two batches of 96. Step
+#: and largest move of positions are the package's defaults.
+SMALL_BATCH = 20
 
 
 def start(problem: Problem, algorithm: str, passes: int) -> Run:
     torch.set_num_threads(THREADS)
     kind, batch, object_step, probe_step, alpha = ALGORITHMS[algorithm]
+    moves = problem.positions is not None
+    if moves or problem.gaps is not None:
+        batch = SMALL_BATCH
     options = kind()
     settings: dict[str, Any] = {}
-    p = len(problem.probe)
+    p = problem.probe.shape[-1]
 
     def choose(where: Any, name: str, value: Any, label: str) -> None:
         if value is not None:
@@ -71,8 +77,16 @@ def start(problem: Problem, algorithm: str, passes: int) -> Run:
         choose(options.reconstructor_options, "chunk_length", batch, "chunk")
     else:
         choose(options.reconstructor_options, "batch_size", batch, "batch")
-    options.probe_position_options.optimizable = False
-    options.object_options.pixel_size_m = 1e-8
+    places = options.probe_position_options
+    places.optimizable = moves
+    if moves:
+        places.optimizer = api.Optimizers.SGD
+        settings["position step"] = places.step_size
+        settings["limit of it, px"] = places.correction_options.update_magnitude_limit
+    options.object_options.pixel_size_m = PIXEL
+    if problem.gaps is not None:
+        options.object_options.slice_spacings_m = np.asarray(problem.gaps)
+        options.data_options.wavelength_m = WAVELENGTH
     # window j begins at position + origin - (P - 1)/2, and positions with a fraction would shift
     # the probe
     options.object_options.determine_position_origin_coords_by = (
@@ -83,12 +97,12 @@ def start(problem: Problem, algorithm: str, passes: int) -> Run:
     options.reconstructor_options.num_epochs = passes
     options.reconstructor_options.random_seed = 0
     logging.disable(logging.INFO)
-    centres = problem.corners + p // 2
+    centres = problem.positions if moves else problem.corners + p // 2
     task = PtychographyTask(
         options,
         diffraction_data=problem.patterns,
-        object_data=problem.object[None],
-        probe_data=problem.probe[None, None] / p,  # its FFT has no factor, ours 1/p
+        object_data=problem.layers,
+        probe_data=problem.modes[None] / p,  # its FFT has no factor, ours 1/p
         probe_position_x_px=centres[:, 1].astype(np.float32),
         probe_position_y_px=centres[:, 0].astype(np.float32),
     )
@@ -98,9 +112,12 @@ def start(problem: Problem, algorithm: str, passes: int) -> Run:
             task.run(n_epochs=1)
             after()
 
-    def state() -> tuple[Any, Any]:
+    def state() -> tuple[Any, ...]:
         found, probe = (task.get_data_to_cpu(name, as_numpy=True) for name in ("object", "probe"))
-        return found[0], probe[0, 0] * p
+        answer = found.reshape(problem.object.shape), probe[0].reshape(problem.probe.shape) * p
+        if not moves:
+            return answer
+        return *answer, task.get_data_to_cpu("probe_positions", as_numpy=True)
 
     return Run(loop, state, settings, ("ptychi", "torch"))
 

@@ -1,5 +1,5 @@
-"""Passes of the difference map over a range of positions, compiled; the mathematics is that of
-`engines.difference_map`.
+"""Passes of the difference map and of RAAR over a range of positions, compiled; the mathematics is
+that of `engines.difference_map`.
 
 Each function handles the positions of one thread and adds to arrays of its own, so that threads
 share nothing and the result depends only on their number.
@@ -13,13 +13,16 @@ import numpy as np
 from numba.core import types
 
 from ...types import Array
+from .fft import NONE
 from .linked import KEPT_MASK, KEPT_WAVE, KEPT_WAVES, WAVES, linked
 from .modulus import modulus_return
 from .rows import (
+    HALF,
     ONE,
     OPTIONS,
     ZERO,
     ask_row,
+    exit_wave,
     fft,
     jit,
     largest,
@@ -156,6 +159,84 @@ def reflect(
         share = np.float32(1.0 - np.sqrt(least / misfit)) if misfit > least else ZERO
         # Pi_F f = f + share change, so psi + (f + share change) - P O = P O + share change
         _affine(ONE, O, y0, x0, probes[u], lit[u], share, wave, waves[j])
+    return total
+
+
+@jit
+def mirror(
+    waves: Array,
+    mirrored: Array,
+    index: Array,
+    amplitude: Array,
+    mask: Array,
+    order: Array,
+    bound: Any,
+    transfer: Array,
+    near: bool,
+) -> None:
+    """mirrored_j = 2 Pi_F psi_j - psi_j, B = `bound` a valid pixel."""
+    bounds, wave = np.empty(len(mask)), np.empty_like(waves[0])
+    for i in range(len(mask)):
+        bounds[i] = bound * _valid(mask[i])
+    for i in range(len(order)):
+        j = order[i]
+        wave[:] = waves[j]
+        least = bounds[j % len(mask)]
+        misfit = modulus_return(
+            wave,
+            amplitude[j],
+            mask[j % len(mask)],
+            transfer[index[j]],
+            near,
+            0,
+            wave.shape[1],
+            least,
+            NONE,
+        )
+        share = np.float32(1.0 - np.sqrt(least / misfit)) if misfit > least else ZERO
+        for k in range(wave.shape[0]):
+            for r in range(wave.shape[1]):
+                m, p, d = mirrored[j, k, r], waves[j, k, r], wave[k, r]
+                if share == 0:
+                    for c in range(len(m)):
+                        m[c] = p[c]
+                else:
+                    for c in range(len(m)):
+                        m[c] = p[c] + (share + share) * d[c]
+
+
+@jit
+def relax(
+    waves: Array,
+    mirrored: Array,
+    O: Array,
+    probes: Array,
+    index: Array,
+    corners: Array,
+    amplitude: Array,
+    mask: Array,
+    order: Array,
+    beta: Any,
+    transfer: Array,
+    near: bool,
+    measure: bool,
+) -> float:
+    """psi_j <- beta (psi_j + P O_j) + (1 - 2 beta) Pi_F psi_j, with Pi_F psi = (mirrored + psi)/2;
+    returns the misfit of P O_j if asked.
+    """
+    wave, half, total = np.empty_like(waves[0]), (ONE - beta - beta) * HALF, 0.0
+    for i in range(len(order)):
+        j = order[i]
+        u = index[j]
+        exit_wave(O, corners[j, 0], corners[j, 1], probes[u], wave, 0, wave.shape[1])
+        for k in range(wave.shape[0]):
+            for r in range(wave.shape[1]):
+                p, m, e = waves[j, k, r], mirrored[j, k, r], wave[k, r]
+                for c in range(len(p)):
+                    p[c] = beta * (p[c] + e[c]) + half * (m[c] + p[c])
+        if measure:
+            propagate(wave, wave, transfer[u], near, True)
+            total += modulus_change(wave, amplitude[j], mask[j % len(mask)])
     return total
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -209,15 +210,21 @@ def _shift_each(probes: Array, ramps_y: Array, ramps_x: Array, out: Array) -> No
         fft(out[u], out[u], False)
 
 
+@lru_cache(maxsize=2048)
+def _ramps_of_one(y: float, x: float, p: int, q: int) -> tuple[Array, Array]:
+    """Those of one frame: passes that go frame by frame ask again and again."""
+    return separable_ramps(np.array([[y, x]]), (p, q))
+
+
 def shift(probe: Array, shifts: Array, sign: int = 1) -> Array:
     shifts, shape = np.asarray(shifts), probe.shape[-3:]
     if probe.dtype != np.complex64 or not shifts.any():
         return reference.shift(probe, shifts, sign)
-    probe = np.ascontiguousarray(probe)
-    ramps, out = (
-        separable_ramps(sign * shifts, shape[1:]),
-        np.empty((len(shifts), *shape), np.complex64),
-    )
+    probe, out = np.ascontiguousarray(probe), np.empty((len(shifts), *shape), np.complex64)
+    if len(shifts) == 1:
+        ramps = _ramps_of_one(*(sign * shifts[0]).tolist(), *shape[1:])
+    else:
+        ramps = separable_ramps(sign * shifts, shape[1:])
     (_shift if probe.ndim == 3 else _shift_each)(probe, *ramps, out)
     return out
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..words import record_of
-from .depth import Depth
+from .depth import Depth, DepthCentre
 from .illumination import Aperture, OrthogonalModes, Support
 from .raster import GridNotch
 from .record import Constraint
@@ -34,6 +34,7 @@ CONSTRAINTS: dict[str, Any] = {
     "ramp": Ramp,
     "orthogonal_modes": OrthogonalModes,
     "depth": Depth,
+    "depth_centre": DepthCentre,
 }
 
 
@@ -56,6 +57,7 @@ __all__ = [
     "Centre",
     "Constraint",
     "Depth",
+    "DepthCentre",
     "GridNotch",
     "OrthogonalModes",
     "PhaseRange",

@@ -16,14 +16,19 @@ below, where a plain FFT would take the last slice for a neighbour of the first.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from ...engines import Context, State
 from ...kernels.reference import namespace
+from ...metrics.depth import middle, strengths
 from ...model.problem import Problem
+from ...model.slices import transfer
 from ...types import Array, PtychonError
-from .record import Constraint, check_number
+from .record import LIT, Constraint, check_number, illuminate, light_on
 
-__all__ = ["Depth", "even"]
+__all__ = ["Depth", "DepthCentre", "even"]
 
 #: Frequency, squared, below which all of an object is coarse.
 COARSE = 1e-3
@@ -45,11 +50,7 @@ class Depth(Constraint):
         check_number("beta", self.beta, 0, 100, open_low=True)
 
     def check(self, problem: Problem) -> None:
-        if problem.slices is None:
-            raise PtychonError(
-                "the constraint 'depth' is there for several slices, and the object has one; give "
-                "slices (--slices), or leave it out"
-            )
+        _check_thick(problem, "depth")
 
     def apply(self, state: State, problem: Problem, ctx: Context) -> None:
         state.object = self.filter(state.object)
@@ -65,6 +66,66 @@ class Depth(Constraint):
         keep = (1 - xp.arctan(ratio) / (xp.pi / 2)).astype("float32")
         found = xp.fft.ifftn(xp.fft.fftn(stack) * keep)[: len(object)]
         return xp.ascontiguousarray(found.astype(object.dtype))
+
+
+@dataclass(frozen=True)
+class DepthCentre(Constraint):
+    r"""The middle of the structure goes to the middle of the slices, by whole slices, and the focus
+    of the probe with it. Far field only, slices at equal distances.
+
+    With all slices a gap deeper, an empty one above them and a probe that is as it was when it
+    comes to the next, P <- G^* P, no frame changes:
+
+        (O_1, ..., O_S),  P   ->   (1, O_1, ..., O_S-1 O_S),  G^* P
+
+    but for what the last slice had, which goes to the one above it. The middle is that of
+    `metrics.depth.middle`.
+    """
+
+    def check(self, problem: Problem) -> None:
+        _check_thick(problem, "depth_centre")
+        assert problem.slices is not None
+        if problem.near_field:
+            raise PtychonError(
+                "depth_centre is for the far field: a near-field detector tells how far away a "
+                "slice is; leave it out"
+            )
+        if np.ptp(problem.slices.gaps) > 1e-6 * max(problem.slices.gaps):
+            raise PtychonError(
+                "depth_centre moves the structure by whole slices, and these lie at different "
+                "distances; leave it out, or give one spacing (--slice-spacing)"
+            )
+
+    def apply(self, state: State, problem: Problem, ctx: Context) -> None:
+        self.check(problem)
+        assert problem.slices is not None
+        light = np.asarray(ctx.backend.to_host(light_on(state, problem, ctx)))
+        size = strengths(np.asarray(ctx.backend.to_host(state.object)), light > LIT * light.max())
+        places = np.arange(len(size), dtype=np.float64)
+        move = round(float(places.mean()) - middle(size, places)) if size.any() else 0
+        if move:
+            _sink(state, move, transfer(problem.slices, problem.frame_shape)[0], ctx)
+
+
+def _sink(state: State, move: int, G: Any, ctx: Context) -> None:
+    """All slices `move` places deeper (up, where it is negative), the probe's focus with them."""
+    xp, wave = ctx.backend.xp, ctx.backend.asarray(np.ascontiguousarray(G))
+    wave = wave.conj() ** move if move > 0 else wave ** (-move)
+    fft2, ifft2 = ctx.backend.fft2, ctx.backend.ifft2
+    illuminate(state, lambda P: ifft2(fft2(P) * wave).astype("complex64"))
+    stack = state.object if move > 0 else state.object[::-1]
+    kept = len(stack) - abs(move)
+    found = xp.concatenate([xp.ones_like(stack[: abs(move)]), stack[:kept]])
+    found[-1] *= stack[kept:].prod(axis=0)
+    state.object = xp.ascontiguousarray(found if move > 0 else found[::-1])
+
+
+def _check_thick(problem: Problem, name: str) -> None:
+    if problem.slices is None:
+        raise PtychonError(
+            f"the constraint {name!r} is there for several slices, and the object has one; give "
+            "slices (--slices), or leave it out"
+        )
 
 
 def even(object: Array) -> Array:

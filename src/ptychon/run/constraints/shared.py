@@ -68,13 +68,13 @@ class Centre(Constraint):
         self.check(problem)
         xp = ctx.backend.xp
         power = (abs(state.probe) ** 2).sum(axis=0, dtype="float64")
-        move = tuple(-round(_off_centre(ctx.backend.to_host(power), axis)) for axis in (0, 1))
+        move = tuple(-round(off_centre(ctx.backend.to_host(power), axis)) for axis in (0, 1))
         if any(move):
             illuminate(state, lambda P: xp.roll(P, move, axis=(-2, -1)))
             state.object = xp.roll(state.object, move, axis=(-2, -1))
 
 
-def _off_centre(power: Any, axis: int) -> float:
+def off_centre(power: Any, axis: int) -> float:
     """How far the middle of the light lies from that of its window, pixels."""
     n = power.shape[axis]
     along = np.exp(2j * np.pi * (np.arange(n) - n // 2) / n)

@@ -1,4 +1,4 @@
-"""``ptychon bars``: error bars for a result that has none, or others for one that has."""
+"""``ptychon error_bars``: error bars for a result that has none, or others for one that has."""
 
 from __future__ import annotations
 
@@ -23,35 +23,56 @@ ALLOWED, SIGMAS = 0.1, 5.0
 
 
 @click.command(
+    name="error_bars",
     epilog="""\b
 Examples
-  ptychon bars scan_rpie.h5
-  ptychon bars scan_rpie.h5 --draws 128 --refine
-  ptychon bars scan_rpie.h5 --method bootstrap --replicates 20
-  ptychon bars scan_rpie.h5 --method joint
-  ptychon bars refined.h5 --update positions,dose,background
-  ptychon bars scan_ep.h5 --method sampling -n 50000
+  ptychon error_bars scan_rpie.h5
+  ptychon error_bars scan_rpie.h5 --limit 120
+  ptychon error_bars measured_ml.h5 --halves positions
+  ptychon error_bars refined.h5 --update positions,dose,background
+  ptychon error_bars scan_rpie.h5 --method joint
+  ptychon error_bars scan_rpie.h5 --method bootstrap --replicates 20
+  ptychon error_bars scan_ep.h5 --method sampling -n 50000
 \b
 Methods
-  laplace    Gaussian approximation of the posterior about the solution; 10 s for 100 frames of
-             32 x 32 pixels on one core, a minute for 170 of 64 x 64
+  auto       one of these, by what the run has learned, its modes, counts and size; says which and
+             why, and about how long it takes
+  laplace    Gaussian approximation of the posterior about the solution; 1 to 2 minutes of processor
+             time for 784 frames of 96 x 96 or 20 of 256 x 256 with two modes and 8 draws
   joint      Ptycho-EP, then the joint posterior of object and probe with a learned prior,
-             checked on simulated data; gives an object of its own; recommended for publication
+             checked on simulated data; gives an object of its own
   bootstrap  simulate data from the result and reconstruct them, many times; slow, independent
   sampling   Markov chains through the posterior; for small scans, few measurements, few counts
 
-The table lists the assumptions that the error bars rest on; they are stored with the result. The
-data are read from the file that the result names, or from the folder of the result.
-"""
+With --halves two halves of the data get error bars too, and the bars are widened, by octaves of
+periods, by what the halves disagree by: for measured data, whose model is never quite right.
+ptychon validate then tries the widened bars on another split.
+
+The table lists what the error bars are conditional on; it is stored with the result. The data are
+read from the file that the result names, or from the folder of the result.
+""",
 )
 @RESULT
 @click.option(
     "-m",
     "--method",
-    default="laplace",
+    default="auto",
     show_default=True,
     shell_complete=complete.of(complete.methods),
-    help="laplace, joint, bootstrap or sampling.",
+    help="auto, laplace, joint, bootstrap or sampling.",
+)
+@click.option(
+    "--halves",
+    default="",
+    metavar="positions|counts",
+    help="Widen the bars by what two halves of the data disagree by, split by frames (positions) "
+    "or by counts; takes as long again.",
+)
+@click.option(
+    "--limit",
+    type=float,
+    metavar="SECONDS",
+    help="End after this time, with the draws that there are then (laplace).",
 )
 @click.option(
     "-o",
@@ -107,12 +128,13 @@ data are read from the file that the result names, or from the folder of the res
 @NOISE_VARIANCE
 @BACKGROUND
 @BACKEND
-@seed_option("Seed for the draws or replicates.")
+@seed_option("Seed for the draws or replicates, and the split into halves.")
 @FORCE
 @output_options()
-def bars(
+def error_bars(
     result: str,
     method: str,
+    halves: str,
     output: str | None,
     updates: tuple[str, ...],
     background: str | None,
@@ -127,34 +149,49 @@ def bars(
 
     Writes a new result file with them, and prints a short table.
     """
+    from ..backends import get_backend
     from ..run.update import update_of
-    from ..uncertainty.free import free_in
-    from ..uncertainty.methods import make_method, with_bars
+    from ..uncertainty.methods import AUTO, make_method, method_for, with_bars
+    from ..uncertainty.splitting import KINDS
 
     if background is not None and options["noise_variance"] is not None:
         raise PtychonError(
             "--background belongs to counts and --noise-variance to amplitudes: give one of them"
         )
+    if halves and halves not in KINDS:
+        raise PtychonError(f"--halves is {halves!r}; choose one of {', '.join(KINDS)}")
     options = {name: value for name, value in options.items() if value is not None}
-    chosen = make_method(method, **options)
+    if method != AUTO:
+        make_method(method, **options)  # what is wrong with it is said before files are read
 
     from ..io import load_result
 
-    found = load_result(result)
-    if updates:
-        asked = [part for each in updates for part in split_updates(each)]
-        free = free_in(found, dict(map(update_of, asked)))
-        chosen = make_method(method, update=free, **options)
-    place = place_for(output, result, f"_{method}.h5", force)
+    try:
+        found = load_result(result)
+    except PtychonError as error:
+        if not Path(result).is_file():
+            raise
+        raise PtychonError(
+            f"{error}; of a scan: ptychon reconstruct {result} --error-bars auto"
+        ) from error
+    asked = [part for each in updates for part in split_updates(each)]
+    update = dict(map(update_of, asked))
+    if method != AUTO or output is not None:
+        place_for(output, result, f"_{method}.h5", force)
     problem = problem_of(result, found, background)
+    here = get_backend(backend)
+    chosen, why = method_for(problem, found, method, update=update, backend=here, **options)
+    place = place_for(output, result, f"_{chosen.name}.h5", force)
+    if why and not (quiet or as_json):
+        click.echo(f"ptychon: {why}", err=True)
     from ..uncertainty.saved import save_posterior
 
     with Bar(quiet or as_json) as tell:
         whole, posterior = with_bars(
-            problem, found, chosen, backend, tell, place, Path(result).name
+            problem, found, chosen, here, tell, place, Path(result).name, halves
         )
     save_posterior(place, whole, posterior)
-    numbers = numbers_of(posterior, found) | {"result": str(place)}
+    numbers = numbers_of(posterior, found) | {"why": why or None, "result": str(place)}
     if as_json:
         click.echo(json.dumps(numbers))
     elif not quiet:
@@ -194,6 +231,9 @@ def numbers_of(posterior: Posterior, before: Result) -> dict[str, Any]:
         "dose_std": typical(posterior.log_scale_std),
         "background_std": typical(posterior.background_std),
         "stopped": posterior.stopped,
+        "widened": list(posterior.widened),
+        "remains": [r if np.isfinite(r) else None for r in posterior.remains],
+        "optimum": posterior.way_left() or None,
         "earlier": None,
     }
     if before.object_std is not None:
@@ -231,12 +271,17 @@ def show(numbers: dict[str, Any]) -> None:
     ]
     if numbers["distance"] is not None:
         rows.append(("off centre", f"{numbers['distance']:.2f} error bars (rms)"))
+    if numbers["optimum"]:
+        rows.append(("optimum", numbers["optimum"]))
     if numbers["chi2"] is not None:
-        judged = (
-            ""
-            if fits(numbers)
-            else ": more than chance; model or optimum is wrong, and the bars are too small"
-        )
+        judged = ""
+        if not fits(numbers):
+            judged = ": more than chance; the model or the optimum is wrong, "
+            judged += (
+                "and the bars are as wide as halves of the data ask"
+                if numbers["widened"]
+                else "and the bars are too small (--halves positions widens them)"
+            )
         rows.append(("misfit", f"{numbers['chi2']:.2f} of what the noise explains{judged}"))
     if numbers["agreement"] is not None:
         from ..uncertainty.sampling import sentence
@@ -256,7 +301,9 @@ def show(numbers: dict[str, Any]) -> None:
     if of_frames:
         rows.append(("also", f"{', '.join(of_frames)} (median error bars)"))
     if numbers["stopped"]:
-        rows.append(("stopped", f"with {numbers['samples']} draws, by Ctrl-C"))
-    rows.append(("given", "; ".join(numbers["conditional"])))
+        rows.append(("stopped", f"with {numbers['samples']} draws, by Ctrl-C or the limit of time"))
+    rows += [
+        ("given" if number == 0 else "", fact) for number, fact in enumerate(numbers["conditional"])
+    ]
     rows += [("free too?", sentence) for sentence in numbers["gains"]]
     show_rows([*rows, ("result", numbers["result"])], 11)

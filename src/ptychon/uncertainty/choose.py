@@ -1,0 +1,189 @@
+"""Which method of error bars fits a result, why, and how long it takes.
+
+| what there is | method | because |
+|---|---|---|
+| positions, doses, weights or a background free | laplace | only it holds their error |
+| several modes | laplace | Ptycho-EP, where joint begins, knows one |
+| few measurements on a small scan | sampling | one optimum is not the posterior there |
+| few counts, probe known, and time for it | joint | its prior is learned from the data |
+| anything else | laplace | |
+
+Numbers that tell these apart were measured (docs/uncertainty.md): where there are more than about
+100 counts a pixel a white prior does no harm, with fewer its bars are too wide; below 4 numbers
+measured for each that is unknown bars of one optimum are too small.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..backends import Backend
+from ..engines import moves_probe
+from ..engines.base import OPTION_OF
+from ..metrics.residual import illuminated, illumination
+from ..model.noise import noise_of
+from ..model.problem import Problem
+from .free import FREE, USUAL, free_in
+from .optimum import Work
+
+if TYPE_CHECKING:
+    from ..data.result import Result
+
+#: Counts of a mean pixel below which a white prior is too wide, and measured numbers for each
+#: unknown one below which one optimum is not the posterior.
+DIM, FEW_MEASURED = 100.0, 4.0
+#: Measured numbers up to which chains are affordable.
+SMALL = 200_000
+#: Frames of which a product is timed, and how often, the fastest counting; products that a system
+#: takes (20 to 80 were measured), systems of the way to the optimum, and of draws where their
+#: number is not given; and how many times longer the joint posterior takes with its twin.
+TIMED, TRIALS, PRODUCTS, WAY, DRAWS, JOINT = 16, 3, 50, 11, 16, 3.0
+#: Seconds that nobody minds.
+PATIENCE = 180.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method, why it was chosen, what is free with it, and the seconds it takes.
+
+    `seconds` is None where it was not asked for or cannot be told.
+    """
+
+    method: str
+    why: str
+    update: tuple[str, ...]
+    seconds: float | None = None
+
+    def sentence(self) -> str:
+        """For people."""
+        return f"error bars by {self.method}: {self.why}{about(self.seconds)}"
+
+
+def about(seconds: float | None) -> str:
+    """A time to come, for a sentence."""
+    if seconds is None:
+        return ""
+    return f"; about {seconds:.0f} s" if seconds < 100 else f"; about {seconds / 60:.0f} min"
+
+
+def learned_by(found: Result, counts: bool = False) -> tuple[str, ...]:
+    """All unknowns that the run of a result has moved; a background only of `counts`, beside which
+    bars can have one.
+    """
+    free = set(USUAL if moves_probe(found) else USUAL[:1])
+    if found.positions_given is not None:
+        free.add("positions")
+    if found.log_scale is not None:
+        free.add("log_scale")
+    if found.weights is not None:
+        free.add("weights")
+    if found.background is not None and counts:
+        free.add("background")
+    return tuple(name for name in FREE if name in free)
+
+
+def choose(
+    problem: Problem,
+    found: Result,
+    *,
+    update: Mapping[str, bool] | Collection[str] = (),
+    having: Collection[str] = ("laplace", "joint", "bootstrap", "sampling"),
+    backend: Backend | None = None,
+    draws: int | None = None,
+) -> Choice:
+    """The method for a result.
+
+    Parameters
+    ----------
+    problem : Problem
+        On the host.
+    found : Result
+    update : mapping of str to bool, or collection of str, optional
+        What is said of what is free; default all that the run has learned.
+    having : collection of str
+        Methods that have the options which were given.
+    backend : Backend, optional
+        On which the time is estimated; default no estimate.
+    draws : int, optional
+        As asked for.
+    """
+    free = wanted(found, update, noise_of(problem).kind == "poisson")
+    seconds = None
+    if backend is not None:
+        seconds = products_seconds(problem, found, free, backend) * PRODUCTS
+        rate = max(1, backend.threads)
+        seconds *= WAY / 2 + (WAY / 2 + (draws or DRAWS)) / rate
+    name, why = _chosen(problem, found, free, seconds)
+    if name not in having and len(having):
+        name = "laplace" if "laplace" in having else next(iter(having))
+        why = "the options that are given belong to it"
+    if name == "joint" and seconds is not None:
+        seconds *= JOINT
+    return Choice(name, why, free, seconds if name in ("laplace", "joint") else None)
+
+
+def wanted(
+    found: Result, update: Mapping[str, bool] | Collection[str], counts: bool = False
+) -> tuple[str, ...]:
+    """What is free: all that the run has learned, but for what is said."""
+    known = learned_by(found, counts)
+    if not isinstance(update, Mapping):
+        return tuple(update) or known
+    learned = {OPTION_OF.get(name, name): True for name in known if name != "object"}
+    return free_in(found, learned | dict(update))
+
+
+def _chosen(
+    problem: Problem, found: Result, free: tuple[str, ...], seconds: float | None
+) -> tuple[str, str]:
+    more = [OPTION_OF.get(name, name) for name in free if name not in USUAL]
+    if more:
+        return "laplace", f"{', '.join(more)} are free, whose error only it holds"
+    if len(found.probe) > 1:
+        return "laplace", f"the probe has {len(found.probe)} modes, and joint begins with one"
+    lit = float(illuminated(problem, found.probe).sum())
+    measured = float(problem.amplitude.size)
+    if measured < FEW_MEASURED * 2 * lit and measured < SMALL:
+        return "sampling", (
+            f"{measured / (2 * lit):.1f} measured numbers for each unknown are few: one optimum "
+            "is not the whole posterior"
+        )
+    counts = float(np.mean(problem.amplitude.astype(np.float64) ** 2))
+    dim = noise_of(problem).kind == "poisson" and counts < DIM
+    if dim and "probe" not in free:
+        if seconds is None or seconds * JOINT < PATIENCE:
+            return "joint", f"{counts:.2g} counts a pixel are few: its prior is learned"
+        return "laplace", "joint would take too long; at few counts these bars are too wide"
+    if dim:
+        return "laplace", (
+            "the probe was learned; at few counts these bars are too wide, those of joint may be "
+            "too small"
+        )
+    which = "learned" if "probe" in free else "known"
+    return "laplace", f"the data are bright enough for it, with the probe {which}"
+
+
+def products_seconds(
+    problem: Problem, found: Result, free: tuple[str, ...], backend: Backend
+) -> float:
+    """Seconds of one product with the curvature, on one thread, from that of a few frames."""
+    few = problem.select(slice(0, TIMED))
+    object, probe = found.object, found.probe
+    lit, touched = illuminated(few, probe), illumination(few, probe) > 0
+    S = float(np.mean(np.abs(object[lit]) ** 2)) or 1.0
+    held = tuple(name for name in free if name != "background")
+    work = Work(few.to(backend), backend, held, S, lit, touched)
+    point = work.at(work.start(object, probe), noise_of(few))
+    change = point.H.noise(work.generator(0))
+    change = change.only(point.H.zeros().names)
+    best = np.inf
+    for _ in range(1 + TRIALS):  # the first may compile
+        began = time.perf_counter()
+        point.H(change)
+        best = min(best, time.perf_counter() - began)
+    return float(best) * len(problem) / len(few)
