@@ -23,7 +23,8 @@ from ..data.result import Result
 from ..engines import Engine, registry
 from ..engines.joint_posterior import SMOOTH, Joint
 from ..engines.update import Update
-from ..metrics.ambiguities import gauge_of, translate
+from ..metrics.ambiguities import gauge_of
+from ..metrics.registration import translate
 from ..metrics.residual import illuminated, residual
 from ..model.noise import noise_in
 from ..model.problem import Problem

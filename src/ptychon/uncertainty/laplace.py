@@ -224,7 +224,7 @@ def laplace(
         unsolved=worst,
         learned=model.learned,
         gains=found,
-        remains=remains,
+        remains=remains.octaves if remains.rounds else (),
         prior=work.learned,
     )
 

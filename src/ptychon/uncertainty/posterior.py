@@ -84,14 +84,14 @@ class Posterior:
     remains : tuple of float
         Step to the optimum that was left (rms), in bars, by octaves of periods, above 32 px to 4 to
         2; NaN of one without frequencies, empty where no step was made.
+    assumed : float or None
+        Share of the variance at spatial frequencies of which the data tell less than 40 %, where
+        the spectrum of the prior was learned: there it is assumed.
     widened : tuple of float
         Factors of the variance in each octave of periods, of a comparison of two halves of the data
         (`discrepancy`); empty where there was none.
     halves : HalfDataTest or None
         That comparison.
-    assumed : float or None
-        Share of the variance at spatial frequencies of which the data tell less than 40 %, where
-        the spectrum of the prior was learned: there it is assumed.
     agreement : float or None
         R^ of the chains (method "sampling"): up to 1.05 they agree.
     """
@@ -126,9 +126,9 @@ class Posterior:
     proposed: tuple[str, ...] = ()
     stopped: bool = False
     remains: tuple[float, ...] = ()
+    assumed: float | None = None
     widened: tuple[float, ...] = ()
     halves: Any = None
-    assumed: float | None = None
 
     @property
     def total_std(self) -> FloatArray:
@@ -329,7 +329,7 @@ class Sums:
         unsolved: float,
         learned: bool,
         gains: tuple[Any, ...] = (),
-        remains: Any = None,
+        remains: tuple[float, ...] = (),
         prior: Any = None,
     ) -> Posterior:
         """The posterior of Laplace's approximation."""
@@ -345,8 +345,6 @@ class Sums:
                 "prior of the object: stationary Gaussian, spectra along and across its mean "
                 f"learned ({assumed:.0%} of the variance where they are assumed)"
             )
-        moved = () if remains is None or not remains.rounds else remains.octaves
-        said = (whose, *([remains.sentence()] if moved else []))
         return Posterior(
             method="laplace",
             object=self.mean.astype(COMPLEX),
@@ -359,8 +357,7 @@ class Sums:
             region=self.gauge.region,
             samples=self.count,
             monte_carlo=monte_carlo,
-            conditional=conditions(point, self.gauge, said, learned),
-            remains=moved,
+            conditional=conditions(point, self.gauge, whose, learned),
             assumed=assumed,
             probe_std=None if self.probe is None else np.sqrt(self.probe / self.count).astype(REAL),
             chi2=pilot.misfit / max(pilot.expected, 1e-30),
@@ -385,7 +382,7 @@ def smooth_quotient(above: FloatArray, below: FloatArray, inside: BoolArray) -> 
     a, b = (gaussian_filter(inside * part, SMOOTH, mode="constant") for part in (above, below))
     near = b > 1e-6 * b.max()
     far = above[inside].sum() / below[inside].sum()
-    return np.where(near, a / np.where(near, b, 1), far)
+    return np.asarray(np.where(near, a / np.where(near, b, 1), far))
 
 
 class BackgroundBars(TypedDict):
@@ -428,7 +425,7 @@ def bars(along: FloatArray, across: FloatArray, mean: ComplexArray) -> Bars:
     )
 
 
-def conditions(point: Any, gauge: Gauge, prior: tuple[str, ...], learned: bool) -> tuple[str, ...]:
+def conditions(point: Any, gauge: Gauge, prior: str, learned: bool) -> tuple[str, ...]:
     """What Laplace's bars take for granted: short facts."""
     noise, x = point.at_x, point.x
     said = noise.describe()
@@ -460,7 +457,7 @@ def conditions(point: Any, gauge: Gauge, prior: tuple[str, ...], learned: bool) 
         exact.append("variations of the probe")
     return (
         said,
-        *prior,
+        prior,
         f"free, their error in the bars: {', '.join(['object', *free])}",
         *([f"taken as exact: {', '.join(exact)}"] if exact else []),
         f"after alignment on the lit pixels: {', '.join(dict.fromkeys(gauge.names))}",

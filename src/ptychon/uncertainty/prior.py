@@ -25,7 +25,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -138,7 +137,7 @@ class Spectral:
     carrier: ComplexArray
     noise_power: FloatArray | None = None
     measured: FloatArray | None = None
-    cache: dict[bytes, Any] = field(default_factory=dict, repr=False)
+    cache: dict[bytes, tuple[Array, Array, Array]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def first(cls, backend: Backend, seen: Seen, object: ComplexArray) -> Spectral:
@@ -199,7 +198,7 @@ class Spectral:
         key = transfer.tobytes()
         if key not in self.cache:
             parts = (self.carrier.astype(COMPLEX), p.astype(REAL)[rings], q.astype(REAL)[rings])
-            self.cache[key] = tuple(move(part) for part in parts)
+            self.cache[key] = (move(parts[0]), move(parts[1]), move(parts[2]))
         return self.cache[key]
 
     def __call__(self, field: Array) -> Array:
@@ -225,7 +224,7 @@ class Spectral:
         grid = np.linspace(0, 1, 65) ** 3 * float(light.max())
         share = self.seen.size / self.seen.size.sum()
         left = (share / (1 / self.spectra[:, None] + grid[:, None])).sum(axis=(0, 2))
-        return np.interp(light.ravel(), grid, left).reshape(light.shape)
+        return np.asarray(np.interp(light.ravel(), grid, left).reshape(light.shape))
 
 
 def bands(rings: int) -> list[slice]:
@@ -250,7 +249,7 @@ def smoothed(seen: Seen, power: FloatArray) -> FloatArray:
         bands(len(seen.size)), np.transpose([by_bands(seen, p) for p in power]), strict=True
     ):
         out[:, k] = mean[:, None]
-    return np.maximum(out, LEAST * out[:, 1:].max())
+    return np.asarray(np.maximum(out, LEAST * out[:, 1:].max()))
 
 
 def refit(
