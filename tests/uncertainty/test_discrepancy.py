@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptychon import Problem, PtychonError, error_bars, load, reconstruct
+from ptychon import Problem, PtychonError, error_bars, reconstruct
 from ptychon.__main__ import main
 from ptychon.io import write_dataset
 from ptychon.simulation import phantoms, probes, scan
@@ -199,26 +199,3 @@ def test_from_the_command_line(tmp_path, monkeypatch, capsys):
     assert said["mean_square"] == pytest.approx(1, abs=0.35)
     assert main(["error_bars", "found.h5", "--halves", "frames", *common]) == 2
     assert "choose one of positions, counts" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_the_measured_star(measured):
-    """60 central frames, one mode, which is known not to describe them: bars by laplace are far
-    too small, and hold on another split once they are widened.
-    """
-    data = load(measured / "siemens_star_xray" / "siemens_star.npz")
-    whole = Problem.from_dataset(data)
-    off = np.abs(whole.positions - np.median(whole.positions, axis=0)).max(axis=1)
-    problem = whole.select(np.sort(np.argsort(off)[:60]))
-    found = reconstruct(
-        problem, "rpie", passes=60, probe=data.probe, backend="numpy", judge=False, say=None
-    )
-    method = Laplace(draws=4, update=("object",))
-    first, _ = halves_disagree(problem, found, method, backend="numpy")
-    assert first.mean_square > 3
-    after, _ = halves_disagree(
-        problem, found, method, other=True, factors=first.by_period, backend="numpy"
-    )
-    known = [T for T in after.by_period if np.isfinite(T)]
-    assert len(known) >= 2
-    assert after.bars_hold, after.by_period

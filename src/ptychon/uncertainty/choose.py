@@ -41,8 +41,10 @@ DIM, FEW_MEASURED = 100.0, 4.0
 SMALL = 200_000
 #: Frames of which a product is timed, and how often, the fastest counting; products that a system
 #: takes (20 to 80 were measured), systems of the way to the optimum, and of draws where their
-#: number is not given; and how many times longer the joint posterior takes with its twin.
-TIMED, TRIALS, PRODUCTS, WAY, DRAWS, JOINT = 16, 3, 50, 11, 16, 3.0
+#: number is not given.
+TIMED, TRIALS, PRODUCTS, WAY, DRAWS = 16, 3, 50, 11, 16
+#: Times that of `laplace`: the joint posterior with its twin is a guess.
+LONGER = {"laplace": 1.0, "joint": 3.0}
 #: Seconds that nobody minds.
 PATIENCE = 180.0
 
@@ -122,9 +124,9 @@ def choose(
     if name not in having and len(having):
         name = "laplace" if "laplace" in having else next(iter(having))
         why = "the options that are given belong to it"
-    if name == "joint" and seconds is not None:
-        seconds *= JOINT
-    return Choice(name, why, free, seconds if name in ("laplace", "joint") else None)
+    if seconds is not None:
+        seconds = seconds * LONGER[name] if name in LONGER else None
+    return Choice(name, why, free, seconds)
 
 
 def wanted(
@@ -156,7 +158,7 @@ def _chosen(
     counts = float(np.mean(problem.amplitude.astype(np.float64) ** 2))
     dim = noise_of(problem).kind == "poisson" and counts < DIM
     if dim and "probe" not in free:
-        if seconds is None or seconds * JOINT < PATIENCE:
+        if seconds is None or seconds * LONGER["joint"] < PATIENCE:
             return "joint", f"{counts:.2g} counts a pixel are few: its prior is learned"
         return "laplace", "joint would take too long; at few counts these bars are too wide"
     if dim:
