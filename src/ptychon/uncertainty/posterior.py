@@ -368,6 +368,7 @@ class Sums:
             unsolved=unsolved,
             draws=np.array(self.kept) if self.keep else None,
             stopped=self.stopped,
+            remains=remains,
             gains=tuple(gain.sentence() for gain in gains),
             proposed=tuple(gain.name for gain in gains if gain.proposed),
         )
