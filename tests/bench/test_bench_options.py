@@ -29,8 +29,8 @@ def test_options_are_timed_beside_a_plain_pass():
 def test_what_an_engine_lacks_has_no_number():
     scene = Scene.made(side=3, frame=32, step=4.0, counts=1e4)
     some = {name: OPTIONS[name] for name in (PLAIN, "a probe that varies (1)")}
-    report = costs(["rpie"], 1, passes=1, scene=scene, options=some)
-    assert report["engines"]["rpie"]["a probe that varies (1)"] is None
+    report = costs(["dm"], 1, passes=1, scene=scene, options=some)
+    assert report["engines"]["dm"]["a probe that varies (1)"] is None
     assert "| a probe that varies (1) | - |" in table(report)
 
 

@@ -134,7 +134,8 @@ def test_modes_that_are_not_there_stay_empty(scan, truth):
 
 def test_engines_that_cannot_have_them_say_so(scan, truth):
     with pytest.raises(
-        PtychonError, match=r"probe has 2 modes and engine .ep. takes one; .*dm, .*joint, ml$"
+        PtychonError,
+        match=r"probe has 2 modes and engine .ep. takes one; .*dm, .*joint, ml; error bars",
     ):
         reconstruct(scan.dataset, "ep", probe=truth[0], modes=2)
     with pytest.raises(

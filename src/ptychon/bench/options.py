@@ -20,7 +20,7 @@ import numpy as np
 from ..backends import get_backend
 from ..data.dataset import Dataset
 from ..data.slices import Slices
-from ..engines import After, Context, nearest
+from ..engines import After, Context, nearest, registry
 from ..model.problem import Problem
 from ..run.compile import warm_up
 from ..run.guess import initial_object, mean_power, scaled_probe
@@ -246,7 +246,8 @@ def _of_engine(
     repeats: int,
     passes: int,
 ) -> dict[str, Any]:
-    passes = 1 if engine == "ml" else passes
+    # a step that solves for the positions of frames too takes as long as many passes
+    passes = 1 if "positions" in registry[engine].moves else passes
     timed: dict[str, _Timed] = {}
     for name, option in options.items():
         try:

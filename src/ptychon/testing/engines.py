@@ -182,6 +182,7 @@ class EngineTests:
             "variations",
             "weights",
             "background",
+            "distance",
         }
         assert "object" in self.engine.moves
         engine = self.make()
