@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -101,6 +102,14 @@ def test_bars_hold_what_is_free_and_ask_for_what_is_not(name, fault, worst, most
 def test_a_scan_without_faults_asks_for_nothing():
     problem, done, _ = made()
     assert bars(problem, done, ("object",), propose=True).proposed == ()
+
+
+def test_nothing_is_asked_for_before_the_optimum():
+    """A step that is left would be taken for what is held."""
+    problem, done, _ = made()
+    early = SimpleNamespace(object=0.9 * done.object, probe=done.probe)
+    found = bars(problem, early, ("object",), propose=True, refine=0)
+    assert found.gains == ()
 
 
 def test_what_cannot_be_free_is_refused():

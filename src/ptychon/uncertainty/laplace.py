@@ -33,7 +33,18 @@ from ..types import BoolArray, ComplexArray, PtychonError
 from .background import SMOOTH
 from .curvature import Curvature
 from .free import FREE, USUAL, free_of
-from .optimum import ROUGH, Pilot, Remains, Work, checked, first_level, pilot_of, refined, solved
+from .optimum import (
+    CONVERGED,
+    ROUGH,
+    Pilot,
+    Remains,
+    Work,
+    checked,
+    first_level,
+    pilot_of,
+    refined,
+    solved,
+)
 from .posterior import Posterior, Sums
 from .prior import Seen, Spectral
 from .proposal import Gain, frame_gauge, gains
@@ -128,7 +139,8 @@ def laplace(
         Keep the samples, (samples, H, W) complex64, each the optimum plus an error, aligned.
     propose : bool
         Say by how much the likelihood would rise if positions, doses or a background were free,
-        where they are not (see `proposal`).
+        where they are not (see `proposal`); not where the optimum is still off, for the step that
+        is left would be taken for them.
     limit : float, optional
         Seconds that it may take: from half of them on no further step is made, and draws end when
         the next would not be in time. There are 4 at least.
@@ -213,7 +225,9 @@ def laplace(
     sums = Sums(work.gauge, chosen.to_host(point.x.object[0]), keep)
     worst, pilot = _sample(work, point, draws, sums, tell, clock)
     found: tuple[Gain, ...] = ()
-    if propose and not sums.stopped:
+    # before the optimum, a step that is left would be taken for what is held
+    there = remains.worst <= CONVERGED or pilot.misfit > POOR * pilot.expected
+    if propose and there and not sums.stopped:
         tell("what else to free", 0, 1)
         found = gains(work, point, model, pilot.misfit / max(pilot.expected, 1e-30))
     return sums.posterior(
