@@ -219,7 +219,9 @@ def _table(
         "probe", f"{modes} mode{'s' * (modes > 1)}" if modes else "none: one is found from the data"
     )
     for name in sorted(set(found.where) - {r["name"] for r in rows} - {"patterns"}):
-        row(name, _short(name, values.get(name, found.fields.get(name))))
+        value = values.get(name, found.fields.get(name))
+        if (name, value) != ("upsample", 1):  # which changes nothing
+            row(name, _short(name, value))
     return rows
 
 
