@@ -18,6 +18,7 @@ from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import simulate
 from ptychon.types import PtychonError
 from ptychon.uncertainty import laplace
+from ptychon.uncertainty.proposal import Gain
 
 SIDE, COUNTS = 24, 1e5
 
@@ -137,3 +138,13 @@ def test_ctrl_c_gives_the_draws_so_far():
     assert found.samples == 8
     assert any("in all" in each for each in told)
     assert np.isfinite(found.object_std).all()
+
+
+def test_a_background_of_no_light_is_not_asked_for():
+    """Dark pixels pull at a background: of the faultless scan of the demonstration by nine times of
+    chance, with 3e-7 of the light.
+    """
+    gain = Gain("background", 109, 12.5, 3.5, 25, light=3e-7)
+    assert not gain.proposed
+    assert "3e-05 % of the light" in gain.sentence()
+    assert replace(gain, light=0.01).proposed

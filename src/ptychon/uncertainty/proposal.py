@@ -32,6 +32,9 @@ TRIED = ("positions", "log_scale", "background")
 #: Tolerance of the linear system; a gain is proposed above so many standard deviations and times
 #: what is expected, and from this share of the largest gain on.
 ROUGH, SIGMAS, TIMES, SHARE = 0.1, 5.0, 1.5, 0.1
+#: Share of the light from which on a background is one: pixels with hardly a count, whose waves are
+#: far from certain, pull at it where there is none (3e-7 of the light, by nine times of chance).
+SEEN = 1e-3
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Gain:
         How many unknowns these are.
     least : float
         A share of the largest gain there is.
+    light : float, optional
+        Of a background, its share of the light, to second order.
     """
 
     name: str
@@ -56,12 +61,13 @@ class Gain:
     spread: float
     numbers: int
     least: float = 0.0
+    light: float | None = None
 
     @property
     def proposed(self) -> bool:
         """Whether it is more than chance."""
         least = max(self.expected + SIGMAS * self.spread, TIMES * self.expected, self.least)
-        return self.gain > least
+        return self.gain > least and (self.light is None or self.light >= SEEN)
 
     def sentence(self) -> str:
         """For people."""
@@ -69,6 +75,8 @@ class Gain:
             f"freeing {self.name} ({self.numbers} numbers) would raise the log likelihood by "
             f"{self.gain:.3g}, {self.expected:.3g} by chance"
         )
+        if self.light is not None:
+            said += f", with {100 * self.light:.1g} % of the light"
         return f"{said}: free it with update {self.name}" if self.proposed else said
 
 
@@ -96,11 +104,17 @@ def gains(work: Work, point: Curvature, noise: Noise, chi2: float) -> tuple[Gain
                 expected=0.5 * numbers * scale,
                 spread=math.sqrt(0.5 * numbers) * scale,
                 numbers=numbers,
+                light=_share_of_light(d, work) if name == "background" else None,
             )
         )
     # what is wrong elsewhere leaves a trace in everything
     least = SHARE * max((gain.gain for gain in found), default=0.0)
     return tuple(replace(gain, least=least) for gain in found)
+
+
+def _share_of_light(step: Unknowns, work: Work) -> float:
+    """What a step from no background at all says of its light."""
+    return float(np.abs(work.backend.to_host(step.background)).mean()) / work.light
 
 
 def frame_gauge(work: Work, point: Curvature) -> Unknowns:
