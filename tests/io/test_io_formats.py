@@ -8,7 +8,7 @@ import pickle
 import h5py
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ptychon import Dataset, PtychonError, Result
@@ -69,6 +69,7 @@ sizes = st.floats(1e-9, 1e-3)
     dtype=st.sampled_from(["u1", "u2", "i4", "f4", "f8"]),
     scale=st.sampled_from([1.0, 1e-6]),
 )
+@example(known={"name": "\x00"}, dtype="u1", scale=1.0)  # which no title may hold
 def test_a_data_set_round_trips(tmp_path, known, dtype, scale):
     data = Dataset(patterns=COUNTS.astype(dtype), positions=PLACES * scale, **known)
     write_dataset(tmp_path / "scan.cxi", data)

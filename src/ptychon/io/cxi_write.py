@@ -11,7 +11,7 @@ from ..data.dataset import Dataset
 from ..types import PtychonError
 from ..units import energy_of_photons
 from .cxi import DEFAULT_BASIS, SCALARS
-from .hdf5 import PathLike, create
+from .hdf5 import PathLike, create, titled
 from .nexus_write import classify, picture
 from .records import put, put_array
 
@@ -80,7 +80,7 @@ def write_nexus(path: PathLike, data: Dataset) -> list[str]:
         _tree(file, data)
         entry = file["entry_1"]
         entry["definition"] = "NXptycho"
-        entry["title"] = data.name or "ptychographic scan"
+        entry["title"] = titled(data.name, "ptychographic scan")
         instrument = entry["instrument_1"]
         instrument["name"] = "unknown"
         # the energy of a source is that of its machine, which nobody knows here
@@ -153,7 +153,7 @@ def _shown(file: Any, data: Dataset) -> None:
     entry = file["entry_1"]
     size = data.detector_pixel_size
     size = size if isinstance(size, tuple) else None
-    picture(entry["data_1"], size, title=data.name or "diffraction patterns")
+    picture(entry["data_1"], size, title=titled(data.name, "diffraction patterns"))
     if "illumination" in entry["instrument_1"]:
         shown = entry.create_group("probe")
         shown["data"] = entry["instrument_1/illumination"]

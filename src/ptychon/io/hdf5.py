@@ -113,6 +113,12 @@ def _to_disk(path: Path) -> None:
         os.close(handle)
 
 
+def titled(name: object, default: str) -> str:
+    """A title that HDF5 can hold, without the characters it cannot (NUL, halves of others)."""
+    text = str(name or "").replace("\0", "").encode("utf-8", "ignore").decode("utf-8")
+    return text or default
+
+
 def check_writable(path: PathLike) -> None:
     """Refuse a place that cannot be written, before hours are spent on what would be written there.
 

@@ -25,7 +25,7 @@ import numpy as np
 from ..data.result import Result
 from ..data.slices import Slices
 from ..types import PtychonError
-from .hdf5 import PathLike, create, opened
+from .hdf5 import PathLike, create, opened, titled
 from .nexus_write import classify, picture
 from .records import get, put, put_array
 
@@ -68,7 +68,7 @@ def put_result(file: Any, result: Result) -> None:
     file["cxi_version"], file["number_of_entries"] = 160, 1
     entry = file.create_group("entry_1")
     entry["program_name"] = f"ptychon {__version__}"
-    entry["title"] = str(result.settings.get("name") or "ptychographic reconstruction")
+    entry["title"] = titled(result.settings.get("name"), "ptychographic reconstruction")
     for number, array, what in ((1, result.object, "object"), (2, result.probe, "probe")):
         image = entry.create_group(f"image_{number}")
         put_array(image, "data", array)
