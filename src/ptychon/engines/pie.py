@@ -30,7 +30,7 @@ from .base import Context, Engine, Estimate, Keeps, Report, State, check_range
 from .slices import sliced_pass
 from .update import After
 from .varying import timed_variations
-from .varying_pie import VaryingState, begun, varying_pass
+from .varying_pie import VaryingState, begun, frame_probes, varied
 
 #: Passes in which cooling halves the steps, roughly.
 COOLING = 1.5
@@ -105,13 +105,13 @@ class Iterative(Engine):
         """All frames of the batches, once; a pass more in `state.epoch`."""
         if problem.slices is not None:
             return sliced_pass(self, state, problem, batches, ctx)
-        if isinstance(state, VaryingState):
-            return varying_pass(self, state, problem, batches, ctx)
-        k = ctx.backend.kernels
-        total, cooling = ctx.backend.xp.zeros((), "float64"), self.cooling(state.epoch)
+        k, xp = ctx.backend.kernels, ctx.backend.xp
+        varying = state if isinstance(state, VaryingState) else None
+        total, cooling = xp.zeros((), "float64"), self.cooling(state.epoch)
         for batch in batches:
             frames = Batch.of(problem, ctx.backend, batch)
-            P, O = frames.probe(state.probe), frames.window(state.object)
+            O = frames.window(state.object)
+            P = frame_probes(varying, frames, batch, xp) if varying else frames.probe(state.probe)
             psi = exit_wave(P, O)
             wave, misfit = frames.projected(
                 frames.onward(psi), problem.amplitude[batch], problem.mask_of(batch)
@@ -123,8 +123,9 @@ class Iterative(Engine):
                 weight = cooling * self.probe_weight(k.abs2(O).sum(axis=0))
                 state.probe = state.probe + frames.unshifted(to_wave(weight * O, change))
             total += misfit.sum()
+        seen = varied(self, varying, problem, ctx) if varying else {}
         state.epoch += 1
-        return state, Report(ctx.comm.sum(total))
+        return state, Report(ctx.comm.sum(total), seen)
 
     def cooling(self, epoch: int) -> float:
         """What both steps are multiplied by in pass `epoch` (counted from 0)."""

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..model.alternate import UNIT, frame_steps
-from ..model.batch import Batch, exit_wave, to_object, to_wave
+from ..model.batch import Batch
 from ..model.fit import Fit
 from ..model.forward import Model
 from ..model.noise import Likelihood
@@ -29,7 +29,7 @@ from ..model.problem import Problem
 from ..model.slices import layers
 from ..model.unknowns import Unknowns
 from ..types import Array
-from .base import Context, Report, State
+from .base import Context, State
 from .varying import first_variations, settled
 
 #: Expected size of a weight, in units of the norm of the first mode: what holds frames that say
@@ -65,36 +65,7 @@ def begun(state: State, count: int, problem: Problem, xp: Any) -> State:
     return VaryingState(state.object, state.probe, state.epoch, variations=V, weights=c)
 
 
-def varying_pass(
-    engine: Any, state: VaryingState, problem: Problem, batches: list[Any], ctx: Context
-) -> tuple[VaryingState, Report]:
-    """A pass of an `Iterative` engine, and after it a step of weights and variations."""
-    k, xp = ctx.backend.kernels, ctx.backend.xp
-    total, cooling = xp.zeros((), "float64"), engine.cooling(state.epoch)
-    for batch in batches:
-        frames = Batch.of(problem, ctx.backend, batch)
-        P, O = _probes(state, frames, batch, xp), frames.window(state.object)
-        psi = exit_wave(P, O)
-        wave, misfit = frames.projected(
-            frames.onward(psi), problem.amplitude[batch], problem.mask_of(batch)
-        )
-        change = frames.back(wave) - psi
-        weight = cooling * engine.object_weight(k.abs2(P).sum(axis=1), frames.corners, k)
-        frames.add(state.object, weight * to_object(P, change))
-        if engine.probe_moves_at(state.epoch):
-            weight = cooling * engine.probe_weight(k.abs2(O).sum(axis=0))
-            state.probe = state.probe + frames.unshifted(to_wave(weight * O, change))
-        total += misfit.sum()
-    if engine.varies_probe and state.epoch >= engine.variations_start:
-        vary(state, problem, ctx)
-    state.epoch += 1
-    return state, Report(
-        ctx.comm.sum(total),
-        {"varies": xp.sqrt((state.weights.astype("float64") ** 2).mean(axis=0).sum())},
-    )
-
-
-def _probes(state: VaryingState, frames: Batch, batch: Any, xp: Any) -> Array:
+def frame_probes(state: VaryingState, frames: Batch, batch: Any, xp: Any) -> Array:
     """S_j of the probe of each frame, (B, K, P, Q)."""
     P = xp.array(frames.probe(state.probe))
     if len(P) != len(frames.corners):
@@ -102,6 +73,16 @@ def _probes(state: VaryingState, frames: Batch, batch: Any, xp: Any) -> Array:
     moved = frames.probe(state.variations)
     P[:, 0] += (state.weights[batch][:, :, None, None] * moved).sum(axis=1)
     return P
+
+
+def varied(engine: Any, state: VaryingState, problem: Problem, ctx: Context) -> dict[str, Array]:
+    """After a pass: the step of weights and variations where it is time, and how much the probe
+    varies, for the history.
+    """
+    if engine.varies_probe and state.epoch >= engine.variations_start:
+        vary(state, problem, ctx)
+    xp = ctx.backend.xp
+    return {"varies": xp.sqrt((state.weights.astype("float64") ** 2).mean(axis=0).sum())}
 
 
 def vary(state: VaryingState, problem: Problem, ctx: Context) -> None:
@@ -147,4 +128,4 @@ def _valid(fit: Fit, image: Array, b: Any, xp: Any) -> Array:
     return xp.where(xp.broadcast_to(fit.problem.mask_of(b), image.shape), image, 0)
 
 
-__all__ = ["VaryingState", "begun", "vary", "varying_pass"]
+__all__ = ["VaryingState", "begun", "frame_probes", "varied"]
