@@ -215,7 +215,9 @@ def updated(engine: Engine, update: Update) -> Engine:
         if name in engine.moves:
             continue
         if name not in UNKNOWNS:
-            raise PtychonError(f"there is no unknown {name!r}; {nearest(name, UNKNOWNS)}")
+            raise PtychonError(
+                f"there is no unknown {name!r}; {nearest(name, [OPTION_OF.get(n, n) for n in UNKNOWNS])}"
+            )
         free = ", ".join(
             other for other, cls in registry.items() if name in cls.moves | cls.follows
         )
@@ -281,8 +283,8 @@ def kinds(cls: Any) -> dict[str, type]:
 def nearest(name: str, known: Any) -> str:
     """'did you mean ...?' and the list of what is known."""
     close = difflib.get_close_matches(name, list(known), 1, 0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}It knows {', '.join(known)}"
+    hint = f"did you mean {close[0]!r}? It" if close else "it"
+    return f"{hint} knows {', '.join(known)}"
 
 
 def _check_type(key: str, value: Any, default: Any, kind: type) -> None:

@@ -43,7 +43,8 @@ def free_of(
     wanted = [_NAMES.get(name, name) for name in names]
     for name in wanted:
         if name not in FREE:
-            raise PtychonError(f"there is no unknown {name!r}; {nearest(name, FREE)}")
+            known = [OPTION_OF.get(n, n) for n in FREE]
+            raise PtychonError(f"there is no unknown {name!r}; {nearest(name, known)}")
         if name not in able:
             can = " and ".join(able)
             raise PtychonError(
