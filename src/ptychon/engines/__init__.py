@@ -215,9 +215,8 @@ def updated(engine: Engine, update: Update) -> Engine:
         if name in engine.moves:
             continue
         if name not in UNKNOWNS:
-            raise PtychonError(
-                f"there is no unknown {name!r}; {nearest(name, [OPTION_OF.get(n, n) for n in UNKNOWNS])}"
-            )
+            known = [OPTION_OF.get(n, n) for n in UNKNOWNS]
+            raise PtychonError(f"there is no unknown {name!r}; {nearest(name, known)}")
         free = ", ".join(
             other for other, cls in registry.items() if name in cls.moves | cls.follows
         )
