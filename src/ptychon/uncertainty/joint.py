@@ -32,6 +32,7 @@ from ..run.progress import Progress, Tell, silent
 from ..run.recipe import Recipe, Stage
 from ..run.reconstruct import reconstruct
 from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray, PtychonError
+from .centre import centred
 from .free import USUAL, free_of
 from .laplace import laplace
 from .optimum import Remains
@@ -113,6 +114,8 @@ def joint(
     )
 
     def made(data: Problem, start: Result, number: int) -> tuple[Result, Remains | None]:
+        if free_probe and not data.near_field:
+            start, _ = centred(data, start, options, chosen, seed, tell)
         own = min(draws, FIRST_DRAWS) if free_probe else draws
         warm = burn_in + draws - own
         recipe = recipe_of(start, free_probe, ep_passes, warm, own, options, careful)
