@@ -28,7 +28,7 @@ from ..backends import Backend
 from ..data.result import Result
 from ..metrics.registration import translate
 from ..metrics.residual import illuminated, variance_left
-from ..model.noise import noise_of
+from ..model.noise import Noise, noise_of
 from ..model.problem import Problem
 from ..run.progress import Tell
 from ..run.recipe import Recipe, Stage
@@ -99,7 +99,6 @@ def centred(
         lit = illuminated(problem, start.probe)
         left = variance_left(problem, start.object, start.probe, backend, 2.0 * float(lit.sum()))
         noise = noise.fitted(left)
-    local, spread = problem.to(backend), float(np.mean(np.abs(start.object) ** 2))
 
     def misfit(step: tuple[float, float], number: int) -> float:
         tell("finding the grid of the data", number, 5)
@@ -107,13 +106,9 @@ def centred(
         found = reconstruct(
             *(problem, recipe), start=tried, backend=backend, seed=seed, judge=False, say=None
         )
-        O, P = (
-            backend.asarray(np.ascontiguousarray(a, COMPLEX)) for a in (found.object, found.probe)
-        )
-        potential = Potential(local, P, noise, backend, False, spread)
-        return potential(O.reshape(-1))[0]
+        return energy(problem, found, noise, backend)
 
-    here, move, gain = misfit((0.0, 0.0), 0), [0.0, 0.0], 0.0
+    here, gain, move = misfit((0.0, 0.0), 0), 0.0, [0.0, 0.0]
     for axis in (0, 1):
         values = [here]
         for i, step in enumerate((THIRD, -THIRD)):
@@ -122,8 +117,15 @@ def centred(
         where, fall = bottom(values)
         if fall > LEAST:
             move[axis], gain = where, gain + fall
-    step = move[0], move[1]
-    return moved(start, step), Centre(step, gain)
+    best = move[0], move[1]
+    return moved(start, best), Centre(best, gain)
+
+
+def energy(problem: Problem, found: Result, noise: Noise, backend: Backend) -> float:
+    """-log likelihood of a result, beside a white prior of its object."""
+    O, P = (backend.asarray(np.ascontiguousarray(a, COMPLEX)) for a in (found.object, found.probe))
+    power = float(np.mean(np.abs(found.object) ** 2))
+    return Potential(problem.to(backend), P, noise, backend, False, power)(O.reshape(-1))[0]
 
 
 def bottom(values: list[float]) -> tuple[float, float]:
