@@ -382,7 +382,7 @@ def test_bars_cover_with_an_unknown_probe():
     problem = Problem.from_dataset(made.dataset)
     y = (np.arange(32) - 16) / 16
     wrong = (made.probe * np.exp(0.5j * (y[:, None] ** 2 + y**2))).astype(np.complex64)
-    start = reconstruct(made.dataset, "ep", passes=200, probe=wrong, backend="numpy")
+    start = reconstruct(made.dataset, "ep", passes=100, probe=wrong, backend="numpy")
     found, _, twin = joint(problem, start, backend="numpy")
     lit = lit_region(problem, found)
     laid = align(found.object, made.object, region=lit, max_shift=4, subpixel=True)

@@ -97,3 +97,4 @@ def test_bars_of_one_of_several_optima_do_not_hold():
     assert not bad.holds
     assert "do not rely" in bad.sentence()
     assert replace(good, starts=replace(other, poor=True)).holds
+    assert replace(good, starts=other.in_bars(3.0)).holds

@@ -31,7 +31,7 @@ from .spectrum import octaves, rings
 OTHER = {"rpie": 300, "dm": 200}
 #: Largest translation (px) between two starts, and the difference, in bars (rms) of an octave of
 #: spatial frequency, up to which they have ended in the same optimum.
-MAX_SHIFT, SAME = 8, 0.3
+MAX_SHIFT, SAME = 8, 0.4
 #: Misfit of a start over that of a better one from which it tells nothing.
 MISFIT = 1.05
 
@@ -144,6 +144,10 @@ class Starts:
     def agree(self) -> bool:
         """Whether nothing speaks against their being the same optimum."""
         return self.poor or self.worst <= SAME
+
+    def in_bars(self, wider: float) -> Starts:
+        """The same in bars that are so many times wider."""
+        return replace(self, apart=tuple(a / wider for a in self.apart))
 
     def sentence(self) -> str:
         """For a report."""
