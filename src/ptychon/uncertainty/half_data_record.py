@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
 
 from .spectrum import PERIODS
 
@@ -54,6 +58,10 @@ class HalfDataTest:
     remains : float
         Step to its optimum that was left in a half (rms), in bars, at the octave where it was
         largest; NaN where it is not known. Halves that are far from theirs differ by too little.
+    chance : tuple of float
+        Relative standard deviation of each of `by_period` by chance (`spectrum.by_chance`).
+    splits : int
+        Ways to split the data that all this is the mean of.
     """
 
     kind: str
@@ -70,6 +78,8 @@ class HalfDataTest:
     update: tuple[str, ...]
     widened: tuple[float, ...] = ()
     remains: float = math.nan
+    chance: tuple[float, ...] = ()
+    splits: int = 1
 
     @property
     def bars_hold(self) -> bool:
@@ -174,3 +184,28 @@ class HalfDataTest:
                     f"is {worst:.2g}"
                 )
         return f"the model does not describe the data: {numbers}{rest}"
+
+
+def together(tests: Sequence[HalfDataTest]) -> HalfDataTest:
+    """Several splits of the same data as one: means, and the worst misfit and remaining step."""
+    first = tests[0]
+    if len(tests) == 1:
+        return first
+
+    def mean(name: str) -> Any:
+        values = np.mean([getattr(test, name) for test in tests], axis=0)
+        return tuple(values.tolist()) if values.ndim else float(values)
+
+    means = ("mean_square", "covered", "covered_after", "mean_square_after", "by_period")
+    left = [test.remains for test in tests if math.isfinite(test.remains)]
+    return replace(
+        first,
+        **{name: mean(name) for name in (*means, "independent", "difference_db")},
+        chi2=max((test.chi2 for test in tests), key=max),
+        remains=max(left, default=math.nan),
+        chance=tuple(
+            float(np.sqrt(np.sum(np.square(each)))) / len(tests)
+            for each in zip(*(test.chance for test in tests), strict=True)
+        ),
+        splits=sum(test.splits for test in tests),
+    )
