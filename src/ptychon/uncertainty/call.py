@@ -176,7 +176,7 @@ def error_bars(
     halves : {"", "positions", "counts"}
         Reconstruct two halves of the data as well, and widen the bars, by octaves of periods, by
         what they disagree by (see `discrepancy`): for measured data, whose model is never quite
-        right. It takes as long again.
+        right. It takes 2 to 4 times as long again.
     backend : str or Backend
     tell : callable, optional
         Called with the progress: what, done, total.

@@ -1,4 +1,4 @@
-r"""Bars of measured data, widened by what two halves of the data disagree by.
+r"""Bars of measured data, widened by what halves of the data disagree by.
 
 No likelihood knows what is wrong with the model of a measurement. Two halves of the data show it:
 each gets an object x and draws e of its error by the same method as the whole, and in each octave b
@@ -14,8 +14,16 @@ have the same discrepancy: the errors of its draws are filtered,
 and its bars grow by as much as the power of these draws does, locally. It is a statement about
 errors that differ between the halves. What is wrong in both alike stays unseen.
 
-T is learned from one way to split the data, and can be tried on another: with `other` one of two
-frames goes to the other half in every second pair, so that neither split tells of the other.
+T of one split is a matter of chance where an octave has few independent coefficients
+(`spectrum.by_chance`), so that it is the mean of 2 to 4 splits, as many as it takes to know it to 8
+%. Frames go to the halves by orthogonal signs: with g_j what frame j pulls the object by, the
+difference of the halves of split m is about D_m = sum_j s_mj g_j, and
+
+    sum_j s_mj s_lj = 0    =>    E D_m D_l^* = 0   for errors of frames that are independent.
+
+One of each pair of neighbours in the scan goes to either half, by lot, so that both have the same
+local density; split m turns the pairs round at which the Walsh function of m is -1. Further splits
+of the same family, which tell nothing of these, are what `validate` tries the bars on.
 """
 
 from __future__ import annotations
@@ -45,6 +53,8 @@ if TYPE_CHECKING:
 
 #: Standard deviation (px) of the window over which powers of draws are compared.
 LOCAL = 8.0
+#: Standard deviation of second differences of ln T by octaves.
+BEND = 0.7
 #: Bars, over those of 95 % of the lit pixels, above which errors are not filtered.
 LARGEST = 1.5
 #: Splits that T is learned from, at least and at most; the relative error of T in each octave that
@@ -220,7 +230,9 @@ def halves_disagree(
         if factors:
             halves = halves.wider(factors)
         tests.append(halves.compared(method.free(found), problem.near_field))
-        enough = not np.nanmax([0.0, *together(tests).chance]) > KNOWN
+        so_far = together(tests)
+        told = np.isfinite(so_far.by_period)
+        enough = not np.max(np.array(so_far.chance)[told], initial=0.0) > KNOWN
         if not numbers and len(tests) >= SPLITS[0] and enough:
             break
     return replace(together(tests), widened=filled(factors) if factors else ())
@@ -284,6 +296,32 @@ def _of_half(found: Result, whole: Problem, half: Problem) -> Result:
     return replace(found, **few)
 
 
+def factors_of(test: HalfDataTest) -> tuple[float, ...]:
+    """T of each octave, as smooth as what is known of it allows.
+
+    ln T is fitted by least squares, each octave with the scatter of T by chance, with second
+    differences that have a standard deviation of `BEND`: octaves of few frequencies lean on a power
+    law through their neighbours. An octave without any has that of the next finer one.
+
+    Raises
+    ------
+    PtychonError
+        If there is none at all.
+    """
+    T, chance = np.array(test.rough), np.array(test.chance)
+    known = np.isfinite(T) & (T > 0) & np.isfinite(chance) & (chance > 0)
+    n = int(known.sum())
+    if n < 3:
+        return filled(test.by_period)
+    bend = np.diff(np.eye(n), 2, axis=0) / BEND
+    weights = 1 / chance[known]
+    rows = np.concatenate([np.diag(weights), bend])
+    wanted = np.concatenate([weights * np.log(T[known]), np.zeros(n - 2)])
+    smooth = np.full(len(T), np.nan)
+    smooth[known] = np.exp(np.linalg.lstsq(rows, wanted)[0])
+    return filled(smooth.tolist())
+
+
 def filled(factors: Sequence[float]) -> tuple[float, ...]:
     """T of each octave, those that are not told being that of the next finer one that is.
 
@@ -328,7 +366,7 @@ def widened(posterior: Posterior, by: HalfDataTest | Sequence[float]) -> Posteri
         Without draws, or without any factor.
     """
     draws = posterior.draws
-    factors = by.by_period if isinstance(by, HalfDataTest) else by
+    factors = factors_of(by) if isinstance(by, HalfDataTest) else filled(by)
     if draws is None:
         raise PtychonError("error bars without draws cannot be widened by spatial frequency")
     gain = gains(draws.shape[1:], factors)
@@ -351,7 +389,7 @@ def widened(posterior: Posterior, by: HalfDataTest | Sequence[float]) -> Posteri
     facts = posterior.conditional
     if isinstance(by, HalfDataTest):
         facts = (*facts, fact(by))
-    return replace(posterior, draws=new, widened=filled(factors), conditional=facts, **stds)
+    return replace(posterior, draws=new, widened=tuple(factors), conditional=facts, **stds)
 
 
 def _power(draws: Any, region: Any) -> FloatArray:
@@ -369,7 +407,6 @@ def _power(draws: Any, region: Any) -> FloatArray:
 def fact(test: HalfDataTest) -> str:
     """What a reader has to know of bars that are widened by a test."""
     periods = ["above 32 px", "32 to 16", "16 to 8", "8 to 4", "4 to 2"]
-    parts = [
-        f"{T**0.5:.2g} ({name})" for T, name in zip(filled(test.by_period), periods, strict=True)
-    ]
-    return f"bars times {', '.join(parts)}: the disagreement of two halves by {test.kind}"
+    parts = [f"{T**0.5:.2g} ({name})" for T, name in zip(factors_of(test), periods, strict=True)]
+    how = f"{test.splits} splits of the data in two" if test.splits > 1 else "two halves"
+    return f"bars times {', '.join(parts)}: the disagreement of {how} by {test.kind}"

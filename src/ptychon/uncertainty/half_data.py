@@ -51,7 +51,7 @@ from ..types import BoolArray, ComplexArray, FloatArray, PtychonError
 from .free import FREE, USUAL, free_of
 from .half_data_record import PROBABILITIES, HalfDataTest
 from .joint import BURN_IN, EP_PASSES, joint, lit_region
-from .spectrum import Spectrum, by_chance, octaves, rings
+from .spectrum import SOME, Spectrum, by_chance, octaves, rings
 from .splitting import halves_of
 
 #: Side (px) of the tiles of the chessboard: the temperature of one colour is tried on the other.
@@ -229,15 +229,15 @@ def compared(
         else math.nan
     )
     power = float((np.abs(first[region]) ** 2).sum() / (np.abs(first - second)[region] ** 2).sum())
+    powers = rings(first - second, region), uncertain[0].visible + uncertain[1].visible
     return HalfDataTest(
         kind=kind,
         mean_square=T,
         covered=inside(square),
         covered_after=inside(square / T),
         mean_square_after=after,
-        by_period=octaves(
-            rings(first - second, region), uncertain[0].visible + uncertain[1].visible, region
-        ),
+        by_period=octaves(*powers, region),
+        rough=octaves(*powers, region, SOME),
         chance=by_chance(first - second, region),
         independent=float(np.mean(shares)),
         difference_db=10 * math.log10(power),

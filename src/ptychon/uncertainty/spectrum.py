@@ -19,6 +19,8 @@ from ..types import BoolArray, ComplexArray, FloatArray
 TAPER = 0.1
 #: Periods (px) that bound the octaves, and the fewest frequencies of one that says anything.
 PERIODS, FEWEST = (math.inf, 32.0, 16.0, 8.0, 4.0, 2.0), 100
+#: The fewest that say something if it is known how little.
+SOME = 12
 
 
 @dataclass(frozen=True)
@@ -63,22 +65,24 @@ def rings(field: ComplexArray, region: BoolArray) -> FloatArray:
     )
 
 
-def octaves(difference: FloatArray, expected: FloatArray, region: BoolArray) -> tuple[float, ...]:
-    """Quotient of two powers by rings (R,) of a region, in each octave of periods; NaN in one that
-    is too small.
+def octaves(
+    difference: FloatArray, expected: FloatArray, region: BoolArray, fewest: int = FEWEST
+) -> tuple[float, ...]:
+    """Quotient of two powers by rings (R,) of a region, in each octave of periods; NaN in one of
+    fewer than `fewest` frequencies.
     """
     shape = region[bounding_box(region)].shape
     frequency, size, found = np.arange(len(difference)) / min(shape), rings_of(shape, np)[1], []
     for longest, shortest in pairwise(PERIODS):
         there = (frequency > 1 / longest) & (frequency <= 1 / shortest)
-        enough = size[there].sum() >= FEWEST
+        enough = size[there].sum() >= fewest
         found.append(float(difference[there].sum() / expected[there].sum()) if enough else math.nan)
     return tuple(found)
 
 
 def by_chance(field: ComplexArray, region: BoolArray) -> tuple[float, ...]:
     r"""Relative standard deviation, by chance, of the power of a random picture in each octave of
-    periods; NaN in one that is too small.
+    periods; NaN in one of fewer than `SOME` frequencies.
 
     Of n independent Fourier coefficients with variances E_k, sum |c_k|^2 scatters by sqrt(sum
     E_k^2)/sum E_k. Under a window w, and where errors are larger in some places than in others,
@@ -106,7 +110,7 @@ def by_chance(field: ComplexArray, region: BoolArray) -> tuple[float, ...]:
     for longest, shortest in pairwise(PERIODS):
         there = (frequency > 1 / longest) & (frequency <= 1 / shortest)
         power = mean[ring[there]]
-        if there.sum() < FEWEST or not power.any():
+        if there.sum() < SOME or not power.any():
             found.append(math.nan)
             continue
         local = np.abs(scipy.fft.ifft2(np.where(there, spectrum, 0))) ** 2
