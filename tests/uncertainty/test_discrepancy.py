@@ -178,7 +178,7 @@ def test_octaves_that_are_not_told_take_the_next_finer():
 
 
 def test_octaves_of_few_frequencies_lean_on_their_neighbours():
-    """A power law T = 2, 4, 8, 16 of periods above 2 to 16 px, the coarsest seen as 60 by chance."""
+    """T = 2, 4, 8, 16 of periods above 2 to 16 px; the coarsest is seen as 60 by chance."""
     nan = float("nan")
     rough = (nan, 60.0, 8.0, 4.0, 2.0)
     known = {"rough": rough, "by_period": (nan, nan, *rough[2:])}
