@@ -9,6 +9,7 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 
@@ -39,19 +40,20 @@ def import_compiler() -> None:
     # an import of what is None here raises ImportError, which both packages expect
     modules.update(dict.fromkeys(hidden))
     try:
-        import numba.np.arraymath
+        import numba.np.arraymath  # noqa: F401
         import rocket_fft  # noqa: F401
     finally:
         for name in hidden:
             del modules[name]
 
 
+@cache
 def import_for_run() -> None:
-    """Import what every run of an engine needs."""
+    """Import what every run of an engine needs, once a process."""
     with uncollected():
         import_compiler()
         from ..backends import get_backend
         from ..run import reconstruct  # noqa: F401
-        from . import run  # noqa: F401
 
         get_backend("numpy")  # brings its kernels
+        gc.freeze()  # what is there now stays: later searches leave it out

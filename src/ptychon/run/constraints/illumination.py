@@ -66,7 +66,9 @@ class Support(Constraint):
         mean = scipy.ndimage.uniform_filter(size, SQUARE, mode="constant")
         # what was averaged inside stays, so that the region is the same the next time
         return np.asarray(
-            scipy.ndimage.binary_dilation(mean >= self.fraction * mean.max(), np.ones((SQUARE, SQUARE)))
+            scipy.ndimage.binary_dilation(
+                mean >= self.fraction * mean.max(), np.ones((SQUARE, SQUARE))
+            )
         )
 
 
