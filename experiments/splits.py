@@ -35,7 +35,7 @@ from ptychon.inspect.orientation import Orientation
 from ptychon.metrics.alignment import phase_align
 from ptychon.metrics.residual import coverage
 from ptychon.types import ComplexArray
-from ptychon.uncertainty.discrepancy import Halves, both_halves, factors_of, widened
+from ptychon.uncertainty.discrepancy import Halves, both_halves, learned, widened
 from ptychon.uncertainty.half_data_record import HalfDataTest, together
 from ptychon.uncertainty.methods import Laplace
 from ptychon.uncertainty.spectrum import octaves, rings
@@ -260,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if half:
             tried_on(scan, both[:half], both[half : 2 * half])
         if scan.truth is not None:
-            print("\n".join(against_truth(scan, factors_of(tested(scan, both)))), flush=True)
+            print("\n".join(against_truth(scan, found_by(scan, both))), flush=True)
 
 
 def split_in(scan: Prepared, kind: str, number: int) -> Halves:
@@ -283,9 +283,14 @@ def tested(scan: Prepared, splits: Sequence[Halves]) -> HalfDataTest:
     return together([each.compared(free, near_field) for each in splits])
 
 
-def tried_on(scan: Prepared, learned: Sequence[Halves], others: Sequence[Halves]) -> None:
+def found_by(scan: Prepared, splits: Sequence[Halves]) -> tuple[float, ...]:
+    """Factors by which some splits widen bars."""
+    return learned(splits, tested(scan, splits), scan.problem.near_field)
+
+
+def tried_on(scan: Prepared, some: Sequence[Halves], others: Sequence[Halves]) -> None:
     """Lines on bars that are widened by some splits and tried on others."""
-    factors = factors_of(tested(scan, learned))
+    factors = found_by(scan, some)
     before = tested(scan, others)
     after = tested(scan, [each.wider(factors) for each in others])
     after = replace(after, widened=factors)
