@@ -71,7 +71,7 @@ def test_the_model_has_one_place_for_each_step():
     inside = {path for path in owners(takes_a_step) if path.startswith("model/")}
     assert inside == {
         "model/batch.py",
-        "model/gauss_newton.py",  # the diagonal, which adds light up
+        "model/diagonal.py",  # which adds light up
         "model/marginal.py",  # its diagonal, and the images of what is eliminated
         "model/propagators.py",  # the ramps of a near field
         "model/specimen.py",
