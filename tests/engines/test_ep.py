@@ -162,8 +162,8 @@ def test_masked_pixels_hold_nothing():
 
 
 def digests():
-    """SHA-256 of object, probe and error bar of a short run of every engine on two threads, from its
-    own first guess.
+    """SHA-256 of object, probe and error bar of a short run of every engine on two threads, from
+    its own first guess.
     """
     simulation, out, backend = between_pixels("poisson"), {}, get_backend("numpy", threads=2)
     for name in ("pie", "epie", "rpie", "dm", "ep"):
