@@ -71,7 +71,7 @@ def test_one_step_is_the_solution_of_the_normal_equations(monkeypatch):
     """Nine frames of 8 x 7: J by difference quotients of a model in plain NumPy, the whole normal
     matrix solved at once.
     """
-    monkeypatch.setattr("ptychon.engines.ml.HELD", 0.0)
+    monkeypatch.setattr("ptychon.engines.ml_cost.HELD", 0.0)
     rng = np.random.default_rng(3)
     p, q, h, w = 8, 7, 13, 12
     beam = probes.defocused_aperture((8, 8), radius=2.5, defocus=2)[:, :7].astype(np.complex128)
@@ -354,7 +354,7 @@ def test_a_gradient_of_the_doses_changes_no_frame():
 def test_where_hardly_any_light_is_the_object_is_held(held, monkeypatch):
     """From positions wrong by 6 % and 6 degrees; without the prior noise fills the rim."""
     if not held:
-        monkeypatch.setattr("ptychon.engines.ml.HELD", 0.0)
+        monkeypatch.setattr("ptychon.engines.ml_cost.HELD", 0.0)
     true, _, _ = scene()
     problem = moved(true, wrong("affine", true.positions))
     found = reconstruct(
@@ -371,7 +371,7 @@ def test_the_cost_never_rises(monkeypatch):
     """200 counts a frame, positions and doses wrong, priors held: one cost from the first step to
     the last.
     """
-    monkeypatch.setattr("ptychon.engines.ml.HELD", 0.0)
+    monkeypatch.setattr("ptychon.engines.ml_cost.HELD", 0.0)
     true, _, _ = scene(counts=200)
     problem = replace(
         moved(true, wrong("random", true.positions)), counting=False, noise_variance=0.25

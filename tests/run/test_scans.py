@@ -18,6 +18,8 @@ from ptychon.model.problem import Problem
 from ptychon.run.scans import Scans
 from ptychon.simulation.simulate import simulate
 
+pytestmark = pytest.mark.usefixtures("sketched")
+
 SIDE = 72
 HOW = {"passes": 40, "judge": False, "say": None}
 

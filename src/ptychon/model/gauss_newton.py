@@ -24,19 +24,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from ..kernels.reference import abs2
 from ..types import Array, PtychonError
+from .diagonal import diagonal
 from .forward import Model
-from .frames import Eliminated, components, put_rows, rows
+from .frames import Eliminated, put_rows, rows
 from .fused import FUSED, extended_product, fused
+from .pulls import gauge_noise, held
 from .roughness import Roughness
-from .slices import neighbours, uneven
+from .slices import uneven
 from .solve import solve
-from .unknowns import Unknowns, declared
+from .unknowns import Unknowns
 from .view import View
 
 #: Bytes of waves computed at a time.
@@ -171,7 +173,7 @@ class GaussNewton:
         i = self.blocks().index(b)
         view = self._views[i]
         view = self.model.view(self.x, b) if view is None else view
-        return view, self._out[i], self._spreads()[i]
+        return view, self._out[i], self.spreads()[i]
 
     def zeros(self) -> Unknowns:
         """No change."""
@@ -193,7 +195,7 @@ class GaussNewton:
 
     def _plainly(self, d: Unknowns, out: Unknowns) -> None:
         """out += (J* W J + T* C T) d, by arrays."""
-        for (view, frames), across in zip(self.views(), self._spreads(), strict=True):
+        for (view, frames), across in zip(self.views(), self.spreads(), strict=True):
             wave = self.model.tangent(view, d)
             light = frames.weighed(self.model.detector.intensity_tangent(view, d, wave))
             back = self.model.detector.intensity_adjoint(view, light, out)
@@ -254,77 +256,13 @@ class GaussNewton:
                 *(total, out.probe, backend.threads or 1),
             )
 
-    def _spreads(self) -> list[Array | None]:
+    def spreads(self) -> list[Array | None]:
         """C of each block."""
         return list(self._across) if self._across else [None] * len(self._out)
 
     def diagonal(self) -> Unknowns:
-        """About the diagonal of H, half the trace for a complex number: for the preconditioner.
-
-        Nothing is taken off for what is eliminated, modes do not share their information, the light
-        is as if it were spread evenly over the detector (exact in the far field), and the probe is
-        where its window is.
-        """
-        out = self.model.zeros(self.x, self.update)
-        for (view, frames), across in zip(self.views(), self._spreads(), strict=True):
-            weight = frames.weight
-            spread = self.model.detector.spread
-            seen = weight if spread is None else spread.transpose(weight)
-            # of each mode of each frame, the information on a unit of its exit wave
-            share = (2 * abs2(view.waves) * seen[:, None]).mean(axis=(2, 3))[:, :, None, None]
-            if across is not None:
-                share = share + across.mean(axis=(1, 2))[:, None, None, None]
-            through = 1.0
-            for s in view.slices_back():
-                if out.object is not None:
-                    light = (share * abs2(view.incident[s])).sum(axis=1).astype(out.object.dtype)
-                    view.kernels.scatter_add(out.object[s], view.corners, light)
-                through = through * abs2(view.windows[s])[:, None]
-            if self.x.log_scale is not None:
-                share = (
-                    share
-                    * self.model.backend.xp.exp(2 * self.x.log_scale[view.frames])[
-                        :, None, None, None
-                    ]
-                )
-            if out.probe is not None:
-                out.probe += (share * through).sum(axis=0)
-            if out.variations is not None:
-                power = (self.x.weights[view.frames] ** 2)[:, :, None, None]
-                out.variations += (power * (share * through)[:, :1]).sum(axis=0)
-            if out.background is not None:
-                out.background += self.model.detector.dark_diagonal(weight.sum(axis=0))
-            self._own_diagonal(view, weight, across, out)
-        if self.between and out.object is not None:
-            out.object += self.between * neighbours(len(out.object), self.model.backend.xp)
-        if self.rough is not None and out.object is not None:
-            out.object += self.rough.diagonal()
-        ones = out.map(lambda array: array * 0 + 1)
-        out = out.axpy(1, ones.times(self.prior)).map(lambda array: array.real.clip(1e-30, None))
-        return held_diagonal(out, self.gauge, self.stiffness)
-
-    def _own_diagonal(self, view: View, weight: Array, across: Array | None, out: Unknowns) -> None:
-        """The diagonal of the distance and of the unknowns of single frames, exact."""
-        if out.distance is not None:
-            unit = Unknowns(distance=view.x.distance * 0 + 1)
-            wave = self.model.tangent(view, unit)
-            image = weight * self.model.detector.intensity_tangent(view, unit, wave) ** 2
-            if across is not None:
-                image = image + across * abs2(wave).sum(axis=1)
-            out.distance += image.sum(dtype="float64")
-        own = [n for n in self.update if declared()[n].per_frame]
-        parts = []
-        for name, c in components(view.x, own):
-            unit = self.model.zeros(view.x, [name])
-            column = getattr(unit, name)
-            column[... if column.ndim == 1 else (slice(None), c)] = 1
-            wave = self.model.tangent(view, unit)
-            image = weight * self.model.detector.intensity_tangent(view, unit, wave) ** 2
-            if across is not None:
-                image = image + across * abs2(wave).sum(axis=1)
-            parts.append(image.sum(axis=(1, 2)))
-        if parts:
-            put_rows(self.model.backend.xp.stack(parts, axis=1), own, view.frames, out)
+        """About the diagonal of H, for the preconditioner (`model.diagonal`)."""
+        return diagonal(self)
 
     # ------------------------------------------------------------ steps and draws
 
@@ -354,7 +292,7 @@ class GaussNewton:
         """
         move, xp = self.model.backend.asarray, self.model.backend.xp
         out = self.model.zeros(self.x, (*self.update, *self.eliminate))
-        for (view, frames), across in zip(self.views(), self._spreads(), strict=True):
+        for (view, frames), across in zip(self.views(), self.spreads(), strict=True):
             random = move(rng.standard_normal(frames.weight.shape).astype(frames.weight.dtype))
             self.model.intensity_adjoint(view, xp.sqrt(frames.weight) * random, out)
             if across is not None:
@@ -431,66 +369,6 @@ class GaussNewton:
         if not self.eliminate or not set(self.eliminate) & set(self.prior.names):
             return 0
         return rows(_filled(self.prior, self.x, self.eliminate), self.eliminate, b, xp)
-
-
-class FieldPrior(Protocol):
-    """A Gaussian prior of the object in which pixels hold each other."""
-
-    @property
-    def diagonal(self) -> Any:
-        """Of its precision, for each real number: a number or (1, H, W)."""
-
-    def __call__(self, field: Array) -> Array:
-        """Its precision times a change (1, H, W)."""
-
-    def noise(self, rng: np.random.Generator) -> Array:
-        """A draw of N(0, precision), (1, H, W)."""
-
-    def inverse(self, field: Array, light: float) -> Array:
-        """Near (precision + light)^-1 of a field (1, H, W)."""
-
-
-def pressed(prior: Unknowns | Callable[[Unknowns], Unknowns], d: Unknowns) -> Unknowns:
-    """Precision of a prior times a change."""
-    return d.times(prior) if isinstance(prior, Unknowns) else prior(d)
-
-
-def held(out: Unknowns, d: Unknowns, gauge: Unknowns | None, stiffness: float) -> Unknowns:
-    """out += stiffness sum_g g <g, d>, for directions that lie along a first axis of each field."""
-    if gauge is None:
-        return out
-    parts = [(_real(g.reshape(len(g), -1)), name) for name, g in gauge.each()]
-    found = stiffness * sum(g @ _real(getattr(d, name).reshape(-1)) for g, name in parts)
-    for g, name in parts:
-        field = getattr(out, name)
-        field += (found.astype(g.dtype, copy=False) @ g).view(field.dtype).reshape(field.shape)
-    return out
-
-
-def gauge_noise(
-    out: Unknowns, gauge: Unknowns | None, stiffness: float, rng: np.random.Generator
-) -> Unknowns:
-    """out + stiffness^1/2 sum_g g eps."""
-    if gauge is None:
-        return out
-    for i in range(len(next(gauge.each())[1])):
-        one = Unknowns(**{name: array[i] for name, array in gauge.each()})
-        out = out.axpy(stiffness**0.5 * float(rng.standard_normal()), one)
-    return out
-
-
-def _real(array: Array) -> Array:
-    """The same numbers as real ones, real and imaginary parts in turn."""
-    if array.dtype.kind != "c":
-        return array
-    return array.view("float32" if array.dtype == "complex64" else "float64")
-
-
-def held_diagonal(out: Unknowns, gauge: Unknowns | None, stiffness: float) -> Unknowns:
-    """A diagonal with the share of a gauge."""
-    if gauge is None:
-        return out
-    return out.axpy(stiffness / 2, gauge.map(lambda array: (abs(array) ** 2).sum(axis=0)))
 
 
 def _filled(part: Unknowns, x: Unknowns, names: Sequence[str]) -> Unknowns:

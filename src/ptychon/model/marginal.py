@@ -34,7 +34,8 @@ from ..kernels.reference import abs2
 from ..types import Array
 from .forward import Model
 from .frames import components, put_rows, rows
-from .gauss_newton import FieldPrior, GaussNewton, gauge_noise, held, held_diagonal
+from .gauss_newton import GaussNewton
+from .pulls import FieldPrior, gauge_noise, held, held_diagonal
 from .unknowns import Unknowns
 from .view import View
 

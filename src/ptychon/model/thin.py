@@ -20,9 +20,10 @@ from ..kernels.curvature import ByClass, ByPixel, Weights, weigh
 from ..kernels.reference import abs2
 from ..types import COMPLEX, REAL, Array, ComplexArray
 from .batch import Batch, exit_wave, to_object, to_wave
-from .gauss_newton import BLOCK_BYTES, FieldPrior, gauge_noise, held, held_diagonal, pressed
+from .gauss_newton import BLOCK_BYTES
 from .problem import Problem
 from .propagators import NearField
+from .pulls import FieldPrior, gauge_noise, held, held_diagonal, pressed
 from .unknowns import Unknowns
 
 

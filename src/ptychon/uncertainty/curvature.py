@@ -34,10 +34,10 @@ from ..kernels.reference import TINY
 from ..model.batch import shifted_probes
 from ..model.detector import Detector
 from ..model.forward import Model
-from ..model.gauss_newton import FieldPrior, held_diagonal
 from ..model.marginal import Marginal
 from ..model.noise import Noise
 from ..model.problem import Problem
+from ..model.pulls import FieldPrior, held_diagonal
 from ..model.solve import solve
 from ..model.thin import Scan, Thin
 from ..model.unknowns import Unknowns, declared

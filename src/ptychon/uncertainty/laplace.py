@@ -46,7 +46,7 @@ from .optimum import (
     solved,
 )
 from .posterior import Posterior, Sums
-from .prior import Seen, Spectral
+from .prior import DOUBT, Seen, Spectral
 from .proposal import Gain, frame_gauge, gains
 
 #: Samples of a pilot round (half as many where so many pixels are lit), and rounds at most.
@@ -191,7 +191,8 @@ def laplace(
     )
     if prior == "learned":
         seen = Seen.of(lit)
-        work.learned = Spectral.first(chosen, seen, np.asarray(object, np.complex128))
+        doubt = DOUBT if "probe" in free else 1.0
+        work.learned = Spectral.first(chosen, seen, np.asarray(object, np.complex128), doubt)
     if "background" in free and not np.any(model.background):
         model = replace(model, background=first_level(work.problem, object, probe, chosen))
     if model.learned:

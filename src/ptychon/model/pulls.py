@@ -1,0 +1,73 @@
+"""What an operator has beside the data: priors in which pixels hold each other, and the stiffness
+of directions that no data tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..types import Array
+from .unknowns import Unknowns
+
+
+class FieldPrior(Protocol):
+    """A Gaussian prior of the object in which pixels hold each other."""
+
+    @property
+    def diagonal(self) -> Any:
+        """Of its precision, for each real number: a number or (1, H, W)."""
+
+    def __call__(self, field: Array) -> Array:
+        """Its precision times a change (1, H, W)."""
+
+    def noise(self, rng: np.random.Generator) -> Array:
+        """A draw of N(0, precision), (1, H, W)."""
+
+    def inverse(self, field: Array, light: float) -> Array:
+        """Near (precision + light)^-1 of a field (1, H, W)."""
+
+
+def pressed(prior: Unknowns | Callable[[Unknowns], Unknowns], d: Unknowns) -> Unknowns:
+    """Precision of a prior times a change."""
+    return d.times(prior) if isinstance(prior, Unknowns) else prior(d)
+
+
+def held(out: Unknowns, d: Unknowns, gauge: Unknowns | None, stiffness: float) -> Unknowns:
+    """out += stiffness sum_g g <g, d>, for directions that lie along a first axis of each field."""
+    if gauge is None:
+        return out
+    parts = [(_real(g.reshape(len(g), -1)), name) for name, g in gauge.each()]
+    found = stiffness * sum(g @ _real(getattr(d, name).reshape(-1)) for g, name in parts)
+    for g, name in parts:
+        field = getattr(out, name)
+        field += (found.astype(g.dtype, copy=False) @ g).view(field.dtype).reshape(field.shape)
+    return out
+
+
+def gauge_noise(
+    out: Unknowns, gauge: Unknowns | None, stiffness: float, rng: np.random.Generator
+) -> Unknowns:
+    """out + stiffness^1/2 sum_g g eps."""
+    if gauge is None:
+        return out
+    for i in range(len(next(gauge.each())[1])):
+        one = Unknowns(**{name: array[i] for name, array in gauge.each()})
+        out = out.axpy(stiffness**0.5 * float(rng.standard_normal()), one)
+    return out
+
+
+def _real(array: Array) -> Array:
+    """The same numbers as real ones, real and imaginary parts in turn."""
+    if array.dtype.kind != "c":
+        return array
+    return array.view("float32" if array.dtype == "complex64" else "float64")
+
+
+def held_diagonal(out: Unknowns, gauge: Unknowns | None, stiffness: float) -> Unknowns:
+    """A diagonal with the share of a gauge."""
+    if gauge is None:
+        return out
+    return out.axpy(stiffness / 2, gauge.map(lambda array: (abs(array) ** 2).sum(axis=0)))
