@@ -39,8 +39,8 @@ def integrals(log_likelihood, r0, v0, K=1):
     dimensions.
     """
     top = r0 + 8 * np.sqrt(v0)
-    r = np.linspace(0, top, 4001)[1:]
-    angle = (np.arange(2000) + 0.5) * np.pi / 2000
+    r = np.linspace(0, top, 1201)[1:]
+    angle = (np.arange(400) + 0.5) * np.pi / 400
     log = log_likelihood(r) - (r - r0) ** 2 / v0
     p = r ** (2 * K - 1) * np.exp(log - log.max())
     x = 2 * r * r0 / v0

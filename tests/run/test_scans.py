@@ -19,6 +19,8 @@ from ptychon.run.scans import Scans
 from ptychon.simulation.scan import raster
 from ptychon.simulation.simulate import simulate
 
+pytestmark = pytest.mark.usefixtures("sketched")
+
 SIDE = 72
 HOW = {"passes": 40, "judge": False, "say": None}
 

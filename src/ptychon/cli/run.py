@@ -17,6 +17,7 @@ from ..run.progress import described as described_passes
 from ..types import PtychonError, PtychonWarning
 from .further import proposed
 from .results import Bar, check_places, refuse_same, show_rows, unused
+from .startup import uncollected
 
 if TYPE_CHECKING:
     from ..backends.base import Backend
@@ -270,9 +271,10 @@ def drawn(result: Result, places: Places) -> bool:
     end in an error.
     """
     try:
-        from ..plots.result import picture
+        with uncollected():
+            from ..plots.result import picture
 
-        picture(result, places.picture)
+            picture(result, places.picture)
         return True
     except Exception as error:  # whatever a library that draws may raise
         again = (

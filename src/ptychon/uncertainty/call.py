@@ -119,7 +119,7 @@ def with_bars(
             f"engine {found.engine!r} has a forward model of its own, which the error bars do not "
             "know; reconstruct with an engine of the usual model, ml say"
         )
-    # a half has half of the frames
+    # all halves of one split together have as many frames as the whole
     own = method.within(1 / 2) if halves else method
     whole, posterior = own.run(problem, found, backend, tell, place)
     refine = bool(getattr(method, "refine", False))
@@ -129,20 +129,22 @@ def with_bars(
     if prior != WHITE:
         how["prior"] = prior
     if halves:
-        from .discrepancy import halves_disagree, widened
+        from .discrepancy import SPLITS, halves_disagree, widened
 
-        test, _ = halves_disagree(
+        test = halves_disagree(
             problem,
             found,
-            method.within(1 / 4),
+            method.within(1 / (4 * SPLITS[0])),
             halves,
             seed=method.seed,
+            numbers=() if getattr(method, "limit", None) is None else range(SPLITS[0]),
             backend=backend,
             tell=tell,
             place=place,
         )
         posterior = replace(widened(posterior, test), halves=test)
         how |= {"halves": halves, "seed": method.seed, "widened": list(posterior.widened)}
+        how |= {"splits": test.splits}
     if method.keeps_object:
         posterior = posterior.about(found.object, found.probe)
     # a run of its own knows nothing of the file that the scan is in
@@ -180,7 +182,7 @@ def error_bars(
     halves : {"", "positions", "counts"}
         Reconstruct two halves of the data as well, and widen the bars, by octaves of periods, by
         what they disagree by (see `discrepancy`): for measured data, whose model is never quite
-        right. It takes as long again.
+        right. It takes 2 to 4 times as long again.
     backend : str or Backend
     tell : callable, optional
         Called with the progress: what, done, total.

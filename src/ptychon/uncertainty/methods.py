@@ -96,6 +96,10 @@ class Method:
         raise NotImplementedError
 
 
+#: Draws of each half of the data, from which powers of octaves are taken.
+FEW = 4
+
+
 @dataclass(frozen=True, kw_only=True)
 class Laplace(Method):
     """A Gaussian about the solution, by sampling (`laplace`).
@@ -132,8 +136,8 @@ class Laplace(Method):
         return not self.refine
 
     def to_optimum(self) -> Laplace:
-        """The same, with the optimum for an object."""
-        return replace(self, refine=True, propose=False)
+        """The same, with the optimum for an object, and no more draws than spectra need."""
+        return replace(self, refine=True, propose=False, draws=self.draws or FEW)
 
     def within(self, share: float) -> Laplace:
         """The same in a share of `limit`."""
