@@ -145,10 +145,10 @@ def test_steps_have_the_last_word_where_the_object_is_no_power_law(known, kind, 
 
 
 def test_laplace_and_joint_agree_where_their_prior_is_the_same(known):
-    """Bars of messages and those of a curvature: measured 2 % apart at 400 counts a pixel. At 40
-    those of messages, which know more of dark pixels, are 6 to 8 % wider.
+    """Bars of messages and those of a curvature: measured 2 % apart at 4000 counts a pixel. Those
+    of messages, which know more of dark pixels, are 2 to 6 % wider at 400 and 6 to 8 % at 40.
     """
-    problem, begun = known("power-1.5", 2.3e5)
+    problem, begun = known("power-1.5", 2.3e6)
     S = float(np.mean(np.abs(begun.object) ** 2))
     options = {"prior": "white", "object_variance": S, "draws": 16, "burn_in": 16}
     passed = reconstruct(
