@@ -13,6 +13,7 @@ import pytest
 from ptychon import Problem, reconstruct
 from ptychon.backends import get_backend
 from ptychon.metrics.alignment import align
+from ptychon.model.noise import noise_of
 from ptychon.run.progress import silent
 from ptychon.uncertainty.centre import bottom, centred, moved
 
@@ -69,3 +70,13 @@ def test_several_modes_are_moved_by_rpie(scan):
     found, _ = centred(problem, away, {}, get_backend("numpy"), 0, silent)
     assert np.abs(off(found, truth)).max() < 0.15
     assert found.probe.shape == away.probe.shape
+
+
+def test_amplitudes_of_unknown_noise_tell_the_place_too(scan):
+    """The variance is learned from the misfit of the start."""
+    _, truth, start = scan
+    data = dataset_of(CELL, 5)[0]
+    plain = Problem.from_dataset(replace(data, counting=False))
+    assert noise_of(plain, "auto", None).learned
+    found, _ = centred(plain, moved(start, (-0.3, 0.2)), {}, get_backend("numpy"), 0, silent)
+    assert np.abs(off(found, truth)).max() < 0.12
