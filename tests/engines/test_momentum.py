@@ -11,7 +11,7 @@ from ptychon.backends import get_backend
 from ptychon.engines import LSQML, MPIE, RAAR, RPIE, Context
 from ptychon.run.iterate import iterate
 from ptychon.run.schedule import Schedule
-from ptychon.testing.engines import small_scan
+from ptychon.testing.scans import small_scan
 
 
 def start(scan):
