@@ -137,8 +137,8 @@ def one_scan(
     if judge and result.object_std is not None and result.positions_given is not None:
         warnings.warn(
             f"the error bars that {result.engine!r} gives take the refined positions as exact, and "
-            "are too small by what is left of their errors; ptychon error_bars RESULT --update positions "
-            "frees them",
+            "are too small by what is left of their errors; ptychon error_bars RESULT --update "
+            "positions frees them",
             PtychonWarning,
             stacklevel=2,
         )
