@@ -218,6 +218,7 @@ class ML(MLOptions):
         take(self, state, new, H, model, free, own)
         state.epoch += 1
         if self.positions:
+            extra["move"] = rms_length(state.positions - x.positions)
             off = state.positions - state.measured
             extra["moved"] = xp.sqrt((off**2).sum(axis=1).mean())
         if self.dose:
@@ -269,6 +270,11 @@ class ML(MLOptions):
             floor.background = held(H.x.background, gradient.background, floor.background)
         H.prior = H.prior.axpy(1, floor)
         return H.step(gradient, self.tolerance, self.iterations, diagonal.axpy(1, floor))
+
+
+def rms_length(moves: Array) -> Array:
+    """Of moves (N, 2) less their mean."""
+    return ((moves - moves.mean(axis=0)) ** 2).sum(axis=1).mean() ** 0.5
 
 
 def distances(shape: tuple[int, int], xp: Any) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 from ..data.dataset import Dataset
 from ..data.result import Result
 from ..units import ELEMENTARY_CHARGE, energy_of_photons
+from . import left_out
 from .frames import write_npz
 from .hdf5 import PathLike, create
 from .ptychodus import FLAT, MARK
@@ -93,5 +94,7 @@ def write_data(path: PathLike, data: Dataset) -> list[str]:
             file["indexes"] = np.arange(len(data))
             if bad is not None:
                 file["bad_pixels"] = bad
-    lost = [name for name in ("background", "read_noise") if getattr(data, name) is not None]
+    beyond = {"wavelength", "distance", "focus_distance", "pixel_size", "detector_pixel_size"}
+    kept = {"patterns", "positions", "mask", "probe", "object_shape", "geometry"} | beyond
+    lost = left_out.of_scan(data, kept)
     return ["positions and geometry (they belong into a product)", *lost]

@@ -46,6 +46,8 @@ class Passes:
         Whether a callback ended them, and the run with them.
     found : Found
         What was refined between them.
+    ended : bool
+        Whether a rule ended them.
     """
 
     rows: Rows
@@ -54,6 +56,7 @@ class Passes:
     engine: Engine
     asked: bool = False
     found: Found = field(default_factory=Found)
+    ended: bool = False
 
 
 def passes(
@@ -150,7 +153,7 @@ def passes(
             seconds = time.perf_counter() - began
             engine = progress.engine or engine
             found = progress.found or Found()
-            return Passes(rows, progress.state, seconds, engine, any(answers), found)
+            return Passes(rows, progress.state, seconds, engine, any(answers), found, ended)
         because = remedy.because
         if attempt < MAX_RESTARTS:
             changed = _difference(engine, remedy.engine)

@@ -50,6 +50,8 @@ class Stage:
     rescue : sequence of Stage, optional
         Take its place if it fails; an empty sequence goes on without it, None ends the run with the
         error.
+    more : sequence of Stage
+        Follow where no rule of `until` has ended the stage.
     schedule : Schedule or str, optional
         How a pass is cut into batches; default what the engine asks for.
     aside : bool
@@ -70,6 +72,7 @@ class Stage:
     constraints: tuple[Constraint, ...] = ()
     until: tuple[Until, ...] = ()
     rescue: tuple[Stage, ...] | None = None
+    more: tuple[Stage, ...] = ()
     schedule: Schedule | str | None = None
     aside: bool = False
     refine: Refine | Mapping[str, Any] | str = field(default_factory=Refine)
@@ -80,6 +83,7 @@ class Stage:
         object.__setattr__(self, "constraints", asked)
         if self.rescue is not None:
             object.__setattr__(self, "rescue", tuple(self.rescue))
+        object.__setattr__(self, "more", tuple(self.more))
         object.__setattr__(self, "refine", Refine.read(self.refine))
         if isinstance(self.passes, bool) or not isinstance(self.passes, int) or self.passes < 1:
             raise PtychonError(f"passes is {self.passes}; at least 1 pass is needed")
@@ -146,6 +150,7 @@ class Stage:
             "constraints": [text_of(c, CONSTRAINTS) for c in self.constraints],
             "until": [text_of(rule, RULES) for rule in self.until],
             "rescue": None if self.rescue is None else [stage.stored() for stage in self.rescue],
+            "more": [stage.stored() for stage in self.more],
             "schedule": (
                 asdict(self.schedule) if isinstance(self.schedule, Schedule) else self.schedule
             ),
@@ -194,6 +199,8 @@ class Stage:
         if rescue is not None:
             rescue = parsed(rescue) if isinstance(rescue, str) else rescue
             found["rescue"] = tuple(map(cls.read, rescue))
+        more = found.get("more") or ()
+        found["more"] = tuple(map(cls.read, parsed(more) if isinstance(more, str) else more))
         return cls(**found)
 
 

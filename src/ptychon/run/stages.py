@@ -203,6 +203,12 @@ def run_recipe(
             # the probe has the light of the wave alone
             less = np.float32(_light(probe, problem, run.problem) / np.linalg.norm(run.probe))
             run.object, run.probe = run.object / share(less, run.object), run.probe * less
+        if stage.more and not (done.ended or done.asked):
+            # the recipe of the result says what ran
+            stages[number : number + 1] = replace(stage, until=(), more=()), *stage.more
+            for other in stage.more:
+                run.compile_seconds += _compiled(other, problem, len(probe), ctx, seed, say)
+            run.recipe = Recipe(stages)
         run.ran.append([done.engine.name, len(done.rows), stage.aside])
         run.seconds += done.seconds
         run.estimate = estimate

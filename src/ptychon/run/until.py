@@ -87,7 +87,34 @@ class Below:
         return lambda progress: progress.error <= self.error
 
 
-RULES: dict[str, Any] = {"still": Still, "settled": Settled, "below": Below}
+@dataclass(frozen=True)
+class Placed:
+    """Positions move by less than so much in a pass.
+
+    Parameters
+    ----------
+    move : float
+        Root mean square length of the moves of a pass less their mean, px. Engines that do not
+        report it never end by this.
+    passes : int
+        From which pass on it is looked at.
+    """
+
+    move: float
+    passes: int = 3
+
+    def watch(self) -> Callable[[Progress], bool]:
+        done = 0
+
+        def ended(progress: Progress) -> bool:
+            nonlocal done
+            done += 1
+            return done >= self.passes and progress.extra.get("move", math.inf) < self.move
+
+        return ended
+
+
+RULES: dict[str, Any] = {"still": Still, "settled": Settled, "below": Below, "placed": Placed}
 
 
 def rule_of(text: Any) -> Until:
@@ -102,4 +129,4 @@ def rule_of(text: Any) -> Until:
     return rule
 
 
-__all__ = ["RULES", "Below", "Settled", "Still", "Until", "rule_of"]
+__all__ = ["RULES", "Below", "Placed", "Settled", "Still", "Until", "rule_of"]
