@@ -306,13 +306,13 @@ def pool_of(processes: int) -> Any:
     return multiprocessing.get_context("spawn").Pool(processes)
 
 
-def put(path: Path, text: str) -> None:
+def put(path: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
     """The table between its marks in a page."""
     page = path.read_text("utf-8")
-    if BEGIN not in page or END not in page:
-        raise PtychonError(f"{path} lacks the marks {BEGIN} and {END} between which the table goes")
-    head, tail = page.split(BEGIN)[0], page.split(END)[1]
-    path.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", "utf-8")
+    if begin not in page or end not in page:
+        raise PtychonError(f"{path} lacks the marks {begin} and {end} between which the table goes")
+    head, tail = page.split(begin)[0], page.split(end)[1]
+    path.write_text(f"{head}{begin}\n{text}\n{end}{tail}", "utf-8")
 
 
 def read(journal: Path) -> dict[tuple[str, int], Row | None]:

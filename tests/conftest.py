@@ -7,7 +7,10 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 _SOURCES = sorted((Path(__file__).parents[1] / "src" / "ptychon" / "kernels").rglob("*.py"))
 _STAMP = hashlib.sha256(b"".join(p.read_bytes() for p in _SOURCES)).hexdigest()[:16]
@@ -62,6 +65,44 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             return len(place)
 
     items.sort(key=rank)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def a_share_of_the_cores() -> Iterator[None]:
+    """Where as many workers run as there are cores, each has one thread unless a test asks for
+    more: threads of tiny scans that wait for each other cost a third more processor time. Tests of
+    threads say how many they want, and every engine runs on two (`EngineTests`).
+    """
+    from ptychon.backends import cpu
+
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    share = max(1, (os.cpu_count() or 1) // workers)
+    threads = cpu._threads
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, "_threads", lambda asked: threads(share if asked is None else asked))
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def textures_drawn_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A texture of the same shape and seed is drawn once by each worker: its 1500 leaves take 40 ms
+    whatever its size, and hundreds of tests ask for one. What is said of phantoms themselves is
+    asked of the function.
+    """
+    if request.path.name == "test_phantoms.py":
+        yield
+        return
+    from ptychon.simulation import phantoms
+
+    drawn = _textures(phantoms.texture)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(phantoms, "texture", lambda *args, **more: drawn(*args, **more).copy())
+        yield
+
+
+@cache
+def _textures(draw: Callable[..., Any]) -> Callable[..., Any]:
+    return cache(draw)
 
 
 @pytest.fixture

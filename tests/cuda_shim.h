@@ -4,9 +4,9 @@
 #include <csetjmp>
 #include <cmath>
 #include <cstddef>
+#include <cstdlib>
 #include <functional>
 #include <ucontext.h>
-#include <vector>
 
 #define __global__
 #define __device__
@@ -30,16 +30,19 @@ namespace shim {
 enum { STACK = 64 * 1024, MOST = 1024 };
 
 static std::function<void()> body;
-static std::vector<char> stacks;
+// coroutines live as long as the process and run one body after another: making one costs two calls of the kernel
+static char* stacks = nullptr;
 static jmp_buf scheduler, threads[MOST];
 static bool started[MOST], done[MOST];
 static bool reversed_order = false, divergent = false;
 
 static void entry()
 {
-    body();
-    done[threadIdx.x] = true;
-    _longjmp(scheduler, 1);
+    for (;;) {
+        body();
+        done[threadIdx.x] = true;
+        if (!_setjmp(threads[threadIdx.x])) _longjmp(scheduler, 1);
+    }
 }
 
 __attribute__((noinline)) static void resume(unsigned t)
@@ -50,7 +53,7 @@ __attribute__((noinline)) static void resume(unsigned t)
     started[t] = true;
     static ucontext_t context;
     getcontext(&context);
-    context.uc_stack.ss_sp = stacks.data() + (size_t)t * STACK;
+    context.uc_stack.ss_sp = stacks + (size_t)t * STACK;
     context.uc_stack.ss_size = STACK;
     context.uc_link = nullptr;
     makecontext(&context, entry, 0);
@@ -65,7 +68,7 @@ __attribute__((noinline)) static void barrier()
 static void run_block()
 {
     const unsigned n = blockDim.x;
-    for (unsigned t = 0; t < n; t++) started[t] = done[t] = false;
+    for (unsigned t = 0; t < n; t++) done[t] = false;
     for (unsigned left = n; left > 0;) {
         for (unsigned i = 0; i < n; i++) {
             const unsigned t = reversed_order ? n - 1 - i : i;
@@ -84,7 +87,8 @@ static int launch(unsigned gx, unsigned gy, unsigned bx, std::function<void()> k
 {
     body = kernel;
     divergent = false;
-    stacks.resize((size_t)bx * STACK);
+    if (bx > MOST) return true;
+    if (!stacks) stacks = (char*)std::malloc((size_t)MOST * STACK);
     gridDim = {gx, gy, 1};
     blockDim = {bx, 1, 1};
     for (unsigned i = 0; i < gx * gy; i++) {

@@ -4,6 +4,8 @@ one line.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 import warnings
@@ -29,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from .cli.main import cli
     from .types import PtychonError, PtychonWarning
 
+    # the process ends anyway: to look for garbage once more would take a fifth of a short run
+    atexit.register(gc.freeze)
     plain = warnings.showwarning
 
     def show(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:

@@ -18,6 +18,8 @@ from ptychon.model.noise.moments import amplitude_cumulants, cumulants, deviate,
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import simulate
 
+pytestmark = pytest.mark.usefixtures("sketched")
+
 SIDE, SIZE = 24, 72
 
 

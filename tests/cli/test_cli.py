@@ -26,7 +26,7 @@ FAST = ["--backend", "reference", "--passes", "3"]
 pytestmark = pytest.mark.usefixtures("sketched")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def scan():
     """A small scan, simulated: 16 frames of 16x16 px, in pixels."""
     from ptychon.simulation import phantoms, probes

@@ -17,6 +17,8 @@ from ptychon.run.observers import Interrupt
 from ptychon.simulation.scan import raster
 from ptychon.simulation.simulate import simulate
 
+pytestmark = pytest.mark.usefixtures("sketched")
+
 PIXEL = 1e-8
 QUICK = ["-q", "--backend", "numpy"]
 

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
+from _sources import nodes
+
 ROOT = Path(__file__).parents[2] / "src" / "ptychon"
 
 #: A module imports from rows above its own or, without circles, from its own row. Imports inside
@@ -240,7 +242,7 @@ def test_nobody_asks_for_an_engine_by_its_name():
     for name, path in MODULES.items():
         if name.startswith(("engines", "bench.peers")):
             continue
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in nodes(path):
             if not isinstance(node, ast.Compare):
                 continue
             words = {

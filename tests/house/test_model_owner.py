@@ -6,13 +6,11 @@ pixel or takes waves to the detector. Engines, checks, error bars, planning and 
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
 import pytest
 
-import ptychon
+from _sources import owners
 
-ROOT = Path(ptychon.__file__).parent
 #: Whose matter it is: the model, the kernels it is made of, and passes compiled for an engine,
 #: which other tests hold to the engine.
 OWNERS = ("model", "kernels", "sweeps")
@@ -58,14 +56,6 @@ def multiplies_by_a_window(node):
 
 
 SIGNS = (takes_a_step, goes_to_the_detector, multiplies_by_a_window)
-
-
-def owners(sign, root=ROOT):
-    return {
-        path.relative_to(root).as_posix()
-        for path in root.rglob("*.py")
-        if any(sign(node) for node in ast.walk(ast.parse(path.read_text("utf-8"))))
-    }
 
 
 @pytest.mark.parametrize("sign", SIGNS)

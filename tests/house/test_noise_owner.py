@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
+from _sources import ROOT, owners
 from ptychon.kernels import likelihoods
 from ptychon.model.noise import ANSCOMBE, COUNT_VARIANCE
 
-ROOT = Path(likelihoods.__file__).parents[1]
 #: Who writes Anscombe's constant: kernels know no model, and the noise takes it from them.
 CONSTANT = {"kernels/likelihoods.py"}
 #: Who draws counts.
@@ -33,14 +32,6 @@ def draws_counts(node):
         and isinstance(node.func, ast.Attribute)
         and node.func.attr == "poisson"
     )
-
-
-def owners(what, root=ROOT):
-    return {
-        path.relative_to(root).as_posix()
-        for path in root.rglob("*.py")
-        if any(what(node) for node in ast.walk(ast.parse(path.read_text("utf-8"))))
-    }
 
 
 def test_one_file_writes_the_constant():

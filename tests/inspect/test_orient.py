@@ -17,6 +17,8 @@ from ptychon.inspect.orientation import Orientation, Ranking, Trial, find
 from ptychon.inspect.trials import subset
 from ptychon.io import write_dataset
 
+pytestmark = pytest.mark.usefixtures("sketched")
+
 ALL = [
     Orientation(transpose=t, flip_rows=r, flip_columns=c, negate=n)
     for t, r, c, n in itertools.product((False, True), repeat=4)

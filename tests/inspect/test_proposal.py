@@ -23,6 +23,8 @@ from ptychon.run.held_out import split
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import simulate
 
+pytestmark = pytest.mark.usefixtures("sketched")
+
 SIDE, RADIUS = 32, 5
 
 

@@ -18,6 +18,8 @@ from ptychon.io import load_result
 from ptychon.io.places import natural, sha256_of, stem_of
 from ptychon.request.inputs import find_data
 
+pytestmark = pytest.mark.usefixtures("sketched")
+
 r = np.random.default_rng(0)
 FRAMES = r.poisson(30.0, (12, 16, 18)).astype(np.int32)
 PLACES = np.stack(np.mgrid[:3, :4], -1).reshape(-1, 2) * 3.0

@@ -19,6 +19,8 @@ from ptychon import Dataset, PtychonError, Result
 from ptychon.io import convert, load, load_result, save_result, write_result, write_scan
 from ptychon.units import voltage_of_electrons, wavelength_of_electrons
 
+pytestmark = pytest.mark.usefixtures("sketched")
+
 rng = np.random.default_rng(9)
 FRAMES = rng.poisson(6.0, (12, 16, 20)).astype(np.uint16)
 #: The step of a raster of 3 x 4 by y and x, m.

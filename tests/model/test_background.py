@@ -33,6 +33,8 @@ from ptychon.uncertainty import laplace
 from ptychon.uncertainty.bootstrap import simulated as bootstrapped
 from ptychon.uncertainty.splitting import thinned
 
+pytestmark = pytest.mark.usefixtures("sketched")
+
 RNG = np.random.default_rng(5)
 POSITIONS = np.array([[0, 0], [0, 3], [3, 0], [3, 3]], float)
 
@@ -143,7 +145,7 @@ def brute(r0, N, v0, B, K):
     high = 1.2 * max(r0, max(N, 0) ** 0.5) + 12 * (1 + v0**0.5)
     low = 0.0
     for _ in range(6):
-        r = np.linspace(low, high, 4001)
+        r = np.linspace(low, high, 801)
         r = r[r > 0]
         p = log_density(r, r0, N, v0, B, K)
         seen = np.flatnonzero(p > p.max() - 45)
@@ -151,7 +153,7 @@ def brute(r0, N, v0, B, K):
             (0.0 if seen[0] == 0 and low == 0 else r[max(seen[0] - 1, 0)]),
             r[min(seen[-1] + 1, len(r) - 1)],
         )
-    r = low + (high - low) * (np.arange(20001) + 0.5) / 20001
+    r = low + (high - low) * (np.arange(2001) + 0.5) / 2001
     p = log_density(r, r0, N, v0, B, K)
     p = np.exp(p - p.max())
     p /= p.sum()

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from _problems import pixel
 from ptychon import PtychonError, reconstruct
 from ptychon.__main__ import main
 from ptychon.backends import get_backend
@@ -22,7 +23,9 @@ from ptychon.metrics.residual import residual, residual_per_frame
 from ptychon.metrics.unwrap import level, unwrap
 from ptychon.model.noise.moments import counting_noise, expected_root
 from ptychon.model.problem import Problem
+from ptychon.reports import page, pictures
 from ptychon.reports.numbers import fit, outliers, phase_error_bar, power_spectrum
+from ptychon.reports.page import png_of
 from ptychon.reports.verdict import verdict
 from ptychon.reports.write import write_report
 from ptychon.run.doubts import at_rim
@@ -125,6 +128,35 @@ def test_the_fit_of_the_truth(simulation):
     assert found.counts == pytest.approx(1e6, rel=0.05)
     with pytest.raises(PtychonError, match="as the result read them"):
         fit(problem.select(slice(0, 50)), result, get_backend("reference"))
+
+
+@pytest.mark.parametrize("known", ["doses", "variations"])
+def test_the_fit_knows_doses_and_how_the_probe_varies(simulation, known):
+    """R of the report, and of each frame, is that of the run, which knows them; without them it is
+    another one.
+    """
+    rng, plain = (
+        np.random.default_rng(5),
+        Problem.from_dataset(simulation.dataset).select(slice(0, 40)),
+    )
+    probe = simulation.probe.reshape(1, *plain.frame_shape).astype(np.complex64)
+    object = np.asarray(simulation.object, np.complex64)
+    if known == "doses":
+        more = {"log_scale": rng.normal(0, 0.1, 40).astype("f4")}
+    else:
+        weights = rng.normal(0, 0.2, (40, 1)).astype("f4")
+        more = {"variations": np.roll(probe, 2, axis=1), "weights": weights}
+    problem = replace(plain, **more)
+    result = reconstruct(
+        plain, "pie", passes=1, probe=probe, backend="reference", judge=False, progress=False
+    )
+    result = replace(result, object=object, probe=probe, **more)
+    found = fit(problem, result, get_backend("numpy"))
+    assert found.residual == pytest.approx(residual(problem, object, probe), rel=1e-5)
+    np.testing.assert_allclose(
+        found.per_frame, residual_per_frame(problem, object, probe), rtol=1e-4
+    )
+    assert fit(plain, result, get_backend("numpy")).residual < 0.5 * found.residual
 
 
 def test_bad_frames_stand_out():
@@ -363,9 +395,9 @@ def test_moved_and_changed_data(folder, simulation, tmp_path):
 
 
 @pytest.mark.parametrize("right", [True, False])
-def test_what_two_halves_say_of_the_bars(folder, tmp_path, right):
+def test_what_two_halves_say_of_the_bars(folder, tmp_path, monkeypatch, right):
     """A file of `ptychon validate`: its verdict, T and what is covered stand on the page, and among
-    the numbers.
+    the numbers. The other pictures are one pixel each.
     """
     from ptychon.uncertainty.half_data_record import HalfDataTest
     from ptychon.uncertainty.saved import save_half_data_test
@@ -385,9 +417,12 @@ def test_what_two_halves_say_of_the_bars(folder, tmp_path, right):
         modes=1,
         update=("object", "probe"),
     )
+    draw, shown = pictures.half_data_test, []
+    monkeypatch.setattr(pictures, "half_data_test", lambda s: shown.append(draw(s)) or shown[-1])
+    monkeypatch.setattr(page, "png_of", lambda f: (png_of if f in shown else pixel)(f))
     save_half_data_test(tmp_path / "judged.h5", folder / "scan_ep.h5", said)
     written = write_report([tmp_path / "judged.h5"], half_scans=False)
-    page = re.sub(r"data:image/png;base64,[^\"]*", "", written.page.read_text(encoding="utf-8"))
+    text = re.sub(r"data:image/png;base64,[^\"]*", "", written.page.read_text(encoding="utf-8"))
     numbers = next(iter(json.loads(written.numbers.read_text())["results"].values()))
     assert (written.pictures / "half_data_test.png").stat().st_size > 10_000
     for words in (
@@ -396,8 +431,8 @@ def test_what_two_halves_say_of_the_bars(folder, tmp_path, right):
         f"above 16 px {1.4 if right else 14}",
         "misfit",
     ):
-        assert words in page
-    assert page.index("Error bars against two halves of the data") < page.index("<h3>Probe</h3>")
+        assert words in text
+    assert text.index("Error bars against two halves of the data") < text.index("<h3>Probe</h3>")
     told = [r for r in numbers["verdict"]["reasons"] if r["text"].startswith("The model")]
     assert [r["level"] for r in told] == ["good" if right else "care"]
     assert ("model does not describe the data" in told[0]["text"]) is not right

@@ -20,6 +20,8 @@ from ptychon.request.options import stage_of
 from ptychon.request.settings import validated
 from ptychon.run.until import Still
 
+pytestmark = pytest.mark.usefixtures("sketched")
+
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):

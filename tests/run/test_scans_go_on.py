@@ -5,11 +5,11 @@ other where their positions do not say how.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 import pytest
 
+from _scenes import of_world, two_probes
 from ptychon import PtychonError, reconstruct
 from ptychon.metrics.alignment import align
 from ptychon.model.problem import Problem
@@ -17,41 +17,17 @@ from ptychon.run.checkpoint import Checkpointer, load_checkpoint
 from ptychon.run.registered import stated
 from ptychon.run.scans import Scans
 from ptychon.run.until import Below
-from ptychon.simulation.scan import raster
-from ptychon.simulation.simulate import simulate
 
 SIDE = 64
 QUIET = {"judge": False, "say": None, "progress": False}
 
 
-@lru_cache
 def world():
-    """A smooth object with a texture, two probes of windows of 20 x 20, and 49 positions."""
-    rng = np.random.default_rng(1)
-    f2 = np.add.outer(np.fft.fftfreq(SIDE) ** 2, np.fft.fftfreq(SIDE) ** 2)
-    rough = rng.normal(size=(SIDE, SIDE)) + 1j * rng.normal(size=(SIDE, SIDE))
-    s = np.fft.ifft2(np.fft.fft2(rough) * np.exp(-f2 / (2 * 0.1**2)))
-    s /= np.abs(s).std()
-    object = (1 - 0.1 * np.abs(s.real).clip(0, 2)) * np.exp(0.5j * s.imag)
-    y, x = np.indices((20, 20)) - 10
-    waves = 0.5 * np.sin(0.7 * x + 1) + 0.4 * np.cos(0.6 * y + 0.2 * x)
-    one = np.exp(-(y**2 + x**2) / (2 * 3.5**2) + 0.06j * (y**2 + x**2) + 1j * waves)
-    other = np.exp(-(y**2 + x**2) / (2 * 3.0**2) - 0.04j * (y**2 + x**2))
-    return object, one, other, raster(7, step=5.0, jitter=1.0, seed=2)
+    return two_probes(SIDE, 20, 3.5, 7)
 
 
 def scan(frames, counts=1e5, seed=3, probe=1, **how):
-    object, places = world()[0], world()[3]
-    made = simulate(
-        object,
-        world()[probe],
-        places[frames],
-        noise="poisson",
-        mean_counts=counts,
-        seed=seed,
-        **how,
-    )
-    return replace(made.dataset, object_shape=None)
+    return of_world(world(), frames, counts, seed, probe, **how)
 
 
 def two(probe=2, **how):
@@ -204,24 +180,53 @@ def test_objects_of_scans_with_one_probe_begin_at_their_doses():
     assert levels[0] / levels[1] == pytest.approx(np.sqrt(10), rel=0.05)
 
 
-def test_two_halves_of_different_dose_are_as_good_as_one_scan():
-    """Stitched, the weak half is no worse than a whole scan of its dose, and the strong one comes
-    near to a whole scan of its own. One by one they do not.
+#: How much larger the least error of the strong half is than in a scan that is strong everywhere:
+#: the exact information of both scans (`uncertainty.bound`), object and probe being unknown.
+LEFT_AND_RIGHT, EVERY_OTHER = 1.14, 1.49
+
+
+@pytest.mark.parametrize(
+    ("halves", "limit"),
+    [
+        ((slice(0, 25), slice(25, 49)), LEFT_AND_RIGHT),
+        ((slice(0, 49, 2), slice(1, 49, 2)), EVERY_OTHER),
+    ],
+)
+def test_two_halves_of_different_dose_are_as_good_as_one_scan(halves, limit):
+    """Stitched, the strong half is as much worse than in a whole scan of its dose as the
+    information in the counts of the other half makes it, and no more; the weak one is better than
+    in a whole scan of its own. One by one they are not.
     """
-    halves = slice(0, 25), slice(25, 49)
     data = [scan(halves[0], 3e4, 23), scan(halves[1], 3e3, 24)]
     how = {**QUIET, "recipe": "rpie:30, ml:6"}
     stitched = reconstruct(data, share="both", **how)
-    whole = []
-    for counts, part in zip((3e4, 3e3), data, strict=True):
-        one = scan(slice(0, 49), counts, 23)
-        result, problem = reconstruct(one, **how), Problem.from_dataset(part)
-        corner = np.array(problem.origin) - np.array(Problem.from_dataset(one).origin)
-        (y, x), (h, w) = np.rint(corner).astype(int), problem.object_shape
-        cut = replace(result, object=result.object[y : y + h, x : x + w])
-        whole.append(error(cut, part))
+    whole = [whole_error(counts, part, how) for counts, part in zip((3e4, 3e3), data, strict=True)]
     found = [error(result, part) for result, part in zip(stitched, data, strict=True)]
     alone = error(reconstruct(data[1], **how), data[1])
-    assert found[1] < 1.05 * whole[1]
-    assert found[0] < 1.6 * whole[0]
+    assert found[0] < 1.06 * limit * whole[0]
+    assert found[1] < 0.95 * whole[1]
     assert alone > 1.4 * found[1]
+
+
+def whole_error(counts, part, how):
+    """Of a scan of all frames, where another one has its object."""
+    one = scan(slice(0, 49), counts, 23)
+    result, problem = reconstruct(one, **how), Problem.from_dataset(part)
+    corner = np.array(problem.origin) - np.array(Problem.from_dataset(one).origin)
+    (y, x), (h, w) = np.rint(corner).astype(int), problem.object_shape
+    return error(replace(result, object=result.object[y : y + h, x : x + w]), part)
+
+
+@pytest.mark.parametrize(("engine", "limit"), [("dm", 1.6), ("raar", 1.5)])
+def test_frames_scaled_by_their_dose_keep_the_noise_of_their_counts(engine, limit):
+    """The weak half, scaled up, has ten times the noise. Asked to come as near to its amplitudes
+    as the strong one, the waves of dm never came to rest: 2.6 and 4.2 times the whole scan's error.
+    """
+    halves = slice(0, 25), slice(25, 49)
+    data = [scan(halves[0], 3e4, 23), scan(halves[1], 3e3, 24)]
+    how = {**QUIET, "passes": 60, "recipe": engine}
+    stitched = reconstruct(data, share="both", **how)
+    found = [error(result, part) for result, part in zip(stitched, data, strict=True)]
+    whole = [whole_error(3e4, part, how) for part in data]
+    assert found[0] < limit * whole[0]
+    assert found[1] < 2.6 * whole[1]

@@ -407,7 +407,7 @@ def test_waves_may_stay_on_the_host(name, kind, options, settings):
     all are on the device.
     """
     modes = 1 if name == "ep" else 2
-    case = make_case(**SETTINGS[settings], modes=modes)
+    case = make_case(**{"side": 3} | SETTINGS[settings], modes=modes)
     engine, schedule = (
         make(name, **(ENGINES[name] | options)),
         Schedule(kind=kind, size=5, shuffle=name != "dm", seed=3),

@@ -96,7 +96,7 @@ def test_what_does_not_fit_is_refused_with_both_numbers():
 def test_plans_take_no_more_than_was_said(name, kind, far):
     """Working arrays and groups after some passes, against what the shapes gave."""
     modes = 1 if name in ("ep",) else 2
-    case = make_case(subpixel=True, masks="each", modes=modes)
+    case = make_case(subpixel=True, masks="each", modes=modes, side=3)
     engine, n = make(name), len(case.problem)
     launcher = HostLauncher(block_bytes=5000)
     launcher.group_bytes = 4 * (1 + 2 * modes) * case.problem.amplitude[0].nbytes

@@ -19,7 +19,7 @@ from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import simulate
 from ptychon.uncertainty.plan import field_of, plan
 
-SIDE, SIZE, COUNTS = 24, 96, 2e4
+SIDE, SIZE, COUNTS = 24, 88, 2e4
 TRUTH = phantoms.complex_object(
     phantoms.texture((SIZE, SIZE), 1), phantoms.cell((SIZE, SIZE), 2), amplitude_range=(0.4, 1.0)
 )
@@ -132,7 +132,7 @@ def test_what_is_refused(thin):
 
 
 def test_the_command(thin, tmp_path, capsys):
-    scaled = replace(thin, pixel_size=(2e-8, 2e-8), origin=(-48 * 2e-8, -48 * 2e-8))
+    scaled = replace(thin, pixel_size=(2e-8, 2e-8), origin=(-SIZE // 2 * 2e-8,) * 2)
     save_result(tmp_path / "r.h5", scaled)
     more = ["--map", str(tmp_path / "m.npz"), "--picture", str(tmp_path / "p.png")]
     assert main(["plan", str(tmp_path / "r.h5"), "--add", "12", *more]) == 0

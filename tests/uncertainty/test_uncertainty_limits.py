@@ -184,7 +184,7 @@ def test_bootstrap_agrees_with_laplace(engine, noise):
     s = scanned(noise)
     problem = Problem.from_dataset(s.dataset)
     options = {"probe_updates": 0} if engine == "ep" else {}
-    r = reconstruct(problem, engine, probe=s.probe, passes=100, backend="numpy", **options)
+    r = reconstruct(problem, engine, probe=s.probe, passes=50, backend="numpy", **options)
     by_hand = bootstrap(problem, r, replicates=30, backend="numpy")
     free = engine == "rpie"
     quick = laplace(

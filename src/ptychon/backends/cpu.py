@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 import numpy as np
-import scipy.fft
+import scipy
 
 from ..kernels import build
 from ..types import COMPLEX, Array, PtychonError

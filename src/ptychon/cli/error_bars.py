@@ -44,9 +44,9 @@ Methods
   bootstrap  simulate data from the result and reconstruct them, many times; slow, independent
   sampling   Markov chains through the posterior; for small scans, few measurements, few counts
 
-With --halves two halves of the data get error bars too, and the bars are widened, by octaves of
-periods, by what the halves disagree by: for measured data, whose model is never quite right.
-ptychon validate then tries the widened bars on another split.
+With --halves two halves of the data get error bars too, for 2 to 4 ways to split it, and the bars
+are widened, by octaves of periods, by what the halves disagree by: for measured data, whose model
+is never quite right. ptychon validate then tries the widened bars on other splits.
 
 The table lists what the error bars are conditional on; it is stored with the result. The data are
 read from the file that the result names, or from the folder of the result.
@@ -66,7 +66,7 @@ read from the file that the result names, or from the folder of the result.
     default="",
     metavar="positions|counts",
     help="Widen the bars by what two halves of the data disagree by, split by frames (positions) "
-    "or by counts; takes as long again.",
+    "or by counts; takes 2 to 4 times as long again.",
 )
 @click.option(
     "--limit",
@@ -92,6 +92,12 @@ read from the file that the result names, or from the folder of the result.
     is_flag=True,
     default=None,
     help="Store the optimum of the posterior instead of the object of RESULT (laplace).",
+)
+@click.option(
+    "--prior",
+    metavar="white|learned",
+    help="Of the object: the same in every pixel (white), or with spectra that are learned, for "
+    "smooth objects (laplace; default white, auto says which).",
 )
 @click.option(
     "--background-form",

@@ -97,10 +97,11 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        known = self.list_commands(ctx)
         if args[0] in _RENAMED and not ctx.resilient_parsing:
             ctx.fail(f"ptychon {args[0]} is called ptychon {_RENAMED[args[0]]}")
-        if args[0] not in known and not args[0].startswith("-") and not ctx.resilient_parsing:
+        unknown = args[0] not in _COMMANDS and not args[0].startswith("-")
+        if unknown and not ctx.resilient_parsing:
+            known = self.list_commands(ctx)
             close = difflib.get_close_matches(args[0], known, 1)
             hint = f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(known)}"
             ctx.fail(f"No such command {args[0]!r}. {hint}")

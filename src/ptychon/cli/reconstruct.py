@@ -14,6 +14,7 @@ from ..types import PtychonError
 from . import complete
 from .options import data_options, engine_options, given_data, passes_option
 from .results import FORCE
+from .startup import import_for_run
 
 if TYPE_CHECKING:
     from .run import Voice
@@ -48,6 +49,11 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="METHOD",
             shell_complete=complete.of(complete.methods),
             help="Compute error bars too: auto, laplace, ... (see ptychon error_bars --help).",
+        ),
+        click.option(
+            "--error-bars-prior",
+            metavar="white|learned",
+            help="Of the object in them (auto, laplace).",
         ),
         click.option(
             "--report/--no-report",
@@ -257,6 +263,7 @@ def reconstruct(
     for name in ("modes", "slices"):
         if stated[name] is not None and stated[name] < 1:
             raise PtychonError(f"--{name} is {stated[name]}; at least 1 is needed")
+    import_for_run()
     given = given_data(stated)
     if stated["refine"] is not None:
         from ..run.refine import Refine
@@ -437,6 +444,7 @@ def resume(
 
     The data must be unchanged, and in their old place or beside the checkpoint.
     """
+    import_for_run()
     from ..request.inputs import find_input, request_of
     from ..request.settings import validated
     from ..run.checkpoint import load_checkpoint

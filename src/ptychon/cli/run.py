@@ -17,6 +17,7 @@ from ..run.progress import described as described_passes
 from ..types import PtychonError, PtychonWarning
 from .further import proposed
 from .results import Bar, check_places, refuse_same, show_rows, unused
+from .startup import uncollected
 
 if TYPE_CHECKING:
     from ..backends.base import Backend
@@ -270,9 +271,10 @@ def drawn(result: Result, places: Places) -> bool:
     end in an error.
     """
     try:
-        from ..plots.result import picture
+        with uncollected():
+            from ..plots.result import picture
 
-        picture(result, places.picture)
+            picture(result, places.picture)
         return True
     except Exception as error:  # whatever a library that draws may raise
         again = (
@@ -294,9 +296,10 @@ def _with_bars(
     from .error_bars import numbers_of
 
     problem = on_grid(data, result)
-    method, why = method_for(
-        problem, result, str(settings.error_bars), backend=backend, seed=settings.seed
-    )
+    options: dict[str, Any] = {"seed": settings.seed}
+    if settings.error_bars_prior is not None:
+        options["prior"] = settings.error_bars_prior
+    method, why = method_for(problem, result, str(settings.error_bars), backend=backend, **options)
     said = why or f"error bars by {settings.error_bars}"
     voice.say(f"{said}; the result without them is in {places.result}")
     with Bar(voice.quiet or voice.as_json) as tell:

@@ -92,6 +92,9 @@ def several(
             probe=None if first.probe is None else probe_for(data[0], first.probe),
             start=start,
             modes=first.modes,
+            slices=first.slices,
+            spacing=first.slice_spacing,
+            tilt=first.tilt,
             seed=first.seed,
             subpixel=first.subpixel,
             resume=resume,
@@ -140,7 +143,6 @@ def refuse(settings: Sequence[Settings]) -> None:
         ("--output", first.output),
         ("--picture", first.picture),
         ("--error-bars", first.error_bars),
-        ("--slices", first.slices),
         ("--orient auto", "" if first.orient == "auto" else None),
         ("--affine search", "" if asked(first.affine) else None),
     ):

@@ -77,8 +77,9 @@ class DifferenceMap(Engine):
         The same for the probe.
     power_bound : float
         Radius of the modulus constraint: B in units of the noise of a frame, `Problem.noise_level`
-        a valid pixel (no bound where the noise is not known). In the near field also in units of
-        0.6 of the least misfit, once the misfit grows again.
+        a valid pixel (no bound where the noise is not known); a frame whose dose is known to be
+        another one has the noise of its own counts. In the near field also in units of 0.6 of the
+        least misfit, once the misfit grows again.
     residual_every : int
         Passes between two measurements of the residual, which costs an FFT a frame.
     """
@@ -214,6 +215,8 @@ class DifferenceMap(Engine):
         wave, mask = frames.onward(psi), problem.mask_of(batch)
         projected, misfit = frames.projected(wave, problem.amplitude[batch], mask)
         bound = self.noise_power(problem, state) * mask.sum(axis=(-2, -1))
+        if problem.noise_shares is not None:
+            bound = bound * xp.asarray(problem.noise_shares[batch])
         share = xp.maximum(0, 1 - xp.sqrt(bound / xp.maximum(misfit, 1e-30))).astype("float32")[
             :, None, None, None
         ]

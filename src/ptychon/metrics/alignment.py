@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-import scipy.fft
+import scipy
 
 from ..types import BoolArray, ComplexArray, PtychonError
 from .registration import Search, known, plane, translate
@@ -71,7 +71,7 @@ class Alignment:
         periodic grid of the FFT: what leaves on one side comes in on the other.
         """
         y, x = (
-            np.exp(2j * np.pi * scipy.fft.fftfreq(n) * s)
+            np.exp(2j * np.pi * np.fft.fftfreq(n) * s)
             for n, s in zip(probe.shape[-2:], self.shift, strict=True)
         )
         if all(float(s).is_integer() for s in self.shift):

@@ -13,7 +13,7 @@ import math
 from typing import Any
 
 import numpy as np
-import scipy.fft
+import scipy  # its parts are imported where they are first used
 
 from ..types import BoolArray, ComplexArray, FloatArray
 
@@ -22,6 +22,8 @@ from ..types import BoolArray, ComplexArray, FloatArray
 LAGS = ((1, 0), (0, 1), (4, 0), (0, 4))
 #: Width (px) of the mirrored rim that keeps Fourier interpolation from ringing at the border.
 RIM = 32
+#: Pixels of a field that NumPy transforms in less time than the import of SciPy's transforms takes.
+SMALL = 256 * 256
 
 
 def phase_ramp(field: ComplexArray) -> tuple[float, float]:
@@ -33,11 +35,20 @@ def phase_ramp(field: ComplexArray) -> tuple[float, float]:
     (y, x) float
         Radians a pixel, from the peak of a zero-padded FFT, refined to 1e-6 of a frequency bin.
     """
-    size = [scipy.fft.next_fast_len(2 * n) for n in field.shape]
-    spectrum = np.abs(scipy.fft.fft2(field.astype(np.complex64), size))
+    spectrum = np.abs(_padded_spectrum(field.astype(np.complex64)))
     peak = np.unravel_index(int(spectrum.argmax()), spectrum.shape)
-    k = np.array([2 * np.pi * scipy.fft.fftfreq(n)[i] for n, i in zip(size, peak, strict=True)])
+    size = spectrum.shape
+    k = np.array([2 * np.pi * np.fft.fftfreq(n)[i] for n, i in zip(size, peak, strict=True)])
     return _refine(field, k)
+
+
+def _padded_spectrum(field: ComplexArray) -> ComplexArray:
+    """The transform of a field that zeros extend to twice its size or a little more."""
+    if field.size <= SMALL:  # SciPy transforms faster, but to import it takes longer than this
+        return np.fft.fft2(field, [1 << (2 * n - 1).bit_length() for n in field.shape])
+    return scipy.fft.fft2(  # type: ignore[no-any-return]
+        field, [scipy.fft.next_fast_len(2 * n) for n in field.shape]
+    )
 
 
 def _refine(field: ComplexArray, start: Any) -> tuple[float, float]:
@@ -68,7 +79,7 @@ def translate(field: ComplexArray, shift: tuple[float, float]) -> ComplexArray:
         rim = [min(RIM, n) for n in field.shape]
         wide = np.pad(field, [(r, r) for r in rim], mode="symmetric")
         y, x = (
-            np.exp(2j * np.pi * scipy.fft.fftfreq(n) * f)
+            np.exp(2j * np.pi * np.fft.fftfreq(n) * f)
             for n, f in zip(wide.shape, fraction, strict=True)
         )
         wide = scipy.fft.ifft2(scipy.fft.fft2(wide) * (y[:, None] * x))

@@ -9,7 +9,7 @@ from it by a whole number of turns.
 from __future__ import annotations
 
 import numpy as np
-import scipy.fft
+import scipy
 
 from ..types import ComplexArray, FloatArray
 

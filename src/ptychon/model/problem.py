@@ -14,7 +14,7 @@ from ..types import REAL, Array, ComplexArray, FloatArray, IntArray, PtychonErro
 from ..units import pretty_pair
 from .grid import check_windows, pair, placed, windows
 from .measured import measured
-from .noise import counted, mean_variance, subtracted, with_background
+from .noise import counted, frame_variances, mean_variance, subtracted, with_background
 from .propagators import FarField, NearField, Propagator, spectrum_phase
 from .spread import Spread, spread_of
 
@@ -66,6 +66,9 @@ class Problem:
         ones; else None.
     log_scale : (N,) float32 or None, on the host
         Logarithm of the dose of each frame, as an amplitude, where an earlier run has found it.
+    noise_scale : (N,) float32 or None, on the host
+        By how much the noise of each frame is scaled up, as a variance: of amplitudes whose doses
+        have been taken off.
     variations : (M, P, Q) complex64 and weights : (N, M) float32, or None, on the host
         How the first mode of the probe varies from frame to frame, likewise.
     slices : Slices or None
@@ -90,6 +93,7 @@ class Problem:
     pixel_size: tuple[float, float] | None = None
     measured: FloatArray | None = None
     log_scale: FloatArray | None = None
+    noise_scale: FloatArray | None = None
     variations: ComplexArray | None = None
     weights: FloatArray | None = None
     slices: Slices | None = None
@@ -149,6 +153,16 @@ class Problem:
         """Mean variance of the amplitude noise (see `noise.mean_variance`)."""
         return mean_variance(self)
 
+    @cached_property
+    def noise_shares(self) -> FloatArray | None:
+        """Mean variance of the noise of each frame over that of all, (N,) float32 on the host;
+        None where frames are alike.
+        """
+        if self.noise_scale is None:
+            return None
+        each: FloatArray = frame_variances(self) / max(self.noise_level, 1e-300)
+        return each.astype(np.float32)
+
     @property
     def longer(self) -> float:
         """How many times as long as stated the distance to the detector is; 1 in the far field."""
@@ -171,6 +185,7 @@ class Problem:
             shift_index=self.shift_index[index],
             measured=None if self.measured is None else self.measured[index],
             log_scale=None if self.log_scale is None else self.log_scale[index],
+            noise_scale=None if self.noise_scale is None else self.noise_scale[index],
             weights=None if self.weights is None else self.weights[index],
         )
 

@@ -144,4 +144,4 @@ def draw_convergence(ax: Axes, result: Result) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     ax.set_title("convergence", fontsize=11, y=1.0)
     ax.set_xlabel("pass")
-    ax.set_ylabel("residual $R$")
+    ax.set_ylabel("residual R")

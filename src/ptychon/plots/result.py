@@ -193,7 +193,7 @@ def headline(result: Result) -> str:
         f"{result.passes} passes",
     ]
     if math.isfinite(result.final_error):
-        parts.append(f"final $R$ = {result.final_error:.4f}")
+        parts.append(f"final R = {result.final_error:.4f}")
     if result.seconds > 0:
         parts.append(f"{result.seconds:.3g} s")
     return "  ·  ".join(parts)

@@ -120,7 +120,10 @@ def half_data_test(said: HalfDataTest) -> Figure:
     left.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="stated probability", ylabel="share inside")
     left.legend(frameon=False, fontsize=9)
     known = [i for i, T in enumerate(said.by_period) if math.isfinite(T) and T > 0]
-    right.plot(range(len(known)), [said.by_period[i] for i in known], "ko", ms=6)
+    scatter = [said.by_period[i] * np.nan_to_num(said.scatter(i)) for i in known]
+    right.errorbar(
+        range(len(known)), [said.by_period[i] for i in known], scatter, fmt="ko", ms=6, capsize=4
+    )
     right.axhline(said.temperature, color="#b07800", ls="--", lw=1.2, label="all of them")
     right.axhline(1, color="0.5", ls=":", label="if the bars are right")
     right.set_yscale("log")

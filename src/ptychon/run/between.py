@@ -138,6 +138,7 @@ class Refinement:
         if found.log_scale is not None:
             factor = np.exp(-found.log_scale).astype(REAL)
             amplitude = amplitude * move(factor)[:, None, None]
+            more["noise_scale"] = factor**2
         if amplitude is not local.amplitude:
             local = replace(local, amplitude=amplitude, log_scale=None, **more)
             self.power = float((amplitude**2).sum(dtype="float64"))

@@ -189,14 +189,20 @@ def _window(result: Result, far: bool) -> Doubt | None:
     return Doubt("care", text + f"the window may cut the beam off; {remedy}", "window")
 
 
-def _spots(result: Result) -> Doubt | None:
-    from scipy.ndimage import maximum_filter
+def _highest(picture: FloatArray, reach: int) -> FloatArray:
+    """The highest value within so many rows and columns of each pixel of a periodic picture."""
+    for axis in (0, 1):
+        near = [np.roll(picture, step, axis) for step in range(-reach, reach + 1)]
+        picture = np.max(near, axis=0)
+    return picture
 
+
+def _spots(result: Result) -> Doubt | None:
     light = (np.abs(result.probe) ** 2).sum(axis=0, dtype=np.float64)
     alike = np.fft.fftshift(np.fft.ifft2(np.abs(np.fft.fft2(light)) ** 2).real)
     centre = np.array(alike.shape) // 2
     alike /= max(float(alike[tuple(centre)]), 1e-300)
-    peaks = np.argwhere((alike == maximum_filter(alike, 5, mode="wrap")) & (alike > REPEATS))
+    peaks = np.argwhere((alike == _highest(alike, 2)) & (alike > REPEATS))
     distance = np.hypot(*(peaks - centre).T)
     for k in np.argsort(distance, kind="stable")[:64]:
         if distance[k] < 3:

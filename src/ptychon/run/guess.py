@@ -23,7 +23,7 @@ from ..backends.base import Backend
 from ..data.position_table import nearest
 from ..model.batch import Batch
 from ..model.problem import Problem
-from ..types import Array, ComplexArray, PtychonError
+from ..types import Array, ComplexArray, FloatArray, PtychonError
 
 #: Width of the first probe in median nearest-neighbour steps.
 SPREAD = 3.0
@@ -140,16 +140,25 @@ def sharp_pupil(problem: Problem) -> ComplexArray:
     The mean frame is smoothed; where it is below half of what most of the light has, the edge of
     the pupil is taken to be.
     """
-    from scipy.ndimage import gaussian_filter
-
     seen = problem.mask.any(axis=0).astype(np.float64)
-    weight = gaussian_filter(seen, SMOOTH, mode="wrap")
-    mean = gaussian_filter(
-        np.abs(_root(problem).astype(np.complex128)) ** 2, SMOOTH, mode="wrap"
-    ) / np.maximum(weight, 0.05)
+    light = np.abs(_root(problem).astype(np.complex128)) ** 2
+    mean = _smoothed(light, SMOOTH) / np.maximum(_smoothed(seen, SMOOTH), 0.05)
     order = np.sort(mean, axis=None)[::-1]
     level = order[np.searchsorted(np.cumsum(order), 0.5 * order.sum())]
     return np.asarray(np.clip(2 * mean / level - 0.5, 0, 1) * np.sqrt(mean), np.complex64)
+
+
+def _smoothed(picture: FloatArray, sigma: float) -> FloatArray:
+    """A periodic picture convolved with a Gaussian, as `scipy.ndimage.gaussian_filter` does, whose
+    import takes longer than the search for a probe.
+    """
+    near = np.arange(-int(4 * sigma + 0.5), int(4 * sigma + 0.5) + 1)
+    weight = np.exp(-((near / sigma) ** 2) / 2)
+    for axis, n in enumerate(picture.shape):
+        kernel = np.bincount(near % n, weight / weight.sum(), n)
+        spectrum = np.fft.fft(picture, axis=axis).T * np.fft.fft(kernel)[(...,) + (None,) * axis]
+        picture = np.fft.ifft(spectrum.T, axis=axis).real
+    return picture
 
 
 def centred(probe: ComplexArray) -> ComplexArray:

@@ -25,7 +25,7 @@ from .passes import restored
 from .progress import Callback, Plan, Progress
 from .recipe import Recipe, Stage
 from .refine import Found
-from .scans import Scans, cut
+from .scans import Scans, cut, times
 from .stages import Ready, Run, settled
 
 
@@ -213,7 +213,7 @@ def in_turn(
     factor = np.float32(light / np.linalg.norm(each[0].probe)) if free else np.float32(1)
     results = []
     for i, one in enumerate(each):
-        run = Run(recipe, one.problem, object / factor, one.probe * factor)
+        run = Run(recipe, one.problem, times(object, 1 / factor), one.probe * factor)
         run.estimate, run.engine, run.ready = one.estimate, one.ready.engine, one.ready
         run.rows, run.ran = rows, ran
         run.seconds = earlier + time.perf_counter() - began

@@ -303,12 +303,14 @@ def _one(
     return result
 
 
+#: What asks for no slices.
+THIN = {"slices": None, "spacing": None, "tilt": None}
+
+
 def _several(
     data: Sequence[Dataset | Problem], asked: Stage | Recipe, how: dict[str, Any], ctx: Context
 ) -> list[Result]:
     """Results of scans that share object or probe."""
-    if how["slices"] is not None:
-        raise PtychonError(f"slices are for one scan, and {len(data)} are given: leave them out")
     if how["share"] is None:
         raise PtychonError(
             f"{len(data)} scans are given; say what they share: share='probe', 'object' or 'both' "
@@ -326,6 +328,10 @@ def _several(
     else:
         moves = stated(shift, len(data))
     scans = Scans.of(data, how["share"], how["subpixel"], moves)
+    begun = start[0] if start and not isinstance(start, Result) else None
+    thick = how["slices"], how["spacing"], how["tilt"], begun
+    cut = [with_slices(p, d, *thick) for p, d in zip(scans.parts, data, strict=True)]
+    scans, how = replace(scans, parts=tuple(cut)), how | THIN
 
     def one(problem: Problem, probe: ComplexArray | None) -> Result:
         for stage in stages:
@@ -377,7 +383,7 @@ def _for_shift(data: Dataset | Problem, how: dict[str, Any], ctx: Context, seed:
     near = data.near_field if isinstance(data, Problem) else data.geometry == "near"
     asked = Stage("rpie", PASSES, constraints=() if near else (constraint_of("centre:every=5"),))
     alone = {**how, "start": None, "resume": None, "object": None, "callbacks": (), "seed": seed}
-    alone |= {"judge": False, "progress": False, "details": None, "live": False}
+    alone |= THIN | {"judge": False, "progress": False, "details": None, "live": False}
     return _one(data, asked, asked.made(), ctx, **alone)
 
 

@@ -17,8 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.fft
-from scipy import ndimage
+import scipy
 
 from ..data.result import Result
 from ..metrics.alignment import align
@@ -198,7 +197,7 @@ def _fraction(one: Result, other: Result, whole: Any) -> FloatArray:
     into = slice(max(0, -y), min(h, p - y)), slice(max(0, -x), min(w, q - x))
     out = slice(into[0].start + y, into[0].stop + y), slice(into[1].start + x, into[1].stop + x)
     moved[into], there[into] = _flat(other)[out], _lit(other)[out]
-    inside = ndimage.binary_erosion(there & _lit(one), iterations=2)
+    inside = scipy.ndimage.binary_erosion(there & _lit(one), iterations=2)
     if not inside.any():
         return np.zeros(2)
     box = bounding_box(inside)

@@ -166,7 +166,8 @@ class Scans:
         found = object.copy()
         each = np.sqrt(powers / np.average(powers, weights=counts))
         for part, corner, factor in zip(self.parts, self.corners, each, strict=True):
-            found[(..., *cut(corner, part))] *= np.float32(factor)
+            at = (..., *cut(corner, part))
+            found[at] = times(found[at], factor)
         return found
 
     def _doses(self) -> Any:
@@ -202,7 +203,7 @@ class Scans:
                 own["probe"] = result.probe * np.float32(np.exp(level))
                 factor = np.float32(1)
             if self.share == "probe":
-                own["object"] = own["object"] / factor
+                own["object"] = times(own["object"], 1 / factor)
             for name in ("object_std", "draws"):
                 array = getattr(result, name)
                 own[name] = None if array is None else array[..., at[0], at[1]] / factor
@@ -255,6 +256,12 @@ def shared_scans(
     joined = scans.joined()
     probe = next((d.probe for d in data if isinstance(d, Dataset) and d.probe is not None), None)
     return scans.apart(one(joined, probe), joined)
+
+
+def times(object: ComplexArray, factor: Any) -> ComplexArray:
+    """An object by a factor, of which each of its slices takes the same part."""
+    each = factor if object.ndim == 2 else factor ** (1 / len(object))
+    return object * np.float32(each)
 
 
 def cut(corner: IntArray, part: Problem) -> tuple[slice, slice]:
@@ -344,4 +351,4 @@ def _check_near(parts: Sequence[Problem], corners: IntArray) -> None:
             )
 
 
-__all__ = ["SHARES", "Scans", "cut", "shared_scans"]
+__all__ = ["SHARES", "Scans", "cut", "shared_scans", "times"]

@@ -18,7 +18,7 @@ from ..model.problem import Problem
 from ..types import REAL, ComplexArray, FloatArray, PtychonError
 from .guess import wave_power
 from .placing import placed
-from .scans import Scans, cut
+from .scans import Scans, cut, times
 
 
 def starts_of(scans: Scans, start: Sequence[Result]) -> list[Result]:
@@ -46,7 +46,7 @@ def starts_of(scans: Scans, start: Sequence[Result]) -> list[Result]:
     # one scale: that of the first scan's probe where all share it
     norms = [float(np.linalg.norm(one.probe)) for one in moved]
     scale = [n / norms[0] for n in norms] if scans.share == "probe" else [1.0] * len(norms)
-    objects = [one.object * np.float32(c) for one, c in zip(moved, scale, strict=True)]
+    objects = [times(one.object, c) for one, c in zip(moved, scale, strict=True)]
     lights = [illumination(p, one.probe) for p, one in zip(scans.parts, moved, strict=True)]
     canvas = _canvas(scans, objects, lights)
     found = []
@@ -90,10 +90,10 @@ def joined_start(scans: Scans, start: Sequence[Result], joined: Problem) -> Resu
     corners: list[Any] = [one.corners for one in each]
     whole = all(one is not None for one in corners)
     # the object has what the probe does not have of the dose of the first scan
-    down = factor if scans.share == "probe" else np.float32(1)
+    down = factor if scans.share == "probe" else 1.0
     return replace(
         first,
-        object=first.object / down,
+        object=times(first.object, 1 / down),
         probe=first.probe * factor,
         positions=np.concatenate([one.positions for one in each]),
         positions_given=np.concatenate(given) if moved else None,

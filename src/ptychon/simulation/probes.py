@@ -22,7 +22,7 @@ Electrons  P = F^-1[ A(k) exp(-i chi(k)) ],  alpha = wavelength |k|,
 from __future__ import annotations
 
 import numpy as np
-from scipy import constants
+import scipy
 
 from ..types import COMPLEX, Array, ComplexArray, FloatArray, PtychonError
 
@@ -253,6 +253,7 @@ def electron_wavelength(voltage: float) -> float:
         A voltage that is not positive.
     """
     _positive("voltage", voltage)
+    constants = scipy.constants
     energy, mass = constants.e * voltage, constants.m_e
     momentum = np.sqrt(2 * mass * energy * (1 + energy / (2 * mass * constants.c**2)))
     return float(constants.h / momentum)

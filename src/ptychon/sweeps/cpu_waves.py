@@ -24,7 +24,7 @@ def difference_map(
     with ThreadPoolExecutor(len(parts)) as pool:
         probes = _overlap(pool, engine, state, state.waves, problem, ctx, kept, parts)
         scan = problem.shift_index, problem.corners, problem.amplitude, problem.mask
-        rest = float(engine.noise_power(problem, state)), *_transfer(problem), measure
+        rest = *_bound(engine, state, problem), *_transfer(problem), measure
         jobs = [(state.waves, state.object, probes, *scan, part, *rest) for part in parts]
         misfit = each(pool, _dm.reflect, jobs)
     return engine.finish(state, sum(misfit) if measure else None, problem, ctx)  # type: ignore[no-any-return]
@@ -38,9 +38,9 @@ def raar(
     parts = _parts(problem, threads)
     mirrored, transfer = np.empty_like(state.waves), _transfer(problem)
     data = problem.shift_index, problem.amplitude, problem.mask
-    bound = float(engine.noise_power(problem, state))
+    bound = _bound(engine, state, problem)
     with ThreadPoolExecutor(len(parts)) as pool:
-        first = [(state.waves, mirrored, *data, part, bound, *transfer) for part in parts]
+        first = [(state.waves, mirrored, *data, part, *bound, *transfer) for part in parts]
         each(pool, _dm.mirror, first)
         probes = _overlap(pool, engine, state, mirrored, problem, ctx, kept, parts)
         scan = problem.shift_index, problem.corners, problem.amplitude, problem.mask
@@ -90,6 +90,12 @@ def _overlap(
             )
         probes = kept.shifted(state, problem, ctx)
     return probes
+
+
+def _bound(engine: Any, state: Any, problem: Any) -> tuple[float, Array]:
+    """B a valid pixel on average, and how many times that a frame has, (1 or N,)."""
+    shares = np.ones(1) if problem.noise_shares is None else problem.noise_shares.astype(float)
+    return float(engine.noise_power(problem, state)), shares
 
 
 def _parts(problem: Any, threads: int) -> list[Array]:

@@ -19,6 +19,7 @@ from ..model.problem import Problem
 from ..types import PtychonError
 from .free import free_in
 from .methods import AUTO, Method, make_method, options_of, registry
+from .prior import WHITE
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -75,9 +76,11 @@ def method_for(
         )
     from .choose import choose
 
-    draws = options.get("draws")
-    choice = choose(problem, found, update=update, having=having, backend=backend, draws=draws)
+    wanted: dict[str, Any] = {n: options[n] for n in ("draws", "refine") if n in options}
+    choice = choose(problem, found, update=update, having=having, backend=backend, **wanted)
     free = choice.update if choice.method == "laplace" or update else ()
+    if choice.prior != WHITE:
+        options = {"prior": choice.prior} | options
     return make_method(choice.method, update=free, **options), choice.sentence()
 
 
@@ -116,27 +119,32 @@ def with_bars(
             f"engine {found.engine!r} has a forward model of its own, which the error bars do not "
             "know; reconstruct with an engine of the usual model, ml say"
         )
-    # a half has half of the frames
+    # all halves of one split together have as many frames as the whole
     own = method.within(1 / 2) if halves else method
     whole, posterior = own.run(problem, found, backend, tell, place)
     refine = bool(getattr(method, "refine", False))
     how: dict[str, Any] = {"method": method.name, "update": list(method.free(found))}
     how |= {"refine": refine, "of": name}
+    prior = getattr(method, "prior", WHITE)
+    if prior != WHITE:
+        how["prior"] = prior
     if halves:
-        from .discrepancy import halves_disagree, widened
+        from .discrepancy import SPLITS, halves_disagree, widened
 
-        test, _ = halves_disagree(
+        test = halves_disagree(
             problem,
             found,
-            method.within(1 / 4),
+            method.within(1 / (4 * SPLITS[0])),
             halves,
             seed=method.seed,
+            numbers=() if getattr(method, "limit", None) is None else range(SPLITS[0]),
             backend=backend,
             tell=tell,
             place=place,
         )
         posterior = replace(widened(posterior, test), halves=test)
         how |= {"halves": halves, "seed": method.seed, "widened": list(posterior.widened)}
+        how |= {"splits": test.splits}
     if method.keeps_object:
         posterior = posterior.about(found.object, found.probe)
     # a run of its own knows nothing of the file that the scan is in
@@ -174,7 +182,7 @@ def error_bars(
     halves : {"", "positions", "counts"}
         Reconstruct two halves of the data as well, and widen the bars, by octaves of periods, by
         what they disagree by (see `discrepancy`): for measured data, whose model is never quite
-        right. It takes as long again.
+        right. It takes 2 to 4 times as long again.
     backend : str or Backend
     tell : callable, optional
         Called with the progress: what, done, total.

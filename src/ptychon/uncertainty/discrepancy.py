@@ -1,4 +1,4 @@
-r"""Bars of measured data, widened by what two halves of the data disagree by.
+r"""Bars of measured data, widened by what halves of the data disagree by.
 
 No likelihood knows what is wrong with the model of a measurement. Two halves of the data show it:
 each gets an object x and draws e of its error by the same method as the whole, and in each octave b
@@ -14,14 +14,23 @@ have the same discrepancy: the errors of its draws are filtered,
 and its bars grow by as much as the power of these draws does, locally. It is a statement about
 errors that differ between the halves. What is wrong in both alike stays unseen.
 
-T is learned from one way to split the data, and can be tried on another: with `other` one of two
-frames goes to the other half in every second pair, so that neither split tells of the other.
+T of one split is a matter of chance where an octave has few independent coefficients
+(`spectrum.by_chance`), so that it is the mean of 2 to 4 splits, as many as it takes to know it to 8
+%. Frames go to the halves by orthogonal signs: with g_j what frame j pulls the object by, the
+difference of the halves of split m is about D_m = sum_j s_mj g_j, and
+
+    sum_j s_mj s_lj = 0    =>    E D_m D_l^* = 0   for errors of frames that are independent.
+
+One of each pair of neighbours in the scan goes to either half, by lot, so that both have the same
+local density; split m turns the pairs round at which the Walsh function of m is -1. Further splits
+of the same family, which tell nothing of these, are what `validate` tries the bars on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,16 +38,14 @@ import numpy as np
 import scipy.fft
 from scipy.ndimage import gaussian_filter
 
-from ..metrics.frc import soft_window
-from ..metrics.registration import bounding_box
 from ..model.problem import Problem
 from ..run.progress import Tell, silent
-from ..types import COMPLEX, REAL, FloatArray, PtychonError
+from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray, PtychonError
 from .half_data import compared
-from .half_data_record import HalfDataTest
+from .half_data_record import HalfDataTest, together
 from .posterior import Posterior
-from .spectrum import PERIODS, TAPER
-from .splitting import halves_of
+from .spectrum import PERIODS
+from .splitting import halves_of, ways
 
 if TYPE_CHECKING:
     from ..data.result import Result
@@ -46,6 +53,120 @@ if TYPE_CHECKING:
 
 #: Standard deviation (px) of the window over which powers of draws are compared.
 LOCAL = 8.0
+#: Standard deviation of second differences of ln T by octaves.
+BEND = 0.7
+#: Corrections of the factors by what they do to the splits that they are from.
+ROUNDS = 3
+#: Bars, over those of 95 % of the lit pixels, above which errors are not filtered.
+LARGEST = 1.5
+#: Splits that T is learned from, at least and at most; the relative error of T in each octave that
+#: is enough.
+SPLITS, KNOWN = (2, 4), 0.08
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halves:
+    """Two halves of the data, each with an optimum and bars.
+
+    Attributes
+    ----------
+    kind : {"positions", "counts"}
+    number : int
+        Of the split.
+    posteriors : (Posterior, Posterior)
+        With draws.
+    results : (Result, Result)
+        Where both began, with rows of their own frames.
+    region : (H, W) bool
+        What is compared.
+    before : (draws, draws)
+        Of each, before bars were widened; None where they were not.
+    """
+
+    kind: str
+    number: int
+    posteriors: tuple[Posterior, Posterior]
+    results: tuple[Result, Result]
+    region: BoolArray
+    before: tuple[ComplexArray | None, ComplexArray | None] = (None, None)
+
+    def wider(self, factors: Sequence[float]) -> Halves:
+        """With bars that are widened by the factors of the octaves."""
+        one, two = (widened(each, factors) for each in self.posteriors)
+        first, second = self.posteriors
+        return replace(self, posteriors=(one, two), before=(first.draws, second.draws))
+
+    def compared(self, update: Collection[str], near_field: bool = False) -> HalfDataTest:
+        """How far they differ, in bars."""
+        one, two = (
+            replace(
+                result,
+                object=posterior.object,
+                probe=posterior.probe,
+                object_std=posterior.object_std,
+                draws=posterior.draws,
+                history=dict(result.history) | {"chi2": np.array([posterior.chi2])},
+            )
+            for result, posterior in zip(self.results, self.posteriors, strict=True)
+        )
+        test = compared(
+            *(one, two, self.region),
+            kind=self.kind,
+            update=update,
+            near_field=near_field,
+            before=self.before,
+        )
+        left = [r for each in self.posteriors for r in each.remains if np.isfinite(r)]
+        return replace(test, remains=max(left, default=math.nan))
+
+
+def both_halves(
+    problem: Problem,
+    found: Result,
+    method: Method,
+    kind: str = "positions",
+    *,
+    seed: int = 0,
+    number: int = 0,
+    backend: Any = "auto",
+    tell: Tell = silent,
+    place: Path | None = None,
+) -> Halves:
+    """Give two halves of the data an optimum and error bars as a result has them.
+
+    Parameters
+    ----------
+    problem, found, method, kind, backend, tell, place
+        As for `halves_disagree`.
+    seed, number : int
+        Of the split (`halves_of`).
+
+    Raises
+    ------
+    PtychonError
+        A method without draws, or data that cannot be split so.
+    """
+    own = method.to_optimum()
+    made: list[tuple[Result, Posterior]] = []
+    for which, half in enumerate(halves_of(problem, kind, seed, number)):
+
+        def said(what: str, done: int, total: int, which: int = which) -> None:
+            tell(f"split {number + 1}, half {which + 1}: {what}", done, total)
+
+        start = _of_half(found, problem, half)
+        made.append(own.run(half, start, backend, said, place or Path("half")))
+        if made[-1][1].draws is None:
+            raise PtychonError(
+                f"method {method.name!r} of error bars makes no draws, which halves of the data "
+                "are compared by; take laplace or joint"
+            )
+    (one, first), (two, second) = made
+    region = first.region & second.region
+    light = found.illumination
+    region &= light > 0.5 * light[region].mean()
+    return Halves(
+        kind=kind, number=number, posteriors=(first, second), results=(one, two), region=region
+    )
 
 
 def halves_disagree(
@@ -55,30 +176,31 @@ def halves_disagree(
     kind: str = "positions",
     *,
     seed: int = 0,
-    other: bool = False,
+    numbers: Sequence[int] = (),
     factors: Sequence[float] = (),
     backend: Any = "auto",
     tell: Tell = silent,
     place: Path | None = None,
-) -> tuple[HalfDataTest, tuple[Result, Result]]:
-    """Give two halves of the data error bars as a result has them, and compare these with how far
-    the halves differ.
+) -> HalfDataTest:
+    """Split the data in two in several ways, give all halves error bars as a result has them, and
+    compare these with how far the two halves of each split differ.
 
     Parameters
     ----------
     problem : Problem
         The whole, on the host.
     found : Result
-        Where both halves begin.
+        Where all halves begin.
     method : Method
         One that leads to the optimum of each half and draws from its posterior.
     kind : {"positions", "counts"}
     seed : int
-        Of the split.
-    other : bool
-        The split that goes with this seed but has nothing to do with it.
+        Of the splits.
+    numbers : sequence of int, optional
+        Of the splits (`halves_of`); default as many, from the first on, as it takes to know T of
+        each octave to 8 %, 2 to 4, but no more than half of those that there are.
     factors : sequence of float, optional
-        T of each octave of periods, from another split: bars are widened by them before they are
+        T of each octave of periods, from other splits: bars are widened by them before they are
         compared.
     backend : str or Backend
     tell : callable
@@ -88,54 +210,70 @@ def halves_disagree(
 
     Returns
     -------
-    (HalfDataTest, (Result, Result))
-        `HalfDataTest.by_period` has T.
+    HalfDataTest
+        `HalfDataTest.by_period` has T, the mean of all splits.
 
     Raises
     ------
     PtychonError
         A method without draws, or data that cannot be split so.
     """
-    own = method.to_optimum()
-    results: list[Result] = []
-    regions, remains = [], [np.nan]
-    for number, half in enumerate(halves_of(problem, kind, seed, other)):
-
-        def said(what: str, done: int, total: int, number: int = number) -> None:
-            tell(f"half {number + 1}: {what}", done, total)
-
-        whole, posterior = own.run(
-            half, _of_half(found, problem, half), backend, said, place or Path("half")
+    tests: list[HalfDataTest] = []
+    splits: list[Halves] = []
+    most = min(SPLITS[1], max(ways(problem, kind) // 2, 1))
+    for number in numbers or range(most):
+        halves = both_halves(
+            *(problem, found, method, kind),
+            seed=seed,
+            number=number,
+            backend=backend,
+            tell=tell,
+            place=place,
         )
-        if posterior.draws is None:
-            raise PtychonError(
-                f"method {method.name!r} of error bars makes no draws, which halves of the data "
-                "are compared by; take laplace or joint"
-            )
         if factors:
-            posterior = widened(posterior, factors)
-        regions.append(posterior.region)
-        remains += [r for r in posterior.remains if np.isfinite(r)]
-        results.append(
-            replace(
-                whole,
-                object=posterior.object,
-                probe=posterior.probe,
-                object_std=posterior.object_std,
-                draws=posterior.draws,
-                history=dict(whole.history) | {"chi2": np.array([posterior.chi2])},
-            )
-        )
-    one, two = results
-    light = found.illumination
-    region = regions[0] & regions[1]
-    region &= light > 0.5 * light[region].mean()
-    verdict = compared(
-        one, two, region, kind=kind, update=method.free(found), near_field=problem.near_field
-    )
-    left = float(np.nanmax(remains)) if len(remains) > 1 else np.nan
-    wider = filled(factors) if factors else ()
-    return replace(verdict, widened=wider, remains=left), (one, two)
+            halves = halves.wider(factors)
+        else:
+            splits.append(halves)
+        tests.append(halves.compared(method.free(found), problem.near_field))
+        so_far = together(tests)
+        told = np.isfinite(so_far.by_period)
+        enough = not np.max(np.array(so_far.chance)[told], initial=0.0) > KNOWN
+        if not numbers and len(tests) >= SPLITS[0] and enough:
+            break
+    said = together(tests)
+    if factors:
+        return replace(said, widened=filled(factors))
+    return replace(said, factors=learned(splits, said, problem.near_field))
+
+
+def learned(splits: Sequence[Halves], said: HalfDataTest, near_field: bool) -> tuple[float, ...]:
+    """T of each octave by which bars are to be widened, so that those of these splits come out
+    right.
+
+    Octaves are not apart: under the window of a region that is lit, coarse errors show in finer
+    octaves too, and so do those that are widened, which may be coarser than the errors were. What
+    is first taken is the T that was seen; then each octave that tells something is corrected by
+    what T is after bars were widened.
+
+    Parameters
+    ----------
+    splits : sequence of Halves
+    said : HalfDataTest
+        Of these.
+    near_field : bool
+
+    Raises
+    ------
+    PtychonError
+        If no octave tells anything.
+    """
+    factors = np.array(factors_of(said))
+    told = np.isfinite(said.by_period)
+    for _ in range(ROUNDS if told.any() else 0):
+        wider = [each.wider(factors.tolist()) for each in splits]
+        after = together([each.compared(said.update, near_field) for each in wider])
+        factors[told] *= np.array(after.by_period)[told]
+    return tuple(factors.tolist())
 
 
 def tried_again(
@@ -148,8 +286,8 @@ def tried_again(
     seed: int = 0,
     tell: Tell = silent,
 ) -> HalfDataTest:
-    """The bars that a result has by `laplace`, tried on two halves of its data: on another split
-    than that which widened them, where one did.
+    """The bars that a result has by `laplace`, tried on halves of its data: on as many other splits
+    as those that widened them, where some did.
 
     Parameters
     ----------
@@ -167,19 +305,17 @@ def tried_again(
     from .methods import Laplace
 
     how = dict(found.settings)["error_bars"]
-    draws = None if found.draws is None else len(found.draws)
-    method = Laplace(
-        update=tuple(how["update"]), noise_variance=noise_variance, draws=draws, seed=seed
-    )
+    method = Laplace(update=tuple(how["update"]), noise_variance=noise_variance, seed=seed)
     factors = tuple(how.get("widened") or ())
+    learned = int(how.get("splits", 1))
     return halves_disagree(
         *(problem, found, method, kind),
         seed=how["seed"] if factors else seed,
-        other=bool(factors),
+        numbers=range(learned, 2 * learned) if factors else (0,),
         factors=factors,
         backend=backend,
         tell=tell,
-    )[0]
+    )
 
 
 def _of_half(found: Result, whole: Problem, half: Problem) -> Result:
@@ -196,6 +332,32 @@ def _of_half(found: Result, whole: Problem, half: Problem) -> Result:
         value = getattr(found, name)
         few[name] = None if value is None else value[rows]
     return replace(found, **few)
+
+
+def factors_of(test: HalfDataTest) -> tuple[float, ...]:
+    """T of each octave, as smooth as what is known of it allows.
+
+    ln T is fitted by least squares, each octave with the scatter of T by chance, with second
+    differences that have a standard deviation of `BEND`: octaves of few frequencies lean on a power
+    law through their neighbours. An octave without any has that of the next finer one.
+
+    Raises
+    ------
+    PtychonError
+        If there is none at all.
+    """
+    T, chance = np.array(test.rough), np.array(test.chance)
+    known = np.isfinite(T) & (T > 0) & np.isfinite(chance) & (chance > 0)
+    n = int(known.sum())
+    if n < 3:
+        return filled(test.by_period)
+    bend = np.diff(np.eye(n), 2, axis=0) / BEND
+    weights = 1 / chance[known]
+    rows = np.concatenate([np.diag(weights), bend])
+    wanted = np.concatenate([weights * np.log(T[known]), np.zeros(n - 2)])
+    smooth = np.full(len(T), np.nan)
+    smooth[known] = np.exp(np.linalg.lstsq(rows, wanted)[0])
+    return filled(smooth.tolist())
 
 
 def filled(factors: Sequence[float]) -> tuple[float, ...]:
@@ -242,19 +404,19 @@ def widened(posterior: Posterior, by: HalfDataTest | Sequence[float]) -> Posteri
         Without draws, or without any factor.
     """
     draws = posterior.draws
-    factors = by.by_period if isinstance(by, HalfDataTest) else by
+    factors = by.factors or factors_of(by) if isinstance(by, HalfDataTest) else filled(by)
     if draws is None:
         raise PtychonError("error bars without draws cannot be widened by spatial frequency")
-    box = bounding_box(posterior.region)
-    window = np.zeros(draws.shape[1:])
-    window[box] = soft_window(posterior.region[box], TAPER)
     gain = gains(draws.shape[1:], factors)
-    # where there is next to no light, errors are what the prior allows
+    # where there is next to no light, errors are what the prior allows; they are not let into what
+    # is lit
+    most = LARGEST * float(np.quantile(posterior.object_std[posterior.region], 0.95))
+    share = np.minimum(1, most / np.maximum(posterior.object_std, 1e-30))
     rest = float(np.sqrt(np.mean(gain**2)))
     new = np.empty_like(draws)
     for s, draw in enumerate(draws):
-        change = scipy.fft.ifft2((gain - rest) * scipy.fft.fft2(window * draw))
-        new[s] = (rest * draw + change).astype(COMPLEX)
+        filtered = scipy.fft.ifft2(gain * scipy.fft.fft2(share * draw))
+        new[s] = (filtered + rest * (1 - share) * draw).astype(COMPLEX)
     before, after = (_power(d, posterior.region) for d in (draws, new))
     ratio = np.sqrt(after / np.maximum(before, 1e-30))
     stds = {
@@ -265,7 +427,7 @@ def widened(posterior: Posterior, by: HalfDataTest | Sequence[float]) -> Posteri
     facts = posterior.conditional
     if isinstance(by, HalfDataTest):
         facts = (*facts, fact(by))
-    return replace(posterior, draws=new, widened=filled(factors), conditional=facts, **stds)
+    return replace(posterior, draws=new, widened=tuple(factors), conditional=facts, **stds)
 
 
 def _power(draws: Any, region: Any) -> FloatArray:
@@ -284,6 +446,8 @@ def fact(test: HalfDataTest) -> str:
     """What a reader has to know of bars that are widened by a test."""
     periods = ["above 32 px", "32 to 16", "16 to 8", "8 to 4", "4 to 2"]
     parts = [
-        f"{T**0.5:.2g} ({name})" for T, name in zip(filled(test.by_period), periods, strict=True)
+        f"{T**0.5:.2g} ({name})"
+        for T, name in zip(test.factors or factors_of(test), periods, strict=True)
     ]
-    return f"bars times {', '.join(parts)}: the disagreement of two halves by {test.kind}"
+    how = f"{test.splits} splits of the data in two" if test.splits > 1 else "two halves"
+    return f"bars times {', '.join(parts)}: the disagreement of {how} by {test.kind}"

@@ -31,7 +31,7 @@ have half the overlap.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ from ..types import BoolArray, ComplexArray, FloatArray, PtychonError
 from .free import FREE, USUAL, free_of
 from .half_data_record import PROBABILITIES, HalfDataTest
 from .joint import BURN_IN, EP_PASSES, joint, lit_region
-from .spectrum import Spectrum, octaves, rings
+from .spectrum import SOME, Spectrum, by_chance, octaves, rings
 from .splitting import halves_of
 
 #: Side (px) of the tiles of the chessboard: the temperature of one colour is tried on the other.
@@ -173,6 +173,7 @@ def compared(
     kind: str,
     update: Collection[str],
     near_field: bool = False,
+    before: Sequence[ComplexArray | None] = (None, None),
 ) -> HalfDataTest:
     """Lay the second half on the first and compare their difference with their bars.
 
@@ -188,6 +189,8 @@ def compared(
         alone.
     near_field : bool
         Whether the data tell translations, so that one between the halves counts.
+    before : (draws, draws), optional
+        Of each half, before its bars were widened.
 
     Raises
     ------
@@ -214,7 +217,7 @@ def compared(
     region = region & (np.abs(second) > 0) & (stds[1] > 0)
     if not region.any():
         raise PtychonError("the two halves have no lit pixel in common")
-    uncertain = [Spectrum.of(half, region) for half in (one, two)]
+    uncertain = [Spectrum.of(*each) for each in zip((one, two), (region,) * 2, before, strict=True)]
     shares = [float(u.visible.sum() / u.variance.sum()) for u in uncertain]
     variance = sum(c * s**2 for c, s in zip(shares, stds, strict=True))
     square = np.abs(first - second)[region] ** 2 / np.asarray(variance)[region]
@@ -226,15 +229,16 @@ def compared(
         else math.nan
     )
     power = float((np.abs(first[region]) ** 2).sum() / (np.abs(first - second)[region] ** 2).sum())
+    powers = rings(first - second, region), uncertain[0].visible + uncertain[1].visible
     return HalfDataTest(
         kind=kind,
         mean_square=T,
         covered=inside(square),
         covered_after=inside(square / T),
         mean_square_after=after,
-        by_period=octaves(
-            rings(first - second, region), uncertain[0].visible + uncertain[1].visible, region
-        ),
+        by_period=octaves(*powers, region),
+        rough=octaves(*powers, region, SOME),
+        chance=by_chance(first - second, region),
         independent=float(np.mean(shares)),
         difference_db=10 * math.log10(power),
         chi2=(_chi2(one), _chi2(two)),

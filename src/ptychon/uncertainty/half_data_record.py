@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
 
 from .spectrum import PERIODS
 
@@ -18,6 +22,8 @@ HOTTEST = 4.0
 POOR = 1.5
 #: T of every octave of bars that were widened by another split: at least, and one over it at most.
 LEAST = 0.8
+#: Degrees of freedom that the scatter of T counts with that follows from the spectrum.
+PRIOR = 2
 #: Factor by which the temperature of an octave of periods may differ from that of all.
 EVEN = 2.0
 
@@ -51,9 +57,19 @@ class HalfDataTest:
     widened : tuple of float
         Factors by octaves of periods, from another split, by which the variances were multiplied
         before they were compared; empty where they were not.
+    factors : tuple of float
+        By octaves of periods, by which variances have to be multiplied so that bars come out right
+        in all of them (`discrepancy.learned`); empty where nothing was widened by this.
     remains : float
         Step to its optimum that was left in a half (rms), in bars, at the octave where it was
         largest; NaN where it is not known. Halves that are far from theirs differ by too little.
+    chance : tuple of float
+        Relative standard deviation of each of `rough` by chance (`spectrum.by_chance`).
+    rough : tuple of float
+        As `by_period`, with octaves in which chance is large; NaN of those that hold next to
+        nothing.
+    splits : int
+        Ways to split the data that all this is the mean of.
     """
 
     kind: str
@@ -70,11 +86,15 @@ class HalfDataTest:
     update: tuple[str, ...]
     widened: tuple[float, ...] = ()
     remains: float = math.nan
+    chance: tuple[float, ...] = ()
+    rough: tuple[float, ...] = ()
+    factors: tuple[float, ...] = ()
+    splits: int = 1
 
     @property
     def bars_hold(self) -> bool:
-        """Whether bars that were widened by one split hold on another: T of every octave of periods
-        is within 0.8 to 1.25.
+        """Whether bars that were widened by some splits hold on others: T of every octave of
+        periods is within 0.8 to 1.25.
         """
         known = [T for T in self.by_period if math.isfinite(T)]
         return bool(known) and all(LEAST <= T <= 1 / LEAST for T in known)
@@ -129,6 +149,27 @@ class HalfDataTest:
     def _agree(self) -> bool:
         return self.holds or (self.holds_after and 1 / HOTTEST <= self.temperature <= HOTTEST)
 
+    def _several(self) -> str:
+        return f", {self.splits} splits" if self.splits > 1 else ""
+
+    def scatter(self, octave: int) -> float:
+        """Standard deviation of T of an octave by chance, relative; of bars that were widened by as
+        many other splits, with the chance in these. NaN where it is not known.
+        """
+        chance = self.chance[octave] if self.chance else math.nan
+        return chance * math.sqrt(2) if self.widened else chance
+
+    def _by_luck(self, octave: int) -> str:
+        """Of an octave that is out of bounds: what chance does to it, which may be all."""
+        scatter = self.scatter(octave)
+        if not math.isfinite(scatter):
+            return ""
+        T = self.by_period[octave]
+        off = abs(math.log(T))
+        may = off - math.log(1 / LEAST) < 2 * scatter and off < 3 * scatter
+        verdict = "; that may be chance" if may else ""
+        return f" +- {T * scatter:.2g} by chance{verdict}"
+
     def _unlike(self, octave: tuple[int, float]) -> float:
         return abs(math.log(octave[1] / self.temperature)) if math.isfinite(octave[1]) else 0.0
 
@@ -142,18 +183,22 @@ class HalfDataTest:
             f"{c:.0%} for {p:.0%}" for c, p in zip(self.covered, PROBABILITIES, strict=True)
         )
         numbers = (
-            f"halves by {self.kind}, mean square {self.mean_square:.2f} of what their bars say, "
-            f"inside {shares}"
+            f"halves by {self.kind}{self._several()}, mean square {self.mean_square:.2f} of what "
+            f"their bars say, inside {shares}"
         )
         factor = f"bars times {self.temperature**0.5:.2f}"
         if self.widened:
             numbers += f"; misfit {max(self.chi2):.3g} of what the noise explains"
             if self.bars_hold:
-                return f"widened by one split, the bars hold on another: {numbers}"
+                return (
+                    f"widened by some splits of the data, the bars hold on others: {numbers}; what "
+                    "halves have wrong alike is not in them"
+                )
             octave, worst = max(enumerate(self.by_period), key=self._unlike_one)
             return (
-                f"widened by one split, the bars do not hold on another: at periods above "
-                f"{PERIODS[octave + 1]:g} px the mean square is {worst:.2g} ({numbers})"
+                f"widened by some splits of the data, the bars do not hold on others: at periods "
+                f"above {PERIODS[octave + 1]:g} px the mean square is {worst:.2g}"
+                f"{self._by_luck(octave)} ({numbers})"
             )
         if self._agree and not self.fits:
             return (
@@ -174,3 +219,39 @@ class HalfDataTest:
                     f"is {worst:.2g}"
                 )
         return f"the model does not describe the data: {numbers}{rest}"
+
+
+def together(tests: Sequence[HalfDataTest]) -> HalfDataTest:
+    """Several splits of the same data as one: means, and the worst misfit and remaining step.
+
+    Where few frames are far worse than the others T scatters by more than its spectrum says; what
+    splits show of it counts with one degree of freedom each but one, the spectrum with `PRIOR`.
+    """
+    first = tests[0]
+    if len(tests) == 1:
+        return first
+
+    def mean(name: str) -> Any:
+        values = np.mean([getattr(test, name) for test in tests], axis=0)
+        return tuple(values.tolist()) if values.ndim else float(values)
+
+    means = ("mean_square", "covered", "covered_after", "mean_square_after", "by_period", "rough")
+    left = [test.remains for test in tests if math.isfinite(test.remains)]
+    return replace(
+        first,
+        **{name: mean(name) for name in (*means, "independent", "difference_db")},
+        chi2=max((test.chi2 for test in tests), key=max),
+        remains=max(left, default=math.nan),
+        chance=_chance(tests),
+        splits=sum(test.splits for test in tests),
+    )
+
+
+def _chance(tests: Sequence[HalfDataTest]) -> tuple[float, ...]:
+    """Relative standard deviation of the mean T of each octave."""
+    T = np.array([test.rough for test in tests])
+    told = np.mean(np.square([test.chance for test in tests]), axis=0)
+    seen = T.var(axis=0, ddof=1) / T.mean(axis=0) ** 2
+    n = len(tests)
+    each = (PRIOR * told + (n - 1) * seen) / (PRIOR + n - 1)
+    return tuple(np.sqrt(each / n).tolist())

@@ -15,7 +15,7 @@ def half_data_numbers(said: HalfDataTest) -> dict[str, Any]:
     from dataclasses import asdict
     from math import isfinite
 
-    numbers = {
+    numbers: dict[str, Any] = {
         name: [x if isinstance(x, str) or isfinite(x) else None for x in value]
         if isinstance(value, tuple)
         else value
@@ -49,7 +49,12 @@ def half_data_rows(said: HalfDataTest) -> list[tuple[str, str]]:
         if max(said.chi2) > POOR
         else ""
     )
-    periods = zip(PERIODS[1:], said.by_period, strict=True)
+    periods = []
+    for octave, T in enumerate(said.by_period):
+        if isfinite(T):
+            scatter = T * said.scatter(octave)
+            more = f" +- {scatter:.2g}" if isfinite(scatter) else ""
+            periods.append(f"above {PERIODS[octave + 1]:g} px {T:.2g}{more}")
     left = []
     if isfinite(said.remains):
         left = [("optimum", f"up to {said.remains:.2g} bars (rms) from each half at an octave")]
@@ -62,7 +67,7 @@ def half_data_rows(said: HalfDataTest) -> list[tuple[str, str]]:
         ),
         ("inside", shares(said.covered)),
         ("after T", shares(said.covered_after)),
-        ("T by period", ", ".join(f"above {p:g} px {T:.2g}" for p, T in periods if isfinite(T))),
+        ("T by period", ", ".join(periods)),
         (
             "misfit",
             ", ".join(f"{x:.2f}" for x in said.chi2)

@@ -5,7 +5,9 @@ learned anew, and its twin.
 The messages of expectation propagation hold the phase of each wave, which the data do not know. So
 passes move the mean slowly along directions that the data hold loosely by the phases of all pixels
 together: coarse structures, and what object and probe can trade. Where the probe is known nothing
-but the former is soft, and the passes have the last word.
+but the former is soft, and messages are the better likelihood of dark pixels: the passes have the
+last word, unless their spectrum, a power law where the data tell little, is far from that of the
+object. That is where the steps foretell an error less by `CLEARLY`.
 """
 
 from __future__ import annotations
@@ -45,6 +47,9 @@ EP_PASSES, BURN_IN, FIRST_DRAWS = 60, 24, 2
 #: it only loosely: with the engine's 3 the mean (error/bar)^2 of three scans was 1.06 to 1.22, with
 #: 12 0.96 to 1.02. Without a background 3 are better.
 CAREFUL = 12
+#: Decibels by which the error after the steps has to be less than after the passes, as their bars
+#: foretell it, for the steps to be taken where the probe is known.
+CLEARLY = 1.5
 #: Illumination, relative to the mean over what is lit at all, from which pixels count as
 #: illuminated in checks.
 FULL = 0.5
@@ -112,7 +117,9 @@ def joint(
         {"iterations": CAREFUL} if free_probe and problem.counts is not None else {}
     )
 
-    def made(data: Problem, start: Result, number: int) -> tuple[Result, Remains | None]:
+    def made(
+        data: Problem, start: Result, number: int, steps: bool | None
+    ) -> tuple[Result, Remains | None]:
         own = min(draws, FIRST_DRAWS) if free_probe else draws
         warm = burn_in + draws - own
         recipe = recipe_of(start, free_probe, ep_passes, warm, own, options, careful)
@@ -130,11 +137,14 @@ def joint(
         passed = reconstruct(
             data, recipe, backend=chosen, start=start, seed=seed, judge=False, callbacks=[told]
         )
-        if not free_probe:
+        if steps is False:
             return passed, None
-        return to_optimum(data, passed, draws, chosen, seed, tell)
+        stepped = to_optimum(data, passed, draws, chosen, seed, tell, free_probe)
+        return stepped if steps or clearer(data, passed, stepped[0]) else (passed, None)
 
-    found, remains = made(problem, result, 0)
+    # bars of the passes hold a variance for each frame, those of the steps one of all
+    either = None if options.get("noise_per_frame") is None else False
+    found, remains = made(problem, result, 0, True if free_probe else either)
     assert found.draws is not None
     assert found.object_std is not None
     lit, twin = lit_region(problem, found), None
@@ -149,7 +159,7 @@ def joint(
         anew = begin is not None
         if begin is None:
             begin = replace(found, engine="", errors=found.errors[:0], history={}, passes=0)
-        again, _ = made(data, begin, 1)
+        again, _ = made(data, begin, 1, remains is not None)
         twin = judge(again, truth, lit, free_probe, found, problem.near_field)
         twin = replace(twin, remains=0.0 if remains is None else remains.worst, anew=anew)
         root = REAL.type(math.sqrt(twin.temperature))
@@ -158,13 +168,20 @@ def joint(
 
 
 def to_optimum(
-    problem: Problem, found: Result, draws: int, backend: Backend, seed: int, tell: Tell
+    problem: Problem,
+    found: Result,
+    draws: int,
+    backend: Backend,
+    seed: int,
+    tell: Tell,
+    free_probe: bool,
 ) -> tuple[Result, Remains]:
     """The result of the joint posterior at its optimum, with new draws and bars."""
     made = laplace(
         problem,
         found.object,
         found.probe,
+        update=USUAL if free_probe else USUAL[:1],
         noise=noise_in(problem, found),
         prior="learned",
         draws=max(draws, 2),
@@ -182,6 +199,18 @@ def to_optimum(
         final_error=residual(problem, made.object, made.probe, backend),
     )
     return better, Remains(made.remains or (math.inf,), 1)
+
+
+def clearer(problem: Problem, passed: Result, stepped: Result) -> bool:
+    """Whether the bars after the steps foretell an error that is clearly less."""
+    lit = lit_region(problem, passed)
+    assert passed.object_std is not None
+    assert stepped.object_std is not None
+    before, after = (
+        float((std[lit].astype(np.float64) ** 2).sum())
+        for std in (passed.object_std, stepped.object_std)
+    )
+    return 10 * math.log10(before / after) > CLEARLY
 
 
 def translated(truth: ComplexArray, found: Result, seed: int) -> tuple[ComplexArray, Result]:

@@ -34,14 +34,16 @@ from ..metrics.frc import soft_window
 from ..model.thin import normal
 from ..types import COMPLEX, REAL, Array, BoolArray, ComplexArray, FloatArray
 
+#: What the prior of the object may be: CN(0, S) in each pixel, or this one.
+WHITE, LEARNED = PRIORS = ("white", "learned")
 #: Soft edge of the window under which spectra are taken, share of its shorter side.
 EDGE = 0.2
 #: Weight tau of the curvature of log S over log k: bends of 1/sqrt(tau) are expected.
 STIFF = 0.02
 #: N and Y are not seen any more in a ring of which the data know less than these shares.
 KNOWN, LITTLE = 0.5, 0.1
-#: Only what exceeds the noise of draws by this factor is taken for the object: draws about one
-#: optimum are up to so much too small where most detector pixels are dark.
+#: Only what exceeds the noise of draws by this factor is taken for the object where the probe is
+#: learned too: errors that both trade are left in the mean, and are not in draws about it.
 DOUBT = 1.15
 #: A ring of which they know less than this share is assumed, not learned.
 ASSUMED = 0.4
@@ -127,6 +129,8 @@ class Spectral:
         S^u and S^v.
     carrier : (H, W) complex128
         exp(i (phi + k r)).
+    doubt : float
+        Factor on the noise of draws above which something is taken for the object.
     noise_power, measured : (2, R) float64, optional
         N and Y, where they were last seen.
     """
@@ -135,16 +139,19 @@ class Spectral:
     seen: Seen
     spectra: FloatArray
     carrier: ComplexArray
+    doubt: float = DOUBT
     noise_power: FloatArray | None = None
     measured: FloatArray | None = None
     cache: dict[bytes, tuple[Array, Array, Array]] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def first(cls, backend: Backend, seen: Seen, object: ComplexArray) -> Spectral:
+    def first(
+        cls, backend: Backend, seen: Seen, object: ComplexArray, doubt: float = DOUBT
+    ) -> Spectral:
         """From an object alone, noise and all."""
         carrier = seen.carrier(object)
         spectra = smoothed(seen, seen.power(object, carrier))
-        return cls(backend, seen, spectra, carrier).about(object)
+        return cls(backend, seen, spectra, carrier, doubt).about(object)
 
     def about(self, object: ComplexArray) -> Spectral:
         """The same with a mean that is free."""
@@ -168,7 +175,7 @@ class Spectral:
         if self.measured is not None:
             Y = np.where(known > LITTLE, Y, self.measured)
         spectra = np.array(
-            [refit(seen, *rows) for rows in zip(self.spectra, S, DOUBT * N, Y, strict=True)]
+            [refit(seen, *rows) for rows in zip(self.spectra, S, self.doubt * N, Y, strict=True)]
         )
         found = replace(self, spectra=spectra, noise_power=N, measured=Y, cache={})
         return found.about(object)

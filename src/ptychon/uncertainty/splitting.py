@@ -9,7 +9,7 @@ import numpy as np
 from ..checks.half_scans import split
 from ..model.noise import counts_of, noise_of
 from ..model.problem import Problem
-from ..types import REAL, PtychonError
+from ..types import REAL, BoolArray, IntArray, PtychonError
 
 KINDS = ("positions", "counts")
 
@@ -76,8 +76,19 @@ def thinned(problem: Problem, seed: int | list[int] = 0) -> tuple[Problem, Probl
     return replace(half, amplitude=one, counts=left), replace(half, amplitude=two, counts=right)
 
 
+def changed(number: int, pairs: IntArray) -> BoolArray:
+    """The pairs of frames that change sides: the Walsh function (-1)^(bits of number & pair)."""
+    return np.asarray(np.bitwise_count(pairs & number) % 2 == 1)
+
+
+def ways(problem: Problem, kind: str) -> int:
+    """How many splits there are that have nothing to do with each other; of counts, any number."""
+    pairs = len(problem) // 2
+    return 2 ** (max(pairs, 1).bit_length() - 1) if kind == "positions" else 2**30
+
+
 def halves_of(
-    problem: Problem, kind: str, seed: int = 0, other: bool = False
+    problem: Problem, kind: str, seed: int = 0, number: int = 0
 ) -> tuple[Problem, Problem]:
     """Two independent halves of the data.
 
@@ -86,9 +97,10 @@ def halves_of(
     problem : Problem
     kind : {"positions", "counts"}
     seed : int
-    other : bool
-        Another way to split that goes with the seed: frames change sides in every second pair, or
-        counts are dealt out anew. Differences of halves of the two have nothing in common.
+    number : int
+        Which of the ways to split that go with the seed: frames of some pairs change sides, by the
+        Walsh function of this number, or counts are dealt out anew. Any two of them agree for half
+        of the pairs and disagree for the others, so that their differences have nothing in common.
 
     Raises
     ------
@@ -101,9 +113,8 @@ def halves_of(
             f"unknown way to split the data {kind!r}; choose one of {', '.join(KINDS)}"
         )
     if kind == "counts":
-        return thinned(problem, [seed, 1] if other else seed)
+        return thinned(problem, [seed, number] if number else seed)
     first = split(len(problem), seed)
-    if other:
-        pairs = len(problem) - len(problem) % 2
-        first[:pairs] ^= np.arange(pairs) // 2 % 2 == 1
+    paired = len(problem) - len(problem) % 2
+    first[:paired] ^= changed(number, np.arange(paired) // 2)
     return problem.select(first), problem.select(~first)

@@ -122,12 +122,13 @@ def reflect(
     mask: Array,
     order: Array,
     bound: Any,
+    shares: Array,
     transfer: Array,
     near: bool,
     measure: bool,
 ) -> float:
-    """psi_j += Pi_F[2 P O_j - psi_j] - P O_j (beta = 1), B = `bound` a valid pixel; returns the
-    misfit of P O_j if asked.
+    """psi_j += Pi_F[2 P O_j - psi_j] - P O_j (beta = 1), B = `bound` times shares (1 or N,) a
+    valid pixel; returns the misfit of P O_j if asked.
     """
     wave, lit = np.empty_like(waves[0]), np.empty((len(probes), 2), np.int64)
     supports(probes, lit)
@@ -144,7 +145,7 @@ def reflect(
             total += modulus_change(wave, amplitude[j], mask[j % len(mask)])
         _affine(ONE + ONE, O, y0, x0, probes[u], lit[u], -ONE, waves[j], wave)
         later = stretch(waves[order[min(i + 1, len(order) - 1)]])
-        least = bounds[j % len(mask)]
+        least = bounds[j % len(mask)] * shares[j % len(shares)]
         misfit = modulus_return(
             wave,
             amplitude[j],
@@ -171,17 +172,18 @@ def mirror(
     mask: Array,
     order: Array,
     bound: Any,
+    shares: Array,
     transfer: Array,
     near: bool,
 ) -> None:
-    """mirrored_j = 2 Pi_F psi_j - psi_j, B = `bound` a valid pixel."""
+    """mirrored_j = 2 Pi_F psi_j - psi_j, B = `bound` times shares (1 or N,) a valid pixel."""
     bounds, wave = np.empty(len(mask)), np.empty_like(waves[0])
     for i in range(len(mask)):
         bounds[i] = bound * _valid(mask[i])
     for i in range(len(order)):
         j = order[i]
         wave[:] = waves[j]
-        least = bounds[j % len(mask)]
+        least = bounds[j % len(mask)] * shares[j % len(shares)]
         misfit = modulus_return(
             wave,
             amplitude[j],

@@ -11,7 +11,7 @@ from .background import counted, counts_of, subtracted, with_background
 from .likelihood import Likelihood
 from .moments import ANSCOMBE, COUNT_VARIANCE
 from .record import KINDS, Noise
-from .stated import learned_variance, mean_variance, noise_in, noise_of, told
+from .stated import frame_variances, learned_variance, mean_variance, noise_in, noise_of, told
 
 __all__ = [
     "ANSCOMBE",
@@ -21,6 +21,7 @@ __all__ = [
     "Noise",
     "counted",
     "counts_of",
+    "frame_variances",
     "learned_variance",
     "mean_variance",
     "noise_in",

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...data.result import Result
-from ...types import PtychonError
+from ...kernels.reference import namespace
+from ...types import FloatArray, PtychonError
 from .background import with_background
 from .moments import ANSCOMBE, COUNT_VARIANCE
 from .record import KINDS, Noise
@@ -144,6 +145,24 @@ def learned_variance(
     return max(misfit, least) / max(pixels - taken, left * pixels)
 
 
+def frame_variances(problem: Problem) -> FloatArray:
+    """`mean_variance` of each frame by itself, (N,) float64, of a problem that has a
+    `noise_scale`.
+    """
+    assert problem.noise_scale is not None
+    scale = problem.noise_scale.astype(float)
+    if not problem.counting:
+        return scale * (problem.noise_variance or 0.0)
+    xp = namespace(problem.amplitude)
+    most, found = xp.asarray(COUNT_VARIANCE * problem.noise_scale)[:, None, None], []
+    for i in range(0, len(problem), 64):
+        part = xp.minimum(problem.amplitude[i : i + 64] ** 2, most[i : i + 64])
+        valid = problem.mask_of(slice(i, i + 64)).sum(axis=(1, 2))
+        found.append(part.sum(axis=(1, 2), dtype="float64") / xp.maximum(valid, 1))
+    whole = xp.concatenate(found)
+    return whole.get() if hasattr(whole, "get") else whole  # type: ignore[no-any-return]
+
+
 def mean_variance(problem: Problem) -> float:
     """Variance of the amplitude noise, averaged over valid pixels: what is known, 0 where nothing
     is.
@@ -152,6 +171,8 @@ def mean_variance(problem: Problem) -> float:
     that much and takes 0, a lower bound (in a scan with mostly empty pixels 1/4 everywhere would
     excuse any misfit).
     """
+    if problem.noise_scale is not None:
+        return float(frame_variances(problem).mean())
     if not problem.counting:
         return problem.noise_variance or 0.0
     total = sum(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from ...engines import Context, State
 from ...model.problem import Problem
@@ -53,7 +53,7 @@ class Support(Constraint):
             y, x = np.ogrid[:p, :q]
             far = np.hypot(y - p // 2, x - q // 2) - self.radius
         else:
-            far = ndimage.distance_transform_edt(~self._region(state, ctx))
+            far = scipy.ndimage.distance_transform_edt(~self._region(state, ctx))
         window = np.where(far <= 0, 1.0, 0.0)
         if self.soft:
             window = 0.5 + 0.5 * np.cos(np.pi * np.clip(far / (self.soft + 1), 0, 1))
@@ -63,10 +63,12 @@ class Support(Constraint):
     def _region(self, state: State, ctx: Context) -> BoolArray:
         probe = np.asarray(ctx.backend.to_host(state.probe))
         size = np.sqrt((np.abs(probe) ** 2).sum(axis=0, dtype=float))
-        mean = ndimage.uniform_filter(size, SQUARE, mode="constant")
+        mean = scipy.ndimage.uniform_filter(size, SQUARE, mode="constant")
         # what was averaged inside stays, so that the region is the same the next time
         return np.asarray(
-            ndimage.binary_dilation(mean >= self.fraction * mean.max(), np.ones((SQUARE, SQUARE)))
+            scipy.ndimage.binary_dilation(
+                mean >= self.fraction * mean.max(), np.ones((SQUARE, SQUARE))
+            )
         )
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
+import scipy
 
 from ...engines import Context, State
 from ...model.problem import Problem
@@ -135,7 +135,7 @@ def scanned(positions: FloatArray, steps: FloatArray, shape: tuple[int, ...]) ->
     """1 within a pitch of a position, else 0, (H, W): lit, whatever the probe."""
     y, x = np.indices(shape)
     pixels = np.stack([y, x], -1).reshape(-1, 2)
-    near = cKDTree(positions).query(pixels)[0] <= np.hypot(*steps.T).max()
+    near = scipy.spatial.cKDTree(positions).query(pixels)[0] <= np.hypot(*steps.T).max()
     return np.asarray(near.reshape(shape), float)
 
 
@@ -155,7 +155,7 @@ def lattice(positions: FloatArray) -> tuple[FloatArray, FloatArray]:
     remedy = "grid_notch is for scans on a raster; leave it out"
     if len(positions) < 9:
         raise PtychonError(f"{away}: {remedy}")
-    _, near = cKDTree(positions).query(positions, k=min(9, len(positions)))
+    _, near = scipy.spatial.cKDTree(positions).query(positions, k=min(9, len(positions)))
     steps = (positions[near[:, 1:]] - positions[:, None]).reshape(-1, 2)
     length = np.hypot(*steps.T)
     least = np.median(np.hypot(*(positions[near[:, 1]] - positions).T))
