@@ -204,6 +204,11 @@ def test_splits_have_nothing_to_do_with_each_other(wrong):
     signs = np.array(sides)[:, :80]
     np.testing.assert_array_equal(signs @ signs.T, 80 * np.eye(8))
     assert (signs.reshape(8, 40, 2).sum(axis=2) == 0).all()
+    # in the mean of four, a pair and the fourth after it (the next row of a scan of 8 frames a row)
+    # are no more alike than any others
+    pairs = signs[:4, ::2]
+    alike = np.abs((pairs[:, :-4] * pairs[:, 4:]).mean(axis=0))
+    assert np.mean(alike > 0.5) < 0.5
     first, second = (halves_of(problem, "counts", 3, n)[0].amplitude for n in (0, 1))
     assert not np.array_equal(first, second)
 
