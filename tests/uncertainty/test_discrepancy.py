@@ -18,15 +18,7 @@ from ptychon.io import write_dataset
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import simulate
 from ptychon.uncertainty.call import with_bars
-from ptychon.uncertainty.discrepancy import (
-    Halves,
-    factors_of,
-    filled,
-    gains,
-    halves_disagree,
-    tried_again,
-    widened,
-)
+from ptychon.uncertainty.discrepancy import Halves, halves_disagree, tried_again
 from ptychon.uncertainty.half_data_record import PROBABILITIES, HalfDataTest, together
 from ptychon.uncertainty.half_data_table import half_data_rows
 from ptychon.uncertainty.methods import Bootstrap, Laplace
@@ -34,6 +26,7 @@ from ptychon.uncertainty.posterior import Posterior
 from ptychon.uncertainty.saved import find_half_data_test, load_posterior, save_posterior
 from ptychon.uncertainty.spectrum import by_chance, octaves, rings
 from ptychon.uncertainty.splitting import halves_of, ways
+from ptychon.uncertainty.widening import factors_of, filled, gains, widened
 
 
 @pytest.fixture(scope="module")

@@ -123,7 +123,8 @@ def with_bars(
     how: dict[str, Any] = {"method": method.name, "update": list(method.free(found))}
     how |= {"refine": refine, "of": name}
     if halves:
-        from .discrepancy import SPLITS, halves_disagree, widened
+        from .discrepancy import SPLITS, halves_disagree
+        from .widening import widened
 
         test = halves_disagree(
             problem,
