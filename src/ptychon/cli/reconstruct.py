@@ -51,6 +51,11 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Compute error bars too: auto, laplace, ... (see ptychon error_bars --help).",
         ),
         click.option(
+            "--error-bars-prior",
+            metavar="white|learned",
+            help="Of the object in them (auto, laplace).",
+        ),
+        click.option(
             "--report/--no-report",
             default=None,
             help="Write a report too (see ptychon report --help).",

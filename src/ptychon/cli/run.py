@@ -296,9 +296,10 @@ def _with_bars(
     from .error_bars import numbers_of
 
     problem = on_grid(data, result)
-    method, why = method_for(
-        problem, result, str(settings.error_bars), backend=backend, seed=settings.seed
-    )
+    options: dict[str, Any] = {"seed": settings.seed}
+    if settings.error_bars_prior is not None:
+        options["prior"] = settings.error_bars_prior
+    method, why = method_for(problem, result, str(settings.error_bars), backend=backend, **options)
     said = why or f"error bars by {settings.error_bars}"
     voice.say(f"{said}; the result without them is in {places.result}")
     with Bar(voice.quiet or voice.as_json) as tell:

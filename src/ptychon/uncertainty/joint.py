@@ -49,7 +49,7 @@ EP_PASSES, BURN_IN, FIRST_DRAWS = 60, 24, 2
 CAREFUL = 12
 #: Decibels by which the error after the steps has to be less than after the passes, as their bars
 #: foretell it, for the steps to be taken where the probe is known.
-CLEARLY = 1.0
+CLEARLY = 1.5
 #: Illumination, relative to the mean over what is lit at all, from which pixels count as
 #: illuminated in checks.
 FULL = 0.5
