@@ -162,7 +162,7 @@ def joint(
         again, _ = made(data, begin, 1, remains is not None)
         twin = judge(again, truth, lit, free_probe, found, problem.near_field)
         twin = replace(twin, remains=0.0 if remains is None else remains.worst, anew=anew)
-        root = REAL.type(math.sqrt(twin.temperature))
+        root = REAL.type(math.sqrt(twin.factor))
         found = replace(found, object_std=found.object_std * root, draws=found.draws * root)
     return found, described(problem, result, found, lit, free_probe, twin, remains), twin
 
