@@ -3,8 +3,9 @@
 A scan is reconstructed once. Then its data are split in two in several ways that have nothing to
 do with each other, and each half gets an optimum and bars as the whole has them
 (`ptychon.uncertainty.discrepancy`). Everything is kept in a folder, so that what is asked of the
-halves can be tried again at once: T of each octave of periods for each split, its scatter as the
-spectrum says and as the splits have it, and T of one group of splits over that of another.
+halves can be tried again at once: T of each octave of periods for each split with its scatter by
+chance, the factors that the first half of the splits gives, and what bars are on the others before
+and after they are widened by these.
 
     python experiments/splits.py star near w electrons --frames 80 --splits 4 --folder splits
 
@@ -22,7 +23,7 @@ import os
 import pickle
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ from ptychon.inspect.orientation import Orientation
 from ptychon.metrics.alignment import phase_align
 from ptychon.metrics.residual import coverage
 from ptychon.types import ComplexArray
-from ptychon.uncertainty.discrepancy import both_halves, widened
-from ptychon.uncertainty.half_data_record import together
+from ptychon.uncertainty.discrepancy import Halves, both_halves, learned, widened
+from ptychon.uncertainty.half_data_record import HalfDataTest, together
 from ptychon.uncertainty.methods import Laplace
 from ptychon.uncertainty.spectrum import octaves, rings
 
@@ -254,29 +255,52 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = options.parse_args(arguments)
     for name in given.sets:
         scan = prepared(name, given)
-        tests = []
-        for number in range(given.splits):
-            place = scan.folder / f"{given.kind}-{number}.pickle"
-
-            def halves(number: int = number, scan: Prepared = scan) -> Any:
-                how = {"number": number, "backend": "numpy"}
-                return both_halves(scan.problem, scan.found, scan.method, given.kind, **how)
-
-            both, seconds = kept(place, halves)
-            free = scan.method.free(scan.found)
-            tests.append(both.compared(free, scan.problem.near_field))
-            lines = f"  split {number}: T {row(tests[-1].by_period)} by chance "
-            print(f"{lines}{row(tests[-1].chance)}, {seconds:.0f} s", flush=True)
-        half = max(given.splits // 2, 1)
-        learned = together(tests[:half])
-        print(f"  learned: T {row(learned.by_period)} by chance {row(learned.chance)}")
-        if given.splits > 1:
-            T = np.array([test.by_period for test in tests])
-            tried = together(tests[half:]).by_period
-            print(f"  quotient {row(np.array(tried) / np.array(learned.by_period))}")
-            print(f"  scatter  {row(np.log(T).std(axis=0, ddof=1))}", flush=True)
+        both = [split_in(scan, given.kind, number) for number in range(given.splits)]
+        half = given.splits // 2
+        if half:
+            tried_on(scan, both[:half], both[half : 2 * half])
         if scan.truth is not None:
-            print("\n".join(against_truth(scan, together(tests).by_period)), flush=True)
+            print("\n".join(against_truth(scan, found_by(scan, both))), flush=True)
+
+
+def split_in(scan: Prepared, kind: str, number: int) -> Halves:
+    """Halves of a split, and a line on them."""
+
+    def halves() -> Halves:
+        how = {"number": number, "backend": "numpy"}
+        return both_halves(scan.problem, scan.found, scan.method, kind, **how)
+
+    both, seconds = kept(scan.folder / f"{kind}-{number}.pickle", halves)
+    test = tested(scan, [both])
+    T, chance = row(test.by_period), row(test.chance)
+    print(f"  {kind} {number}: T {T} by chance {chance}, {seconds:.0f} s", flush=True)
+    return both
+
+
+def tested(scan: Prepared, splits: Sequence[Halves]) -> HalfDataTest:
+    """What some splits say together."""
+    free, near_field = scan.method.free(scan.found), scan.problem.near_field
+    return together([each.compared(free, near_field) for each in splits])
+
+
+def found_by(scan: Prepared, splits: Sequence[Halves]) -> tuple[float, ...]:
+    """Factors by which some splits widen bars."""
+    return learned(splits, tested(scan, splits), scan.problem.near_field)
+
+
+def tried_on(scan: Prepared, some: Sequence[Halves], others: Sequence[Halves]) -> None:
+    """Lines on bars that are widened by some splits and tried on others."""
+    factors = found_by(scan, some)
+    before = tested(scan, others)
+    after = tested(scan, [each.wider(factors) for each in others])
+    after = replace(after, widened=factors)
+    scatter = [T * after.scatter(i) for i, T in enumerate(after.by_period)]
+    print(f"  factors  {row(factors)}")
+    for title, test in (("before", before), ("after", after)):
+        shares = " ".join(f"{100 * c:.0f}" for c in test.covered)
+        print(f"  {title:<8} {row(test.by_period)}, u2 {test.mean_square:.2f}, inside {shares}")
+    print(f"  +-       {row(scatter)}, misfit {max(after.chi2):.3g}, step left {after.remains:.2g}")
+    print(f"  {'hold' if after.bars_hold else 'do not hold'}", flush=True)
 
 
 if __name__ == "__main__":

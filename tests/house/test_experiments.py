@@ -286,3 +286,29 @@ def test_calibration_of_a_cell_goes_into_a_page(
     with pytest.raises(PtychonError, match="contains 'nothing'"):
         experiment.main(["--cells", "nothing"])
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("experiment", ["splits"], indirect=True)
+def test_halves_of_splits_are_kept_and_tried_again(
+    experiment: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A simulated scan whose positions are wrong: as many pixels as should be are inside bars that
+    other splits have widened, fewer before; a second time nothing is reconstructed.
+    """
+    given = ["sim-positions-power-1.5", "--frames", "36", "--splits", "2", "--folder"]
+    experiment.main([*given, str(tmp_path)])
+    first = capsys.readouterr().out
+    inside = {
+        line.split()[0]: int(line.split("inside")[1].split()[0])
+        for line in first.splitlines()
+        if line.strip().startswith(("before", "after"))
+    }
+    assert inside["before"] < 45
+    assert abs(inside["after"] - 50) < 6
+    monkeypatch.setattr(experiment, "both_halves", None)
+    monkeypatch.setattr(experiment, "whole", None)
+    experiment.main([*given, str(tmp_path)])
+    assert capsys.readouterr().out == first

@@ -386,8 +386,10 @@ def _keep_word(found: Found, name: str, value: Any, where: str) -> None:
         and (array > 0).all()
     ):
         found.add("object_shape", (int(array[0]), int(array[1])), where)
+    elif name == "upsample" and array.size == 1 and array.dtype.kind in "iu":
+        found.add(name, int(array[0]), where)
     elif (
-        name in ("noise_variance", "read_noise", BACKGROUND)
+        name in ("noise_variance", "read_noise", "blur", "saturation", BACKGROUND)
         and array.size == 1
         and array.dtype.kind in "uif"
     ):

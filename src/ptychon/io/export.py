@@ -17,7 +17,7 @@ from ..data.lazy import blocks
 from ..data.result import Result
 from ..types import PtychonError
 from ..units import pretty
-from . import microscopy, ptychodus, ptylab, ptypy
+from . import left_out, microscopy, ptychodus, ptylab, ptypy
 from .arrays import BACKGROUND
 from .cxi_write import write_dataset, write_nexus
 from .frames import write_npy, write_npz
@@ -187,19 +187,7 @@ def write_scan(path: PathLike, data: Dataset, format: str | None = None) -> list
     if format == "tiff" or Path(path).suffix.lower() == ".npy":
         (write_tiff if format == "tiff" else _write_stack)(path, data.patterns)
         _write_table(positions_beside(path), data)
-        kept = ("patterns", "positions", "name", "notes", "geometry", "counting")
-        lost = [
-            name
-            for name in data.__dataclass_fields__
-            if name not in kept
-            and getattr(data, name) is not None
-            and not (name == "upsample" and data.upsample == 1)
-        ]
-        return (
-            lost
-            + ["notes"] * bool(data.notes)
-            + ["that this is near field"] * (data.geometry == "near")
-        )
+        return left_out.of_scan(data, {"patterns", "positions"})
     values = _scan_values(data)
     if format == "numpy":
         write_npz(path, values)
@@ -222,6 +210,8 @@ def _scan_values(data: Dataset) -> dict[str, Any]:
         "focus_distance",
         "noise_variance",
         "read_noise",
+        "blur",
+        "saturation",
         "object_shape",
         "geometry",
         "counting",
@@ -231,6 +221,8 @@ def _scan_values(data: Dataset) -> dict[str, Any]:
             values[name] = np.asarray(value)
             if name in _LENGTHS:
                 values[f"{name}_units"] = np.asarray("m")
+    if data.upsample != 1:
+        values["upsample"] = np.asarray(data.upsample)
     if data.background is not None:
         values[BACKGROUND] = np.asarray(data.background)
     return values
@@ -368,9 +360,10 @@ def write_result(path: PathLike, result: Result, format: str | None = None) -> l
             "ptylab": ptylab.write_result,
             "ptychodus": ptychodus.write_result,
         }
-        return writers[format](path, result)
+        lost = writers[format](path, result)
+        return lost + left_out.of_frames(result)
     if format == "tiff":
-        return _write_pictures(path, result)
+        return _write_pictures(path, result) + left_out.of_frames(result)
     if Path(path).suffix.lower() == ".npy":
         _write_stack(path, result.object)
         return ["everything but the object"]
@@ -382,6 +375,8 @@ def write_result(path: PathLike, result: Result, format: str | None = None) -> l
             extra["object_std"] = result.object_std
         if result.slices is not None:
             extra["slice_depths"] = result.slices.depths
+        frames = ("variations", "weights", "log_scale", "background")
+        extra |= {n: a for n in frames if (a := getattr(result, n)) is not None}
         arrays = {
             "object": result.object,
             "probe": result.probe,
@@ -395,7 +390,7 @@ def write_result(path: PathLike, result: Result, format: str | None = None) -> l
             "engine": np.array(result.engine),
         }
         write_npz(path, arrays | more)
-        return history
+        return history + left_out.of_frames(result, frames)
     size = result.pixel_size or (1.0, 1.0)
     corner = np.ceil(np.array(result.object.shape[-2:]) / 2 - np.array(result.probe.shape[1:]) / 2)
     places = result.positions - corner - np.array(result.probe.shape[1:]) // 2
@@ -413,7 +408,7 @@ def write_result(path: PathLike, result: Result, format: str | None = None) -> l
     field = result.object if result.object.ndim == 2 else np.moveaxis(result.object, 0, -1)
     arrays = {"object": field, "probe": np.moveaxis(result.probe, 0, -1), **extra}
     _write_mat(path, {**arrays, "p": known, "outputs": outputs})
-    lost = [*history, "the origin of the positions"]
+    lost = [*history, "the origin of the positions", *left_out.of_frames(result)]
     return lost + ["that the scale is unknown (1 px is written as 1 m)"] * (
         result.pixel_size is None
     )

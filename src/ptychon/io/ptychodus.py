@@ -20,6 +20,7 @@ from ..data.lazy import Selected
 from ..data.result import Result
 from ..types import ComplexArray, FloatArray, IntArray, PtychonError
 from ..units import ELEMENTARY_CHARGE, energy_of_photons, wavelength_of_photons
+from . import left_out
 from .found import Found
 from .frames import Hdf5Frames, NpzFrames, npz_headers, read_npz, write_npz
 from .hdf5 import PathLike, check_readable, create, opened
@@ -426,5 +427,7 @@ def write_data(path: PathLike, data: Dataset) -> list[str]:
             file["indexes"] = np.arange(len(data))
             if bad is not None:
                 file["bad_pixels"] = bad
-    lost = [name for name in ("background", "read_noise") if getattr(data, name) is not None]
+    beyond = {"wavelength", "distance", "focus_distance", "pixel_size", "detector_pixel_size"}
+    kept = {"patterns", "positions", "mask", "probe", "object_shape", "geometry"} | beyond
+    lost = left_out.of_scan(data, kept)
     return ["positions and geometry (they belong into a product)", *lost]

@@ -136,8 +136,10 @@ class EngineTests:
         return self.engine(**self.options)
 
     def backends(self) -> tuple[Backend, ...]:
-        """On what to test; the first is what the others are compared with."""
-        return get_backend("reference"), get_backend("numpy", threads=1)
+        """On what to test; the first is what the others are compared with, the second has two
+        threads.
+        """
+        return get_backend("reference"), get_backend("numpy", threads=2)
 
     def start(self, scan: Scan) -> tuple[ComplexArray, ComplexArray]:
         """Object and probe to begin with: a constant object, and the probe, a little wrong where

@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 LOCAL = 8.0
 #: Standard deviation of second differences of ln T by octaves.
 BEND = 0.7
+#: Corrections of the factors by what they do to the splits that they are from.
+ROUNDS = 3
 #: Bars, over those of 95 % of the lit pixels, above which errors are not filtered.
 LARGEST = 1.5
 #: Splits that T is learned from, at least and at most; the relative error of T in each octave that
@@ -217,6 +219,7 @@ def halves_disagree(
         A method without draws, or data that cannot be split so.
     """
     tests: list[HalfDataTest] = []
+    splits: list[Halves] = []
     most = min(SPLITS[1], max(ways(problem, kind) // 2, 1))
     for number in numbers or range(most):
         halves = both_halves(
@@ -229,13 +232,48 @@ def halves_disagree(
         )
         if factors:
             halves = halves.wider(factors)
+        else:
+            splits.append(halves)
         tests.append(halves.compared(method.free(found), problem.near_field))
         so_far = together(tests)
         told = np.isfinite(so_far.by_period)
         enough = not np.max(np.array(so_far.chance)[told], initial=0.0) > KNOWN
         if not numbers and len(tests) >= SPLITS[0] and enough:
             break
-    return replace(together(tests), widened=filled(factors) if factors else ())
+    said = together(tests)
+    if factors:
+        return replace(said, widened=filled(factors))
+    return replace(said, factors=learned(splits, said, problem.near_field))
+
+
+def learned(splits: Sequence[Halves], said: HalfDataTest, near_field: bool) -> tuple[float, ...]:
+    """T of each octave by which bars are to be widened, so that those of these splits come out
+    right.
+
+    Octaves are not apart: under the window of a region that is lit, coarse errors show in finer
+    octaves too, and so do those that are widened, which may be coarser than the errors were. What
+    is first taken is the T that was seen; then each octave that tells something is corrected by
+    what T is after bars were widened.
+
+    Parameters
+    ----------
+    splits : sequence of Halves
+    said : HalfDataTest
+        Of these.
+    near_field : bool
+
+    Raises
+    ------
+    PtychonError
+        If no octave tells anything.
+    """
+    factors = np.array(factors_of(said))
+    told = np.isfinite(said.by_period)
+    for _ in range(ROUNDS if told.any() else 0):
+        wider = [each.wider(factors.tolist()) for each in splits]
+        after = together([each.compared(said.update, near_field) for each in wider])
+        factors[told] *= np.array(after.by_period)[told]
+    return tuple(factors.tolist())
 
 
 def tried_again(
@@ -366,7 +404,7 @@ def widened(posterior: Posterior, by: HalfDataTest | Sequence[float]) -> Posteri
         Without draws, or without any factor.
     """
     draws = posterior.draws
-    factors = factors_of(by) if isinstance(by, HalfDataTest) else filled(by)
+    factors = by.factors or factors_of(by) if isinstance(by, HalfDataTest) else filled(by)
     if draws is None:
         raise PtychonError("error bars without draws cannot be widened by spatial frequency")
     gain = gains(draws.shape[1:], factors)
@@ -407,6 +445,9 @@ def _power(draws: Any, region: Any) -> FloatArray:
 def fact(test: HalfDataTest) -> str:
     """What a reader has to know of bars that are widened by a test."""
     periods = ["above 32 px", "32 to 16", "16 to 8", "8 to 4", "4 to 2"]
-    parts = [f"{T**0.5:.2g} ({name})" for T, name in zip(factors_of(test), periods, strict=True)]
+    parts = [
+        f"{T**0.5:.2g} ({name})"
+        for T, name in zip(test.factors or factors_of(test), periods, strict=True)
+    ]
     how = f"{test.splits} splits of the data in two" if test.splits > 1 else "two halves"
     return f"bars times {', '.join(parts)}: the disagreement of {how} by {test.kind}"

@@ -57,6 +57,9 @@ class HalfDataTest:
     widened : tuple of float
         Factors by octaves of periods, from another split, by which the variances were multiplied
         before they were compared; empty where they were not.
+    factors : tuple of float
+        By octaves of periods, by which variances have to be multiplied so that bars come out right
+        in all of them (`discrepancy.learned`); empty where nothing was widened by this.
     remains : float
         Step to its optimum that was left in a half (rms), in bars, at the octave where it was
         largest; NaN where it is not known. Halves that are far from theirs differ by too little.
@@ -85,6 +88,7 @@ class HalfDataTest:
     remains: float = math.nan
     chance: tuple[float, ...] = ()
     rough: tuple[float, ...] = ()
+    factors: tuple[float, ...] = ()
     splits: int = 1
 
     @property
