@@ -67,6 +67,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def a_share_of_the_cores() -> Iterator[None]:
+    """Where as many workers run as there are cores, each has one thread unless a test asks for
+    more: threads of tiny scans that wait for each other cost a third more processor time. Tests of
+    threads say how many they want, and every engine runs on two (`EngineTests`).
+    """
+    from ptychon.backends import cpu
+
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    share = max(1, (os.cpu_count() or 1) // workers)
+    threads = cpu._threads
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, "_threads", lambda asked: threads(share if asked is None else asked))
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def textures_drawn_once(request: pytest.FixtureRequest) -> Iterator[None]:
     """A texture of the same shape and seed is drawn once by each worker: its 1500 leaves take 40 ms

@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from _scenes import close_frames
 from ptychon import Dataset, Problem, PtychonError, load, reconstruct
 from ptychon.backends import get_backend
 from ptychon.data.preparation import Preparation
@@ -17,8 +18,6 @@ from ptychon.metrics.alignment import align
 from ptychon.metrics.residual import illuminated
 from ptychon.model.spread import binning
 from ptychon.run.first_probe import find_probe, lattice
-from ptychon.simulation import phantoms, probes, scan
-from ptychon.simulation.simulate import simulate
 
 SIDE = 48
 
@@ -26,13 +25,7 @@ SIDE = 48
 @cache
 def scene():
     """36 frames of 48 x 48, 1e6 counts each, steps of 3 px, a phase object."""
-    places = scan.raster(6, step=3, jitter=0.8, whole=False, seed=4)
-    size = int(np.ptp(places, axis=0).max()) + SIDE + 12
-    truth = phantoms.complex_object(
-        np.zeros((size, size)), phantoms.texture((size, size), 7), amplitude_range=(1, 1)
-    )
-    beam = probes.defocused_aperture((SIDE, SIDE), radius=7, defocus=8)
-    return simulate(truth, beam, places, noise="poisson", mean_counts=1e6, seed=3)
+    return close_frames(SIDE, (7, 8), 1e6)
 
 
 def low(field, cut):

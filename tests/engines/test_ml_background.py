@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from _scenes import close_frames
 from ptychon import Problem, PtychonError, Recipe, Stage, reconstruct
 from ptychon.backends import get_backend
 from ptychon.engines import ML, After, Context, updated
@@ -20,8 +21,7 @@ from ptychon.metrics.residual import illuminated
 from ptychon.model.detector import hats
 from ptychon.model.noise.background import whole
 from ptychon.run.checkpoint import Checkpointer, load_checkpoint
-from ptychon.simulation import phantoms, probes, scan
-from ptychon.simulation.simulate import simulate
+from ptychon.simulation import probes
 
 SIDE = 32
 
@@ -29,14 +29,8 @@ SIDE = 32
 @cache
 def scene():
     """36 frames of 32 x 32, 1e5 counts each, a phase object."""
-    places = scan.raster(6, step=3, jitter=0.8, whole=False, seed=4)
-    size = int(np.ptp(places, axis=0).max()) + SIDE + 12
-    truth = phantoms.complex_object(
-        np.zeros((size, size)), phantoms.texture((size, size), 7), amplitude_range=(1, 1)
-    )
-    beam = probes.defocused_aperture((SIDE, SIDE), radius=5, defocus=5)
-    made = simulate(truth, beam, places, noise="poisson", mean_counts=1e5, seed=3)
-    return Problem.from_dataset(made.dataset, object_shape=truth.shape), made.object
+    made = close_frames(SIDE, (5, 5), 1e5)
+    return Problem.from_dataset(made.dataset, object_shape=made.object.shape), made.object
 
 
 def darkened(share, form="slope"):

@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ptychon import PtychonError
 from ptychon.backends import get_backend
-from ptychon.engines import LSQML, MPIE, RAAR, RPIE, Context
+from ptychon.cli.engines import documented
+from ptychon.engines import LSQML, MPIE, RAAR, RPIE, Context, make, options
 from ptychon.run.iterate import iterate
 from ptychon.run.schedule import Schedule
-from ptychon.testing.engines import small_scan
+from ptychon.testing.scans import small_scan
 
 
 def start(scan):
@@ -20,6 +22,15 @@ def start(scan):
 
 def batches_of(scan, epoch=0, **how):
     return Schedule(**how).batches(scan.problem, epoch)
+
+
+def test_mpie_has_the_options_of_rpie_without_variations():
+    """It refuses these, so that it does not list them; all others are explained."""
+    _, about = documented(MPIE)
+    assert set(options(MPIE)) == set(about)
+    assert set(options(RPIE)) - set(options(MPIE)) == {"variations", "variations_start"}
+    with pytest.raises(PtychonError, match="variations"):
+        make("mpie", variations=1)
 
 
 @pytest.mark.parametrize("name", ["reference", "numpy"])

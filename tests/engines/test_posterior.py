@@ -378,11 +378,11 @@ def test_bars_cover_with_a_known_probe(counts):
 
 
 def test_bars_cover_with_an_unknown_probe():
-    made = a_scan(200, step=6.0, size=96)
+    made = a_scan(200, step=6.0, size=80)
     problem = Problem.from_dataset(made.dataset)
     y = (np.arange(32) - 16) / 16
     wrong = (made.probe * np.exp(0.5j * (y[:, None] ** 2 + y**2))).astype(np.complex64)
-    start = reconstruct(made.dataset, "ep", passes=200, probe=wrong, backend="numpy")
+    start = reconstruct(made.dataset, "ep", passes=120, probe=wrong, backend="numpy")
     found, _, twin = joint(problem, start, backend="numpy")
     lit = lit_region(problem, found)
     laid = align(found.object, made.object, region=lit, max_shift=4, subpixel=True)

@@ -9,7 +9,7 @@ import pytest
 
 from ptychon import Dataset, Problem, PtychonError, Recipe, Stage, reconstruct
 from ptychon.backends import get_backend
-from ptychon.engines import MPIE, RPIE, After, Context, updated
+from ptychon.engines import MPIE, RPIE, After, Context, make, updated
 from ptychon.engines.pie import full
 from ptychon.engines.varying_pie import VaryingState
 from ptychon.metrics.alignment import align
@@ -128,8 +128,8 @@ def test_what_was_found_goes_on():
 def test_what_cannot_vary_says_so():
     problem = Problem.from_dataset(wandering()[0])
     assert fast_step(get_backend("numpy"), RPIE(variations=1), problem, [slice(0, 36)]) is None
-    with pytest.raises(PtychonError, match="use rpie, epie or ml for variations"):
-        MPIE(variations=1)
+    with pytest.raises(PtychonError, match="engine 'mpie' has no option 'variations'"):
+        make("mpie", variations=1)
     with pytest.raises(PtychonError, match="engine 'mpie' does not move 'variations'; these do:"):
         updated(MPIE(), {"variations": True})
     assert updated(RPIE(), {"variations": After(4)}).variations_start == 4

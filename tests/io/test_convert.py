@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
 from test_io_formats import COUNTS, PLACES, assert_same, result
 
-from ptychon import Dataset, PtychonError
+from ptychon import Dataset, PtychonError, Result
 from ptychon.io import (
     convert,
     load,
@@ -183,3 +184,53 @@ def test_what_cannot_be_converted(tmp_path):
         with pytest.raises(PtychonError, match=message):
             convert(tmp_path / source, tmp_path / target, **options)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.cxi", "r.h5"]
+
+
+SETTINGS = {"blur": 0.7, "upsample": 2, "saturation": 4e4, "read_noise": 0.5}
+
+
+@pytest.mark.parametrize(
+    "name", ["a.cxi", "a.npz", "a.mat", "a.hspy", "a.ptyd", "a.nxs", "a.tif", "a.npy", "a.hdf5"]
+)
+def test_settings_of_the_detector_are_kept_or_said_to_be_lost(tmp_path, name):
+    if name == "a.hspy":
+        pytest.importorskip("rsciio")
+    data = scan(**SETTINGS)
+    lost = write_scan(tmp_path / name, data)
+    if name in ("a.cxi", "a.npz", "a.mat", "a.hspy"):
+        back = load(tmp_path / name)
+        assert {field: getattr(back, field) for field in SETTINGS} == SETTINGS
+        assert not set(SETTINGS) & set(lost)
+    else:
+        assert set(SETTINGS) <= set(lost)
+    plain = scan()
+    assert not set(SETTINGS) & set(write_scan(tmp_path / f"plain_{name}", plain))
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.mat", "a.ptyr", "a.hdf5", "a.tif", "a.emd"])
+def test_what_a_result_knows_of_its_frames_is_kept_or_said_to_be_lost(tmp_path, name):
+    plain = Result(
+        object=np.ones((20, 20), "c8"),
+        probe=np.ones((1, 8, 8), "c8"),
+        errors=np.ones(2),
+        final_error=0.1,
+        positions=np.full((5, 2), 10.0),
+        engine="rpie",
+        passes=2,
+        pixel_size=(1e-8, 1e-8),
+    )
+    known = {
+        "variations": np.ones((1, 8, 8), "c8"),
+        "weights": np.arange(5, dtype="f4")[:, None],
+        "log_scale": np.linspace(-0.1, 0.1, 5, dtype="f4"),
+    }
+    lost = write_result(tmp_path / name, replace(plain, **known))
+    before = write_result(tmp_path / f"plain_{name}", plain)
+    new = [words for words in lost if words not in before]
+    if name == "a.npz":
+        assert not new
+        with np.load(tmp_path / name) as file:
+            for field, value in known.items():
+                np.testing.assert_array_equal(file[field], value)
+    else:
+        assert new == ["how the probe varies (variations, weights)", "the doses of the frames"]

@@ -130,6 +130,35 @@ def test_the_fit_of_the_truth(simulation):
         fit(problem.select(slice(0, 50)), result, get_backend("reference"))
 
 
+@pytest.mark.parametrize("known", ["doses", "variations"])
+def test_the_fit_knows_doses_and_how_the_probe_varies(simulation, known):
+    """R of the report, and of each frame, is that of the run, which knows them; without them it is
+    another one.
+    """
+    rng, plain = (
+        np.random.default_rng(5),
+        Problem.from_dataset(simulation.dataset).select(slice(0, 40)),
+    )
+    probe = simulation.probe.reshape(1, *plain.frame_shape).astype(np.complex64)
+    object = np.asarray(simulation.object, np.complex64)
+    if known == "doses":
+        more = {"log_scale": rng.normal(0, 0.1, 40).astype("f4")}
+    else:
+        weights = rng.normal(0, 0.2, (40, 1)).astype("f4")
+        more = {"variations": np.roll(probe, 2, axis=1), "weights": weights}
+    problem = replace(plain, **more)
+    result = reconstruct(
+        plain, "pie", passes=1, probe=probe, backend="reference", judge=False, progress=False
+    )
+    result = replace(result, object=object, probe=probe, **more)
+    found = fit(problem, result, get_backend("numpy"))
+    assert found.residual == pytest.approx(residual(problem, object, probe), rel=1e-5)
+    np.testing.assert_allclose(
+        found.per_frame, residual_per_frame(problem, object, probe), rtol=1e-4
+    )
+    assert fit(plain, result, get_backend("numpy")).residual < 0.5 * found.residual
+
+
 def test_bad_frames_stand_out():
     values = np.full(100, 0.1) + 0.001 * np.sin(np.arange(100))
     values[[7, 30]] = 0.3, 0.5

@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from _scenes import textured
 from ptychon import Problem, reconstruct
 from ptychon.backends import get_backend
 from ptychon.engines import Context
 from ptychon.metrics.residual import residual
 from ptychon.run.bent import Bend, straightened
 from ptychon.run.refine import Found
-from ptychon.simulation import phantoms, probes, scan
-from ptychon.simulation.simulate import simulate
+from ptychon.simulation import probes, scan
 
 SIDE = 24
 CTX = Context(get_backend("numpy", threads=1))
@@ -24,13 +24,8 @@ CTX = Context(get_backend("numpy", threads=1))
 def scene():
     """49 frames of 24 x 24 without noise, and what they were made of."""
     places = scan.raster(7, step=4, jitter=0.8, whole=False, seed=1)
-    size = int(np.ptp(places, axis=0).max()) + SIDE + 8
-    truth = phantoms.complex_object(
-        np.zeros((size, size)), phantoms.texture((size, size), 2), amplitude_range=(1, 1)
-    )
-    beam = probes.defocused_aperture((SIDE, SIDE), radius=3.5, defocus=4)
-    made = simulate(truth, beam, places, noise="poisson", mean_counts=1e5, seed=1)
-    return Problem.from_dataset(made.dataset, object_shape=truth.shape), made
+    made = textured(SIDE, places, (3.5, 4), room=8, texture=2, counts=1e5, seed=1)
+    return Problem.from_dataset(made.dataset, object_shape=made.object.shape), made
 
 
 @pytest.mark.parametrize("thick", [False, True])

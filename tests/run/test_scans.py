@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 import pytest
 
+from _scenes import of_world, two_probes
 from ptychon import PtychonError, reconstruct
 from ptychon.__main__ import main
 from ptychon.io import load_result
@@ -16,7 +16,6 @@ from ptychon.metrics.alignment import align
 from ptychon.metrics.residual import residual
 from ptychon.model.problem import Problem
 from ptychon.run.scans import Scans
-from ptychon.simulation.scan import raster
 from ptychon.simulation.simulate import simulate
 
 pytestmark = pytest.mark.usefixtures("sketched")
@@ -25,35 +24,12 @@ SIDE = 72
 HOW = {"passes": 40, "judge": False, "say": None}
 
 
-@lru_cache
 def world():
-    """A smooth object, a defocused probe and another one, and 64 positions."""
-    rng = np.random.default_rng(1)
-    f2 = np.add.outer(np.fft.fftfreq(SIDE) ** 2, np.fft.fftfreq(SIDE) ** 2)
-    rough = rng.normal(size=(SIDE, SIDE)) + 1j * rng.normal(size=(SIDE, SIDE))
-    s = np.fft.ifft2(np.fft.fft2(rough) * np.exp(-f2 / (2 * 0.1**2)))
-    s /= np.abs(s).std()
-    object = (1 - 0.1 * np.abs(s.real).clip(0, 2)) * np.exp(0.5j * s.imag)
-    y, x = np.indices((24, 24)) - 12
-    waves = 0.5 * np.sin(0.7 * x + 1) + 0.4 * np.cos(0.6 * y + 0.2 * x)
-    one = np.exp(-(y**2 + x**2) / (2 * 4.0**2) + 0.06j * (y**2 + x**2) + 1j * waves)
-    other = np.exp(-(y**2 + x**2) / (2 * 3.0**2) - 0.04j * (y**2 + x**2))
-    return object, one, other, raster(8, step=5.0, jitter=1.0, seed=2)
+    return two_probes(SIDE, 24, 4.0, 8)
 
 
-def scan(frames, counts, seed, probe=None, **how):
-    """Some frames of it, with the smallest object."""
-    object, one, _, places = world()
-    made = simulate(
-        object,
-        one if probe is None else probe,
-        places[frames],
-        noise="poisson",
-        mean_counts=counts,
-        seed=seed,
-        **how,
-    )
-    return replace(made.dataset, object_shape=None)
+def scan(frames, counts, seed, probe=1, **how):
+    return of_world(world(), frames, counts, seed, probe, **how)
 
 
 def error(result, data):

@@ -5,11 +5,11 @@ other where their positions do not say how.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 import pytest
 
+from _scenes import of_world, two_probes
 from ptychon import PtychonError, reconstruct
 from ptychon.metrics.alignment import align
 from ptychon.model.problem import Problem
@@ -17,41 +17,17 @@ from ptychon.run.checkpoint import Checkpointer, load_checkpoint
 from ptychon.run.registered import stated
 from ptychon.run.scans import Scans
 from ptychon.run.until import Below
-from ptychon.simulation.scan import raster
-from ptychon.simulation.simulate import simulate
 
 SIDE = 64
 QUIET = {"judge": False, "say": None, "progress": False}
 
 
-@lru_cache
 def world():
-    """A smooth object with a texture, two probes of windows of 20 x 20, and 49 positions."""
-    rng = np.random.default_rng(1)
-    f2 = np.add.outer(np.fft.fftfreq(SIDE) ** 2, np.fft.fftfreq(SIDE) ** 2)
-    rough = rng.normal(size=(SIDE, SIDE)) + 1j * rng.normal(size=(SIDE, SIDE))
-    s = np.fft.ifft2(np.fft.fft2(rough) * np.exp(-f2 / (2 * 0.1**2)))
-    s /= np.abs(s).std()
-    object = (1 - 0.1 * np.abs(s.real).clip(0, 2)) * np.exp(0.5j * s.imag)
-    y, x = np.indices((20, 20)) - 10
-    waves = 0.5 * np.sin(0.7 * x + 1) + 0.4 * np.cos(0.6 * y + 0.2 * x)
-    one = np.exp(-(y**2 + x**2) / (2 * 3.5**2) + 0.06j * (y**2 + x**2) + 1j * waves)
-    other = np.exp(-(y**2 + x**2) / (2 * 3.0**2) - 0.04j * (y**2 + x**2))
-    return object, one, other, raster(7, step=5.0, jitter=1.0, seed=2)
+    return two_probes(SIDE, 20, 3.5, 7)
 
 
 def scan(frames, counts=1e5, seed=3, probe=1, **how):
-    object, places = world()[0], world()[3]
-    made = simulate(
-        object,
-        world()[probe],
-        places[frames],
-        noise="poisson",
-        mean_counts=counts,
-        seed=seed,
-        **how,
-    )
-    return replace(made.dataset, object_shape=None)
+    return of_world(world(), frames, counts, seed, probe, **how)
 
 
 def two(probe=2, **how):

@@ -41,6 +41,7 @@ def test_bright_data_take_laplace(bright):
     found = choose(*bright)
     assert found.method == "laplace"
     assert "bright enough" in found.why
+    assert choose(*bright, refine=True).prior == "white"
     assert found.update == ("object",)
     assert found.seconds is None
 
@@ -51,6 +52,16 @@ def test_few_counts_and_a_known_probe_take_joint():
     learned = choose(problem, found, update={"probe": True})
     assert learned.method == "laplace"
     assert "too wide" in learned.why
+
+
+def test_the_prior_of_an_optimum_at_few_counts_is_learned():
+    problem, found = scanned(1e3)
+    for update in ({"probe": True}, {}):
+        method, why = method_for(problem, found, update=update, refine=True)
+        assert (method.name, method.prior, method.refine) == ("laplace", "learned", True)
+        assert "is learned" in why
+    method, _ = method_for(problem, found, refine=True, prior="white")
+    assert method.prior == "white"
 
 
 def test_what_the_run_has_learned_is_free(bright):

@@ -125,9 +125,7 @@ def make_bench(
         Of a frame.
     seed : int
     """
-    probe, first = _probes(frame)
-    positions = np.rint(scan.raster(side, step, jitter=2, seed=seed))
-    size = _size(positions, frame, 4)
+    probe, first, positions, size = _on_pixels(side, step, frame, seed)
     truth = _specimen(size, seed, (0.2, 1.0))
     made = simulate(truth, probe, positions, noise="poisson", mean_counts=mean_counts, seed=seed)
     problem = Problem.from_dataset(made.dataset)
@@ -215,9 +213,7 @@ def make_thick(
         Wavelength times the distance of the slices over the area of an object pixel.
     seed : int
     """
-    probe, first = _probes(frame)
-    positions = np.rint(scan.raster(side, step, jitter=2, seed=seed))
-    size = _size(positions, frame, 4)
+    probe, first, positions, size = _on_pixels(side, step, frame, seed)
     truth = np.stack([_specimen(size, seed + 2 * s, (0.8, 1.0), np.pi / 4) for s in range(2)])
     distance = gap * PIXEL**2 / WAVELENGTH
     more: dict[str, Any] = {"wavelength": WAVELENGTH, "pixel_size": PIXEL, "spacing": distance}
@@ -244,6 +240,16 @@ SCANS: dict[str, Callable[..., Bench]] = {
     "measured": make_measured,
     "thick": make_thick,
 }
+
+
+def _on_pixels(
+    side: int, step: int, frame: int, seed: int
+) -> tuple[ComplexArray, ComplexArray, FloatArray, int]:
+    """The true probe and the first guess, positions on whole pixels with two of jitter, and the
+    side of an object that holds their windows.
+    """
+    positions = np.rint(scan.raster(side, step, jitter=2, seed=seed))
+    return *_probes(frame), positions, _size(positions, frame, 4)
 
 
 def _probes(frame: int) -> tuple[ComplexArray, ComplexArray]:

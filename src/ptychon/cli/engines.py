@@ -63,8 +63,18 @@ def _table(console: Any, table_type: Any, rows: list[tuple[str, Any, str]]) -> N
 
 
 def documented(cls: Any) -> tuple[str, dict[str, str]]:
-    """First line of a class's docstring, and the meaning of each of its parameters in one line."""
-    text = inspect.getdoc(cls) or ""
+    """First line of a class's docstring, and the meaning of each of its parameters, and of those
+    that it has from others, in one line.
+    """
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__[:-1]):
+        found |= _parameters(base.__doc__ or "")
+    return (inspect.getdoc(cls) or "").split("\n")[0], found
+
+
+def _parameters(doc: str) -> dict[str, str]:
+    """The meaning of each parameter that a docstring states."""
+    text = inspect.cleandoc(doc)
     section = re.search(r"Parameters\n-+\n(.*?)(?:\n\n[A-Z][a-z]+\n-+|\Z)", text, re.DOTALL)
     kinds: dict[str, str] = {}
     meanings: dict[str, list[str]] = {}
@@ -76,7 +86,7 @@ def documented(cls: Any) -> tuple[str, dict[str, str]]:
             kinds |= dict.fromkeys(names, kind.strip())
         for name in names if line.startswith(" ") else ():
             meanings.setdefault(name, []).append(line.strip())
-    return text.split("\n")[0], {
+    return {
         name: ": ".join(part for part in (kind, " ".join(meanings.get(name, []))) if part)
         for name, kind in kinds.items()
     }

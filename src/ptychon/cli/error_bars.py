@@ -94,6 +94,12 @@ read from the file that the result names, or from the folder of the result.
     help="Store the optimum of the posterior instead of the object of RESULT (laplace).",
 )
 @click.option(
+    "--prior",
+    metavar="white|learned",
+    help="Of the object: the same in every pixel (white), or with spectra that are learned, for "
+    "smooth objects (laplace; default white, auto says which).",
+)
+@click.option(
     "--background-form",
     help="What a free background may be: smooth (default), level or pixels (laplace).",
 )

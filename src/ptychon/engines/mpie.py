@@ -23,9 +23,9 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ..model.problem import Problem
-from ..types import Array, PtychonError
-from .base import Context, Engine, Keeps, Report, State, check_range
-from .pie import RPIE
+from ..types import Array
+from .base import Context, Keeps, Report, State, check_range
+from .pie import Regularised
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class MPIEState(State):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MPIE(RPIE):
+class MPIE(Regularised):
     r"""rPIE, and v <- friction v + (O - O_T), O <- O + friction v after every T frames.
 
     Parameters
@@ -64,21 +64,15 @@ class MPIE(RPIE):
     """
 
     name: ClassVar[str] = "mpie"
-    moves: ClassVar[frozenset[str]] = Engine.moves
     title: ClassVar[str] = "mPIE: rPIE with momentum; fewer passes where frames agree"
-    keeps: ClassVar[Keeps] = replace(RPIE.keeps, object_bytes=56, streams=False)
+    keeps: ClassVar[Keeps] = replace(Regularised.keeps, object_bytes=56, streams=False)
     every: int = 50
     object_friction: float = 0.7
     probe_friction: float = 0.7
     momentum_start: int = 1
 
     def __post_init__(self) -> None:
-        RPIE.__post_init__(self)
-        if self.variations:
-            raise PtychonError(
-                "engine 'mpie' has momentum for one probe and not for how it varies; use rpie, "
-                "epie or ml for variations"
-            )
+        super().__post_init__()
         check_range("every", self.every, 1, 1e9, open_low=False)
         check_range("momentum_start", self.momentum_start, 0, 1e9, open_low=False)
         for name in ("object_friction", "probe_friction"):
@@ -89,7 +83,7 @@ class MPIE(RPIE):
         return self.object_friction > 0
 
     def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> MPIEState:
-        xp, first = ctx.backend.xp, RPIE.init(self, problem, object, probe, ctx)
+        xp, first = ctx.backend.xp, Regularised.init(self, problem, object, probe, ctx)
         arrays = {
             f"{name}_{what}": xp.zeros_like(getattr(first, name))
             for what in ("velocity", "change")

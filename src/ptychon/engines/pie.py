@@ -34,8 +34,6 @@ from .varying_pie import VaryingState, begun, frame_probes, varied
 
 #: Passes in which cooling halves the steps, roughly.
 COOLING = 1.5
-#: What members that move the probe move.
-VARYING = Engine.moves | {"variations", "weights"}
 #: Full steps of object and probe, what None means where nobody has chosen by the counts.
 FULL_STEPS = (1.0, 0.5)
 
@@ -56,12 +54,6 @@ def full(engine: Any) -> Any:
         if hasattr(engine, n) and getattr(engine, n) is None
     }
     return replace(engine, **missing) if missing else engine
-
-
-def _check_steps(engine: Any) -> None:
-    for step in ("object_step", "probe_step"):
-        if getattr(engine, step) is not None:
-            check_range(step, getattr(engine, step), 0, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +166,110 @@ class PIE(Iterative):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RPIE(Iterative):
+class Moving(Iterative):
+    """What members that move the probe have in common.
+
+    Parameters
+    ----------
+    object_step, probe_step : float in (0, 2], or None
+        Full steps are 1. None chooses them: 1 and 0.5, less where a pixel counts fewer than 3 on
+        average.
+    probe_start : int or None
+        First pass (from 0) that moves the probe; None keeps it.
+    cool_from : int, optional
+        First pass (from 0) whose steps shrink: pass e takes the steps times 1/(1 + (e -
+        cool_from)/1.5). Sequential updates chase the noise of the last frames; shrinking steps
+        average it away. None is after two thirds of the passes `reconstruct` is asked for; a number
+        beyond them never shrinks the steps.
+    """
+
+    shuffle: ClassVar[bool] = True
+    object_step: float | None = None
+    probe_step: float | None = None
+    probe_start: int | None = 1
+    cool_from: int | None = None
+
+    def __post_init__(self) -> None:
+        for step in ("object_step", "probe_step"):
+            if getattr(self, step) is not None:
+                check_range(step, getattr(self, step), 0, 2)
+        check_range("probe_start", self.probe_start, 0, 1e9, open_low=False)
+        check_range("cool_from", self.cool_from, 0, 1e9, open_low=False)
+
+    @property
+    def moves_probe(self) -> bool:
+        return self.probe_start is not None
+
+    def probe_moves_at(self, epoch: int) -> bool:
+        return self.probe_start is not None and epoch >= self.probe_start
+
+    def for_passes(self, passes: int) -> Engine:
+        return replace(self, cool_from=-(-2 * passes // 3)) if self.cool_from is None else self
+
+    def cooling(self, epoch: int) -> float:
+        return cooled(self.cool_from, epoch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Varying(Moving):
+    """Members whose probe may vary from frame to frame.
+
+    Parameters
+    ----------
+    variations : int
+        Ways in which the first mode of the probe varies from frame to frame (`varying_pie`).
+    variations_start : int
+        First pass (from 0) after which they are found.
+    """
+
+    moves: ClassVar[frozenset[str]] = Engine.moves | {"variations", "weights"}
+    variations: int = 0
+    variations_start: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("variations", self.variations, 0, 1e9, open_low=False)
+        check_range("variations_start", self.variations_start, 0, 1e9, open_low=False)
+
+    @property
+    def varies_probe(self) -> bool:
+        return self.variations > 0
+
+    def timed(self, name: str, when: bool | After) -> dict[str, Any]:
+        found = timed_variations(self, name, when)
+        return super().timed(name, when) if found is None else found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regularised(Moving):
+    r"""w_O = 1/((1 - object_reg)|P|^2 + object_reg max|P|^2),  w_P = 1/((1 - probe_reg)|O|^2 +
+    probe_reg max|O|^2).
+
+    Parameters
+    ----------
+    object_reg, probe_reg : float in (0, 1]
+        alpha and beta of the paper; 1 for both is ePIE.
+    """
+
+    object_reg: float = 0.25
+    probe_reg: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for reg in ("object_reg", "probe_reg"):
+            check_range(reg, getattr(self, reg), 0, 1)
+
+    def object_weight(self, p2: Array, corners: Array, k: Any) -> Array:
+        total = k.batch_sum(p2, corners)
+        top = total.max(axis=(-2, -1), keepdims=True)
+        return full(self).object_step / ((1 - self.object_reg) * total + self.object_reg * top)
+
+    def probe_weight(self, o2: Array) -> Array:
+        return full(self).probe_step / ((1 - self.probe_reg) * o2 + self.probe_reg * o2.max())
+
+
+@dataclass(frozen=True, kw_only=True)
+class RPIE(Regularised, Varying):
     r"""w_O = 1/((1 - object_reg)|P|^2 + object_reg max|P|^2),  w_P = 1/((1 - probe_reg)|O|^2 +
     probe_reg max|O|^2).
 
@@ -199,59 +294,11 @@ class RPIE(Iterative):
     """
 
     name: ClassVar[str] = "rpie"
-    moves: ClassVar[frozenset[str]] = VARYING
     title: ClassVar[str] = "rPIE: object and probe, regularised step; the first thing to try"
-    shuffle: ClassVar[bool] = True
-    object_step: float | None = None
-    probe_step: float | None = None
-    object_reg: float = 0.25
-    probe_reg: float = 1.0
-    probe_start: int | None = 1
-    cool_from: int | None = None
-    variations: int = 0
-    variations_start: int = 10
-
-    def __post_init__(self) -> None:
-        _check_steps(self)
-        for reg in ("object_reg", "probe_reg"):
-            check_range(reg, getattr(self, reg), 0, 1)
-        check_range("probe_start", self.probe_start, 0, 1e9, open_low=False)
-        check_range("variations", self.variations, 0, 1e9, open_low=False)
-        check_range("variations_start", self.variations_start, 0, 1e9, open_low=False)
-        check_range("cool_from", self.cool_from, 0, 1e9, open_low=False)
-
-    @property
-    def moves_probe(self) -> bool:
-        return self.probe_start is not None
-
-    @property
-    def varies_probe(self) -> bool:
-        return self.variations > 0
-
-    def timed(self, name: str, when: bool | After) -> dict[str, Any]:
-        found = timed_variations(self, name, when)
-        return super().timed(name, when) if found is None else found
-
-    def probe_moves_at(self, epoch: int) -> bool:
-        return self.probe_start is not None and epoch >= self.probe_start
-
-    def for_passes(self, passes: int) -> Engine:
-        return replace(self, cool_from=-(-2 * passes // 3)) if self.cool_from is None else self
-
-    def cooling(self, epoch: int) -> float:
-        return cooled(self.cool_from, epoch)
-
-    def object_weight(self, p2: Array, corners: Array, k: Any) -> Array:
-        total = k.batch_sum(p2, corners)
-        top = total.max(axis=(-2, -1), keepdims=True)
-        return full(self).object_step / ((1 - self.object_reg) * total + self.object_reg * top)
-
-    def probe_weight(self, o2: Array) -> Array:
-        return full(self).probe_step / ((1 - self.probe_reg) * o2 + self.probe_reg * o2.max())
 
 
 @dataclass(frozen=True, kw_only=True)
-class EPIE(Iterative):
+class EPIE(Varying):
     r"""w_O = 1/max|P|^2,  w_P = 1/max|O_j|^2 (the maximum over the patch).
 
     Parameters
@@ -273,43 +320,7 @@ class EPIE(Iterative):
     """
 
     name: ClassVar[str] = "epie"
-    moves: ClassVar[frozenset[str]] = VARYING
     title: ClassVar[str] = "ePIE: object and probe, the plain step"
-    shuffle: ClassVar[bool] = True
-    object_step: float | None = None
-    probe_step: float | None = None
-    probe_start: int | None = 1
-    cool_from: int | None = None
-    variations: int = 0
-    variations_start: int = 10
-
-    def __post_init__(self) -> None:
-        _check_steps(self)
-        check_range("probe_start", self.probe_start, 0, 1e9, open_low=False)
-        check_range("variations", self.variations, 0, 1e9, open_low=False)
-        check_range("variations_start", self.variations_start, 0, 1e9, open_low=False)
-        check_range("cool_from", self.cool_from, 0, 1e9, open_low=False)
-
-    @property
-    def moves_probe(self) -> bool:
-        return self.probe_start is not None
-
-    @property
-    def varies_probe(self) -> bool:
-        return self.variations > 0
-
-    def timed(self, name: str, when: bool | After) -> dict[str, Any]:
-        found = timed_variations(self, name, when)
-        return super().timed(name, when) if found is None else found
-
-    def probe_moves_at(self, epoch: int) -> bool:
-        return self.probe_start is not None and epoch >= self.probe_start
-
-    def for_passes(self, passes: int) -> Engine:
-        return replace(self, cool_from=-(-2 * passes // 3)) if self.cool_from is None else self
-
-    def cooling(self, epoch: int) -> float:
-        return cooled(self.cool_from, epoch)
 
     def object_weight(self, p2: Array, corners: Array, k: Any) -> Array:
         return full(self).object_step / k.batch_sum(p2, corners).max(axis=(-2, -1), keepdims=True)

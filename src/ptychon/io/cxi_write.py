@@ -10,7 +10,9 @@ import numpy as np
 from ..data.dataset import Dataset
 from ..types import PtychonError
 from ..units import energy_of_photons
-from .cxi import DEFAULT_BASIS, SCALARS
+from . import left_out
+from .cxi import SCALARS
+from .cxi_positions import DEFAULT_BASIS
 from .hdf5 import PathLike, create, titled
 from .nexus_write import classify, picture
 from .records import put, put_array
@@ -93,28 +95,8 @@ def write_nexus(path: PathLike, data: Dataset) -> list[str]:
             beam["incident_wavelength"] = data.wavelength
             beam["incident_wavelength"].attrs["units"] = "m"
         _shown(file, data)
-    kept = [
-        "patterns",
-        "positions",
-        "mask",
-        "distance",
-        "detector_pixel_size",
-        "wavelength",
-        "probe",
-        "name",
-    ]
-    kept += ["notes", "counting"]
-    derived = replace(data, pixel_size=None).pixel_size == data.pixel_size
-    lost = [
-        name
-        for name in data.__dataclass_fields__
-        if name not in kept
-        and getattr(data, name) is not None
-        and not (name == "pixel_size" and derived)
-        and not (name == "geometry" and data.geometry == "far")
-        and not (name == "upsample" and data.upsample == 1)
-    ]
-    return lost + ["notes"] * bool(data.notes)
+    kept = {"patterns", "positions", "mask", "distance", "detector_pixel_size"}
+    return left_out.of_scan(data, kept | {"wavelength", "probe"})
 
 
 def _tree(file: Any, data: Dataset) -> None:

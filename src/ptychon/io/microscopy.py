@@ -25,7 +25,8 @@ from ..data.lazy import Frames
 from ..data.result import Result
 from ..types import PtychonError
 from ..units import voltage_of_electrons
-from .arrays import BACKGROUND
+from . import left_out
+from .entries import BACKGROUND
 from .found import Found
 from .hdf5 import PathLike, create, write_aside
 from .pairing import raster_of
@@ -307,16 +308,8 @@ def write_emd(path: PathLike, data: Dataset) -> list[str]:
         group = _node(bundle, "calibration", "metadata", "Calibration")
         for name, value in calibration.items():
             _item(group, name, value)
-    kept = ["patterns", "positions", "name", "geometry", "counting", "notes", "wavelength"]
-    kept += ["pixel_size"] * far
-    lost += [
-        f
-        for f in data.__dataclass_fields__
-        if f not in kept
-        and getattr(data, f) is not None
-        and (f, getattr(data, f)) != ("upsample", 1)
-    ]
-    return lost + ["notes"] * bool(data.notes)
+    kept = {"patterns", "positions", "geometry", "wavelength"} | ({"pixel_size"} if far else set())
+    return lost + left_out.of_scan(data, kept)
 
 
 def write_emd_result(path: PathLike, result: Result) -> list[str]:

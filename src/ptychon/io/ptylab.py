@@ -17,6 +17,7 @@ from ..data.dataset import Dataset
 from ..data.lazy import Derived
 from ..data.result import Result
 from ..types import PtychonError
+from . import left_out
 from .found import Found
 from .frames import Hdf5Frames
 from .hdf5 import PathLike, create, opened
@@ -171,10 +172,8 @@ def write_data(path: PathLike, data: Dataset) -> list[str]:
         file["encoder"] = data.positions - middle
         file["wavelength"], file["zo"], file["dxd"] = data.wavelength, data.distance, float(dx)
         file["orientation"] = 0
-    unknown = ("mask", "probe", "noise_variance", "background", "read_noise", "object_shape")
-    lost = [name for name in unknown if getattr(data, name) is not None]
-    if data.geometry == "near":
-        lost.append("that this is near field")
+    kept = {"patterns", "positions", "wavelength", "distance", "detector_pixel_size"}
+    lost = left_out.of_scan(data, kept)
     if np.any(middle):
         lost.append("the origin of the positions (PtyLab wants them centred)")
     return lost

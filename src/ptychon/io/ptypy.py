@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from ..data.lazy import Stacked
 from ..data.result import Result
 from ..types import PtychonError
 from ..units import ELEMENTARY_CHARGE, energy_of_photons, wavelength_of_photons
+from . import left_out
 from .found import Found
 from .frames import Hdf5Frames
 from .hdf5 import PathLike, create, opened
@@ -360,18 +360,8 @@ def write_data(path: PathLike, data: Dataset) -> list[str]:
             # a stack of weights, as ptypy has it: those of one mask are a stack of one frame
             mask = np.broadcast_to(data.mask, (n, p, q))
             put_array(chunk, "weights", mask, np.float32).attrs["type"] = "array"
-    kept = ("patterns", "positions", "mask", "distance", "detector_pixel_size", "name", "notes")
-    kept += ("geometry", "counting", *(("wavelength",) if photons else ()))
-    derived = replace(data, pixel_size=None).pixel_size == data.pixel_size
-    lost = [
-        name
-        for name in data.__dataclass_fields__
-        if name not in kept
-        and getattr(data, name) is not None
-        and not (name == "pixel_size" and derived)
-        and not (name == "upsample" and data.upsample == 1)
-    ]
-    return lost + ["notes"] * bool(data.notes)
+    kept = {"patterns", "positions", "mask", "distance", "detector_pixel_size", "geometry"}
+    return left_out.of_scan(data, kept | ({"wavelength"} if photons else set()))
 
 
 def _map(parent: Any, name: str, kind: str) -> Any:

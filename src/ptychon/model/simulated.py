@@ -9,6 +9,7 @@ import numpy as np
 
 from ..types import COMPLEX, Array, FloatArray
 from .batch import Batch
+from .forward import Model, unknowns_of
 from .problem import Problem
 
 #: Bytes of waves computed at a time.
@@ -23,10 +24,16 @@ def _blocks(n: int, pixels: int) -> list[slice]:
 def model_of(
     problem: Problem, object: Array, probe: Array, part: slice, backend: Any
 ) -> FloatArray:
-    """|model| of a block of frames, (B, P, Q) on the host: roots of the light that pixels count."""
+    """|model| of a block of frames, (B, P, Q) on the host: roots of the light that pixels count.
+    Frames have the doses and the probes that the problem knows.
+    """
     O, P = (backend.asarray(np.ascontiguousarray(a)) for a in (object, probe))
-    seen = Batch.of(replace(problem, propagator=problem.propagator.to(backend)), backend, part)
-    wave = seen.waves(O, P)
+    if problem.log_scale is None and problem.weights is None:
+        seen = Batch.of(replace(problem, propagator=problem.propagator.to(backend)), backend, part)
+        wave = seen.waves(O, P)
+    else:
+        x = unknowns_of(problem, O, P).to(backend)
+        wave = Model.of(problem, backend).view(x, part).waves
     light = (wave.real**2 + wave.imag**2).sum(axis=1)
     if problem.spread is not None:
         light = problem.spread.to(backend).forward(light)

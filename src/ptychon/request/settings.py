@@ -98,6 +98,8 @@ class Settings(BaseModel):
     report, half_scans : bool
     error_bars : str, optional
         Method of `ptychon error_bars` that gives the result its error bars.
+    error_bars_prior : str, optional
+        Prior of the object in these, "white" or "learned" (methods auto and laplace).
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
@@ -128,6 +130,7 @@ class Settings(BaseModel):
     report: bool = False
     half_scans: bool = True
     error_bars: str | None = None
+    error_bars_prior: str | None = None
 
     @field_validator("slice_spacing", "tilt", mode="before")
     @classmethod
@@ -178,6 +181,17 @@ class Settings(BaseModel):
         if value is not None and value not in known:
             text = f"unknown method of error bars {value!r}; {nearest(value, known)}"
             raise PydanticCustomError("error_bars", "{text}", {"text": text})
+        return value
+
+    @field_validator("error_bars_prior")
+    @classmethod
+    def _known_prior(cls, value: str | None) -> str | None:
+        from ..engines import nearest
+        from ..uncertainty.prior import PRIORS
+
+        if value is not None and value not in PRIORS:
+            text = f"unknown prior of error bars {value!r}; {nearest(value, PRIORS)}"
+            raise PydanticCustomError("error_bars_prior", "{text}", {"text": text})
         return value
 
     @field_validator("options")
@@ -243,6 +257,13 @@ class Settings(BaseModel):
 
             text = f"there are error bars for thin objects only, and slices is {self.slices}"
             raise PydanticCustomError("error_bars", "{text}", {"text": f"{text}; {HALVES}"})
+        return self
+
+    @model_validator(mode="after")
+    def _prior_of_bars(self) -> Settings:
+        if self.error_bars_prior is not None and self.error_bars not in ("auto", "laplace"):
+            text = f"error_bars_prior is for error_bars auto or laplace, not {self.error_bars}"
+            raise PydanticCustomError("error_bars_prior", "{text}", {"text": text})
         return self
 
     @model_validator(mode="after")

@@ -341,8 +341,11 @@ def _centred(problem: Problem, object: ComplexArray, probe: ComplexArray) -> Com
 
 
 def _some(problem: Problem) -> Problem:
-    """At most `FRAMES` frames, from the whole scan."""
-    return problem.select(np.unique(np.linspace(0, len(problem) - 1, FRAMES).astype(int)))
+    """At most `FRAMES` frames, from the whole scan; how the probe varies has the scale of another
+    probe than that which is compared.
+    """
+    some = problem.select(np.unique(np.linspace(0, len(problem) - 1, FRAMES).astype(int)))
+    return replace(some, variations=None, weights=None)
 
 
 def _size(shape: Any) -> str:

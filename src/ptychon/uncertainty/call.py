@@ -19,6 +19,7 @@ from ..model.problem import Problem
 from ..types import PtychonError
 from .free import free_in
 from .methods import AUTO, Method, make_method, options_of, registry
+from .prior import WHITE
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -75,9 +76,11 @@ def method_for(
         )
     from .choose import choose
 
-    draws = options.get("draws")
-    choice = choose(problem, found, update=update, having=having, backend=backend, draws=draws)
+    wanted: dict[str, Any] = {n: options[n] for n in ("draws", "refine") if n in options}
+    choice = choose(problem, found, update=update, having=having, backend=backend, **wanted)
     free = choice.update if choice.method == "laplace" or update else ()
+    if choice.prior != WHITE:
+        options = {"prior": choice.prior} | options
     return make_method(choice.method, update=free, **options), choice.sentence()
 
 
@@ -122,6 +125,9 @@ def with_bars(
     refine = bool(getattr(method, "refine", False))
     how: dict[str, Any] = {"method": method.name, "update": list(method.free(found))}
     how |= {"refine": refine, "of": name}
+    prior = getattr(method, "prior", WHITE)
+    if prior != WHITE:
+        how["prior"] = prior
     if halves:
         from .discrepancy import SPLITS, halves_disagree
         from .widening import widened

@@ -6,6 +6,7 @@
 | several modes | laplace | Ptycho-EP, where joint begins, knows one |
 | few measurements on a small scan | sampling | one optimum is not the posterior there |
 | few counts, probe known, and time for it | joint | its prior is learned from the data |
+| few counts, the optimum wanted | laplace, learned prior | as good bars, a better object |
 | anything else | laplace | |
 
 Numbers that tell these apart were measured (docs/uncertainty.md): where there are more than about
@@ -30,6 +31,7 @@ from ..model.noise import noise_of
 from ..model.problem import Problem
 from .free import FREE, USUAL, free_in
 from .optimum import Work
+from .prior import LEARNED, WHITE
 
 if TYPE_CHECKING:
     from ..data.result import Result
@@ -43,15 +45,17 @@ SMALL = 200_000
 #: takes (20 to 80 were measured), systems of the way to the optimum, and of draws where their
 #: number is not given.
 TIMED, TRIALS, PRODUCTS, WAY, DRAWS = 16, 3, 50, 11, 16
-#: Times that of `laplace`: the joint posterior with its twin is a guess.
-LONGER = {"laplace": 1.0, "joint": 3.0}
+#: Times that of `laplace`: with a learned prior 3 to 8 were measured on scans of 24 x 24; the joint
+#: posterior with its twin is a guess.
+LONGER = {"laplace": 1.0, "learned": 4.0, "joint": 3.0}
 #: Seconds that nobody minds.
 PATIENCE = 180.0
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A method, why it was chosen, what is free with it, and the seconds it takes.
+    """A method, why it was chosen, what is free with it, the seconds it takes, and the prior of
+    `laplace`.
 
     `seconds` is None where it was not asked for or cannot be told.
     """
@@ -60,6 +64,7 @@ class Choice:
     why: str
     update: tuple[str, ...]
     seconds: float | None = None
+    prior: str = WHITE
 
     def sentence(self) -> str:
         """For people."""
@@ -97,6 +102,7 @@ def choose(
     having: Collection[str] = ("laplace", "joint", "bootstrap", "sampling"),
     backend: Backend | None = None,
     draws: int | None = None,
+    refine: bool = False,
 ) -> Choice:
     """The method for a result.
 
@@ -113,6 +119,8 @@ def choose(
         On which the time is estimated; default no estimate.
     draws : int, optional
         As asked for.
+    refine : bool
+        Whether the optimum is wanted, not the object of the result.
     """
     free = wanted(found, update, noise_of(problem).kind == "poisson")
     seconds = None
@@ -124,9 +132,13 @@ def choose(
     if name not in having and len(having):
         name = "laplace" if "laplace" in having else next(iter(having))
         why = "the options that are given belong to it"
+    prior = WHITE
+    if refine and name == "laplace" and dim(problem) and set(free) <= set(USUAL):
+        prior, why = LEARNED, f"{why}; at few counts the prior of an optimum is learned"
+    longer = "learned" if prior == LEARNED else name
     if seconds is not None:
-        seconds = seconds * LONGER[name] if name in LONGER else None
-    return Choice(name, why, free, seconds)
+        seconds = seconds * LONGER[longer] if longer in LONGER else None
+    return Choice(name, why, free, seconds, prior)
 
 
 def wanted(
@@ -143,6 +155,7 @@ def wanted(
 def _chosen(
     problem: Problem, found: Result, free: tuple[str, ...], seconds: float | None
 ) -> tuple[str, str]:
+    """The method, and why."""
     more = [OPTION_OF.get(name, name) for name in free if name not in USUAL]
     if more:
         return "laplace", f"{', '.join(more)} are free, whose error only it holds"
@@ -151,23 +164,30 @@ def _chosen(
     lit = float(illuminated(problem, found.probe).sum())
     measured = float(problem.amplitude.size)
     if measured < FEW_MEASURED * 2 * lit and measured < SMALL:
-        return "sampling", (
-            f"{measured / (2 * lit):.1f} measured numbers for each unknown are few: one optimum "
-            "is not the whole posterior"
-        )
-    counts = float(np.mean(problem.amplitude.astype(np.float64) ** 2))
-    dim = noise_of(problem).kind == "poisson" and counts < DIM
-    if dim and "probe" not in free:
+        why = f"{measured / (2 * lit):.1f} measured numbers for each unknown are few: one optimum "
+        return "sampling", why + "is not the whole posterior"
+    if dim(problem) and "probe" not in free:
         if seconds is None or seconds * LONGER["joint"] < PATIENCE:
-            return "joint", f"{counts:.2g} counts a pixel are few: its prior is learned"
+            few = f"{mean_counts(problem):.2g} counts a pixel are few"
+            return "joint", f"{few}: its prior is learned"
         return "laplace", "joint would take too long; at few counts these bars are too wide"
-    if dim:
+    if dim(problem):
         return "laplace", (
             "the probe was learned; at few counts these bars are too wide, those of joint may be "
             "too small"
         )
     which = "learned" if "probe" in free else "known"
     return "laplace", f"the data are bright enough for it, with the probe {which}"
+
+
+def mean_counts(problem: Problem) -> float:
+    """Of a pixel."""
+    return float(np.mean(problem.amplitude.astype(np.float64) ** 2))
+
+
+def dim(problem: Problem) -> bool:
+    """Whether counts are few."""
+    return noise_of(problem).kind == "poisson" and mean_counts(problem) < DIM
 
 
 def products_seconds(

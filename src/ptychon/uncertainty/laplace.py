@@ -46,7 +46,7 @@ from .optimum import (
     solved,
 )
 from .posterior import Posterior, Sums
-from .prior import DOUBT, Seen, Spectral
+from .prior import DOUBT, LEARNED, PRIORS, WHITE, Seen, Spectral
 from .proposal import Gain, frame_gauge, gains
 
 #: Samples of a pilot round (half as many where so many pixels are lit), and rounds at most.
@@ -59,8 +59,6 @@ GROUP, FEWEST, MOST, ENOUGH = 4, 8, 32, 0.03
 MORE, POOR = 2, 2.0
 #: Rounds at most where the prior is learned.
 TURNS = 8
-#: What the prior of the object may be.
-PRIORS = ("white", "learned")
 
 
 def laplace(
@@ -74,7 +72,7 @@ def laplace(
     background: Any = None,
     object_variance: float | None = None,
     background_form: str = SMOOTH,
-    prior: str = "white",
+    prior: str = WHITE,
     draws: int | None = None,
     refine: int = 5,
     averaged: bool = True,
@@ -189,7 +187,7 @@ def laplace(
         *(problem.to(chosen), chosen, free, S, lit, touched, tolerance, iterations, seed),
         background_form,
     )
-    if prior == "learned":
+    if prior == LEARNED:
         seen = Seen.of(lit)
         doubt = DOUBT if "probe" in free else 1.0
         work.learned = Spectral.first(chosen, seen, np.asarray(object, np.complex128), doubt)

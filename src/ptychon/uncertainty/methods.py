@@ -18,6 +18,7 @@ from ..model.problem import Problem
 from ..types import PtychonError
 from .background import FORMS, SMOOTH
 from .free import FREE, USUAL, free_in, free_of
+from .prior import PRIORS, WHITE
 
 if TYPE_CHECKING:
     from ..data.result import Result
@@ -109,6 +110,8 @@ class Laplace(Method):
         Number of posterior draws; default as many as it takes to know the bars to 3 %, 8 to 32.
     refine : bool
         Take the optimum of the posterior instead of the object as it was.
+    prior : {"white", "learned"}
+        Of the object: the same in each pixel, or with spectra that are learned (see `prior`).
     background_form : {"smooth", "level", "pixels"}
         What a free background may be: smooth on the detector, the same in all pixels, or anything.
     propose : bool
@@ -122,6 +125,7 @@ class Laplace(Method):
     least: ClassVar[Mapping[str, int]] = {"draws": 2}
     draws: int | None = None
     refine: bool = False
+    prior: str = WHITE
     background_form: str = SMOOTH
     propose: bool = True
     limit: float | None = None
@@ -141,10 +145,10 @@ class Laplace(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.background_form not in FORMS:
-            raise PtychonError(
-                f"background_form is {self.background_form!r}; choose one of {', '.join(FORMS)}"
-            )
+        for name, known in (("background_form", FORMS), ("prior", PRIORS)):
+            value = getattr(self, name)
+            if value not in known:
+                raise PtychonError(f"{name} is {value!r}; choose one of {', '.join(known)}")
         if self.limit is not None and not 0 < self.limit < math.inf:
             raise PtychonError(f"limit is {self.limit}; it must be a time in seconds, above 0")
 
@@ -163,6 +167,7 @@ class Laplace(Method):
             noise_variance=self.noise_variance,
             background=self.background,
             background_form=self.background_form,
+            prior=self.prior,
             object_variance=assumed_variance(found),
             backend=backend,
             seed=self.seed,
