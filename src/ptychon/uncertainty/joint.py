@@ -171,10 +171,10 @@ def joint(
         again, _ = made(data, begin, 1, remains is not None)
         twin = judge(again, truth, lit, free_probe, found, problem.near_field)
         if starts is not None:
-            starts = starts.in_bars(twin.temperature**0.5)
+            starts = starts.in_bars(twin.factor**0.5)
         left_over = 0.0 if remains is None else remains.worst
         twin = replace(twin, remains=left_over, anew=anew, starts=starts)
-        root = REAL.type(math.sqrt(twin.temperature))
+        root = REAL.type(math.sqrt(twin.factor))
         found = replace(found, object_std=found.object_std * root, draws=found.draws * root)
     return found, described(problem, result, found, lit, free_probe, twin, remains), twin
 
