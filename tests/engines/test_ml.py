@@ -26,7 +26,7 @@ from ptychon.run.positions import carried
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import simulate
 from ptychon.testing import EngineTests
-from ptychon.testing.engines import small_scan
+from ptychon.testing.scans import small_scan
 
 
 class TestML(EngineTests):
