@@ -58,9 +58,10 @@ Three things help from far. Until steps lower the cost by less than 1 %, roots o
 compared (`model.noise`), and from there on where the model does not explain the data: the
 likelihood of counts then bends the object towards dark pixels with counts that nothing accounts
 for. Frames that fit much worse than the others are tried at places around, which no linear step
-would find. And steps may begin with the inner part of the detector (`detector`): an object of half
-the resolution has details twice as wide, so that positions lead it from twice as far, and parts of
-a scan do not lock to each other a detail apart.
+would find, with the part of the object that only they see free (`model.lost`). And steps may begin
+with the inner part of the detector (`detector`): an object of half the resolution has details twice
+as wide, so that positions lead it from twice as far, and parts of a scan do not lock to each other
+a detail apart.
 
 References: Thibault & Guizar-Sicairos, New J. Phys. 14, 063004 (2012) (maximum likelihood);
 Guizar-Sicairos & Fienup, Opt. Express 16, 7264 (2008) (positions); Golub & Pereyra, SIAM J. Numer.
