@@ -17,7 +17,7 @@ from ptychon.engines.spectral_prior import taper_of
 from ptychon.metrics.ambiguities import unseen, without_unseen
 from ptychon.metrics.residual import illumination, residual
 from ptychon.uncertainty import laplace
-from ptychon.uncertainty.joint import begun_anew, translated
+from ptychon.uncertainty.starts import begun_anew, translated
 from ptychon.uncertainty.twin import FAR, Twin
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
@@ -113,3 +113,12 @@ def test_bars_of_a_mean_that_has_not_converged_do_not_hold():
     far = replace(good, remains=0.5)
     assert not far.holds
     assert "not converged" in far.sentence()
+
+
+def test_a_temperature_that_may_be_chance_is_not_taken():
+    twin = Twin(temperature=1.36, covered=(), misfit=1.0, assumed=0.0, error_db=30.0)
+    assert twin.factor == pytest.approx(1.36)
+    assert replace(twin, chance=0.16).factor == pytest.approx(1.075, abs=0.001)
+    assert replace(twin, chance=0.2).factor == 1
+    assert replace(twin, temperature=0.7, chance=0.2).factor == 1
+    assert replace(twin, temperature=0.7, chance=0.05).factor == pytest.approx(0.733, abs=0.001)

@@ -26,12 +26,16 @@ from ..model.noise import noise_in
 from ..model.problem import Problem
 from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray
 from .bootstrap import simulated
+from .starts import Starts
 
 #: Largest deviation of the twin's coverage, range of its temperature, and largest misfit of the
 #: data relative to that of the twin's, for bars that hold.
 TOLERANCE, COOL, HOT, MISFIT = 0.05, 0.6, 1.6, 1.05
 #: Largest share of the variance that may be the prior's alone.
 ASSUMED = 0.5
+#: Standard deviations of a temperature that are taken for chance: what draws tell of it is half of
+#: what was measured, which has the scatter of learned spectra too.
+SURE = 2.0
 #: Largest translation (px) between the twin's reconstruction and its truth.
 MAX_SHIFT = 8
 #: What may remain of the step to the optimum, in bars at any octave of spatial frequency, before it
@@ -47,6 +51,8 @@ class Twin:
     ----------
     temperature : float
         Mean (error/bar)^2 of the twin's bars as they were made.
+    chance : float
+        Its standard deviation by chance, from draws: few numbers make up a smooth object.
     covered : tuple of float
         Share of its lit pixels inside its bars times sqrt(temperature), for the probabilities
         `metrics.PROBABILITIES`.
@@ -63,6 +69,8 @@ class Twin:
     anew : bool
         Whether the twin was begun from nothing, by the recipe of the result; else next to its
         truth.
+    starts : Starts, optional
+        Where a second start of the data themselves has led.
     """
 
     temperature: float
@@ -72,6 +80,16 @@ class Twin:
     error_db: float
     remains: float = 0.0
     anew: bool = False
+    starts: Starts | None = None
+    chance: float = 0.0
+
+    @property
+    def factor(self) -> float:
+        """What variances are multiplied by: the temperature less what may be chance (as James &
+        Stein shrink a mean, Proc. Fourth Berkeley Symp. 1, 361 (1961)).
+        """
+        off = self.temperature - 1
+        return 1 + off * max(0.0, 1 - (SURE * self.chance / off) ** 2) if off else 1.0
 
     @property
     def holds(self) -> bool:
@@ -83,6 +101,7 @@ class Twin:
             and self.misfit <= MISFIT
             and self.assumed <= ASSUMED
             and self.remains <= FAR
+            and (self.starts is None or self.starts.agree)
         )
 
     def sentence(self) -> str:
@@ -94,8 +113,14 @@ class Twin:
             f"on a twin of these data, {'begun anew' if self.anew else 'begun at its truth'}, the "
             f"bars, times {self.temperature**0.5:.2f}, covered {shares}"
         )
+        if abs(self.factor - self.temperature) > SAID:
+            start += f" (here they are times {self.factor**0.5:.2f}, the rest may be chance)"
         if self.remains > SAID:
             start += f"; the mean may be {self.remains:.2f} bars from its optimum"
+        if self.starts is not None:
+            start += f"; {self.starts.sentence()}"
+            if not self.starts.agree:
+                return f"{start}: more than one optimum, do not rely on them"
         if self.remains > FAR:
             return f"{start}: not converged, do not rely on them"
         if self.misfit > MISFIT:
@@ -161,7 +186,17 @@ def judge(
         misfit=float(first.history["chi2"][-1] / found.history["chi2"][-1]),
         assumed=assumed_share(first, region),
         error_db=10 * float(np.log10(power)),
+        chance=scatter(found, region),
     )
+
+
+def scatter(found: Result, region: BoolArray) -> float:
+    """Standard deviation of the mean (error/bar)^2 over a region, from draws of the error."""
+    assert found.draws is not None
+    assert found.object_std is not None
+    square = np.abs(found.draws[:, region]) ** 2 / found.object_std[region] ** 2
+    means = square.mean(axis=1)
+    return float(means.std(ddof=1) / means.mean()) if len(means) > 1 else 0.0
 
 
 def measured(
