@@ -17,7 +17,7 @@ import click
     epilog="""\b
 Examples
   ptychon bench
-  ptychon bench many --engine ep --threads 2 --json ep.json
+  ptychon bench many --engine ep --threads 2 -o ep.json
   ptychon bench --peers --threads 1 --threads 2
   ptychon bench --peers -e ptychon -e ptychi:lsqml --peers-dir /scratch/peers
   ptychon bench --peers --peer-scan measured --picture peers.png
@@ -154,11 +154,12 @@ def command(
     CASES are default, large, many, modes, star and star-subpixel; without any, default.
 
     With --peers: the same simulated scan for Ptychon and for Pty-Chi, PtyLab, phaser and CDTools,
-    which are downloaded and installed in --peers-dir at the first time and kept there; time of a
-    position and error of the object against seconds. -e then names packages (ptychon, ptychi,
-    ptylab, phaserem, cdtools) or package:algorithm.
+    which are downloaded and installed in --peers-dir the first time and kept there. Reports the
+    time per position, and the error of the object over time. -e then names packages (ptychon,
+    ptychi, ptylab, phaserem, cdtools) or package:algorithm.
 
-    With --options: a pass of rpie, dm, lsqml and ml with each option over a pass without.
+    With --options: the time of a pass of rpie, dm, lsqml and ml with each option, relative to a
+    pass without.
     """
     from ..io.hdf5 import check_writable
     from . import cases

@@ -65,14 +65,14 @@ read from the file that the result names, or from the folder of the result.
     "--halves",
     default="",
     metavar="positions|counts",
-    help="Widen the bars by what two halves of the data disagree by, split by frames (positions) "
-    "or by counts; takes 2 to 4 times as long again.",
+    help="Widen the error bars by the disagreement between two halves of the data, split by frames "
+    "(positions) or by counts; takes 2 to 4 times as long again.",
 )
 @click.option(
     "--limit",
     type=float,
     metavar="SECONDS",
-    help="End after this time, with the draws that there are then (laplace).",
+    help="Stop after this time and use the draws computed by then (laplace).",
 )
 @click.option(
     "-o",
@@ -96,18 +96,19 @@ read from the file that the result names, or from the folder of the result.
 @click.option(
     "--prior",
     metavar="white|learned",
-    help="Of the object: the same in every pixel (white), or with spectra that are learned, for "
-    "smooth objects (laplace; default white, auto says which).",
+    help="Choose the prior of the object: independent pixels (white), or spectra learned from the "
+    "data, for smooth objects (laplace; default white; auto chooses and says so).",
 )
 @click.option(
     "--background-form",
-    help="What a free background may be: smooth (default), level or pixels (laplace).",
+    help="Choose the form of a free background: smooth (default), level (one number) or pixels "
+    "(laplace).",
 )
 @click.option(
     "--propose/--no-propose",
     default=None,
-    help="Say what else should be free, by the gain in likelihood, or do not (laplace; default: "
-    "say).",
+    help="Test which further unknowns would raise the likelihood if they were free, and list them, "
+    "or do not (laplace; default: test).",
 )
 @click.option(
     "--replicates",

@@ -36,8 +36,8 @@ options.
     "proposal",
     type=click.Path(),
     metavar="YAML",
-    help="Find which unknowns the scan asks for (modes, doses, positions, a varying probe) by "
-    "short runs, and write a settings file with them.",
+    help="Find by short runs which unknowns the data call for (modes, doses, positions, a varying "
+    "probe), and write a settings file with them.",
 )
 @FORCE
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")

@@ -46,7 +46,7 @@ PREPARE: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     ),
     (
         ("--mask-ones",),
-        {"type": click.Choice(["valid", "bad"]), "help": "Say what ones in the mask are."},
+        {"type": click.Choice(["valid", "bad"]), "help": "State what ones in the mask mean."},
     ),
     (
         ("--pedestal", "--dark", "dark"),
@@ -84,7 +84,7 @@ PREPARE: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         {
             "type": int,
             "metavar": "PIXELS",
-            "help": "Add pixels of unknown value at each side: finer pixels of the object.",
+            "help": "Add so many unknown pixels at each side, for a finer pixel of the object.",
         },
     ),
     (
@@ -92,7 +92,7 @@ PREPARE: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         {
             "type": int,
             "metavar": "N",
-            "help": "Let a detector pixel count N x N points of the wave: for large probes.",
+            "help": "Compute the wave at N x N points per detector pixel, for large probes.",
         },
     ),
     (

@@ -76,15 +76,15 @@ on the command line override the file. Exit code: 0; 2 for bad input; 130 after 
 @click.option(
     "--shift",
     metavar="WAY",
-    help="Add this to the positions of the second scan where --share object or both needs it, "
-    "such as 2um,-0.5um (a third after ;); search reconstructs each scan and lays one object on "
-    "the other.",
+    help="Shift the positions of the second scan by this (--share object or both), such as "
+    "2um,-0.5um; of further scans after a semicolon. search: reconstruct each scan, and find the "
+    "shift by aligning the objects.",
 )
 @click.option(
     "-e",
     "--engine",
     shell_complete=complete.of(complete.engines),
-    help="Algorithm: rpie (default), or another of ptychon engines.",
+    help="Choose the engine (algorithm): rpie (default), or another that ptychon engines lists.",
 )
 @passes_option("Passes over the data; default 40.")
 @click.option(
@@ -100,21 +100,22 @@ on the command line override the file. Exit code: 0; 2 for bad input; 130 after 
     "--recipe",
     metavar="STAGES",
     help="Engines one after the other with their passes, in place of -e and -n: 'dm:60, rpie:100'; "
-    "auto goes on with the unknowns that the scan asks for.",
+    "auto: after the first run, continue with the unknowns that the data call for.",
 )
 @click.option(
     "--update",
     "updates",
     multiple=True,
     metavar="NAME[:WHEN]",
-    help="Refine this too, or say when: positions, dose, background, positions:after=20,every=5, "
-    "probe:no (repeatable).",
+    help="Refine this unknown too, or set from which pass: positions, dose, background, "
+    "positions:after=20,every=5, probe:no (repeatable).",
 )
 @click.option(
     "--refine",
     metavar="NAME=NUMBER,...",
-    help="Say how, between the passes of an engine: trials=4 tries each frame at places around "
-    "(radius=3 px), limit and least bound a step, momentum, smooth (of the background).",
+    help="Set how --update refines between the passes of an engine: trials=4 tries 4 places for "
+    "each frame within radius=3 px; limit and least are the largest step of a position at first "
+    "and at the end; momentum; smooth, the width of the smoothing of the background.",
 )
 @click.option(
     "--constraint",
@@ -122,8 +123,8 @@ on the command line override the file. Exit code: 0; 2 for bad input; 130 after 
     multiple=True,
     metavar="NAME[:NUMBERS,WHEN]",
     shell_complete=complete.of(complete.constraints),
-    help="Make object or probe fulfil this between passes: amplitude:lo=0.9,hi=1.1, phase, smooth, "
-    "tv:weight=1e-3,after=5,before=30, grid_notch, support:radius=PIXELS or :fraction=0.1, "
+    help="Apply this constraint to object or probe between passes: amplitude:lo=0.9,hi=1.1, phase, "
+    "smooth, tv:weight=1e-3,after=5,before=30, grid_notch, support:radius=PIXELS or :fraction=0.1, "
     "aperture:mrad=21 or :fraction=0.5, centre:every=10, power, ramp, orthogonal_modes, "
     "depth:1, depth_centre (repeatable).",
 )
@@ -133,33 +134,38 @@ on the command line override the file. Exit code: 0; 2 for bad input; 130 after 
     "--orient",
     metavar="WAY",
     shell_complete=complete.of(complete.orientations),
-    help="Turn frames and positions: auto, or as ptychon orient --help lists.",
+    help="Set the orientation of the detector: auto, or as ptychon orient --help lists.",
 )
 @click.option(
     "--affine",
     metavar="WAY",
-    help="Scale, turn and shear the positions: search finds how by short reconstructions "
-    "(search:scale,rotation only these), or numbers such as scale=1.02,rotation=-0.5.",
+    help="Scale, rotate and shear the positions: numbers such as scale=1.02,rotation=-0.5, or "
+    "search to find them by short reconstructions (search:scale,rotation finds only these).",
 )
-@click.option("--probe", type=click.Path(), help="First probe: .npy, .npz or a result file.")
+@click.option(
+    "--probe", type=click.Path(), help="Start from this probe: .npy, .npz or a result file."
+)
 @click.option(
     "--modes",
     type=int,
     metavar="N",
-    help="Number of incoherent probe modes; default as in the first probe, else one.",
+    help="Set the number of incoherent probe modes; default as in the first probe, else one.",
 )
 @click.option(
-    "--slices", type=int, metavar="N", help="Number of slices of a thick specimen; default one."
+    "--slices",
+    type=int,
+    metavar="N",
+    help="Set the number of slices of a thick specimen; default one.",
 )
 @click.option(
     "--slice-spacing",
     metavar="LENGTH",
-    help="Distance between slices, such as 10nm; or one for each gap, with commas.",
+    help="Set the distance between slices, such as 10nm; or one for each gap, with commas.",
 )
 @click.option(
     "--tilt",
     metavar="ANGLE",
-    help="Angle of the beam against the specimen, along y or along y,x, such as 5mrad,2mrad.",
+    help="Set the angle between beam and specimen, along y or along y,x, such as 5mrad,2mrad.",
 )
 @click.option(
     "--start",
@@ -195,8 +201,8 @@ def reconstruct(
     resume from.
 
     Without -e, -n, -s, --recipe, --modes, --slices, --update, --constraint and --start, a run whose
-    misfit is above the noise goes on with the unknowns that the scan asks for, as ptychon inspect
-    --propose finds them.
+    misfit is above the noise continues with the unknowns that the data call for, found as by
+    ptychon inspect --propose.
     """
     for name in ("modes", "slices"):
         if stated[name] is not None and stated[name] < 1:

@@ -25,8 +25,9 @@ UPDATE = click.option(
     "updates",
     multiple=True,
     metavar="NAME[:no]",
-    help="Let the error of this widen the error bars too, or hold it: positions, dose, background, "
-    "weights, probe, probe:no; default as in RESULT (repeatable, or with commas).",
+    help="Include the uncertainty of this unknown in the error bars, or with :no take it as exact: "
+    "positions, dose, background, weights, probe, probe:no; default as in RESULT (repeatable, or "
+    "with commas).",
 )
 NOISE_VARIANCE = click.option(
     "--noise-variance",

@@ -26,11 +26,14 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "-o",
             "--output",
             type=click.Path(),
-            help="Result file; default FILE_ENGINE.h5, here, numbered where that exists.",
+            help="Write the result here; default FILE_ENGINE.h5 in this folder, numbered if it "
+            "exists.",
         ),
         FORCE,
         click.option(
-            "--picture", type=click.Path(), help="Picture file; default beside the result, .png."
+            "--picture",
+            type=click.Path(),
+            help="Draw the picture here; default beside the result, .png.",
         ),
         click.option(
             "--checkpoint-every",
@@ -47,7 +50,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--error-bars-prior",
             metavar="white|learned",
-            help="Of the object in them (auto, laplace).",
+            help="Choose the prior of the object for --error-bars (auto, laplace).",
         ),
         click.option(
             "--report/--no-report",

@@ -43,7 +43,7 @@ The true object and probe are written to FILE.truth.npz.
     default=1.0,
     show_default=True,
     metavar="RAD",
-    help="Set the phase of its brightest part.",
+    help="Set the phase at the brightest part of that picture.",
 )
 @click.option(
     "--frame",
@@ -134,13 +134,15 @@ The true object and probe are written to FILE.truth.npz.
 @click.option(
     "--wavelength",
     type=Quantity("length"),
-    help="Give positions in metres; needs the next two options.",
+    help="Set the wavelength; positions are then in metres (needs the next two options).",
 )
-@click.option("--distance", type=Quantity("length"), help="From sample to detector.")
+@click.option(
+    "--distance", type=Quantity("length"), help="Set the distance from sample to detector."
+)
 @click.option(
     "--detector-pixel-size",
     type=Quantity("length", pair=True),
-    help="Pixel of the detector; or Y,X.",
+    help="Set the pixel size of the detector; or Y,X.",
 )
 @click.option(
     "--slices",
@@ -150,16 +152,16 @@ The true object and probe are written to FILE.truth.npz.
     callback=at_least(1),
     help="Set the number of slices, each with a part of the phase; needs the geometry above.",
 )
-@click.option("--slice-spacing", type=Quantity("length"), help="Distance between slices.")
+@click.option("--slice-spacing", type=Quantity("length"), help="Set the distance between slices.")
 @click.option(
     "--tilt",
     type=Quantity("angle", pair=True),
-    help="Angle of the beam against the specimen, along y; or Y,X.",
+    help="Set the angle between beam and specimen, along y; or Y,X.",
 )
 @click.option(
     "--orient",
     metavar="WAY",
-    help="Turn frames and positions, as a wrongly described detector would.",
+    help="Turn frames and positions as a wrongly described detector does (see ptychon orient).",
 )
 @seed_option("Seed for pictures, jitter and noise.")
 @FORCE

@@ -28,11 +28,12 @@ Ways to split
              so that errors of positions and illumination are not seen
 
 Each half is reconstructed from the start and gets the error bars of the joint posterior. Where the
-result has bars by laplace, each half gets such bars, from that result on; if these were widened by
-halves (ptychon error_bars --halves), so are they, and the splits are as many other ones. T by
-period says how far halves differ, over what their bars say, +- what chance does to it: 1 is right.
-Widened bars hold if T is within 0.8 to 1.25 at all sizes of structures; what is wrong in both
-halves alike is not seen. Exit code 1 if the model does not describe the data, or widened bars do
+result has error bars by laplace, each half gets those, starting from the result. Bars that were
+widened by halves (ptychon error_bars --halves) are tested with bars widened in the same way, on
+other splits. T is the difference between the halves over what their error bars predict, by size of
+structures (period), with its own uncertainty: 1 is right. Widened bars hold if T is between 0.8 and
+1.25 for all sizes. Errors that both halves share are not seen.
+Exit code 1 if the model does not describe the data, or widened bars do
 not hold; 2 if settings have a mistake.
 """
 )

@@ -137,7 +137,7 @@ def _beam(data: Dataset, look: Survey, size: FloatArray) -> tuple[float | None, 
     elif data.geometry == "near":
         intensity, source = np.maximum(look.mean, 0), "the mean frame"
     else:
-        return None, "unknown: there is no first probe"
+        return None, "there is no first probe"
     square = float((intensity**2).sum())
     if not square > 0:
         return None, "unknown"
