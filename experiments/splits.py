@@ -35,10 +35,11 @@ from ptychon.inspect.orientation import Orientation
 from ptychon.metrics.alignment import phase_align
 from ptychon.metrics.residual import coverage
 from ptychon.types import ComplexArray
-from ptychon.uncertainty.discrepancy import Halves, both_halves, learned, widened
+from ptychon.uncertainty.discrepancy import Halves, both_halves, learned
 from ptychon.uncertainty.half_data_record import HalfDataTest, together
 from ptychon.uncertainty.methods import Laplace
 from ptychon.uncertainty.spectrum import octaves, rings
+from ptychon.uncertainty.widening import widened
 
 DATA = Path(os.environ.get("PTYCHON_TEST_DATA", "."))
 

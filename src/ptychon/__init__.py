@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from .plots.result import picture as plot
     from .reports.write import write_report as report
     from .run.iterate import iterate
-    from .run.recipe import Recipe, Stage
+    from .run.recipe import Recipe
     from .run.reconstruct import reconstruct
     from .run.refine import Refine
+    from .run.stage import Stage
     from .simulation.simulate import simulate
     from .types import PtychonError, PtychonWarning
     from .uncertainty.call import error_bars
@@ -66,7 +67,7 @@ _LATER = {
     "Model": (".model.forward", "Model"),
     "Recipe": (".run.recipe", "Recipe"),
     "Refine": (".run.refine", "Refine"),
-    "Stage": (".run.recipe", "Stage"),
+    "Stage": (".run.stage", "Stage"),
     "Unknowns": (".model.unknowns", "Unknowns"),
     "check": (".checks.predictive", "check"),
     "compare": (".plots.frames", "compare"),

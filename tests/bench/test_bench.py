@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from ptychon.backends import get_backend
-from ptychon.bench import cases, clock, textbook
+from ptychon.bench import cases, clock, textbook, textbook_runs
 from ptychon.bench.command import command, table
 from ptychon.bench.run import compare, fallback, neighbour
 from ptychon.bench.shell import main
@@ -55,7 +55,7 @@ def test_textbook_does_what_the_engine_does(name: str, modes: int, backend: str)
     case = cases.spiral(**TINY, noise=True, modes=modes)
     engine = cases.engine_named(name)
     object, probe = near_start(case, engine)
-    book = textbook.start(engine, case.problem, object, probe)
+    book = textbook_runs.start(engine, case.problem, object, probe)
     ctx = Context(get_backend(backend))
     steps = iterate(case.problem, engine, object, probe, ctx=ctx)
     for _ in range(2):
@@ -75,7 +75,7 @@ def test_textbook_does_what_the_engine_does(name: str, modes: int, backend: str)
 def test_textbook_misfit_is_that_of_the_engine(name: str, tiny: cases.Case) -> None:
     engine = cases.engine_named(name)
     start = near_start(tiny, engine)
-    misfit = textbook.start(engine, tiny.problem, *start).sweep()
+    misfit = textbook_runs.start(engine, tiny.problem, *start).sweep()
     R = next(iterate(tiny.problem, engine, *start, ctx=Context(get_backend("numpy")))).error
     power = float((tiny.problem.amplitude.astype(float) ** 2).sum())
     assert np.sqrt(misfit / power) == pytest.approx(R, rel=1e-5)
@@ -92,7 +92,7 @@ def test_textbook_says_what_it_cannot_do(tiny: cases.Case) -> None:
         (cases.engine_named("ep"), replace(tiny.problem, noise_variance=None)),
     ):
         with pytest.raises(PtychonError, match="textbook"):
-            textbook.start(engine, problem, *tiny.start(engine))
+            textbook_runs.start(engine, problem, *tiny.start(engine))
 
 
 def test_default_case_is_the_published_scan() -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from ptychon import Problem, PtychonError, reconstruct
 from ptychon.__main__ import main
-from ptychon.checks.predictive import check, sentences
+from ptychon.checks.predictive import check
+from ptychon.checks.verdict import sentences
 from ptychon.io import load, write_dataset
 from ptychon.model.noise.moments import amplitude_cumulants, cumulants, deviate, misfit, normalised
 from ptychon.simulation import phantoms, probes, scan

@@ -29,7 +29,7 @@ from ptychon.engines import (
 )
 from ptychon.engines.pie import Iterative
 from ptychon.testing import EngineTests
-from ptychon.testing.engines import small_scan
+from ptychon.testing.scans import small_scan
 
 
 class TestPIE(EngineTests):

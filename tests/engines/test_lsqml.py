@@ -17,7 +17,7 @@ from ptychon.engines import LSQML, Context
 from ptychon.model.unknowns import Unknowns
 from ptychon.run.schedule import Schedule
 from ptychon.testing import EngineTests
-from ptychon.testing.engines import small_scan
+from ptychon.testing.scans import small_scan
 
 
 class TestLSQML(EngineTests):

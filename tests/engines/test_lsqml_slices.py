@@ -15,7 +15,7 @@ from ptychon.engines import LSQML, Context
 from ptychon.model.unknowns import Unknowns
 from ptychon.run.iterate import iterate
 from ptychon.run.schedule import Schedule
-from ptychon.testing.engines import small_scan, two_slices
+from ptychon.testing.scans import small_scan, two_slices
 
 
 def test_slices_share_one_step_that_is_of_dense_least_squares():

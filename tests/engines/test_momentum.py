@@ -13,7 +13,7 @@ from ptychon.cli.engines import documented
 from ptychon.engines import LSQML, MPIE, RAAR, RPIE, Context, make, options
 from ptychon.run.iterate import iterate
 from ptychon.run.schedule import Schedule
-from ptychon.testing.engines import small_scan
+from ptychon.testing.scans import small_scan
 
 
 def start(scan):

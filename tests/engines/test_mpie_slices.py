@@ -9,7 +9,7 @@ from ptychon.engines import MPIE, RPIE, Context
 from ptychon.metrics.residual import residual
 from ptychon.run.iterate import iterate
 from ptychon.run.schedule import Schedule
-from ptychon.testing.engines import two_slices
+from ptychon.testing.scans import two_slices
 
 
 def test_momentum_tells_slices_apart_sooner():

@@ -41,7 +41,7 @@ ALLOWED = {
     ("data.result", "io"),
     ("data.result", "plots.notebook"),
     ("data.dataset", "plots.notebook"),
-    ("run.reconstruct", "plots.live"),
+    ("run.one_scan", "plots.live"),
 }
 #: The root holds names, no code: it knows everybody, and all may ask it for the version.
 PUBLIC = "__init__"

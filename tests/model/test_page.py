@@ -29,7 +29,7 @@ from ptychon.metrics.residual import residual
 from ptychon.model.forward import Model
 from ptychon.model.unknowns import declared
 from ptychon.testing import DetectorTests, EngineTests
-from ptychon.testing.engines import small_scan
+from ptychon.testing.scans import small_scan
 
 PAGE = (Path(__file__).parents[2] / "docs" / "model.md").read_text(encoding="utf-8")
 USE, PASS, ENGINE, PART, RUN = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)

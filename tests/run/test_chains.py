@@ -11,7 +11,7 @@ from ptychon import PtychonError, Recipe, Stage, reconstruct
 from ptychon.engines import After
 from ptychon.run.checkpoint import Checkpointer, load_checkpoint
 from ptychon.run.stages import refuse_losses
-from ptychon.testing.engines import small_scan
+from ptychon.testing.scans import small_scan
 
 
 def run(recipe, problem, modes=2, **more: Any):

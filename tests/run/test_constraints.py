@@ -24,7 +24,7 @@ from ptychon.run.constraints.specimen import flat_phase, less_varied
 from ptychon.run.words import text_of
 from ptychon.simulation.scan import fermat_spiral, raster
 from ptychon.simulation.simulate import simulate
-from ptychon.testing.engines import small_scan
+from ptychon.testing.scans import small_scan
 
 CTX = Context(get_backend("numpy", threads=1))
 #: Of the object that is compared.

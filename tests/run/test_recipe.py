@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -26,7 +26,7 @@ from ptychon.run.constraints import (
 )
 from ptychon.run.progress import described
 from ptychon.run.schedule import Schedule
-from ptychon.run.until import RULES, Below, Settled, Still, rule_of
+from ptychon.run.until import RULES, Below, Placed, Settled, Still, rule_of
 from ptychon.run.words import text_of
 
 
@@ -174,7 +174,19 @@ def test_stages_end_by_rules():
     assert run(Recipe(still, Stage("rpie", 2))).settings["ran"] == [["ep", 5], ["rpie", 2]]
     assert run(Stage("rpie", 9, until=(Below(2.0),))).passes == 1
     assert run("rpie", 9, until="settled:0.9").passes == 2
-    known = {"still:0.0001": Still(1e-4), "settled": Settled(), "below:1": Below(1)}
+    near = Stage("ml", 3, {"positions": True}, until=(Placed(0.0),), more=[Stage("rpie", 2)])
+    found = run(Recipe(near, Stage("rpie", 1)))
+    assert found.settings["ran"] == [["ml", 3], ["rpie", 2], ["rpie", 1]]
+    assert [stage.more for stage in Recipe.of(found).stages] == [(), (), ()]
+    near = replace(near, until=(Placed(9.0, 2, 99.0),))
+    assert run(Recipe(near, Stage("rpie", 1))).settings["ran"] == [["ml", 2], ["rpie", 1]]
+    assert Stage.read(near.stored()).more == near.more
+    known = {
+        "placed:0.1,2": Placed(0.1, 2),
+        "still:0.0001": Still(1e-4),
+        "settled": Settled(),
+        "below:1": Below(1),
+    }
     for text, rule in known.items():
         assert rule_of(text) == rule == rule_of(text_of(rule, RULES)) == rule_of(rule)
     for wrong in ("still", "steady:1", "below:-1", "still:a", "still:1,5,7", "still:,5", 3):

@@ -9,7 +9,7 @@ import pytest
 
 from ptychon.model.problem import Problem
 from ptychon.model.propagators import NearField
-from ptychon.simulation import phantoms, probes, scan
+from ptychon.simulation import noise, phantoms, probes, scan
 from ptychon.simulation import simulate as module
 from ptychon.simulation.simulate import Simulation, bad_pixels, beam_stop, simulate
 from ptychon.types import ComplexArray, FloatArray, PtychonError
@@ -108,10 +108,11 @@ def test_blocks_do_not_change_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
     field, probe, positions = scene()
     options: dict[str, Any] = {"noise": "poisson", "mean_counts": 1e4, "seed": 3}
     whole = simulate(field, probe, positions, **options)
-    monkeypatch.setattr(module, "BLOCK_BYTES", 1)
+    for where in (module, noise):
+        monkeypatch.setattr(where, "BLOCK_BYTES", 1)
     small = simulate(field, probe, positions, **options)
     np.testing.assert_array_equal(whole.dataset.patterns, small.dataset.patterns)
-    assert [s.stop - s.start for s in module._blocks(7, 2)] == [2, 2, 3]
+    assert [s.stop - s.start for s in noise.blocks(7, 2)] == [2, 2, 3]
 
 
 def test_arrays_of_the_caller_stay_and_results_are_copies() -> None:

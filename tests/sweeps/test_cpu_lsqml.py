@@ -12,7 +12,7 @@ from ptychon.engines import LSQML, Context
 from ptychon.run.schedule import Schedule
 from ptychon.sweeps.cpu_lsqml import serves
 from ptychon.sweeps.find import fast_step, why_slow
-from ptychon.testing.engines import small_scan, two_slices
+from ptychon.testing.scans import small_scan, two_slices
 
 SCANS = {
     "far": {},

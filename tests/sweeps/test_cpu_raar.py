@@ -10,7 +10,7 @@ import pytest
 from ptychon.backends import get_backend
 from ptychon.engines import RAAR, Context, DifferenceMap
 from ptychon.sweeps.find import fast_step, why_slow
-from ptychon.testing.engines import small_scan
+from ptychon.testing.scans import small_scan
 
 
 @pytest.mark.parametrize(

@@ -18,15 +18,7 @@ from ptychon.io import write_dataset
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import simulate
 from ptychon.uncertainty.call import with_bars
-from ptychon.uncertainty.discrepancy import (
-    Halves,
-    factors_of,
-    filled,
-    gains,
-    halves_disagree,
-    tried_again,
-    widened,
-)
+from ptychon.uncertainty.discrepancy import Halves, halves_disagree, tried_again
 from ptychon.uncertainty.half_data_record import PROBABILITIES, HalfDataTest, together
 from ptychon.uncertainty.half_data_table import half_data_rows
 from ptychon.uncertainty.methods import Bootstrap, Laplace
@@ -34,6 +26,7 @@ from ptychon.uncertainty.posterior import Posterior
 from ptychon.uncertainty.saved import find_half_data_test, load_posterior, save_posterior
 from ptychon.uncertainty.spectrum import by_chance, octaves, rings
 from ptychon.uncertainty.splitting import halves_of, ways
+from ptychon.uncertainty.widening import factors_of, filled, gains, widened
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +197,11 @@ def test_splits_have_nothing_to_do_with_each_other(wrong):
     signs = np.array(sides)[:, :80]
     np.testing.assert_array_equal(signs @ signs.T, 80 * np.eye(8))
     assert (signs.reshape(8, 40, 2).sum(axis=2) == 0).all()
+    # in the mean of four, a pair and the fourth after it (the next row of a scan of 8 frames a row)
+    # are no more alike than any others
+    pairs = signs[:4, ::2]
+    alike = np.abs((pairs[:, :-4] * pairs[:, 4:]).mean(axis=0))
+    assert np.mean(alike > 0.5) < 0.5
     first, second = (halves_of(problem, "counts", 3, n)[0].amplitude for n in (0, 1))
     assert not np.array_equal(first, second)
 

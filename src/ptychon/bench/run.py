@@ -31,7 +31,7 @@ from ..run.progress import Progress
 from ..run.schedule import Schedule
 from ..sweeps.find import fast_step
 from ..types import Array, PtychonError
-from . import textbook
+from . import textbook_runs
 from .cases import ENGINES, Case, engine_named
 from .clock import machine, timed
 
@@ -199,7 +199,7 @@ def _times(
     rivals = {"package": package}
     if with_textbook:
         try:
-            book = textbook.start(engine, case.problem, *case.start(engine))
+            book = textbook_runs.start(engine, case.problem, *case.start(engine))
         except PtychonError as error:
             row["no_textbook"] = str(error)
         else:

@@ -23,7 +23,7 @@ from .results import (
 )
 
 if TYPE_CHECKING:
-    from ..checks.predictive import Check
+    from ..checks.verdict import Check
     from ..data.dataset import Dataset
 
 
@@ -79,7 +79,7 @@ def check(
     """
     from ..backends import get_backend
     from ..checks.predictive import check as look
-    from ..checks.predictive import sentences
+    from ..checks.verdict import sentences
     from ..io import load_result, write_dataset
     from ..io.hdf5 import write_aside
     from ..model.found import on_grid
@@ -139,7 +139,7 @@ def numbers_of(made: Check) -> dict[str, Any]:
     """Everything but the pictures of the detector, for JSON."""
     from dataclasses import asdict
 
-    from ..checks.predictive import sentences
+    from ..checks.verdict import sentences
     from ..reports.page import plain
 
     whole = {

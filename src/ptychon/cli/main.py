@@ -27,7 +27,7 @@ _GROUPS = {
     },
     "Reconstruction": {
         "reconstruct": "cli.reconstruct",
-        "resume": "cli.reconstruct",
+        "resume": "cli.resume",
         "demo": "cli.demo",
     },
     "Results and their error bars": {

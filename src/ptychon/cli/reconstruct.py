@@ -1,10 +1,7 @@
-"""``ptychon reconstruct`` and ``ptychon resume``: from a file, or from where a run was stopped, to
-a result and a picture.
-"""
+"""``ptychon reconstruct``: from a file to a result and a picture."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,70 +10,11 @@ import click
 from ..types import PtychonError
 from . import complete
 from .options import data_options, engine_options, given_data, passes_option
-from .results import FORCE
+from .run_options import run_options
 from .startup import import_for_run
 
 if TYPE_CHECKING:
-    from .run import Voice
-
-
-def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options of everything that runs an engine and writes a result."""
-    options = (
-        click.option(
-            "--backend",
-            shell_complete=complete.of(complete.backends),
-            help="auto (default), numpy, cupy (GPU) or reference.",
-        ),
-        click.option(
-            "-o",
-            "--output",
-            type=click.Path(),
-            help="Result file; default FILE_ENGINE.h5, here, numbered where that exists.",
-        ),
-        FORCE,
-        click.option(
-            "--picture", type=click.Path(), help="Picture file; default beside the result, .png."
-        ),
-        click.option(
-            "--checkpoint-every",
-            type=int,
-            metavar="PASSES",
-            help="Write a checkpoint beside the result every so many passes.",
-        ),
-        click.option(
-            "--error-bars",
-            metavar="METHOD",
-            shell_complete=complete.of(complete.methods),
-            help="Compute error bars too: auto, laplace, ... (see ptychon error_bars --help).",
-        ),
-        click.option(
-            "--error-bars-prior",
-            metavar="white|learned",
-            help="Of the object in them (auto, laplace).",
-        ),
-        click.option(
-            "--report/--no-report",
-            default=None,
-            help="Write a report too (see ptychon report --help).",
-        ),
-        click.option(
-            "--half-scans/--no-half-scans",
-            default=None,
-            help="Reconstruct two half-scans for the resolution in the report, or do not.",
-        ),
-        click.option("-q", "--quiet", is_flag=True, help="Print nothing, no progress either."),
-        click.option(
-            "-v",
-            "--verbose",
-            is_flag=True,
-            help="Show progress without a terminal too, and where each value came from.",
-        ),
-        click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    from .places import Voice
 
 
 @click.command(
@@ -281,7 +219,8 @@ def reconstruct(
 
     from ..request.inputs import input_hash
     from ..request.settings import validated
-    from .run import Places, Voice, execute
+    from .places import Places, Voice
+    from .run import execute
 
     further = stated.get("recipe") == "auto"
     if further:
@@ -418,82 +357,3 @@ def _overlaid(data: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     same = ("wavelength", "energy", "voltage")
     drop = same if any(name in given for name in same) else ()
     return {name: value for name, value in data.items() if name not in drop} | given
-
-
-@click.command(
-    epilog="""\b
-Examples
-  ptychon resume scan_rpie.checkpoint.h5
-  ptychon resume scan_rpie.checkpoint.h5 --passes 200 -o longer.h5
-"""
-)
-@click.argument("checkpoint", type=click.Path())
-@passes_option("Total number of passes, including those done; default as planned.")
-@run_options
-def resume(
-    checkpoint: str,
-    passes: int | None,
-    force: bool,
-    quiet: bool,
-    verbose: bool,
-    as_json: bool,
-    backend: str | None,
-    **stated: Any,
-) -> int:
-    """Continue from a CHECKPOINT, bit for bit as if the run had not been stopped.
-
-    The data must be unchanged, and in their old place or beside the checkpoint.
-    """
-    import_for_run()
-    from ..request.inputs import find_input, request_of
-    from ..request.settings import validated
-    from ..run.checkpoint import load_checkpoint
-    from .run import Places, Voice, execute
-
-    found = load_checkpoint(checkpoint)
-    kept = found.settings
-    voice = Voice(quiet=quiet, verbose=verbose, as_json=as_json)
-    if "several" in kept:
-        from .several import resumed
-
-        stated |= {"passes": passes, "backend": backend}
-        return resumed(found, checkpoint, voice, stated)
-    values = request_of(kept, checkpoint)
-    sha256 = kept.get("input_sha256")
-    source, state = find_input(values, checkpoint, sha256)
-    if state == "changed":
-        raise PtychonError(
-            f"{source} has changed since {checkpoint} was written: the run cannot go on; start "
-            "it again"
-        )
-    values |= {"input": str(source), "output": kept.get("result"), "picture": kept.get("picture")}
-    if stated["output"] is not None:
-        values["picture"] = None
-    values |= {name: value for name, value in stated.items() if value is not None}
-    done = len(found.errors)
-    # passes are counted from the beginning of this run; an earlier one that it started from is not
-    # repeated
-    values["passes"] = values["passes"] if passes is None else passes - (found.passes - done)
-    if values.get("recipe"):
-        from ..run.recipe import Recipe
-
-        kept_recipe = Recipe.read(found.recipe).reaching(values["passes"], found.stage, found.done)
-        values["recipe"] = kept_recipe.stored()
-    if values["passes"] <= done:
-        raise PtychonError(
-            f"{checkpoint} has done {found.passes} passes already; give a larger number with "
-            "--passes"
-        )
-    settings = validated(values, checkpoint)
-    # the result that the stopped run has left is its own
-    places = Places.of(settings, "", force=force or stated["output"] is None)
-    voice.say(f"going on after pass {done} of {settings.passes}")
-    given = {} if sha256 is None else {"input_sha256": sha256}
-    return execute(
-        settings,
-        places,
-        voice,
-        backend=backend or str(kept.get("backend", "auto")),
-        given=given,
-        resume=found,
-    )

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..metrics.moves import refined
-from ..run.modes import described, shares
-from ..run.progress import described as described_passes
 from ..types import PtychonError, PtychonWarning
 from .further import proposed
-from .results import Bar, check_places, refuse_same, show_rows, unused
+from .places import Places, Voice
+from .results import Bar
 from .startup import uncollected
+from .summary import show_summary, summary
 
 if TYPE_CHECKING:
     from ..backends.base import Backend
@@ -26,76 +24,6 @@ if TYPE_CHECKING:
     from ..request.settings import Settings
     from ..run.checkpoint import Checkpoint, Checkpointer
     from ..run.observers import Interrupt
-
-RESULT_SUFFIXES = (".h5", ".hdf5", ".cxi")
-PICTURE_SUFFIXES = (".png", ".pdf", ".svg", ".jpg", ".tif", ".tiff")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Voice:
-    """How much is said: `quiet` nothing, `verbose` more, `as_json` the summary for
-    machines alone.
-    """
-
-    quiet: bool = False
-    verbose: bool = False
-    as_json: bool = False
-
-    def say(self, text: str) -> None:
-        """Something by the way, on stderr."""
-        if not self.quiet and not self.as_json:
-            click.echo(text, err=True)
-
-    @property
-    def wants_details(self) -> bool:
-        return self.verbose and not self.quiet and not self.as_json
-
-
-@dataclass(frozen=True, kw_only=True)
-class Places:
-    """Where things go."""
-
-    result: Path
-    picture: Path
-    checkpoint: Path
-
-    @classmethod
-    def of(cls, settings: Settings, default: str, *, force: bool = False) -> Places:
-        """From the settings; refused now, rather than after hours of computing.
-
-        Parameters
-        ----------
-        settings : Settings
-        default : str
-            Name of the result where the settings have none.
-        force : bool
-            Write over a result that exists.
-        """
-        from ..io.hdf5 import check_readable
-        from ..io.places import check_there
-
-        result = Path(settings.output or default)
-        if result.suffix.lower() not in RESULT_SUFFIXES:
-            raise PtychonError(
-                f"the result {result} must be named {', '.join(RESULT_SUFFIXES)}: it is an HDF5 "
-                "file"
-            )
-        picture = Path(settings.picture) if settings.picture else result.with_suffix(".png")
-        if picture.suffix.lower() not in PICTURE_SUFFIXES:
-            raise PtychonError(
-                f"the picture {picture} must be named .png, .pdf, .svg, .jpg or .tif"
-            )
-        check_there(settings.input)
-        if settings.start is not None:
-            check_readable(settings.start)
-        for place in (result, picture):
-            refuse_same(place, settings.input, "the file with the data: give another name with -o")
-        free = unused(result, settings.output is not None, force)
-        if free != result and settings.picture is None:
-            picture = free.with_suffix(".png")
-        result = free
-        check_places(result, picture)
-        return cls(result=result, picture=picture, checkpoint=result.with_suffix(".checkpoint.h5"))
 
 
 def execute(
@@ -391,82 +319,3 @@ def _tell_sources(data: Dataset) -> None:
                     else f"{title}: {name} from {where}",
                     err=True,
                 )
-
-
-def summary(result: Result, places: Places, pictured: bool = True) -> dict[str, Any]:
-    """The numbers of a run; R that was never measured is None."""
-    measured = result.errors[~(result.errors != result.errors)]
-    return {
-        "engine": result.engine,
-        "backend": result.backend,
-        "passes": result.passes,
-        "ran": result.settings["ran"],
-        "steps": result.settings["steps"] or None,
-        "error_in_pass": float(measured[-1]) if len(measured) else None,
-        "error_final": float(result.final_error) if math.isfinite(result.final_error) else None,
-        "object_shape": list(result.object.shape),
-        "slices": None if result.slices is None else str(result.slices),
-        "mode_powers": [float(share) for share in shares(result.probe)],
-        "refined": [list(row) for row in refined(result)],
-        "pixel_size": None if result.pixel_size is None else list(result.pixel_size),
-        "seconds": result.seconds,
-        "compile_seconds": result.compile_seconds,
-        "orientation": result.settings["request"]["orient"],
-        "affine": result.settings["request"].get("affine"),
-        "result": str(places.result),
-        "picture": str(places.picture) if pictured else None,
-    }
-
-
-def show_summary(numbers: dict[str, Any]) -> None:
-    """The summary for people, on stdout."""
-    from ..units import pretty
-
-    def error(value: float | None) -> str:
-        return "not measured" if value is None else f"{value:.4f}"
-
-    bars, powers = numbers["bars"], numbers["mode_powers"]
-    height, width = numbers["object_shape"][-2:]
-    scale = (
-        ""
-        if numbers["pixel_size"] is None
-        else f", pixel {pretty(numbers['pixel_size'][1], 'length')}"
-    )
-    compiling = (
-        f" and {numbers['compile_seconds']:.1f} s compiling"
-        if numbers["compile_seconds"] >= 0.05
-        else ""
-    )
-    ran = described_passes(numbers["ran"])
-    now = sum(part[1] for part in numbers["ran"])
-    if now < numbers["passes"]:
-        before = f"after {numbers['passes'] - now} of the result it started from"
-        ran = f"{ran}, {before}" if ran else before
-    rows = [
-        (
-            "engine",
-            f"{numbers['engine']} on {numbers['backend']}, {now} passes"
-            + (f" ({ran})" if ran else ""),
-        ),
-        ("steps", numbers["steps"]),
-        ("time", f"{numbers['seconds']:.1f} s{compiling}"),
-        ("object", f"{height} x {width} px{scale}"),
-        ("slices", numbers["slices"]),
-        (
-            "modes",
-            f"{len(powers)}, with {described(powers)} of the power" if len(powers) > 1 else None,
-        ),
-        *((name, text) for name, text in numbers["refined"]),
-        ("oriented", numbers["orientation"]),
-        ("affine", numbers["affine"]),
-        ("R in pass", error(numbers["error_in_pass"])),
-        ("R final", error(numbers["error_final"])),
-        (
-            "error bar",
-            None
-            if bars is None
-            else f"{bars['object_std']:.4g} (median of the lit pixels, {bars['method']})",
-        ),
-        *((name, numbers.get(name)) for name in ("result", "picture", "report", "checkpoint")),
-    ]
-    show_rows(rows)

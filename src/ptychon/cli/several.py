@@ -14,7 +14,7 @@ from ..types import PtychonError
 if TYPE_CHECKING:
     from ..request.settings import Settings
     from ..run.checkpoint import Checkpoint
-    from .run import Places, Voice
+    from .places import Places, Voice
 
 
 def several(
@@ -54,7 +54,8 @@ def several(
     from ..run.observers import Interrupt, ProgressBar
     from ..run.placing import probe_for
     from ..run.reconstruct import reconstruct
-    from .run import drawn, show_summary, summary, with_origin
+    from .run import drawn, with_origin
+    from .summary import show_summary, summary
 
     first = settings[0]
     chosen = get_backend(backend)
@@ -174,7 +175,7 @@ def begun(
     """
     from ..io.places import stem_of
     from ..request.inputs import input_hash
-    from .run import Places
+    from .places import Places
 
     refuse(settings)
     places = [
@@ -205,7 +206,7 @@ def resumed(checkpoint: Checkpoint, path: str, voice: Voice, given: dict[str, An
     """
     from ..request.inputs import find_input
     from ..request.settings import validated
-    from .run import Places
+    from .places import Places
 
     kept = dict(checkpoint.settings["several"])
     done, before = len(checkpoint.errors), checkpoint.passes - len(checkpoint.errors)

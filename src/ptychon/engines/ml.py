@@ -76,6 +76,7 @@ from typing import Any, ClassVar
 from ..kernels.reference import abs2
 from ..model.fit import SEARCH_FROM, Fit, line_search
 from ..model.gauss_newton import GaussNewton
+from ..model.lost import found_again
 from ..model.noise.background import whole
 from ..model.problem import Problem
 from ..model.slices import layers
@@ -99,6 +100,8 @@ FULL, SHORTENED, REFUSED = 1 / 3, 2.0, 8.0
 #: Relative fall of the cost in a step below which the likelihood of counts takes over from that of
 #: their roots.
 STILL = 0.01
+#: How many steps apart frames are looked for with the part of the object that only they see.
+AGAIN = 4
 #: Misfit in units of what the noise makes of it, above which roots of counts go on being compared.
 POOR = 1.0
 
@@ -214,11 +217,14 @@ class ML(MLOptions):
         if "positions" in own and state.epoch >= SEARCH_FROM:
             extra["searched"] = fit.search(new, after)
             after = fit.cost(new) if extra["searched"] else after
+            if not extra["searched"] and (state.epoch - SEARCH_FROM) % AGAIN == 0:
+                extra["searched"], after = found_again(fit, new, after, diagonal.object[0])
         extra["cost"] = after.total
         take(self, state, new, H, model, free, own)
         state.epoch += 1
         if self.positions:
             extra["move"] = rms_length(state.positions - x.positions)
+            extra["worst"] = after.frames.max() / xp.median(after.frames)
             off = state.positions - state.measured
             extra["moved"] = xp.sqrt((off**2).sum(axis=1).mean())
         if self.dose:

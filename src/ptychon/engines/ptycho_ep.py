@@ -46,7 +46,8 @@ from ..model.noise import Noise, noise_of
 from ..model.noise import per_frame as frame_noise
 from ..model.problem import Problem
 from ..types import Array, PtychonError
-from .base import Context, Engine, Estimate, Keeps, Remedy, Report, State, blocks, check_range
+from .base import Context, Engine, Estimate, Keeps, Remedy, Report, blocks, check_range
+from .ep_belief import EPState, rebuild, update_probe
 from .priors import BernoulliGauss, Gaussian
 from .update import After
 
@@ -64,39 +65,6 @@ NEAR_LIMIT, CAUTIOUS_START = 2.7, 10
 #: after 100 sweeps at worst, and mostly below 0.01; at 2.6 measurements a pixel some go on at 0.4
 #: to 1.5 for ever (2 to 7 dB), and with damping 0.3 settle (9 to 11 dB).
 SETTLED_BY, RESTLESS, CALM = 120, 0.35, 0.35
-#: Least denominator of the probe update, relative to its maximum.
-PROBE_RIDGE = 1e-2
-
-
-@dataclass(slots=True)
-class EPState(State):
-    """State of Ptycho-EP.
-
-    Attributes
-    ----------
-    precision, natural : (H, W) float32 and complex64
-        Lambda and eta.
-    messages, message_precision : (N, P, Q) complex64 and (N,) float32
-        phi_j and g_j.
-    prior_precision, prior_natural : (H, W) float32 and complex64
-    probes : (U, P, Q) complex64
-        The probe at each distinct sub-pixel shift.
-    noise_variance, power : 0-d float32
-        v, (N,) where each frame has its own, and mean(y^2) that its floor is relative to.
-    near_limit : bool, on the host
-        Whether the sampling ratio is too small for the plain Rician output function.
-    """
-
-    precision: Array = None
-    natural: Array = None
-    messages: Array = None
-    message_precision: Array = None
-    prior_precision: Array = None
-    prior_natural: Array = None
-    probes: Array = None
-    noise_variance: Array = None
-    power: Array = None
-    near_limit: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +209,7 @@ class PtychoEP(Engine):
         for b in blocks(n):
             frames = Batch.of(problem, ctx.backend, b)
             state.messages[b] = exit_wave(state.probes[frames.index], frames.window(O))
-        self._rebuild(state, problem, ctx)
+        rebuild(state, problem, ctx)
         return state
 
     def noise(self, problem: Problem) -> Noise:
@@ -306,7 +274,7 @@ class PtychoEP(Engine):
             off = state.messages[b] - exit_wave(old[was.index], was.window(mean))
             off = followed(off, was.corners, now.corners, ctx.backend.xp)
             state.messages[b] = off + exit_wave(state.probes[now.index], now.window(mean))
-        self._rebuild(state, after, ctx)
+        rebuild(state, after, ctx)
         return state
 
     def finish(
@@ -337,9 +305,9 @@ class PtychoEP(Engine):
             state.noise_variance = xp.maximum(new, NOISE_FLOOR * state.power)
         moves = state.epoch >= self.probe_start
         for _ in range(self.probe_updates if moves else 0):
-            self._update_probe(state, problem, ctx)
+            update_probe(state, problem, ctx)
         if (self.moves_probe and moves) or state.epoch % REBUILD_EVERY == REBUILD_EVERY - 1:
-            self._rebuild(state, problem, ctx)
+            rebuild(state, problem, ctx)
         state.object, change = ctx.backend.kernels.quotient(
             state.natural, state.precision, state.object
         )
@@ -403,22 +371,3 @@ class PtychoEP(Engine):
             precision + state.prior_precision,
             natural + state.prior_natural,
         )
-
-    def _rebuild(self, state: EPState, problem: Problem, ctx: Context) -> None:
-        """Lambda and eta from the messages."""
-        state.precision, state.natural = state.prior_precision.copy(), state.prior_natural.copy()
-        beliefs = state.precision, state.natural, state.probes, problem.shift_index
-        ctx.backend.kernels.message_sums(
-            *beliefs, problem.corners, state.message_precision, state.messages
-        )
-
-    def _update_probe(self, state: EPState, problem: Problem, ctx: Context) -> None:
-        """One EM update of the probe, messages and object belief held still."""
-        k, xp = ctx.backend.kernels, ctx.backend.xp
-        beliefs = state.precision, state.natural, state.probes, problem.shifts, problem.shift_index
-        force, weight = k.probe_force(
-            *beliefs, problem.corners, state.message_precision, state.messages
-        )
-        force, weight = ctx.comm.sum(force), ctx.comm.sum(weight)
-        state.probe = state.probe + force / xp.maximum(weight, PROBE_RIDGE * weight.max())
-        state.probes = shifted_probes(state.probe, problem, k)[:, 0]

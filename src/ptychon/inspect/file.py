@@ -16,7 +16,8 @@ import numpy as np
 from ..data.dataset import Dataset
 from ..data.survey import Survey, survey
 from ..io import load_result, prepared
-from ..io.found import SELECTION, Found, assemble, flag
+from ..io.assemble import SELECTION, assemble
+from ..io.found import Found, flag
 from ..io.given import DIMENSIONS, EXTRA, PREPARATION, check_given
 from ..io.mask_file import replacing, with_mask
 from ..io.places import size_of

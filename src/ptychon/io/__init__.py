@@ -20,10 +20,10 @@ from ..data.preparation import Preparation
 from ..data.prepare import prepare
 from ..types import PtychonWarning
 from . import guard
+from .assemble import SELECTION, assemble
 from .cxi_write import write_dataset
 from .export import convert, write_result, write_scan
 from .fields import number_or_field, with_dose
-from .found import SELECTION, assemble
 from .given import PREPARATION, check_given
 from .hdf5 import PathLike
 from .mask_file import noted, replacing, with_mask
@@ -94,8 +94,8 @@ def prepared(data: Dataset, given: Mapping[str, Any]) -> Dataset:
     """The data set as the fields of `ptychon.data.prepare.Preparation` in `given` say (checked,
     dark and so on perhaps paths).
 
-    Which frames are taken (`ptychon.io.found.SELECTION`) was settled before they had positions, and
-    is not done again.
+    Which frames are taken (`ptychon.io.assemble.SELECTION`) was settled before they had positions,
+    and is not done again.
     """
     wanted = {name: given[name] for name in PREPARATION if name in given and name not in SELECTION}
     for name in ("dark", "flat", "background"):

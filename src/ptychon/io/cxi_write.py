@@ -11,7 +11,8 @@ from ..data.dataset import Dataset
 from ..types import PtychonError
 from ..units import energy_of_photons
 from . import left_out
-from .cxi import DEFAULT_BASIS, SCALARS
+from .cxi import SCALARS
+from .cxi_positions import DEFAULT_BASIS
 from .hdf5 import PathLike, create, titled
 from .nexus_write import classify, picture
 from .records import put, put_array

@@ -4,8 +4,6 @@ can hold them.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +11,14 @@ from typing import Any
 import numpy as np
 
 from ..data.dataset import Dataset
-from ..data.lazy import blocks
 from ..data.result import Result
 from ..types import PtychonError
-from ..units import pretty
-from . import left_out, microscopy, ptychodus, ptylab, ptypy
-from .arrays import BACKGROUND
+from . import left_out, microscopy, ptychodus_write, ptylab, ptypy
 from .cxi_write import write_dataset, write_nexus
-from .frames import write_npy, write_npz
-from .hdf5 import PathLike, write_aside
+from .entries import BACKGROUND
+from .export_files import matlab, write_mat, write_pictures, write_stack, write_table, write_tiff
+from .frames import write_npz
+from .hdf5 import PathLike
 from .saved import save_result, stated
 
 #: Name of a format -> suffixes it may have; the first format with a suffix is the one it stands
@@ -40,10 +37,6 @@ FORMATS: dict[str, tuple[str, ...]] = {
 }
 #: Fields whose unit is written beside them.
 _LENGTHS = ("pixel_size", "detector_pixel_size", "wavelength", "distance", "focus_distance")
-_LARGEST_MAT = 2**32 - 2**20
-_LARGEST_TIFF = 2**32 - 2**25
-#: Types of pixels that ImageJ has.
-_IMAGEJ = ("u1", "u2", "f4")
 
 
 @dataclass(frozen=True)
@@ -183,16 +176,16 @@ def write_scan(path: PathLike, data: Dataset, format: str | None = None) -> list
     if format == "ptylab":
         return ptylab.write_data(path, data)
     if format == "ptychodus":
-        return ptychodus.write_data(path, data)
+        return ptychodus_write.write_data(path, data)
     if format == "tiff" or Path(path).suffix.lower() == ".npy":
-        (write_tiff if format == "tiff" else _write_stack)(path, data.patterns)
-        _write_table(positions_beside(path), data)
+        (write_tiff if format == "tiff" else write_stack)(path, data.patterns)
+        write_table(positions_beside(path), data)
         return left_out.of_scan(data, {"patterns", "positions"})
     values = _scan_values(data)
     if format == "numpy":
         write_npz(path, values)
     else:
-        _write_mat(path, {name: _matlab(value) for name, value in values.items()}, data.patterns)
+        write_mat(path, {name: matlab(value) for name, value in values.items()}, data.patterns)
     return ["notes"] * bool(data.notes)
 
 
@@ -228,106 +221,6 @@ def _scan_values(data: Dataset) -> dict[str, Any]:
     return values
 
 
-def _matlab(value: Any) -> Any:
-    """An array with its axes in the order of MATLAB: rows, columns, then frames or modes."""
-    array = np.asarray(value)
-    return (
-        np.moveaxis(array, 0, -1)
-        if array.ndim == 3
-        else array.astype(np.uint8)
-        if array.dtype.kind == "b"
-        else array
-    )
-
-
-def _write_mat(path: PathLike, values: Mapping[str, Any], largest: Any = None) -> None:
-    import scipy.io
-
-    if largest is not None and math.prod(largest.shape) * largest.dtype.itemsize > _LARGEST_MAT:
-        raise PtychonError(
-            f"{path}: a .mat file holds at most 4 GB a variable; crop, bin or write .cxi instead"
-        )
-    with write_aside(path) as aside, aside.open("wb") as stream:
-        scipy.io.savemat(stream, dict(values), do_compression=True)
-
-
-def _write_stack(path: PathLike, frames: Any) -> None:
-    with write_aside(path) as aside, aside.open("wb") as stream:
-        write_npy(stream, frames)
-
-
-def _write_table(path: Path, data: Dataset) -> None:
-    unit = "px" if data.pixel_size is None else "m"
-    with write_aside(path) as aside:
-        np.savetxt(
-            aside,
-            data.positions,
-            fmt="%.17g",
-            delimiter=",",
-            header=f"row [{unit}],column [{unit}]",
-        )
-
-
-def write_tiff(
-    path: PathLike, frames: Any, pixel_size: tuple[float, float] | None = None, **metadata: Any
-) -> None:
-    """A stack of pages, written in blocks.
-
-    Parameters
-    ----------
-    path : path of the file to write
-    frames : (N, P, Q) array, perhaps lazy
-    pixel_size : (dy, dx) in m, optional
-        Becomes the resolution of the pages.
-    **metadata
-        Text kept in the description.
-
-    Raises
-    ------
-    PtychonError
-        If the file cannot be written, or tifffile is not installed.
-    """
-    try:
-        import tifffile
-    except ImportError:
-        raise PtychonError(f"{path}: to write TIFF files install 'pip install tifffile'") from None
-    dtype = np.dtype(frames.dtype)
-    dtype = np.dtype(np.uint8) if dtype.kind == "b" else dtype
-    shape = tuple(frames.shape)
-    large = math.prod(shape) * dtype.itemsize > _LARGEST_TIFF
-
-    def pages() -> Any:
-        for part in blocks(frames):
-            yield from np.asarray(frames[part], dtype)
-
-    imagej = dtype.str[1:] in _IMAGEJ and not large
-    said: dict[str, Any] = {"axes": "QYX"}
-    how: dict[str, Any] = {}
-    if imagej:
-        said = {"axes": "ZYX"}
-    if pixel_size is not None:
-        scales = ((1e-6, "um"), (1e-9, "nm"), (1e-12, "pm"))
-        scale, unit = next((s for s in scales if max(pixel_size) > s[0] / 10), scales[-1])
-        if imagej:
-            # pixels a unit, and the name of the unit, are what ImageJ reads
-            how["resolution"] = (scale / pixel_size[1], scale / pixel_size[0])
-            said["unit"] = unit
-        elif max(each := (1e-2 / pixel_size[1], 1e-2 / pixel_size[0])) < 2**31:
-            how["resolution"], how["resolutionunit"] = each, "CENTIMETER"
-    with write_aside(path) as aside, aside.open("wb") as stream:
-        tifffile.imwrite(
-            stream,
-            pages(),
-            shape=shape,
-            dtype=dtype,
-            bigtiff=large,
-            imagej=imagej,
-            photometric="minisblack",
-            metadata={**said, **metadata},
-            **how,
-        )
-
-
 def write_result(path: PathLike, result: Result, format: str | None = None) -> list[str]:
     """Write a reconstruction; returns what the format has no room for.
 
@@ -358,14 +251,14 @@ def write_result(path: PathLike, result: Result, format: str | None = None) -> l
             "emd": microscopy.write_emd_result,
             "ptypy": ptypy.write_result,
             "ptylab": ptylab.write_result,
-            "ptychodus": ptychodus.write_result,
+            "ptychodus": ptychodus_write.write_result,
         }
         lost = writers[format](path, result)
         return lost + left_out.of_frames(result)
     if format == "tiff":
-        return _write_pictures(path, result) + left_out.of_frames(result)
+        return write_pictures(path, result) + left_out.of_frames(result)
     if Path(path).suffix.lower() == ".npy":
-        _write_stack(path, result.object)
+        write_stack(path, result.object)
         return ["everything but the object"]
     history = ["history, settings and provenance"]
     scale = {} if result.pixel_size is None else {"pixel_size": np.array(result.pixel_size)}
@@ -407,24 +300,8 @@ def write_result(path: PathLike, result: Result, format: str | None = None) -> l
         extra["slice_depths"] = result.slices.depths
     field = result.object if result.object.ndim == 2 else np.moveaxis(result.object, 0, -1)
     arrays = {"object": field, "probe": np.moveaxis(result.probe, 0, -1), **extra}
-    _write_mat(path, {**arrays, "p": known, "outputs": outputs})
+    write_mat(path, {**arrays, "p": known, "outputs": outputs})
     lost = [*history, "the origin of the positions", *left_out.of_frames(result)]
     return lost + ["that the scale is unknown (1 px is written as 1 m)"] * (
         result.pixel_size is None
     )
-
-
-def _write_pictures(path: PathLike, result: Result) -> list[str]:
-    """Amplitude and phase of the object, and its standard deviation where there is one, float32
-    pages; of several slices the amplitudes first, from where the light comes.
-    """
-    layers = result.object[None] if result.object.ndim == 2 else result.object
-    at = [""]
-    if result.slices is not None:
-        at = [f", z = {pretty(z, 'length')}" for z in result.slices.depths]
-    pages = [np.abs(layer) for layer in layers] + [np.angle(layer) for layer in layers]
-    names = [f"amplitude{z}" for z in at] + [f"phase (rad){z}" for z in at]
-    if result.object_std is not None:
-        pages, names = [*pages, result.object_std], [*names, "standard deviation"]
-    write_tiff(path, np.array(pages, np.float32), result.pixel_size, Labels=names)
-    return ["probe, positions, history, settings and provenance"]

@@ -15,7 +15,7 @@ import numpy as np
 from ..data.dataset import Dataset
 from ..data.survey import electron_dose, survey
 from ..types import FloatArray, PtychonError
-from .arrays import PATTERNS
+from .entries import PATTERNS
 from .frames import npz_headers, read_npz
 from .hdf5 import PathLike, check_readable, opened
 from .nodes import is_dataset, plain, table

@@ -21,8 +21,8 @@ import numpy as np
 from ..data.lazy import Derived, Frames, Selected, transposed
 from ..data.result import Result
 from ..types import PtychonError
-from .arrays import understand
 from .box import Box
+from .entries import understand
 from .found import Found
 from .frames import Hdf5Frames
 from .hdf5 import PathLike, opened

@@ -26,7 +26,7 @@ from ..data.result import Result
 from ..types import PtychonError
 from ..units import voltage_of_electrons
 from . import left_out
-from .arrays import BACKGROUND
+from .entries import BACKGROUND
 from .found import Found
 from .hdf5 import PathLike, create, write_aside
 from .pairing import raster_of

@@ -15,20 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from ..data.dataset import Dataset
 from ..data.lazy import Selected
 from ..data.result import Result
 from ..types import ComplexArray, FloatArray, IntArray, PtychonError
-from ..units import ELEMENTARY_CHARGE, energy_of_photons, wavelength_of_photons
-from . import left_out
+from ..units import ELEMENTARY_CHARGE, wavelength_of_photons
 from .found import Found
-from .frames import Hdf5Frames, NpzFrames, npz_headers, read_npz, write_npz
-from .hdf5 import PathLike, check_readable, create, opened
+from .frames import Hdf5Frames, NpzFrames, npz_headers, read_npz
+from .hdf5 import PathLike, check_readable, opened
 from .nodes import dataset, plain, table
-from .records import put_array
-from .saved import stated
 
-_MARK = "probe_position_indexes"
+MARK = "probe_position_indexes"
 _NUMBERS = (
     "detector_object_distance_m",
     "photon_energy_eV",
@@ -40,7 +36,7 @@ _NUMBERS = (
     "far_field",
 )
 #: Attribute of a dataset in HDF5 -> name in the flat archive.
-_FLAT = {
+FLAT = {
     ("probe", "pixel_width_m"): "probe_pixel_width_m",
     ("probe", "pixel_height_m"): "probe_pixel_height_m",
     ("object", "pixel_width_m"): "object_pixel_width_m",
@@ -109,7 +105,7 @@ class Product:
 
 def is_product(names: Any) -> bool:
     """Whether a file with these datasets (or an open HDF5 file) is a product."""
-    return all(name in names for name in (_MARK, "probe_position_x_m", "probe_position_y_m"))
+    return all(name in names for name in (MARK, "probe_position_x_m", "probe_position_y_m"))
 
 
 def is_diffraction(names: Any) -> bool:
@@ -141,7 +137,7 @@ def read_product(path: PathLike) -> Product:
     arrays: dict[str, Any] = {}
     numbers: dict[str, float] = {}
     wanted = (
-        _MARK,
+        MARK,
         "probe_position_x_m",
         "probe_position_y_m",
         "probe",
@@ -152,7 +148,7 @@ def read_product(path: PathLike) -> Product:
     if Path(path).suffix.lower() == ".npz":
         headers = npz_headers(path)
         arrays = {name: read_npz(path, name) for name in wanted if name in headers}
-        for name in (*_NUMBERS, *_FLAT.values()):
+        for name in (*_NUMBERS, *FLAT.values()):
             if (
                 name in headers
                 and math.prod(headers[name][0]) == 1
@@ -170,7 +166,7 @@ def read_product(path: PathLike) -> Product:
             pairs = [(file.attrs, name, name) for name in _NUMBERS]
             pairs += [
                 (file[kind].attrs, name, flat)
-                for (kind, name), flat in _FLAT.items()
+                for (kind, name), flat in FLAT.items()
                 if kind in arrays
             ]
             for attributes, name, flat in pairs:
@@ -349,85 +345,3 @@ def read_result(path: PathLike) -> Result:
         history={"loss": product.losses.astype(np.float32)},
         settings={k: v for k, v in settings.items() if v is not None},
     )
-
-
-def write_result(path: PathLike, result: Result) -> list[str]:
-    """Write a product, .h5 or .npz by the suffix; returns what it has no room for."""
-    scale = np.array(result.pixel_size or (1.0, 1.0))
-    half = (np.array(result.object.shape[-2:]) - np.array(result.probe.shape[1:])) / 2 + np.array(
-        result.probe.shape[1:]
-    ) // 2
-    middle = np.array(result.origin) + half * scale
-    places = (result.positions - half) * scale + middle
-    measured = np.flatnonzero(np.isfinite(result.errors))
-    wavelength = stated(result, "wavelength")
-    scan = result.settings.get("scan")
-    near = isinstance(scan, dict) and scan.get("geometry") == "near"
-    # under the names of today, and under those that older versions demand
-    numbers: dict[str, Any] = dict.fromkeys(
-        ("exposure_time_s", "mass_attenuation_m2_kg", "tomography_angle_deg"), 0.0
-    )
-    numbers["far_field"] = not near
-    numbers["detector_object_distance_m"] = float(stated(result, "distance") or 0.0)
-    numbers["probe_energy_eV"] = (
-        energy_of_photons(float(wavelength)) / ELEMENTARY_CHARGE if wavelength else 0.0
-    )
-    numbers["photon_energy_eV"] = numbers["probe_energy_eV"]
-    numbers["probe_photon_count"] = float(np.sum(np.abs(result.probe) ** 2))
-    values = {
-        "probe_pixel_width_m": scale[1],
-        "probe_pixel_height_m": scale[0],
-        "object_pixel_width_m": scale[1],
-        "object_pixel_height_m": scale[0],
-        "object_center_x_m": middle[1],
-        "object_center_y_m": middle[0],
-    }
-    arrays: dict[str, Any] = {
-        _MARK: np.arange(len(places)),
-        "probe_position_x_m": places[:, 1],
-        "probe_position_y_m": places[:, 0],
-        "probe": result.probe[None],
-        "object": result.object if result.object.ndim == 3 else result.object[None],
-        "object_layer_spacing_m": np.array(() if result.slices is None else result.slices.gaps),
-        "loss_epochs": measured,
-        "loss_values": np.asarray(result.errors)[measured],
-    }
-    texts = {
-        "name": str(result.settings.get("name") or "ptychon"),
-        "comments": f"{result.engine}, {result.passes} passes",
-    }
-    if Path(path).suffix.lower() == ".npz":
-        write_npz(
-            path, {**{k: np.asarray(v) for k, v in (numbers | values | texts).items()}, **arrays}
-        )
-    else:
-        with create(path) as file:
-            file.attrs.update(numbers | texts)
-            for name, array in arrays.items():
-                put_array(file, name, np.asarray(array))
-            for (kind, name), flat in _FLAT.items():
-                file[kind].attrs[name] = values[flat]
-    lost = ["settings and provenance"] + ["object_std"] * (result.object_std is not None)
-    return lost + ["that the scale is unknown (1 px is written as 1 m)"] * (
-        result.pixel_size is None
-    )
-
-
-def write_data(path: PathLike, data: Dataset) -> list[str]:
-    """Write the frames as a diffraction file .h5 or .npz; returns what it has no room for: all but
-    frames and mask.
-    """
-    bad = None if data.mask is None or data.mask.ndim == 3 else ~data.mask
-    if Path(path).suffix.lower() == ".npz":
-        arrays = {"indexes": np.arange(len(data)), "patterns": data.patterns}
-        write_npz(path, arrays | ({} if bad is None else {"bad_pixels": bad}))
-    else:
-        with create(path) as file:
-            put_array(file, "patterns", data.patterns)
-            file["indexes"] = np.arange(len(data))
-            if bad is not None:
-                file["bad_pixels"] = bad
-    beyond = {"wavelength", "distance", "focus_distance", "pixel_size", "detector_pixel_size"}
-    kept = {"patterns", "positions", "mask", "probe", "object_shape", "geometry"} | beyond
-    lost = left_out.of_scan(data, kept)
-    return ["positions and geometry (they belong into a product)", *lost]

@@ -12,8 +12,8 @@ import numpy as np
 
 from ..data.lazy import Frames
 from ..types import PtychonError
-from .arrays import understand
 from .box import Box, last_name
+from .entries import understand
 from .found import Found
 from .hdf5 import PathLike
 from .nodes import plain

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..types import Array, FloatArray
+from ..types import Array, FloatArray, IntArray
 from .forward import Model, of_waves
 from .gauss_newton import GaussNewton
 from .grid import windows
@@ -135,31 +135,38 @@ class Fit:
         """
         host, move = self.model.backend.to_host, self.model.backend.asarray
         costs = np.asarray(host(cost.frames))
-        middle = float(np.median(costs))
-        spread = 1.48 * float(np.median(np.abs(costs - middle)))
-        worst = np.argsort(-costs)[: max(1, len(costs) // 10)]
-        worst = worst[costs[worst] > max(OUTLIER * middle, middle + 5 * spread)]
+        worst = self.worst(costs)
         if not len(worst):
             return 0
         rows, places = x.select(worst), np.asarray(host(x.positions))[worst]
         best, least = places.copy(), (1 - GAIN) * costs[worst]
         p, q = (int(n) for n in x.probe.shape[-2:])
         shape = int(x.object.shape[-2]), int(x.object.shape[-1])
-        weight, given = (
-            np.asarray(host(self.prior.positions)),
-            np.asarray(host(self.middle.positions))[worst],
-        )
+        given = np.asarray(host(self.middle.positions))[worst]
         for tried in [*(places + step for step in circles()), *(given + step for step in grid())]:
             model = replace(self.model, corners=windows(tried, (p, q), object_shape=shape))
             view = model.view(replace(rows, positions=move(tried)), slice(None))
             found = np.asarray(host(self._frames(view, worst, self.problem.mask_of(worst))[0]))
-            # what the prior says of the move
-            pull = ((tried - given) ** 2 - (places - given) ** 2) * weight
-            found = found + 0.5 * pull.sum(axis=1)
+            found = found + self.pulled(worst, tried, places)
             better = found < least
             best[better], least[better] = tried[better], found[better]
         x.positions[worst] = move(best)
         return int((best != places).any(axis=1).sum())
+
+    def worst(self, costs: FloatArray) -> IntArray:
+        """Frames that fit much worse than the others, the worst first: a tenth of them at most."""
+        middle = float(np.median(costs))
+        spread = 1.48 * float(np.median(np.abs(costs - middle)))
+        worst = np.argsort(-costs)[: max(1, len(costs) // 10)]
+        return worst[costs[worst] > max(OUTLIER * middle, middle + 5 * spread)]
+
+    def pulled(self, frames: IntArray, places: FloatArray, before: FloatArray) -> FloatArray:
+        """By how much the prior of positions likes frames less at other places, (B,)."""
+        host = self.model.backend.to_host
+        weight = np.asarray(host(self.prior.positions))
+        given = np.asarray(host(self.middle.positions))[frames]
+        pull = ((places - given) ** 2 - (before - given) ** 2) * weight
+        return np.asarray(0.5 * pull.sum(axis=1))
 
 
 def circles() -> FloatArray:

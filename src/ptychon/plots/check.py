@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..checks.predictive import Check
+from ..checks.verdict import Check
 from ..data.result import Result
 from .axes import dress, length_unit, save
 from .bars import PathLike

@@ -168,7 +168,8 @@ def section(
 
 def _check(made: Section, problem: Problem, backend: Backend) -> None:
     """What the data say of single frames and pixels, in short (see `predictive`)."""
-    from ..checks.predictive import check, sentences
+    from ..checks.predictive import check
+    from ..checks.verdict import sentences
 
     found = check(problem, made.result, backend=backend)
     if found.level is not None:

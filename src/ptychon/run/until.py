@@ -89,7 +89,8 @@ class Below:
 
 @dataclass(frozen=True)
 class Placed:
-    """Positions move by less than so much in a pass.
+    """Positions move by less than so much in a pass, and no frame fits much worse than the others:
+    parts of a scan that have locked to each other a detail apart do not move either.
 
     Parameters
     ----------
@@ -98,10 +99,13 @@ class Placed:
         report it never end by this.
     passes : int
         From which pass on it is looked at.
+    worst : float
+        Largest -log p of a frame allowed, in units of the median.
     """
 
     move: float
     passes: int = 3
+    worst: float = 1.2
 
     def watch(self) -> Callable[[Progress], bool]:
         done = 0
@@ -109,7 +113,9 @@ class Placed:
         def ended(progress: Progress) -> bool:
             nonlocal done
             done += 1
-            return done >= self.passes and progress.extra.get("move", math.inf) < self.move
+            still = progress.extra.get("move", math.inf) < self.move
+            alike = progress.extra.get("worst", math.inf) < self.worst
+            return done >= self.passes and still and alike
 
         return ended
 

@@ -20,11 +20,19 @@ import difflib
 from collections.abc import Callable
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
-from ..types import COMPLEX, REAL, Array, ComplexArray, FloatArray, PtychonError
-
-Shape = tuple[int, int]
+from ..types import COMPLEX, ComplexArray, FloatArray, PtychonError
+from .drawing import (
+    Shape,
+    clipped,
+    clouds,
+    coordinates,
+    draw_filaments,
+    edge_of,
+    outline,
+    span,
+    tracks,
+)
 
 
 def siemens_star(shape: Shape, seed: int = 0, *, spokes: int = 36) -> FloatArray:
@@ -46,16 +54,16 @@ def siemens_star(shape: Shape, seed: int = 0, *, spokes: int = 36) -> FloatArray
     PtychonError
         A shape that is not two positive numbers, fewer than 2 spokes.
     """
-    y, x, unit = _grid(shape)
+    y, x, unit = coordinates(shape)
     if spokes < 2:
         raise PtychonError(f"a Siemens star has at least 2 spokes, not {spokes}")
     r = np.hypot(y, x)
     turn = np.random.default_rng(seed).uniform(0, 2 * np.pi)
     # distance to the nearest edge of a spoke, so that edges are one pixel soft at any radius
-    star = _step(np.sin(spokes * np.arctan2(y, x) + turn) * r / spokes, unit)
+    star = edge_of(np.sin(spokes * np.arctan2(y, x) + turn) * r / spokes, unit)
     for radius in (0.24, 0.46, 0.7):
-        star *= _step(np.abs(r - radius) - 0.015, unit)
-    return _out(star * _step(0.94 - r, unit) * _step(r - 0.04, unit))
+        star *= edge_of(np.abs(r - radius) - 0.015, unit)
+    return clipped(star * edge_of(0.94 - r, unit) * edge_of(r - 0.04, unit))
 
 
 def cell(shape: Shape, seed: int = 0) -> FloatArray:
@@ -77,25 +85,27 @@ def cell(shape: Shape, seed: int = 0) -> FloatArray:
     PtychonError
         A shape that is not two positive numbers.
     """
-    y, x, unit = _grid(shape)
+    y, x, unit = coordinates(shape)
     rng = np.random.default_rng(seed)
     half = np.array(shape) / min(shape)
-    depth, wall = _outline(y / half[0], x / half[1], 0.84, rng), max(0.018, 1.2 * unit)
-    body = _step(depth, max(unit, wall / 2))
+    depth, wall = outline(y / half[0], x / half[1], 0.84, rng), max(0.018, 1.2 * unit)
+    body = edge_of(depth, max(unit, wall / 2))
     image = 0.2 * (1 - np.exp(-np.clip(depth, 0, None) / 0.2)) + 0.05
-    image += 0.05 * _clouds(shape, rng, 1.2)
+    image += 0.05 * clouds(shape, rng, 1.2)
 
     centre = rng.uniform(-0.15, 0.15, 2) * half
     ny, nx = y - centre[0], x - centre[1]
-    inner = _outline(ny, nx, 0.3, rng)
-    nucleus = _step(inner, 2 * unit)
-    filaments = _filaments(shape, rng, centre, half, unit)
+    inner = outline(ny, nx, 0.3, rng)
+    nucleus = edge_of(inner, 2 * unit)
+    filaments = draw_filaments(shape, rng, centre, half, unit)
     image += 0.13 * filaments * (1 - nucleus)
-    image = np.where(nucleus > 0, image + nucleus * (0.16 + 0.05 * _clouds(shape, rng, 1.0)), image)
+    image = np.where(nucleus > 0, image + nucleus * (0.16 + 0.05 * clouds(shape, rng, 1.0)), image)
     image += 0.15 * np.exp(-((inner / max(0.012, unit)) ** 2))
     for _ in range(3):
         at = rng.uniform(-0.13, 0.13, 2)
-        image += 0.22 * _step(rng.uniform(0.035, 0.06) - np.hypot(ny - at[0], nx - at[1]), 3 * unit)
+        image += 0.22 * edge_of(
+            rng.uniform(0.035, 0.06) - np.hypot(ny - at[0], nx - at[1]), 3 * unit
+        )
 
     def places(n: int) -> FloatArray:
         """Up to n points in the cytoplasm."""
@@ -119,14 +129,14 @@ def cell(shape: Shape, seed: int = 0) -> FloatArray:
         across = (x - px) * np.sin(angle) - (y - py) * np.cos(angle) + 0.3 * along**2 / length
         gap = np.hypot(across, np.clip(np.abs(along) - length, 0, None))
         cristae = 0.75 + 0.25 * np.cos(2 * np.pi * along / 0.028)
-        image += 0.32 * _step(width - gap, 2 * unit) * cristae
+        image += 0.32 * edge_of(width - gap, 2 * unit) * cristae
     for py, px in places(45):
         radius, fill = rng.uniform(0.012, 0.035), rng.uniform(0.0, 0.3)
         gap = np.hypot(y - py, x - px) - radius
-        image += fill * _step(-gap, unit) + 0.25 * np.exp(-((gap / max(0.008, unit)) ** 2))
+        image += fill * edge_of(-gap, unit) + 0.25 * np.exp(-((gap / max(0.008, unit)) ** 2))
     image = image * body + 0.4 * np.exp(-(((depth - 0.5 * wall) / wall) ** 2)) * body
     # the brightest crossings of organelles would leave the rest dark
-    return _out(image / np.quantile(image, 0.998))
+    return clipped(image / np.quantile(image, 0.998))
 
 
 def circuit(shape: Shape, seed: int = 0) -> FloatArray:
@@ -148,7 +158,7 @@ def circuit(shape: Shape, seed: int = 0) -> FloatArray:
     PtychonError
         A shape that is not two positive numbers.
     """
-    _grid(shape)
+    coordinates(shape)
     rng = np.random.default_rng(seed)
     h, w = shape
     width = max(1, round(min(shape) / 110))
@@ -161,8 +171,8 @@ def circuit(shape: Shape, seed: int = 0) -> FloatArray:
         block[...] = 0.2
         if rng.random() < 0.6:  # a memory-like array of fine lines
             block[:, :: 2 * width] = 0.35
-    across = _tracks((h, w), pitch, width, 0.75, rng)
-    down = _tracks((w, h), pitch, width, 0.45, rng).T
+    across = tracks((h, w), pitch, width, 0.75, rng)
+    down = tracks((w, h), pitch, width, 0.45, rng).T
     image[across] = 0.45
     image[down] = 0.7
     for y in range(0, h, pitch):
@@ -179,7 +189,7 @@ def circuit(shape: Shape, seed: int = 0) -> FloatArray:
         image[max(y - width, 0) : y + side + width, max(x - width, 0) : x + side + width] = 0.0
         image[y : y + side, x : x + side] = 1.0
         image[y + width : y + side - width, x + width : x + side - width] = 0.8
-    return _out(image)
+    return clipped(image)
 
 
 def blobs(shape: Shape, seed: int = 0, *, count: int = 40) -> FloatArray:
@@ -201,7 +211,7 @@ def blobs(shape: Shape, seed: int = 0, *, count: int = 40) -> FloatArray:
     PtychonError
         A shape that is not two positive numbers, no spots.
     """
-    y, x, unit = _grid(shape)
+    y, x, unit = coordinates(shape)
     if count < 1:
         raise PtychonError(f"the number of blobs is {count}; it must be at least 1")
     rng = np.random.default_rng(seed)
@@ -217,7 +227,7 @@ def blobs(shape: Shape, seed: int = 0, *, count: int = 40) -> FloatArray:
         v = ((y - cy) * np.cos(angle) - (x - cx) * np.sin(angle)) / stretch
         spot = np.clip(1 - (u**2 + v**2) / radius**2, 0, None) ** 2
         image = np.maximum(image, rng.uniform(0.4, 1.0) * spot)
-    return _out(image / max(float(image.max()), 1e-12))
+    return clipped(image / max(float(image.max()), 1e-12))
 
 
 def texture(shape: Shape, seed: int = 0, *, leaves: int = 1500) -> FloatArray:
@@ -239,16 +249,16 @@ def texture(shape: Shape, seed: int = 0, *, leaves: int = 1500) -> FloatArray:
     PtychonError
         A shape that is not two positive numbers.
     """
-    y, x, unit = _grid(shape)
+    y, x, unit = coordinates(shape)
     rng = np.random.default_rng(seed)
     half = np.array(shape) / min(shape)
     small, large = 0.02, 0.5
     # density s^-3 between the two sizes, by inversion
     radii = (small**-2 + rng.random(leaves) * (large**-2 - small**-2)) ** -0.5
     places = rng.uniform(-1.1, 1.1, (leaves, 2)) * half
-    image = 0.5 + 0.12 * _clouds(shape, rng, 1.0)
+    image = 0.5 + 0.12 * clouds(shape, rng, 1.0)
     for radius, (cy, cx) in zip(radii, places, strict=True):
-        rows, columns = (_span(c, radius, n, unit) for c, n in zip((cy, cx), shape, strict=True))
+        rows, columns = (span(c, radius, n, unit) for c, n in zip((cy, cx), shape, strict=True))
         grey, aspect, angle = rng.uniform(0, 1), rng.uniform(0.4, 1.0), rng.uniform(0, np.pi)
         slope, ripple, period = (
             rng.uniform(-0.25, 0.25),
@@ -260,12 +270,12 @@ def texture(shape: Shape, seed: int = 0, *, leaves: int = 1500) -> FloatArray:
         dy, dx = y[rows] - cy, x[:, columns] - cx
         u = dy * np.sin(angle) + dx * np.cos(angle)
         v = (dy * np.cos(angle) - dx * np.sin(angle)) / aspect
-        cover = _step(radius - np.hypot(u, v), unit)
+        cover = edge_of(radius - np.hypot(u, v), unit)
         leaf = grey + slope * u / radius + ripple * np.sin(2 * np.pi * v / max(period, 3 * unit))
         image[rows, columns] += cover * (leaf - image[rows, columns])
-    image += 0.04 * _clouds(shape, rng, 0.8)
+    image += 0.04 * clouds(shape, rng, 0.8)
     low, high = image.min(), image.max()
-    return _out((image - low) / max(float(high - low), 1e-12))
+    return clipped((image - low) / max(float(high - low), 1e-12))
 
 
 _PHANTOMS: dict[str, Callable[[Shape, int], FloatArray]] = {
@@ -339,93 +349,3 @@ def complex_object(
         raise PtychonError(f"amplitude_range is {amplitude_range}; an amplitude is not negative")
     (a0, a1), (p0, p1) = amplitude_range, phase_range
     return np.asarray((a0 + (a1 - a0) * a) * np.exp(1j * (p0 + (p1 - p0) * b)), COMPLEX)
-
-
-def _grid(shape: Shape) -> tuple[FloatArray, FloatArray, float]:
-    """Coordinates (H, 1) and (1, W) with the shorter side spanning [-1, 1], and the size of a pixel
-    in them.
-    """
-    if len(shape) != 2 or min(shape) < 1:
-        raise PtychonError(
-            f"the phantom's shape is {tuple(shape)}; it must be (rows, columns), each at least 1"
-        )
-    unit = 2 / min(shape)
-    y, x = ((np.arange(n) - (n - 1) / 2) * unit for n in shape)
-    return y[:, None], x[None, :], unit
-
-
-def _step(distance: Array, width: float) -> FloatArray:
-    """0 outside, 1 inside, linear over `width` about distance 0."""
-    return np.asarray(np.clip(distance / width + 0.5, 0, 1))
-
-
-def _span(centre: float, radius: float, n: int, unit: float) -> slice:
-    """Pixels of an axis within `radius` of `centre`."""
-    middle = centre / unit + (n - 1) / 2
-    return slice(max(0, int(middle - radius / unit - 1)), min(n, int(middle + radius / unit + 3)))
-
-
-def _out(image: Array) -> FloatArray:
-    return np.asarray(np.clip(image, 0, 1), REAL)
-
-
-def _outline(y: FloatArray, x: FloatArray, radius: float, rng: np.random.Generator) -> FloatArray:
-    """About the distance inside a wobbly circle (negative outside), in the units of y and x."""
-    angle = np.arctan2(y, x)
-    edge = np.ones_like(angle)
-    for m in range(2, 7):
-        edge += (
-            0.16 / m**1.3 * rng.uniform(0.2, 0.7) * np.cos(m * angle + rng.uniform(0, 2 * np.pi))
-        )
-    return np.asarray(radius * edge - np.hypot(y, x))
-
-
-def _clouds(shape: Shape, rng: np.random.Generator, power: float) -> FloatArray:
-    """Noise with spectrum f^-power in amplitude, mean 0, standard deviation about 1 (0 for a single
-    pixel).
-    """
-    f = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.fftfreq(shape[1])[None, :])
-    f[0, 0] = np.inf
-    field = np.fft.ifft2(np.fft.fft2(rng.standard_normal(shape)) * f**-power).real
-    return np.asarray(field / max(float(field.std()), 1e-12))
-
-
-def _filaments(
-    shape: Shape, rng: np.random.Generator, centre: FloatArray, half: FloatArray, unit: float
-) -> FloatArray:
-    """Thin curved lines that leave `centre`, one to two pixels wide."""
-    image = np.zeros(shape)
-    t = np.linspace(0.25, 1, 4 * max(shape))
-    for angle in rng.uniform(0, 2 * np.pi, 26):
-        bend, reach = rng.uniform(-0.9, 0.9), rng.uniform(0.6, 1.0)
-        path = (
-            np.stack([np.sin(angle + bend * t), np.cos(angle + bend * t)], axis=1)
-            * (reach * t)[:, None]
-            * half
-        )
-        index = np.rint((path + centre) / unit + (np.array(shape) - 1) / 2).astype(int)
-        index = index[((index >= 0) & (index < shape)).all(axis=1)]
-        image[index[:, 0], index[:, 1]] = 1.0
-    image = gaussian_filter(image, max(0.6, 0.004 / unit))
-    return np.asarray(image / max(float(image.max()), 1e-12))
-
-
-def _tracks(
-    shape: Shape, pitch: int, width: int, density: float, rng: np.random.Generator
-) -> Array:
-    """Horizontal wires of random length on every `pitch`-th row, (H, W) bool; some step to the next
-    track.
-    """
-    h, w = shape
-    wires = np.zeros(shape, bool)
-    for y in range(0, h, pitch):
-        x = int(rng.integers(0, 4 * pitch))
-        while x < w:
-            length = int(rng.integers(4, 40)) * pitch // 2
-            if rng.random() < density:
-                wires[y : y + width, x : x + length] = True
-                if rng.random() < 0.2:
-                    end = min(x + length, w) - width
-                    wires[y : y + pitch, max(end, 0) : end + width] = True
-            x += length + pitch * int(rng.integers(1, 4))
-    return wires

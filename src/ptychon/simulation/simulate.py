@@ -22,9 +22,8 @@ Noise
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -33,16 +32,11 @@ from ..data.slices import Slices
 from ..kernels import reference
 from ..model.batch import Batch, shifted_probes
 from ..model.grid import pair
-from ..model.noise import Noise as NoiseModel
 from ..model.problem import Problem
 from ..model.spread import blur as model_blur
 from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray, PtychonError
+from .noise import BLOCK_BYTES, Noise, add_noise, blocks, check_noise
 from .scan import from_table, inside
-
-Noise = Literal["none", "gaussian", "poisson"]
-
-#: Working memory of a block of frames.
-BLOCK_BYTES = 64 * 2**20
 
 #: What a batch needs of a backend. Double precision: the truth should not carry the rounding
 #: of an engine.
@@ -159,7 +153,7 @@ def simulate(
         impossible numbers.
     """
     truth, modes = _checked_arrays(object, probe)
-    _check_noise(noise, variance, snr_db, mean_counts)
+    check_noise(noise, variance, snr_db, mean_counts)
     if noise != "poisson" and (background is not None or read_noise is not None):
         raise PtychonError(f"background and read noise belong to Poisson noise; noise is {noise!r}")
     positions = from_table(positions)
@@ -218,7 +212,7 @@ def simulate(
         notes["background"] = float(np.mean(data.background))
     if read_noise:
         notes["read_noise"] = float(read_noise)
-    noisy = _add_noise(
+    noisy = add_noise(
         patterns, data.mask, noise, variance, np.random.default_rng(seed), data.read_noise or 0.0
     )
     return Simulation(
@@ -249,25 +243,6 @@ def _checked_arrays(object: Any, probe: Any) -> tuple[ComplexArray, ComplexArray
     return truth, modes
 
 
-def _check_noise(
-    noise: str, variance: float | None, snr_db: float | None, mean_counts: float | None
-) -> None:
-    if noise not in ("none", "gaussian", "poisson"):
-        raise PtychonError(f"noise is {noise!r}; it must be 'none', 'gaussian' or 'poisson'")
-    given = (variance is not None) + (snr_db is not None)
-    if noise == "gaussian" and given != 1:
-        raise PtychonError(
-            "Gaussian noise needs either variance or snr_db, not both and not neither"
-        )
-    if noise != "gaussian" and given:
-        raise PtychonError(f"variance and snr_db belong to Gaussian noise; noise is {noise!r}")
-    for name, value in (("variance", variance), ("mean_counts", mean_counts)):
-        if value is not None and not (np.isfinite(value) and value > 0):
-            raise PtychonError(f"{name} is {value}; it must be a positive number")
-    if snr_db is not None and not np.isfinite(snr_db):
-        raise PtychonError(f"snr_db is {snr_db}; it must be a finite number of decibels")
-
-
 def _check_windows(data: Dataset) -> None:
     shape = data.object_shape
     assert shape is not None
@@ -284,13 +259,6 @@ def _check_windows(data: Dataset) -> None:
         )
 
 
-def _blocks(n: int, size: int) -> list[slice]:
-    """Slices that cover n >= 2 frames, about `size` each and at least 2."""
-    count = max(1, min(n // 2, -(-n // max(size, 1))))
-    edges = [n * i // count for i in range(count + 1)]
-    return [slice(a, b) for a, b in pairwise(edges)]
-
-
 def _intensities(
     truth: ComplexArray, modes: ComplexArray, data: Dataset, slices: Slices | None
 ) -> tuple[FloatArray, float]:
@@ -300,7 +268,7 @@ def _intensities(
     patterns = np.empty(data.patterns.shape, REAL)
     wide, total = modes.astype(np.complex128), 0.0
     count = 1 if slices is None else len(slices)
-    for part in _blocks(len(data), BLOCK_BYTES // (64 * count * modes.size)):
+    for part in blocks(len(data), BLOCK_BYTES // (64 * count * modes.size)):
         block = replace(
             data,
             patterns=data.patterns[part],
@@ -320,41 +288,6 @@ def _intensities(
             np.fft.fftshift(intensity, axes=(1, 2)) if data.geometry == "far" else intensity
         )
     return patterns, total
-
-
-def _add_noise(
-    patterns: FloatArray,
-    mask: BoolArray | None,
-    noise: str,
-    variance: float | None,
-    rng: np.random.Generator,
-    read: float,
-) -> Any:
-    """Noise in place where the type allows; masked pixels become 0."""
-    out: Any = patterns
-    model: NoiseModel | None = None if variance is None else NoiseModel("amplitude", variance)
-    if noise == "poisson":
-        # the patterns hold the background already
-        model = NoiseModel("poisson", background=read * read, read_noise=read)
-        top = float(patterns.max())
-        # far beyond the largest of any number of draws
-        top += 12 * np.sqrt(top) + 50
-        if top > np.iinfo(np.uint32).max:
-            raise PtychonError(
-                f"a pixel expects {patterns.max():.3g} counts, too many to store; lower mean_counts"
-            )
-        if not read:
-            out = np.empty(
-                patterns.shape, np.uint16 if top <= np.iinfo(np.uint16).max else np.uint32
-            )
-    for part in _blocks(len(patterns), BLOCK_BYTES // (32 * patterns[0].size)):
-        block: Any = patterns[part].astype(np.float64)
-        if model is not None:
-            block = model.draw(rng, block)
-        if mask is not None:
-            block = np.where(mask if mask.ndim == 2 else mask[part], block, 0)
-        out[part] = block
-    return out
 
 
 def beam_stop(shape: tuple[int, int], radius: float, arm_width: float = 0.0) -> BoolArray:

@@ -19,7 +19,8 @@ from ..kernels.gpu.far import Far
 from ..kernels.gpu.geometry import Launcher
 from ..kernels.gpu.plan import Plan
 from ..types import Array, PtychonError
-from .gpu_waves import DifferenceMap, Expectation, Iterative
+from .gpu_ep import Expectation
+from .gpu_waves import DifferenceMap, Iterative
 from .memory import Memory, Shapes, largest_block, planned, work
 
 Step = Callable[[Any, Any, Any, Any], tuple[Any, Any]]

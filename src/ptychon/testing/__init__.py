@@ -5,17 +5,8 @@ package of your own too.
 from __future__ import annotations
 
 from .engines import EngineTests
-from .parts import (
-    FRAME,
-    DetectorTests,
-    IlluminationTests,
-    ModelTests,
-    PartTests,
-    Scene,
-    SpecimenTests,
-    scene,
-    scenes,
-)
+from .parts import DetectorTests, IlluminationTests, ModelTests, PartTests, SpecimenTests
+from .scenes import FRAME, Scene, scene, scenes
 
 __all__ = [
     "FRAME",

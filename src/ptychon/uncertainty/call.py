@@ -129,7 +129,8 @@ def with_bars(
     if prior != WHITE:
         how["prior"] = prior
     if halves:
-        from .discrepancy import SPLITS, halves_disagree, widened
+        from .discrepancy import SPLITS, halves_disagree
+        from .widening import widened
 
         test = halves_disagree(
             problem,

@@ -13,7 +13,7 @@ object. That is where the steps foretell an error less by `CLEARLY`.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -22,22 +22,20 @@ from scipy.ndimage import gaussian_filter
 
 from ..backends import Backend, get_backend
 from ..data.result import Result
-from ..engines import Engine, registry
-from ..engines.joint_posterior import SMOOTH, Joint
-from ..engines.update import Update
+from ..engines.joint_posterior import SMOOTH
 from ..metrics.ambiguities import gauge_of
-from ..metrics.registration import translate
 from ..metrics.residual import illuminated, residual
 from ..model.noise import noise_in, noise_of
 from ..model.problem import Problem
 from ..run.progress import Progress, Tell, silent
-from ..run.recipe import Recipe, Stage
 from ..run.reconstruct import reconstruct
-from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray, PtychonError
+from ..types import COMPLEX, REAL, BoolArray, FloatArray
+from .centre import centred
 from .free import USUAL, free_of
 from .laplace import laplace
 from .optimum import Remains
 from .posterior import Posterior, bars, in_bars
+from .starts import begun_anew, begun_otherwise, compared, recipe_of, translated
 from .twin import Twin, judge, twin_data
 
 #: Passes of Ptycho-EP before the joint posterior, its passes before draws are kept, and draws of
@@ -125,6 +123,8 @@ def joint(
     def made(
         data: Problem, start: Result, number: int, steps: bool | None
     ) -> tuple[Result, Remains | None]:
+        if free_probe and not data.near_field:
+            start, _ = centred(data, start, options, chosen, seed, tell)
         own = min(draws, FIRST_DRAWS) if free_probe else draws
         warm = burn_in + draws - own
         recipe = recipe_of(start, free_probe, ep_passes, warm, own, options, careful)
@@ -133,11 +133,11 @@ def joint(
 
         def told(p: Progress) -> None:
             done = p.passes - start.passes
-            twin = ("", " of the twin")[number]
+            whose = ("", " of the twin", " of the second start")[number]
             if done <= before:
-                tell(f"pass of Ptycho-EP{twin}", done, before)
+                tell(f"pass of Ptycho-EP{whose}", done, before)
             else:
-                tell(f"pass{twin}", done - before, last)
+                tell(f"pass{whose}", done - before, last)
 
         passed = reconstruct(
             data, recipe, backend=chosen, start=start, seed=seed, judge=False, callbacks=[told]
@@ -149,10 +149,19 @@ def joint(
 
     # bars of the passes hold a variance for each frame, those of the steps one of all
     either = None if "noise_per_frame" not in options and bright(problem, noise_variance) else False
+    begun = result
     found, remains = made(problem, result, 0, True if free_probe else either)
+    lit, twin, starts = lit_region(problem, found), None, None
+    if check and free_probe:
+        tell("a second start", 0, 1)
+        other = begun_otherwise(problem, result, chosen)
+        if other is not None:
+            second, left = made(problem, other, 2, True)
+            starts = compared(problem, found, second, lit, noise_in(problem, found), chosen)
+            if starts.kept == "second":
+                found, remains, begun = second, left, other
     assert found.draws is not None
     assert found.object_std is not None
-    lit, twin = lit_region(problem, found), None
     if check:
         truth = (found.object + found.draws[0]).astype(COMPLEX)
         seen = found
@@ -160,13 +169,16 @@ def joint(
             truth, seen = translated(truth, found, seed)
         data = twin_data(problem, seen, truth, chosen, seed)
         tell("beginning of the twin", 0, 1)
-        begin = begun_anew(data, result, free_probe, chosen)
+        begin = begun_anew(data, begun, free_probe, chosen)
         anew = begin is not None
         if begin is None:
             begin = replace(found, engine="", errors=found.errors[:0], history={}, passes=0)
         again, _ = made(data, begin, 1, remains is not None)
         twin = judge(again, truth, lit, free_probe, found, problem.near_field)
-        twin = replace(twin, remains=0.0 if remains is None else remains.worst, anew=anew)
+        if starts is not None:
+            starts = starts.in_bars(twin.factor**0.5)
+        left_over = 0.0 if remains is None else remains.worst
+        twin = replace(twin, remains=left_over, anew=anew, starts=starts)
         root = REAL.type(math.sqrt(twin.factor))
         found = replace(found, object_std=found.object_std * root, draws=found.draws * root)
     return found, described(problem, result, found, lit, free_probe, twin, remains), twin
@@ -228,71 +240,6 @@ def clearer(problem: Problem, passed: Result, stepped: Result) -> bool:
         for std in (passed.object_std, stepped.object_std)
     )
     return 10 * math.log10(before / after) > CLEARLY
-
-
-def translated(truth: ComplexArray, found: Result, seed: int) -> tuple[ComplexArray, Result]:
-    """A truth moved by a random fraction of a pixel, and the result with its probe moved alike.
-
-    No data tell a translation of both, so a draw holds it as it is; but what begins anew begins
-    somewhere, and a twin that lies where the first run has ended would not see what that costs:
-    structures near the highest frequencies, which a grid of pixels moves only nearly.
-    """
-    move = np.random.default_rng([seed, 2]).uniform(-0.5, 0.5, 2)
-    step = float(move[0]), float(move[1])
-    probe = np.stack([translate(p.astype(np.complex128), step) for p in found.probe])
-    return (
-        translate(truth.astype(np.complex128), step).astype(COMPLEX),
-        replace(found, probe=probe.astype(COMPLEX)),
-    )
-
-
-def recipe_of(
-    start: Result,
-    free_probe: bool,
-    ep_passes: int,
-    burn_in: int,
-    draws: int,
-    options: Mapping[str, Any],
-    careful: Mapping[str, Any],
-) -> Recipe:
-    """Ptycho-EP, where it knows the modes and has not been at work already, then the joint
-    posterior, with `options` of both and what the latter has beside.
-    """
-    free: Update = {"probe": free_probe}
-    last = {"burn_in": burn_in, "draws": draws, **careful, **options}
-    stages = [Stage("joint", burn_in + draws, last, update=free)]
-    done = issubclass(registry.get(start.engine, Engine), Joint)
-    if ep_passes and not done and len(start.probe) == 1:
-        stages.insert(0, Stage("ep", ep_passes, options, update=free))
-    return Recipe(stages)
-
-
-def begun_anew(data: Problem, result: Result, free_probe: bool, backend: Backend) -> Result | None:
-    """The result that the recipe of another one makes of other data; None where that one does not
-    tell how it began: from an earlier result, say, or with positions of its own.
-    """
-    own = (result.positions_given, result.log_scale, result.variations, result.background)
-    try:
-        recipe = Recipe.of(result)
-    except PtychonError:
-        return None
-    engine = registry.get(result.engine, Engine)
-    if issubclass(engine, Joint) or recipe.passes != result.passes:
-        return None
-    if any(value is not None for value in own):
-        return None
-    first: dict[str, Any] = {"modes": len(result.probe)} if free_probe else {"probe": result.probe}
-    try:
-        return reconstruct(
-            data,
-            recipe,
-            backend=backend,
-            seed=int(result.settings.get("seed") or 0),
-            judge=False,
-            **first,
-        )
-    except PtychonError:
-        return None
 
 
 def lit_region(problem: Problem, result: Result) -> BoolArray:

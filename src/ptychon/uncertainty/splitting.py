@@ -116,5 +116,8 @@ def halves_of(
         return thinned(problem, [seed, number] if number else seed)
     first = split(len(problem), seed)
     paired = len(problem) - len(problem) % 2
-    first[:paired] ^= changed(number, np.arange(paired) // 2)
+    # numbered by lot: what is left of products of frames in the mean of several splits is then not
+    # that of neighbours in the next row of the scan
+    lot = np.random.default_rng([seed, paired]).permutation(paired // 2)
+    first[:paired] ^= changed(number, np.repeat(lot, 2))
     return problem.select(first), problem.select(~first)

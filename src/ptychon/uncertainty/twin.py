@@ -26,6 +26,7 @@ from ..model.noise import noise_in
 from ..model.problem import Problem
 from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray
 from .bootstrap import simulated
+from .starts import Starts
 
 #: Largest deviation of the twin's coverage, range of its temperature, and largest misfit of the
 #: data relative to that of the twin's, for bars that hold.
@@ -68,6 +69,8 @@ class Twin:
     anew : bool
         Whether the twin was begun from nothing, by the recipe of the result; else next to its
         truth.
+    starts : Starts, optional
+        Where a second start of the data themselves has led.
     """
 
     temperature: float
@@ -77,6 +80,7 @@ class Twin:
     error_db: float
     remains: float = 0.0
     anew: bool = False
+    starts: Starts | None = None
     chance: float = 0.0
 
     @property
@@ -97,6 +101,7 @@ class Twin:
             and self.misfit <= MISFIT
             and self.assumed <= ASSUMED
             and self.remains <= FAR
+            and (self.starts is None or self.starts.agree)
         )
 
     def sentence(self) -> str:
@@ -112,6 +117,10 @@ class Twin:
             start += f" (here they are times {self.factor**0.5:.2f}, the rest may be chance)"
         if self.remains > SAID:
             start += f"; the mean may be {self.remains:.2f} bars from its optimum"
+        if self.starts is not None:
+            start += f"; {self.starts.sentence()}"
+            if not self.starts.agree:
+                return f"{start}: more than one optimum, do not rely on them"
         if self.remains > FAR:
             return f"{start}: not converged, do not rely on them"
         if self.misfit > MISFIT:
