@@ -25,7 +25,7 @@ from ..data.result import Result
 from ..engines.joint_posterior import SMOOTH
 from ..metrics.ambiguities import gauge_of
 from ..metrics.residual import illuminated, residual
-from ..model.noise import noise_in
+from ..model.noise import noise_in, noise_of
 from ..model.problem import Problem
 from ..run.progress import Progress, Tell, silent
 from ..run.reconstruct import reconstruct
@@ -48,6 +48,11 @@ CAREFUL = 12
 #: Decibels by which the error after the steps has to be less than after the passes, as their bars
 #: foretell it, for the steps to be taken where the probe is known.
 CLEARLY = 1.5
+#: Counts of a mean pixel (or what has the same noise) from which they may be. At 39 mean
+#: (error/bar)^2 was 0.98 to 1.02 of steep and smooth objects; at 4 up to 1.4.
+ENOUGH_COUNTS = 10.0
+#: Variance of the amplitude of counts.
+COUNTING = 0.25
 #: Illumination, relative to the mean over what is lit at all, from which pixels count as
 #: illuminated in checks.
 FULL = 0.5
@@ -143,7 +148,7 @@ def joint(
         return stepped if steps or clearer(data, passed, stepped[0]) else (passed, None)
 
     # bars of the passes hold a variance for each frame, those of the steps one of all
-    either = None if options.get("noise_per_frame") is None else False
+    either = None if "noise_per_frame" not in options and bright(problem, noise_variance) else False
     begun = result
     found, remains = made(problem, result, 0, True if free_probe else either)
     lit, twin, starts = lit_region(problem, found), None, None
@@ -211,6 +216,18 @@ def to_optimum(
         final_error=residual(problem, made.object, made.probe, backend),
     )
     return better, Remains(made.remains or (math.inf,), 1)
+
+
+def bright(problem: Problem, noise_variance: float | None) -> bool:
+    """Whether a mean pixel has counts enough for a curvature, or so little noise of the amplitude;
+    not where that is unknown.
+    """
+    noise = noise_of(problem, "auto", noise_variance)
+    variance = COUNTING if noise.kind == "poisson" else noise.variance
+    if variance is None:
+        return False
+    power = float(np.mean(problem.amplitude.astype(np.float64) ** 2))
+    return power / (4 * float(np.mean(variance))) > ENOUGH_COUNTS
 
 
 def clearer(problem: Problem, passed: Result, stepped: Result) -> bool:
