@@ -148,7 +148,8 @@ def joint(
         return stepped if steps or clearer(data, passed, stepped[0]) else (passed, None)
 
     # bars of the passes hold a variance for each frame, those of the steps one of all
-    either = None if "noise_per_frame" not in options and bright(problem, noise_variance) else False
+    one_noise = options.get("noise_per_frame") is None
+    either = None if one_noise and bright(problem, noise_variance) else False
     begun = result
     found, remains = made(problem, result, 0, True if free_probe else either)
     lit, twin, starts = lit_region(problem, found), None, None
