@@ -138,20 +138,21 @@ def test_a_background_is_found(scene, share):
     dark = share / (1 - share) * 1e5 / (p * q)
     counts = np.random.default_rng(5).poisson(problem.amplitude.astype(float) ** 2 + dark)
     given = replace(problem, amplitude=np.sqrt(counts).astype(np.float32))
-    known = run(given.with_background(dark), scene[1])
-    found = run(given, scene[1], update={"background": True})
+    passes = 70  # after 50 the object is still 1.22 to 1.35 times worse where half is background
+    known = run(given.with_background(dark), scene[1], passes=passes)
+    found = run(given, scene[1], update={"background": True}, passes=passes)
     assert known.background is None
     assert found.background.shape == (p, q)
     assert found.background.mean() == pytest.approx(dark, rel=0.1)
     assert found.history["background"][-1] == pytest.approx(share, rel=0.1)
     assert not found.history["background"][:5].any()
-    blind = run(given, scene[1])
+    blind = run(given, scene[1], passes=passes)
     lit = illuminated(problem, known.probe, 0.3)
     of = [
         10 ** (-align(r.object, scene[2], region=lit, subpixel=True).error_db / 20)
         for r in (known, found, blind)
     ]
-    # measured: 0.10, 0.10, 0.15 and 0.20, 0.20, 0.6
+    # measured after 60 and 80 passes, half background, four realisations: 1.12 to 1.25
     assert of[1] < 1.3 * of[0]
     assert of[2] > 1.2 * of[1]
     # the probe has the light of the wave alone
