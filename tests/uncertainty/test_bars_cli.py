@@ -155,7 +155,8 @@ def test_the_optimum_instead(folder, capsys):
     assert decibel("refined.h5") > decibel("kept.h5")
     assert out["object_std"] < kept["object_std"]
     assert out["decibel"] > kept["decibel"]
-    assert out["distance"] == pytest.approx(kept["distance"])
+    # object and probe are moved to the grid of the data before the steps to their optimum
+    assert out["distance"] == pytest.approx(kept["distance"], rel=0.1)
     assert out["chi2"] == pytest.approx(1, abs=0.2)
     assert out["earlier"] is None
     assert new.final_error == pytest.approx(

@@ -60,6 +60,15 @@ class Centre:
     gain: float
 
 
+def movable(problem: Problem, found: Result) -> bool:
+    """Whether passes after a move know all that the data of a result hold: the far field, with
+    nothing learned a frame and no light that pixels share.
+    """
+    own = (found.log_scale, found.weights, found.background)
+    more = (problem.log_scale, problem.weights, problem.spread, problem.slices)
+    return not problem.near_field and all(v is None for v in (*own, *more))
+
+
 def moved(result: Result, step: tuple[float, float]) -> Result:
     """A result with object and probe translated: x(r) becomes x(r + step)."""
 

@@ -13,7 +13,9 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..backends import get_backend
 from ..engines import nearest
+from ..model.noise import told
 from ..model.problem import Problem
 from ..types import PtychonError
 from .background import FORMS, SMOOTH
@@ -109,7 +111,8 @@ class Laplace(Method):
     draws : int, optional
         Number of posterior draws; default as many as it takes to know the bars to 3 %, 8 to 32.
     refine : bool
-        Take the optimum of the posterior instead of the object as it was.
+        Take the optimum of the posterior instead of the object as it was; where the probe was
+        learned, the one that lies where the grid of the data is (see `centre`).
     prior : {"white", "learned"}
         Of the object: the same in each pixel, or with spectra that are learned (see `prior`).
     background_form : {"smooth", "level", "pixels"}
@@ -156,13 +159,19 @@ class Laplace(Method):
         self, problem: Problem, found: Result, backend: Any, tell: Any, place: Path
     ) -> tuple[Result, Posterior]:
         """The result, refined if that was asked for, and its posterior."""
+        from .centre import centred, movable
         from .laplace import laplace
 
+        free, start = self.free(found), found
+        if self.refine and "probe" in free and movable(problem, found):
+            whole = told(problem, self.background, variance=self.noise_variance)
+            known = {} if self.noise_variance is None else {"noise_variance": self.noise_variance}
+            start, _ = centred(whole, found, known, get_backend(backend), self.seed, tell)
         posterior = laplace(
             problem,
-            found.object,
-            found.probe,
-            update=self.free(found),
+            start.object,
+            start.probe,
+            update=free,
             draws=self.draws,
             noise_variance=self.noise_variance,
             background=self.background,
@@ -270,7 +279,6 @@ class Joint(Method):
         self, problem: Problem, found: Result, backend: Any, tell: Any, place: Path
     ) -> tuple[Result, Posterior]:
         """A new result, with an object of its own, and its posterior."""
-        from ..model.noise import told
         from .joint import EP_PASSES, joint
 
         problem = told(problem, self.background, variance=self.noise_variance)

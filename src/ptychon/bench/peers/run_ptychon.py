@@ -106,7 +106,8 @@ def by_recipe(problem: Given, algorithm: str, passes: int) -> Run:
 
     def recipe(short: bool) -> Recipe:
         # a step of `ml` is as dear as some tens of passes
-        stage = Stage(algorithm, max(1, passes // 4) if algorithm == "ml" else passes, update=update)
+        count = max(1, passes // 4) if algorithm == "ml" else passes
+        stage = Stage(algorithm, count, update=update)
         whole = usual(stage, local, problem.modes)
         few = (lambda n: min(n, 1)) if short else (lambda n: n)
         return Recipe(replace(s, passes=few(s.passes), aside=False) for s in whole.stages)
