@@ -157,7 +157,7 @@ def error_bars(
     Writes a new result file with them, and prints a short table.
     """
     from ..backends import get_backend
-    from ..run.update import update_of
+    from ..run.update import updates_of
     from ..uncertainty.call import method_for, with_bars
     from ..uncertainty.methods import AUTO, make_method
     from ..uncertainty.splitting import KINDS
@@ -182,8 +182,7 @@ def error_bars(
         raise PtychonError(
             f"{error}; of a scan: ptychon reconstruct {result} --error-bars auto"
         ) from error
-    asked = [part for each in updates for part in split_updates(each)]
-    update = dict(map(update_of, asked))
+    update = updates_of(updates)
     if method != AUTO or output is not None:
         place_for(output, result, f"_{method}.h5", force)
     problem = problem_of(result, found, background)
@@ -254,11 +253,6 @@ def typical(values: Any) -> float | None:
     import numpy as np
 
     return None if values is None else float(np.median(values))
-
-
-def split_updates(text: str) -> list[str]:
-    """`positions,dose:no` as one name each; what says when (`after=20,every=5`) as it is."""
-    return [text] if "=" in text else [part for part in text.split(",") if part]
 
 
 def fits(numbers: dict[str, Any]) -> bool:

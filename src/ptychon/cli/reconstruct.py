@@ -108,7 +108,7 @@ on the command line override the file. Exit code: 0; 2 for bad input; 130 after 
     multiple=True,
     metavar="NAME[:WHEN]",
     help="Refine this unknown too, or set from which pass: positions, dose, background, "
-    "positions:after=20,every=5, probe:no (repeatable).",
+    "positions:after=20,every=5, probe:no (repeatable, or with commas).",
 )
 @click.option(
     "--refine",
@@ -244,9 +244,9 @@ def reconstruct(
     elif "engine" in stated or "passes" in stated:
         values["recipe"] = None
     if updates:
-        from ..run.update import update_of
+        from ..run.update import updates_of
 
-        stated["update"] = {**(values.get("update") or {}), **dict(map(update_of, updates))}
+        stated["update"] = {**(values.get("update") or {}), **updates_of(updates)}
     if constraints:
         stated["constraints"] = list(constraints)
     engine = stated.get("engine") or values.get("engine") or "rpie"

@@ -90,7 +90,7 @@ def validate(
         return _settings(file, quiet, as_json)
     result = file
     from ..io import load_result
-    from ..run.update import update_of
+    from ..run.update import updates_of
     from ..uncertainty.free import free_in
     from ..uncertainty.half_data import half_data_test
     from ..uncertainty.half_data_table import half_data_numbers, half_data_rows
@@ -102,7 +102,7 @@ def validate(
     found = load_result(result)
     place = place_for(output, result, "_validated.h5", force)
     problem = problem_of(result, found)
-    free = free_in(found, dict(map(update_of, updates)))
+    free = free_in(found, updates_of(updates))
     # each half finds a free probe from its own frames; several modes have no other beginning than
     # those of the result
     first = None if "probe" in free and len(found.probe) == 1 else found.probe

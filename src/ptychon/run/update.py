@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from ..engines import After
 from ..types import PtychonError
@@ -51,4 +52,17 @@ def update_of(text: str) -> tuple[str, bool | After]:
     return name.strip().replace("-", "_"), when_of(name.strip(), when)
 
 
-__all__ = ["WORDS", "update_of", "when_of"]
+def updates_of(texts: Iterable[str]) -> dict[str, bool | After]:
+    """Unknowns and when they move, from texts that name one or, with commas, several.
+
+    Examples
+    --------
+    >>> updates_of(["positions:after=20,every=5,dose", "probe:no"])
+    {'positions': After(passes=20, every=5, before=None), 'dose': True, 'probe': False}
+    """
+    # a comma before `every=5` goes on with when, any other begins a name
+    parts = (part for text in texts for part in re.split(r",(?!\s*\w+\s*=)", text))
+    return dict(update_of(part) for part in parts if part.strip())
+
+
+__all__ = ["WORDS", "update_of", "updates_of", "when_of"]
