@@ -69,6 +69,17 @@ def test_a_terminal_gets_a_bar():
     assert "R 0.1000" in stream.getvalue()
 
 
+def test_passes_of_the_first_guess_are_shown_and_not_counted():
+    data, probe = scan()
+    stream = io.StringIO()
+    bar = ProgressBar("ep", stream=stream, lines=True)
+    reconstruct(data, "ep", passes=3, probe=probe, callbacks=[bar], backend="numpy", say=None)
+    bar.close()
+    lines = stream.getvalue().splitlines()
+    assert lines[0].startswith("first guess, dm pass 1  R ")
+    assert [line.split("  ")[0] for line in lines[-3:]] == [f"ep pass {i}/3" for i in (1, 2, 3)]
+
+
 def test_passes_of_an_earlier_run_are_not_counted():
     """--epochs 300 --start of 40 passes: 1/300 to 300/300, not 41/340."""
     stream = io.StringIO()

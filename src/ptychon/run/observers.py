@@ -44,13 +44,17 @@ class ProgressBar:
         lines: bool = False,
         earlier: int = 0,
     ) -> None:
-        self._meter = Meter(f"{title} pass".strip(), stream=stream, lines=lines)
-        self.earlier = earlier
+        self.title = f"{title} pass".strip()
+        self._meter = Meter(self.title, stream=stream, lines=lines)
+        self.earlier, self._guessing = earlier, False
         self._shown = self._passes = 0
         self._error = math.nan
 
     def __call__(self, progress: Progress) -> None:
         """Show one pass."""
+        if self._guessing:
+            self._begin_again(self.title)
+            self._guessing = False
         if progress.passes <= self._passes:  # the run has been restarted
             self._shown = 0
             self._meter.restart()
@@ -64,6 +68,23 @@ class ProgressBar:
             f"R {self._error:.4f}" if math.isfinite(self._error) else "R ...",
             "" if planned is None else _clock(self._seconds_left(progress)),
         )
+
+    def aside(self, progress: Progress) -> None:
+        """Show one pass that makes the first guess: it does not count, and nobody knows how many
+        follow.
+        """
+        engine = "" if progress.engine is None else f"{progress.engine.name} "
+        title = f"first guess, {engine}pass"
+        if not self._guessing or self._meter.title != title:
+            self._begin_again(title)
+            self._guessing = True
+        error = f"R {progress.error:.4f}" if math.isfinite(progress.error) else "R ..."
+        self._meter(progress.passes - self.earlier, None, error)
+
+    def _begin_again(self, title: str) -> None:
+        self._meter.close(leave=False)
+        self._meter.restart()
+        self._meter.title = title
 
     def _seconds_left(self, progress: Progress) -> float:
         return progress.seconds / self._shown * max(0, (progress.planned or 0) - progress.passes)

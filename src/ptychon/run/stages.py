@@ -128,7 +128,8 @@ def run_recipe(
         The first guess.
     ctx : Context
     callbacks : sequence of callables
-        Called after each pass that counts. Of passes aside only an `Interrupt` hears.
+        Called after each pass that counts. Of passes aside an `Interrupt` hears, and the method
+        `aside` of a callback that has one.
     seed : int
         Of the shuffling.
     before : int
@@ -316,7 +317,7 @@ def _stage(
     begun: dict[str, Any],
 ) -> Passes:
     stage, local = ready.stage, without_doses(problem, ready.engine)
-    heard = [c for c in callbacks if isinstance(c, Interrupt)] if stage.aside else callbacks
+    heard = _aside(callbacks) if stage.aside else callbacks
     done = 0 if stage.aside else len(run.rows)
     left = sum(s.passes for s in stages[number:] if not s.aside)
     return passes(
@@ -336,6 +337,12 @@ def _stage(
         plan=Plan(Recipe(stages).stored(), number, [list(part) for part in run.ran], begun),
         turns=stage.turns(ready.engine, seed),
     )
+
+
+def _aside(callbacks: Sequence[Callback]) -> list[Callback]:
+    """What hears of passes that do not count: Ctrl-C, and the `aside` of who shows them."""
+    shown = [c.aside for c in callbacks if hasattr(c, "aside")]
+    return [*shown, *(c for c in callbacks if isinstance(c, Interrupt))]
 
 
 def _tell_of_interrupt(callbacks: Sequence[Callback], done: Passes) -> None:
