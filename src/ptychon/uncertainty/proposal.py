@@ -35,8 +35,8 @@ ROUGH, SIGMAS, TIMES, SHARE = 0.1, 5.0, 1.5, 0.1
 #: Share of the light from which on a background is one: pixels with hardly a count, whose waves are
 #: far from certain, pull at it where there is none (3e-7 of the light, by nine times of chance).
 SEEN = 1e-3
-#: Spread of the doses, as an amplitude, from which on they differ: on a faultless scan of 169 frames
-#: with 1e6 counts each it came out as 0.3 %, with twice the gain of chance.
+#: Spread of the doses, as an amplitude, from which on they differ: on a faultless scan of 169
+#: frames with 1e6 counts each it came out as 0.3 %, with twice the gain of chance.
 DIFFER = 5e-3
 
 
