@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import pytest
 from _problems import gpu_backend, make_case
 from ptychon import PtychonError
 from ptychon.backends import NAMES, get_backend, gpu
+from ptychon.backends.cores import cores
 from ptychon.engines import Context, make
 from ptychon.kernels import SPECIFIED
 from ptychon.run.iterate import iterate
@@ -65,6 +67,17 @@ def test_unknown_names_get_the_nearest():
         ) as error:
             get_backend(name)
         assert (f"did you mean {nearest!r}" in str(error.value)) == (nearest is not None)
+
+
+def test_a_job_uses_the_cores_that_it_was_given(monkeypatch):
+    """Not all those of a node of a cluster."""
+    monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    if hasattr(os, "sched_getaffinity"):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 4, 5, 6})
+        assert cores() == 4
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "2")
+    assert cores() == 2
 
 
 def test_threads():

@@ -4,7 +4,6 @@ reference kernels.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import scipy
 from ..kernels import build
 from ..types import COMPLEX, Array, PtychonError
 from .base import Backend
+from .cores import cores
 
 #: What transforms waves, and where.
 FFT = (
@@ -27,8 +27,8 @@ def numpy_backend(threads: int | None = None) -> Backend:
     Parameters
     ----------
     threads : int, optional
-        Threads for engines whose frames are independent of each other; default the number of cores,
-        at most 16.
+        Threads for engines whose frames are independent of each other; default those that this
+        process may use (`cores`), at most 16.
     """
     from ..kernels.cpu import cache as _numba_cache
     from ..kernels.cpu import curvature as _numba_curvature
@@ -73,7 +73,7 @@ def reference_backend() -> Backend:
 
 def _threads(threads: int | None) -> int:
     if threads is None:
-        return min(os.cpu_count() or 1, 16)
+        return min(cores(), 16)
     if threads < 1:
         raise PtychonError(f"threads is {threads}; it must be at least 1")
     return threads

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import click
 
 from .. import __version__
+from ..backends.cores import cores
 
 #: Packages whose versions matter, by what they are for.
 PACKAGES = {
@@ -50,7 +50,7 @@ def facts() -> dict[str, Any]:
     return {
         "ptychon": __version__,
         "python": f"{platform.python_version()} on {platform.platform()}",
-        "processor": f"{_processor()}, {threads()} threads for this process",
+        "processor": f"{_processor()}, {cores()} threads for this process",
         "free memory": "unknown" if free is None else f"{free / 1e9:.1f} GB",
         "gpu": _gpu(),
         "packages": {
@@ -66,14 +66,6 @@ def facts() -> dict[str, Any]:
         ],
         "compiled kernels": f"{kernels} in {folder}, {size / 1e6:.1f} MB",
     }
-
-
-def threads() -> int:
-    """Cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        return os.cpu_count() or 1
 
 
 def compiled() -> tuple[Path, int, int]:

@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -313,7 +312,9 @@ def _go_on(
     """More passes for each attempt; side by side on the CPU, where compiled sweeps let go of the
     interpreter.
     """
-    workers = min(os.cpu_count() or 1, 8) if backend.name == "numpy" else 1
+    from ..backends.cores import cores
+
+    workers = min(cores(), 8) if backend.name == "numpy" else 1
     attempts[0].run(passes)  # compiles
     with ThreadPoolExecutor(workers) as pool:
         done = pool.map(lambda attempt: attempt.run(passes), attempts[1:])
