@@ -140,7 +140,7 @@ def test_update_says_what_is_free_as_it_does_for_a_run(small):
 @pytest.mark.parametrize(
     ("method", "update", "message"),
     [
-        ("laplace", {"slices": True}, "there is no unknown 'slices'; it knows object, probe"),
+        ("laplace", {"slices": True}, "there is no unknown 'slices'; known are object, probe"),
         ("laplace", {"object": False}, "the unknowns to update are none; the object must be among"),
         ("laplace", {"probe": 3}, "update of probe is 3; error bars take yes or no"),
         (

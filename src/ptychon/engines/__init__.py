@@ -282,8 +282,8 @@ def kinds(cls: Any) -> dict[str, type]:
 def nearest(name: str, known: Any) -> str:
     """'did you mean ...?' and the list of what is known."""
     close = difflib.get_close_matches(name, list(known), 1, 0.5)
-    hint = f"did you mean {close[0]!r}? It" if close else "it"
-    return f"{hint} knows {', '.join(known)}"
+    hint = f"did you mean {close[0]!r}? Known are" if close else "known are"
+    return f"{hint} {', '.join(known)}"
 
 
 def _check_type(key: str, value: Any, default: Any, kind: type) -> None:
