@@ -76,7 +76,8 @@ def method_for(
         )
     from .choose import choose
 
-    wanted: dict[str, Any] = {n: options[n] for n in ("draws", "refine") if n in options}
+    said = ("draws", "refine", "twin", "limit")
+    wanted: dict[str, Any] = {n: options[n] for n in said if n in options}
     choice = choose(problem, found, update=update, having=having, backend=backend, **wanted)
     free = choice.update if choice.method == "laplace" or update else ()
     if choice.prior != WHITE:

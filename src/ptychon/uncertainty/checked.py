@@ -55,7 +55,8 @@ def check(
     assert posterior.draws is not None
     here = get_backend(backend)
     data = told(problem, method.background, variance=method.noise_variance)
-    own = method.unchecked()
+    # the twin is made of a draw: its own draws are others
+    own = replace(method.unchecked(), seed=method.seed + 1)
 
     def again(twin: Problem, begun: Result) -> Result:
         def said(what: str, done: int, total: int) -> None:

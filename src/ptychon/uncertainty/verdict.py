@@ -25,7 +25,7 @@ from ..types import BoolArray, ComplexArray, FloatArray
 from .starts import Starts
 
 #: What a check may say.
-HOLD, NOT, UNTOLD = "hold", "do not hold", "cannot tell"
+HOLD, NOT, UNTOLD = VERDICTS = "hold", "do not hold", "cannot tell"
 #: Largest deviation of the twin's coverage, range of its temperature, and largest misfit of the
 #: data relative to that of the twin's, for bars that hold.
 TOLERANCE, COOL, HOT, MISFIT = 0.05, 0.6, 1.6, 1.05
