@@ -43,6 +43,8 @@ RIGHT, TOO_LIKELY = (0.85, 1.2), 0.05
 #: Standard deviation of log u2 between kinds of scans, at least: of the means of cells of the table
 #: in docs/uncertainty.md it is 0.04 where the probe is known, 0.07 where it is learned.
 BETWEEN = 0.05
+#: Share of log temperature by which the data may be off that of the twin, one standard deviation.
+SHARED = 1 / 3
 
 
 def scatter(
@@ -125,27 +127,22 @@ class Twin:
         return 1 + off * max(0.0, 1 - (SURE * self.chance / off) ** 2) if off else 1.0
 
     @property
-    def here(self) -> tuple[float, float]:
-        """Mean and variance of log u2 of these bars, on these data, after `factor`: what the twin
-        has told of bars made in this way, and the chance of one scan.
-
-        The twin's temperature is that of bars made in this way, times the chance of one scan; how
-        far such temperatures are from 1, beside chance, is `BETWEEN`, or what is seen of this one.
+    def variance(self) -> float:
+        """Of log u2 of these bars, on these data, after `factor`: the chance of one scan, what that
+        of the twin leaves unknown of the temperature, and that data and twin may not share what is
+        wrong with bars that need correction.
         """
         own, seen = self.chance**2, math.log(max(self.temperature, 1e-30))
         apart = max(BETWEEN**2, seen**2 - own)
         told = apart / (apart + own)
-        return told * seen - math.log(self.factor), own + told * own
+        return own + told * own + (SHARED * told * seen) ** 2
 
     def inside(self, low: float, high: float) -> float:
         """Chance that u2 of these bars, on these data, lies between two numbers: of the mean of
         independent squares.
         """
-        centre, variance = self.here
-        if variance < 1e-12:
-            return float(low <= math.exp(centre) <= high)
-        shape = 1 / variance
-        ends = gammainc(shape, shape * np.exp(-centre) * np.array([low, high]))
+        shape = 1 / max(self.variance, 1e-12)
+        ends = gammainc(shape, shape * np.array([low, high]))
         return float(ends[1] - ends[0])
 
     @property
@@ -156,9 +153,8 @@ class Twin:
     @property
     def span(self) -> tuple[float, float]:
         """Where it lies with 95 %."""
-        centre, variance = self.here
-        ends = [centre + sign * 1.96 * math.sqrt(variance) for sign in (-1, 1)]
-        return math.exp(ends[0]), math.exp(ends[1])
+        width = 1.96 * math.sqrt(self.variance)
+        return math.exp(-width), math.exp(width)
 
     @property
     def verdict(self) -> str:
