@@ -59,7 +59,8 @@ def recipe_of(
 
 def begun_anew(data: Problem, result: Result, free_probe: bool, backend: Backend) -> Result | None:
     """The result that the recipe of another one makes of other data; None where that one does not
-    tell how it began: from an earlier result, say, or with a background of its own.
+    tell how it began: from an earlier result, say, from an object that was given, or with a
+    background of its own. Where the first probe was given, it begins with that of the result.
     """
     try:
         recipe = Recipe.of(result)
@@ -75,7 +76,12 @@ def begun_anew(data: Problem, result: Result, free_probe: bool, backend: Backend
         data = replace(data.with_positions(result.positions_given), measured=None)
     if result.log_scale is not None:
         data = replace(data, log_scale=None)
-    first: dict[str, Any] = {"modes": len(result.probe)} if free_probe else {"probe": result.probe}
+    given = result.settings.get("given", ())
+    if "object" in given:
+        return None
+    # a first probe that was given is not kept; that which became of it is the nearest to it
+    held = not free_probe or "probe" in given
+    first: dict[str, Any] = {"probe": result.probe} if held else {"modes": len(result.probe)}
     try:
         return reconstruct(
             data,
