@@ -132,7 +132,7 @@ def one_scan(
     result = result_of(run, ctx, start, compiled)
     if run.problem.background is not stated:
         result = replace(result, background=dark_of(run.problem))
-    how = {"passes": asked.passes, "seed": seed, "subpixel": subpixel}
+    how: dict[str, Any] = {"passes": asked.passes, "seed": seed, "subpixel": subpixel}
     how |= {} if modes is None else {"modes": modes}
     how |= {"given": [name for name in own if own[name]]} if any(own.values()) else {}
     result = replace(result, settings={**how, **result.settings})
