@@ -1,8 +1,8 @@
 """Kernels: the few array operations every engine is written in.
 
 `reference`, `likelihoods`, `averages`, `curvature`, `joint`, `extended`, `marginal` and `turns` are
-the specification. Those of `cpu` and `gpu.table` may replace any name, with the same signature and the
-same result; a name they lack falls back to the reference. tests/kernels,
+the specification. Those of `cpu` and `gpu.table` may replace any name, with the same signature and
+the same result; a name they lack falls back to the reference. tests/kernels,
 tests/engines/test_posterior.py and tests/model/test_gauss_newton.py compare every name on every
 backend.
 """
