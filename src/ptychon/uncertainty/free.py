@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from ..data.result import Result
 
 #: What may be free, and what every method can free.
-FREE = ("object", "probe", "positions", "log_scale", "weights", "background")
+FREE = (
+    *("object", "probe", "positions", "log_scale"),
+    *("variations", "weights", "background", "distance"),
+)
 USUAL = FREE[:2]
 
 _NAMES = {option: name for name, option in OPTION_OF.items()}
@@ -27,8 +30,8 @@ def free_of(
     Parameters
     ----------
     update : collection of str
-        "object", and any of "probe", "positions", "dose" (or "log_scale"), "weights" of a probe
-        that varies, and "background".
+        "object", and any of "probe", "positions", "dose" (or "log_scale"), "variations" and
+        "weights" of a probe that varies, "background", and the "distance" of a near field.
     able : collection of str
         What can be free.
     who : str
@@ -49,7 +52,8 @@ def free_of(
             can = " and ".join(able)
             raise PtychonError(
                 f"{who} takes {OPTION_OF.get(name, name)} as known, it updates {can}; method "
-                "'laplace' updates positions, dose, weights and background too"
+                "'laplace' updates positions, dose, variations, weights, background and distance "
+                "too"
             )
     if "object" not in wanted:
         raise PtychonError(

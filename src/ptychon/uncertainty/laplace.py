@@ -57,6 +57,8 @@ GROUP, FEWEST, MOST, ENOUGH = 4, 8, 32, 0.03
 #: Steps of further rounds; a misfit over what the noise explains at which a closer look at the
 #: waves is no use.
 MORE, POOR = 2, 2.0
+#: Tolerance of the linear system that tells the bar of a single number.
+FINE = 1e-3
 #: Rounds at most where the prior is learned.
 TURNS = 8
 
@@ -98,8 +100,8 @@ def laplace(
         What some engine found.
     update : collection of str
         What is free: "object", and any of "probe", "positions", "dose" (or "log_scale"),
-        "weights" (of a probe that varies) and "background". The error of all that is free is part
-        of the object's; positions, doses, weights and background have bars of their own.
+        "variations" and "weights" (of a probe that varies), "background" and "distance" (of a near
+        field). The error of all that is free is part of the object's, and each has bars of its own.
     noise : {"auto", "amplitude", "poisson"} or Noise
         See `noise`; "auto" is Poisson's for counts, else Gaussian on the amplitude.
     noise_variance : float, optional
@@ -178,11 +180,7 @@ def laplace(
             "a background can be free where the noise is that of counts; that of these data is of "
             "the amplitude: leave background out of update"
         )
-    if "weights" in free and problem.weights is None:
-        raise PtychonError(
-            "weights can be free of a probe that varies, and this result has none; reconstruct "
-            "with engine ml and its option variations first, or leave weights out of update"
-        )
+    _possible(problem, free)
     work = Work(
         *(problem.to(chosen), chosen, free, S, lit, touched, tolerance, iterations, seed),
         background_form,
@@ -268,7 +266,7 @@ def _sample(
                 rest = d.x.only(["object"]).axpy(-1, d.t.times(inverse)).on_host(work.backend)
                 x = d.x.on_host(work.backend)
                 known = None if work.learned is not None else rest.object[0]
-                sums.add(x.object[0], known, x.probe)
+                sums.add(x.object[0], known, x.probe, x.variations)
                 sums.add_frames(d.rest.on_host(work.backend))
                 sums.add_background(x.background)
                 worst = max(worst, d.left)
@@ -284,8 +282,43 @@ def _sample(
         if sums.count < 2:
             raise
         sums.stopped = True
+    if "distance" in work.free and sums.count >= 2:
+        # one number is known from one linear system, better than from many draws
+        unit = point.x.zeros(work.free)
+        unit.distance = unit.distance + 1
+        column = point.solved(unit, FINE, 2 * work.iterations)
+        sums.longer = work.problem.longer + float(point.x.distance[0])
+        sums.longer_std = float(column.x.distance[0]) ** 0.5
     tell("sampling", sums.count, sums.count)
     return worst, pilot
+
+
+def _possible(problem: Problem, free: tuple[str, ...]) -> None:
+    """Refuse what these data cannot have free."""
+    varying = [name for name in ("weights", "variations") if name in free]
+    if varying and (problem.weights is None or problem.variations is None):
+        what = " and ".join(varying)
+        raise PtychonError(
+            f"{what} can be free of a probe that varies, and this result has none; reconstruct "
+            f"with engine ml and its option variations first, or leave {what} out of update"
+        )
+    if "variations" in free and "probe" not in free:
+        raise PtychonError(
+            "the variations of a probe are free together with it; free the probe too, or leave "
+            "variations out of update"
+        )
+    if "distance" not in free:
+        return
+    if not problem.near_field:
+        raise PtychonError(
+            "a distance can be free in the near field; in the far field it is a scale of the scan, "
+            "which free positions hold: free positions, and leave distance out of update"
+        )
+    if getattr(problem.propagator, "phase", None) is None:
+        raise PtychonError(
+            "this propagator does not say how its phase grows with the distance; make it with "
+            "NearField.through, or leave distance out of update"
+        )
 
 
 class Clock:

@@ -143,6 +143,9 @@ def frame_gauge(work: Work, point: Curvature) -> Unknowns:
         own[name] = np.ones((n, 1))
         if name == "weights" and not free_probe:
             own[name] = np.zeros((n, 0))
+        if name == "weights" and "variations" in work.free:
+            # what a mixing of the variations makes up for
+            own[name] = np.concatenate([own[name], work.backend.to_host(point.x.weights)], axis=1)
         if name == "log_scale" and free_probe:
             places = work.problem.positions
             own[name] = np.concatenate([own[name], places - places.mean(axis=0)], axis=1)
