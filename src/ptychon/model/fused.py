@@ -39,7 +39,7 @@ def extended(H: GaussNewton, view: View, frames: Eliminated) -> Frames:
         strength = xp.exp(x.log_scale[view.frames]).astype(strength.dtype)
     transfer = H.model.detector.free(x)
     return Frames(
-        view.incident[0],
+        xp.ascontiguousarray(view.incident[0]),  # one for all frames on whole pixels
         x.object[0],
         *_ramps(view),
         strength,

@@ -32,7 +32,8 @@ from ..run.progress import Tell, silent
 from ..types import BoolArray, ComplexArray, PtychonError
 from .background import SMOOTH
 from .curvature import Curvature
-from .free import FREE, USUAL, free_of
+from .distance import focused
+from .free import FREE, USUAL, free_of, possible
 from .optimum import (
     CONVERGED,
     ROUGH,
@@ -57,8 +58,6 @@ GROUP, FEWEST, MOST, ENOUGH = 4, 8, 32, 0.03
 #: Steps of further rounds; a misfit over what the noise explains at which a closer look at the
 #: waves is no use.
 MORE, POOR = 2, 2.0
-#: Tolerance of the linear system that tells the bar of a single number.
-FINE = 1e-3
 #: Rounds at most where the prior is learned.
 TURNS = 8
 
@@ -180,7 +179,7 @@ def laplace(
             "a background can be free where the noise is that of counts; that of these data is of "
             "the amplitude: leave background out of update"
         )
-    _possible(problem, free)
+    possible(problem, free)
     work = Work(
         *(problem.to(chosen), chosen, free, S, lit, touched, tolerance, iterations, seed),
         background_form,
@@ -219,7 +218,13 @@ def laplace(
             point, remains = refined(work, work.at(point.x, model, spread), steps, rough)
     except KeyboardInterrupt:
         clock.hurry()
+    tell("optimum", turns, turns)
+    point, variance = focused(work, point, min(refine, MORE))
     sums = Sums(work.gauge, chosen.to_host(point.x.object[0]), keep)
+    if variance is not None:
+        # one number is known from one linear system, better than from many draws
+        sums.longer = problem.longer + float(point.x.distance[0])
+        sums.longer_std = variance**0.5
     worst, pilot = _sample(work, point, draws, sums, tell, clock)
     found: tuple[Gain, ...] = ()
     # before the optimum, a step that is left would be taken for what is held
@@ -282,43 +287,8 @@ def _sample(
         if sums.count < 2:
             raise
         sums.stopped = True
-    if "distance" in work.free and sums.count >= 2:
-        # one number is known from one linear system, better than from many draws
-        unit = point.x.zeros(work.free)
-        unit.distance = unit.distance + 1
-        column = point.solved(unit, FINE, 2 * work.iterations)
-        sums.longer = work.problem.longer + float(point.x.distance[0])
-        sums.longer_std = float(column.x.distance[0]) ** 0.5
     tell("sampling", sums.count, sums.count)
     return worst, pilot
-
-
-def _possible(problem: Problem, free: tuple[str, ...]) -> None:
-    """Refuse what these data cannot have free."""
-    varying = [name for name in ("weights", "variations") if name in free]
-    if varying and (problem.weights is None or problem.variations is None):
-        what = " and ".join(varying)
-        raise PtychonError(
-            f"{what} can be free of a probe that varies, and this result has none; reconstruct "
-            f"with engine ml and its option variations first, or leave {what} out of update"
-        )
-    if "variations" in free and "probe" not in free:
-        raise PtychonError(
-            "the variations of a probe are free together with it; free the probe too, or leave "
-            "variations out of update"
-        )
-    if "distance" not in free:
-        return
-    if not problem.near_field:
-        raise PtychonError(
-            "a distance can be free in the near field; in the far field it is a scale of the scan, "
-            "which free positions hold: free positions, and leave distance out of update"
-        )
-    if getattr(problem.propagator, "phase", None) is None:
-        raise PtychonError(
-            "this propagator does not say how its phase grows with the distance; make it with "
-            "NearField.through, or leave distance out of update"
-        )
 
 
 class Clock:

@@ -55,6 +55,9 @@ class Posterior:
         Distance to the detector of a near field at the optimum, over the one that is stated, where
         it was free, and `longer_std` its standard deviation.
     longer_std : float or None
+    path : float or None
+        The same in m, of a cone beam less its magnification (see `Problem.path`).
+    path_std : float or None
     background : (P, Q) float32 or None
         Counts a pixel, where it was free, and `background_std` its standard deviation; zero
         frequency of far-field frames at [P//2, Q//2].
@@ -122,6 +125,8 @@ class Posterior:
     variations_std: FloatArray | None = None
     longer: float | None = None
     longer_std: float | None = None
+    path: float | None = None
+    path_std: float | None = None
     background: FloatArray | None = None
     background_std: FloatArray | None = None
     chi2: float | None = None
@@ -320,6 +325,15 @@ class Sums:
         mean, std = (a if near else np.fft.fftshift(a) for a in both)
         return BackgroundBars(background=mean.astype(REAL), background_std=std.astype(REAL))
 
+    def _distance(self, problem: Any) -> DistanceBars:
+        """A free distance and its error bar."""
+        found = DistanceBars(longer=self.longer, longer_std=self.longer_std)
+        if self.longer is None or self.longer_std is None or problem.path is None:
+            return found
+        found["path"] = self.longer * problem.path
+        found["path_std"] = self.longer_std * abs(problem.path)
+        return found
+
     def variances(self) -> tuple[FloatArray, FloatArray, float]:
         """Variance along and across the mean, each (H, W), and the relative error of their root sum
         from sampling.
@@ -381,8 +395,7 @@ class Sums:
             variations_std=(
                 None if self.varied is None else np.sqrt(self.varied / self.count).astype(REAL)
             ),
-            longer=self.longer,
-            longer_std=self.longer_std,
+            **self._distance(point.problem),
             chi2=pilot.misfit / max(pilot.expected, 1e-30),
             chi2_error=math.sqrt(2 / max(pilot.measured - pilot.parameters, 1.0)),
             noise_variance=noise.amplitude_variance,
@@ -414,6 +427,15 @@ class BackgroundBars(TypedDict):
 
     background: FloatArray | None
     background_std: FloatArray | None
+
+
+class DistanceBars(TypedDict, total=False):
+    """The fields of a posterior about a free distance."""
+
+    longer: float | None
+    longer_std: float | None
+    path: float | None
+    path_std: float | None
 
 
 def in_bars(offset: ComplexArray, std: FloatArray, region: BoolArray) -> float:
