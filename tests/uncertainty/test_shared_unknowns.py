@@ -172,8 +172,8 @@ def test_the_bar_of_a_distance_is_that_of_the_dense_inverse():
 
 
 def test_a_wrong_distance_is_found_with_its_bar():
-    """Stated 4 % too short, 6000 counts a pixel, the probe known: within four bars of the truth, and
-    in m, where held it does not fit.
+    """Stated 4 % too short, 6000 counts a pixel, the probe known: within four bars of the truth,
+    and in m, where held it does not fit.
     """
     problem, truth = scene(True, 0.04)
     rng = np.random.default_rng(0)
