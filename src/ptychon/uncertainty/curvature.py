@@ -182,7 +182,8 @@ class Curvature:
         if self.spread is None:
             return self.at_x.at(b).information(m), None
         host = self.backend.to_host
-        both = self.at_x.at(b).averaged_information(host(m), host(self.spread[b]))
+        modes = len(self.x.probe)
+        both = self.at_x.at(b).averaged_information(host(m), host(self.spread[b]), modes)
         along, across = (self.backend.asarray(a) for a in both)
         return along - across, across
 
