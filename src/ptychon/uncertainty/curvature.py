@@ -141,7 +141,8 @@ class Curvature:
         across = None if self.spread is None else xp.empty(shape, REAL)
         root = xp.empty(shape, REAL) if "background" in self.update else None
         for b, wave in self._all_waves(self.x):
-            if self._compiled and across is not None and root is None:
+            # the kernel knows the information on the wave of one mode
+            if self._compiled and across is not None and root is None and wave.shape[1] == 1:
                 _, _, factor, across[b] = self._of_counts(wave, b, self.at_x)
                 radial[b] = wave * factor[:, None]
                 continue
@@ -205,7 +206,8 @@ class Curvature:
         if self.spread is None:
             return self.at_x.at(b).information(m), None
         host = self.backend.to_host
-        both = self.at_x.at(b).averaged_information(host(m), host(self.spread[b]))
+        modes = len(self.x.probe)
+        both = self.at_x.at(b).averaged_information(host(m), host(self.spread[b]), modes)
         along, across = (self.backend.asarray(a) for a in both)
         return along - across, across
 
