@@ -142,6 +142,7 @@ def test_the_grid_of_the_scan_in_the_object():
         found = doubts(made)
         assert [doubt.level for doubt in found] == level, (strength, grid_power(made))
         assert all("spatial frequencies of the scan's own grid" in doubt.text for doubt in found)
+        assert all("add --constraint grid_notch" in doubt.text for doubt in found)
 
 
 def test_a_far_too_small_first_probe_ends_in_a_lattice():

@@ -248,8 +248,8 @@ def _grid(result: Result) -> Doubt | None:
         "bad" if share > RULES else "care",
         f"{share:.1%} of the object's power lies at the spatial frequencies of the scan's own "
         f"grid, {contrast:.0f} times what "
-        f"lies beside them: part of the object is a lattice of the scan; {_PROBE}, or measure "
-        "with uneven steps",
+        "lies beside them: part of the object is a lattice of the scan; add --constraint "
+        f"grid_notch, {_PROBE}, or measure with uneven steps",
         "grid",
     )
 
