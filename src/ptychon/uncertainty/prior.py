@@ -34,8 +34,9 @@ from ..metrics.frc import soft_window
 from ..model.thin import normal
 from ..types import COMPLEX, REAL, Array, BoolArray, ComplexArray, FloatArray
 
-#: What the prior of the object may be: CN(0, S) in each pixel, or this one.
-WHITE, LEARNED = PRIORS = ("white", "learned")
+#: What the prior of the object may be: CN(0, S) in each pixel, this one, or this one with variances
+#: that differ from place to place where the evidence is for them (see `local`).
+WHITE, LEARNED, LOCAL = PRIORS = ("white", "learned", "local")
 #: Soft edge of the window under which spectra are taken, share of its shorter side.
 EDGE = 0.2
 #: Weight tau of the curvature of log S over log k: bends of 1/sqrt(tau) are expected.
