@@ -33,6 +33,7 @@ from ..types import BoolArray, ComplexArray, PtychonError
 from .background import SMOOTH
 from .curvature import Curvature
 from .free import FREE, USUAL, free_of
+from .local import Local
 from .optimum import (
     CONVERGED,
     ROUGH,
@@ -47,7 +48,6 @@ from .optimum import (
     solved,
 )
 from .posterior import Posterior, Sums
-from .local import Local
 from .prior import DOUBT, LOCAL, PRIORS, WHITE, Seen, Spectral
 from .proposal import Gain, frame_gauge, gains
 

@@ -14,10 +14,11 @@ prior. A draw of N(0, precision) is S^-1/2 sum_b F_b w_b^-1/2 eps_b.
 w is taken of the optimum under the stationary prior, where the mean square Y of a coefficient over
 a few pixels is, with the noise N that the data leave there, (w + N) times the mean of n squares of
 normal numbers. The distribution of log w over all places is that of the largest likelihood (with
-no form given: Kiefer & Wolfowitz, Ann. Math. Stat. 27, 887 (1956)), and w at a place the
-exponential of the mean of log w, given its Y. For a stationary Gaussian field that distribution is
+no form given: Kiefer & Wolfowitz, Ann. Math. Stat. 27, 887 (1956)), and 1/w at a place its mean
+given Y, as in expectation maximisation. For a stationary Gaussian field that distribution is
 narrow about 1, and nothing is won. So the evidence decides: an octave gets variances of its own
-only if they raise the likelihood of each independent place by more than `GAIN` on average.
+only if they raise the logarithm of the likelihood by more than `GAIN` for each independent place,
+on average, over that of one w for all.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from functools import cached_property
 
 import numpy as np
 
-from ..backends import Backend
 from ..model.thin import normal
 from ..types import COMPLEX, REAL, Array, BoolArray, ComplexArray, FloatArray
 from .prior import Spectral, bands
@@ -40,7 +40,7 @@ NEAR = 1.2
 #: log w, values at which its distribution is held; expectation maximisations of it.
 LOGS, TURNS = np.linspace(np.log(1e-2), np.log(1e2), 33), 60
 #: Gain of the logarithm of the likelihood for each independent place from which variances differ.
-GAIN = 0.5
+GAIN = 1.0
 #: Light over its mean below which a place tells nothing.
 DIM = 0.05
 #: Values of the light, and of it and w, at which tables are made.
@@ -101,6 +101,17 @@ class Local(Spectral):
         found, gains = estimated(prior, object, light)
         same = prior.backend, prior.seen, prior.spectra, prior.carrier, prior.doubt
         return cls(*same, prior.noise_power, prior.measured, variances=found, gains=gains)
+
+    def more(self) -> str:
+        """Where its variances differ, and what the evidence for it is."""
+        own = sorted({octave for octave, _ in self.variances or {}})
+        if not own:
+            return "; no evidence for variances that differ from place to place"
+        said = [f"{2 ** (n + 1)} to {2 ** (n + 2)} px (gain {self.gains[n]:.3g})" for n in own]
+        return (
+            f"; variances that differ from place to place at periods of {', '.join(said)}: "
+            "logarithm of the likelihood that each independent place gains"
+        )
 
     @cached_property
     def _bands(self) -> list[tuple[Array, Array, Array]]:
@@ -211,14 +222,14 @@ def estimated(
                 for way in range(DIRECTIONS)
             ]
             numbers = 0.5 * 4 * np.pi * near**2 * float((all_of[octave, 0] ** 2).mean())
-            logs, gain = mixed(np.array(looks), max(numbers, 0.5))
+            own_of, gain = mixed(np.array(looks), max(numbers, 0.5))
             gain /= max(DIRECTIONS * inside.sum() / (4 * np.pi * near**2), 1.0)
             best = max(best, gain)
             if gain < GAIN:
                 continue
             for way in range(DIRECTIONS):
                 own = found.setdefault((octave, way), np.ones((2, *light.shape), REAL))
-                own[part][inside] = np.exp(logs[way])
+                own[part][inside] = own_of[way]
         gains.append(best)
     return found, tuple(gains)
 
@@ -264,13 +275,14 @@ def look(
 
 
 def mixed(looks: FloatArray, numbers: float) -> tuple[FloatArray, float]:
-    """Means of log w at each place (ways, n), from Y and N (ways, 2, n), and the gain of the
-    logarithm of the likelihood of all over w = 1, neighbours counted as if they were independent.
+    """w at each place (ways, n), from Y and N (ways, 2, n), and the gain of the logarithm of the
+    likelihood of all over the best w that is the same everywhere, neighbours counted as if they
+    were independent.
     """
     Y, N = looks[:, 0].ravel(), looks[:, 1].ravel()
     total = np.exp(LOGS)[:, None] + N
     fit = -numbers * (np.log(total) + Y / total)
-    fit -= fit[len(LOGS) // 2]
+    fit -= fit[fit.sum(axis=1).argmax()]
     top = fit.max(axis=0)
     likely = np.exp(fit - top)
     share = np.exp(-0.5 * LOGS**2)
@@ -279,5 +291,5 @@ def mixed(looks: FloatArray, numbers: float) -> tuple[FloatArray, float]:
         whole = share @ likely
         share = share * (likely @ (1 / whole)) / Y.size
     whole = share @ likely
-    logs = ((share * LOGS) @ likely) / whole
-    return logs.reshape(len(looks), -1), float((np.log(whole) + top).sum())
+    own = whole / ((share * np.exp(-LOGS)) @ likely)
+    return own.reshape(len(looks), -1), float((np.log(whole) + top).sum())

@@ -343,7 +343,7 @@ class Sums:
         if assumed is not None:
             whose = (
                 "prior of the object: stationary Gaussian, spectra along and across its mean "
-                f"learned ({assumed:.0%} of the variance where they are assumed)"
+                f"learned ({assumed:.0%} of the variance where they are assumed)" + prior.more()
             )
         return Posterior(
             method="laplace",

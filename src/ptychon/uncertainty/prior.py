@@ -191,6 +191,10 @@ class Spectral:
         left = V * self.seen.size[1:]
         return float(left[(1 - ASSUMED) * self.spectra[:, 1:] < V].sum() / left.sum())
 
+    def more(self) -> str:
+        """What else there is to say of it, after a list of facts."""
+        return ""
+
     # ------------------------------------------------------------ as an operator
 
     def _by(self, transfer: FloatArray, field: Array) -> Array:
