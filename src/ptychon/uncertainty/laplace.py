@@ -275,6 +275,7 @@ def _sample(
         sums.known = host(inverse.object[0]).astype(np.float64)
     else:
         sums.shape = work.learned.variance_left(np.maximum(host(point.light[0]), 0))
+        sums.near = work.learned.even
     if isinstance(point.H, Marginal):
         sums.known_frames = point.H.variances().on_host(work.backend)
         sums.shared = frame_gauge(work, point)

@@ -43,6 +43,8 @@ LOGS, TURNS = np.linspace(np.log(1e-2), np.log(1e2), 33), 60
 GAIN = 1.0
 #: Light over its mean below which a place tells nothing.
 DIM = 0.05
+#: Pixels over which errors are those foretold from the prior, but for a factor.
+EVEN = 1.5
 #: Values of the light, and of it and w, at which tables are made.
 LEVELS, FINE = 24, 33
 
@@ -101,6 +103,13 @@ class Local(Spectral):
         found, gains = estimated(prior, object, light)
         same = prior.backend, prior.seen, prior.spectra, prior.carrier, prior.doubt
         return cls(*same, prior.noise_power, prior.measured, variances=found, gains=gains)
+
+    @property
+    def even(self) -> float:
+        """Over how many pixels errors are `variance_left` but for a factor: fewer, since bands are
+        not of their own.
+        """
+        return EVEN if self.variances else super().even
 
     def more(self) -> str:
         """Where its variances differ, and what the evidence for it is."""

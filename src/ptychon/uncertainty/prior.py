@@ -29,6 +29,7 @@ from functools import cached_property
 import numpy as np
 
 from ..backends import Backend
+from ..engines.joint_posterior import SMOOTH
 from ..engines.spectral_prior import rings_of
 from ..metrics.frc import soft_window
 from ..model.thin import normal
@@ -190,6 +191,11 @@ class Spectral:
         V = np.mean([self.power(x) for x in errors], axis=0)[:, 1:]
         left = V * self.seen.size[1:]
         return float(left[(1 - ASSUMED) * self.spectra[:, 1:] < V].sum() / left.sum())
+
+    @property
+    def even(self) -> float:
+        """Over how many pixels errors are `variance_left` but for a factor."""
+        return SMOOTH
 
     def more(self) -> str:
         """What else there is to say of it, after a list of facts."""
