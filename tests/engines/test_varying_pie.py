@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -14,9 +15,13 @@ from ptychon.engines.pie import full
 from ptychon.engines.varying_pie import VaryingState
 from ptychon.metrics.alignment import align
 from ptychon.metrics.residual import illuminated, residual
+from ptychon.model.forward import Model
+from ptychon.model.unknowns import Unknowns
 from ptychon.run.checkpoint import Checkpointer, load_checkpoint
+from ptychon.run.iterate import iterate
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.sweeps.find import fast_step
+from ptychon.testing.scans import two_slices
 
 SIDE, SHARE = 24, 0.15
 FIRST = probes.defocused_aperture((SIDE, SIDE), radius=4, defocus=5.5)
@@ -119,9 +124,10 @@ def test_a_steady_beam_is_not_made_to_vary(engine, other):
     varied, plain = (
         run(engine, world=world, update=update) for update in ({"variations": After(8)}, None)
     )
-    assert varied.weights.std() < 0.01
-    # 40 passes have not settled the other object: errors differ by up to 8 % either way
-    assert error(varied, world) < (1.12 if other else 1.03) * error(plain, world)
+    assert varied.weights.std() < 1e-3
+    # such small scans have not settled after 40 passes, and errors differ by up to 8 % either way;
+    # nine of 49 frames, after 60: by 2 % at most, 0.4 % less in the mean
+    assert error(varied, world) < 1.12 * error(plain, world)
 
 
 def test_two_ways_and_two_modes():
@@ -129,6 +135,25 @@ def test_two_ways_and_two_modes():
     both = run(update={"variations": After(8)}, variations=2, modes=2)
     assert alike(both) > 0.95
     assert both.weights[:, 1].std() < 0.3 * both.weights[:, 0].std()
+
+
+def test_under_two_slices():
+    """The frames of a two-slice specimen under a tilt: weights are found there as well."""
+    scan, backend = two_slices(), get_backend("numpy", threads=1)
+    c = (0.2 * tilts("random", len(scan.problem))).astype(np.float32)
+    u = np.arange(scan.probe.shape[-1]) - scan.probe.shape[-1] // 2
+    tilt = (1j * u * scan.probe[0]).astype(np.complex64)
+    tilt *= np.linalg.norm(scan.probe[0]) / np.linalg.norm(tilt)
+    x = Unknowns(object=scan.object, probe=scan.probe, variations=tilt[None], weights=c[:, None])
+    model = Model.of(scan.problem, backend)
+    light = model.intensity(model.view(x, slice(None)))
+    counts = np.random.default_rng(1).poisson(light)
+    problem = replace(scan.problem, amplitude=np.sqrt(counts).astype(np.float32))
+    engine, start = RPIE(variations=1, variations_start=3), 0.9 + 0.1 * scan.object
+    for progress in iterate(problem, engine, start, scan.probe, ctx=Context(backend)):
+        if progress.state.epoch == 14:
+            break
+    assert abs(np.corrcoef(progress.state.weights[:, 0], c)[0, 1]) > 0.95
 
 
 def test_without_variations_a_pass_is_what_it_was():

@@ -29,8 +29,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from ..kernels.reference import abs2, namespace
 from ..model.fit import Fit
 from ..model.gauss_newton import GaussNewton
@@ -151,15 +149,14 @@ class Smooth:
         rest = [name for name in change.names if name != "object"]
         new = x.axpy(length, change.only(rest))
         new.object = x.object.copy()
-        # exp(i phi) by real functions: products of a complex number and an array widen it
-        phase = np.float32(length) * self.phase(d.object)
-        new.object[0] = x.object[0] * np.exp(1j * phase).astype(x.object.dtype)
+        turn = namespace(x.object).exp(1j * length * self.phase(d.object))
+        new.object[0] = x.object[0] * turn.astype(x.object.dtype)
         return new
 
 
 def cosines(n: int, count: int, xp: Any) -> Array:
     """cos(pi k (i + 1/2)/n) for k < count, (n, count) float32."""
-    return xp.cos(np.pi * (xp.arange(n)[:, None] + 0.5) * xp.arange(count) / n).astype("float32")
+    return xp.cos(xp.pi * (xp.arange(n)[:, None] + 0.5) * xp.arange(count) / n).astype("float32")
 
 
 def width(probe: Array, xp: Any) -> float:
@@ -170,4 +167,4 @@ def width(probe: Array, xp: Any) -> float:
         line = line / line.sum()
         u = xp.arange(len(line))
         squares += float((line * (u - (line * u).sum()) ** 2).sum())
-    return 4 * float(np.sqrt(squares / 2))
+    return float(4 * (squares / 2) ** 0.5)
