@@ -153,7 +153,7 @@ def test_under_two_slices():
     for progress in iterate(problem, engine, start, scan.probe, ctx=Context(backend)):
         if progress.state.epoch == 14:
             break
-    assert abs(np.corrcoef(progress.state.weights[:, 0], c)[0, 1]) > 0.95
+    assert abs(np.corrcoef(progress.state.weights[:, 0], c)[0, 1]) > 0.9
 
 
 def test_without_variations_a_pass_is_what_it_was():
