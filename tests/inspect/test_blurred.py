@@ -109,7 +109,10 @@ def test_a_proposal_tells_a_blur_from_modes(how, expected, monkeypatch):
     monkeypatch.setattr("ptychon.inspect.proposal.FREE", {})
     monkeypatch.setattr("ptychon.inspect.proposal.MODES", 3)
     found = propose(frames(1, 1e6, **how), backend="numpy")
-    assert any(gain.name.startswith("blur=") and gain.kept for gain in found.gains)
+    kept = [gain.name for gain in found.gains if gain.kept]
+    assert all(name.startswith(expected) for name in kept)
+    assert kept
+    assert {gain.name.partition("=")[0] for gain in found.gains} == {"blur", "modes"}
     if expected == "blur":
         assert found.blur == pytest.approx(0.8, abs=0.06)
         assert found.modes == 1

@@ -160,7 +160,7 @@ class Proposal:
         """
         import yaml
 
-        data = {**(data or {}), **({} if self.blur is None else {"blur": round(self.blur, 2)})}
+        data = {**(data or {}), **({} if self.blur is None else {"blur": self.blur})}
         known = {"input": str(path)} | ({"data": data} if data else {})
         text = yaml.safe_dump(known, sort_keys=False, allow_unicode=True)
         said = "".join(f"# {line}\n" for line in self.lines()[:-1])
@@ -265,9 +265,17 @@ class _Trials:
             return best, excess
         instead = f"blur={blurred.width:.2g} instead of {len(best.probe)} modes"
         if len(best.probe) > 1 and not self.tell(instead, score, told, -GAIN_OF_MODE):
+            self.drop("blur=")
             return best, excess
-        self.held, self.blur = blurring, blurred.width
+        self.drop("modes=")
+        self.held, self.blur = blurring, round(blurred.width, 2)
         return spread, excess
+
+    def drop(self, kind: str) -> None:
+        """Leave out what something else has taken the place of."""
+        self.gains = [
+            replace(gain, kept=False) if gain.name.startswith(kind) else gain for gain in self.gains
+        ]
 
     def others(self, start: Result) -> tuple[str, ...]:
         """The unknowns of frames that foretell better than steps without them."""
