@@ -19,6 +19,7 @@ from ptychon.io import load_result, save_result, write_dataset
 from ptychon.metrics import residual as metrics
 from ptychon.uncertainty.laplace import laplace
 from ptychon.uncertainty.saved import load_posterior
+from ptychon.uncertainty.verdict import VERDICTS
 
 pytestmark = pytest.mark.usefixtures("sketched")
 
@@ -109,7 +110,13 @@ def test_a_result_gets_error_bars(folder, capsys):
         "update": ["object", "probe"],
         "refine": False,
         "of": "scan_rpie.h5",
+        "verdict": bars.verdict,
+        "reason": bars.reason,
     }
+    # a small scan is checked unasked
+    assert bars.verdict in VERDICTS
+    assert "on simulated data" in " ".join(out.split())
+    assert any("on a twin of these data, begun anew" in each for each in bars.conditional)
     assert new.final_error == old.final_error
     assert bars.method == "laplace"
     assert bars.samples == 8

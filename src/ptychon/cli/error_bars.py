@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ..data.result import Result
     from ..uncertainty import Posterior
 
+#: What a check may say.
+HOLD, NOT = "hold", "do not hold"
 #: A misfit above 1 is reported as too large: by this much, and by so many of its standard
 #: deviations.
 ALLOWED, SIGMAS = 0.1, 5.0
@@ -126,7 +128,9 @@ read from the file that the result names, or from the folder of the result.
 @click.option(
     "--twin/--no-twin",
     default=None,
-    help="Check and correct the error bars on simulated data, or do not (joint; default: check).",
+    help="Check and correct the error bars on simulated data, or do not; takes as long as the run "
+    "and its bars together (default: check with joint, and with laplace where the data have at "
+    "most a million numbers and there is no --limit; not with sampling).",
 )
 @passes_option(
     "Passes of each replicate (bootstrap; as in RESULT), of Ptycho-EP (joint; 60), of each chain "
@@ -249,6 +253,9 @@ def numbers_of(posterior: Posterior, before: Result) -> dict[str, Any]:
         "widened": list(posterior.widened),
         "remains": [r if np.isfinite(r) else None for r in posterior.remains],
         "optimum": posterior.way_left() or None,
+        "verdict": posterior.verdict or None,
+        "reason": posterior.reason or None,
+        "temperature": posterior.temperature,
         "earlier": None,
     }
     if before.object_std is not None:
@@ -266,6 +273,16 @@ def typical(values: Any) -> float | None:
 def fits(numbers: dict[str, Any]) -> bool:
     """Whether the misfit is what the noise explains, or not much more."""
     return bool(numbers["chi2"] < 1 + max(ALLOWED, SIGMAS * (numbers["chi2_error"] or 0.0)))
+
+
+def checked(numbers: dict[str, Any]) -> str:
+    """For people: what a check on simulated data has said."""
+    said = {HOLD: "the error bars hold", NOT: "the error bars do not hold"}
+    if numbers["verdict"] is None:
+        able = numbers["method"] in ("laplace", "joint", "sampling") and not numbers["widened"]
+        return f"not made{' (--twin makes it)' if able else ''}"
+    what = said.get(numbers["verdict"], "it cannot tell whether the error bars hold")
+    return f"{what} on simulated data" + (f": {numbers['reason']}" if numbers["reason"] else "")
 
 
 def detector_distance(numbers: dict[str, Any]) -> str:
@@ -304,6 +321,7 @@ def show(numbers: dict[str, Any]) -> None:
                 else "and the bars are too small (--halves positions widens them)"
             )
         rows.append(("misfit", f"{numbers['chi2']:.2f} of what the noise explains{judged}"))
+    rows.append(("check", checked(numbers)))
     if numbers["agreement"] is not None:
         from ..uncertainty.sampling import sentence
 

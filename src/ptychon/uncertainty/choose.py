@@ -30,6 +30,7 @@ from ..metrics.residual import illuminated, illumination
 from ..model.noise import noise_of
 from ..model.problem import Problem
 from .free import FREE, READ_NOISE, USUAL, free_in, possible
+from .methods import Laplace
 from .optimum import Work
 from .prior import LEARNED, WHITE
 
@@ -105,6 +106,8 @@ def choose(
     backend: Backend | None = None,
     draws: int | None = None,
     refine: bool = False,
+    twin: bool | None = None,
+    limit: float | None = None,
 ) -> Choice:
     """The method for a result.
 
@@ -123,6 +126,10 @@ def choose(
         As asked for.
     refine : bool
         Whether the optimum is wanted, not the object of the result.
+    twin : bool, optional
+        Whether the bars are checked on simulated data; default as the method has it.
+    limit : float, optional
+        Seconds that it may take.
     """
     free = wanted(found, update, noise_of(problem).kind == "poisson")
     seconds = None
@@ -140,6 +147,10 @@ def choose(
     longer = "learned" if prior == LEARNED else name
     if seconds is not None:
         seconds = seconds * LONGER[longer] if longer in LONGER else None
+    if seconds is not None and name == "laplace":
+        checked = Laplace(twin=twin, limit=limit).checks(problem)
+        # the run and its bars once more
+        seconds += (seconds + found.seconds) * checked
     return Choice(name, why, free, seconds, prior)
 
 

@@ -28,8 +28,9 @@ from ..metrics.residual import illuminated, illumination, variance_left
 from ..model.marginal import Marginal
 from ..model.noise import Noise, noise_of, told
 from ..model.problem import Problem
+from ..model.unknowns import Unknowns
 from ..run.progress import Tell, silent
-from ..types import BoolArray, ComplexArray, PtychonError
+from ..types import REAL, BoolArray, ComplexArray, PtychonError
 from .background import SMOOTH
 from .curvature import Curvature
 from .distance import focused
@@ -298,6 +299,7 @@ def _sample(
                 sums.add_background(x.background)
                 worst = max(worst, d.left)
             if not first:
+                sums.whole = everything(work, point, drawn[0].x)
                 groups = -(-most // GROUP)
                 what = f"sampling, {longest(groups * (time.monotonic() - began))} in all"
             if draws is None and sums.count >= FEWEST and sums.variances()[2] < ENOUGH:
@@ -311,6 +313,19 @@ def _sample(
         sums.stopped = True
     tell("sampling", sums.count, sums.count)
     return worst, pilot
+
+
+def everything(work: Work, point: Curvature, error: Unknowns) -> Unknowns:
+    """A draw of all that is free, on the host: the optimum plus an error, a background as counts of
+    pixels (1, P, Q).
+    """
+    x = point.x.only(work.free).axpy(1, error)
+    if x.background is not None:
+        dark = np.asarray(point.noise_at(x).background)
+        x.background = (
+            (dark - work.problem.read_noise**2).astype(REAL).reshape(1, *work.problem.frame_shape)
+        )
+    return x.on_host(work.backend)
 
 
 class Clock:

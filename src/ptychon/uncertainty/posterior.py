@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from ..engines.joint_posterior import SMOOTH
 from ..metrics.ambiguities import Gauge
 from ..model.unknowns import Unknowns
 from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray
+
+if TYPE_CHECKING:
+    from .verdict import Twin
 
 #: Steps to the optimum, in bars, up to which it is reached; and names of octaves of periods.
 REACHED = 0.1
@@ -105,6 +108,15 @@ class Posterior:
         (`discrepancy`); empty where there was none.
     halves : HalfDataTest or None
         That comparison.
+    sample : Unknowns or None
+        A draw of all that was free, about the mean of the posterior, as it came: what data can be
+        simulated from. Not in files.
+    verdict : {"", "hold", "do not hold", "cannot tell"}
+        What a check on simulated data has said of the bars; empty where there was none.
+    reason : str
+        Why they do not hold, or nobody can tell.
+    temperature : float or None
+        What that check has multiplied the variances by.
     agreement : float or None
         R^ of the chains (method "sampling"): up to 1.05 they agree.
     """
@@ -149,6 +161,10 @@ class Posterior:
     assumed: float | None = None
     widened: tuple[float, ...] = ()
     halves: Any = None
+    sample: Unknowns | None = None
+    verdict: str = ""
+    reason: str = ""
+    temperature: float | None = None
 
     @property
     def total_std(self) -> FloatArray:
@@ -173,6 +189,24 @@ class Posterior:
         if self.draws is None:
             return self
         return replace(self, draws=(self.draws - self.object).astype(COMPLEX))
+
+    def checked(self, twin: Twin) -> Posterior:
+        """The same, corrected by what a check on simulated data has said of the bars."""
+        root = REAL.type(math.sqrt(twin.factor))
+        wider = {n: getattr(self, n) * root for n in ("object_std", "amplitude_std", "phase_std")}
+        wider["phase_std"] = np.minimum(wider["phase_std"], REAL.type(math.pi / math.sqrt(3)))
+        return replace(
+            self,
+            **wider,
+            draws=None if self.draws is None else self.draws * root,
+            conditional=(*self.conditional, twin.sentence()),
+        ).judged(twin)
+
+    def judged(self, twin: Twin) -> Posterior:
+        """The same, with the verdict of a check that has corrected the bars."""
+        return replace(
+            self, verdict=twin.verdict, reason=twin.reason, temperature=float(twin.factor)
+        )
 
     def about(self, object: ComplexArray, probe: ComplexArray) -> Posterior:
         """The same of the object and the probe that were given: bars that hold their distance from
@@ -236,6 +270,8 @@ class Sums:
         self.shape: FloatArray | None = None
         #: Samples of the error, kept where the spectrum of the prior was learned.
         self.errors: list[ComplexArray] = []
+        #: A draw of all that is free.
+        self.whole: Unknowns | None = None
         self.count = 0
         self.kept: list[ComplexArray] = []
 
@@ -414,6 +450,7 @@ class Sums:
             unsolved=unsolved,
             draws=np.array(self.kept) if self.keep else None,
             stopped=self.stopped,
+            sample=self.whole,
             remains=remains,
             gains=tuple(gain.sentence() for gain in gains),
             proposed=tuple(gain.name for gain in gains if gain.proposed),
