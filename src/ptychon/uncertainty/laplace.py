@@ -35,9 +35,12 @@ from .background import SMOOTH
 from .curvature import Curvature
 from .distance import focused
 from .free import FREE, READ_NOISE, USUAL, free_of, possible
+from .local import Local
 from .optimum import (
     CONVERGED,
+    LOOSE,
     ROUGH,
+    Drawn,
     Pilot,
     Remains,
     Work,
@@ -48,7 +51,7 @@ from .optimum import (
     solved,
 )
 from .posterior import Posterior, Sums
-from .prior import DOUBT, LEARNED, PRIORS, WHITE, Seen, Spectral
+from .prior import DOUBT, LOCAL, PRIORS, WHITE, Seen, Spectral
 from .proposal import Gain, frame_gauge, gains
 from .read_noise import read_noise_of, reread
 
@@ -57,9 +60,9 @@ PILOT, LARGE, ROUNDS = 4, 10_000, 3
 #: Draws at a time; at least and at most, where their number is not given; and the relative error
 #: of the bars that is enough then.
 GROUP, FEWEST, MOST, ENOUGH = 4, 8, 32, 0.03
-#: Steps of further rounds; a misfit over what the noise explains at which a closer look at the
-#: waves is no use.
-MORE, POOR = 2, 2.0
+#: Steps of further rounds, of each round where the prior is learned on the way, and a misfit over
+#: what the noise explains at which a closer look at the waves is no use.
+MORE, LEARNING, POOR = 2, 5, 2.0
 #: Rounds at most where the prior, or the read noise, is learned.
 TURNS = 8
 
@@ -77,7 +80,7 @@ def laplace(
     background_form: str = SMOOTH,
     prior: str = WHITE,
     draws: int | None = None,
-    refine: int = 5,
+    refine: int = 8,
     averaged: bool = True,
     region: BoolArray | None = None,
     tolerance: float = 1e-2,
@@ -116,9 +119,10 @@ def laplace(
         S of the prior CN(0, S); default mean |O|^2 where there is light.
     background_form : {"smooth", "level", "pixels"}
         What a free background may be: smooth on the detector, the same in all pixels, or anything.
-    prior : {"white", "learned"}
-        Of the object: CN(0, S) in each pixel, or stationary with spectra that are learned (see
-        `prior`).
+    prior : {"white", "learned", "local"}
+        Of the object: CN(0, S) in each pixel; stationary with spectra that are learned (see
+        `prior`); or these with variances that differ from place to place, for edges, where the
+        evidence is for them (see `local`).
     draws : int, optional
         Number of posterior draws; default as many as it takes to know the bars to 3 %, 8 to 32.
         How well they are known the result states. Ctrl-C ends with those that there are; on the
@@ -194,7 +198,7 @@ def laplace(
         *(problem.to(chosen), chosen, free, S, lit, touched, tolerance, iterations, seed),
         background_form,
     )
-    if prior == LEARNED:
+    if prior != WHITE:
         seen = Seen.of(lit)
         doubt = DOUBT if "probe" in free else 1.0
         work.learned = Spectral.first(chosen, seen, np.asarray(object, np.complex128), doubt)
@@ -229,10 +233,19 @@ def laplace(
             if found_noise is not None:
                 model = reread(work, model, found_noise)
             spread = chosen.asarray(pilot.spread) if averaged else None
-            steps = min(refine, MORE) if number and work.learned is None else refine
-            point, remains = refined(work, work.at(point.x, model, spread), steps, rough)
+            steps, loose = refine, LOOSE
+            if work.learned is not None:
+                steps, loose = min(refine, LEARNING), LOOSE[:1]
+            elif number:
+                steps, loose = min(refine, MORE), ()
+            point, remains = refined(work, work.at(point.x, model, spread), steps, rough, loose)
+        if prior == LOCAL and work.learned is not None:
+            tell("local variances", 0, 1)
+            point, remains = localised(work, point, refine, rough) or (point, remains)
     except KeyboardInterrupt:
         clock.hurry()
+    # where it ended between a new read noise and the steps that go with it
+    work.problem = point.problem
     tell("optimum", turns, turns)
     point, variance = focused(work, point, min(refine, MORE))
     sums = Sums(work.gauge, chosen.to_host(point.x.object[0]), keep)
@@ -260,6 +273,20 @@ def laplace(
     )
 
 
+def localised(
+    work: Work, point: Curvature, steps: int, drawn: list[Drawn] | None
+) -> tuple[Curvature, Remains] | None:
+    """The optimum under the prior with local variances, if there is evidence for them."""
+    assert work.learned is not None
+    host = work.backend.to_host
+    light = np.maximum(host(point.light[0]).astype(np.float64), 0)
+    found = Local.of(work.learned, host(point.x.object[0]), light)
+    work.learned = found
+    if not found.variances:
+        return None
+    return refined(work, work.at(point.x, point.noise, point.spread), steps, drawn)
+
+
 def _sample(
     work: Work,
     point: Curvature,
@@ -278,6 +305,7 @@ def _sample(
         sums.known = host(inverse.object[0]).astype(np.float64)
     else:
         sums.shape = work.learned.variance_left(np.maximum(host(point.light[0]), 0))
+        sums.near = work.learned.even
     if isinstance(point.H, Marginal):
         sums.known_frames = point.H.variances().on_host(work.backend)
         sums.shared = frame_gauge(work, point)
