@@ -6,7 +6,7 @@ intensities that are written out here.
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
+from dataclasses import make_dataclass, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +21,7 @@ from ptychon.model.unknowns import Unknowns
 from ptychon.uncertainty import laplace
 from ptychon.uncertainty.choose import learned_by, wanted
 from ptychon.uncertainty.optimum import DISTANCE_SPREAD, Work, weight_spread
+from ptychon.uncertainty.twin import twin_data
 
 #: Six frames of 8 x 8, and the phase of the near field at the distance that is stated.
 SIDE = 8
@@ -205,6 +206,30 @@ def test_variations_have_bars_of_their_own():
     held_at = laplace(problem, truth.object[0], truth.probe, update=update[:2], **options)
     assert held_at.variations_std is None
     assert "variations of the probe" in held_at.conditional[3]
+
+
+def test_what_is_drawn_of_them_is_in_the_data_of_a_twin_and_is_not_told():
+    Seen = make_dataclass("Seen", ["object", "probe"])
+    for near in (True, False):
+        problem, truth = scene(near)
+        there = truth.zeros().axpy(1, truth)
+        if near:
+            there.distance = np.array([0.05])
+            drawn = Unknowns(distance=there.distance)
+        else:
+            there.variations = 3 * truth.variations
+            drawn = Unknowns(variations=10 * there.variations)
+            problem = replace(problem, variations=10 * problem.variations)
+        object = truth.object[0].astype(np.complex64)
+        seen = Seen(object, 10 * truth.probe.astype(np.complex64))
+        noise, host = Noise("poisson"), get_backend("numpy")
+        made = twin_data(problem, seen, object, drawn, noise, host, 1)
+        counts = made.amplitude.astype(float) ** 2
+        right, told = (100 * light_of(x, problem.corners, near) for x in (there, truth))
+        assert ((counts - right) ** 2 / (right + 1)).mean() == pytest.approx(1, abs=0.2)
+        assert ((counts - told) ** 2 / (told + 1)).mean() > 2
+        assert made.propagator is problem.propagator
+        assert made.variations is problem.variations
 
 
 def test_what_cannot_be_free_is_refused_with_what_can():

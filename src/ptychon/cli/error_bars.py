@@ -246,6 +246,8 @@ def numbers_of(posterior: Posterior, before: Result) -> dict[str, Any]:
         "variations_std": typical(posterior.variations_std),
         "longer": posterior.longer,
         "longer_std": posterior.longer_std,
+        "read_noise": posterior.read_noise,
+        "read_noise_std": posterior.read_noise_std,
         "path_m": posterior.path,
         "path_m_std": posterior.path_std,
         "stopped": posterior.stopped,
@@ -338,6 +340,9 @@ def show(numbers: dict[str, Any]) -> None:
     ]
     if of_frames:
         rows.append(("also", f"{', '.join(of_frames)} (median error bars)"))
+    if numbers["read_noise"] is not None:
+        noise = f"{numbers['read_noise']:.4g} ± {numbers['read_noise_std']:.2g} counts (rms)"
+        rows.append(("read noise", noise))
     if numbers["longer"] is not None:
         rows.append(("detector", detector_distance(numbers)))
     if numbers["stopped"]:

@@ -119,5 +119,8 @@ def as_result(start: Result, posterior: Posterior, offset: Any) -> Result:
 def noise_for(problem: Problem, method: Method, posterior: Posterior) -> Noise:
     """What the bars rest on."""
     noise = noise_of(problem, "auto", method.noise_variance)
+    if posterior.read_noise is not None:
+        more = posterior.read_noise**2 - problem.read_noise**2
+        noise = replace(noise, background=noise.background + more, read_noise=posterior.read_noise)
     learned = posterior.noise_variance
     return noise.fitted(learned) if noise.learned and learned is not None else noise

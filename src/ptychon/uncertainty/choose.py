@@ -29,7 +29,7 @@ from ..engines.base import OPTION_OF
 from ..metrics.residual import illuminated, illumination
 from ..model.noise import noise_of
 from ..model.problem import Problem
-from .free import FREE, USUAL, free_in, possible
+from .free import FREE, READ_NOISE, USUAL, free_in, possible
 from .methods import Laplace
 from .optimum import Work
 from .prior import LOCAL, WHITE
@@ -174,7 +174,8 @@ def _chosen(
     """The method, and why."""
     more = [OPTION_OF.get(name, name) for name in free if name not in USUAL]
     if more:
-        are = "is" if len(more) == 1 and more[0] in ("dose", "background", "distance") else "are"
+        one = len(more) == 1 and more[0] in ("dose", "background", "distance", READ_NOISE)
+        are = "is" if one else "are"
         return "laplace", f"{', '.join(more)} {are} free, whose error only it holds"
     if len(found.probe) > 1:
         return "laplace", f"the probe has {len(found.probe)} modes, and joint begins with one"
@@ -216,7 +217,7 @@ def products_seconds(
     object, probe = found.object, found.probe
     lit, touched = illuminated(few, probe), illumination(few, probe) > 0
     S = float(np.mean(np.abs(object[lit]) ** 2)) or 1.0
-    held = tuple(name for name in free if name != "background")
+    held = tuple(name for name in free if name not in ("background", READ_NOISE))
     work = Work(few.to(backend), backend, held, S, lit, touched)
     point = work.at(work.start(object, probe), noise_of(few))
     change = point.H.noise(work.generator(0))

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from ..data.result import Result
     from ..model.problem import Problem
 
+#: No unknown of the waves: the Fisher information between it and all else vanishes.
+READ_NOISE = "read_noise"
 #: What may be free, and what every method can free.
 FREE = (
     *("object", "probe", "positions", "log_scale"),
-    *("variations", "weights", "background", "distance"),
+    *("variations", "weights", "background", "distance", READ_NOISE),
 )
 USUAL = FREE[:2]
 
@@ -32,7 +34,8 @@ def free_of(
     ----------
     update : collection of str
         "object", and any of "probe", "positions", "dose" (or "log_scale"), "variations" and
-        "weights" of a probe that varies, "background", and the "distance" of a near field.
+        "weights" of a probe that varies, "background", the "distance" of a near field, and
+        "read_noise".
     able : collection of str
         What can be free.
     who : str
@@ -53,8 +56,8 @@ def free_of(
             can = " and ".join(able)
             raise PtychonError(
                 f"{who} takes {OPTION_OF.get(name, name)} as known, it updates {can}; method "
-                "'laplace' updates positions, dose, variations, weights, background and distance "
-                "too"
+                "'laplace' updates positions, dose, variations, weights, background, distance "
+                "and read_noise too"
             )
     if "object" not in wanted:
         raise PtychonError(
@@ -97,7 +100,7 @@ def possible(problem: Problem, free: tuple[str, ...]) -> None:
     ------
     PtychonError
         For weights or variations of a probe that does not vary, variations of a probe that is
-        held, or a distance that is none.
+        held, a distance that is none, or a read noise of data that are cut off at 0.
     """
     varying = [name for name in ("weights", "variations") if name in free]
     if varying and (problem.weights is None or problem.variations is None):
@@ -110,6 +113,11 @@ def possible(problem: Problem, free: tuple[str, ...]) -> None:
         raise PtychonError(
             "the variations of a probe are free together with it; free the probe too, or leave "
             "variations out of update"
+        )
+    if READ_NOISE in free and problem.counts is None:
+        raise PtychonError(
+            "a read noise can be learned where the data keep counts below 0: state one to begin "
+            "with (--read-noise 1), or leave read_noise out of update"
         )
     if "distance" not in free:
         return

@@ -34,7 +34,7 @@ from ..types import REAL, BoolArray, ComplexArray, PtychonError
 from .background import SMOOTH
 from .curvature import Curvature
 from .distance import focused
-from .free import FREE, USUAL, free_of, possible
+from .free import FREE, READ_NOISE, USUAL, free_of, possible
 from .local import Local
 from .optimum import (
     CONVERGED,
@@ -53,6 +53,7 @@ from .optimum import (
 from .posterior import Posterior, Sums
 from .prior import DOUBT, LOCAL, PRIORS, WHITE, Seen, Spectral
 from .proposal import Gain, frame_gauge, gains
+from .read_noise import read_noise_of, reread
 
 #: Samples of a pilot round (half as many where so many pixels are lit), and rounds at most.
 PILOT, LARGE, ROUNDS = 4, 10_000, 3
@@ -62,7 +63,7 @@ GROUP, FEWEST, MOST, ENOUGH = 4, 8, 32, 0.03
 #: Steps of further rounds, of each round where the prior is learned on the way, and a misfit over
 #: what the noise explains at which a closer look at the waves is no use.
 MORE, LEARNING, POOR = 2, 5, 2.0
-#: Rounds at most where the prior is learned.
+#: Rounds at most where the prior, or the read noise, is learned.
 TURNS = 8
 
 
@@ -103,8 +104,9 @@ def laplace(
         What some engine found.
     update : collection of str
         What is free: "object", and any of "probe", "positions", "dose" (or "log_scale"),
-        "variations" and "weights" (of a probe that varies), "background" and "distance" (of a near
-        field). The error of all that is free is part of the object's, and each has bars of its own.
+        "variations" and "weights" (of a probe that varies), "background", "distance" (of a near
+        field) and "read_noise". The error of all that is free is part of the object's, and each
+        has bars of its own.
     noise : {"auto", "amplitude", "poisson"} or Noise
         See `noise`; "auto" is Poisson's for counts, else Gaussian on the amplitude.
     noise_variance : float, optional
@@ -185,6 +187,13 @@ def laplace(
             "the amplitude: leave background out of update"
         )
     possible(problem, free)
+    reads = READ_NOISE in free
+    if reads and model.kind != "poisson":
+        raise PtychonError(
+            "a read noise belongs to counts; the noise of these data is that of the amplitude: "
+            "leave read_noise out of update"
+        )
+    free = tuple(name for name in free if name != READ_NOISE)
     work = Work(
         *(problem.to(chosen), chosen, free, S, lit, touched, tolerance, iterations, seed),
         background_form,
@@ -204,7 +213,7 @@ def laplace(
     point = work.at(work.start(object, probe), model)
     few = PILOT if lit.sum() < LARGE else PILOT // 2
     remains, rough = Remains(), None
-    pilot, turns = Pilot(), ROUNDS if work.learned is None else TURNS
+    pilot, turns = Pilot(), ROUNDS if work.learned is None and not reads else TURNS
     try:
         for number in range(turns):
             if number and clock.half():
@@ -214,10 +223,15 @@ def laplace(
             before, pilot = pilot, pilot_of(work, point, rough)
             model = pilot.fitted(point.noise) if model.learned else point.noise
             still = number > 0 and work.learn(point, rough)
+            found_noise = read_noise_of(work, point, rough) if reads else None
+            if found_noise is not None:
+                still = still and found_noise.near(point.noise.read_noise)
             if number and (
                 (pilot.settled(before) and still) or pilot.misfit > POOR * pilot.expected
             ):
                 break
+            if found_noise is not None:
+                model = reread(work, model, found_noise)
             spread = chosen.asarray(pilot.spread) if averaged else None
             steps, loose = refine, LOOSE
             if work.learned is not None:
@@ -230,6 +244,8 @@ def laplace(
             point, remains = localised(work, point, refine, rough) or (point, remains)
     except KeyboardInterrupt:
         clock.hurry()
+    # where it ended between a new read noise and the steps that go with it
+    work.problem = point.problem
     tell("optimum", turns, turns)
     point, variance = focused(work, point, min(refine, MORE))
     sums = Sums(work.gauge, chosen.to_host(point.x.object[0]), keep)
@@ -237,7 +253,7 @@ def laplace(
         # one number is known from one linear system, better than from many draws
         sums.longer = problem.longer + float(point.x.distance[0])
         sums.longer_std = variance**0.5
-    worst, pilot = _sample(work, point, draws, sums, tell, clock)
+    worst, pilot = _sample(work, point, draws, sums, tell, clock, reads)
     found: tuple[Gain, ...] = ()
     # before the optimum, a step that is left would be taken for what is held
     there = remains.worst <= CONVERGED or pilot.misfit > POOR * pilot.expected
@@ -272,7 +288,13 @@ def localised(
 
 
 def _sample(
-    work: Work, point: Curvature, draws: int | None, sums: Sums, tell: Tell, clock: Clock
+    work: Work,
+    point: Curvature,
+    draws: int | None,
+    sums: Sums,
+    tell: Tell,
+    clock: Clock,
+    reads: bool = False,
 ) -> tuple[float, Pilot]:
     """Adds samples to the sums until there are as many as wanted, or enough, or somebody stops it;
     the largest residual left, and what the first of them say.
@@ -294,6 +316,8 @@ def _sample(
             keys: list[tuple[int, ...]] = [(0, s) for s in range(first, min(first + GROUP, most))]
             drawn = solved(work, point, keys, work.tolerance)
             pilot = pilot if first else pilot_of(work, point, drawn)
+            if reads and not first:
+                sums.read_noise, sums.read_noise_std = read_noise_of(work, point, drawn)
             for d in drawn:
                 rest = d.x.only(["object"]).axpy(-1, d.t.times(inverse)).on_host(work.backend)
                 x = d.x.on_host(work.backend)

@@ -61,6 +61,9 @@ class Posterior:
     path : float or None
         The same in m, of a cone beam less its magnification (see `Problem.path`).
     path_std : float or None
+    read_noise : float or None
+        Counts rms, where it was learned, and `read_noise_std` its standard deviation.
+    read_noise_std : float or None
     background : (P, Q) float32 or None
         Counts a pixel, where it was free, and `background_std` its standard deviation; zero
         frequency of far-field frames at [P//2, Q//2].
@@ -139,6 +142,8 @@ class Posterior:
     longer_std: float | None = None
     path: float | None = None
     path_std: float | None = None
+    read_noise: float | None = None
+    read_noise_std: float | None = None
     background: FloatArray | None = None
     background_std: FloatArray | None = None
     chi2: float | None = None
@@ -250,6 +255,9 @@ class Sums:
         #: Of a distance that is free, in units of the one that is stated.
         self.longer: float | None = None
         self.longer_std: float | None = None
+        #: Of a read noise that is learned, counts.
+        self.read_noise: float | None = None
+        self.read_noise_std: float | None = None
         self.frames = Unknowns()
         #: The same of unknowns of single frames, and what these may do in common, (N, m) each.
         self.known_frames, self.shared = Unknowns(), Unknowns()
@@ -427,13 +435,15 @@ class Sums:
             region=self.gauge.region,
             samples=self.count,
             monte_carlo=monte_carlo,
-            conditional=conditions(point, self.gauge, whose, learned),
+            conditional=conditions(point, self.gauge, whose, learned, self.read_noise is not None),
             assumed=assumed,
             probe_std=None if self.probe is None else np.sqrt(self.probe / self.count).astype(REAL),
             variations_std=(
                 None if self.varied is None else np.sqrt(self.varied / self.count).astype(REAL)
             ),
             **self._distance(point.problem),
+            read_noise=self.read_noise,
+            read_noise_std=self.read_noise_std,
             chi2=pilot.misfit / max(pilot.expected, 1e-30),
             chi2_error=math.sqrt(2 / max(pilot.measured - pilot.parameters, 1.0)),
             noise_variance=noise.amplitude_variance,
@@ -512,12 +522,16 @@ def bars(along: FloatArray, across: FloatArray, mean: ComplexArray) -> Bars:
     )
 
 
-def conditions(point: Any, gauge: Gauge, prior: str, learned: bool) -> tuple[str, ...]:
+def conditions(
+    point: Any, gauge: Gauge, prior: str, learned: bool, read: bool = False
+) -> tuple[str, ...]:
     """What Laplace's bars take for granted: short facts."""
     noise, x = point.at_x, point.x
     said = noise.describe()
     if noise.kind != "poisson":
         said += " (learned from the misfit)" if learned else " (given)"
+    if read:
+        said += " (read noise learned from the residuals)"
     host = point.backend.to_host
     spreads = {
         name: float(np.asarray(host(array)).reshape(-1)[0]) ** -0.5

@@ -97,7 +97,9 @@ def on_twin(
         gauge = gauge_of(
             *(problem, truth, seen.probe, free_probe, region, region),
             *(drawn.positions is not None, drawn.log_scale is not None),
-            *(problem.variations, drawn.weights is not None),
+            variations=problem.variations,
+            free_weights=drawn.weights is not None,
+            free_variations=drawn.variations is not None,
         )
     twin = judge(made, truth, region, free_probe, found, problem.near_field, offset, gauge)
     return replace(twin, anew=anew)
@@ -112,8 +114,8 @@ def twin_data(
     backend: Backend,
     seed: int,
 ) -> Problem:
-    """The same scan of another object, with noise of the same kind: what was drawn of frames and
-    background is in the data, and not told.
+    """The same scan of another object, with noise of the same kind: what was drawn of frames,
+    background, variations of the probe and distance is in the data, and not told.
     """
     scan = problem
     if drawn.positions is not None:
@@ -123,8 +125,12 @@ def twin_data(
         own["log_scale"] = drawn.log_scale
     if drawn.weights is not None:
         own["weights"] = drawn.weights
+    if drawn.variations is not None:
+        own["variations"] = drawn.variations
+    if drawn.distance is not None:
+        scan = scan.with_distance(problem.longer + float(drawn.distance[0]))
     if drawn.background is not None:
-        dark = np.maximum(drawn.background, 0) + problem.read_noise**2
+        dark = np.maximum(drawn.background, 0) + noise.read_noise**2
         noise = replace(noise, background=dark.astype(REAL))
     made = simulated(
         replace(scan, **own),
@@ -133,7 +139,8 @@ def twin_data(
         backend,
         np.random.default_rng([seed, 1]),
     )
-    same = ("corners", "shifts", "shift_index", "measured", "log_scale", "weights")
+    same: tuple[str, ...] = ("corners", "shifts", "shift_index", "measured", "log_scale")
+    same += ("weights", "variations", "propagator")
     return replace(made, **{name: getattr(problem, name) for name in same})
 
 

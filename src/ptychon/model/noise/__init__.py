@@ -7,7 +7,7 @@ is learned. `background` holds what is counted besides the wave, `moments` what 
 to be, `per_frame` a variance for each frame.
 """
 
-from .background import counted, counts_of, subtracted, with_background
+from .background import counted, counts_of, subtracted, with_background, with_read_noise
 from .likelihood import Likelihood
 from .moments import ANSCOMBE, COUNT_VARIANCE
 from .record import KINDS, Noise
@@ -29,4 +29,5 @@ __all__ = [
     "subtracted",
     "told",
     "with_background",
+    "with_read_noise",
 ]

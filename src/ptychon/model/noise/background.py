@@ -81,6 +81,19 @@ def with_background(problem: Problem, background: Any, instead: bool = False) ->
     return replace(known, amplitude=amplitude, counts=counts)
 
 
+def with_read_noise(problem: Problem, read_noise: float) -> Problem:
+    """The same patterns with another read noise, of a problem that keeps its counts. Where the
+    problem is.
+    """
+    assert problem.counts is not None
+    assert problem.background is not None
+    more = REAL.type(read_noise**2 - problem.read_noise**2)
+    xp = namespace(problem.counts)
+    counts = xp.where(problem.mask, problem.counts + more, 0).astype(REAL)
+    background = (problem.background + more).clip(0, None)
+    return replace(problem, counts=counts, background=background, read_noise=read_noise)
+
+
 def whole(problem: Problem) -> Problem:
     """The problem as if nobody knew its background: all that was counted is the wave's, but for
     what stands for read noise. Where the problem is.
