@@ -12,7 +12,7 @@ from ptychon.simulation.scan import raster
 from ptychon.simulation.simulate import simulate
 
 
-def textured(side, places, beam, *, room, texture, counts, seed):
+def textured(side, places, beam, *, room, texture, counts, seed, light=None):
     """Frames of side x side, Poisson counts, of a phase object with a texture.
 
     Parameters
@@ -28,12 +28,15 @@ def textured(side, places, beam, *, room, texture, counts, seed):
         Seeds of the object and of the noise.
     counts : float
         Of a frame.
+    light : (K, side, side) complex, optional
+        Another probe.
     """
     size = int(np.ptp(places, axis=0).max()) + side + room
     truth = phantoms.complex_object(
         np.zeros((size, size)), phantoms.texture((size, size), texture), amplitude_range=(1, 1)
     )
-    light = probes.defocused_aperture((side, side), radius=beam[0], defocus=beam[1])
+    if light is None:
+        light = probes.defocused_aperture((side, side), radius=beam[0], defocus=beam[1])
     return simulate(truth, light, places, noise="poisson", mean_counts=counts, seed=seed)
 
 
