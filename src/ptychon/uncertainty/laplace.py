@@ -227,10 +227,8 @@ def laplace(
             point, remains = refined(work, work.at(point.x, model, spread), steps, rough, loose)
         if prior == LOCAL and work.learned is not None:
             tell("local variances", 0, 1)
-            point, remains = localised(work, point, min(refine, LEARNING), rough) or (
-                point,
-                remains,
-            )
+            fewer = min(refine, LEARNING)
+            point, remains = localised(work, point, fewer, rough) or (point, remains)
     except KeyboardInterrupt:
         clock.hurry()
     tell("optimum", turns, turns)
