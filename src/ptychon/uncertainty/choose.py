@@ -43,9 +43,9 @@ DIM, FEW_MEASURED = 100.0, 4.0
 #: Measured numbers up to which chains are affordable.
 SMALL = 200_000
 #: Frames of which a product is timed, and how often, the fastest counting; products that a system
-#: takes (20 to 80 were measured), systems of the way to the optimum, and of draws where their
-#: number is not given.
-TIMED, TRIALS, PRODUCTS, WAY, DRAWS = 16, 3, 50, 11, 16
+#: takes (5 to 40 were measured, and as long again beside them), systems of the way to the optimum,
+#: and of draws where their number is not given.
+TIMED, TRIALS, PRODUCTS, WAY, DRAWS = 16, 3, 25, 11, 16
 #: Times that of `laplace`: with a learned prior 3 to 8 were measured on scans of 24 x 24, 1.5 to
 #: 2 times that with local variances; the joint
 #: posterior with its twin is a guess.

@@ -241,7 +241,8 @@ def laplace(
             point, remains = refined(work, work.at(point.x, model, spread), steps, rough, loose)
         if prior == LOCAL and work.learned is not None:
             tell("local variances", 0, 1)
-            point, remains = localised(work, point, refine, rough) or (point, remains)
+            fewer = min(refine, LEARNING)
+            point, remains = localised(work, point, fewer, rough) or (point, remains)
     except KeyboardInterrupt:
         clock.hurry()
     # where it ended between a new read noise and the steps that go with it
@@ -284,7 +285,7 @@ def localised(
     work.learned = found
     if not found.variances:
         return None
-    return refined(work, work.at(point.x, point.noise, point.spread), steps, drawn)
+    return refined(work, work.at(point.x, point.noise, point.spread), steps, drawn, ())
 
 
 def _sample(
