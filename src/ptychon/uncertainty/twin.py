@@ -118,7 +118,11 @@ def twin_data(
     scan = problem
     if drawn.positions is not None:
         scan = problem.with_positions(drawn.positions, problem.log_scale)
+    if drawn.distance is not None:
+        scan = scan.with_distance(scan.longer + float(drawn.distance[0]))
     own: dict[str, Any] = {}
+    if drawn.variations is not None:
+        own["variations"] = drawn.variations
     if drawn.log_scale is not None:
         own["log_scale"] = drawn.log_scale
     if drawn.weights is not None:
@@ -134,6 +138,7 @@ def twin_data(
         np.random.default_rng([seed, 1]),
     )
     same = ("corners", "shifts", "shift_index", "measured", "log_scale", "weights")
+    same += ("variations", "propagator")
     return replace(made, **{name: getattr(problem, name) for name in same})
 
 
