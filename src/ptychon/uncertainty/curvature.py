@@ -141,6 +141,10 @@ class Curvature:
         across = None if self.spread is None else xp.empty(shape, REAL)
         root = xp.empty(shape, REAL) if "background" in self.update else None
         for b, wave in self._all_waves(self.x):
+            if self._compiled and across is not None and root is None:
+                _, _, factor, across[b] = self._of_counts(wave, b, self.at_x)
+                radial[b] = wave * factor[:, None]
+                continue
             m, valid = self.modulus(wave), problem.mask_of(b)
             along, share = self._information(m, b)
             strength = xp.sqrt(xp.where(valid, along, 0))
@@ -153,6 +157,25 @@ class Curvature:
                 light = light if self.spread is None else light + self.spread[b][:, None, None]
                 root[b] = xp.where(valid, 1 / xp.sqrt(xp.maximum(light, DARK)), 0)
         return radial, across, root
+
+    @property
+    def _compiled(self) -> bool:
+        """Whether averages over uncertain waves are those of a kernel: of counts."""
+        counts = self.noise.kind == "poisson" and self.x.precision == "single"
+        return counts and self.spread is not None
+
+    def _of_counts(self, wave: Array, b: slice, noise: Noise) -> tuple[Array, Array, Array, Array]:
+        """-log p of the frames of a block, its pull over m, and the information along over m and
+        across.
+        """
+        problem, move = self.problem, self.backend.asarray
+        dark = move(np.asarray(noise.background, REAL))
+        kernel = self.backend.kernels.uncertain_counts
+        found: tuple[Array, Array, Array, Array] = kernel(
+            *(wave, noise.root(problem, b), problem.mask_of(b), self.spread[b]),  # type: ignore[index]
+            dark if dark.ndim else dark.reshape(1, 1, 1),
+        )
+        return found
 
     def noise_at(self, x: Unknowns) -> Noise:
         """The noise with the background of an estimate, which is never less than none."""
@@ -290,6 +313,9 @@ class Curvature:
         xp, problem, H = self.backend.xp, self.problem, self.H
         out = self.x.zeros(self.update)
         for b, wave in self._all_waves(self.x):
+            if self._compiled and out.background is None:
+                H.adjoint(b, wave * self._of_counts(wave, b, self.at_x)[1][:, None], out)
+                continue
             m, valid = self.modulus(wave), problem.mask_of(b)
             pull = xp.where(valid, self._pull(m, b), 0)
             factor = xp.where(m > TINY, pull / xp.maximum(m, REAL.type(TINY)), 0).astype(REAL)
@@ -328,6 +354,9 @@ class Curvature:
         total, x = 0.0, self.x if x is None else x
         noise = self.noise_at(x)
         for b, wave in self._all_waves(x):
+            if self._compiled:
+                total += float(self._of_counts(wave, b, noise)[0].sum())
+                continue
             each = noise.at(b).energy(*self._host(self.modulus(wave), b))
             valid = self.backend.to_host(self.problem.mask_of(b))
             total += float(np.where(valid, each, 0).sum())

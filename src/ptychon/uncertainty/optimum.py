@@ -29,6 +29,9 @@ from .prior import Seen, Spectral
 
 #: Tolerance of steps and of draws of a pilot round; relative change of V at which rounds end.
 ROUGH, SETTLED = 3e-2, 0.1
+#: Tolerance of the first step of a way to the optimum, which leads far and need not be exact, and
+#: of those after it: coarse directions that the data hold loosely are the last to come.
+FIRST, CLOSER = 0.1, 1e-2
 #: Shortest Gauss-Newton step that is tried, and the decrement, in units of an unknown's variance,
 #: of the last one.
 SHORTEST, STILL = 1 / 64, 1e-2
@@ -299,7 +302,8 @@ def _direction(
     for s, y, both in reversed(kept):
         factors.append(float(s.dot(q)) / both)
         q = q.axpy(-factors[-1], y)
-    d = point.solved(q, max(ROUGH, work.tolerance), work.iterations).x
+    tolerance = max(CLOSER if pairs else FIRST, work.tolerance)
+    d = point.solved(q, tolerance, work.iterations).x
     for (s, y, both), factor in zip(kept, reversed(factors), strict=True):
         d = d.axpy(factor - float(y.dot(d)) / both, s)
     return d
