@@ -142,6 +142,7 @@ def test_the_optimum_instead(folder, capsys):
             place / "scan_rpie.h5",
             "--refine",
             "--json",
+            "--no-twin",
             "--draws",
             8,
             "-o",
@@ -150,7 +151,10 @@ def test_the_optimum_instead(folder, capsys):
     )
     new = load_result(place / "refined.h5")
     kept = json.loads(
-        run(capsys, place / "scan_rpie.h5", "--json", "--draws", 8, "-o", place / "kept.h5").out
+        run(
+            *(capsys, place / "scan_rpie.h5", "--json", "--no-twin", "--draws", 8),
+            *("-o", place / "kept.h5"),
+        ).out
     )
     inside = load_posterior(place / "refined.h5").region
 

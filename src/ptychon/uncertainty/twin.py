@@ -137,8 +137,10 @@ def twin_data(
         backend,
         np.random.default_rng([seed, 1]),
     )
-    same = ("corners", "shifts", "shift_index", "measured", "log_scale", "weights")
-    same += ("variations", "propagator")
+    same = (
+        *("corners", "shifts", "shift_index", "measured", "propagator"),
+        *("log_scale", "weights", "variations"),
+    )
     return replace(made, **{name: getattr(problem, name) for name in same})
 
 
