@@ -141,8 +141,8 @@ def test_the_optimum_instead(folder, capsys):
             capsys,
             place / "scan_rpie.h5",
             "--refine",
-            "--json",
             "--no-twin",
+            "--json",
             "--draws",
             8,
             "-o",
@@ -152,8 +152,14 @@ def test_the_optimum_instead(folder, capsys):
     new = load_result(place / "refined.h5")
     kept = json.loads(
         run(
-            *(capsys, place / "scan_rpie.h5", "--json", "--no-twin", "--draws", 8),
-            *("-o", place / "kept.h5"),
+            capsys,
+            place / "scan_rpie.h5",
+            "--no-twin",
+            "--json",
+            "--draws",
+            8,
+            "-o",
+            place / "kept.h5",
         ).out
     )
     inside = load_posterior(place / "refined.h5").region

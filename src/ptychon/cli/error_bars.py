@@ -98,9 +98,10 @@ read from the file that the result names, or from the folder of the result.
 )
 @click.option(
     "--prior",
-    metavar="white|learned",
-    help="Choose the prior of the object: independent pixels (white), or spectra learned from the "
-    "data, for smooth objects (laplace; default white; auto chooses and says so).",
+    metavar="white|learned|local",
+    help="Choose the prior of the object: independent pixels (white), spectra learned from the "
+    "data (learned), or also variances that differ from place to place, for edges and flat "
+    "regions, where the data show them (local) (laplace; default white; auto chooses and says so).",
 )
 @click.option(
     "--background-form",
@@ -128,9 +129,9 @@ read from the file that the result names, or from the folder of the result.
 @click.option(
     "--twin/--no-twin",
     default=None,
-    help="Check and correct the error bars on simulated data, or do not; takes two to three "
-    "times as long as the run and its bars (default: check with joint, and with laplace where the data have at "
-    "most a million numbers and there is no --limit; not with sampling).",
+    help="Check and correct the error bars on simulated data, or do not; takes two to three times "
+    "as long as the run and its bars (default: check with joint, and with laplace where the data "
+    "have at most a million numbers and there is no --limit; not with sampling).",
 )
 @passes_option(
     "Passes of each replicate (bootstrap; as in RESULT), of Ptycho-EP (joint; 60), of each chain "

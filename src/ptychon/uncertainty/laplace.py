@@ -35,9 +35,11 @@ from .background import SMOOTH
 from .curvature import Curvature
 from .distance import focused
 from .free import FREE, USUAL, free_of, possible
+from .local import Local
 from .optimum import (
     CONVERGED,
     ROUGH,
+    Drawn,
     Pilot,
     Remains,
     Work,
@@ -48,7 +50,7 @@ from .optimum import (
     solved,
 )
 from .posterior import Posterior, Sums
-from .prior import DOUBT, LEARNED, PRIORS, WHITE, Seen, Spectral
+from .prior import DOUBT, LOCAL, PRIORS, WHITE, Seen, Spectral
 from .proposal import Gain, frame_gauge, gains
 
 #: Samples of a pilot round (half as many where so many pixels are lit), and rounds at most.
@@ -114,9 +116,10 @@ def laplace(
         S of the prior CN(0, S); default mean |O|^2 where there is light.
     background_form : {"smooth", "level", "pixels"}
         What a free background may be: smooth on the detector, the same in all pixels, or anything.
-    prior : {"white", "learned"}
-        Of the object: CN(0, S) in each pixel, or stationary with spectra that are learned (see
-        `prior`).
+    prior : {"white", "learned", "local"}
+        Of the object: CN(0, S) in each pixel; stationary with spectra that are learned (see
+        `prior`); or these with variances that differ from place to place, for edges, where the
+        evidence is for them (see `local`).
     draws : int, optional
         Number of posterior draws; default as many as it takes to know the bars to 3 %, 8 to 32.
         How well they are known the result states. Ctrl-C ends with those that there are; on the
@@ -185,7 +188,7 @@ def laplace(
         *(problem.to(chosen), chosen, free, S, lit, touched, tolerance, iterations, seed),
         background_form,
     )
-    if prior == LEARNED:
+    if prior != WHITE:
         seen = Seen.of(lit)
         doubt = DOUBT if "probe" in free else 1.0
         work.learned = Spectral.first(chosen, seen, np.asarray(object, np.complex128), doubt)
@@ -217,6 +220,9 @@ def laplace(
             spread = chosen.asarray(pilot.spread) if averaged else None
             steps = min(refine, MORE) if number and work.learned is None else refine
             point, remains = refined(work, work.at(point.x, model, spread), steps, rough)
+        if prior == LOCAL and work.learned is not None:
+            tell("local variances", 0, 1)
+            point, remains = localised(work, point, refine, rough) or (point, remains)
     except KeyboardInterrupt:
         clock.hurry()
     tell("optimum", turns, turns)
@@ -246,6 +252,20 @@ def laplace(
     )
 
 
+def localised(
+    work: Work, point: Curvature, steps: int, drawn: list[Drawn] | None
+) -> tuple[Curvature, Remains] | None:
+    """The optimum under the prior with local variances, if there is evidence for them."""
+    assert work.learned is not None
+    host = work.backend.to_host
+    light = np.maximum(host(point.light[0]).astype(np.float64), 0)
+    found = Local.of(work.learned, host(point.x.object[0]), light)
+    work.learned = found
+    if not found.variances:
+        return None
+    return refined(work, work.at(point.x, point.noise, point.spread), steps, drawn)
+
+
 def _sample(
     work: Work, point: Curvature, draws: int | None, sums: Sums, tell: Tell, clock: Clock
 ) -> tuple[float, Pilot]:
@@ -258,6 +278,7 @@ def _sample(
         sums.known = host(inverse.object[0]).astype(np.float64)
     else:
         sums.shape = work.learned.variance_left(np.maximum(host(point.light[0]), 0))
+        sums.near = work.learned.even
     if isinstance(point.H, Marginal):
         sums.known_frames = point.H.variances().on_host(work.backend)
         sums.shared = frame_gauge(work, point)

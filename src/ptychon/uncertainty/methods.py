@@ -124,8 +124,10 @@ class Laplace(Method):
     refine : bool
         Take the optimum of the posterior instead of the object as it was; where the probe was
         learned, the one that lies where the grid of the data is (see `centre`).
-    prior : {"white", "learned"}
-        Of the object: the same in each pixel, or with spectra that are learned (see `prior`).
+    prior : {"white", "learned", "local"}
+        Of the object: the same in each pixel, with spectra that are learned (see `prior`), or also
+        with variances that differ from place to place, for edges, where the evidence is for them
+        (see `local`).
     background_form : {"smooth", "level", "pixels"}
         What a free background may be: smooth on the detector, the same in all pixels, or anything.
     propose : bool
@@ -134,7 +136,8 @@ class Laplace(Method):
         Seconds after which it ends with the draws that there are then, 4 at least.
     twin : bool, optional
         Check and correct the bars on simulated data (see `twin`), which takes longer than the run
-        and its bars together; default where there are at most a million measured numbers, without a limit.
+        and its bars together; default where there are at most a million measured numbers, without
+        a limit.
     """
 
     name: ClassVar[str] = "laplace"
