@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -108,3 +110,21 @@ def test_a_resolution_at_the_pixel_has_no_interval():
     said = resolution(40e-9, (40e-9, 40e-9), "m", True)
     assert said == "better than 40 nm, the limit of the pixels"
     assert resolution(50e-9, (45e-9, 60e-9), "m", False) == "50 nm (95 %: 45 nm to 60 nm)"
+
+
+@pytest.mark.parametrize(
+    ("how", "level", "words"),
+    [
+        ({"verdict": "hold", "reason": ""}, "good", "hold on simulated data"),
+        ({"verdict": "do not hold", "reason": "not converged"}, "care", "data: not converged."),
+        ({"verdict": "cannot tell", "reason": "too small"}, "good", "Of its error bars: too small"),
+        ({"method": "laplace"}, "good", ""),
+    ],
+)
+def test_it_tells_what_a_check_said_of_error_bars(how, level, words):
+    made = replace(result(), settings={"error_bars": how})
+    said = verdict(made, fitted(0.0395), None)
+    assert said.level == level
+    texts = " ".join(reason.text for reason in said.reasons)
+    assert words in texts
+    assert ("error bars" in texts) == bool(words)

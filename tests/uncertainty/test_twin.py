@@ -109,7 +109,7 @@ def test_there_are_three_verdicts():
 
 def test_a_misfit_that_may_be_chance_is_none():
     assert replace(GOOD, misfit=1.06).verdict == NOT
-    assert replace(GOOD, misfit=1.06, misfit_chance=0.02).verdict == HOLD
+    assert replace(GOOD, misfit=1.06, misfit_chance=0.03).verdict == HOLD
 
 
 @pytest.fixture(scope="module")

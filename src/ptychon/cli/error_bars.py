@@ -129,9 +129,9 @@ read from the file that the result names, or from the folder of the result.
 @click.option(
     "--twin/--no-twin",
     default=None,
-    help="Check and correct the error bars on simulated data, or do not; takes as long as the run "
-    "and its bars together (default: check with joint, and with laplace where the data have at "
-    "most a million numbers and there is no --limit; not with sampling).",
+    help="Check and correct the error bars on simulated data, or do not; takes two to three times "
+    "as long as the run and its bars (default: check with joint, and with laplace where the data "
+    "have at most a million numbers and there is no --limit; not with sampling).",
 )
 @passes_option(
     "Passes of each replicate (bootstrap; as in RESULT), of Ptycho-EP (joint; 60), of each chain "

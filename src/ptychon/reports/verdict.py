@@ -15,6 +15,7 @@ from ..engines import Engine, registry
 from ..metrics.smoothed import sentence as smoother
 from ..run.doubts import SETTLES, doubts, no_better
 from ..uncertainty.half_data_record import HalfDataTest
+from ..uncertainty.verdict import HOLD, NOT
 from .numbers import Fit
 
 Level = Literal["good", "note", "care", "bad"]
@@ -85,6 +86,7 @@ def verdict(
         how = dict(result.settings).get("error_bars")
         wider = isinstance(how, dict) and bool(how.get("widened"))
         reasons.append(_bars(halves, wider))
+    reasons += _checked(result)
     if fit is not None:
         reasons += [_residual(result, fit), _frames(fit), _sampling(fit)]
         settled = len(result.errors) >= SETTLES
@@ -144,6 +146,19 @@ def _bars(halves: HalfDataTest, wider: bool) -> Reason:
     if wider:
         return Reason("care", sentence + " Its error bars are widened by these halves.")
     return Reason("care", sentence + " Do not rely on its error bars.")
+
+
+def _checked(result: Result) -> list[Reason]:
+    """What a check on simulated data has said of the error bars, where there was one."""
+    how = dict(result.settings).get("error_bars")
+    said, why = "", ""
+    if isinstance(how, dict):
+        said, why = (str(how.get(name) or "") for name in ("verdict", "reason"))
+    if said == HOLD:
+        return [Reason("good", "Its error bars hold on simulated data.")]
+    if said == NOT:
+        return [Reason("care", f"Its error bars do not hold on simulated data: {why}.")]
+    return [Reason("note", f"Of its error bars: {why}.")] if said else []
 
 
 def _convergence(result: Result) -> Reason:

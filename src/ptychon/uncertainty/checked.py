@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..backends import get_backend
+from ..backends import Backend, get_backend
 from ..data.result import Result
 from ..model.found import with_found
 from ..model.noise import Noise, noise_of, told
 from ..model.problem import Problem
 from ..model.unknowns import Unknowns
 from ..run.progress import Tell
-from ..types import COMPLEX
+from ..types import COMPLEX, BoolArray
 from .joint import lit_region
+from .starts import MISFIT as NOTHING
+from .starts import Starts, begun_otherwise, differ
 from .twin import on_twin
 from .verdict import Twin
 
@@ -60,7 +63,7 @@ def check(
 
     def again(twin: Problem, begun: Result) -> Result:
         def said(what: str, done: int, total: int) -> None:
-            tell(f"twin: {what}", done, total)
+            tell(f"checking: {what}", done, total)
 
         # frames are where a run from the beginning has found them
         twin = twin if begun.positions_given is None else with_found(twin, begun)
@@ -76,6 +79,7 @@ def check(
         first = posterior.draws[0] + (posterior.object if offset is None else _mean(posterior))
         drawn = Unknowns(object=first.astype(COMPLEX)[None])
     seen = as_result(found, posterior, offset)
+    lit, free = lit_region(data, found), method.free(found)
     twin = on_twin(
         data,
         seen,
@@ -83,14 +87,19 @@ def check(
         found,
         again,
         noise=noise_for(data, method, posterior),
-        region=lit_region(data, found),
-        free_probe="probe" in method.free(found),
+        region=lit,
+        free_probe="probe" in free,
         backend=here,
         seed=method.seed,
         tell=tell,
         near=None if method.keeps_object else replace(seen, passes=0),
         offset=offset,
     )
+    # with doses and the probe free no data tell a slope of log amplitude
+    if "probe" in free and "log_scale" not in free:
+        starts = second_start(data, found, seen, again, lit, here, tell)
+        if starts is not None:
+            twin = replace(twin, starts=starts.in_bars(twin.factor**0.5))
     left = [r for r in posterior.remains if math.isfinite(r)]
     chance = math.sqrt(2) * (posterior.chi2_error or 0.0)
     return replace(twin, remains=max(left, default=0.0), misfit_chance=chance)
@@ -99,6 +108,35 @@ def check(
 def _mean(posterior: Posterior) -> Any:
     """Of the posterior, where its object is one that was given."""
     return posterior.object - posterior.offset
+
+
+def second_start(
+    problem: Problem,
+    found: Result,
+    seen: Result,
+    again: Callable[[Problem, Result], Result],
+    region: BoolArray,
+    backend: Backend,
+    tell: Tell,
+) -> Starts | None:
+    """Where bars lead that begin with another engine: what the first run has ended in may be an
+    optimum that only it reaches, and a twin, whose truth lies there, would not see it. None where
+    the data do not reconstruct that way.
+    """
+    tell("a second start", 0, 1)
+    other = begun_otherwise(problem, found, backend)
+    if other is None:
+        return None
+    two = again(problem, other)
+    first, second = (float(each.history["chi2"][-1]) for each in (seen, two))
+    better = second < first
+    return Starts(
+        apart=differ(seen, two, region, problem.near_field),
+        # the misfit is twice -log likelihood
+        gain=(first - second) * problem.amplitude.size / 2,
+        kept="second" if better else "first",
+        poor=not better and second > NOTHING * first,
+    )
 
 
 def as_result(start: Result, posterior: Posterior, offset: Any) -> Result:

@@ -150,8 +150,8 @@ def choose(
         seconds = seconds * LONGER[longer] if longer in LONGER else None
     if seconds is not None and name == "laplace":
         checked = Laplace(twin=twin, limit=limit).checks(problem)
-        # the run and its bars once more
-        seconds += (seconds + found.seconds) * checked
+        # the run and its bars once more, and where the probe is learned from another start too
+        seconds += (seconds + found.seconds) * checked * (2 if "probe" in free else 1)
     return Choice(name, why, free, seconds, prior)
 
 

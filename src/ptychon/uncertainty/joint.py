@@ -184,7 +184,10 @@ def joint(
         if starts is not None:
             starts = starts.in_bars(twin.factor**0.5)
         left_over = 0.0 if remains is None else remains.worst
-        twin = replace(twin, remains=left_over, starts=starts)
+        spare = max(problem.amplitude.size - 2 * int(lit.sum()), 1)
+        # of the quotient of two chi^2 over their expectations
+        chance = math.sqrt(2 * 2 / spare)
+        twin = replace(twin, remains=left_over, starts=starts, misfit_chance=chance)
         root = REAL.type(math.sqrt(twin.factor))
         found = replace(found, object_std=found.object_std * root, draws=found.draws * root)
     return found, described(problem, result, found, lit, free_probe, twin, remains), twin

@@ -109,7 +109,7 @@ class Method:
 #: Draws of each half of the data, from which powers of octaves are taken.
 FEW = 4
 #: Measured numbers, times modes, up to which bars are checked on simulated data where nothing is
-#: said: the check takes as long as the run and its bars together, and small scans need it most.
+#: said: the check takes longer than the run and its bars together, and small scans need it most.
 QUICK = 1_000_000
 
 
@@ -135,8 +135,9 @@ class Laplace(Method):
     limit : float, optional
         Seconds after which it ends with the draws that there are then, 4 at least.
     twin : bool, optional
-        Check and correct the bars on simulated data (see `twin`), which takes as long as the run
-        and its bars; default where there are at most a million measured numbers, without a limit.
+        Check and correct the bars on simulated data (see `twin`), which takes longer than the run
+        and its bars together; default where there are at most a million measured numbers, without
+        a limit.
     """
 
     name: ClassVar[str] = "laplace"

@@ -120,15 +120,15 @@ def twin_data(
     scan = problem
     if drawn.positions is not None:
         scan = problem.with_positions(drawn.positions, problem.log_scale)
+    if drawn.distance is not None:
+        scan = scan.with_distance(scan.longer + float(drawn.distance[0]))
     own: dict[str, Any] = {}
+    if drawn.variations is not None:
+        own["variations"] = drawn.variations
     if drawn.log_scale is not None:
         own["log_scale"] = drawn.log_scale
     if drawn.weights is not None:
         own["weights"] = drawn.weights
-    if drawn.variations is not None:
-        own["variations"] = drawn.variations
-    if drawn.distance is not None:
-        scan = scan.with_distance(problem.longer + float(drawn.distance[0]))
     if drawn.background is not None:
         dark = np.maximum(drawn.background, 0) + noise.read_noise**2
         noise = replace(noise, background=dark.astype(REAL))
@@ -139,8 +139,10 @@ def twin_data(
         backend,
         np.random.default_rng([seed, 1]),
     )
-    same: tuple[str, ...] = ("corners", "shifts", "shift_index", "measured", "log_scale")
-    same += ("weights", "variations", "propagator")
+    same = (
+        *("corners", "shifts", "shift_index", "measured", "propagator"),
+        *("log_scale", "weights", "variations"),
+    )
     return replace(made, **{name: getattr(problem, name) for name in same})
 
 

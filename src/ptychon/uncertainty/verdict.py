@@ -26,9 +26,11 @@ from .starts import Starts
 
 #: What a check may say.
 HOLD, NOT, UNTOLD = VERDICTS = "hold", "do not hold", "cannot tell"
-#: Largest deviation of the twin's coverage, range of its temperature, and largest misfit of the
-#: data relative to that of the twin's, for bars that hold.
-TOLERANCE, COOL, HOT, MISFIT = 0.05, 0.6, 1.6, 1.05
+#: Largest deviation of the twin's coverage, and range of its temperature, for bars that hold.
+TOLERANCE, COOL, HOT = 0.05, 0.6, 1.6
+#: What the misfit of the data, relative to that of the twin's, may be above 1: so much, or so many
+#: of its standard deviations.
+MISFIT, SIGMAS = 0.03, 3.0
 #: Largest share of the variance that may be the prior's alone.
 ASSUMED = 0.5
 #: Standard deviations of a temperature that are taken for chance: what draws tell of it is half of
@@ -43,8 +45,9 @@ RIGHT, TOO_LIKELY = (0.85, 1.2), 0.05
 #: Standard deviation of log u2 between kinds of scans, at least: of the means of cells of the table
 #: in docs/uncertainty.md it is 0.04 where the probe is known, 0.07 where it is learned.
 BETWEEN = 0.05
-#: Share of log temperature by which the data may be off that of the twin, one standard deviation.
-SHARED = 1 / 3
+#: Share of log temperature by which the data may be off the twin, one standard deviation: of bars
+#: that needed a factor of 1.2 or more, log u2 scattered by half of its logarithm after it.
+SHARED = 0.4
 
 
 def scatter(
@@ -178,7 +181,7 @@ class Twin:
             return NOT, "more than one optimum, do not rely on them"
         if self.remains > FAR:
             return NOT, "not converged, do not rely on them"
-        if self.misfit > MISFIT + SURE * self.misfit_chance:
+        if self.misfit > 1 + max(MISFIT, SIGMAS * self.misfit_chance):
             return NOT, (
                 f"do not rely on them: the data fit {self.misfit:.2f} times worse than the twin's "
                 "(not converged, a wrong optimum, or a wrong model)"
