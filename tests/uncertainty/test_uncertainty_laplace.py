@@ -288,6 +288,22 @@ def test_averages_over_an_uncertain_wave():
         assert [found[0][0, 0, 0], found[1][0, 0, 0]] == pytest.approx([along, across], abs=0.01)
 
 
+def test_modes_share_what_is_not_known_of_a_wave():
+    """Against draws of the waves of three modes: the further a wave may point, the less of the
+    information on its length is left in each direction.
+    """
+    rng, V, K = np.random.default_rng(1), np.array([0.7]), 3
+    for m in (0.05, 0.8, 3.0):
+        z = np.sqrt(V / K) * normal(rng, (200_000, K))
+        z[:, 0] += m
+        r = np.sqrt((np.abs(z) ** 2).sum(axis=1))
+        y = r.mean()
+        along = (1 - y / r * (1 - (z[:, 0].real / r) ** 2)).mean()
+        across = (1 - y / r * (1 - (z[:, 1].imag / r) ** 2)).mean()
+        found = Noise("amplitude", 1.0).averaged_information(np.full((1, 1, 1), m), V, K)
+        assert [found[0][0, 0, 0], found[1][0, 0, 0]] == pytest.approx([along, across], abs=4e-3)
+
+
 def test_information_of_the_noise_models():
     """Fisher's definition, E (d log p/dm)^2, from draws."""
     rng = np.random.default_rng(0)

@@ -32,6 +32,7 @@ Examples
   ptychon error_bars scan_rpie.h5 --limit 120
   ptychon error_bars measured_ml.h5 --halves positions
   ptychon error_bars refined.h5 --update positions,dose,background
+  ptychon error_bars nearfield.h5 --update distance
   ptychon error_bars scan_rpie.h5 --method joint
   ptychon error_bars scan_rpie.h5 --method bootstrap --replicates 20
   ptychon error_bars scan_ep.h5 --method sampling -n 50000
@@ -242,6 +243,11 @@ def numbers_of(posterior: Posterior, before: Result) -> dict[str, Any]:
         "positions_std": typical(posterior.positions_std),
         "dose_std": typical(posterior.log_scale_std),
         "background_std": typical(posterior.background_std),
+        "variations_std": typical(posterior.variations_std),
+        "longer": posterior.longer,
+        "longer_std": posterior.longer_std,
+        "path_m": posterior.path,
+        "path_m_std": posterior.path_std,
         "stopped": posterior.stopped,
         "widened": list(posterior.widened),
         "remains": [r if np.isfinite(r) else None for r in posterior.remains],
@@ -276,6 +282,17 @@ def checked(numbers: dict[str, Any]) -> str:
         return f"not made{' (--twin makes it)' if able else ''}"
     what = said.get(numbers["verdict"], "it cannot tell whether the error bars hold")
     return f"{what} on simulated data" + (f": {numbers['reason']}" if numbers["reason"] else "")
+
+
+def detector_distance(numbers: dict[str, Any]) -> str:
+    """A distance that was free, for people."""
+    from ..units import pretty
+
+    off = 100 * (numbers["longer"] - 1)
+    said = f"{off:+.3g} % ± {100 * numbers['longer_std']:.2g} % off the distance that is stated"
+    if numbers["path_m"] is None:
+        return said
+    return f"at {numbers['path_m']:.6g} m ± {pretty(numbers['path_m_std'], 'length')}, {said}"
 
 
 def show(numbers: dict[str, Any]) -> None:
@@ -321,6 +338,8 @@ def show(numbers: dict[str, Any]) -> None:
     ]
     if of_frames:
         rows.append(("also", f"{', '.join(of_frames)} (median error bars)"))
+    if numbers["longer"] is not None:
+        rows.append(("detector", detector_distance(numbers)))
     if numbers["stopped"]:
         rows.append(("stopped", f"with {numbers['samples']} draws, by Ctrl-C or the limit of time"))
     rows += [

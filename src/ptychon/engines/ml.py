@@ -103,6 +103,8 @@ FULL, SHORTENED, REFUSED = 1 / 3, 2.0, 8.0
 STILL = 0.01
 #: How many steps apart frames are looked for with the part of the object that only they see.
 AGAIN = 4
+#: Share of the light of the probe that counts as its beam.
+LIT = 0.9
 #: Misfit in units of what the noise makes of it, above which roots of counts go on being compared.
 POOR = 1.0
 
@@ -187,7 +189,9 @@ class ML(MLOptions):
         if self.detector < 1:
             problem = self._inner(problem, ctx)
             if state.epoch == 0:
-                state.object = smooth(state.object, self.detector / 2, ctx.backend)
+                # a beam that is wider than that part brings details of its own width into it
+                cut = max(self.detector / 2, beam(state.probe, ctx.backend))
+                state.object = smooth(state.object, cut, ctx.backend)
         x = self.unknowns(state, problem)
         model = replace(
             self.model(problem, ctx.backend), corners=ctx.backend.to_host(state.corners)
@@ -287,6 +291,15 @@ def rms_length(moves: Array) -> Array:
 def distances(shape: tuple[int, int], xp: Any) -> Array:
     """Of each frequency of an FFT from 0, cycles a pixel."""
     return xp.hypot(frequencies(shape[0], xp)[:, None], frequencies(shape[1], xp))
+
+
+def beam(probe: Array, backend: Any) -> float:
+    """Radius of the direct beam on the detector, in which `LIT` of its light is: cycles a pixel."""
+    xp = backend.xp
+    far = distances(probe.shape[-2:], xp).ravel()
+    order = xp.argsort(far)
+    light = abs2(backend.fft2(probe)).sum(axis=0, dtype="float64").ravel()[order].cumsum()
+    return float(far[order][int((light < LIT * light[-1]).sum())])
 
 
 def smooth(field: Array, cut: float, backend: Any) -> Array:

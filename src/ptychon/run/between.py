@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 
 from ..engines import After, Context, Engine, State
+from ..kernels.reference import abs2
 from ..model.alternate import background_step, best_of, frame_steps, misfits
 from ..model.forward import Model
 from ..model.grid import windows
+from ..model.known import known
 from ..model.problem import Problem
 from ..model.slices import layers
 from ..model.unknowns import Unknowns
@@ -34,6 +36,9 @@ DOSE_MOMENTUM = 0.5
 #: Turns between two searches for frames that fit badly: those whose misfit is so many times the
 #: median, on circles of these radii (px) about where they are and where the data say.
 SEARCH_EVERY, OUTLIER, RADII = 5, 1.3, (1.0, 2.0, 3.5, 5.0)
+#: They are not put where others see less of what they would see than so much of that where they
+#: are, or where the data put them, whichever is less: there the object fits anything.
+KNOWN = 0.9
 #: Frames whose pixels say what a background that is taken off leaves of the noise, in every turn.
 NOISE_FRAMES = 4
 #: First background, as a share of the mean counts of a pixel.
@@ -277,6 +282,11 @@ class Refinement:
             ring = np.stack([np.sin(angle), np.cos(angle)], axis=-1)
             around = np.concatenate([[[0.0, 0.0]], *(r * ring for r in RADII)])[:, None]
             tried = np.concatenate([places[worst] + around, self._given[worst] + around])
+            light = np.asarray(host(abs2(x.probe).sum(axis=0, dtype="float64")))
+            shape = int(x.object.shape[-2]), int(x.object.shape[-1])
+            seen = known(light, places, worst, tried, shape)
+            least = KNOWN * np.minimum(seen[0], seen[len(around)])
+            tried = np.where((seen >= least)[..., None], tried, places[worst])
             part = replace(model, corners=model.corners[worst])
             places[worst] = best_of(part, self.local.select(worst), x.select(worst), tried)
         return places

@@ -214,8 +214,8 @@ def error_bars(
     update : mapping of str to bool, or collection of str, optional
         What is free beside what the run has learned, or is not: ``{"positions": True}`` or
         ``{"probe": False}``; or all that is free, ``("object", "probe")``. The error of a free
-        probe is part of the object's. "positions", "dose", "weights" and "background" are for
-        method "laplace".
+        probe is part of the object's. "positions", "dose", "variations", "weights", "background"
+        and "distance" are for method "laplace".
     halves : {"", "positions", "counts"}
         Reconstruct two halves of the data as well, and widen the bars, by octaves of periods, by
         what they disagree by (see `discrepancy`): for measured data, whose model is never quite

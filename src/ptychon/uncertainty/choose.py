@@ -2,7 +2,7 @@
 
 | what there is | method | because |
 |---|---|---|
-| positions, doses, weights or a background free | laplace | only it holds their error |
+| positions, doses, a varying probe, background, distance free | laplace | only it holds them |
 | several modes | laplace | Ptycho-EP, where joint begins, knows one |
 | few measurements on a small scan | sampling | one optimum is not the posterior there |
 | few counts, probe known, and time for it | joint | its prior is learned from the data |
@@ -29,7 +29,7 @@ from ..engines.base import OPTION_OF
 from ..metrics.residual import illuminated, illumination
 from ..model.noise import noise_of
 from ..model.problem import Problem
-from .free import FREE, USUAL, free_in
+from .free import FREE, USUAL, free_in, possible
 from .methods import Laplace
 from .optimum import Work
 from .prior import LOCAL, WHITE
@@ -90,7 +90,9 @@ def learned_by(found: Result, counts: bool = False) -> tuple[str, ...]:
     if found.log_scale is not None:
         free.add("log_scale")
     if found.weights is not None:
-        free.add("weights")
+        free |= {"weights", "variations"} if "probe" in free else {"weights"}
+    if found.distance is not None:
+        free.add("distance")
     if found.background is not None and counts:
         free.add("background")
     return tuple(name for name in FREE if name in free)
@@ -161,6 +163,8 @@ def wanted(
     if not isinstance(update, Mapping):
         return tuple(update) or known
     learned = {OPTION_OF.get(name, name): True for name in known if name != "object"}
+    if update.get("probe", True) is False:
+        learned.pop("variations", None)  # free with the probe alone
     return free_in(found, learned | dict(update))
 
 
@@ -170,7 +174,8 @@ def _chosen(
     """The method, and why."""
     more = [OPTION_OF.get(name, name) for name in free if name not in USUAL]
     if more:
-        return "laplace", f"{', '.join(more)} are free, whose error only it holds"
+        are = "is" if len(more) == 1 and more[0] in ("dose", "background", "distance") else "are"
+        return "laplace", f"{', '.join(more)} {are} free, whose error only it holds"
     if len(found.probe) > 1:
         return "laplace", f"the probe has {len(found.probe)} modes, and joint begins with one"
     lit = float(illuminated(problem, found.probe).sum())
@@ -206,6 +211,7 @@ def products_seconds(
     problem: Problem, found: Result, free: tuple[str, ...], backend: Backend
 ) -> float:
     """Seconds of one product with the curvature, on one thread, from that of a few frames."""
+    possible(problem, free)
     few = problem.select(slice(0, TIMED))
     object, probe = found.object, found.probe
     lit, touched = illuminated(few, probe), illumination(few, probe) > 0

@@ -13,11 +13,11 @@ direction, z ~ CN(z^, V), -log p, its gradient and its curvature are averaged ov
 the solution is then the mean, and H the precision, of the best Gaussian approximation of the
 posterior (Opper & Archambeau, Neural Comput. 21, 786 (2009)) and not of its deepest point. V is one
 number a frame. With V = 0 this is Laplace's approximation. Priors: O ~ CN(0, S), P ~ CN(0, S_P),
-that is 2/S on each real part; positions and doses about those that were measured.
+that is 2/S on each real part; positions, doses and distance about those that were stated.
 
 For object and probe alone the operator is `model.thin.Thin`, with its compiled product; with
-unknowns of single frames, which are eliminated, a background, or a probe that frames see with a
-dose or a variation of their own it is `model.marginal.Marginal`.
+unknowns of single frames, which are eliminated, a background, a distance, or a probe that frames
+see with a dose or a variation of their own it is `model.marginal.Marginal`.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Curvature:
     x : Unknowns
         The point: object (1, H, W) and probe (K, P, Q) complex64; positions, doses, variations
         and weights where they are free or frames differ in them; background where it is free, what
-        it is more than that of `noise`.
+        it is more than that of `noise`; distance where it is free.
     noise : Noise
     backend : Backend
     update : sequence of str
@@ -113,7 +113,7 @@ class Curvature:
 
     def __post_init__(self) -> None:
         x, problem = self.x, self.problem
-        apart = (x.log_scale, x.variations, x.background)
+        apart = (x.log_scale, x.variations, x.background, x.distance)
         self.thin = set(self.update) <= THIN and all(a is None for a in apart)
         self.own = [name for name in self.update if declared()[name].per_frame]
         self.at_x = self.noise_at(x)
@@ -141,7 +141,8 @@ class Curvature:
         across = None if self.spread is None else xp.empty(shape, REAL)
         root = xp.empty(shape, REAL) if "background" in self.update else None
         for b, wave in self._all_waves(self.x):
-            if self._compiled and across is not None and root is None:
+            # the kernel knows the information on the wave of one mode
+            if self._compiled and across is not None and root is None and wave.shape[1] == 1:
                 _, _, factor, across[b] = self._of_counts(wave, b, self.at_x)
                 radial[b] = wave * factor[:, None]
                 continue
@@ -205,13 +206,14 @@ class Curvature:
         if self.spread is None:
             return self.at_x.at(b).information(m), None
         host = self.backend.to_host
-        both = self.at_x.at(b).averaged_information(host(m), host(self.spread[b]))
+        modes = len(self.x.probe)
+        both = self.at_x.at(b).averaged_information(host(m), host(self.spread[b]), modes)
         along, across = (self.backend.asarray(a) for a in both)
         return along - across, across
 
     def hold(self, gauge: ComplexArray) -> None:
-        """Give directions of object and probe (m, n), independent in real and imaginary parts, a
-        stiffness.
+        """Give directions of object, probe and variations (m, n), independent in real and
+        imaginary parts, a stiffness.
 
         With M^-1 what systems are preconditioned by, H gains M G (G^T M G)^-1 G^T M, to the
         preconditioned system m eigenvalues of 1. The same stiffness for all numbers would be
@@ -249,17 +251,14 @@ class Curvature:
         return self.diagonal.object - self.backend.xp.asarray(own, REAL)
 
     def _directions(self, rows: ComplexArray) -> Unknowns:
-        n, move = self.x.object.size, self.backend.asarray
-        parts = {"object": rows[:, :n], "probe": rows[:, n:]}
-        return Unknowns(
-            **{
-                name: move(np.ascontiguousarray(parts[name], COMPLEX)).reshape(
-                    len(rows), *getattr(self.x, name).shape
-                )
-                for name in parts
-                if name in self.update
-            }
-        )
+        found, first = {}, 0
+        for name in ("object", "probe", "variations"):
+            if name in self.update:
+                like = getattr(self.x, name)
+                part = np.ascontiguousarray(rows[:, first : first + like.size], COMPLEX)
+                found[name] = self.backend.asarray(part).reshape(len(rows), *like.shape)
+                first += like.size
+        return Unknowns(**found)
 
     # ------------------------------------------------------------ waves
 

@@ -33,7 +33,8 @@ from ..run.progress import Tell, silent
 from ..types import REAL, BoolArray, ComplexArray, PtychonError
 from .background import SMOOTH
 from .curvature import Curvature
-from .free import FREE, USUAL, free_of
+from .distance import focused
+from .free import FREE, USUAL, free_of, possible
 from .local import Local
 from .optimum import (
     CONVERGED,
@@ -101,8 +102,8 @@ def laplace(
         What some engine found.
     update : collection of str
         What is free: "object", and any of "probe", "positions", "dose" (or "log_scale"),
-        "weights" (of a probe that varies) and "background". The error of all that is free is part
-        of the object's; positions, doses, weights and background have bars of their own.
+        "variations" and "weights" (of a probe that varies), "background" and "distance" (of a near
+        field). The error of all that is free is part of the object's, and each has bars of its own.
     noise : {"auto", "amplitude", "poisson"} or Noise
         See `noise`; "auto" is Poisson's for counts, else Gaussian on the amplitude.
     noise_variance : float, optional
@@ -182,11 +183,7 @@ def laplace(
             "a background can be free where the noise is that of counts; that of these data is of "
             "the amplitude: leave background out of update"
         )
-    if "weights" in free and problem.weights is None:
-        raise PtychonError(
-            "weights can be free of a probe that varies, and this result has none; reconstruct "
-            "with engine ml and its option variations first, or leave weights out of update"
-        )
+    possible(problem, free)
     work = Work(
         *(problem.to(chosen), chosen, free, S, lit, touched, tolerance, iterations, seed),
         background_form,
@@ -223,12 +220,18 @@ def laplace(
             spread = chosen.asarray(pilot.spread) if averaged else None
             steps = min(refine, MORE) if number and work.learned is None else refine
             point, remains = refined(work, work.at(point.x, model, spread), steps, rough)
-        if prior == LOCAL and work.learned is not None:
+        if prior == LOCAL and work.learned is not None and not clock.half():
             tell("local variances", 0, 1)
             point, remains = localised(work, point, refine, rough) or (point, remains)
     except KeyboardInterrupt:
         clock.hurry()
+    tell("optimum", turns, turns)
+    point, variance = focused(work, point, min(refine, MORE))
     sums = Sums(work.gauge, chosen.to_host(point.x.object[0]), keep)
+    if variance is not None:
+        # one number is known from one linear system, better than from many draws
+        sums.longer = problem.longer + float(point.x.distance[0])
+        sums.longer_std = variance**0.5
     worst, pilot = _sample(work, point, draws, sums, tell, clock)
     found: tuple[Gain, ...] = ()
     # before the optimum, a step that is left would be taken for what is held
@@ -290,7 +293,7 @@ def _sample(
                 rest = d.x.only(["object"]).axpy(-1, d.t.times(inverse)).on_host(work.backend)
                 x = d.x.on_host(work.backend)
                 known = None if work.learned is not None else rest.object[0]
-                sums.add(x.object[0], known, x.probe)
+                sums.add(x.object[0], known, x.probe, x.variations)
                 sums.add_frames(d.rest.on_host(work.backend))
                 sums.add_background(x.background)
                 worst = max(worst, d.left)

@@ -216,6 +216,9 @@ class Laplace(Method):
             return found, posterior
         from ..metrics.residual import residual
 
+        if posterior.longer is not None:
+            problem = problem.with_distance(posterior.longer)
+            found = replace(found, distance=posterior.longer)
         return replace(
             found, final_error=residual(problem, posterior.object, posterior.probe)
         ), posterior

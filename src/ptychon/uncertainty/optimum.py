@@ -47,6 +47,10 @@ STILL_PRIOR = 0.02
 #: Standard deviations of the priors of positions (px) and of the logarithm of doses (of the
 #: amplitude), about what was measured: much wider than what data leave.
 POSITION_SPREAD, DOSE_SPREAD = 2.0, 0.5
+#: The same of the distance of a near field, as a share of the one that is stated.
+DISTANCE_SPREAD = 0.1
+#: Least power of a variation that its prior is taken from.
+DARKEST = 1e-20
 #: Looks at so many pixels at most for the first level of a background.
 LOOKS, SEEN = 40, 1_000_000
 #: The same of weights, in their own root mean square, and at least.
@@ -111,6 +115,7 @@ class Work:
             variations=move(np.asarray(problem.variations, COMPLEX)) if varies else None,
             weights=move(np.asarray(problem.weights, REAL)) if varies else None,
             background=background,
+            distance=move(np.zeros(1, REAL)) if "distance" in self.free else None,
         )
 
     def start_at(self, x: Unknowns) -> Unknowns:
@@ -137,11 +142,17 @@ class Work:
             log_scale=xp.asarray(DOSE_SPREAD**-2, REAL) if "log_scale" in free else None,
             weights=xp.asarray(weight_spread(weights) ** -2, REAL) if "weights" in free else None,
             background=xp.asarray(self.light**-2, REAL) if "background" in free else None,
+            distance=xp.asarray(DISTANCE_SPREAD**-2, REAL) if "distance" in free else None,
         )
+        if "variations" in free:
+            most = (xp.abs(x.variations) ** 2).max(axis=(1, 2), keepdims=True)
+            prior.variations = 2 / xp.maximum(most, xp.asarray(DARKEST, REAL))
         measured = problem.positions if problem.measured is None else problem.measured
         mean = Unknowns(positions=self.backend.asarray(measured) if "positions" in free else None)
         if "weights" in free and weights is not None:
             mean.weights = self.backend.asarray(np.asarray(weights, REAL))
+        if "distance" in free:
+            mean.distance = xp.full(1, 1 - problem.longer, REAL)
         point = Curvature(
             *(problem, x, noise, self.backend, free, prior, spread, mean, self.columns),
             between=self.learned,
@@ -152,7 +163,7 @@ class Work:
         probe_free = "probe" in free
         self.gauge = gauge_of(
             *(problem, O, P, probe_free, self.lit, self.touched, *moves),
-            *(varied, "weights" in free),
+            *(varied, "weights" in free, "variations" in free),
         )
         point.hold(self.gauge.orthonormal(probe_free))
         return point

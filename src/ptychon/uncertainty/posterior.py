@@ -57,6 +57,16 @@ class Posterior:
         their errors and, with a free probe, less a gradient of them over the scan.
     weights_std : (N, M) float32 or None
         Of the weights of a probe that varies, where they were free.
+    variations_std : (M, P, Q) float32 or None
+        Of the variations of the probe, where they were free, less what the first mode and mixings
+        of them make up for.
+    longer : float or None
+        Distance to the detector of a near field at the optimum, over the one that is stated, where
+        it was free, and `longer_std` its standard deviation.
+    longer_std : float or None
+    path : float or None
+        The same in m, of a cone beam less its magnification (see `Problem.path`).
+    path_std : float or None
     background : (P, Q) float32 or None
         Counts a pixel, where it was free, and `background_std` its standard deviation; zero
         frequency of far-field frames at [P//2, Q//2].
@@ -130,6 +140,11 @@ class Posterior:
     positions_std: FloatArray | None = None
     log_scale_std: FloatArray | None = None
     weights_std: FloatArray | None = None
+    variations_std: FloatArray | None = None
+    longer: float | None = None
+    longer_std: float | None = None
+    path: float | None = None
+    path_std: float | None = None
     background: FloatArray | None = None
     background_std: FloatArray | None = None
     chi2: float | None = None
@@ -239,6 +254,10 @@ class Sums:
         self.along, self.across = np.zeros(size.shape), np.zeros(size.shape)
         self.first, self.second = np.zeros(size.shape), np.zeros(size.shape)
         self.probe: FloatArray | None = None
+        self.varied: FloatArray | None = None
+        #: Of a distance that is free, in units of the one that is stated.
+        self.longer: float | None = None
+        self.longer_std: float | None = None
         self.frames = Unknowns()
         #: The same of unknowns of single frames, and what these may do in common, (N, m) each.
         self.known_frames, self.shared = Unknowns(), Unknowns()
@@ -263,9 +282,10 @@ class Sums:
         error: ComplexArray,
         rest: ComplexArray | None = None,
         probe: ComplexArray | None = None,
+        varied: ComplexArray | None = None,
     ) -> None:
-        """One sample: its error (H, W); the part of it that `known` does not account for; and that
-        of the probe.
+        """One sample: its error (H, W); the part of it that `known` does not account for; and those
+        of the probe and of its variations.
         """
         aligned, c = self.gauge.remove(np.asarray(error, np.complex128))
         along, across = _squares(aligned * self.way.conj())
@@ -287,6 +307,9 @@ class Sums:
         if probe is not None:
             bent = self.gauge.remove_from_probe(np.asarray(probe, np.complex128), c)
             self.probe = np.abs(bent) ** 2 + (0 if self.probe is None else self.probe)
+        if varied is not None:
+            bent = self.gauge.remove_from_variations(np.asarray(varied, np.complex128), c)
+            self.varied = np.abs(bent) ** 2 + (0 if self.varied is None else self.varied)
         if self.shape is not None:
             self.errors.append(aligned.astype(COMPLEX))
         if self.keep:
@@ -348,6 +371,15 @@ class Sums:
         mean, std = (a if near else np.fft.fftshift(a) for a in both)
         return BackgroundBars(background=mean.astype(REAL), background_std=std.astype(REAL))
 
+    def _distance(self, problem: Any) -> DistanceBars:
+        """A free distance and its error bar."""
+        found = DistanceBars(longer=self.longer, longer_std=self.longer_std)
+        if self.longer is None or self.longer_std is None or problem.path is None:
+            return found
+        found["path"] = self.longer * problem.path
+        found["path_std"] = self.longer_std * abs(problem.path)
+        return found
+
     def variances(self) -> tuple[FloatArray, FloatArray, float]:
         """Variance along and across the mean, each (H, W), and the relative error of their root sum
         from sampling.
@@ -406,6 +438,10 @@ class Sums:
             conditional=conditions(point, self.gauge, whose, learned),
             assumed=assumed,
             probe_std=None if self.probe is None else np.sqrt(self.probe / self.count).astype(REAL),
+            variations_std=(
+                None if self.varied is None else np.sqrt(self.varied / self.count).astype(REAL)
+            ),
+            **self._distance(point.problem),
             chi2=pilot.misfit / max(pilot.expected, 1e-30),
             chi2_error=math.sqrt(2 / max(pilot.measured - pilot.parameters, 1.0)),
             noise_variance=noise.amplitude_variance,
@@ -440,6 +476,15 @@ class BackgroundBars(TypedDict):
 
     background: FloatArray | None
     background_std: FloatArray | None
+
+
+class DistanceBars(TypedDict, total=False):
+    """The fields of a posterior about a free distance."""
+
+    longer: float | None
+    longer_std: float | None
+    path: float | None
+    path_std: float | None
 
 
 def in_bars(offset: ComplexArray, std: FloatArray, region: BoolArray) -> float:
@@ -517,11 +562,15 @@ def conditions(point: Any, gauge: Gauge, prior: str, learned: bool) -> tuple[str
     names = {"probe": modes, "positions": "positions", "log_scale": "doses"}
     if x.variations is not None:
         names["weights"] = f"weights of {len(x.variations)} variations of the probe"
+        names["variations"] = "variations of the probe"
     if noise.kind == "poisson":
         names["background"] = "background"
+    if point.problem.near_field:
+        names["distance"] = "distance to the detector"
     wide = {
         "positions": lambda: f" (within {spreads['positions']:.3g} px)",
         "log_scale": lambda: f" (within {100 * spreads['log_scale']:.3g} %)",
+        "distance": lambda: f" (within {100 * spreads['distance']:.3g} %)",
         "background": lambda: f" ({'each pixel' if point.columns is None else _images(point)})",
     }
     free = [
@@ -530,8 +579,6 @@ def conditions(point: Any, gauge: Gauge, prior: str, learned: bool) -> tuple[str
         if name in point.update
     ]
     exact = [text for name, text in names.items() if name not in point.update]
-    if x.variations is not None:
-        exact.append("variations of the probe")
     return (
         said,
         prior,
