@@ -38,6 +38,7 @@ from .free import FREE, USUAL, free_of, possible
 from .local import Local
 from .optimum import (
     CONVERGED,
+    LOOSE,
     ROUGH,
     Drawn,
     Pilot,
@@ -58,9 +59,9 @@ PILOT, LARGE, ROUNDS = 4, 10_000, 3
 #: Draws at a time; at least and at most, where their number is not given; and the relative error
 #: of the bars that is enough then.
 GROUP, FEWEST, MOST, ENOUGH = 4, 8, 32, 0.03
-#: Steps of further rounds; a misfit over what the noise explains at which a closer look at the
-#: waves is no use.
-MORE, POOR = 2, 2.0
+#: Steps of further rounds, of each round where the prior is learned on the way, and a misfit over
+#: what the noise explains at which a closer look at the waves is no use.
+MORE, LEARNING, POOR = 2, 5, 2.0
 #: Rounds at most where the prior is learned.
 TURNS = 8
 
@@ -78,7 +79,7 @@ def laplace(
     background_form: str = SMOOTH,
     prior: str = WHITE,
     draws: int | None = None,
-    refine: int = 5,
+    refine: int = 8,
     averaged: bool = True,
     region: BoolArray | None = None,
     tolerance: float = 1e-2,
@@ -218,8 +219,12 @@ def laplace(
             ):
                 break
             spread = chosen.asarray(pilot.spread) if averaged else None
-            steps = min(refine, MORE) if number and work.learned is None else refine
-            point, remains = refined(work, work.at(point.x, model, spread), steps, rough)
+            steps, loose = refine, LOOSE
+            if work.learned is not None:
+                steps, loose = min(refine, LEARNING), LOOSE[:1]
+            elif number:
+                steps, loose = min(refine, MORE), ()
+            point, remains = refined(work, work.at(point.x, model, spread), steps, rough, loose)
         if prior == LOCAL and work.learned is not None and not clock.half():
             tell("local variances", 0, 1)
             point, remains = localised(work, point, refine, rough) or (point, remains)
