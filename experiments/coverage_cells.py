@@ -107,6 +107,12 @@ def cases() -> list[Case]:
     for start in ("known", "rpie"):
         for prior in ("white", "learned"):
             found.append(Case("laplace", "texture", start, f"laplace, {prior} prior", own=True))
+    by = "laplace, local prior"
+    for start in ("known", "rpie"):
+        for kind in ("pieces", "sparse", "power-1.5", "smooth-3.5"):
+            found.append(Case("local", kind, start, by))
+        for kind in ("blobs", "circuit", "texture"):
+            found.append(Case("local", kind, start, by, own=True))
     return found
 
 
@@ -211,7 +217,7 @@ def trial(case: Case, seed: int) -> dict[str, Any]:
     else:
         if case.free in FAULTS:
             update.append(case.free)
-        prior = "white" if "white" in case.method else "learned"
+        prior = case.method.split()[1] if "," in case.method else "learned"
         bars, twin = of_laplace(problem, start, tuple(update), prior, seed)
         found = bars
     assert twin is not None

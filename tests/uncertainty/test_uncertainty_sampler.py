@@ -195,8 +195,10 @@ def test_bright_data_get_the_bars_of_laplace(free):
         np.sqrt(np.mean(bars.object_std[inside] ** 2)), rel=0.15
     )
     across = bars.phase_std * np.abs(bars.object)
+    # bars of what is darker are those of Rice's distribution
+    clear = inside & (np.abs(bars.object) > 5 * bars.object_std)
     np.testing.assert_allclose(
-        np.hypot(bars.amplitude_std, across)[inside], bars.object_std[inside], rtol=1e-3
+        np.hypot(bars.amplitude_std, across)[clear], bars.object_std[clear], rtol=1e-3
     )
 
 

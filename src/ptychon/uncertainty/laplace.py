@@ -239,7 +239,7 @@ def laplace(
             elif number:
                 steps, loose = min(refine, MORE), ()
             point, remains = refined(work, work.at(point.x, model, spread), steps, rough, loose)
-        if prior == LOCAL and work.learned is not None:
+        if prior == LOCAL and work.learned is not None and not clock.half():
             tell("local variances", 0, 1)
             fewer = min(refine, LEARNING)
             point, remains = localised(work, point, fewer, rough) or (point, remains)

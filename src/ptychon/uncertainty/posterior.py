@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
@@ -16,6 +17,10 @@ from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray
 if TYPE_CHECKING:
     from .verdict import Twin
 
+#: Probability that a bar holds; a phase of which nothing is known, within that; |O| in standard
+#: deviations of its parts, up to which bars of amplitude and phase are of Rice's distribution.
+INSIDE = 0.683
+NOTHING, ABOVE = INSIDE * math.pi, np.linspace(0, 6, 49)
 #: Steps to the optimum, in bars, up to which it is reached; and names of octaves of periods.
 REACHED = 0.1
 OCTAVES = ("above 32", "of 16 to 32", "of 8 to 16", "of 4 to 8", "of 2 to 4")
@@ -36,10 +41,11 @@ class Posterior:
     object_std : (H, W) float32
         sqrt(E|O - mean|^2) of the complex value.
     amplitude_std : (H, W) float32
-        Of |O|: the part of the error along the mean.
+        Of |O|: the part of the error along the mean; near darkness half the width that holds
+        68.3 %.
     phase_std : (H, W) float32
-        Of the phase, rad: the part across the mean, over |mean|; at most pi/sqrt(3), that of a
-        phase nothing is known of.
+        Of the phase, rad: the part across the mean, over |mean|; near darkness half the width that
+        holds 68.3 %, at most 0.683 pi, where nothing is known of it.
     offset : (H, W) complex64
         The object that was given less `object`, aligned: how far the engine was from the optimum.
     probe_std : (K, P, Q) float32 or None
@@ -194,7 +200,7 @@ class Posterior:
         """The same, corrected by what a check on simulated data has said of the bars."""
         root = REAL.type(math.sqrt(twin.factor))
         wider = {n: getattr(self, n) * root for n in ("object_std", "amplitude_std", "phase_std")}
-        wider["phase_std"] = np.minimum(wider["phase_std"], REAL.type(math.pi / math.sqrt(3)))
+        wider["phase_std"] = np.minimum(wider["phase_std"], REAL.type(NOTHING))
         return replace(
             self,
             **wider,
@@ -215,6 +221,8 @@ class Posterior:
         size = np.abs(object)
         turned = self.offset * np.where(size > 0, object.conj() / np.where(size > 0, size, 1), 1)
         both, along = (a.astype(np.float64) ** 2 for a in (self.object_std, self.amplitude_std))
+        # near darkness no direction is known, and the bar of the amplitude is not that along it
+        along = np.where(np.abs(self.object) ** 2 < 4 * both, both / 2, along)
         across = np.maximum(both - along, 0) + turned.imag**2
         # errors about the object that was given: the optimum is off it by the offset, for certain
         draws = None if self.draws is None else (self.draws - self.offset).astype(COMPLEX)
@@ -512,14 +520,41 @@ class Bars(TypedDict):
 
 def bars(along: FloatArray, across: FloatArray, mean: ComplexArray) -> Bars:
     """object_std, amplitude_std and phase_std from the variances along and across the mean, (H, W)
-    each.
+    each. Where the mean is not far above its error, |mean + error| has Rice's distribution, and
+    both are half the width that holds 68.3 % of it (see `near_darkness`).
     """
-    phase = np.sqrt(across) / np.maximum(np.abs(mean), 1e-12)
+    size = np.abs(mean).astype(np.float64)
+    even = (along + across) / 2
+    above = size / np.maximum(np.sqrt(even), 1e-30)
+    # next to 0 there is no direction, and parts along and across the mean are alike
+    share = np.minimum(above / 2, 1) ** 2
+    a, c = (np.sqrt(even + share * (part - even)) for part in (along, across))
+    wider, angle = near_darkness()
+    near = np.interp(above, ABOVE, angle) * c / np.maximum(np.sqrt(even), 1e-30)
+    phase = np.where(above < ABOVE[-1], near, c / np.maximum(size, 1e-12))
     return Bars(
         object_std=np.sqrt(along + across).astype(REAL),
-        amplitude_std=np.sqrt(along).astype(REAL),
-        phase_std=np.minimum(phase, math.pi / math.sqrt(3)).astype(REAL),
+        amplitude_std=(a * np.interp(above, ABOVE, wider)).astype(REAL),
+        phase_std=np.minimum(phase, NOTHING).astype(REAL),
     )
+
+
+@lru_cache(maxsize=1)
+def near_darkness() -> tuple[FloatArray, FloatArray]:
+    """Half widths that hold 68.3 % of |a + e| about a, and of the phase of a + e (rad), where both
+    parts of e have the variance 1, for a of `ABOVE`.
+    """
+    # equal shares of the probability: rings of e^2 of an exponential distribution, and angles
+    rings, turns = 240, 240
+    r = np.sqrt(-2 * np.log(1 - (np.arange(rings) + 0.5) / rings))
+    e = np.multiply.outer(r, np.exp(2j * np.pi * (np.arange(turns) + 0.5) / turns)).ravel()
+    found = np.empty((2, len(ABOVE)))
+    for n, a in enumerate(ABOVE):
+        found[0, n] = np.quantile(abs(abs(a + e) - a), INSIDE)
+        found[1, n] = np.quantile(abs(np.angle(a + e)), INSIDE)
+    # no jump where it goes over into the linear ones
+    found[0, -1], found[1, -1] = 1, 1 / ABOVE[-1]
+    return found[0], found[1]
 
 
 def conditions(

@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 
 from ..types import COMPLEX, REAL, FloatArray, PtychonError
 from .half_data_record import HalfDataTest
-from .posterior import Posterior
+from .posterior import NOTHING, Posterior
 from .spectrum import PERIODS
 
 #: Standard deviation (px) of the window over which powers of draws are compared.
@@ -114,7 +114,7 @@ def widened(posterior: Posterior, by: HalfDataTest | Sequence[float]) -> Posteri
         name: (getattr(posterior, name) * ratio).astype(REAL)
         for name in ("object_std", "amplitude_std", "phase_std")
     }
-    stds["phase_std"] = np.minimum(stds["phase_std"], REAL.type(np.pi / np.sqrt(3)))
+    stds["phase_std"] = np.minimum(stds["phase_std"], REAL.type(NOTHING))
     facts = posterior.conditional
     if isinstance(by, HalfDataTest):
         facts = (*facts, fact(by))
