@@ -11,8 +11,9 @@ of the code; a run that is stopped goes on from there, and several parts may run
     python experiments/coverage_cells.py --runs 0 --write docs/uncertainty.md -o coverage.csv
 
 Bars are those of the optimum (`laplace`) or of the posterior mean (`joint`), errors those of it
-after alignment, on pixels with at least half of the mean illumination. "holds": the twin of `joint`
-says so; of `laplace`, that the misfit is that of the noise and the optimum is reached.
+after alignment, on pixels with at least half of the mean illumination. "holds", "cannot tell" and
+why: what the check on simulated data says of them; "outside" is the chance of a mean u2 outside
+0.85 to 1.2 that it foretells.
 """
 
 from __future__ import annotations
@@ -35,9 +36,13 @@ FRAME, SIDE, DOSE = 24, 6, 22_500.0
 FAULTS = ("positions", "dose", "background", "modes")
 PASSES = {"rpie": 300, "dm": 200, "ep": 200}
 COLUMNS = ("group", "cell", "seed", "commit", "p50", "p68", "p90", "p95", "p99", "u2")
-COLUMNS += ("amplitude", "phase", "dB", "temperature", "holds", "remains", "chi2", "seconds")
+COLUMNS += ("amplitude", "phase", "dB", "temperature", "factor", "chance", "outside", "verdict")
+COLUMNS += ("reason", "holds", "remains", "chi2", "seconds")
+WORDS = ("group", "cell", "commit", "verdict", "reason")
 #: Mean u2 of bars that are right, by the table's own measure.
 LOW, HIGH = 0.85, 1.2
+#: What the check may say.
+SAID = ("hold", "cannot tell", "do not hold")
 BEGIN, END = "<!-- cells: begin -->", "<!-- cells: end -->"
 
 
@@ -193,7 +198,6 @@ def begun(case: Case, data: Any, probe: Wave) -> Any:
 def trial(case: Case, seed: int) -> dict[str, Any]:
     """A row of the file: one realisation of a cell."""
     from ptychon import Problem
-    from ptychon.uncertainty import laplace
     from ptychon.uncertainty.joint import joint, lit_region
 
     began = time.process_time()
@@ -204,25 +208,16 @@ def trial(case: Case, seed: int) -> dict[str, Any]:
     row: dict[str, Any] = {"group": case.group, "cell": case.title, "seed": seed}
     if case.method == "joint":
         found, bars, twin = joint(problem, start, update=update, backend="numpy", seed=seed)
-        assert twin is not None
-        row |= {"temperature": twin.temperature, "holds": int(twin.holds)}
-        row |= {"remains": twin.remains, "chi2": twin.misfit}
     else:
         if case.free in FAULTS:
             update.append(case.free)
         prior = "white" if "white" in case.method else "learned"
-        found = bars = laplace(
-            *(problem, start.object, start.probe),
-            update=update,
-            prior=prior,
-            backend="numpy",
-            seed=seed,
-            keep=True,
-        ).with_errors()
-        remains = float(np.nanmax(bars.remains)) if bars.remains else np.inf
-        fits = bars.chi2 < 1 + max(0.1, 5 * bars.chi2_error)
-        row |= {"temperature": np.nan, "holds": int(fits and remains <= 0.1)}
-        row |= {"remains": remains, "chi2": bars.chi2}
+        bars, twin = of_laplace(problem, start, tuple(update), prior, seed)
+        found = bars
+    assert twin is not None
+    row |= {n: getattr(twin, n) for n in ("temperature", "factor", "chance", "outside", "remains")}
+    row |= {"verdict": twin.verdict, "reason": twin.reason, "holds": int(twin.holds)}
+    row |= {"chi2": twin.misfit}
     moves = case.start != "known" or case.free in ("positions", "dose")
     if case.free == "dose" and case.start != "known":
         found = bars = without_slope(found, truth, lit_region(problem, start))
@@ -231,6 +226,20 @@ def trial(case: Case, seed: int) -> dict[str, Any]:
     row |= {"u2": made["u2"], "amplitude": made["amplitude_68"], "phase": made["phase_68"]}
     row |= {"dB": made["dB"], "seconds": time.process_time() - began}
     return row
+
+
+def of_laplace(
+    problem: Any, start: Any, update: tuple[str, ...], prior: str, seed: int
+) -> tuple[Any, Any]:
+    """Bars of the optimum, corrected by a twin, and what that says."""
+    from ptychon.uncertainty.checked import check
+    from ptychon.uncertainty.methods import Laplace
+
+    way = Laplace(update=update, prior=prior, refine=True, propose=False, draws=8, seed=seed)
+    aside: dict[str, Any] = {"tell": lambda *_: None, "place": Path("coverage")}
+    _, bars = way.run(problem, start, "numpy", *aside.values())
+    twin = check(problem, start, way, bars, backend="numpy", **aside)
+    return bars.checked(twin), twin
 
 
 def without_slope(bars: Any, truth: Wave, lit: Any) -> Any:
@@ -261,32 +270,49 @@ def read(path: Path) -> list[dict[str, Any]]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         rows: list[dict[str, Any]] = [r for r in csv.DictReader(file) if r["seconds"]]
-    words = ("group", "cell", "commit")
-    return [{n: v if n in words else float(v) for n, v in r.items()} for r in rows]
+    return [{n: v if n in WORDS else float(v) for n, v in r.items()} for r in rows]
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Means over the realisations of each cell, in Markdown."""
     head = "| cell | runs | 50 % | 68.3 % | 90 % | 95 % | 99 % | mean u2 | least, most "
-    head += "| ampl. 68.3 % | phase 68.3 % | dB | holds | refused of outside |"
-    lines = [head, "|" + "---|" * 14]
+    head += "| ampl. 68.3 % | phase 68.3 % | dB | holds | cannot tell | of outside |"
+    lines = [head, "|" + "---|" * 15]
     for case in cases():
         own = [row for row in rows if row["cell"] == case.title]
         if not own:
             continue
-        at = {
-            n: np.array([row[n] for row in own])
-            for n in COLUMNS
-            if n not in ("group", "commit") and n != "cell"
-        }
+        at = {n: np.array([row[n] for row in own]) for n in COLUMNS if n not in WORDS}
         outside = (at["u2"] < LOW) | (at["u2"] > HIGH)
-        refused = f"{int((outside & (at['holds'] == 0)).sum())}/{int(outside.sum())}"
+        untold = np.array([row["verdict"] == "cannot tell" for row in own])
+        refused = int((outside & (at["holds"] == 0)).sum())
+        said = f"{refused - int((outside & untold).sum())} + {int((outside & untold).sum())}"
+        said = f"{said}/{int(outside.sum())}" if outside.any() else "-"
         shares = [f"{100 * at[n].mean():.1f}" for n in COLUMNS[4:9]]
         u2 = at["u2"]
         shares += [f"{u2.mean():.2f}", f"{u2.min():.2f}, {u2.max():.2f}"]
         shares += [f"{100 * at[n].mean():.1f}" for n in ("amplitude", "phase")]
-        shares += [f"{at['dB'].mean():.1f}", f"{int(at['holds'].sum())}/{len(own)}", refused]
+        shares += [f"{at['dB'].mean():.1f}", f"{int(at['holds'].sum())}/{len(own)}"]
+        shares += [f"{int(untold.sum())}", said]
         lines.append(f"| {case.title} | {len(own)} | {' | '.join(shares)} |")
+    return "\n".join(lines)
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> str:
+    """What the check said of single realisations that are right and of those that are not."""
+    u2 = np.array([row["u2"] for row in rows])
+    outside, said = (u2 < LOW) | (u2 > HIGH), np.array([row["verdict"] for row in rows])
+    lines = []
+    for name, part in (("inside", ~outside), ("outside", outside)):
+        counts = [int((part & (said == what)).sum()) for what in SAID]
+        shares = ", ".join(f"{n} {what}" for n, what in zip(counts, SAID, strict=True))
+        lines.append(f"{int(part.sum())} {name} {LOW} to {HIGH}: {shares}")
+    held = [row for row in rows if row["verdict"] == SAID[0]]
+    foretold = sum(row["outside"] for row in held)
+    right = sum(LOW <= row["u2"] <= HIGH for row in held)
+    lines.append(
+        f"of {len(held)} that hold {len(held) - right} are outside, {foretold:.1f} were foretold"
+    )
     return "\n".join(lines)
 
 
@@ -312,6 +338,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = options.parse_args(arguments)
     if given.table:
         print(table(read(given.output)))
+        print(summary(read(given.output)))
         return
     warnings.simplefilter("ignore", PtychonWarning)
     chosen = [c for c in cases() if given.cells in c.title or given.cells == c.group]
@@ -334,7 +361,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             continue
         with given.output.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, COLUMNS).writerow({"commit": code} | row)
-        said = f"u2 {row['u2']:.2f}, {row['dB']:.1f} dB, {row['seconds']:.1f} s"
+        said = f"u2 {row['u2']:.2f}, {row['verdict']}, {row['dB']:.1f} dB, {row['seconds']:.1f} s"
         print(f"{case.title}, {seed}: {said}", flush=True)
     if given.write is not None:
         put(given.write, table(read(given.output)), BEGIN, END)

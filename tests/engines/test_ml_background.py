@@ -116,6 +116,23 @@ def test_none_is_found_where_there_is_none():
     assert error(found) < 1.05 * error(run_known())
 
 
+def test_frames_that_see_one_probe_have_a_background_too():
+    """On whole pixels all frames see the same probe; the compiled product is that of NumPy."""
+    given, _ = darkened(0.3)
+    given, found = given.with_positions(np.round(given.positions)), []
+    assert not given.subpixel
+    for name in ("numpy", "reference"):
+        backend = get_backend(name)
+        engine, ctx = ML(background=True, iterations=5), Context(backend)
+        here = given.to(backend)
+        known = run_known()
+        state = engine.init(here, *map(backend.asarray, (known.object, known.probe)), ctx)
+        found.append(engine.step(state, here, [], ctx)[0])
+    assert found[0].dark.mean() > 1
+    np.testing.assert_allclose(found[0].dark, found[1].dark, rtol=5e-3)
+    np.testing.assert_allclose(found[0].object, found[1].object, atol=5e-3)
+
+
 def test_a_background_that_was_stated_is_where_it_begins():
     given, dark = darkened(0.3)
     engine = ML(background=True, background_distance=1.0)

@@ -131,6 +131,22 @@ def test_its_column_is_that_of_the_matrix(own):
     assert share == pytest.approx(1, rel=1e-4) if not own else 0 < share < 1
 
 
+def test_frames_on_whole_pixels_share_one_illumination():
+    """The compiled product takes it as any other."""
+    made = small(1, 2, 0, near=True)
+    x = replace(made.x.astype("single"), positions=None, log_scale=None)
+    update = ("object", "probe")
+    model = made.model.to(get_backend("numpy", threads=1))
+    H = GaussNewton(model, x, update, ())
+    assert H.fuses
+    d = made.direction(update).astype("single")
+    expected = H.zeros()
+    H._plainly(d, expected)
+    for name, array in H(d).each():
+        error = np.linalg.norm(array - getattr(expected, name))
+        assert error < 1e-4 * np.linalg.norm(array)
+
+
 def test_what_knows_no_distance_refuses():
     _, problem, _ = scene(1.0)
     far = replace(problem, propagator=small(1).model.detector.propagator)

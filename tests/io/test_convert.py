@@ -197,14 +197,38 @@ def test_settings_of_the_detector_are_kept_or_said_to_be_lost(tmp_path, name):
         pytest.importorskip("rsciio")
     data = scan(**SETTINGS)
     lost = write_scan(tmp_path / name, data)
-    if name in ("a.cxi", "a.npz", "a.mat", "a.hspy"):
-        back = load(tmp_path / name)
-        assert {field: getattr(back, field) for field in SETTINGS} == SETTINGS
-        assert not set(SETTINGS) & set(lost)
-    else:
+    if name in ("a.tif", "a.npy"):
         assert set(SETTINGS) <= set(lost)
+    else:
+        back = load(tmp_path / name)
+        # PtyLab has no mask, without which the points between those measured cannot be told
+        kept = dict(SETTINGS, upsample=1) if name == "a.hdf5" else SETTINGS
+        assert {field: getattr(back, field) for field in SETTINGS} == kept
+        assert set(SETTINGS) & set(lost) == ({"upsample"} if name == "a.hdf5" else set())
     plain = scan()
     assert not set(SETTINGS) & set(write_scan(tmp_path / f"plain_{name}", plain))
+
+
+@pytest.mark.parametrize("suffix", ["h5", "npz"])
+def test_frames_for_ptychodus_keep_the_settings_of_the_detector(tmp_path, suffix):
+    place, product = tmp_path / f"a.{suffix}", tmp_path / f"p.{suffix}"
+    data = scan(**SETTINGS)
+    lost = write_scan(place, data, "ptychodus")
+    assert not set(SETTINGS) & set(lost)
+    n = len(data)
+    made = Result(
+        object=np.ones((80, 80), "c8"),
+        probe=np.ones((1, 8, 8), "c8"),
+        errors=np.ones(2),
+        final_error=0.1,
+        positions=5 * np.arange(2.0 * n).reshape(n, 2) + 5,
+        engine="rpie",
+        passes=2,
+        pixel_size=(1e-8, 1e-8),
+    )
+    write_result(product, made, "ptychodus")
+    back = load(product, data_path=str(place))
+    assert {field: getattr(back, field) for field in SETTINGS} == SETTINGS
 
 
 @pytest.mark.parametrize("name", ["a.npz", "a.mat", "a.ptyr", "a.hdf5", "a.tif", "a.emd"])

@@ -213,6 +213,18 @@ def test_scans_on_disk_go_to_hyperspy_in_blocks(tmp_path):
     assert np.array_equal(np.asarray(load(tmp_path / "s.hspy").patterns), FRAMES)
 
 
+def test_a_datacube_keeps_the_numbers_of_the_detector(tmp_path):
+    known = {"blur": 0.7, "read_noise": 0.5, "background": 0.1}
+    place = tmp_path / "a.emd"
+    assert write_scan(place, replace(electrons(), **known)) == []
+    back = load(place, voltage=2e5)
+    assert {field: getattr(back, field) for field in known} == known
+    with h5py.File(place, "r+") as file:
+        file.attrs["ptychon_blur"] = "wide"
+    with pytest.raises(PtychonError, match="ptychon_blur is 'wide', not a number"):
+        load(place, voltage=2e5)
+
+
 def test_a_datacube_of_py4dstem(tmp_path):
     data = electrons()
     lost = write_scan(tmp_path / "s.emd", data)

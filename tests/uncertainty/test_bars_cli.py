@@ -19,6 +19,7 @@ from ptychon.io import load_result, save_result, write_dataset
 from ptychon.metrics import residual as metrics
 from ptychon.uncertainty.laplace import laplace
 from ptychon.uncertainty.saved import load_posterior
+from ptychon.uncertainty.verdict import VERDICTS
 
 pytestmark = pytest.mark.usefixtures("sketched")
 
@@ -109,7 +110,13 @@ def test_a_result_gets_error_bars(folder, capsys):
         "update": ["object", "probe"],
         "refine": False,
         "of": "scan_rpie.h5",
+        "verdict": bars.verdict,
+        "reason": bars.reason,
     }
+    # a small scan is checked unasked
+    assert bars.verdict in VERDICTS
+    assert "on simulated data" in " ".join(out.split())
+    assert any("on a twin of these data, begun anew" in each for each in bars.conditional)
     assert new.final_error == old.final_error
     assert bars.method == "laplace"
     assert bars.samples == 8
@@ -134,6 +141,7 @@ def test_the_optimum_instead(folder, capsys):
             capsys,
             place / "scan_rpie.h5",
             "--refine",
+            "--no-twin",
             "--json",
             "--draws",
             8,
@@ -143,7 +151,16 @@ def test_the_optimum_instead(folder, capsys):
     )
     new = load_result(place / "refined.h5")
     kept = json.loads(
-        run(capsys, place / "scan_rpie.h5", "--json", "--draws", 8, "-o", place / "kept.h5").out
+        run(
+            capsys,
+            place / "scan_rpie.h5",
+            "--no-twin",
+            "--json",
+            "--draws",
+            8,
+            "-o",
+            place / "kept.h5",
+        ).out
     )
     inside = load_posterior(place / "refined.h5").region
 

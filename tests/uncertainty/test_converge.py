@@ -18,7 +18,7 @@ from ptychon.metrics.ambiguities import unseen, without_unseen
 from ptychon.metrics.residual import illumination, residual
 from ptychon.uncertainty import laplace
 from ptychon.uncertainty.starts import begun_anew, translated
-from ptychon.uncertainty.twin import FAR, Twin
+from ptychon.uncertainty.verdict import FAR, Twin
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 

@@ -14,7 +14,7 @@ from ptychon.backends import get_backend
 from ptychon.model.noise import noise_of
 from ptychon.uncertainty.centre import energy, moved
 from ptychon.uncertainty.starts import Starts, begun_otherwise, compared, differ
-from ptychon.uncertainty.twin import Twin
+from ptychon.uncertainty.verdict import Twin
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 

@@ -167,8 +167,8 @@ def test_translations_are_hardly_seen():
         assert 0 < point.dot(g, point.product(g)) / point.dot(g, g) / stiffness < 0.1
 
 
-def dense_inverse(point):
-    """H^-1 by products with every unit vector, real parts first."""
+def dense(point):
+    """H by products with every unit vector, real parts first."""
     n = point.size
     H = np.empty((2 * n, 2 * n))
     for i in range(n):
@@ -176,7 +176,28 @@ def dense_inverse(point):
         e[i] = 1
         for column, v in ((i, point.product(e)), (n + i, point.product(1j * e))):
             H[:, column] = np.concatenate([v.real, v.imag])
-    return np.linalg.inv((H + H.T) / 2)
+    return (H + H.T) / 2
+
+
+def test_what_is_held_is_as_stiff_as_the_rest():
+    """To the preconditioned system, dark rim and all: conjugate gradients in single precision would
+    find a much larger eigenvalue again and again.
+    """
+    case = make_case(side=3, subpixel=True, masks="each")
+    point = curvature(case, prior=0.01)
+    everywhere = np.ones(case.object.shape, bool)
+    gauge = gauge_of(case.problem, case.object, case.probe, True, everywhere, everywhere)
+    rows = gauge.orthonormal(True)
+    G = np.concatenate([rows.real, rows.imag], axis=1)
+    most, along = [], []
+    for _ in range(2):
+        H, D = dense(point), np.tile(np.asarray(point.diagonal).ravel(), 2)
+        most.append(np.linalg.eigvalsh(H / np.sqrt(D * D[:, None]))[-1])
+        along.append(np.diag(G @ H @ G.T) / np.diag(G * D @ G.T))
+        point.hold(rows)
+    assert along[0].max() < 0.02
+    assert along[1] == pytest.approx(1, abs=0.2)
+    assert most[1] < 1.2 * most[0]
 
 
 def test_samples_have_the_variance_of_the_exact_inverse():
@@ -190,7 +211,7 @@ def test_samples_have_the_variance_of_the_exact_inverse():
     gauge = gauge_of(case.problem, case.object, case.probe, True, everywhere, everywhere)
     point.hold(gauge.orthonormal(True))
     n, size = case.object.size, point.size
-    exact = dense_inverse(point)
+    exact = np.linalg.inv(dense(point))
     variance = (np.diag(exact)[:size] + np.diag(exact)[size:])[:n].reshape(case.object.shape)
     rng, S, plain = np.random.default_rng(0), 150, np.zeros(case.object.shape)
     sharp = plain.copy()
@@ -265,6 +286,22 @@ def test_averages_over_an_uncertain_wave():
         along = (1 - y / r + y / r * (z.real / r) ** 2).mean()
         found = Noise("amplitude", 1.0).averaged_information(one, V)
         assert [found[0][0, 0, 0], found[1][0, 0, 0]] == pytest.approx([along, across], abs=0.01)
+
+
+def test_modes_share_what_is_not_known_of_a_wave():
+    """Against draws of the waves of three modes: the further a wave may point, the less of the
+    information on its length is left in each direction.
+    """
+    rng, V, K = np.random.default_rng(1), np.array([0.7]), 3
+    for m in (0.05, 0.8, 3.0):
+        z = np.sqrt(V / K) * normal(rng, (200_000, K))
+        z[:, 0] += m
+        r = np.sqrt((np.abs(z) ** 2).sum(axis=1))
+        y = r.mean()
+        along = (1 - y / r * (1 - (z[:, 0].real / r) ** 2)).mean()
+        across = (1 - y / r * (1 - (z[:, 1].imag / r) ** 2)).mean()
+        found = Noise("amplitude", 1.0).averaged_information(np.full((1, 1, 1), m), V, K)
+        assert [found[0][0, 0, 0], found[1][0, 0, 0]] == pytest.approx([along, across], abs=4e-3)
 
 
 def test_information_of_the_noise_models():

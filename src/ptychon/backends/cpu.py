@@ -30,6 +30,7 @@ def numpy_backend(threads: int | None = None) -> Backend:
         Threads for engines whose frames are independent of each other; default those that this
         process may use (`cores`), at most 16.
     """
+    from ..kernels.cpu import averages as _numba_averages
     from ..kernels.cpu import cache as _numba_cache
     from ..kernels.cpu import curvature as _numba_curvature
     from ..kernels.cpu import extended as _numba_extended
@@ -48,6 +49,7 @@ def numpy_backend(threads: int | None = None) -> Backend:
         kernels=build(
             _numba_table,
             _numba_sites,
+            _numba_averages,
             _numba_curvature,
             _numba_joint,
             _numba_extended,

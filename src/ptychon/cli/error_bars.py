@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ..data.result import Result
     from ..uncertainty import Posterior
 
+#: What a check may say.
+HOLD, NOT = "hold", "do not hold"
 #: A misfit above 1 is reported as too large: by this much, and by so many of its standard
 #: deviations.
 ALLOWED, SIGMAS = 0.1, 5.0
@@ -30,6 +32,7 @@ Examples
   ptychon error_bars scan_rpie.h5 --limit 120
   ptychon error_bars measured_ml.h5 --halves positions
   ptychon error_bars refined.h5 --update positions,dose,background
+  ptychon error_bars nearfield.h5 --update distance
   ptychon error_bars scan_rpie.h5 --method joint
   ptychon error_bars scan_rpie.h5 --method bootstrap --replicates 20
   ptychon error_bars scan_ep.h5 --method sampling -n 50000
@@ -95,9 +98,10 @@ read from the file that the result names, or from the folder of the result.
 )
 @click.option(
     "--prior",
-    metavar="white|learned",
-    help="Choose the prior of the object: independent pixels (white), or spectra learned from the "
-    "data, for smooth objects (laplace; default white; auto chooses and says so).",
+    metavar="white|learned|local",
+    help="Choose the prior of the object: independent pixels (white), spectra learned from the "
+    "data (learned), or also variances that differ from place to place, for edges and flat "
+    "regions, where the data show them (local) (laplace; default white; auto chooses and says so).",
 )
 @click.option(
     "--background-form",
@@ -125,7 +129,9 @@ read from the file that the result names, or from the folder of the result.
 @click.option(
     "--twin/--no-twin",
     default=None,
-    help="Check and correct the error bars on simulated data, or do not (joint; default: check).",
+    help="Check and correct the error bars on simulated data, or do not; takes as long as the run "
+    "and its bars together (default: check with joint, and with laplace where the data have at "
+    "most a million numbers and there is no --limit; not with sampling).",
 )
 @passes_option(
     "Passes of each replicate (bootstrap; as in RESULT), of Ptycho-EP (joint; 60), of each chain "
@@ -237,10 +243,18 @@ def numbers_of(posterior: Posterior, before: Result) -> dict[str, Any]:
         "positions_std": typical(posterior.positions_std),
         "dose_std": typical(posterior.log_scale_std),
         "background_std": typical(posterior.background_std),
+        "variations_std": typical(posterior.variations_std),
+        "longer": posterior.longer,
+        "longer_std": posterior.longer_std,
+        "path_m": posterior.path,
+        "path_m_std": posterior.path_std,
         "stopped": posterior.stopped,
         "widened": list(posterior.widened),
         "remains": [r if np.isfinite(r) else None for r in posterior.remains],
         "optimum": posterior.way_left() or None,
+        "verdict": posterior.verdict or None,
+        "reason": posterior.reason or None,
+        "temperature": posterior.temperature,
         "earlier": None,
     }
     if before.object_std is not None:
@@ -258,6 +272,27 @@ def typical(values: Any) -> float | None:
 def fits(numbers: dict[str, Any]) -> bool:
     """Whether the misfit is what the noise explains, or not much more."""
     return bool(numbers["chi2"] < 1 + max(ALLOWED, SIGMAS * (numbers["chi2_error"] or 0.0)))
+
+
+def checked(numbers: dict[str, Any]) -> str:
+    """For people: what a check on simulated data has said."""
+    said = {HOLD: "the error bars hold", NOT: "the error bars do not hold"}
+    if numbers["verdict"] is None:
+        able = numbers["method"] in ("laplace", "joint", "sampling") and not numbers["widened"]
+        return f"not made{' (--twin makes it)' if able else ''}"
+    what = said.get(numbers["verdict"], "it cannot tell whether the error bars hold")
+    return f"{what} on simulated data" + (f": {numbers['reason']}" if numbers["reason"] else "")
+
+
+def detector_distance(numbers: dict[str, Any]) -> str:
+    """A distance that was free, for people."""
+    from ..units import pretty
+
+    off = 100 * (numbers["longer"] - 1)
+    said = f"{off:+.3g} % ± {100 * numbers['longer_std']:.2g} % off the distance that is stated"
+    if numbers["path_m"] is None:
+        return said
+    return f"at {numbers['path_m']:.6g} m ± {pretty(numbers['path_m_std'], 'length')}, {said}"
 
 
 def show(numbers: dict[str, Any]) -> None:
@@ -285,6 +320,7 @@ def show(numbers: dict[str, Any]) -> None:
                 else "and the bars are too small (--halves positions widens them)"
             )
         rows.append(("misfit", f"{numbers['chi2']:.2f} of what the noise explains{judged}"))
+    rows.append(("check", checked(numbers)))
     if numbers["agreement"] is not None:
         from ..uncertainty.sampling import sentence
 
@@ -302,6 +338,8 @@ def show(numbers: dict[str, Any]) -> None:
     ]
     if of_frames:
         rows.append(("also", f"{', '.join(of_frames)} (median error bars)"))
+    if numbers["longer"] is not None:
+        rows.append(("detector", detector_distance(numbers)))
     if numbers["stopped"]:
         rows.append(("stopped", f"with {numbers['samples']} draws, by Ctrl-C or the limit of time"))
     rows += [

@@ -26,8 +26,8 @@ UPDATE = click.option(
     multiple=True,
     metavar="NAME[:no]",
     help="Include the uncertainty of this unknown in the error bars, or with :no take it as exact: "
-    "positions, dose, background, weights, probe, probe:no; default as in RESULT (repeatable, or "
-    "with commas).",
+    "positions, dose, background, weights, variations, distance (near field), probe, probe:no; "
+    "default as in RESULT (repeatable, or with commas).",
 )
 NOISE_VARIANCE = click.option(
     "--noise-variance",

@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from ..types import PtychonError
 from .options import passes_option
 from .run_options import run_options
 from .startup import import_for_run
@@ -37,9 +36,10 @@ def resume(
     The data must be unchanged, and in their old place or beside the checkpoint.
     """
     import_for_run()
-    from ..request.inputs import find_input, request_of
+    from ..request.inputs import request_of
     from ..request.settings import validated
     from ..run.checkpoint import load_checkpoint
+    from .going_on import passes_left, unchanged_input
     from .places import Places, Voice
     from .run import execute
 
@@ -53,34 +53,16 @@ def resume(
         return resumed(found, checkpoint, voice, stated)
     values = request_of(kept, checkpoint)
     sha256 = kept.get("input_sha256")
-    source, state = find_input(values, checkpoint, sha256)
-    if state == "changed":
-        raise PtychonError(
-            f"{source} has changed since {checkpoint} was written: the run cannot go on; start "
-            "it again"
-        )
+    source = unchanged_input(values, checkpoint, sha256)
     values |= {"input": str(source), "output": kept.get("result"), "picture": kept.get("picture")}
     if stated["output"] is not None:
         values["picture"] = None
     values |= {name: value for name, value in stated.items() if value is not None}
-    done = len(found.errors)
-    # passes are counted from the beginning of this run; an earlier one that it started from is not
-    # repeated
-    values["passes"] = values["passes"] if passes is None else passes - (found.passes - done)
-    if values.get("recipe"):
-        from ..run.recipe import Recipe
-
-        kept_recipe = Recipe.read(found.recipe).reaching(values["passes"], found.stage, found.done)
-        values["recipe"] = kept_recipe.stored()
-    if values["passes"] <= done:
-        raise PtychonError(
-            f"{checkpoint} has done {found.passes} passes already; give a larger number with "
-            "--passes"
-        )
+    values |= passes_left(values, found, checkpoint, passes)
     settings = validated(values, checkpoint)
     # the result that the stopped run has left is its own
     places = Places.of(settings, "", force=force or stated["output"] is None)
-    voice.say(f"going on after pass {done} of {settings.passes}")
+    voice.say(f"going on after pass {len(found.errors)} of {settings.passes}")
     given = {} if sha256 is None else {"input_sha256": sha256}
     return execute(
         settings,

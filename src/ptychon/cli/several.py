@@ -204,44 +204,27 @@ def resumed(checkpoint: Checkpoint, path: str, voice: Voice, given: dict[str, An
     given : dict
         What is said now: passes, in all, backend and so on.
     """
-    from ..request.inputs import find_input
     from ..request.settings import validated
+    from .going_on import passes_left, unchanged_input
     from .places import Places
 
     kept = dict(checkpoint.settings["several"])
-    done, before = len(checkpoint.errors), checkpoint.passes - len(checkpoint.errors)
     passes = given.pop("passes")
     backend = given.pop("backend") or str(checkpoint.settings.get("backend", "auto"))
     settings, places, hashes = [], [], list(kept["hashes"])
     for request, result, sha in zip(kept["requests"], kept["results"], hashes, strict=True):
         values = dict(request)
-        source, state = find_input(values, path, sha)
-        if state == "changed":
-            raise PtychonError(
-                f"{source} has changed since {path} was written: the run cannot go on; start it "
-                "again"
-            )
+        source = unchanged_input(values, path, sha)
         values |= {"input": str(source), "output": None, "picture": None}
         values |= {name: value for name, value in given.items() if value is not None}
-        values["passes"] = values["passes"] if passes is None else passes - before
-        if values.get("recipe"):
-            from ..run.recipe import Recipe
-
-            recipe = Recipe.read(checkpoint.recipe)
-            recipe = recipe.reaching(values["passes"], checkpoint.stage, checkpoint.done)
-            values["recipe"] = recipe.stored()
-        if values["passes"] <= done:
-            raise PtychonError(
-                f"{path} has done {checkpoint.passes} passes already; give a larger number with "
-                "--passes"
-            )
+        values |= passes_left(values, checkpoint, path, passes)
         one = validated(values, path)
         settings.append(one)
         # the results that the stopped run has left are its own
         own = one.model_copy(update={"output": result})
         places.append(Places.of(own, "", force=True))
     refuse(settings)
-    voice.say(f"going on after pass {done} of {settings[0].passes}")
+    voice.say(f"going on after pass {len(checkpoint.errors)} of {settings[0].passes}")
     return several(
         settings,
         str(kept["share"]),

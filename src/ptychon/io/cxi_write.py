@@ -10,7 +10,7 @@ import numpy as np
 from ..data.dataset import Dataset
 from ..types import PtychonError
 from ..units import energy_of_photons
-from . import left_out
+from . import left_out, own_attributes
 from .cxi import SCALARS
 from .cxi_positions import DEFAULT_BASIS
 from .hdf5 import PathLike, create, titled
@@ -95,8 +95,9 @@ def write_nexus(path: PathLike, data: Dataset) -> list[str]:
             beam["incident_wavelength"] = data.wavelength
             beam["incident_wavelength"].attrs["units"] = "m"
         _shown(file, data)
-    kept = {"patterns", "positions", "mask", "distance", "detector_pixel_size"}
-    return left_out.of_scan(data, kept | {"wavelength", "probe"})
+        kept = {"patterns", "positions", "mask", "distance", "detector_pixel_size"}
+        kept = own_attributes.keep(file.attrs, data, kept | {"wavelength", "probe"})
+    return left_out.of_scan(data, kept)
 
 
 def _tree(file: Any, data: Dataset) -> None:

@@ -25,7 +25,7 @@ from ..data.lazy import Frames
 from ..data.result import Result
 from ..types import PtychonError
 from ..units import voltage_of_electrons
-from . import left_out
+from . import left_out, own_attributes
 from .entries import BACKGROUND
 from .found import Found
 from .hdf5 import PathLike, create, write_aside
@@ -308,7 +308,8 @@ def write_emd(path: PathLike, data: Dataset) -> list[str]:
         group = _node(bundle, "calibration", "metadata", "Calibration")
         for name, value in calibration.items():
             _item(group, name, value)
-    kept = {"patterns", "positions", "geometry", "wavelength"} | ({"pixel_size"} if far else set())
+        kept = {"patterns", "positions", "geometry", "wavelength"}
+        kept = own_attributes.keep(file.attrs, data, kept | ({"pixel_size"} if far else set()))
     return lost + left_out.of_scan(data, kept)
 
 

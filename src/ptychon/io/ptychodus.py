@@ -19,6 +19,7 @@ from ..data.lazy import Selected
 from ..data.result import Result
 from ..types import ComplexArray, FloatArray, IntArray, PtychonError
 from ..units import ELEMENTARY_CHARGE, wavelength_of_photons
+from . import own_attributes
 from .found import Found
 from .frames import Hdf5Frames, NpzFrames, npz_headers, read_npz
 from .hdf5 import PathLike, check_readable, opened
@@ -243,8 +244,9 @@ def join(product_path: PathLike, frames_path: PathLike) -> Found:
         If they have no frame in common, or either is damaged.
     """
     product = read_product(product_path)
-    frames, indexes, bad = _frames(frames_path)
+    frames, indexes, bad, own = _frames(frames_path)
     found = Found("Ptychodus")
+    own_attributes.take(own, found)
     order = {int(index): k for k, index in enumerate(indexes)}
     both = [(order[int(i)], k) for k, i in enumerate(product.indexes) if int(i) in order]
     if len(both) < 2:
@@ -282,7 +284,8 @@ def join(product_path: PathLike, frames_path: PathLike) -> Found:
     return found
 
 
-def _frames(path: PathLike) -> tuple[Any, IntArray, Any]:
+def _frames(path: PathLike) -> tuple[Any, IntArray, Any, dict[str, Any]]:
+    """Frames, their indexes, bad pixels, and what this package has written beside them."""
     check_readable(path)
     if Path(path).suffix.lower() == ".npz":
         headers = npz_headers(path)
@@ -291,6 +294,7 @@ def _frames(path: PathLike) -> tuple[Any, IntArray, Any]:
         frames: Any = NpzFrames(path, "patterns")
         indexes = read_npz(path, "indexes") if "indexes" in headers else np.arange(len(frames))
         bad = read_npz(path, "bad_pixels") if "bad_pixels" in headers else None
+        own = {name: read_npz(path, name) for name in own_attributes.NAMES if name in headers}
     else:
         with opened(path) as file:
             node = dataset(file, "patterns", "dp", "entry/data/data")
@@ -300,12 +304,13 @@ def _frames(path: PathLike) -> tuple[Any, IntArray, Any]:
             listed, broken = dataset(file, "indexes"), dataset(file, "bad_pixels")
             indexes = np.arange(len(frames)) if listed is None else table(listed, "iu")
             bad = None if broken is None else table(broken)
+            own = own_attributes.of(file)
     indexes = np.asarray(indexes).reshape(-1)
     if len(indexes) != len(frames) or indexes.dtype.kind not in "iu":
         raise PtychonError(
             f"{path} has {len(indexes)} indexes for {len(frames)} frames; they must agree"
         )
-    return frames, indexes, bad
+    return frames, indexes, bad, own
 
 
 def read_result(path: PathLike) -> Result:

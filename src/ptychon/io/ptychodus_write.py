@@ -10,7 +10,7 @@ import numpy as np
 from ..data.dataset import Dataset
 from ..data.result import Result
 from ..units import ELEMENTARY_CHARGE, energy_of_photons
-from . import left_out
+from . import left_out, own_attributes
 from .frames import write_npz
 from .hdf5 import PathLike, create
 from .ptychodus import FLAT, MARK
@@ -85,8 +85,11 @@ def write_data(path: PathLike, data: Dataset) -> list[str]:
     frames and mask.
     """
     bad = None if data.mask is None or data.mask.ndim == 3 else ~data.mask
+    beyond = {"wavelength", "distance", "focus_distance", "pixel_size", "detector_pixel_size"}
+    kept = {"patterns", "positions", "mask", "probe", "object_shape", "geometry"} | beyond
     if Path(path).suffix.lower() == ".npz":
         arrays = {"indexes": np.arange(len(data)), "patterns": data.patterns}
+        kept = own_attributes.keep(arrays, data, kept)
         write_npz(path, arrays | ({} if bad is None else {"bad_pixels": bad}))
     else:
         with create(path) as file:
@@ -94,7 +97,6 @@ def write_data(path: PathLike, data: Dataset) -> list[str]:
             file["indexes"] = np.arange(len(data))
             if bad is not None:
                 file["bad_pixels"] = bad
-    beyond = {"wavelength", "distance", "focus_distance", "pixel_size", "detector_pixel_size"}
-    kept = {"patterns", "positions", "mask", "probe", "object_shape", "geometry"} | beyond
+            kept = own_attributes.keep(file.attrs, data, kept)
     lost = left_out.of_scan(data, kept)
     return ["positions and geometry (they belong into a product)", *lost]

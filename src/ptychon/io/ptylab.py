@@ -17,7 +17,7 @@ from ..data.dataset import Dataset
 from ..data.lazy import Derived
 from ..data.result import Result
 from ..types import PtychonError
-from . import left_out
+from . import left_out, own_attributes
 from .found import Found
 from .frames import Hdf5Frames
 from .hdf5 import PathLike, create, opened
@@ -172,7 +172,8 @@ def write_data(path: PathLike, data: Dataset) -> list[str]:
         file["encoder"] = data.positions - middle
         file["wavelength"], file["zo"], file["dxd"] = data.wavelength, data.distance, float(dx)
         file["orientation"] = 0
-    kept = {"patterns", "positions", "wavelength", "distance", "detector_pixel_size"}
+        kept = {"patterns", "positions", "wavelength", "distance", "detector_pixel_size"}
+        kept = own_attributes.keep(file.attrs, data, kept)
     lost = left_out.of_scan(data, kept)
     if np.any(middle):
         lost.append("the origin of the positions (PtyLab wants them centred)")

@@ -17,7 +17,7 @@ from ..data.lazy import Stacked
 from ..data.result import Result
 from ..types import PtychonError
 from ..units import ELEMENTARY_CHARGE, energy_of_photons, wavelength_of_photons
-from . import left_out
+from . import left_out, own_attributes
 from .found import Found
 from .frames import Hdf5Frames
 from .hdf5 import PathLike, create, opened
@@ -360,8 +360,9 @@ def write_data(path: PathLike, data: Dataset) -> list[str]:
             # a stack of weights, as ptypy has it: those of one mask are a stack of one frame
             mask = np.broadcast_to(data.mask, (n, p, q))
             put_array(chunk, "weights", mask, np.float32).attrs["type"] = "array"
-    kept = {"patterns", "positions", "mask", "distance", "detector_pixel_size", "geometry"}
-    return left_out.of_scan(data, kept | ({"wavelength"} if photons else set()))
+        kept = {"patterns", "positions", "mask", "distance", "detector_pixel_size", "geometry"}
+        kept = own_attributes.keep(file.attrs, data, kept | ({"wavelength"} if photons else set()))
+    return left_out.of_scan(data, kept)
 
 
 def _map(parent: Any, name: str, kind: str) -> Any:

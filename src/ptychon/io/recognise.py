@@ -18,6 +18,7 @@ from . import (
     folder,
     mat,
     nexus,
+    own_attributes,
     plainly,
     ptychodus,
     ptylab,
@@ -157,6 +158,7 @@ def _find_hdf5(path: PathLike, head: bytes, given: Mapping[str, Any]) -> Found:
     with opened(path) as file:
         own = plain(file.attrs.get("ptychon", ""))
         known = next((f for f in HDF5 if f.recognise(file)), None)
+        own_numbers = own_attributes.of(file)
         hyperspy = plain(file.attrs.get("file_format", "")) == "HyperSpy"
     if own and own != "dataset":
         verb = "--start" if own == "result" else "ptychon resume"
@@ -183,6 +185,7 @@ def _find_hdf5(path: PathLike, head: bytes, given: Mapping[str, Any]) -> Found:
             f"on from it use --start {path}"
         )
     found = known.scan(path, given)
+    own_attributes.take(own_numbers, found)
     if given.get("positions_path") and known.name not in _OWN_POSITIONS:
         found.fields.pop("positions", None)
         add_positions(found, given, arrays.hdf5_box(path, given))

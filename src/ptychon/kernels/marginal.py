@@ -2,7 +2,8 @@
 out of it, where waves may be uncertain.
 
     M_j (dO, dP) = F[ P_j dO_j + e_j S_j dP O_j ]          P_j the illumination, S_j its shift, e_j
-                                                           its dose as an amplitude
+                                                           its dose as an amplitude; of mode 0 also
+                                                           sum_l c_jl dV_l in dP
     v            = Re sum_k rho_k* w_k + sigma db          w = M d; rho sigma: the root of the
                                                            information along a wave and on the
                                                            background
@@ -49,6 +50,8 @@ class Seen(NamedTuple):
         E.
     own_images : (N, n, P, Q) float or None
         e; None where no background is free.
+    weights : (N, M) float or None
+        c, of the M variations of the probe that are free.
     transfer : (1 or N, P, Q) complex or None
         Of the near field.
     """
@@ -62,6 +65,7 @@ class Seen(NamedTuple):
     root: Array | None
     own: Array
     own_images: Array | None
+    weights: Array | None
     transfer: Array | None
 
     def of(self, b: slice) -> Seen:
@@ -85,7 +89,8 @@ def marginal(
     Parameters
     ----------
     change, object : (H, W) complex
-    probe_change : (K, P, Q) complex or None
+    probe_change : (K + M, P, Q) complex or None
+        Of the modes and of the variations that are free.
     background_change : (P, Q) float or None
     seen : Seen
     threads : int
@@ -93,9 +98,9 @@ def marginal(
 
     Returns
     -------
-    (H, W) complex, (K, P, Q) complex or None, (P, Q) float or None
+    (H, W) complex, (K + M, P, Q) complex or None, (P, Q) float or None
     """
-    xp, shape = namespace(change), seen.lit.shape[-2:]
+    xp, K, shape = namespace(change), seen.lit.shape[1], seen.lit.shape[-2:]
     out = xp.zeros_like(change)
     out_probe = None if probe_change is None else xp.zeros_like(probe_change)
     out_background = None if background_change is None else xp.zeros_like(background_change)
@@ -105,7 +110,11 @@ def marginal(
         ramps = s.ramps_y[:, None, :, None] * s.ramps_x[:, None, None, :]
         if probe_change is not None:
             O = gather(object, s.corners, shape)[:, None]
-            psi = psi + O * xp.fft.ifft2(ramps * xp.fft.fft2(probe_change)).astype(psi.dtype)
+            spectrum = xp.fft.fft2(probe_change)
+            modes = xp.broadcast_to(spectrum[:K], (len(O), *spectrum[:K].shape)).copy()
+            if s.weights is not None:
+                modes[:, 0] += xp.tensordot(s.weights, spectrum[K:], 1)
+            psi = psi + O * xp.fft.ifft2(ramps * modes).astype(psi.dtype)
         wave = _propagated(xp, psi, s.transfer, True)
         v = (s.radial.real * wave.real + s.radial.imag * wave.imag).sum(axis=1)
         found = (s.own.real * wave[:, None].real + s.own.imag * wave[:, None].imag).sum(
@@ -124,8 +133,11 @@ def marginal(
         psi = _propagated(xp, back, s.transfer, False)
         scatter_add(out, s.corners, (s.lit.conj() * psi).sum(axis=1))
         if out_probe is not None:
-            spectrum = (ramps.conj() * xp.fft.fft2(O.conj() * psi)).sum(axis=0)
-            out_probe += xp.fft.ifft2(spectrum).astype(psi.dtype)
+            asked = ramps.conj() * xp.fft.fft2(O.conj() * psi)
+            out_probe[:K] += xp.fft.ifft2(asked.sum(axis=0)).astype(psi.dtype)
+            if s.weights is not None:
+                varied = xp.tensordot(s.weights.T, asked[:, 0], 1)
+                out_probe[K:] += xp.fft.ifft2(varied).astype(psi.dtype)
     return out, out_probe, out_background
 
 

@@ -22,6 +22,10 @@ may move together, the first two whether the probe is known or free, in both fie
     all doses           dO = O,         da_j = -1
     a gradient of them  dO = r O,       dP = -u P,  da_j = -s_j    (probe free)
     all weights         dP_0 = V_l,     dc_jl = -1                 (probe free)
+    mixing of the V     dV_l = V_m,     dc_jm = -c_jl              (variations free)
+
+Free variations follow the first mode wherever it is multiplied or moved: by a phase, a scale, a
+ramp, a translation. Held, they tell its factor and its place.
 
 r being a place on the object, u one in the window of the probe, r = u + s_j.
 
@@ -49,6 +53,7 @@ TRANSLATIONS = "translation along y", "translation along x"
 POSITIONS, DOSES = ("all positions along y", "all positions along x"), "all doses"
 DOSE_RAMPS = "gradient of doses along y", "gradient of doses along x"
 MIXING, WEIGHTS = "mixing of the modes", "all weights of a variation"
+VARYING = "mixing of the variations"
 
 
 def unseen(
@@ -58,14 +63,17 @@ def unseen(
     free_doses: bool = False,
     modes: int = 1,
     variations: int = 0,
+    mixed: bool = False,
 ) -> tuple[str, ...]:
     """Names of the directions that the data of a scan do not tell; K^2 - 1 mixings of K modes, and
-    as many weights as there are variations with free weights.
+    as many weights as there are variations with free weights, M, with M^2 mixings of them where the
+    variations are free (`mixed`).
     """
     own = (*(POSITIONS if free_positions else ()), *((DOSES,) if free_doses else ()))
     if not free_probe:
         return (PHASE, *own)
     own += (*(DOSE_RAMPS if free_doses else ()), *(WEIGHTS,) * variations)
+    own += (VARYING,) * (variations**2 if mixed else 0)
     mixings = (MIXING,) * (modes**2 - 1)
     moves = () if near_field else TRANSLATIONS
     return (PHASE, PROBE_PHASE, *mixings, SCALE, *RAMPS, *moves, *own)
@@ -103,6 +111,8 @@ class Gauge:
         Whether the data are blind to it exactly.
     region : (H, W) bool
         Where an error is compared.
+    variations : (n, M, P, Q) complex128 or None
+        Where these are free.
     """
 
     names: tuple[str, ...]
@@ -110,6 +120,7 @@ class Gauge:
     probe: ComplexArray
     exact: BoolArray
     region: BoolArray
+    variations: ComplexArray | None = None
 
     def coefficients(self, error: ComplexArray) -> FloatArray:
         """c of the least-squares fit of G c to an error (H, W) on the region: (n,) float64."""
@@ -127,11 +138,20 @@ class Gauge:
         """An error (K, P, Q) of the probe without what belongs to the coefficients c of the object,
         and without what it may do by itself: its phase, and what positions or doses make up for.
         """
-        rest = error - np.tensordot(c, self.probe, 1)
-        alone = {PROBE_PHASE, MIXING, WEIGHTS}
+        return self._alone(error - np.tensordot(c, self.probe, 1), self.probe)
+
+    def remove_from_variations(self, error: ComplexArray, c: FloatArray) -> ComplexArray:
+        """The same of the error (M, P, Q) of free variations of the probe."""
+        assert self.variations is not None
+        return self._alone(error - np.tensordot(c, self.variations, 1), self.variations)
+
+    def _alone(self, rest: ComplexArray, directions: ComplexArray) -> ComplexArray:
+        """Without what may be done with the object where it is."""
+        alone = {PROBE_PHASE, MIXING, WEIGHTS, VARYING}
         alone |= set(TRANSLATIONS) if POSITIONS[0] in self.names else set()
         alone |= {SCALE} if DOSES in self.names else set()
-        own = [g for name, g in zip(self.names, self.probe, strict=True) if name in alone]
+        pairs = zip(self.names, directions, strict=True)
+        own = [g for name, g in pairs if name in alone and np.any(g)]
         if not own:
             return np.asarray(rest)
         matrix = np.array([[_real(a, b) for b in own] for a in own])
@@ -146,12 +166,15 @@ class Gauge:
         )
 
     def orthonormal(self, with_probe: bool) -> ComplexArray:
-        """The exact directions as orthonormal rows of (Re, Im) vectors, (m, H W [+ K P Q])
-        complex128.
+        """The exact directions as orthonormal rows of (Re, Im) vectors, (m, H W [+ K P Q [+ M P
+        Q]]) complex128.
         """
+        parts = [self.object]
+        if with_probe:
+            parts += [self.probe] if self.variations is None else [self.probe, self.variations]
         rows = [
-            np.concatenate([o.ravel(), p.ravel()]) if with_probe else o.ravel()
-            for o, p, sure in zip(self.object, self.probe, self.exact, strict=True)
+            np.concatenate([part[i].ravel() for part in parts])
+            for i, sure in enumerate(self.exact)
             if sure
         ]
         real = np.array([np.concatenate([r.real, r.imag]) for r in rows]).T
@@ -174,26 +197,36 @@ def gauge_of(
     free_doses: bool = False,
     variations: Any = None,
     free_weights: bool = False,
+    free_variations: bool = False,
 ) -> Gauge:
     """The directions at an object (H, W) and a probe (K, P, Q), inside the pixels `touched` by
     light (H, W). Of a probe that varies by known `variations` (M, P, Q) the first mode is told from
-    the others, and its factor from theirs: what moves the probe is then not exact.
+    the others, and its factor from theirs: what moves the probe is then not exact. Nor are mixings
+    of the first mode with others where variations are free.
     """
     O = np.where(touched, object, 0).astype(np.complex128)
     P = np.asarray(probe, np.complex128)
-    varied = () if variations is None else np.asarray(variations, np.complex128)
-    free = free_positions, free_doses, len(P), len(varied) if free_weights else 0
-    names = unseen(problem.near_field, free_probe, *free)
-    none, still = 0 * P, 0 * O
-    mixed = [(still, np.tensordot(X, P, 1)) for X in mixings(len(P))]
-    weights = [(still, np.concatenate([V[None], none[1:]])) for V in varied]
-    found = {
-        PHASE: [(1j * O, none)],
+    V = np.zeros((0, *P.shape[1:]), complex)
+    if variations is not None:
+        V = np.asarray(variations, np.complex128)
+    M = len(V) if free_weights else 0
+    names = unseen(
+        *(problem.near_field, free_probe, free_positions, free_doses, len(P), M, free_variations)
+    )
+    still, none, same = 0 * O, 0 * P, 0 * V
+    # the first mode has a phase and a factor of its own, its variations follow
+    mixed = [
+        (still, np.tensordot(X, P, 1), X[0, 0] * V, not (len(V) and X[0, 1:].any()))
+        for X in mixings(len(P))
+    ]
+    found: dict[str, list[tuple[Any, Any, Any, bool]]] = {
+        PHASE: [(1j * O, none, same, True)],
         PROBE_PHASE: mixed[:1],
         MIXING: mixed[1:],
-        SCALE: [(O, -P)],
-        DOSES: [(O, none)],
-        WEIGHTS: weights if free_weights else [],
+        SCALE: [(O, -P, -V, True)],
+        DOSES: [(O, none, same, True)],
+        WEIGHTS: [(still, np.concatenate([v[None], none[1:]]), same, True) for v in V],
+        VARYING: [(still, none, np.tensordot(Y, V, 1), True) for Y in _units(len(V))],
     }
     (yo, xo), (yp, xp) = (
         np.meshgrid(*(np.arange(n) - n // 2 for n in s), indexing="ij")
@@ -201,22 +234,31 @@ def gauge_of(
     )
     scale = float(max(O.shape))  # coordinates of order 1, for the sake of the numbers alone
     for name, dose, r, rp in zip(RAMPS, DOSE_RAMPS, (yo, xo), (yp, xp), strict=True):
-        found[name] = [(1j * r * O / scale, -1j * rp * P / scale)]
-        found[dose] = [(r * O / scale, -rp * P / scale)]
+        along = [r * O / scale, -rp * P / scale, -rp * V / scale]
+        found[name] = [(1j * along[0], 1j * along[1], 1j * along[2], True)]
+        found[dose] = [(along[0], along[1], along[2], True)]
     if {POSITIONS[0], TRANSLATIONS[0]} & set(names):
         for i, axis in enumerate(((STEP, 0.0), (0.0, STEP))):
             back = -axis[0], -axis[1]
-            slope = np.where(touched, (translate(O, axis) - translate(O, back)) / (2 * STEP), 0)
-            both = [(translate(p, axis) - translate(p, back)) / (2 * STEP) for p in P]
-            found[TRANSLATIONS[i]] = [(slope, np.stack(both))]
-            found[POSITIONS[i]] = [(slope, none)]
-    told: tuple[str, ...] = (*TRANSLATIONS, *POSITIONS)
-    if len(varied):
-        told += (PROBE_PHASE, MIXING, SCALE, *RAMPS, *DOSE_RAMPS)
-    exact = np.array([name not in told for name in names])
-    pairs = [pair for name in dict.fromkeys(names) for pair in found[name]]
-    objects, probes = (np.array(part) for part in zip(*pairs, strict=True))
-    return Gauge(names, objects, probes, exact, region)
+
+            def slope(field: ComplexArray) -> ComplexArray:
+                each = [translate(f, axis) - translate(f, back) for f in field]  # noqa: B023
+                return np.array(each).reshape(field.shape) / (2 * STEP)
+
+            moved = np.where(touched, slope(O[None])[0], 0)
+            found[TRANSLATIONS[i]] = [(moved, slope(P), slope(V), False)]
+            found[POSITIONS[i]] = [(moved, none, same, False)]
+    held = len(V) > 0 and not free_variations
+    told = {PROBE_PHASE, MIXING, SCALE, *RAMPS, *DOSE_RAMPS} if held else set()
+    rows = [(name, *row) for name in dict.fromkeys(names) for row in found[name]]
+    exact = np.array([sure and name not in told for name, *_, sure in rows])
+    objects, probes, varied = (np.array([row[i] for row in rows]) for i in (1, 2, 3))
+    return Gauge(names, objects, probes, exact, region, varied if free_variations else None)
+
+
+def _units(n: int) -> FloatArray:
+    """All n x n matrices with one 1, (n^2, n, n)."""
+    return np.eye(n * n).reshape(n * n, n, n)
 
 
 def without_unseen(

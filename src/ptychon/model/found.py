@@ -18,6 +18,11 @@ def on_grid(data: Dataset, result: Result) -> Problem:
     its slices.
     """
     problem = Problem.from_dataset(data, subpixel=bool(result.settings.get("subpixel", True)))
+    return with_found(problem, result)
+
+
+def with_found(problem: Problem, result: Result) -> Problem:
+    """A problem on the grid of a result, with all that this has found beside object and probe."""
     if len(result.positions) != len(problem):
         return problem
     if result.positions_given is not None or result.log_scale is not None:

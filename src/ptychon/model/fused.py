@@ -39,7 +39,8 @@ def extended(H: GaussNewton, view: View, frames: Eliminated) -> Frames:
         strength = xp.exp(x.log_scale[view.frames]).astype(strength.dtype)
     transfer = H.model.detector.free(x)
     return Frames(
-        view.incident[0],
+        # one probe for all frames is a view without a memory of its own, which no kernel reads
+        xp.ascontiguousarray(view.incident[0]),
         x.object[0],
         *_ramps(view),
         strength,

@@ -16,6 +16,9 @@ for the solution x of H x = g - M* A T G^-1 g_theta. With g drawn from N(0, norm
 `noise` does, x and theta are draws of the error of all in Laplace's approximation, and G_j^-1 g_j
 and the rest of theta are independent of each other.
 
+The distance to the detector is one number. The column of H that belongs to it is kept, and borders
+what the product gives.
+
 `frames` is the same for known waves and any weights; `thin` without unknowns of frames. The
 background may be an image, or coefficients of few images (`columns`).
 """
@@ -50,7 +53,7 @@ class Marginal:
     x : Unknowns
         On the model's backend. Its background, if it is free, is that of `columns`.
     update : sequence of str
-        What H acts on: "object", "probe", "background".
+        What H acts on: "object", "probe", "variations" (with the probe), "background", "distance".
     eliminate : sequence of str
         Unknowns of single frames that are free.
     radial : (N, K, P, Q) complex
@@ -115,10 +118,16 @@ class Marginal:
                 e = self.root[b][:, None] * along  # type: ignore[index]
                 images[b] = xp.einsum("bnm,bmpq->bnpq", small, e, optimize=True)
         ramps = self._ramps(lit.dtype)
+        varies = "variations" in self.update
         self.seen = Seen(
             *(lit, *ramps, self.model.corners, self.radial, self.across, self.root, own, images),
+            xp.ascontiguousarray(self.x.weights.astype(real)) if varies else None,
             self._transfer(lit.dtype),
         )
+        #: H of a distance that is longer by 1, in the units of the one that is stated.
+        self.border: Unknowns | None = None
+        if "distance" in self.update:
+            self.border = self._border()
 
     @cached_property
     def _components(self) -> list[tuple[str, int]]:
@@ -169,9 +178,28 @@ class Marginal:
             y = y * xp.exp(x.log_scale)[:, None]
         return xp.ascontiguousarray(y.astype(dtype)), xp.ascontiguousarray(r.astype(dtype))
 
+    def _border(self) -> Unknowns:
+        """The column of the distance, without its prior."""
+        xp, out = self.model.backend.xp, self.zeros()
+        unit = Unknowns(distance=xp.ones_like(self.x.distance))
+        for b in self.blocks():
+            view, own = self.model.view(self.x, b), self.seen.own[b]
+            wave = self.model.tangent(view, unit)
+            along = self._along(b, wave[:, None])
+            back = self._weighed(b, wave[:, None], along)[:, 0]
+            c = xp.einsum("bnkpq,bkpq->bn", own.real, wave.real, optimize=True)
+            c += xp.einsum("bnkpq,bkpq->bn", own.imag, wave.imag, optimize=True)
+            self.model.adjoint(view, back - xp.einsum("bn,bnkpq->bkpq", c, own), out)
+            if out.background is not None and self.root is not None:
+                image = (self.root[b] * along[:, 0]).sum(axis=0)
+                if self.seen.own_images is not None:
+                    image = image - xp.einsum("bn,bnpq->pq", c, self.seen.own_images[b])
+                out.background += self.asked(image)
+        return out
+
     def _transfer(self, dtype: Any) -> Array | None:
         """H_f of all frames."""
-        free, xp = self.model.detector.propagator.free, self.model.backend.xp
+        free, xp = self.model.detector.free(self.x), self.model.backend.xp
         if free is None:
             return None
         if self.x.positions is None:
@@ -203,8 +231,21 @@ class Marginal:
         dark = None if d.background is None else self.image(d.background)
         # those of a backend are made for single precision
         product = self.model.backend.kernels.marginal if self.x.precision == "single" else marginal
-        O, P, b = product(d.object[0], d.probe, dark, self.x.object[0], self.seen, self.threads)
-        out = Unknowns(object=O[None], probe=P, background=None if b is None else self.asked(b))
+        probes, K, varies = d.probe, self.radial.shape[1], d.variations is not None
+        if varies:
+            probes = self.model.backend.xp.concatenate([d.probe, d.variations])
+        O, P, b = product(d.object[0], probes, dark, self.x.object[0], self.seen, self.threads)
+        out = Unknowns(
+            object=O[None],
+            probe=P[:K] if varies else P,  # type: ignore[index]
+            variations=P[K:] if varies else None,  # type: ignore[index]
+            background=None if b is None else self.asked(b),
+            distance=None if d.distance is None else self.model.backend.xp.zeros_like(d.distance),
+        )
+        if self.border is not None:
+            own = self.border.dot(d)
+            out.add(d.distance[0], self.border)
+            out.distance[0] = own
         out.add(1, d.times(self.prior))
         if self.between is not None:
             out.object += self.between(d.object)
@@ -333,13 +374,23 @@ class Marginal:
                     light = (lit[:, s] * lit[:, t].conj() * weight).real
                     kernels.scatter_add(out.object[0], corners, light.astype(out.object.dtype))
                     if s == t and out.probe is not None:
-                        out.probe[s] += (dose * abs2(O) * weight.real).sum(axis=0)
+                        light = dose * abs2(O) * weight.real
+                        out.probe[s] += light.sum(axis=0)
+                        if s == 0 and out.variations is not None:
+                            share = (seen.weights[b] ** 2).T  # type: ignore[index]
+                            out.variations += xp.tensordot(share, light, 1)
             for n in range(seen.own.shape[1]):
                 back = self._backwards(seen.own[b, n], b)
                 light = -0.5 * abs2((lit.conj() * back).sum(axis=1))
                 kernels.scatter_add(out.object[0], corners, light.astype(out.object.dtype))
                 if out.probe is not None:
-                    out.probe -= (0.5 * dose[:, None] * abs2(O[:, None].conj() * back)).sum(axis=0)
+                    light = 0.5 * dose[:, None] * abs2(O[:, None].conj() * back)
+                    out.probe -= light.sum(axis=0)
+                    if out.variations is not None:
+                        share = (seen.weights[b] ** 2).T  # type: ignore[index]
+                        out.variations -= xp.tensordot(share, light[:, 0], 1)
+        if self.border is not None:
+            out.distance = out.distance + self.border.distance
         if out.background is not None and self.root is not None:
             info = (self.root**2).sum(axis=0)
             images = None if self.columns is None else self.columns**2

@@ -168,6 +168,18 @@ class Problem:
         """How many times as long as stated the distance to the detector is; 1 in the far field."""
         return float(getattr(self.propagator, "factor", 1.0))
 
+    @cached_property
+    def path(self) -> float | None:
+        """Distance to the detector that the data state, m; that of the parallel beam which a cone
+        beam amounts to (see `propagators`). None in the far field, or where it is not known.
+        """
+        phase = getattr(self.propagator, "phase", None)
+        if phase is None or self.pixel_size is None or self.wavelength is None:
+            return None
+        metre = spectrum_phase(self.frame_shape, self.pixel_size, self.wavelength, 1.0)
+        at = np.unravel_index(np.abs(metre).argmax(), metre.shape)
+        return float(phase[at] / metre[at])
+
     def mask_of(self, batch: Any) -> Array:
         """Masks of a batch, broadcastable to (B, P, Q)."""
         return self.mask if len(self.mask) == 1 else self.mask[batch]

@@ -39,8 +39,8 @@ def held(out: Unknowns, d: Unknowns, gauge: Unknowns | None, stiffness: float) -
     """out += stiffness sum_g g <g, d>, for directions that lie along a first axis of each field."""
     if gauge is None:
         return out
-    parts = [(_real(g.reshape(len(g), -1)), name) for name, g in gauge.each()]
-    found = stiffness * sum(g @ _real(getattr(d, name).reshape(-1)) for g, name in parts)
+    parts = [(reals(g), name) for name, g in gauge.each()]
+    found = stiffness * sum(g @ reals(getattr(d, name)[None])[0] for g, name in parts)
     for g, name in parts:
         field = getattr(out, name)
         field += (found.astype(g.dtype, copy=False) @ g).view(field.dtype).reshape(field.shape)
@@ -59,11 +59,12 @@ def gauge_noise(
     return out
 
 
-def _real(array: Array) -> Array:
-    """The same numbers as real ones, real and imaginary parts in turn."""
-    if array.dtype.kind != "c":
-        return array
-    return array.view("float32" if array.dtype == "complex64" else "float64")
+def reals(rows: Array) -> Array:
+    """Changes along a first axis (m, ...) as real rows (m, n), real and imaginary parts in turn."""
+    flat = rows.reshape(len(rows), -1)
+    if flat.dtype.kind != "c":
+        return flat
+    return flat.view("float32" if flat.dtype == "complex64" else "float64")
 
 
 def held_diagonal(out: Unknowns, gauge: Unknowns | None, stiffness: float) -> Unknowns:

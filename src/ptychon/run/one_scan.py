@@ -71,6 +71,7 @@ def one_scan(
     given = (asked,) if isinstance(asked, Stage) else asked.stages
     known = probe is not None or start is not None
     known = known or (isinstance(data, Dataset) and data.probe is not None)
+    own = {"object": object is not None, "probe": known and start is None}
     if judge and not known and not any(stage.made().moves_probe for stage in given):
         warnings.warn(
             f"engine {main.name!r} keeps the probe as it is, and none was given: the one that is "
@@ -131,8 +132,9 @@ def one_scan(
     result = result_of(run, ctx, start, compiled)
     if run.problem.background is not stated:
         result = replace(result, background=dark_of(run.problem))
-    how = {"passes": asked.passes, "seed": seed, "subpixel": subpixel}
+    how: dict[str, Any] = {"passes": asked.passes, "seed": seed, "subpixel": subpixel}
     how |= {} if modes is None else {"modes": modes}
+    how |= {"given": [name for name in own if own[name]]} if any(own.values()) else {}
     result = replace(result, settings={**how, **result.settings})
     if judge and result.object_std is not None and result.positions_given is not None:
         warnings.warn(

@@ -76,7 +76,8 @@ def method_for(
         )
     from .choose import choose
 
-    wanted: dict[str, Any] = {n: options[n] for n in ("draws", "refine") if n in options}
+    said = ("draws", "refine", "twin", "limit")
+    wanted: dict[str, Any] = {n: options[n] for n in said if n in options}
     choice = choose(problem, found, update=update, having=having, backend=backend, **wanted)
     free = choice.update if choice.method == "laplace" or update else ()
     if choice.prior != WHITE:
@@ -119,8 +120,14 @@ def with_bars(
             f"engine {found.engine!r} has a forward model of its own, which the error bars do not "
             "know; reconstruct with an engine of the usual model, ml say"
         )
-    # all halves of one split together have as many frames as the whole
-    own = method.within(1 / 2) if halves else method
+    if halves and getattr(method, "twin", None) and method.checks(problem):
+        raise PtychonError(
+            "halves of the data and a twin both correct the bars: leave out halves (--halves) or "
+            "twin (--twin)"
+        )
+    checks = not halves and method.checks(problem)
+    # all halves of one split together have as many frames as the whole, and so has a twin
+    own = method.within(1 / 2) if halves or checks else method
     whole, posterior = own.run(problem, found, backend, tell, place)
     refine = bool(getattr(method, "refine", False))
     how: dict[str, Any] = {"method": method.name, "update": list(method.free(found))}
@@ -148,10 +155,39 @@ def with_bars(
         how |= {"splits": test.splits}
     if method.keeps_object:
         posterior = posterior.about(found.object, found.probe)
+    if checks and not posterior.stopped:
+        posterior = _checked(problem, found, own, posterior, backend, tell, place)
+    if posterior.verdict:
+        how |= {"verdict": posterior.verdict, "reason": posterior.reason}
     # a run of its own knows nothing of the file that the scan is in
     settings = dict(found.settings) | dict(whole.settings) | {"error_bars": how}
     provenance = dict(found.provenance) | dict(whole.provenance)
     return replace(whole, settings=settings, provenance=provenance), posterior
+
+
+def _checked(
+    problem: Problem,
+    found: Result,
+    method: Method,
+    posterior: Posterior,
+    backend: Any,
+    tell: Any,
+    place: Path,
+) -> Posterior:
+    """Bars corrected by a twin; as they are, which is said, where there can be none or somebody
+    stops it.
+    """
+    from .checked import check
+
+    try:
+        return posterior.checked(
+            check(problem, found, method, posterior, backend=backend, tell=tell, place=place)
+        )
+    except KeyboardInterrupt:
+        why = "it was stopped"
+    except PtychonError as error:
+        why = str(error)
+    return replace(posterior, conditional=(*posterior.conditional, f"not checked on a twin: {why}"))
 
 
 def error_bars(
@@ -178,8 +214,8 @@ def error_bars(
     update : mapping of str to bool, or collection of str, optional
         What is free beside what the run has learned, or is not: ``{"positions": True}`` or
         ``{"probe": False}``; or all that is free, ``("object", "probe")``. The error of a free
-        probe is part of the object's. "positions", "dose", "weights" and "background" are for
-        method "laplace".
+        probe is part of the object's. "positions", "dose", "variations", "weights", "background"
+        and "distance" are for method "laplace".
     halves : {"", "positions", "counts"}
         Reconstruct two halves of the data as well, and widen the bars, by octaves of periods, by
         what they disagree by (see `discrepancy`): for measured data, whose model is never quite

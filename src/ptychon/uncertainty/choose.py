@@ -2,11 +2,11 @@
 
 | what there is | method | because |
 |---|---|---|
-| positions, doses, weights or a background free | laplace | only it holds their error |
+| positions, doses, a varying probe, background, distance free | laplace | only it holds them |
 | several modes | laplace | Ptycho-EP, where joint begins, knows one |
 | few measurements on a small scan | sampling | one optimum is not the posterior there |
 | few counts, probe known, and time for it | joint | its prior is learned from the data |
-| few counts, the optimum wanted | laplace, learned prior | as good bars, a better object |
+| few counts, the optimum wanted | laplace, local prior | as good bars, a better object |
 | anything else | laplace | |
 
 Numbers that tell these apart were measured (docs/uncertainty.md): where there are more than about
@@ -29,9 +29,10 @@ from ..engines.base import OPTION_OF
 from ..metrics.residual import illuminated, illumination
 from ..model.noise import noise_of
 from ..model.problem import Problem
-from .free import FREE, USUAL, free_in
+from .free import FREE, USUAL, free_in, possible
+from .methods import Laplace
 from .optimum import Work
-from .prior import LEARNED, WHITE
+from .prior import LOCAL, WHITE
 
 if TYPE_CHECKING:
     from ..data.result import Result
@@ -45,9 +46,10 @@ SMALL = 200_000
 #: takes (20 to 80 were measured), systems of the way to the optimum, and of draws where their
 #: number is not given.
 TIMED, TRIALS, PRODUCTS, WAY, DRAWS = 16, 3, 50, 11, 16
-#: Times that of `laplace`: with a learned prior 3 to 8 were measured on scans of 24 x 24; the joint
+#: Times that of `laplace`: with a learned prior 3 to 8 were measured on scans of 24 x 24, 1.5 to
+#: 2 times that with local variances; the joint
 #: posterior with its twin is a guess.
-LONGER = {"laplace": 1.0, "learned": 4.0, "joint": 3.0}
+LONGER = {"laplace": 1.0, LOCAL: 6.0, "joint": 3.0}
 #: Seconds that nobody minds.
 PATIENCE = 180.0
 
@@ -88,7 +90,9 @@ def learned_by(found: Result, counts: bool = False) -> tuple[str, ...]:
     if found.log_scale is not None:
         free.add("log_scale")
     if found.weights is not None:
-        free.add("weights")
+        free |= {"weights", "variations"} if "probe" in free else {"weights"}
+    if found.distance is not None:
+        free.add("distance")
     if found.background is not None and counts:
         free.add("background")
     return tuple(name for name in FREE if name in free)
@@ -103,6 +107,8 @@ def choose(
     backend: Backend | None = None,
     draws: int | None = None,
     refine: bool = False,
+    twin: bool | None = None,
+    limit: float | None = None,
 ) -> Choice:
     """The method for a result.
 
@@ -121,6 +127,10 @@ def choose(
         As asked for.
     refine : bool
         Whether the optimum is wanted, not the object of the result.
+    twin : bool, optional
+        Whether the bars are checked on simulated data; default as the method has it.
+    limit : float, optional
+        Seconds that it may take.
     """
     free = wanted(found, update, noise_of(problem).kind == "poisson")
     seconds = None
@@ -134,10 +144,14 @@ def choose(
         why = "the options that are given belong to it"
     prior = WHITE
     if refine and name == "laplace" and dim(problem) and set(free) <= set(USUAL):
-        prior, why = LEARNED, f"{why}; at few counts the prior of an optimum is learned"
-    longer = "learned" if prior == LEARNED else name
+        prior, why = LOCAL, f"{why}; at few counts the prior of an optimum is learned"
+    longer = LOCAL if prior == LOCAL else name
     if seconds is not None:
         seconds = seconds * LONGER[longer] if longer in LONGER else None
+    if seconds is not None and name == "laplace":
+        checked = Laplace(twin=twin, limit=limit).checks(problem)
+        # the run and its bars once more
+        seconds += (seconds + found.seconds) * checked
     return Choice(name, why, free, seconds, prior)
 
 
@@ -149,6 +163,8 @@ def wanted(
     if not isinstance(update, Mapping):
         return tuple(update) or known
     learned = {OPTION_OF.get(name, name): True for name in known if name != "object"}
+    if update.get("probe", True) is False:
+        learned.pop("variations", None)  # free with the probe alone
     return free_in(found, learned | dict(update))
 
 
@@ -158,7 +174,8 @@ def _chosen(
     """The method, and why."""
     more = [OPTION_OF.get(name, name) for name in free if name not in USUAL]
     if more:
-        return "laplace", f"{', '.join(more)} are free, whose error only it holds"
+        are = "is" if len(more) == 1 and more[0] in ("dose", "background", "distance") else "are"
+        return "laplace", f"{', '.join(more)} {are} free, whose error only it holds"
     if len(found.probe) > 1:
         return "laplace", f"the probe has {len(found.probe)} modes, and joint begins with one"
     lit = float(illuminated(problem, found.probe).sum())
@@ -194,6 +211,7 @@ def products_seconds(
     problem: Problem, found: Result, free: tuple[str, ...], backend: Backend
 ) -> float:
     """Seconds of one product with the curvature, on one thread, from that of a few frames."""
+    possible(problem, free)
     few = problem.select(slice(0, TIMED))
     object, probe = found.object, found.probe
     lit, touched = illuminated(few, probe), illumination(few, probe) > 0

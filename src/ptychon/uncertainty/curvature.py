@@ -13,11 +13,11 @@ direction, z ~ CN(z^, V), -log p, its gradient and its curvature are averaged ov
 the solution is then the mean, and H the precision, of the best Gaussian approximation of the
 posterior (Opper & Archambeau, Neural Comput. 21, 786 (2009)) and not of its deepest point. V is one
 number a frame. With V = 0 this is Laplace's approximation. Priors: O ~ CN(0, S), P ~ CN(0, S_P),
-that is 2/S on each real part; positions and doses about those that were measured.
+that is 2/S on each real part; positions, doses and distance about those that were stated.
 
 For object and probe alone the operator is `model.thin.Thin`, with its compiled product; with
-unknowns of single frames, which are eliminated, a background, or a probe that frames see with a
-dose or a variation of their own it is `model.marginal.Marginal`.
+unknowns of single frames, which are eliminated, a background, a distance, or a probe that frames
+see with a dose or a variation of their own it is `model.marginal.Marginal`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from ..model.forward import Model
 from ..model.marginal import Marginal
 from ..model.noise import Noise
 from ..model.problem import Problem
-from ..model.pulls import FieldPrior, held_diagonal
+from ..model.pulls import FieldPrior, held_diagonal, reals
 from ..model.solve import solve
 from ..model.thin import Scan, Thin
 from ..model.unknowns import Unknowns, declared
@@ -83,7 +83,7 @@ class Curvature:
     x : Unknowns
         The point: object (1, H, W) and probe (K, P, Q) complex64; positions, doses, variations
         and weights where they are free or frames differ in them; background where it is free, what
-        it is more than that of `noise`.
+        it is more than that of `noise`; distance where it is free.
     noise : Noise
     backend : Backend
     update : sequence of str
@@ -113,7 +113,7 @@ class Curvature:
 
     def __post_init__(self) -> None:
         x, problem = self.x, self.problem
-        apart = (x.log_scale, x.variations, x.background)
+        apart = (x.log_scale, x.variations, x.background, x.distance)
         self.thin = set(self.update) <= THIN and all(a is None for a in apart)
         self.own = [name for name in self.update if declared()[name].per_frame]
         self.at_x = self.noise_at(x)
@@ -141,6 +141,11 @@ class Curvature:
         across = None if self.spread is None else xp.empty(shape, REAL)
         root = xp.empty(shape, REAL) if "background" in self.update else None
         for b, wave in self._all_waves(self.x):
+            # the kernel knows the information on the wave of one mode
+            if self._compiled and across is not None and root is None and wave.shape[1] == 1:
+                _, _, factor, across[b] = self._of_counts(wave, b, self.at_x)
+                radial[b] = wave * factor[:, None]
+                continue
             m, valid = self.modulus(wave), problem.mask_of(b)
             along, share = self._information(m, b)
             strength = xp.sqrt(xp.where(valid, along, 0))
@@ -153,6 +158,25 @@ class Curvature:
                 light = light if self.spread is None else light + self.spread[b][:, None, None]
                 root[b] = xp.where(valid, 1 / xp.sqrt(xp.maximum(light, DARK)), 0)
         return radial, across, root
+
+    @property
+    def _compiled(self) -> bool:
+        """Whether averages over uncertain waves are those of a kernel: of counts."""
+        counts = self.noise.kind == "poisson" and self.x.precision == "single"
+        return counts and self.spread is not None
+
+    def _of_counts(self, wave: Array, b: slice, noise: Noise) -> tuple[Array, Array, Array, Array]:
+        """-log p of the frames of a block, its pull over m, and the information along over m and
+        across.
+        """
+        problem, move = self.problem, self.backend.asarray
+        dark = move(np.asarray(noise.background, REAL))
+        kernel = self.backend.kernels.uncertain_counts
+        found: tuple[Array, Array, Array, Array] = kernel(
+            *(wave, noise.root(problem, b), problem.mask_of(b), self.spread[b]),  # type: ignore[index]
+            dark if dark.ndim else dark.reshape(1, 1, 1),
+        )
+        return found
 
     def noise_at(self, x: Unknowns) -> Noise:
         """The noise with the background of an estimate, which is never less than none."""
@@ -182,18 +206,41 @@ class Curvature:
         if self.spread is None:
             return self.at_x.at(b).information(m), None
         host = self.backend.to_host
-        both = self.at_x.at(b).averaged_information(host(m), host(self.spread[b]))
+        modes = len(self.x.probe)
+        both = self.at_x.at(b).averaged_information(host(m), host(self.spread[b]), modes)
         along, across = (self.backend.asarray(a) for a in both)
         return along - across, across
 
     def hold(self, gauge: ComplexArray) -> None:
-        """Give directions of object and probe (m, n), orthonormal in real and imaginary parts, a
-        stiffness like that of what the data tell.
+        """Give directions of object, probe and variations (m, n), independent in real and
+        imaginary parts, a stiffness.
+
+        With M^-1 what systems are preconditioned by, H gains M G (G^T M G)^-1 G^T M, to the
+        preconditioned system m eigenvalues of 1. The same stiffness for all numbers would be
+        thousands of times that of those which the data hardly tell, and conjugate gradients in
+        single precision find such an eigenvalue again and again.
         """
         light = self.light
         self.H.stiffness = float(light[light > 0.1 * light.max()].mean())
-        self.H.gauge = self._directions(gauge)
+        directions = self._directions(gauge)
+        heavy = self._heavy(directions)
+        weight = sum(reals(g) @ reals(getattr(heavy, name)).T for name, g in directions.each())
+        lower = np.linalg.cholesky(self.backend.to_host(weight).astype(np.float64))
+        mixed = self.backend.asarray((np.linalg.inv(lower) * self.H.stiffness**-0.5).astype(REAL))
+        self.H.gauge = heavy.map(
+            lambda rows: (mixed @ reals(rows)).view(rows.dtype).reshape(rows.shape)
+        )
         self.diagonal = held_diagonal(self.diagonal, self.H.gauge, self.H.stiffness)
+
+    def _heavy(self, rows: Unknowns) -> Unknowns:
+        """M times changes along a first axis of each field, M^-1 being `_near` or the diagonal."""
+        found = rows.times(self.diagonal)
+        if self.between is None:
+            return found
+        light = REAL.type(self.H.stiffness)
+        for own, heavy in zip(rows.object, found.object, strict=True):
+            heavy[:] = self.between(own) + light * own
+        return found
 
     @property
     def light(self) -> Array:
@@ -204,17 +251,14 @@ class Curvature:
         return self.diagonal.object - self.backend.xp.asarray(own, REAL)
 
     def _directions(self, rows: ComplexArray) -> Unknowns:
-        n, move = self.x.object.size, self.backend.asarray
-        parts = {"object": rows[:, :n], "probe": rows[:, n:]}
-        return Unknowns(
-            **{
-                name: move(np.ascontiguousarray(parts[name], COMPLEX)).reshape(
-                    len(rows), *getattr(self.x, name).shape
-                )
-                for name in parts
-                if name in self.update
-            }
-        )
+        found, first = {}, 0
+        for name in ("object", "probe", "variations"):
+            if name in self.update:
+                like = getattr(self.x, name)
+                part = np.ascontiguousarray(rows[:, first : first + like.size], COMPLEX)
+                found[name] = self.backend.asarray(part).reshape(len(rows), *like.shape)
+                first += like.size
+        return Unknowns(**found)
 
     # ------------------------------------------------------------ waves
 
@@ -268,6 +312,9 @@ class Curvature:
         xp, problem, H = self.backend.xp, self.problem, self.H
         out = self.x.zeros(self.update)
         for b, wave in self._all_waves(self.x):
+            if self._compiled and out.background is None:
+                H.adjoint(b, wave * self._of_counts(wave, b, self.at_x)[1][:, None], out)
+                continue
             m, valid = self.modulus(wave), problem.mask_of(b)
             pull = xp.where(valid, self._pull(m, b), 0)
             factor = xp.where(m > TINY, pull / xp.maximum(m, REAL.type(TINY)), 0).astype(REAL)
@@ -306,6 +353,9 @@ class Curvature:
         total, x = 0.0, self.x if x is None else x
         noise = self.noise_at(x)
         for b, wave in self._all_waves(x):
+            if self._compiled:
+                total += float(self._of_counts(wave, b, noise)[0].sum())
+                continue
             each = noise.at(b).energy(*self._host(self.modulus(wave), b))
             valid = self.backend.to_host(self.problem.mask_of(b))
             total += float(np.where(valid, each, 0).sum())

@@ -11,9 +11,13 @@ from ..types import PtychonError
 
 if TYPE_CHECKING:
     from ..data.result import Result
+    from ..model.problem import Problem
 
 #: What may be free, and what every method can free.
-FREE = ("object", "probe", "positions", "log_scale", "weights", "background")
+FREE = (
+    *("object", "probe", "positions", "log_scale"),
+    *("variations", "weights", "background", "distance"),
+)
 USUAL = FREE[:2]
 
 _NAMES = {option: name for name, option in OPTION_OF.items()}
@@ -27,8 +31,8 @@ def free_of(
     Parameters
     ----------
     update : collection of str
-        "object", and any of "probe", "positions", "dose" (or "log_scale"), "weights" of a probe
-        that varies, and "background".
+        "object", and any of "probe", "positions", "dose" (or "log_scale"), "variations" and
+        "weights" of a probe that varies, "background", and the "distance" of a near field.
     able : collection of str
         What can be free.
     who : str
@@ -49,7 +53,8 @@ def free_of(
             can = " and ".join(able)
             raise PtychonError(
                 f"{who} takes {OPTION_OF.get(name, name)} as known, it updates {can}; method "
-                "'laplace' updates positions, dose, weights and background too"
+                "'laplace' updates positions, dose, variations, weights, background and distance "
+                "too"
             )
     if "object" not in wanted:
         raise PtychonError(
@@ -83,3 +88,38 @@ def free_in(result: Result, update: Mapping[str, object]) -> tuple[str, ...]:
             )
         free = free | {name} if when else free - {name}
     return free_of(free, FREE)
+
+
+def possible(problem: Problem, free: tuple[str, ...]) -> None:
+    """Refuse what these data cannot have free.
+
+    Raises
+    ------
+    PtychonError
+        For weights or variations of a probe that does not vary, variations of a probe that is
+        held, or a distance that is none.
+    """
+    varying = [name for name in ("weights", "variations") if name in free]
+    if varying and (problem.weights is None or problem.variations is None):
+        what = " and ".join(varying)
+        raise PtychonError(
+            f"{what} can be free of a probe that varies, and this result has none; reconstruct "
+            f"with engine ml and its option variations first, or leave {what} out of update"
+        )
+    if "variations" in free and "probe" not in free:
+        raise PtychonError(
+            "the variations of a probe are free together with it; free the probe too, or leave "
+            "variations out of update"
+        )
+    if "distance" not in free:
+        return
+    if not problem.near_field:
+        raise PtychonError(
+            "a distance can be free in the near field; in the far field it is a scale of the scan, "
+            "which free positions hold: free positions, and leave distance out of update"
+        )
+    if getattr(problem.propagator, "phase", None) is None:
+        raise PtychonError(
+            "this propagator does not say how its phase grows with the distance; make it with "
+            "NearField.through, or leave distance out of update"
+        )

@@ -27,6 +27,7 @@ from ..metrics.ambiguities import gauge_of
 from ..metrics.residual import illuminated, residual
 from ..model.noise import noise_in, noise_of
 from ..model.problem import Problem
+from ..model.unknowns import Unknowns
 from ..run.progress import Progress, Tell, silent
 from ..run.reconstruct import reconstruct
 from ..types import COMPLEX, REAL, BoolArray, FloatArray
@@ -35,8 +36,10 @@ from .free import USUAL, free_of
 from .laplace import laplace
 from .optimum import Remains
 from .posterior import Posterior, bars, in_bars
-from .starts import begun_anew, begun_otherwise, compared, recipe_of, translated
-from .twin import Twin, judge, twin_data
+from .prior import LOCAL
+from .starts import begun_otherwise, compared, recipe_of
+from .twin import on_twin
+from .verdict import Twin
 
 #: Passes of Ptycho-EP before the joint posterior, its passes before draws are kept, and draws of
 #: its own, from which the steps to the optimum begin.
@@ -164,22 +167,24 @@ def joint(
     assert found.draws is not None
     assert found.object_std is not None
     if check:
-        truth = (found.object + found.draws[0]).astype(COMPLEX)
-        seen = found
-        if free_probe and not problem.near_field:
-            truth, seen = translated(truth, found, seed)
-        data = twin_data(problem, seen, truth, chosen, seed)
-        tell("beginning of the twin", 0, 1)
-        begin = begun_anew(data, begun, free_probe, chosen)
-        anew = begin is not None
-        if begin is None:
-            begin = replace(found, engine="", errors=found.errors[:0], history={}, passes=0)
-        again, _ = made(data, begin, 1, remains is not None)
-        twin = judge(again, truth, lit, free_probe, found, problem.near_field)
+        twin = on_twin(
+            problem,
+            found,
+            Unknowns(object=(found.object + found.draws[0])[None]),
+            begun,
+            lambda data, begin: made(data, begin, 1, remains is not None)[0],
+            noise=noise_in(problem, found),
+            region=lit,
+            free_probe=free_probe,
+            backend=chosen,
+            seed=seed,
+            tell=tell,
+            near=replace(found, engine="", errors=found.errors[:0], history={}, passes=0),
+        )
         if starts is not None:
             starts = starts.in_bars(twin.factor**0.5)
         left_over = 0.0 if remains is None else remains.worst
-        twin = replace(twin, remains=left_over, anew=anew, starts=starts)
+        twin = replace(twin, remains=left_over, starts=starts)
         root = REAL.type(math.sqrt(twin.factor))
         found = replace(found, object_std=found.object_std * root, draws=found.draws * root)
     return found, described(problem, result, found, lit, free_probe, twin, remains), twin
@@ -201,7 +206,7 @@ def to_optimum(
         found.probe,
         update=USUAL if free_probe else USUAL[:1],
         noise=noise_in(problem, found),
-        prior="learned",
+        prior=LOCAL,
         draws=max(draws, 2),
         backend=backend,
         seed=seed,
@@ -278,7 +283,7 @@ def described(
         *([] if remains is None else [remains.sentence()]),
         twin.sentence() if twin is not None else "not checked on a twin",
     ]
-    return Posterior(
+    made = Posterior(
         method="joint",
         object=found.object,
         probe=found.probe,
@@ -293,6 +298,7 @@ def described(
         conditional=tuple(conditional),
         draws=found.draws,
     )
+    return made if twin is None else made.judged(twin)
 
 
 def _share_along(found: Result) -> FloatArray:

@@ -28,14 +28,19 @@ from ..metrics.residual import illuminated, illumination, variance_left
 from ..model.marginal import Marginal
 from ..model.noise import Noise, noise_of, told
 from ..model.problem import Problem
+from ..model.unknowns import Unknowns
 from ..run.progress import Tell, silent
-from ..types import BoolArray, ComplexArray, PtychonError
+from ..types import REAL, BoolArray, ComplexArray, PtychonError
 from .background import SMOOTH
 from .curvature import Curvature
-from .free import FREE, USUAL, free_of
+from .distance import focused
+from .free import FREE, USUAL, free_of, possible
+from .local import Local
 from .optimum import (
     CONVERGED,
+    LOOSE,
     ROUGH,
+    Drawn,
     Pilot,
     Remains,
     Work,
@@ -46,7 +51,7 @@ from .optimum import (
     solved,
 )
 from .posterior import Posterior, Sums
-from .prior import DOUBT, LEARNED, PRIORS, WHITE, Seen, Spectral
+from .prior import DOUBT, LOCAL, PRIORS, WHITE, Seen, Spectral
 from .proposal import Gain, frame_gauge, gains
 
 #: Samples of a pilot round (half as many where so many pixels are lit), and rounds at most.
@@ -54,9 +59,9 @@ PILOT, LARGE, ROUNDS = 4, 10_000, 3
 #: Draws at a time; at least and at most, where their number is not given; and the relative error
 #: of the bars that is enough then.
 GROUP, FEWEST, MOST, ENOUGH = 4, 8, 32, 0.03
-#: Steps of further rounds; a misfit over what the noise explains at which a closer look at the
-#: waves is no use.
-MORE, POOR = 2, 2.0
+#: Steps of further rounds, of each round where the prior is learned on the way, and a misfit over
+#: what the noise explains at which a closer look at the waves is no use.
+MORE, LEARNING, POOR = 2, 5, 2.0
 #: Rounds at most where the prior is learned.
 TURNS = 8
 
@@ -74,7 +79,7 @@ def laplace(
     background_form: str = SMOOTH,
     prior: str = WHITE,
     draws: int | None = None,
-    refine: int = 5,
+    refine: int = 8,
     averaged: bool = True,
     region: BoolArray | None = None,
     tolerance: float = 1e-2,
@@ -98,8 +103,8 @@ def laplace(
         What some engine found.
     update : collection of str
         What is free: "object", and any of "probe", "positions", "dose" (or "log_scale"),
-        "weights" (of a probe that varies) and "background". The error of all that is free is part
-        of the object's; positions, doses, weights and background have bars of their own.
+        "variations" and "weights" (of a probe that varies), "background" and "distance" (of a near
+        field). The error of all that is free is part of the object's, and each has bars of its own.
     noise : {"auto", "amplitude", "poisson"} or Noise
         See `noise`; "auto" is Poisson's for counts, else Gaussian on the amplitude.
     noise_variance : float, optional
@@ -112,9 +117,10 @@ def laplace(
         S of the prior CN(0, S); default mean |O|^2 where there is light.
     background_form : {"smooth", "level", "pixels"}
         What a free background may be: smooth on the detector, the same in all pixels, or anything.
-    prior : {"white", "learned"}
-        Of the object: CN(0, S) in each pixel, or stationary with spectra that are learned (see
-        `prior`).
+    prior : {"white", "learned", "local"}
+        Of the object: CN(0, S) in each pixel; stationary with spectra that are learned (see
+        `prior`); or these with variances that differ from place to place, for edges, where the
+        evidence is for them (see `local`).
     draws : int, optional
         Number of posterior draws; default as many as it takes to know the bars to 3 %, 8 to 32.
         How well they are known the result states. Ctrl-C ends with those that there are; on the
@@ -178,16 +184,12 @@ def laplace(
             "a background can be free where the noise is that of counts; that of these data is of "
             "the amplitude: leave background out of update"
         )
-    if "weights" in free and problem.weights is None:
-        raise PtychonError(
-            "weights can be free of a probe that varies, and this result has none; reconstruct "
-            "with engine ml and its option variations first, or leave weights out of update"
-        )
+    possible(problem, free)
     work = Work(
         *(problem.to(chosen), chosen, free, S, lit, touched, tolerance, iterations, seed),
         background_form,
     )
-    if prior == LEARNED:
+    if prior != WHITE:
         seen = Seen.of(lit)
         doubt = DOUBT if "probe" in free else 1.0
         work.learned = Spectral.first(chosen, seen, np.asarray(object, np.complex128), doubt)
@@ -217,11 +219,24 @@ def laplace(
             ):
                 break
             spread = chosen.asarray(pilot.spread) if averaged else None
-            steps = min(refine, MORE) if number and work.learned is None else refine
-            point, remains = refined(work, work.at(point.x, model, spread), steps, rough)
+            steps, loose = refine, LOOSE
+            if work.learned is not None:
+                steps, loose = min(refine, LEARNING), LOOSE[:1]
+            elif number:
+                steps, loose = min(refine, MORE), ()
+            point, remains = refined(work, work.at(point.x, model, spread), steps, rough, loose)
+        if prior == LOCAL and work.learned is not None:
+            tell("local variances", 0, 1)
+            point, remains = localised(work, point, refine, rough) or (point, remains)
     except KeyboardInterrupt:
         clock.hurry()
+    tell("optimum", turns, turns)
+    point, variance = focused(work, point, min(refine, MORE))
     sums = Sums(work.gauge, chosen.to_host(point.x.object[0]), keep)
+    if variance is not None:
+        # one number is known from one linear system, better than from many draws
+        sums.longer = problem.longer + float(point.x.distance[0])
+        sums.longer_std = variance**0.5
     worst, pilot = _sample(work, point, draws, sums, tell, clock)
     found: tuple[Gain, ...] = ()
     # before the optimum, a step that is left would be taken for what is held
@@ -242,6 +257,20 @@ def laplace(
     )
 
 
+def localised(
+    work: Work, point: Curvature, steps: int, drawn: list[Drawn] | None
+) -> tuple[Curvature, Remains] | None:
+    """The optimum under the prior with local variances, if there is evidence for them."""
+    assert work.learned is not None
+    host = work.backend.to_host
+    light = np.maximum(host(point.light[0]).astype(np.float64), 0)
+    found = Local.of(work.learned, host(point.x.object[0]), light)
+    work.learned = found
+    if not found.variances:
+        return None
+    return refined(work, work.at(point.x, point.noise, point.spread), steps, drawn)
+
+
 def _sample(
     work: Work, point: Curvature, draws: int | None, sums: Sums, tell: Tell, clock: Clock
 ) -> tuple[float, Pilot]:
@@ -254,6 +283,7 @@ def _sample(
         sums.known = host(inverse.object[0]).astype(np.float64)
     else:
         sums.shape = work.learned.variance_left(np.maximum(host(point.light[0]), 0))
+        sums.near = work.learned.even
     if isinstance(point.H, Marginal):
         sums.known_frames = point.H.variances().on_host(work.backend)
         sums.shared = frame_gauge(work, point)
@@ -268,11 +298,12 @@ def _sample(
                 rest = d.x.only(["object"]).axpy(-1, d.t.times(inverse)).on_host(work.backend)
                 x = d.x.on_host(work.backend)
                 known = None if work.learned is not None else rest.object[0]
-                sums.add(x.object[0], known, x.probe)
+                sums.add(x.object[0], known, x.probe, x.variations)
                 sums.add_frames(d.rest.on_host(work.backend))
                 sums.add_background(x.background)
                 worst = max(worst, d.left)
             if not first:
+                sums.whole = everything(work, point, drawn[0].x)
                 groups = -(-most // GROUP)
                 what = f"sampling, {longest(groups * (time.monotonic() - began))} in all"
             if draws is None and sums.count >= FEWEST and sums.variances()[2] < ENOUGH:
@@ -286,6 +317,19 @@ def _sample(
         sums.stopped = True
     tell("sampling", sums.count, sums.count)
     return worst, pilot
+
+
+def everything(work: Work, point: Curvature, error: Unknowns) -> Unknowns:
+    """A draw of all that is free, on the host: the optimum plus an error, a background as counts of
+    pixels (1, P, Q).
+    """
+    x = point.x.only(work.free).axpy(1, error)
+    if x.background is not None:
+        dark = np.asarray(point.noise_at(x).background)
+        x.background = (
+            (dark - work.problem.read_noise**2).astype(REAL).reshape(1, *work.problem.frame_shape)
+        )
+    return x.on_host(work.backend)
 
 
 class Clock:

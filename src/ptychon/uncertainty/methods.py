@@ -91,6 +91,14 @@ class Method:
         """The same in a share of the time that it may take, where that is limited."""
         return self
 
+    def checks(self, problem: Problem) -> bool:
+        """Whether the bars of `run` are to be tried on simulated data afterwards."""
+        return False
+
+    def unchecked(self) -> Method:
+        """The same without that, and with nothing beside bars and draws."""
+        return self
+
     def run(
         self, problem: Problem, found: Result, backend: Any, tell: Any, place: Path
     ) -> tuple[Result, Posterior]:
@@ -100,6 +108,9 @@ class Method:
 
 #: Draws of each half of the data, from which powers of octaves are taken.
 FEW = 4
+#: Measured numbers, times modes, up to which bars are checked on simulated data where nothing is
+#: said: the check takes as long as the run and its bars together, and small scans need it most.
+QUICK = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,14 +124,19 @@ class Laplace(Method):
     refine : bool
         Take the optimum of the posterior instead of the object as it was; where the probe was
         learned, the one that lies where the grid of the data is (see `centre`).
-    prior : {"white", "learned"}
-        Of the object: the same in each pixel, or with spectra that are learned (see `prior`).
+    prior : {"white", "learned", "local"}
+        Of the object: the same in each pixel, with spectra that are learned (see `prior`), or also
+        with variances that differ from place to place, for edges, where the evidence is for them
+        (see `local`).
     background_form : {"smooth", "level", "pixels"}
         What a free background may be: smooth on the detector, the same in all pixels, or anything.
     propose : bool
         Say by how much the likelihood would rise with positions, doses or background free.
     limit : float, optional
         Seconds after which it ends with the draws that there are then, 4 at least.
+    twin : bool, optional
+        Check and correct the bars on simulated data (see `twin`), which takes as long as the run
+        and its bars; default where there are at most a million measured numbers, without a limit.
     """
 
     name: ClassVar[str] = "laplace"
@@ -132,15 +148,26 @@ class Laplace(Method):
     background_form: str = SMOOTH
     propose: bool = True
     limit: float | None = None
+    twin: bool | None = None
 
     @property
     def keeps_object(self) -> bool:
         """Whether the bars are those of the object that was given."""
         return not self.refine
 
+    def checks(self, problem: Problem) -> bool:
+        """If that was said, or quick."""
+        if self.twin is None:
+            return self.limit is None and problem.amplitude.size <= QUICK
+        return self.twin
+
+    def unchecked(self) -> Laplace:
+        """The same without that, and without proposals."""
+        return replace(self, twin=False, propose=False)
+
     def to_optimum(self) -> Laplace:
         """The same, with the optimum for an object, and no more draws than spectra need."""
-        return replace(self, refine=True, propose=False, draws=self.draws or FEW)
+        return replace(self, refine=True, propose=False, twin=False, draws=self.draws or FEW)
 
     def within(self, share: float) -> Laplace:
         """The same in a share of `limit`."""
@@ -189,6 +216,9 @@ class Laplace(Method):
             return found, posterior
         from ..metrics.residual import residual
 
+        if posterior.longer is not None:
+            problem = problem.with_distance(posterior.longer)
+            found = replace(found, distance=posterior.longer)
         return replace(
             found, final_error=residual(problem, posterior.object, posterior.probe)
         ), posterior
@@ -307,12 +337,23 @@ class Sampling(Method):
         Number of posterior draws to store.
     passes : int, optional
         Passes of each chain; default 8000.
+    twin : bool
+        Check and correct the bars on simulated data (see `twin`), which doubles the time.
     """
 
     name: ClassVar[str] = "sampling"
     least: ClassVar[Mapping[str, int]] = {"draws": 1, "passes": 1}
     draws: int = 8
     passes: int | None = None
+    twin: bool = False
+
+    def checks(self, problem: Problem) -> bool:
+        """If that was said."""
+        return self.twin
+
+    def unchecked(self) -> Sampling:
+        """The same without that."""
+        return replace(self, twin=False)
 
     def run(
         self, problem: Problem, found: Result, backend: Any, tell: Any, place: Path

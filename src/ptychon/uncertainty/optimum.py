@@ -5,7 +5,7 @@ the steps, and the draws.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +29,10 @@ from .prior import Seen, Spectral
 
 #: Tolerance of steps and of draws of a pilot round; relative change of V at which rounds end.
 ROUGH, SETTLED = 3e-2, 0.1
+#: Tolerances of the first steps of a way to the optimum, whose far end is not where the curvature
+#: at its beginning says, and of those after them: what the data hold loosely is the last to come.
+LOOSE: tuple[float, ...] = (0.1, 0.3, 0.1, 0.1, 0.1, 0.03)
+CLOSER = 1e-2
 #: Shortest Gauss-Newton step that is tried, and the decrement, in units of an unknown's variance,
 #: of the last one.
 SHORTEST, STILL = 1 / 64, 1e-2
@@ -44,6 +48,10 @@ STILL_PRIOR = 0.02
 #: Standard deviations of the priors of positions (px) and of the logarithm of doses (of the
 #: amplitude), about what was measured: much wider than what data leave.
 POSITION_SPREAD, DOSE_SPREAD = 2.0, 0.5
+#: The same of the distance of a near field, as a share of the one that is stated.
+DISTANCE_SPREAD = 0.1
+#: Least power of a variation that its prior is taken from.
+DARKEST = 1e-20
 #: Looks at so many pixels at most for the first level of a background.
 LOOKS, SEEN = 40, 1_000_000
 #: The same of weights, in their own root mean square, and at least.
@@ -108,6 +116,7 @@ class Work:
             variations=move(np.asarray(problem.variations, COMPLEX)) if varies else None,
             weights=move(np.asarray(problem.weights, REAL)) if varies else None,
             background=background,
+            distance=move(np.zeros(1, REAL)) if "distance" in self.free else None,
         )
 
     def start_at(self, x: Unknowns) -> Unknowns:
@@ -134,11 +143,17 @@ class Work:
             log_scale=xp.asarray(DOSE_SPREAD**-2, REAL) if "log_scale" in free else None,
             weights=xp.asarray(weight_spread(weights) ** -2, REAL) if "weights" in free else None,
             background=xp.asarray(self.light**-2, REAL) if "background" in free else None,
+            distance=xp.asarray(DISTANCE_SPREAD**-2, REAL) if "distance" in free else None,
         )
+        if "variations" in free:
+            most = (xp.abs(x.variations) ** 2).max(axis=(1, 2), keepdims=True)
+            prior.variations = 2 / xp.maximum(most, xp.asarray(DARKEST, REAL))
         measured = problem.positions if problem.measured is None else problem.measured
         mean = Unknowns(positions=self.backend.asarray(measured) if "positions" in free else None)
         if "weights" in free and weights is not None:
             mean.weights = self.backend.asarray(np.asarray(weights, REAL))
+        if "distance" in free:
+            mean.distance = xp.full(1, 1 - problem.longer, REAL)
         point = Curvature(
             *(problem, x, noise, self.backend, free, prior, spread, mean, self.columns),
             between=self.learned,
@@ -149,7 +164,7 @@ class Work:
         probe_free = "probe" in free
         self.gauge = gauge_of(
             *(problem, O, P, probe_free, self.lit, self.touched, *moves),
-            *(varied, "weights" in free),
+            *(varied, "weights" in free, "variations" in free),
         )
         point.hold(self.gauge.orthonormal(probe_free))
         return point
@@ -250,12 +265,16 @@ def checked(problem: Problem, object: Any, probe: Any) -> None:
 
 
 def refined(
-    work: Work, point: Curvature, steps: int, drawn: list[Drawn] | None = None
+    work: Work,
+    point: Curvature,
+    steps: int,
+    drawn: list[Drawn] | None = None,
+    loose: Sequence[float] = LOOSE,
 ) -> tuple[Curvature, Remains]:
     """Gauss-Newton steps, bent by what the gradient did along the last ones (L-BFGS with H for its
     first matrix; Nocedal, Math. Comput. 35, 773 (1980)) and halved while they lead uphill, until
     one would change next to nothing: next to the bars at every octave of spatial frequency, where
-    draws tell them.
+    draws tell them. The first are solved to the tolerances `loose`.
     """
     energy, gradient = point.energy(), point.gradient()
     pairs: list[tuple[Unknowns, Unknowns]] = []
@@ -264,14 +283,15 @@ def refined(
     for number in range(steps):
         if number and work.late():
             break
-        d = _direction(work, point, gradient, pairs)
+        tolerance = max(CLOSER if number >= len(loose) else loose[number], work.tolerance)
+        d = _direction(work, point, gradient, pairs, tolerance)
         decrement, length = float(gradient.dot(d)), 1.0
         if bars is not None:
             size = np.sqrt(work.octaves([d]) / np.where(bars > 0, bars, np.nan))
             ratio = np.ones_like(size) if last is None else np.clip(size / last, 0.2, 1)
             remains = Remains(tuple(float(r) for r in size * ratio), number + 1)
             last = size
-            if number and remains.worst < ENOUGH:
+            if number and remains.worst < ENOUGH and tolerance <= ROUGH:
                 break
         if decrement < (STILL if bars is None else TINY) * float(work.lit.sum()):
             break
@@ -290,7 +310,11 @@ def refined(
 
 
 def _direction(
-    work: Work, point: Curvature, gradient: Unknowns, pairs: list[tuple[Unknowns, Unknowns]]
+    work: Work,
+    point: Curvature,
+    gradient: Unknowns,
+    pairs: list[tuple[Unknowns, Unknowns]],
+    tolerance: float,
 ) -> Unknowns:
     """H^-1 gradient, with the curvature that steps and changes of the gradient have shown."""
     kept = [(s, y, float(s.dot(y))) for s, y in pairs]
@@ -299,7 +323,7 @@ def _direction(
     for s, y, both in reversed(kept):
         factors.append(float(s.dot(q)) / both)
         q = q.axpy(-factors[-1], y)
-    d = point.solved(q, max(ROUGH, work.tolerance), work.iterations).x
+    d = point.solved(q, tolerance, work.iterations).x
     for (s, y, both), factor in zip(kept, reversed(factors), strict=True):
         d = d.axpy(factor - float(y.dot(d)) / both, s)
     return d

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from ..engines.joint_posterior import SMOOTH
 from ..metrics.ambiguities import Gauge
 from ..model.unknowns import Unknowns
 from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray
+
+if TYPE_CHECKING:
+    from .verdict import Twin
 
 #: Steps to the optimum, in bars, up to which it is reached; and names of octaves of periods.
 REACHED = 0.1
@@ -48,6 +51,16 @@ class Posterior:
         their errors and, with a free probe, less a gradient of them over the scan.
     weights_std : (N, M) float32 or None
         Of the weights of a probe that varies, where they were free.
+    variations_std : (M, P, Q) float32 or None
+        Of the variations of the probe, where they were free, less what the first mode and mixings
+        of them make up for.
+    longer : float or None
+        Distance to the detector of a near field at the optimum, over the one that is stated, where
+        it was free, and `longer_std` its standard deviation.
+    longer_std : float or None
+    path : float or None
+        The same in m, of a cone beam less its magnification (see `Problem.path`).
+    path_std : float or None
     background : (P, Q) float32 or None
         Counts a pixel, where it was free, and `background_std` its standard deviation; zero
         frequency of far-field frames at [P//2, Q//2].
@@ -92,6 +105,15 @@ class Posterior:
         (`discrepancy`); empty where there was none.
     halves : HalfDataTest or None
         That comparison.
+    sample : Unknowns or None
+        A draw of all that was free, about the mean of the posterior, as it came: what data can be
+        simulated from. Not in files.
+    verdict : {"", "hold", "do not hold", "cannot tell"}
+        What a check on simulated data has said of the bars; empty where there was none.
+    reason : str
+        Why they do not hold, or nobody can tell.
+    temperature : float or None
+        What that check has multiplied the variances by.
     agreement : float or None
         R^ of the chains (method "sampling"): up to 1.05 they agree.
     """
@@ -112,6 +134,11 @@ class Posterior:
     positions_std: FloatArray | None = None
     log_scale_std: FloatArray | None = None
     weights_std: FloatArray | None = None
+    variations_std: FloatArray | None = None
+    longer: float | None = None
+    longer_std: float | None = None
+    path: float | None = None
+    path_std: float | None = None
     background: FloatArray | None = None
     background_std: FloatArray | None = None
     chi2: float | None = None
@@ -129,6 +156,10 @@ class Posterior:
     assumed: float | None = None
     widened: tuple[float, ...] = ()
     halves: Any = None
+    sample: Unknowns | None = None
+    verdict: str = ""
+    reason: str = ""
+    temperature: float | None = None
 
     @property
     def total_std(self) -> FloatArray:
@@ -153,6 +184,24 @@ class Posterior:
         if self.draws is None:
             return self
         return replace(self, draws=(self.draws - self.object).astype(COMPLEX))
+
+    def checked(self, twin: Twin) -> Posterior:
+        """The same, corrected by what a check on simulated data has said of the bars."""
+        root = REAL.type(math.sqrt(twin.factor))
+        wider = {n: getattr(self, n) * root for n in ("object_std", "amplitude_std", "phase_std")}
+        wider["phase_std"] = np.minimum(wider["phase_std"], REAL.type(math.pi / math.sqrt(3)))
+        return replace(
+            self,
+            **wider,
+            draws=None if self.draws is None else self.draws * root,
+            conditional=(*self.conditional, twin.sentence()),
+        ).judged(twin)
+
+    def judged(self, twin: Twin) -> Posterior:
+        """The same, with the verdict of a check that has corrected the bars."""
+        return replace(
+            self, verdict=twin.verdict, reason=twin.reason, temperature=float(twin.factor)
+        )
 
     def about(self, object: ComplexArray, probe: ComplexArray) -> Posterior:
         """The same of the object and the probe that were given: bars that hold their distance from
@@ -197,6 +246,10 @@ class Sums:
         self.along, self.across = np.zeros(size.shape), np.zeros(size.shape)
         self.first, self.second = np.zeros(size.shape), np.zeros(size.shape)
         self.probe: FloatArray | None = None
+        self.varied: FloatArray | None = None
+        #: Of a distance that is free, in units of the one that is stated.
+        self.longer: float | None = None
+        self.longer_std: float | None = None
         self.frames = Unknowns()
         #: The same of unknowns of single frames, and what these may do in common, (N, m) each.
         self.known_frames, self.shared = Unknowns(), Unknowns()
@@ -207,8 +260,12 @@ class Sums:
         self.known: Any = 0.0
         #: Variance (H, W) up to a smooth factor, where pixels are held together by their prior.
         self.shape: FloatArray | None = None
+        #: Over how many pixels that factor is smooth.
+        self.near = SMOOTH
         #: Samples of the error, kept where the spectrum of the prior was learned.
         self.errors: list[ComplexArray] = []
+        #: A draw of all that is free.
+        self.whole: Unknowns | None = None
         self.count = 0
         self.kept: list[ComplexArray] = []
 
@@ -217,9 +274,10 @@ class Sums:
         error: ComplexArray,
         rest: ComplexArray | None = None,
         probe: ComplexArray | None = None,
+        varied: ComplexArray | None = None,
     ) -> None:
-        """One sample: its error (H, W); the part of it that `known` does not account for; and that
-        of the probe.
+        """One sample: its error (H, W); the part of it that `known` does not account for; and those
+        of the probe and of its variations.
         """
         aligned, c = self.gauge.remove(np.asarray(error, np.complex128))
         along, across = _squares(aligned * self.way.conj())
@@ -241,6 +299,9 @@ class Sums:
         if probe is not None:
             bent = self.gauge.remove_from_probe(np.asarray(probe, np.complex128), c)
             self.probe = np.abs(bent) ** 2 + (0 if self.probe is None else self.probe)
+        if varied is not None:
+            bent = self.gauge.remove_from_variations(np.asarray(varied, np.complex128), c)
+            self.varied = np.abs(bent) ** 2 + (0 if self.varied is None else self.varied)
         if self.shape is not None:
             self.errors.append(aligned.astype(COMPLEX))
         if self.keep:
@@ -302,6 +363,15 @@ class Sums:
         mean, std = (a if near else np.fft.fftshift(a) for a in both)
         return BackgroundBars(background=mean.astype(REAL), background_std=std.astype(REAL))
 
+    def _distance(self, problem: Any) -> DistanceBars:
+        """A free distance and its error bar."""
+        found = DistanceBars(longer=self.longer, longer_std=self.longer_std)
+        if self.longer is None or self.longer_std is None or problem.path is None:
+            return found
+        found["path"] = self.longer * problem.path
+        found["path_std"] = self.longer_std * abs(problem.path)
+        return found
+
     def variances(self) -> tuple[FloatArray, FloatArray, float]:
         """Variance along and across the mean, each (H, W), and the relative error of their root sum
         from sampling.
@@ -309,9 +379,9 @@ class Sums:
         n, inside = self.count, self.gauge.region
         if self.shape is not None:
             sizes = self.along + self.across
-            both = self.shape * smooth_quotient(sizes / n, self.shape, inside)
-            share = np.clip(smooth_quotient(self.along, sizes, inside), 0.01, 0.99)
-            return both * share, both * (1 - share), (8 * math.pi * SMOOTH**2 * n) ** -0.5
+            both = self.shape * smooth_quotient(sizes / n, self.shape, inside, self.near)
+            share = np.clip(smooth_quotient(self.along, sizes, inside, self.near), 0.01, 0.99)
+            return both * share, both * (1 - share), (8 * math.pi * self.near**2 * n) ** -0.5
         along, across = self.along / n + self.known, self.across / n + self.known
         floor = 1e-3 * (along + across).clip(1e-30)  # sampling may leave one of them below zero
         along, across = np.maximum(along, floor), np.maximum(across, floor)
@@ -343,7 +413,7 @@ class Sums:
         if assumed is not None:
             whose = (
                 "prior of the object: stationary Gaussian, spectra along and across its mean "
-                f"learned ({assumed:.0%} of the variance where they are assumed)"
+                f"learned ({assumed:.0%} of the variance where they are assumed)" + prior.more()
             )
         return Posterior(
             method="laplace",
@@ -360,6 +430,10 @@ class Sums:
             conditional=conditions(point, self.gauge, whose, learned),
             assumed=assumed,
             probe_std=None if self.probe is None else np.sqrt(self.probe / self.count).astype(REAL),
+            variations_std=(
+                None if self.varied is None else np.sqrt(self.varied / self.count).astype(REAL)
+            ),
+            **self._distance(point.problem),
             chi2=pilot.misfit / max(pilot.expected, 1e-30),
             chi2_error=math.sqrt(2 / max(pilot.measured - pilot.parameters, 1.0)),
             noise_variance=noise.amplitude_variance,
@@ -368,19 +442,22 @@ class Sums:
             unsolved=unsolved,
             draws=np.array(self.kept) if self.keep else None,
             stopped=self.stopped,
+            sample=self.whole,
             remains=remains,
             gains=tuple(gain.sentence() for gain in gains),
             proposed=tuple(gain.name for gain in gains if gain.proposed),
         )
 
 
-def smooth_quotient(above: FloatArray, below: FloatArray, inside: BoolArray) -> FloatArray:
-    """Quotient of two positive fields (H, W), each smoothed over `SMOOTH` px of a region; that of
+def smooth_quotient(
+    above: FloatArray, below: FloatArray, inside: BoolArray, near: float = SMOOTH
+) -> FloatArray:
+    """Quotient of two positive fields (H, W), each smoothed over some pixels of a region; that of
     their means far from it.
     """
     from scipy.ndimage import gaussian_filter
 
-    a, b = (gaussian_filter(inside * part, SMOOTH, mode="constant") for part in (above, below))
+    a, b = (gaussian_filter(inside * part, near, mode="constant") for part in (above, below))
     near = b > 1e-6 * b.max()
     far = above[inside].sum() / below[inside].sum()
     return np.asarray(np.where(near, a / np.where(near, b, 1), far))
@@ -391,6 +468,15 @@ class BackgroundBars(TypedDict):
 
     background: FloatArray | None
     background_std: FloatArray | None
+
+
+class DistanceBars(TypedDict, total=False):
+    """The fields of a posterior about a free distance."""
+
+    longer: float | None
+    longer_std: float | None
+    path: float | None
+    path_std: float | None
 
 
 def in_bars(offset: ComplexArray, std: FloatArray, region: BoolArray) -> float:
@@ -441,11 +527,15 @@ def conditions(point: Any, gauge: Gauge, prior: str, learned: bool) -> tuple[str
     names = {"probe": modes, "positions": "positions", "log_scale": "doses"}
     if x.variations is not None:
         names["weights"] = f"weights of {len(x.variations)} variations of the probe"
+        names["variations"] = "variations of the probe"
     if noise.kind == "poisson":
         names["background"] = "background"
+    if point.problem.near_field:
+        names["distance"] = "distance to the detector"
     wide = {
         "positions": lambda: f" (within {spreads['positions']:.3g} px)",
         "log_scale": lambda: f" (within {100 * spreads['log_scale']:.3g} %)",
+        "distance": lambda: f" (within {100 * spreads['distance']:.3g} %)",
         "background": lambda: f" ({'each pixel' if point.columns is None else _images(point)})",
     }
     free = [
@@ -454,8 +544,6 @@ def conditions(point: Any, gauge: Gauge, prior: str, learned: bool) -> tuple[str
         if name in point.update
     ]
     exact = [text for name, text in names.items() if name not in point.update]
-    if x.variations is not None:
-        exact.append("variations of the probe")
     return (
         said,
         prior,

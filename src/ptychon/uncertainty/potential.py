@@ -94,7 +94,7 @@ class Potential:
         probes = self.shifts.forward(probe) if self.free_probe else self.probes
         out_O = xp.zeros(self.problem.object_shape, COMPLEX)
         out_P = xp.zeros_like(probes) if self.free_probe else xp.zeros((0, 1, 1, 1), COMPLEX)
-        compiled = self.backend.name == "numpy"
+        compiled = self.backend.sweeps == "cpu"
         energy = (self._compiled if compiled else self._plain)(object, probes, out_O, out_P)
         parts = [out_O.reshape(-1)]
         if self.free_probe:

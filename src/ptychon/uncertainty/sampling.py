@@ -169,7 +169,7 @@ def sample(
         )
         return chain.run(passes, tell if number == 0 else lambda what, done, total: None)
 
-    if chosen.name == "numpy" and chosen.threads > 1:
+    if chosen.sweeps == "cpu" and chosen.threads > 1:
         with ThreadPoolExecutor(min(chains, chosen.threads)) as pool:
             jobs = [pool.submit(one, number) for number in range(chains)]
             try:

@@ -59,9 +59,9 @@ def recipe_of(
 
 def begun_anew(data: Problem, result: Result, free_probe: bool, backend: Backend) -> Result | None:
     """The result that the recipe of another one makes of other data; None where that one does not
-    tell how it began: from an earlier result, say, or with positions of its own.
+    tell how it began: from an earlier result, say, from an object that was given, or with a
+    background of its own. Where the first probe was given, it begins with that of the result.
     """
-    own = (result.positions_given, result.log_scale, result.variations, result.background)
     try:
         recipe = Recipe.of(result)
     except PtychonError:
@@ -69,9 +69,19 @@ def begun_anew(data: Problem, result: Result, free_probe: bool, backend: Backend
     engine = registry.get(result.engine, Engine)
     if issubclass(engine, Joint) or recipe.passes != result.passes:
         return None
-    if any(value is not None for value in own):
+    if result.variations is not None or result.background is not None:
         return None
-    first: dict[str, Any] = {"modes": len(result.probe)} if free_probe else {"probe": result.probe}
+    if result.positions_given is not None:
+        # where the data had them, before the run moved them
+        data = replace(data.with_positions(result.positions_given), measured=None)
+    if result.log_scale is not None:
+        data = replace(data, log_scale=None)
+    given = result.settings.get("given", ())
+    if "object" in given:
+        return None
+    # a first probe that was given is not kept; that which became of it is the nearest to it
+    held = not free_probe or "probe" in given
+    first: dict[str, Any] = {"probe": result.probe} if held else {"modes": len(result.probe)}
     try:
         return reconstruct(
             data,
@@ -83,6 +93,25 @@ def begun_anew(data: Problem, result: Result, free_probe: bool, backend: Backend
         )
     except PtychonError:
         return None
+
+
+def begun_near(data: Problem, result: Result, backend: Backend) -> Result:
+    """What the passes of a result make of other data from where it is; itself where it does not
+    tell them.
+    """
+    try:
+        recipe = Recipe.of(result).without_guess()
+        return reconstruct(
+            data,
+            recipe,
+            backend=backend,
+            start=replace(result, passes=0),
+            seed=int(result.settings.get("seed") or 0),
+            judge=False,
+            say=None,
+        )
+    except PtychonError:
+        return result
 
 
 def translated(truth: ComplexArray, found: Result, seed: int) -> tuple[ComplexArray, Result]:

@@ -11,7 +11,8 @@ do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,142 +21,120 @@ from ..backends import Backend, get_backend
 from ..data.result import Result
 from ..engines import spectral_prior as stationary
 from ..metrics.alignment import align, phase_align
-from ..metrics.ambiguities import free_shift
-from ..metrics.residual import PROBABILITIES, Coverage, coverage
-from ..model.noise import noise_in
+from ..metrics.ambiguities import POSITIONS, Gauge, free_shift, gauge_of
+from ..metrics.residual import Coverage, coverage
+from ..model.noise import Noise
 from ..model.problem import Problem
+from ..model.unknowns import Unknowns
+from ..run.progress import Tell
 from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray
 from .bootstrap import simulated
-from .starts import Starts
+from .starts import begun_anew, begun_near, translated
+from .verdict import Twin, scatter
 
-#: Largest deviation of the twin's coverage, range of its temperature, and largest misfit of the
-#: data relative to that of the twin's, for bars that hold.
-TOLERANCE, COOL, HOT, MISFIT = 0.05, 0.6, 1.6, 1.05
-#: Largest share of the variance that may be the prior's alone.
-ASSUMED = 0.5
-#: Standard deviations of a temperature that are taken for chance: what draws tell of it is half of
-#: what was measured, which has the scatter of learned spectra too.
-SURE = 2.0
 #: Largest translation (px) between the twin's reconstruction and its truth.
 MAX_SHIFT = 8
-#: What may remain of the step to the optimum, in bars at any octave of spatial frequency, before it
-#: is said, and before bars do not hold.
-SAID, FAR = 0.1, 0.3
 
 
-@dataclass(frozen=True, kw_only=True)
-class Twin:
-    """What the twin said.
+def on_twin(
+    problem: Problem,
+    found: Result,
+    drawn: Unknowns,
+    begun: Result,
+    again: Callable[[Problem, Result], Result],
+    *,
+    noise: Noise,
+    region: BoolArray,
+    free_probe: bool,
+    backend: Backend,
+    seed: int,
+    tell: Tell,
+    near: Result | None = None,
+    offset: ComplexArray | None = None,
+) -> Twin:
+    """Make bars of simulated data as they were made of the data, and compare them with the truth.
 
-    Attributes
+    Parameters
     ----------
-    temperature : float
-        Mean (error/bar)^2 of the twin's bars as they were made.
-    chance : float
-        Its standard deviation by chance, from draws: few numbers make up a smooth object.
-    covered : tuple of float
-        Share of its lit pixels inside its bars times sqrt(temperature), for the probabilities
-        `metrics.PROBABILITIES`.
-    misfit : float
-        chi^2 of the data over that of the twin's: 1 where model and optimum are right.
-    assumed : float
-        Share of the variance at spatial frequencies of which the data tell less than 40 %: there
-        the bars are the prior's.
-    error_db : float
-        Of the twin's reconstruction.
-    remains : float
-        Step from the posterior mean of the data to its optimum that remains, in bars: the largest
-        rms of an octave of spatial frequency.
-    anew : bool
-        Whether the twin was begun from nothing, by the recipe of the result; else next to its
-        truth.
-    starts : Starts, optional
-        Where a second start of the data themselves has led.
+    problem : Problem
+        The data, on the host, with what is known of each frame.
+    found : Result
+        With bars and draws, and the last of its history's "chi2".
+    drawn : Unknowns
+        What the twin is simulated from: a draw of the posterior, of all that was free; the rest is
+        as in the problem and in `found`. Positions in object pixels, a background (1, P, Q) in the
+        order of `Problem.amplitude`.
+    begun : Result
+        From which the bars of the data began, and by whose recipe the twin begins.
+    again : callable
+        Makes bars, for data and a result of them.
+    noise : Noise
+        Of the data.
+    region : (H, W) bool array
+        Where bars are compared.
+    free_probe : bool
+    backend : Backend
+    seed : int
+    tell : callable
+    near : Result, optional
+        Where the twin begins if `begun` does not tell its recipe; default its passes from `found`.
+    offset : (H, W) complex array, optional
+        Of the object that has the bars, from the mean of the posterior.
     """
-
-    temperature: float
-    covered: tuple[float, ...]
-    misfit: float
-    assumed: float
-    error_db: float
-    remains: float = 0.0
-    anew: bool = False
-    starts: Starts | None = None
-    chance: float = 0.0
-
-    @property
-    def factor(self) -> float:
-        """What variances are multiplied by: the temperature less what may be chance (as James &
-        Stein shrink a mean, Proc. Fourth Berkeley Symp. 1, 361 (1961)).
-        """
-        off = self.temperature - 1
-        return 1 + off * max(0.0, 1 - (SURE * self.chance / off) ** 2) if off else 1.0
-
-    @property
-    def holds(self) -> bool:
-        """Whether bars made in this way, here, are to be trusted."""
-        off = max(abs(c - p) for c, p in zip(self.covered, PROBABILITIES, strict=True))
-        return (
-            off <= TOLERANCE
-            and COOL <= self.temperature <= HOT
-            and self.misfit <= MISFIT
-            and self.assumed <= ASSUMED
-            and self.remains <= FAR
-            and (self.starts is None or self.starts.agree)
+    truth = drawn.object[0].astype(COMPLEX)
+    seen = found if drawn.probe is None else replace(found, probe=drawn.probe.astype(COMPLEX))
+    if free_probe and not problem.near_field:
+        truth, seen = translated(truth, seen, seed)
+    data = twin_data(problem, seen, truth, drawn, noise, backend, seed)
+    tell("beginning of the twin", 0, 1)
+    begin = begun_anew(data, begun, free_probe, backend)
+    anew = begin is not None
+    if begin is None:
+        begin = begun_near(data, begun, backend) if near is None else near
+    made = again(data, begin)
+    gauge = None
+    if {"positions", "log_scale", "weights"} & set(drawn.names):
+        gauge = gauge_of(
+            *(problem, truth, seen.probe, free_probe, region, region),
+            *(drawn.positions is not None, drawn.log_scale is not None),
+            *(problem.variations, drawn.weights is not None),
         )
-
-    def sentence(self) -> str:
-        """For a report."""
-        shares = ", ".join(
-            f"{c:.0%} for {p:.0%}" for c, p in zip(self.covered, PROBABILITIES, strict=True)
-        )
-        start = (
-            f"on a twin of these data, {'begun anew' if self.anew else 'begun at its truth'}, the "
-            f"bars, times {self.temperature**0.5:.2f}, covered {shares}"
-        )
-        if abs(self.factor - self.temperature) > SAID:
-            start += f" (here they are times {self.factor**0.5:.2f}, the rest may be chance)"
-        if self.remains > SAID:
-            start += f"; the mean may be {self.remains:.2f} bars from its optimum"
-        if self.starts is not None:
-            start += f"; {self.starts.sentence()}"
-            if not self.starts.agree:
-                return f"{start}: more than one optimum, do not rely on them"
-        if self.remains > FAR:
-            return f"{start}: not converged, do not rely on them"
-        if self.misfit > MISFIT:
-            worse = f"the data fit {self.misfit:.2f} times worse than the twin's"
-            return (
-                f"{start}; but do not rely on them: {worse} (not converged, a wrong optimum, or "
-                "a wrong model)"
-            )
-        if self.assumed > ASSUMED:
-            share = (
-                f"{self.assumed:.0%} of the variance is at spatial frequencies that the data "
-                "hardly determine"
-            )
-            return (
-                f"{start}; but {share} (too little light): there the bars are an assumed power "
-                "law's, often too wide"
-            )
-        return (
-            start
-            if self.holds
-            else f"{start}: do not rely on them here (too little light, or too little overlap)"
-        )
+    twin = judge(made, truth, region, free_probe, found, problem.near_field, offset, gauge)
+    return replace(twin, anew=anew)
 
 
 def twin_data(
-    problem: Problem, result: Result, truth: ComplexArray, backend: Backend, seed: int
+    problem: Problem,
+    result: Result,
+    truth: ComplexArray,
+    drawn: Unknowns,
+    noise: Noise,
+    backend: Backend,
+    seed: int,
 ) -> Problem:
-    """The same scan of another object, with noise of the same kind."""
-    return simulated(
-        problem,
+    """The same scan of another object, with noise of the same kind: what was drawn of frames and
+    background is in the data, and not told.
+    """
+    scan = problem
+    if drawn.positions is not None:
+        scan = problem.with_positions(drawn.positions, problem.log_scale)
+    own: dict[str, Any] = {}
+    if drawn.log_scale is not None:
+        own["log_scale"] = drawn.log_scale
+    if drawn.weights is not None:
+        own["weights"] = drawn.weights
+    if drawn.background is not None:
+        dark = np.maximum(drawn.background, 0) + problem.read_noise**2
+        noise = replace(noise, background=dark.astype(REAL))
+    made = simulated(
+        replace(scan, **own),
         replace(result, object=truth.astype(COMPLEX)),
-        noise_in(problem, result),
+        noise,
         backend,
         np.random.default_rng([seed, 1]),
     )
+    same = ("corners", "shifts", "shift_index", "measured", "log_scale", "weights")
+    return replace(made, **{name: getattr(problem, name) for name in same})
 
 
 def judge(
@@ -165,17 +144,25 @@ def judge(
     free_probe: bool,
     first: Result,
     near_field: bool = False,
+    offset: ComplexArray | None = None,
+    gauge: Gauge | None = None,
 ) -> Twin:
     """Compare a twin's reconstruction with its truth, and its misfit with that of the `first` one,
-    of the data; a translation is an error in the near field.
+    of the data; a translation is an error in the near field. `offset` is that of the first from
+    the mean of its posterior, about which its draws are; `gauge` what nobody knows beside what an
+    alignment finds.
     """
     std = found.object_std
     assert std is not None
     estimate: Any = found.object
-    if free_probe:
-        most = free_shift(near_field, free_probe, MAX_SHIFT)
+    if free_probe or gauge is not None:
+        moves = gauge is not None and POSITIONS[0] in gauge.names
+        most = MAX_SHIFT if moves else free_shift(near_field, free_probe, MAX_SHIFT)
         laid = align(found.object, truth, region=region, max_shift=most, subpixel=True)
         estimate, std = laid.estimate, np.asarray(std / abs(laid.scale), REAL)
+    if gauge is not None:
+        error, _ = gauge.remove((estimate - truth).astype(np.complex128))
+        estimate = np.where(estimate != 0, truth + error, 0).astype(COMPLEX)
     raw = measured(estimate, truth, std, region)
     cooled = measured(estimate, truth, np.asarray(std * raw.mean_square**0.5, REAL), region)
     error = phase_align(estimate, truth, region)[region] - truth[region]
@@ -186,17 +173,20 @@ def judge(
         misfit=float(first.history["chi2"][-1] / found.history["chi2"][-1]),
         assumed=assumed_share(first, region),
         error_db=10 * float(np.log10(power)),
-        chance=scatter(found, region),
+        chance=chance_of(first, found, region, offset),
     )
 
 
-def scatter(found: Result, region: BoolArray) -> float:
-    """Standard deviation of the mean (error/bar)^2 over a region, from draws of the error."""
-    assert found.draws is not None
-    assert found.object_std is not None
-    square = np.abs(found.draws[:, region]) ** 2 / found.object_std[region] ** 2
-    means = square.mean(axis=1)
-    return float(means.std(ddof=1) / means.mean()) if len(means) > 1 else 0.0
+def chance_of(
+    first: Result, again: Result, region: BoolArray, offset: ComplexArray | None
+) -> float:
+    """Of the mean (error/bar)^2 of a scan like these two, from the draws of both."""
+    both = []
+    for found in (first, again):
+        assert found.draws is not None
+        assert found.object_std is not None
+        both.append(scatter(found.draws, found.object_std, region, offset))
+    return float(np.sqrt(np.mean(np.square(both))))
 
 
 def measured(

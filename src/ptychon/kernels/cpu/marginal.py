@@ -22,6 +22,7 @@ __all__ = ["marginal"]
 
 OWN = types.Array(types.complex64, 4, "C", readonly=True)
 OWN_IMAGES = types.Array(types.float32, 3, "C", readonly=True)
+WEIGHTS = types.Array(types.float32, 1, "C", readonly=True)
 FRAME = types.Array(types.float32, 2, "C")
 SUMS = types.Array(types.float64, 1, "C")
 
@@ -102,6 +103,38 @@ def _weigh(
                     w[c] -= e2[c] * f
 
 
+@linked(types.void(KEPT_WAVES, WEIGHTS, WAVES), **OPTIONS)
+def _mixed(probes: Array, weights: Array, out: Array) -> None:
+    """out (K, P, Q) = the modes, the first of `probes` (K + M, P, Q), the variations behind them
+    with their weights (M,) in mode 0.
+    """
+    K = out.shape[0]
+    for r in range(out.shape[1]):
+        for k in range(K):
+            p, o = probes[k, r], out[k, r]
+            for c in range(out.shape[2]):
+                o[c] = p[c]
+        for m in range(len(weights)):
+            w, v, o = weights[m], probes[K + m, r], out[0, r]
+            for c in range(out.shape[2]):
+                o[c] += w * v[c]
+
+
+@linked(types.void(KEPT_WAVES, WEIGHTS, WAVES), **OPTIONS)
+def _unmixed_add(asked: Array, weights: Array, out: Array) -> None:
+    """The adjoint of `_mixed`, added to out (K + M, P, Q)."""
+    K = asked.shape[0]
+    for r in range(asked.shape[1]):
+        for k in range(K):
+            a, o = asked[k, r], out[k, r]
+            for c in range(asked.shape[2]):
+                o[c] += a[c]
+        for m in range(len(weights)):
+            w, a, o = weights[m], asked[0, r], out[K + m, r]
+            for c in range(asked.shape[2]):
+                o[c] += w * a[c]
+
+
 @jit
 def _marginal(
     frames: Array,
@@ -121,23 +154,31 @@ def _marginal(
     root: Array,
     own: Array,
     images: Array,
+    weights: Array,
     transfer: Array,
     near: bool,
     out: Array,
     out_spectrum: Array,
     back: Array,
 ) -> None:
-    """`spectrum` is the FFT of the probe's change, `out_spectrum` receives the sum's."""
+    """`spectrum` is the FFT of the probe's change, `out_spectrum` receives the sum's; those of
+    variations come after those of modes.
+    """
     K, p, q = lit.shape[1], lit.shape[2], lit.shape[3]
     wave, moved = np.empty((K, p, q), np.complex64), np.zeros((K, p, q), np.complex64)
     group, along = np.zeros((K, p, q), np.complex64), np.empty(q, np.float32)
-    found = np.zeros(own.shape[1])
+    found, varies = np.zeros(own.shape[1]), weights.shape[1] > 0
+    mixed = np.empty((K if varies else 0, p, q), np.complex64)
     for j in frames:
         y0, x0, t = corners[j, 0], corners[j, 1], min(j, len(transfer) - 1)
         # what there is none of has one row, a place holder
         a, s, e = min(j, len(across) - 1), min(j, len(root) - 1), min(j, len(images) - 1)
         if joint:
-            shift_rows(spectrum, ramps_y[j], ramps_x[j], moved)
+            if varies:
+                _mixed(spectrum, weights[j], mixed)
+                shift_rows(mixed, ramps_y[j], ramps_x[j], moved)
+            else:
+                shift_rows(spectrum, ramps_y[j], ramps_x[j], moved)
             fft(moved, moved, False)
         _changed_wave(change, lit[j], object, moved, joint, y0, x0, wave)
         propagate(wave, wave, transfer[t], near, True)
@@ -152,7 +193,12 @@ def _marginal(
         _add_back(wave, lit[j], object, joint, y0, x0, out, group)
         if joint:
             fft(group, group, True)
-            unshift_add(group, ramps_y[j], ramps_x[j], out_spectrum)
+            if varies:
+                clear(mixed)
+                unshift_add(group, ramps_y[j], ramps_x[j], mixed)
+                _unmixed_add(mixed, weights[j], out_spectrum)
+            else:
+                unshift_add(group, ramps_y[j], ramps_x[j], out_spectrum)
 
 
 def marginal(
@@ -168,6 +214,7 @@ def marginal(
     spectrum = np.array(probe_change) if joint else np.zeros((K, p, q), np.complex64)
     if joint:
         transform(spectrum, True)
+    none_of = np.zeros((len(seen.corners), 0), np.float32)
     none = np.zeros((1, 1, 1), np.float32)
     images = np.zeros((1, *seen.own.shape[1:2], 1, 1), np.float32)
     light = np.zeros((1, 1), np.float32) if background_change is None else background_change
@@ -178,12 +225,13 @@ def marginal(
         *(none if seen.across is None else seen.across, seen.across is not None),
         *(none if seen.root is None else seen.root, seen.own),
         images if seen.own_images is None else seen.own_images,
+        none_of if seen.weights is None else seen.weights,
         *(np.zeros((1, 1, 1), np.complex64) if seen.transfer is None else seen.transfer, near),
     )
     frames = np.arange(len(seen.corners))
     parts = [part for part in np.array_split(frames, max(1, threads)) if len(part)]
     out = np.zeros((len(parts), *change.shape), np.complex64)
-    spectra = np.zeros((len(parts), K, p, q), np.complex64)
+    spectra = np.zeros((len(parts), *spectrum.shape), np.complex64)
     back = np.zeros((len(parts), p, q), np.float32)
     calls = [(part, *common, out[i], spectra[i], back[i]) for i, part in enumerate(parts)]
     if len(calls) == 1:

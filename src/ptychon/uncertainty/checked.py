@@ -1,0 +1,123 @@
+"""The check of any method of error bars on simulated data (`twin`)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..backends import get_backend
+from ..data.result import Result
+from ..model.found import with_found
+from ..model.noise import Noise, noise_of, told
+from ..model.problem import Problem
+from ..model.unknowns import Unknowns
+from ..run.progress import Tell
+from ..types import COMPLEX
+from .joint import lit_region
+from .twin import on_twin
+from .verdict import Twin
+
+if TYPE_CHECKING:
+    from .methods import Method
+    from .posterior import Posterior
+
+
+def check(
+    problem: Problem,
+    found: Result,
+    method: Method,
+    posterior: Posterior,
+    *,
+    backend: Any = "auto",
+    tell: Tell,
+    place: Path,
+) -> Twin:
+    """What a twin says of the error bars of a method that makes draws.
+
+    Parameters
+    ----------
+    problem : Problem
+        On the host.
+    found : Result
+        From which the bars began.
+    method : Method
+    posterior : Posterior
+        Its bars, about the object of the result if the method keeps that, with draws of the error.
+    backend : str or Backend
+    tell : callable
+    place : Path
+        Beside which the method may keep what it needs.
+    """
+    assert posterior.draws is not None
+    here = get_backend(backend)
+    data = told(problem, method.background, variance=method.noise_variance)
+    # the twin is made of a draw: its own draws are others
+    own = replace(method.unchecked(), seed=method.seed + 1)
+
+    def again(twin: Problem, begun: Result) -> Result:
+        def said(what: str, done: int, total: int) -> None:
+            tell(f"twin: {what}", done, total)
+
+        # frames are where a run from the beginning has found them
+        twin = twin if begun.positions_given is None else with_found(twin, begun)
+        _, bars = own.run(twin, begun, here, said, place)
+        offset = bars.offset
+        if own.keeps_object:
+            bars = bars.about(begun.object, begun.probe)
+        return as_result(begun, bars, offset if own.keeps_object else None)
+
+    offset = posterior.offset if method.keeps_object else None
+    drawn = posterior.sample
+    if drawn is None:
+        first = posterior.draws[0] + (posterior.object if offset is None else _mean(posterior))
+        drawn = Unknowns(object=first.astype(COMPLEX)[None])
+    seen = as_result(found, posterior, offset)
+    twin = on_twin(
+        data,
+        seen,
+        drawn,
+        found,
+        again,
+        noise=noise_for(data, method, posterior),
+        region=lit_region(data, found),
+        free_probe="probe" in method.free(found),
+        backend=here,
+        seed=method.seed,
+        tell=tell,
+        near=None if method.keeps_object else replace(seen, passes=0),
+        offset=offset,
+    )
+    left = [r for r in posterior.remains if math.isfinite(r)]
+    chance = math.sqrt(2) * (posterior.chi2_error or 0.0)
+    return replace(twin, remains=max(left, default=0.0), misfit_chance=chance)
+
+
+def _mean(posterior: Posterior) -> Any:
+    """Of the posterior, where its object is one that was given."""
+    return posterior.object - posterior.offset
+
+
+def as_result(start: Result, posterior: Posterior, offset: Any) -> Result:
+    """A result with bars, draws about the mean of the posterior, and its misfit."""
+    assert posterior.draws is not None
+    draws = posterior.draws if offset is None else (posterior.draws + offset).astype(COMPLEX)
+    chi2 = 1.0 if posterior.chi2 is None else posterior.chi2
+    return replace(
+        start,
+        object=posterior.object,
+        probe=posterior.probe,
+        object_std=posterior.object_std,
+        draws=draws,
+        history=dict(start.history) | {"chi2": np.array([chi2])},
+    )
+
+
+def noise_for(problem: Problem, method: Method, posterior: Posterior) -> Noise:
+    """What the bars rest on."""
+    noise = noise_of(problem, "auto", method.noise_variance)
+    learned = posterior.noise_variance
+    return noise.fitted(learned) if noise.learned and learned is not None else noise
