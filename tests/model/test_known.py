@@ -4,6 +4,8 @@ not put where nobody else sees anything.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,8 @@ from _scenes import textured
 from ptychon import Problem
 from ptychon.backends import get_backend
 from ptychon.engines import After, Context, make
+from ptychon.model.alternate import best_of, misfits
+from ptychon.model.forward import Model, unknowns_of
 from ptychon.model.known import known
 from ptychon.run.between import Refinement
 from ptychon.run.refine import Refine, Turns
@@ -42,6 +46,31 @@ def test_the_share_that_others_see_is_that_of_their_light():
     assert far == 0
 
 
+def scene():
+    """25 frames of 24 x 24 and an object that is wider than they see."""
+    places = scan.raster(5, step=3, jitter=0.75, whole=False, seed=1)
+    made = textured(24, places, (4, 4), room=24, texture=2, counts=3e4, seed=1)
+    return Problem.from_dataset(made.dataset, object_shape=made.object.shape), made
+
+
+def test_a_place_where_a_frame_fits_hardly_better_does_not_count():
+    """A frame that is 2 px off goes home, unless it must fit better still."""
+    problem, made = scene()
+    places = problem.positions.copy()
+    places[12] += 2, 0
+    backend = get_backend("numpy")
+    wrong = problem.with_positions(places)
+    model, x = Model.of(wrong, backend), unknowns_of(wrong, made.object, made.probe)
+    x.positions = places
+    before, there = misfits(model, wrong, x), problem.positions
+    true = replace(x, positions=there)
+    least = misfits(Model.of(problem, backend), problem, true)
+    assert least[12] < 0.5 * before[12]
+    for most, end in ((1.1 * least, there), (0.9 * least, places)):
+        found = best_of(model, wrong, x, there[None], most)
+        np.testing.assert_allclose(found[12], end[12])
+
+
 @pytest.mark.parametrize("looked", [True, False])
 def test_a_frame_at_the_rim_that_fits_badly_stays_at_the_object(looked, monkeypatch):
     """The object is wrong where the last frame is, at a corner, and happens to fit it 5 px outside,
@@ -49,9 +78,7 @@ def test_a_frame_at_the_rim_that_fits_badly_stays_at_the_object(looked, monkeypa
     """
     if not looked:
         monkeypatch.setattr("ptychon.run.between.KNOWN", 0.0)
-    places = scan.raster(5, step=3, jitter=0.75, whole=False, seed=1)
-    made = textured(24, places, (4, 4), room=24, texture=2, counts=3e4, seed=1)
-    problem = Problem.from_dataset(made.dataset, object_shape=made.object.shape)
+    problem, made = scene()
     true, (y, x) = made.object.astype(np.complex64), problem.positions[-1].astype(int)
     object, rng = true.copy(), np.random.default_rng(2)
     object[y - 1 :, x - 1 :] *= np.exp(2j * rng.standard_normal(object[y - 1 :, x - 1 :].shape))

@@ -29,6 +29,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..kernels.turns import Normals, Seen
 from ..types import COMPLEX, REAL, Array, FloatArray
 from .detector import Detector, blur
@@ -96,18 +98,23 @@ def frame_steps(
     return Steps(*(xp.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def best_of(model: Model, problem: Problem, x: Unknowns, trials: FloatArray) -> FloatArray:
+def best_of(
+    model: Model, problem: Problem, x: Unknowns, trials: FloatArray, most: FloatArray | None = None
+) -> FloatArray:
     """The position of each frame at which it fits best: (N, 2) float64, on the host.
 
     Parameters
     ----------
     trials : (T, N, 2) float64, on the host
         Places to compare with those of `x`; a place that is no better does not count.
+    most : (N,) float64, optional
+        Misfit above which a place does not count either.
     """
     host, move, xp = model.backend.to_host, model.backend.asarray, model.backend.xp
     shape = int(x.probe.shape[-2]), int(x.probe.shape[-1])
     best = host(x.positions).copy()
     least = host(misfits(model, problem, x))
+    least = least if most is None else np.minimum(least, most)
     for places in trials:
         around = windows(places, shape, object_shape=tuple(x.object.shape[-2:]))
         tried = replace(model, corners=around)
