@@ -285,7 +285,8 @@ def localised(
     work.learned = found
     if not found.variances:
         return None
-    return refined(work, work.at(point.x, point.noise, point.spread), steps, drawn, ())
+    # it may lie far from the other: of blobs with a free probe half a bar was left after five
+    return refined(work, work.at(point.x, point.noise, point.spread), 2 * steps, drawn, ())
 
 
 def _sample(
