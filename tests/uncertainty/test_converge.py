@@ -17,6 +17,7 @@ from ptychon.engines.spectral_prior import taper_of
 from ptychon.metrics.ambiguities import unseen, without_unseen
 from ptychon.metrics.residual import illumination, residual
 from ptychon.uncertainty import laplace
+from ptychon.uncertainty.optimum import CONVERGED
 from ptychon.uncertainty.starts import begun_anew, translated
 from ptychon.uncertainty.verdict import FAR, Twin
 
@@ -69,6 +70,18 @@ def test_a_coarse_error_of_the_start_is_taken_away(scan):
     assert np.nanmax(two.remains) < FAR
     assert "bars (rms)" in two.way_left()
     assert 0 <= one.assumed < 0.5
+
+
+def test_steps_go_on_to_the_optimum(scan, monkeypatch):
+    """Rounds of one step each do not reach it; what then remains is above a tenth of the bars."""
+    problem = Problem.from_dataset(scan[0])
+    start = reconstruct(problem, "rpie", passes=40, backend="numpy", judge=False)
+    options = {"draws": 2, "refine": 1, "backend": "numpy"}
+    found = laplace(problem, start.object, start.probe, **options)
+    assert np.nanmax(found.remains) <= CONVERGED
+    monkeypatch.setattr(sys.modules["ptychon.uncertainty.laplace"], "CONVERGED", np.inf)
+    short = laplace(problem, start.object, start.probe, **options)
+    assert np.nanmax(short.remains) > CONVERGED
 
 
 def test_the_twin_begins_as_the_data_did(scan):

@@ -56,9 +56,9 @@ PILOT, LARGE, ROUNDS = 4, 10_000, 3
 #: Draws at a time; at least and at most, where their number is not given; and the relative error
 #: of the bars that is enough then.
 GROUP, FEWEST, MOST, ENOUGH = 4, 8, 32, 0.03
-#: Steps of further rounds; a misfit over what the noise explains at which a closer look at the
-#: waves is no use.
-MORE, POOR = 2, 2.0
+#: Steps of further rounds, and at most after the last of them where the optimum is not reached; a
+#: misfit over what the noise explains at which a closer look at the waves is no use.
+MORE, FURTHER, POOR = 2, 12, 2.0
 #: Rounds at most where the prior is learned.
 TURNS = 8
 
@@ -217,6 +217,10 @@ def laplace(
             spread = chosen.asarray(pilot.spread) if averaged else None
             steps = min(refine, MORE) if number and work.learned is None else refine
             point, remains = refined(work, work.at(point.x, model, spread), steps, rough)
+        # where the model is wrong, the next optimum is no better than this one
+        reached = remains.worst <= CONVERGED or pilot.misfit > POOR * pilot.expected
+        if refine and not reached and not clock.half():
+            point, remains = refined(work, point, FURTHER, rough)
     except KeyboardInterrupt:
         clock.hurry()
     tell("optimum", turns, turns)
