@@ -141,6 +141,7 @@ def test_the_optimum_instead(folder, capsys):
             capsys,
             place / "scan_rpie.h5",
             "--refine",
+            "--no-twin",
             "--json",
             "--draws",
             8,
@@ -150,7 +151,16 @@ def test_the_optimum_instead(folder, capsys):
     )
     new = load_result(place / "refined.h5")
     kept = json.loads(
-        run(capsys, place / "scan_rpie.h5", "--json", "--draws", 8, "-o", place / "kept.h5").out
+        run(
+            capsys,
+            place / "scan_rpie.h5",
+            "--no-twin",
+            "--json",
+            "--draws",
+            8,
+            "-o",
+            place / "kept.h5",
+        ).out
     )
     inside = load_posterior(place / "refined.h5").region
 
