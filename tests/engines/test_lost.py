@@ -30,6 +30,10 @@ def beams(modes):
     return np.stack([first, 0.45 * first * (y + 0.3)][:modes])
 
 
+#: And 6 px off, where the data put it right.
+FURTHER = np.array([-4.6, -3.8])
+
+
 @cache
 def scene(modes, masked):
     """25 frames of 24 x 24 with their true positions, and object and probe.
@@ -48,12 +52,15 @@ def scene(modes, masked):
     return Problem.from_dataset(data, object_shape=made.object.shape), made
 
 
-def adapted(modes, masked):
-    """The problem with the last frame off, and an object that has adapted to it."""
+def adapted(modes, masked, off=OFF, stated=False):
+    """The problem with the last frame off, and an object that has adapted to it; where the true
+    positions are stated, it is a run that has moved it.
+    """
     true, made = scene(modes, masked)
     places = true.positions.copy()
-    places[LOST] += OFF
-    problem = replace(true.with_positions(places), measured=None)
+    places[LOST] += off
+    problem = true.with_positions(places)
+    problem = replace(problem, measured=true.positions if stated else None)
     way = {"probe": made.probe, "object": made.object, "backend": "numpy", "say": None}
     return problem, reconstruct(problem, "ml", passes=4, update={"probe": False}, **way)
 
@@ -84,6 +91,18 @@ def test_a_lost_frame_comes_back(modes, masked):
     assert after.total < before.total
     again = replace(fit, model=fit.model.follow(x)).cost(x)
     assert after.total == pytest.approx(again.total, rel=1e-9)
+
+
+@pytest.mark.parametrize("looked", [True, False])
+def test_a_frame_that_went_far_is_looked_for_where_it_is_expected(looked, monkeypatch):
+    """6 px off, beyond the places around it."""
+    if not looked:
+        monkeypatch.setattr("ptychon.model.lost.SAME", np.inf)
+    problem, start = adapted(1, False, FURTHER, stated=True)
+    true, _ = scene(1, False)
+    _, x, _, _, _ = looked_for(problem, start)
+    assert (np.hypot(*(x.positions[LOST] - true.positions[LOST])) < 0.6) == looked
+    np.testing.assert_array_equal(x.positions[:LOST], problem.positions[:LOST])
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -7,10 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ptychon import PtychonError
 from ptychon.backends import get_backend
 from ptychon.cli.engines import documented
-from ptychon.engines import LSQML, MPIE, RAAR, RPIE, Context, make, options
+from ptychon.engines import LSQML, MPIE, RAAR, RPIE, Context, options
 from ptychon.run.iterate import iterate
 from ptychon.run.schedule import Schedule
 from ptychon.testing.scans import small_scan
@@ -24,13 +23,11 @@ def batches_of(scan, epoch=0, **how):
     return Schedule(**how).batches(scan.problem, epoch)
 
 
-def test_mpie_has_the_options_of_rpie_without_variations():
-    """It refuses these, so that it does not list them; all others are explained."""
+def test_mpie_has_the_options_of_rpie():
+    """All are explained."""
     _, about = documented(MPIE)
     assert set(options(MPIE)) == set(about)
-    assert set(options(RPIE)) - set(options(MPIE)) == {"variations", "variations_start"}
-    with pytest.raises(PtychonError, match="variations"):
-        make("mpie", variations=1)
+    assert not set(options(RPIE)) - set(options(MPIE))
 
 
 @pytest.mark.parametrize("name", ["reference", "numpy"])

@@ -149,7 +149,7 @@ def test_a_result_keeps_them(tmp_path):
     more = reconstruct(data, "ml", passes=1, start=again, variations=1, backend="numpy", say=None)
     assert more.final_error <= 1.005 * result.final_error
     # engines that know of no variations do not take them
-    other = reconstruct(data, "mpie", passes=1, start=again, backend="numpy", say=None)
+    other = reconstruct(data, "lsqml", passes=1, start=again, backend="numpy", say=None)
     assert other.weights is None
 
 

@@ -104,7 +104,7 @@ def test_annealing_finds_what_is_off_by_more_than_a_pixel(scene):
     assert off(found.positions, true) < 0.6 * off(problem.positions, true)
 
 
-@pytest.mark.parametrize("rms", [0.02, 0.3])
+@pytest.mark.parametrize("rms", [0.02, pytest.param(0.1, marks=pytest.mark.slow), 0.3])
 def test_doses_are_found(scene, rms):
     """But for what varies slowly across the scan, in part; the gradient went into the object."""
     problem, a = scene[0], rms * np.random.default_rng(2).standard_normal(len(scene[0]))
@@ -130,7 +130,7 @@ def test_doses_are_found(scene, rms):
     assert run(given, None, "ep", passes=1, start=found).log_scale is None
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5])
+@pytest.mark.parametrize("share", [0.1, pytest.param(0.3, marks=pytest.mark.slow), 0.5])
 def test_a_background_is_found(scene, share):
     """As many counts in each pixel, a tenth and half of all light."""
     problem = scene[0]

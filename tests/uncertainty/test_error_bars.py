@@ -79,7 +79,7 @@ def test_laplace_of_a_problem_is_that_of_its_data(small):
         ("laplace", {"replicates": 3}, "no option 'replicates'; it belongs to bootstrap"),
         ("bootstrap", {"draws": 3}, "'draws'; it belongs to laplace, joint, sampling"),
         ("laplace", {"passes": 3}, r"no option 'passes'; it belongs to joint, bootstrap"),
-        ("laplace", {"prior": "pink"}, "prior is 'pink'; choose one of white, learned"),
+        ("laplace", {"prior": "pink"}, "prior is 'pink'; choose one of white, learned, local"),
         ("joint", {"prior": "learned"}, "no option 'prior'; it belongs to laplace"),
         ("laplace", {"draws": 1}, "draws is 1; method 'laplace' of error bars needs at least 2"),
         ("laplace", {"draws": 2.5}, "draws is 2.5; it must be a whole number"),

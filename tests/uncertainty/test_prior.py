@@ -114,7 +114,7 @@ def test_a_smooth_object_gets_a_smooth_prior():
 def test_an_unknown_prior_is_refused():
     cell = Cell("smooth-3.5", True, frame=24, side=3, step=4.0, dose=4e4)
     data, truth, probe = dataset_of(cell, 2)
-    with pytest.raises(PtychonError, match="white, learned"):
+    with pytest.raises(PtychonError, match="white, learned, local"):
         laplace(Problem.from_dataset(data), truth, probe[None], prior="edges")
 
 

@@ -37,6 +37,7 @@ from .clock import machine
 PRODUCTS = 10
 ENGINES: dict[str, dict[str, Any]] = {
     "rpie": {},
+    "mpie": {},
     "dm": {"power_bound": 0.0},
     "lsqml": {},
     "ml": {"iterations": PRODUCTS, "tolerance": 1e-9},

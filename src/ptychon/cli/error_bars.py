@@ -98,9 +98,10 @@ read from the file that the result names, or from the folder of the result.
 )
 @click.option(
     "--prior",
-    metavar="white|learned",
-    help="Choose the prior of the object: independent pixels (white), or spectra learned from the "
-    "data, for smooth objects (laplace; default white; auto chooses and says so).",
+    metavar="white|learned|local",
+    help="Choose the prior of the object: independent pixels (white), spectra learned from the "
+    "data (learned), or also variances that differ from place to place, for edges and flat "
+    "regions, where the data show them (local) (laplace; default white; auto chooses and says so).",
 )
 @click.option(
     "--background-form",

@@ -81,6 +81,7 @@ def _propose(file: str, target: Path, given: dict[str, Any], as_json: bool) -> i
     if as_json:
         gains = [asdict(gain) | {"share": gain.share} for gain in found.gains]
         about = {"modes": found.modes, "free": list(found.free), "excess": found.excess}
+        about |= {} if found.blur is None else {"blur": found.blur}
         click.echo(json.dumps(about | {"gains": gains, "settings": str(target)}))
     else:
         click.echo(found.lines()[0])

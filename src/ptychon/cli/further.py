@@ -64,25 +64,28 @@ def proposed(
     except PtychonError as error:
         voice.say(str(error))
         return None
-    if found.modes == len(result.probe) and not found.free:
+    if found.modes == len(result.probe) and not found.free and found.blur is None:
         voice.say("none of those that were tried foretells the data better")
         return None
+    blur = "" if found.blur is None else f", blur: {found.blur:.2g}"
     seconds = _seconds(found, result)
     if seconds > LONGEST:
         voice.say(
-            f"{found.recipe} with {found.modes} modes would take about {seconds / 60:.0f} min; to "
-            f"run it: ptychon inspect {settings.input} --propose settings.yaml, and ptychon "
-            "reconstruct settings.yaml"
+            f"{found.recipe} with {found.modes} modes{blur} would take about "
+            f"{seconds / 60:.0f} min; to run it: ptychon inspect {settings.input} "
+            "--propose settings.yaml, and ptychon reconstruct settings.yaml"
         )
         return None
     voice.say(
-        f"again with {found.recipe}, modes: {found.modes}; about {max(seconds / 60, 1):.0f} min"
+        f"again with {found.recipe}, modes: {found.modes}{blur}; about "
+        f"{max(seconds / 60, 1):.0f} min"
     )
     again = settings.model_copy(
         update={
             "recipe": found.recipe.stored(),
             "modes": found.modes,
             "passes": found.recipe.passes,
+            **({} if found.blur is None else {"data": {**settings.data, "blur": found.blur}}),
         }
     )
     return again, found.lines()[:-1]

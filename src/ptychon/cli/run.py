@@ -80,6 +80,8 @@ def execute(
         found = proposed(settings, data, result, chosen, voice)
         if found is not None:
             again, tried = found
+            if (blur := again.data.get("blur")) != settings.data.get("blur"):
+                data = replace(data, blur=blur)
             try:
                 result, keeper, interrupt = _run(again, data, chosen, places, voice, given)
             except PtychonError as error:  # too little memory, say: the first result stays

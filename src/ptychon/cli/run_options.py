@@ -49,7 +49,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--error-bars-prior",
-            metavar="white|learned",
+            metavar="white|learned|local",
             help="Choose the prior of the object for --error-bars (auto, laplace).",
         ),
         click.option(

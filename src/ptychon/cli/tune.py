@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,8 @@ tries values. Without --vary: object_step and modes.
 
 Every trial is a short reconstruction by rpie from frames around the middle of the scan, without
 some of the frames (or pixels). The score is the share of what was held out that is predicted.
+A number of the scan that was searched in a range gets an error: trials around the best one are
+repeated with 3, 9 and 27 times the passes until it stays, which takes longer than the search.
 """
 )
 @click.argument("file", type=click.Path())
@@ -146,11 +149,14 @@ def tune(
             seed=seed,
             tell=tell,
         )
-    settings = settings_of(file, given, found.best.values, place.parent)
+    best = {**found.best.values, **{v.name: v.value for v in found.values if v.told}}
+    settings = settings_of(file, given, best, place.parent)
     with write_aside(place) as aside:
         aside.write_text(
             f"# found by ptychon tune: {found.best.explained:.1%} of the {by} held out are "
-            f"predicted, {len(found.trials)} trials\n" + yaml.safe_dump(settings, sort_keys=False),
+            f"predicted, {len(found.trials)} trials\n"
+            + "".join(f"# {line}\n" for line in told(found))
+            + yaml.safe_dump(settings, sort_keys=False),
             encoding="utf-8",
         )
     if as_json:
@@ -278,6 +284,16 @@ def numbers_of(found: Tuned) -> dict[str, Any]:
         "by": found.by,
         "frames": found.frames,
         "seconds": found.seconds,
+        "values": [
+            {
+                "name": v.name,
+                "value": v.value,
+                "error": v.error if math.isfinite(v.error) else None,
+                "told": v.told,
+                "passes": v.passes,
+            }
+            for v in found.values
+        ],
         "trials": [
             {
                 "values": {n: _plain(v) for n, v in t.values.items()},
@@ -312,9 +328,14 @@ def show(found: Tuned) -> None:
         f"predicted: share of the difference between the {found.by} held out and the mean frame\n"
         "behind: how much less than the first, in standard errors"
     )
+    for line in told(found):
+        click.echo(line)
+    named = {value.name for value in found.values}
     if len(alike) > 1:
         spans = []
         for name in found.best.values:
+            if name in named:
+                continue
             known = [t.values[name] for t in alike]
             if all(isinstance(v, float) for v in known) and min(known) < max(known):
                 spans.append(f"{name} from {said(name, min(known))} to {said(name, max(known))}")
@@ -322,6 +343,34 @@ def show(found: Tuned) -> None:
                 spans.append(f"{name} {', '.join(dict.fromkeys(said(name, v) for v in known))}")
         if spans:
             click.echo(f"The data do not tell these apart (within 2 s.e.): {'; '.join(spans)}.")
+
+
+def told(found: Tuned) -> list[str]:
+    """What the data say of each number that describes the scan, one sentence each."""
+    lines = []
+    for v in found.values:
+        value, error = said(v.name, v.value), said(v.name, v.error)
+        if v.told:
+            line = f"{v.name}: {value} +- {error} ({v.passes} passes)"
+            if v.moved > 1:
+                line += (
+                    f"; it still moves with more passes: try --passes {v.passes} and a smaller "
+                    "range around it"
+                )
+        else:
+            known = math.isfinite(v.error)
+            why = f"{value} +- {error}" if known else "predicted alike, or best at an end"
+            remedy = (
+                "refine it with object and probe (-e ml --update distance)"
+                if v.near and v.name == "distance"
+                else "search a wider range"
+            )
+            line = (
+                f"{v.name}: the data do not tell it in this range ({why}); keep what the scan "
+                f"states, or {remedy}"
+            )
+        lines.append(line)
+    return lines
 
 
 def close(found: Tuned) -> list[Trial]:

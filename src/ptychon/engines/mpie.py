@@ -8,7 +8,9 @@ O_T and P_T what they were after the momentum T frames before,
 
 so that what frames agree on adds up and what they do not averages away. The paper's eta is
 `friction`, one for the object and one for the probe. Changes between passes, by constraints say,
-are no part of O - O_T. Cooling shrinks the steps of frames, and with them what the momentum gets.
+are no part of O - O_T, and how a probe varies (`varying_pie`) has no momentum: frames see P plus
+what is theirs, and only P moves with w. Cooling shrinks the steps of frames, and with them what the
+momentum gets.
 
 Slices have a velocity each. What frames ask of one slice another could do as well, and only what
 all frames agree on tells slices apart. So for slices T is no less than all frames: with a quarter
@@ -24,12 +26,16 @@ from typing import Any, ClassVar
 
 from ..model.problem import Problem
 from ..types import Array
-from .base import Context, Keeps, Report, State, check_range
-from .pie import Regularised
+from .base import Context, Keeps, Report, check_range
+from .pie import Regularised, Varying
+from .varying_pie import VaryingState
+
+#: What of the state says how the probe varies.
+VARYING = ("variations", "weights", "weight_spread")
 
 
 @dataclass(slots=True)
-class MPIEState(State):
+class MPIEState(VaryingState):
     """State of mPIE.
 
     Attributes
@@ -50,7 +56,7 @@ class MPIEState(State):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MPIE(Regularised):
+class MPIE(Regularised, Varying):
     r"""rPIE, and v <- friction v + (O - O_T), O <- O + friction v after every T frames.
 
     Parameters
@@ -61,6 +67,10 @@ class MPIE(Regularised):
         eta of object and probe; 0 for both is rPIE.
     momentum_start : int
         First pass (from 0) with momentum.
+    variations : int
+        Ways in which the first mode of the probe varies from frame to frame (`varying_pie`).
+    variations_start : int
+        First pass (from 0) after which they are found.
     """
 
     name: ClassVar[str] = "mpie"
@@ -84,11 +94,12 @@ class MPIE(Regularised):
 
     def init(self, problem: Problem, object: Array, probe: Array, ctx: Context) -> MPIEState:
         xp, first = ctx.backend.xp, Regularised.init(self, problem, object, probe, ctx)
-        arrays = {
+        arrays: dict[str, Any] = {
             f"{name}_{what}": xp.zeros_like(getattr(first, name))
             for what in ("velocity", "change")
             for name in ("object", "probe")
         }
+        arrays |= {name: getattr(first, name, None) for name in VARYING}
         return MPIEState(first.object, first.probe, **arrays)
 
     def pass_of(self, sweep: Any) -> Any:

@@ -30,7 +30,7 @@ from .base import Context, Engine, Estimate, Keeps, Report, State, check_range
 from .slices import sliced_pass
 from .update import After
 from .varying import timed_variations
-from .varying_pie import VaryingState, begun, frame_probes, varied
+from .varying_pie import begun, frame_probes, varied, varies
 
 #: Passes in which cooling halves the steps, roughly.
 COOLING = 1.5
@@ -74,7 +74,7 @@ class Iterative(Engine):
 
     def estimate(self, state: State, ctx: Context) -> Estimate:
         found = Engine.estimate(self, state, ctx)
-        if not isinstance(state, VaryingState):
+        if not varies(state):
             return found
         return replace(found, variations=state.variations, weights=state.weights)
 
@@ -82,8 +82,8 @@ class Iterative(Engine):
         self, state: State, problem: Problem, batches: list[Any], ctx: Context
     ) -> tuple[State, Report]:
         self = full(self)
-        done: tuple[State, Report] = self.pass_of(self.sweep)(state, problem, batches, ctx)
-        return done
+        state, report = self.pass_of(self.sweep)(state, problem, batches, ctx)
+        return varied(self, state, report, problem, ctx) if varies(state) else (state, report)
 
     def pass_of(self, sweep: Any) -> Any:
         """A pass made of sweeps, which take and return what `step` does and may be compiled ones:
@@ -98,12 +98,11 @@ class Iterative(Engine):
         if problem.slices is not None:
             return sliced_pass(self, state, problem, batches, ctx)
         k, xp = ctx.backend.kernels, ctx.backend.xp
-        varying = state if isinstance(state, VaryingState) else None
         total, cooling = xp.zeros((), "float64"), self.cooling(state.epoch)
         for batch in batches:
             frames = Batch.of(problem, ctx.backend, batch)
             O = frames.window(state.object)
-            P = frame_probes(varying, frames, batch, xp) if varying else frames.probe(state.probe)
+            P = frame_probes(state, frames, batch, xp)
             psi = exit_wave(P, O)
             wave, misfit = frames.projected(
                 frames.onward(psi), problem.amplitude[batch], problem.mask_of(batch)
@@ -115,9 +114,8 @@ class Iterative(Engine):
                 weight = cooling * self.probe_weight(k.abs2(O).sum(axis=0))
                 state.probe = state.probe + frames.unshifted(to_wave(weight * O, change))
             total += misfit.sum()
-        seen = varied(self, varying, problem, ctx) if varying else {}
         state.epoch += 1
-        return state, Report(ctx.comm.sum(total), seen)
+        return state, Report(ctx.comm.sum(total))
 
     def cooling(self, epoch: int) -> float:
         """What both steps are multiplied by in pass `epoch` (counted from 0)."""

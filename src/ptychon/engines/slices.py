@@ -25,6 +25,7 @@ from ..model.problem import Problem
 from ..model.specimen import Specimen
 from ..types import Array
 from .base import Context, Report, State
+from .varying_pie import frame_probes
 
 
 def sliced_pass(
@@ -37,7 +38,7 @@ def sliced_pass(
     for batch in batches:
         frames = Batch.of(problem, ctx.backend, batch)
         view = frames.view(state.object, state.probe, batch)
-        psi = walk.forward(view, frames.probe(state.probe))
+        psi = walk.forward(view, frame_probes(state, frames, batch, ctx.backend.xp))
         wave, misfit = frames.projected(
             frames.onward(psi), problem.amplitude[batch], problem.mask_of(batch)
         )

@@ -1,16 +1,12 @@
 r"""PIE under a probe that varies from frame to frame: P_0 + sum_l c_jl V_l in place of its first
 mode (`varying`).
 
-The sweep is that of `pie` with the probe of each frame. After it, all frames together: with chi the
-misfit of the amplitudes and J its derivatives, object and probe held still,
+The sweep is that of `pie` or of `mpie` with the probe of each frame. After every second pass all
+frames take a step together of the weights c, of V, of the probe and of a smooth phase of the object
+(`varying_step`), after which means of c go into P_0, and c and V are made orthogonal
+(`varying.settled`). Steps of single frames would know nothing of V: what one frame asks of it is
+what it asks of P_0. Momentum has no share in these steps, and c and V have none.
 
-    c_j <- c_j - (J_c^T J_c + v_j)^-1 J_c^T chi_j               the best step of each frame, v_j its
-                                                                mean square misfit
-    V   <- V - t d,   d_l = (J_V^T chi)_l/sum_j c_jl^2,         t the best length along d
-    settle                                                      means of c go into P_0; c and V
-                                                                orthogonal (`varying.settled`)
-
-Steps of single frames would know nothing of V: what one frame asks of it is what it asks of P_0.
 The first V are the strongest directions in which the misfit of all frames asks the probe to change.
 Reference: Odstrcil et al., Opt. Express 24, 8360 (2016).
 """
@@ -18,9 +14,9 @@ Reference: Odstrcil et al., Opt. Express 24, 8360 (2016).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
-from ..model.alternate import UNIT, frame_steps
+from ..model.alternate import UNIT, misfits
 from ..model.batch import Batch
 from ..model.fit import Fit
 from ..model.forward import Model
@@ -29,11 +25,13 @@ from ..model.problem import Problem
 from ..model.slices import layers
 from ..model.unknowns import Unknowns
 from ..types import Array
-from .base import Context, State
+from .base import Context, Report, State
 from .varying import first_variations, settled
+from .varying_step import joint_step
 
-#: Expected size of a weight, in units of the norm of the first mode: what holds frames that say
-#: little.
+#: Passes from one step to the next, and from the first to those that know noise from variations.
+EVERY, SETTLED = 2, 10
+#: First spread of weights, in units of the norm of the first mode.
 EXPECTED = 1.0
 
 
@@ -43,11 +41,14 @@ class VaryingState(State):
 
     Attributes
     ----------
-    variations, weights : (M, P, Q) complex64, (N, M) float32
+    variations, weights : (M, P, Q) complex64, (N, M) float32, or None
+    weight_spread : (M,) float64, or None
+        What weights differ by.
     """
 
     variations: Array = None
     weights: Array = None
+    weight_spread: Array = None
 
 
 def begun(state: State, count: int, problem: Problem, xp: Any) -> State:
@@ -62,11 +63,23 @@ def begun(state: State, count: int, problem: Problem, xp: Any) -> State:
     c = xp.zeros((len(problem), count), "float32")
     if known:
         V[:known], c[:, :known] = xp.asarray(problem.variations), xp.asarray(problem.weights)
-    return VaryingState(state.object, state.probe, state.epoch, variations=V, weights=c)
+    spread = xp.full(count, EXPECTED, "float64")
+    return VaryingState(
+        state.object, state.probe, state.epoch, variations=V, weights=c, weight_spread=spread
+    )
 
 
-def frame_probes(state: VaryingState, frames: Batch, batch: Any, xp: Any) -> Array:
-    """S_j of the probe of each frame, (B, K, P, Q)."""
+def varies(state: State) -> TypeGuard[VaryingState]:
+    """Whether a state has variations of its probe."""
+    return getattr(state, "variations", None) is not None
+
+
+def frame_probes(state: Any, frames: Batch, batch: Any, xp: Any) -> Array:
+    """S_j of the probe of each frame, (B, K, P, Q); where it does not vary, at each distinct shift
+    or once.
+    """
+    if not varies(state):
+        return frames.probe(state.probe)
     P = xp.array(frames.probe(state.probe))
     if len(P) != len(frames.corners):
         P = xp.repeat(P, len(frames.corners), axis=0)
@@ -75,24 +88,30 @@ def frame_probes(state: VaryingState, frames: Batch, batch: Any, xp: Any) -> Arr
     return P
 
 
-def varied(engine: Any, state: VaryingState, problem: Problem, ctx: Context) -> dict[str, Array]:
-    """After a pass: the step of weights and variations where it is time, and how much the probe
-    varies, for the history.
+def varied(
+    engine: Any, state: VaryingState, report: Report, problem: Problem, ctx: Context
+) -> tuple[VaryingState, Report]:
+    """After a pass: the step of all frames where it is time, and how much the probe varies, for the
+    history.
     """
-    if engine.varies_probe and state.epoch >= engine.variations_start:
-        vary(state, problem, ctx)
+    past = state.epoch - 1 - engine.variations_start
+    if engine.varies_probe and past >= 0 and past % EVERY == 0:
+        vary(state, problem, ctx, engine.moves_probe, past >= SETTLED)
     xp = ctx.backend.xp
-    return {"varies": xp.sqrt((state.weights.astype("float64") ** 2).mean(axis=0).sum())}
+    size = xp.sqrt((state.weights.astype("float64") ** 2).mean(axis=0).sum())
+    return state, Report(report.misfit, report.extra | {"varies": size})
 
 
-def vary(state: VaryingState, problem: Problem, ctx: Context) -> None:
-    """A step of weights and variations, object and probe held still."""
+def vary(
+    state: VaryingState, problem: Problem, ctx: Context, moves_probe: bool, settled_down: bool
+) -> None:
+    """The step of all frames together."""
     xp = ctx.backend.xp
     model = Model.of(replace(problem, background=None, counts=None), ctx.backend)
     x = Unknowns(
         object=layers(state.object),
         probe=state.probe,
-        positions=xp.asarray(problem.positions),
+        positions=xp.asarray(problem.positions) if problem.subpixel else None,
         variations=state.variations,
         weights=state.weights,
     )
@@ -100,32 +119,12 @@ def vary(state: VaryingState, problem: Problem, ctx: Context) -> None:
     if not bool((state.weights != 0).any()):
         still = replace(x, variations=None, weights=None)
         x.variations, x.weights = first_variations(fit, still, len(state.variations))
-    limits = [EXPECTED] * len(state.variations)
-    change = frame_steps(model, problem, x, ("weights",), limits).change
-    x.weights = (x.weights + change).astype("float32")
-    x.variations = _better(fit, x, xp)
+    misfit = misfits(model, problem, x)
+    x, state.weight_spread = joint_step(
+        fit, x, state.weight_spread, misfit, moves_probe, settled_down
+    )
+    state.object = x.object if state.object.ndim == 3 else x.object[0]
     state.probe, state.variations, state.weights = settled(x.probe, x.variations, x.weights, xp)
 
 
-def _better(fit: Fit, x: Unknowns, xp: Any) -> Array:
-    """Variations after the best step along what all frames ask of them."""
-    model, out = fit.model, fit.model.zeros(x, ["variations"])
-    for b, view in fit.blocks(x):
-        score = _valid(fit, fit.likelihood.score(model.intensity(view), b), b, xp)
-        model.intensity_adjoint(view, score.astype("float32"), out)
-    power = (x.weights.astype("float64") ** 2).sum(axis=0).clip(1e-30, None)
-    d = Unknowns(variations=(out.variations / power[:, None, None]).astype("complex64"))
-    along = xp.zeros((), "float64")
-    for b, view in fit.blocks(x):
-        moved = model.intensity_tangent(view, d)
-        weight = _valid(fit, fit.likelihood.information(model.intensity(view), b), b, xp)
-        along = along + (weight * moved * moved).sum(dtype="float64")
-    length = out.dot(d) / xp.maximum(along, 1e-30)
-    return (x.variations - length * d.variations).astype("complex64")
-
-
-def _valid(fit: Fit, image: Array, b: Any, xp: Any) -> Array:
-    return xp.where(xp.broadcast_to(fit.problem.mask_of(b), image.shape), image, 0)
-
-
-__all__ = ["VaryingState", "begun", "frame_probes", "varied"]
+__all__ = ["VaryingState", "begun", "frame_probes", "varied", "varies"]

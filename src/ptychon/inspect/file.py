@@ -8,6 +8,7 @@ import math
 import os
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ..io.recognise import find, holds_result
 from ..types import PtychonError, PtychonWarning
 from ..units import Dimension, energy_of_photons, pretty
 from .advice import _LARGEST_OBJECT, advice_of, cost_of_engines
+from .blurred import find_blur, remark
 from .orientation import UNSTATED, stated_orientation
 from .remarks import facts_of_scan, levels_of, remarks_on_dose
 
@@ -76,6 +78,9 @@ def inspect(path: str | os.PathLike[str], **given: Any) -> dict[str, Any]:
     look = survey(data)
     about["frames"], advice = _frames(data, look)
     advice += levels_of(data, values, about["frames"]) + remarks_on_dose(data, look)
+    if (blur := find_blur(data)) is not None:
+        about["frames"]["blur"] = asdict(blur)
+        advice.append(remark(blur, str(path)))
     about["scan"] = facts_of_scan(data, look) if placed else {}
     sane = placed and math.prod(about["scan"]["object_shape"]) <= _LARGEST_OBJECT
     about["engines"] = cost_of_engines(data, about["scan"]["object_shape"] if sane else None)

@@ -1,10 +1,12 @@
-"""Which unknowns a scan asks for, and the recipe that follows: modes of the probe, doses,
-positions, a probe that varies.
+"""Which unknowns a scan asks for, and the recipe that follows: a blur of the detector, modes of the
+probe, doses, positions, a probe that varies.
 
 Part of the scan is reconstructed without some pixels of the detector. An unknown is proposed where
 it foretells these pixels better: what has been fitted always fits better, but an unknown that the
 experiment does not have adapts to noise and foretells worse.
 
+    blur      where frames show one (`blurred`), rPIE goes on with it; it is taken instead of modes
+              where it foretells better than they do
     modes     rPIE goes on with 1, 2, 3, ... modes, as long as each lowers the misfit there by 2 %
     others    steps of the joint engine with each of them, against as many steps without
 
@@ -34,6 +36,7 @@ from ..run.held_out import HeldOut, split
 from ..run.recipe import Recipe, Stage
 from ..run.reconstruct import reconstruct
 from ..types import ComplexArray, PtychonError
+from .blurred import Blur, find_blur, with_blur
 
 #: Frames that are tried, and the share of their pixels that is held out.
 FRAMES, SHARE = 100, 0.05
@@ -47,6 +50,8 @@ ENOUGH_SAID = 1.1
 FIRST, PASSES, MODES, STEPS, PRODUCTS = 40, 30, 8, 4, 15
 #: Modes beside which the other unknowns are tried, at most.
 FEW = 3
+#: Passes without a blur that one with it takes as long as.
+BLURRED = 8
 #: Unknowns of single frames, in the order in which they are tried: name in a recipe, what it is.
 FREE = {
     "dose": "the dose of each frame",
@@ -105,6 +110,9 @@ class Proposal:
         known.
     frames : int
         That were tried.
+    blur : float or None
+        Width of the point spread of the detector, px, where the frames show one and it foretells
+        them best.
     """
 
     modes: int
@@ -112,6 +120,7 @@ class Proposal:
     gains: tuple[Gain, ...]
     excess: float
     frames: int
+    blur: float | None = None
 
     @property
     def recipe(self) -> Recipe:
@@ -124,7 +133,8 @@ class Proposal:
     @property
     def cost(self) -> float:
         """Of the recipe, in passes of rPIE with one mode."""
-        return self.modes * (RPIE + (JOINT * STEP if self.free else 0))
+        passes = self.modes * (RPIE + (JOINT * STEP if self.free else 0))
+        return passes * (1 if self.blur is None else BLURRED)
 
     def lines(self) -> list[str]:
         """What was tried and what follows, one sentence each."""
@@ -135,7 +145,8 @@ class Proposal:
         )
         head = f"{noise} ({self.frames} frames)"
         tried = [str(gain) for gain in self.gains] or ["nothing is missing"]
-        return [head, *tried, f"recipe: {self.recipe}, modes: {self.modes}"]
+        blur = "" if self.blur is None else f", blur: {self.blur:.2g}"
+        return [head, *tried, f"recipe: {self.recipe}, modes: {self.modes}{blur}"]
 
     def settings(self, path: str, data: dict[str, Any] | None = None) -> str:
         """A settings file for `ptychon reconstruct`, with a comment for each number.
@@ -149,6 +160,7 @@ class Proposal:
         """
         import yaml
 
+        data = {**(data or {}), **({} if self.blur is None else {"blur": self.blur})}
         known = {"input": str(path)} | ({"data": data} if data else {})
         text = yaml.safe_dump(known, sort_keys=False, allow_unicode=True)
         said = "".join(f"# {line}\n" for line in self.lines()[:-1])
@@ -194,6 +206,7 @@ def propose(
     """
     problem = Problem.from_dataset(data) if isinstance(data, Dataset) else data
     probe = data.probe if isinstance(data, Dataset) else None
+    blurred = find_blur(data) if isinstance(data, Dataset) else None
     part = middle(problem, frames)
     if len(part) < ENOUGH:
         raise PtychonError(
@@ -203,9 +216,10 @@ def propose(
     if probe is None:
         probe = find_probe(problem, get_backend("numpy"))
     trials = _Trials(split(part, SHARE), np.asarray(probe), get_backend(backend), say)
-    result, excess = trials.modes(part)
+    result, excess = trials.modes(part, blurred)
     free = trials.others(result) if trials.gains else ()
-    return Proposal(len(result.probe), free, tuple(trials.gains), excess, len(part))
+    blur = trials.blur
+    return Proposal(len(result.probe), free, tuple(trials.gains), excess, len(part), blur)
 
 
 class _Trials:
@@ -220,9 +234,12 @@ class _Trials:
     ) -> None:
         self.held, self.probe, self.backend, self.say = held, probe, backend, say
         self.gains: list[Gain] = []
+        self.blur: float | None = None
 
-    def modes(self, part: Problem) -> tuple[Result, float]:
-        """The run with as many modes as foretell best, and the misfit of one over the noise."""
+    def modes(self, part: Problem, blurred: Blur | None) -> tuple[Result, float]:
+        """The run with as many modes, or with the blur, that foretell best, and the misfit of one
+        mode over the noise.
+        """
         first = self.run("rpie", FIRST, probe=self.probe, modes=1)
         # from where object and probe are found, so that all have the same way to go
         best = self.run("rpie", PASSES, start=first)
@@ -230,13 +247,35 @@ class _Trials:
         excess = misfit_over_noise(self.held.seen, best.object, best.probe, self.backend)
         if excess <= ENOUGH_SAID:
             return best, excess
+        one, sharp, spread = score, self.held, None
+        if blurred is not None:
+            self.held = HeldOut(*(with_blur(side, blurred.width) for side in sharp))
+            spread = self.run("rpie", PASSES, start=first)
+            told = self.held.score(spread, self.backend)
+            if not self.tell(f"blur={blurred.width:.2g}", one, told, GAIN_OF_MODE):
+                spread = None
+            blurring, self.held = self.held, sharp
         for count in range(2, MODES + 1):
             more = self.run("rpie", PASSES, start=first, modes=count)
             found = self.held.score(more, self.backend)
             if not self.tell(f"modes={count}", score, found, GAIN_OF_MODE):
                 break
             best, score = more, found
-        return best, excess
+        if spread is None or blurred is None:
+            return best, excess
+        instead = f"blur={blurred.width:.2g} instead of {len(best.probe)} modes"
+        if len(best.probe) > 1 and not self.tell(instead, score, told, -GAIN_OF_MODE):
+            self.drop("blur=")
+            return best, excess
+        self.drop("modes=")
+        self.held, self.blur = blurring, round(blurred.width, 2)
+        return spread, excess
+
+    def drop(self, kind: str) -> None:
+        """Leave out what something else has taken the place of."""
+        self.gains = [
+            replace(gain, kept=False) if gain.name.startswith(kind) else gain for gain in self.gains
+        ]
 
     def others(self, start: Result) -> tuple[str, ...]:
         """The unknowns of frames that foretell better than steps without them."""

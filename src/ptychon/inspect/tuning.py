@@ -5,7 +5,8 @@ without some pixels of each frame. Its score is the share of the deviation of wh
 the mean frame that is predicted, which no number can raise by fitting noise. Choices are tried
 each; ranges are searched by DIRECT (Jones, Perttunen & Stuckman, J. Optim. Theory Appl. 79, 157
 (1993)), which needs no first guess and is not caught by one optimum, and then by Nelder and Mead
-about the best, both of SciPy.
+about the best, both of SciPy. Numbers that describe the scan get an error and are looked at again
+with more passes (`tuned_bars`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import numpy as np
 from ..data.dataset import Dataset
 from ..types import FloatArray, PtychonError
 from .trials import gains, subset
+from .tuned_bars import FRAMES as ENOUGH
+from .tuned_bars import NEAR, TELLS, Value, polish
 
 #: Frames of a trial, and passes; pixels that are held out of each frame.
 FRAMES, PASSES, PIXELS = 100, 30, 0.05
@@ -66,6 +69,14 @@ class Knob:
             return float(low * (high / low) ** share)
         return float(low + (high - low) * share)
 
+    def share(self, value: float) -> float:
+        """Where a value stands in the range."""
+        assert self.range is not None
+        low, high = self.range
+        if self.logarithmic:
+            return math.log(value / low) / math.log(high / low)
+        return (value - low) / (high - low)
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -100,12 +111,15 @@ class Tuned:
     frames : int
         Used, those held out included.
     seconds : float
+    values : tuple of Value
+        Of the numbers that describe the scan and were searched in a range, with errors.
     """
 
     trials: tuple[Trial, ...]
     by: By
     frames: int
     seconds: float
+    values: tuple[Value, ...] = ()
 
     @property
     def best(self) -> Trial:
@@ -183,7 +197,8 @@ def tune(
         )
     best = made[0]
     ranked = tuple(replace(t, behind=_behind(best.gain, t.gain)) for t in made)
-    return Tuned(ranked, by, search.frames, time.perf_counter() - start)
+    values = search.values([k for k in ranges if search.describes(k.name)], best, tell)
+    return Tuned(ranked, by, search.frames, time.perf_counter() - start, values)
 
 
 def _minimise(function: Callable[[Any], float], n: int, budget: int) -> None:
@@ -223,7 +238,7 @@ class _Search:
         self._backend = get_backend(backend) if isinstance(backend, str) else backend
         self._options = set(options(registry["rpie"]))
         self.made: dict[tuple[Any, ...], Trial] = {}
-        self.frames, self.why = 0, ""
+        self.frames, self.why, self.near_field = 0, "", False
 
     def __call__(self, values: dict[str, Any]) -> float:
         key = tuple(f"{v:.6g}" if isinstance(v, float) else v for v in values.values())
@@ -235,7 +250,41 @@ class _Search:
                 self.made[key] = Trial(values, -math.inf, np.zeros(1))
         return self.made[key].explained
 
-    def _run(self, values: dict[str, Any]) -> Trial:
+    def describes(self, name: str) -> bool:
+        """Whether a number describes the scan, rather than the run."""
+        return name not in {*self._options, "modes", "orient"}
+
+    def values(self, knobs: Sequence[Knob], best: Trial, tell: Any) -> tuple[Value, ...]:
+        """Numbers of the scan about the best trial, with errors, from longer runs."""
+        if not knobs or len(best.gain) < ENOUGH:
+            return ()
+        names, count = [k.name for k in knobs], 0
+
+        def at(place: FloatArray, passes: int) -> FloatArray:
+            nonlocal count
+            count += 1
+            if tell is not None:
+                tell("longer trial", count, count)
+            own = {k.name: k.at(float(s)) for k, s in zip(knobs, place, strict=True)}
+            return self._run({**best.values, **own}, passes).gain
+
+        first = np.array([k.share(best.values[k.name]) for k in knobs])
+        try:
+            place, error, concave, moved, passes = polish(at, first, names, self._passes)
+        except PtychonError:
+            return ()  # a longer run failed: what is said of the trials stands
+        found = []
+        for k, u, e, m in zip(knobs, place, error, moved, strict=True):
+            value = k.at(float(u))
+            low, high = k.at(float(u) - min(float(e), 1)), k.at(float(u) + min(float(e), 1))
+            width = (high - low) / 2 if math.isfinite(e) else math.inf
+            inside = bool(u - e > 0 and u + e < 1)
+            told = concave and inside and bool(e < TELLS)
+            told = told and (not self.near_field or width < NEAR * abs(value))
+            found.append(Value(k.name, value, width, told, float(m), passes, self.near_field))
+        return tuple(found)
+
+    def _run(self, values: dict[str, Any], passes: int | None = None) -> Trial:
         from ..model.problem import Problem
         from ..run.recipe import Stage
         from ..run.reconstruct import reconstruct
@@ -256,11 +305,11 @@ class _Search:
             valid = np.broadcast_to(whole.mask, whole.amplitude.shape)
             train = replace(whole, mask=valid & ~drawn)
             test = replace(whole, mask=valid & drawn)
-        self.frames = len(whole)
+        self.frames, self.near_field = len(whole), whole.near_field
         mean = np.asarray(train.amplitude.mean(axis=0, dtype=np.float64))
         result = reconstruct(
             train,
-            Stage("rpie", self._passes, engine),
+            Stage("rpie", passes or self._passes, engine),
             backend=self._backend,
             probe=probe,
             modes=values.get("modes"),

@@ -333,15 +333,25 @@ class GaussNewton:
 
         `diagonal` is what the preconditioner divides by, default that of `diagonal()`.
         """
-        xp, names = self.model.backend.xp, self.eliminate
         diagonal = self.diagonal() if diagonal is None else diagonal
+        rhs = self.eliminated(gradient)
+        return self.completed(solve(self, rhs, diagonal, tolerance, iterations).x, gradient)
+
+    def eliminated(self, gradient: Unknowns) -> Unknowns:
+        """b of H d = b, for the unknowns to update."""
+        xp, names = self.model.backend.xp, self.eliminate
         rhs = gradient.only(self.update).times(-1)
+        if names:
+            for view, frames in self.views():
+                image = frames.across(frames.solved(rows(gradient, names, view.frames, xp)))
+                self.model.intensity_adjoint(view, image, rhs)
+        return rhs
+
+    def completed(self, d: Unknowns, gradient: Unknowns) -> Unknowns:
+        """A step d of the unknowns to update with that of those eliminated."""
+        xp, names = self.model.backend.xp, self.eliminate
         if not names:
-            return solve(self, rhs, diagonal, tolerance, iterations).x
-        for view, frames in self.views():
-            image = frames.across(frames.solved(rows(gradient, names, view.frames, xp)))
-            self.model.intensity_adjoint(view, image, rhs)
-        d = solve(self, rhs, diagonal, tolerance, iterations).x
+            return d
         own = self.x.zeros(names)
         for view, frames in self.views():
             moved = frames.along(frames.weight * self.model.intensity_tangent(view, d))

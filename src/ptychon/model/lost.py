@@ -12,6 +12,9 @@ for each place t tried, by three Gauss-Newton steps that move t too, in roots of
 the others say of the object (their share of the diagonal of the Gauss-Newton operator), a the share
 of frame j where it is now. Where a frame belongs the others agree with it, so that the least cost
 is told by what is shared. A frame moves there, with its window, if that lowers the whole cost.
+
+Places are those around where frames are and, of frames that have gone from there, around where they
+are expected.
 """
 
 from __future__ import annotations
@@ -29,6 +32,9 @@ from .unknowns import Unknowns
 
 #: Most frames that are looked for at a time, the worst; how far from where they are, whole px.
 MOST, AROUND = 6, 4
+#: Beyond how many px from where they are expected they are looked for there, too; as far as so many
+#: spreads of the positions, but no further than so many px.
+SAME, SPREADS, FAR = 1.0, 3.5, 8
 #: Products of a step, steps, and the spread of a move in a step, px.
 PRODUCTS, STEPS, SLIGHT = 8, 3, 0.5
 #: By how much of its cost at least a frame must fit better elsewhere.
@@ -190,11 +196,16 @@ def found_again(fit: Fit, x: Unknowns, cost: Cost, diagonal: Array) -> tuple[int
     shape = int(x.object.shape[-2]), int(x.object.shape[-1])
     best: list[Any] = [None] * len(worst)
     least = np.full(len(worst), np.inf)
-    for step in around():
-        corners = windows(places + step, x.probe.shape[-2:], object_shape=shape)
-        costs, there, window, own = looked.tried(corners, places + step)
+    given = np.asarray(fit.model.backend.to_host(fit.middle.positions))[worst]
+    tried = [places + step for step in around()]
+    if (np.hypot(*(given - places).T) > SAME).any():
+        spread = float(fit.prior.positions.min()) ** -0.5
+        tried += [given + step for step in around(min(max(AROUND, round(SPREADS * spread)), FAR))]
+    for number, at in enumerate(tried):
+        corners = windows(at, x.probe.shape[-2:], object_shape=shape)
+        costs, there, window, own = looked.tried(corners, at)
         costs = costs + fit.pulled(worst, there, places)
-        if not step.any():
+        if not number:
             least = (1 - GAIN) * costs
         for j in np.flatnonzero(costs < least):
             least[j], best[j] = costs[j], (there[j], corners[j], window[j], own[j])

@@ -99,7 +99,7 @@ class Settings(BaseModel):
     error_bars : str, optional
         Method of `ptychon error_bars` that gives the result its error bars.
     error_bars_prior : str, optional
-        Prior of the object in these, "white" or "learned" (methods auto and laplace).
+        Prior of the object in these, "white", "learned" or "local" (methods auto and laplace).
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)

@@ -5,7 +5,8 @@ After a pass, with object and probe as the pass has left them, each frame that i
 step. Steps of positions are limited, in the beginning to 1 px, later to 0.1 px, and to ten times
 their median; their mean is taken off, which the probe takes up. They have momentum: a scan that is
 stretched or drifts deforms the object with it, so that single steps along such errors are much too
-short. Every few turns frames that fit much worse than the others are tried at places around.
+short. Every few turns frames that fit much worse than the others are tried at places around, as far
+as other frames see the object there.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 | several modes | laplace | Ptycho-EP, where joint begins, knows one |
 | few measurements on a small scan | sampling | one optimum is not the posterior there |
 | few counts, probe known, and time for it | joint | its prior is learned from the data |
-| few counts, the optimum wanted | laplace, learned prior | as good bars, a better object |
+| few counts, the optimum wanted | laplace, local prior | as good bars, a better object |
 | anything else | laplace | |
 
 Numbers that tell these apart were measured (docs/uncertainty.md): where there are more than about
@@ -32,7 +32,7 @@ from ..model.problem import Problem
 from .free import FREE, USUAL, free_in, possible
 from .methods import Laplace
 from .optimum import Work
-from .prior import LEARNED, WHITE
+from .prior import LOCAL, WHITE
 
 if TYPE_CHECKING:
     from ..data.result import Result
@@ -46,9 +46,10 @@ SMALL = 200_000
 #: takes (20 to 80 were measured), systems of the way to the optimum, and of draws where their
 #: number is not given.
 TIMED, TRIALS, PRODUCTS, WAY, DRAWS = 16, 3, 50, 11, 16
-#: Times that of `laplace`: with a learned prior 3 to 8 were measured on scans of 24 x 24; the joint
+#: Times that of `laplace`: with a learned prior 3 to 8 were measured on scans of 24 x 24, 1.5 to
+#: 2 times that with local variances; the joint
 #: posterior with its twin is a guess.
-LONGER = {"laplace": 1.0, "learned": 4.0, "joint": 3.0}
+LONGER = {"laplace": 1.0, LOCAL: 6.0, "joint": 3.0}
 #: Seconds that nobody minds.
 PATIENCE = 180.0
 
@@ -143,8 +144,8 @@ def choose(
         why = "the options that are given belong to it"
     prior = WHITE
     if refine and name == "laplace" and dim(problem) and set(free) <= set(USUAL):
-        prior, why = LEARNED, f"{why}; at few counts the prior of an optimum is learned"
-    longer = "learned" if prior == LEARNED else name
+        prior, why = LOCAL, f"{why}; at few counts the prior of an optimum is learned"
+    longer = LOCAL if prior == LOCAL else name
     if seconds is not None:
         seconds = seconds * LONGER[longer] if longer in LONGER else None
     if seconds is not None and name == "laplace":

@@ -36,6 +36,7 @@ from .free import USUAL, free_of
 from .laplace import laplace
 from .optimum import Remains
 from .posterior import Posterior, bars, in_bars
+from .prior import LOCAL
 from .starts import begun_otherwise, compared, recipe_of
 from .twin import on_twin
 from .verdict import Twin
@@ -205,7 +206,7 @@ def to_optimum(
         found.probe,
         update=USUAL if free_probe else USUAL[:1],
         noise=noise_in(problem, found),
-        prior="learned",
+        prior=LOCAL,
         draws=max(draws, 2),
         backend=backend,
         seed=seed,

@@ -35,9 +35,12 @@ from .background import SMOOTH
 from .curvature import Curvature
 from .distance import focused
 from .free import FREE, USUAL, free_of, possible
+from .local import Local
 from .optimum import (
     CONVERGED,
+    LOOSE,
     ROUGH,
+    Drawn,
     Pilot,
     Remains,
     Work,
@@ -48,7 +51,7 @@ from .optimum import (
     solved,
 )
 from .posterior import Posterior, Sums
-from .prior import DOUBT, LEARNED, PRIORS, WHITE, Seen, Spectral
+from .prior import DOUBT, LOCAL, PRIORS, WHITE, Seen, Spectral
 from .proposal import Gain, frame_gauge, gains
 
 #: Samples of a pilot round (half as many where so many pixels are lit), and rounds at most.
@@ -56,9 +59,10 @@ PILOT, LARGE, ROUNDS = 4, 10_000, 3
 #: Draws at a time; at least and at most, where their number is not given; and the relative error
 #: of the bars that is enough then.
 GROUP, FEWEST, MOST, ENOUGH = 4, 8, 32, 0.03
-#: Steps of further rounds, and at most after the last of them where the optimum is not reached; a
-#: misfit over what the noise explains at which a closer look at the waves is no use.
-MORE, FURTHER, POOR = 2, 12, 2.0
+#: Steps of further rounds, at most after the last of them where the optimum is not reached, and of
+#: each round where the prior is learned on the way; a misfit over what the noise explains at which
+#: a closer look at the waves is no use.
+MORE, FURTHER, LEARNING, POOR = 2, 12, 5, 2.0
 #: Rounds at most where the prior is learned.
 TURNS = 8
 
@@ -76,7 +80,7 @@ def laplace(
     background_form: str = SMOOTH,
     prior: str = WHITE,
     draws: int | None = None,
-    refine: int = 5,
+    refine: int = 8,
     averaged: bool = True,
     region: BoolArray | None = None,
     tolerance: float = 1e-2,
@@ -114,9 +118,10 @@ def laplace(
         S of the prior CN(0, S); default mean |O|^2 where there is light.
     background_form : {"smooth", "level", "pixels"}
         What a free background may be: smooth on the detector, the same in all pixels, or anything.
-    prior : {"white", "learned"}
-        Of the object: CN(0, S) in each pixel, or stationary with spectra that are learned (see
-        `prior`).
+    prior : {"white", "learned", "local"}
+        Of the object: CN(0, S) in each pixel; stationary with spectra that are learned (see
+        `prior`); or these with variances that differ from place to place, for edges, where the
+        evidence is for them (see `local`).
     draws : int, optional
         Number of posterior draws; default as many as it takes to know the bars to 3 %, 8 to 32.
         How well they are known the result states. Ctrl-C ends with those that there are; on the
@@ -185,7 +190,7 @@ def laplace(
         *(problem.to(chosen), chosen, free, S, lit, touched, tolerance, iterations, seed),
         background_form,
     )
-    if prior == LEARNED:
+    if prior != WHITE:
         seen = Seen.of(lit)
         doubt = DOUBT if "probe" in free else 1.0
         work.learned = Spectral.first(chosen, seen, np.asarray(object, np.complex128), doubt)
@@ -215,12 +220,21 @@ def laplace(
             ):
                 break
             spread = chosen.asarray(pilot.spread) if averaged else None
-            steps = min(refine, MORE) if number and work.learned is None else refine
-            point, remains = refined(work, work.at(point.x, model, spread), steps, rough)
+            steps, loose = refine, LOOSE
+            if work.learned is not None:
+                steps, loose = min(refine, LEARNING), LOOSE[:1]
+            elif number:
+                steps, loose = min(refine, MORE), ()
+            point, remains = refined(work, work.at(point.x, model, spread), steps, rough, loose)
         # where the model is wrong, the next optimum is no better than this one
         reached = remains.worst <= CONVERGED or pilot.misfit > POOR * pilot.expected
         if refine and not reached and not clock.half():
-            point, remains = refined(work, point, FURTHER, rough)
+            further, left = refined(work, point, FURTHER, rough)
+            if left.worst < remains.worst:
+                point, remains = further, left
+        if prior == LOCAL and work.learned is not None:
+            tell("local variances", 0, 1)
+            point, remains = localised(work, point, refine, rough) or (point, remains)
     except KeyboardInterrupt:
         clock.hurry()
     tell("optimum", turns, turns)
@@ -250,6 +264,20 @@ def laplace(
     )
 
 
+def localised(
+    work: Work, point: Curvature, steps: int, drawn: list[Drawn] | None
+) -> tuple[Curvature, Remains] | None:
+    """The optimum under the prior with local variances, if there is evidence for them."""
+    assert work.learned is not None
+    host = work.backend.to_host
+    light = np.maximum(host(point.light[0]).astype(np.float64), 0)
+    found = Local.of(work.learned, host(point.x.object[0]), light)
+    work.learned = found
+    if not found.variances:
+        return None
+    return refined(work, work.at(point.x, point.noise, point.spread), steps, drawn)
+
+
 def _sample(
     work: Work, point: Curvature, draws: int | None, sums: Sums, tell: Tell, clock: Clock
 ) -> tuple[float, Pilot]:
@@ -262,6 +290,7 @@ def _sample(
         sums.known = host(inverse.object[0]).astype(np.float64)
     else:
         sums.shape = work.learned.variance_left(np.maximum(host(point.light[0]), 0))
+        sums.near = work.learned.even
     if isinstance(point.H, Marginal):
         sums.known_frames = point.H.variances().on_host(work.backend)
         sums.shared = frame_gauge(work, point)

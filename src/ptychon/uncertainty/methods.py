@@ -125,8 +125,10 @@ class Laplace(Method):
         Take the optimum of the posterior instead of the object as it was; where the probe was
         learned, the one that lies where the grid of the data is (see `centre`). Below 100 counts a
         pixel the way to that of a white prior then leads over that with learned spectra.
-    prior : {"white", "learned"}
-        Of the object: the same in each pixel, or with spectra that are learned (see `prior`).
+    prior : {"white", "learned", "local"}
+        Of the object: the same in each pixel, with spectra that are learned (see `prior`), or also
+        with variances that differ from place to place, for edges, where the evidence is for them
+        (see `local`).
     background_form : {"smooth", "level", "pixels"}
         What a free background may be: smooth on the detector, the same in all pixels, or anything.
     propose : bool

@@ -5,7 +5,7 @@ the steps, and the draws.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,9 +29,10 @@ from .prior import Seen, Spectral
 
 #: Tolerance of steps and of draws of a pilot round; relative change of V at which rounds end.
 ROUGH, SETTLED = 3e-2, 0.1
-#: Tolerance of the first step of a way to the optimum, which leads far and need not be exact, and
-#: of those after it: coarse directions that the data hold loosely are the last to come.
-FIRST, CLOSER = 0.1, 1e-2
+#: Tolerances of the first steps of a way to the optimum, whose far end is not where the curvature
+#: at its beginning says, and of those after them: what the data hold loosely is the last to come.
+LOOSE: tuple[float, ...] = (0.1, 0.3, 0.1, 0.1, 0.1, 0.03)
+CLOSER = 1e-2
 #: Shortest Gauss-Newton step that is tried, and the decrement, in units of an unknown's variance,
 #: of the last one.
 SHORTEST, STILL = 1 / 64, 1e-2
@@ -264,12 +265,16 @@ def checked(problem: Problem, object: Any, probe: Any) -> None:
 
 
 def refined(
-    work: Work, point: Curvature, steps: int, drawn: list[Drawn] | None = None
+    work: Work,
+    point: Curvature,
+    steps: int,
+    drawn: list[Drawn] | None = None,
+    loose: Sequence[float] = LOOSE,
 ) -> tuple[Curvature, Remains]:
     """Gauss-Newton steps, bent by what the gradient did along the last ones (L-BFGS with H for its
     first matrix; Nocedal, Math. Comput. 35, 773 (1980)) and halved while they lead uphill, until
     one would change next to nothing: next to the bars at every octave of spatial frequency, where
-    draws tell them.
+    draws tell them. The first are solved to the tolerances `loose`.
     """
     energy, gradient = point.energy(), point.gradient()
     pairs: list[tuple[Unknowns, Unknowns]] = []
@@ -278,14 +283,15 @@ def refined(
     for number in range(steps):
         if number and work.late():
             break
-        d = _direction(work, point, gradient, pairs)
+        tolerance = max(CLOSER if number >= len(loose) else loose[number], work.tolerance)
+        d = _direction(work, point, gradient, pairs, tolerance)
         decrement, length = float(gradient.dot(d)), 1.0
         if bars is not None:
             size = np.sqrt(work.octaves([d]) / np.where(bars > 0, bars, np.nan))
             ratio = np.ones_like(size) if last is None else np.clip(size / last, 0.2, 1)
             remains = Remains(tuple(float(r) for r in size * ratio), number + 1)
             last = size
-            if number and remains.worst < ENOUGH:
+            if number and remains.worst < ENOUGH and tolerance <= ROUGH:
                 break
         if decrement < (STILL if bars is None else TINY) * float(work.lit.sum()):
             break
@@ -304,7 +310,11 @@ def refined(
 
 
 def _direction(
-    work: Work, point: Curvature, gradient: Unknowns, pairs: list[tuple[Unknowns, Unknowns]]
+    work: Work,
+    point: Curvature,
+    gradient: Unknowns,
+    pairs: list[tuple[Unknowns, Unknowns]],
+    tolerance: float,
 ) -> Unknowns:
     """H^-1 gradient, with the curvature that steps and changes of the gradient have shown."""
     kept = [(s, y, float(s.dot(y))) for s, y in pairs]
@@ -313,7 +323,6 @@ def _direction(
     for s, y, both in reversed(kept):
         factors.append(float(s.dot(q)) / both)
         q = q.axpy(-factors[-1], y)
-    tolerance = max(CLOSER if pairs else FIRST, work.tolerance)
     d = point.solved(q, tolerance, work.iterations).x
     for (s, y, both), factor in zip(kept, reversed(factors), strict=True):
         d = d.axpy(factor - float(y.dot(d)) / both, s)

@@ -260,6 +260,8 @@ class Sums:
         self.known: Any = 0.0
         #: Variance (H, W) up to a smooth factor, where pixels are held together by their prior.
         self.shape: FloatArray | None = None
+        #: Over how many pixels that factor is smooth.
+        self.near = SMOOTH
         #: Samples of the error, kept where the spectrum of the prior was learned.
         self.errors: list[ComplexArray] = []
         #: A draw of all that is free.
@@ -377,9 +379,9 @@ class Sums:
         n, inside = self.count, self.gauge.region
         if self.shape is not None:
             sizes = self.along + self.across
-            both = self.shape * smooth_quotient(sizes / n, self.shape, inside)
-            share = np.clip(smooth_quotient(self.along, sizes, inside), 0.01, 0.99)
-            return both * share, both * (1 - share), (8 * math.pi * SMOOTH**2 * n) ** -0.5
+            both = self.shape * smooth_quotient(sizes / n, self.shape, inside, self.near)
+            share = np.clip(smooth_quotient(self.along, sizes, inside, self.near), 0.01, 0.99)
+            return both * share, both * (1 - share), (8 * math.pi * self.near**2 * n) ** -0.5
         along, across = self.along / n + self.known, self.across / n + self.known
         floor = 1e-3 * (along + across).clip(1e-30)  # sampling may leave one of them below zero
         along, across = np.maximum(along, floor), np.maximum(across, floor)
@@ -411,7 +413,7 @@ class Sums:
         if assumed is not None:
             whose = (
                 "prior of the object: stationary Gaussian, spectra along and across its mean "
-                f"learned ({assumed:.0%} of the variance where they are assumed)"
+                f"learned ({assumed:.0%} of the variance where they are assumed)" + prior.more()
             )
         return Posterior(
             method="laplace",
@@ -447,13 +449,15 @@ class Sums:
         )
 
 
-def smooth_quotient(above: FloatArray, below: FloatArray, inside: BoolArray) -> FloatArray:
-    """Quotient of two positive fields (H, W), each smoothed over `SMOOTH` px of a region; that of
+def smooth_quotient(
+    above: FloatArray, below: FloatArray, inside: BoolArray, near: float = SMOOTH
+) -> FloatArray:
+    """Quotient of two positive fields (H, W), each smoothed over some pixels of a region; that of
     their means far from it.
     """
     from scipy.ndimage import gaussian_filter
 
-    a, b = (gaussian_filter(inside * part, SMOOTH, mode="constant") for part in (above, below))
+    a, b = (gaussian_filter(inside * part, near, mode="constant") for part in (above, below))
     near = b > 1e-6 * b.max()
     far = above[inside].sum() / below[inside].sum()
     return np.asarray(np.where(near, a / np.where(near, b, 1), far))

@@ -29,13 +29,15 @@ from functools import cached_property
 import numpy as np
 
 from ..backends import Backend
+from ..engines.joint_posterior import SMOOTH
 from ..engines.spectral_prior import rings_of
 from ..metrics.frc import soft_window
 from ..model.thin import normal
 from ..types import COMPLEX, REAL, Array, BoolArray, ComplexArray, FloatArray
 
-#: What the prior of the object may be: CN(0, S) in each pixel, or this one.
-WHITE, LEARNED = PRIORS = ("white", "learned")
+#: What the prior of the object may be: CN(0, S) in each pixel, this one, or this one with variances
+#: that differ from place to place where the evidence is for them (see `local`).
+WHITE, LEARNED, LOCAL = PRIORS = ("white", "learned", "local")
 #: Soft edge of the window under which spectra are taken, share of its shorter side.
 EDGE = 0.2
 #: Weight tau of the curvature of log S over log k: bends of 1/sqrt(tau) are expected.
@@ -189,6 +191,15 @@ class Spectral:
         V = np.mean([self.power(x) for x in errors], axis=0)[:, 1:]
         left = V * self.seen.size[1:]
         return float(left[(1 - ASSUMED) * self.spectra[:, 1:] < V].sum() / left.sum())
+
+    @property
+    def even(self) -> float:
+        """Over how many pixels errors are `variance_left` but for a factor."""
+        return SMOOTH
+
+    def more(self) -> str:
+        """What else there is to say of it, after a list of facts."""
+        return ""
 
     # ------------------------------------------------------------ as an operator
 
