@@ -14,9 +14,12 @@ import pytest
 from ptychon import Problem, reconstruct
 from ptychon.backends import get_backend
 from ptychon.engines.spectral_prior import taper_of
+from ptychon.metrics.alignment import align
 from ptychon.metrics.ambiguities import unseen, without_unseen
 from ptychon.metrics.residual import illumination, residual
 from ptychon.uncertainty import laplace
+from ptychon.uncertainty.methods import Laplace
+from ptychon.uncertainty.optimum import CONVERGED
 from ptychon.uncertainty.starts import begun_anew, translated
 from ptychon.uncertainty.verdict import FAR, Twin
 
@@ -69,6 +72,39 @@ def test_a_coarse_error_of_the_start_is_taken_away(scan):
     assert np.nanmax(two.remains) < FAR
     assert "bars (rms)" in two.way_left()
     assert 0 <= one.assumed < 0.5
+
+
+def test_steps_go_on_to_the_optimum(scan, monkeypatch):
+    """Rounds of one step each do not reach it; what then remains is above a tenth of the bars."""
+    problem = Problem.from_dataset(scan[0])
+    start = reconstruct(problem, "rpie", passes=40, backend="numpy", judge=False)
+    options = {"draws": 2, "refine": 1, "backend": "numpy"}
+    found = laplace(problem, start.object, start.probe, **options)
+    assert np.nanmax(found.remains) <= CONVERGED
+    monkeypatch.setattr(sys.modules["ptychon.uncertainty.laplace"], "CONVERGED", np.inf)
+    short = laplace(problem, start.object, start.probe, **options)
+    assert np.nanmax(short.remains) > CONVERGED
+
+
+@pytest.mark.slow
+def test_a_smooth_object_leaves_the_noise_that_its_run_has_fitted():
+    """At few counts the way to the optimum of a white prior leads over learned spectra; straight
+    from 100 passes of rPIE it ends in an optimum that is less likely, further from the truth.
+    """
+    data, truth, _ = dataset_of(replace(CELL, kind="power-2.5", dose=2e4), 0)
+    problem = Problem.from_dataset(data)
+    start = reconstruct(problem, "rpie", passes=100, backend="numpy", judge=False)
+    errors = []
+    for limit in (None, 1e4):
+        way = Laplace(refine=True, draws=2, propose=False, limit=limit)
+        assert way.by_spectra(problem) == (limit is None)
+        _, bars = way.run(problem, start, "numpy", lambda *_: None, Path())
+        lit = bars.region
+        laid = align(bars.object, truth.astype(np.complex64), region=lit, subpixel=True)
+        errors.append(laid.error_db)
+    assert errors[0] > errors[1] + 0.5
+    bright = Problem.from_dataset(dataset_of(replace(CELL, dose=2e5), 0)[0])
+    assert not Laplace(refine=True).by_spectra(bright)
 
 
 def test_the_twin_begins_as_the_data_did(scan):

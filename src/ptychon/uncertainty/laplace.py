@@ -60,9 +60,10 @@ PILOT, LARGE, ROUNDS = 4, 10_000, 3
 #: Draws at a time; at least and at most, where their number is not given; and the relative error
 #: of the bars that is enough then.
 GROUP, FEWEST, MOST, ENOUGH = 4, 8, 32, 0.03
-#: Steps of further rounds, of each round where the prior is learned on the way, and a misfit over
-#: what the noise explains at which a closer look at the waves is no use.
-MORE, LEARNING, POOR = 2, 5, 2.0
+#: Steps of further rounds, at most after the last of them where the optimum is not reached, and of
+#: each round where the prior is learned on the way; a misfit over what the noise explains at which
+#: a closer look at the waves is no use.
+MORE, FURTHER, LEARNING, POOR = 2, 12, 5, 2.0
 #: Rounds at most where the prior, or the read noise, is learned.
 TURNS = 8
 
@@ -239,6 +240,12 @@ def laplace(
             elif number:
                 steps, loose = min(refine, MORE), ()
             point, remains = refined(work, work.at(point.x, model, spread), steps, rough, loose)
+        # where the model is wrong, the next optimum is no better than this one
+        reached = remains.worst <= CONVERGED or pilot.misfit > POOR * pilot.expected
+        if refine and not reached and not clock.half():
+            further, left = refined(work, point, FURTHER, rough)
+            if left.worst < remains.worst:
+                point, remains = further, left
         if prior == LOCAL and work.learned is not None and not clock.half():
             tell("local variances", 0, 1)
             fewer = min(refine, LEARNING)

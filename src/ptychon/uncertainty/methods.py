@@ -20,7 +20,7 @@ from ..model.problem import Problem
 from ..types import PtychonError
 from .background import FORMS, SMOOTH
 from .free import FREE, USUAL, free_in, free_of
-from .prior import PRIORS, WHITE
+from .prior import LEARNED, PRIORS, WHITE
 
 if TYPE_CHECKING:
     from ..data.result import Result
@@ -123,7 +123,8 @@ class Laplace(Method):
         Number of posterior draws; default as many as it takes to know the bars to 3 %, 8 to 32.
     refine : bool
         Take the optimum of the posterior instead of the object as it was; where the probe was
-        learned, the one that lies where the grid of the data is (see `centre`).
+        learned, the one that lies where the grid of the data is (see `centre`). Below 100 counts a
+        pixel the way to that of a white prior then leads over that with learned spectra.
     prior : {"white", "learned", "local"}
         Of the object: the same in each pixel, with spectra that are learned (see `prior`), or also
         with variances that differ from place to place, for edges, where the evidence is for them
@@ -162,6 +163,15 @@ class Laplace(Method):
             return self.limit is None and problem.amplitude.size <= QUICK
         return self.twin
 
+    def by_spectra(self, problem: Problem) -> bool:
+        """Whether the way to an optimum with a white prior leads over that with learned spectra: at
+        few counts noise that the run has fitted is an optimum of its own.
+        """
+        from .choose import dim
+
+        small = self.limit is None and problem.amplitude.size <= QUICK
+        return self.prior == WHITE and small and dim(problem)
+
     def unchecked(self) -> Laplace:
         """The same without that, and without proposals."""
         return replace(self, twin=False, propose=False)
@@ -195,23 +205,20 @@ class Laplace(Method):
             whole = told(problem, self.background, variance=self.noise_variance)
             known = {} if self.noise_variance is None else {"noise_variance": self.noise_variance}
             start, _ = centred(whole, found, known, get_backend(backend), self.seed, tell)
+        way: dict[str, Any] = {"update": free, "object_variance": assumed_variance(found)}
+        way |= {"noise_variance": self.noise_variance, "background": self.background}
+        way |= {"background_form": self.background_form, "backend": backend, "seed": self.seed}
+        way |= {"limit": self.limit, "tell": tell}
+        if self.refine and "probe" in free and self.by_spectra(problem):
+            ahead = laplace(problem, start.object, start.probe, prior=LEARNED, draws=2, **way)
+            start = replace(start, object=ahead.object, probe=ahead.probe)
         posterior = laplace(
-            problem,
-            start.object,
-            start.probe,
-            update=free,
+            *(problem, start.object, start.probe),
             draws=self.draws,
-            noise_variance=self.noise_variance,
-            background=self.background,
-            background_form=self.background_form,
             prior=self.prior,
-            object_variance=assumed_variance(found),
-            backend=backend,
-            seed=self.seed,
             keep=True,
             propose=self.propose,
-            limit=self.limit,
-            tell=tell,
+            **way,
         ).with_errors()
         if not self.refine:
             return found, posterior
