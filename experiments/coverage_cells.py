@@ -116,6 +116,20 @@ def cases() -> list[Case]:
     return found
 
 
+def principal(case: Case) -> bool:
+    """Whether it is one of the 64 cells that alone are worth all realisations."""
+    return {
+        "objects": True,
+        "starts": case.kind in ("power-1.5", "smooth-3.5"),
+        "probes": case.kind == "power-1.5" and case.fill != 0.5,
+        "nuisances": not case.own,
+        "laplace": case.kind in ("power-2.5", "smooth-3.5")
+        and case.start in ("known", "rpie")
+        and "learned prior" in case.method,
+        "local": case.kind in ("pieces", "blobs"),
+    }[case.group]
+
+
 # ---------------------------------------------------------------- data
 
 
@@ -345,6 +359,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options.add_argument("--runs", type=int, default=20, help="realisations (default %(default)s)")
     options.add_argument("--cells", default="", help="only those whose group or title has this")
+    options.add_argument("--principal", action="store_true", help="only those of `principal`")
     options.add_argument("--part", default="1/1", help="of the work, 1/2 say")
     options.add_argument("-o", "--output", type=Path, default=Path("coverage_cells.csv"))
     options.add_argument("--table", action="store_true", help="print the table of what there is")
@@ -356,6 +371,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     warnings.simplefilter("ignore", PtychonWarning)
     chosen = [c for c in cases() if given.cells in c.title or given.cells == c.group]
+    if given.principal:
+        chosen = [c for c in chosen if principal(c)]
     number, parts = (int(n) for n in given.part.split("/"))
     # two realisations of every cell, then two more
     tasks = [
