@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ptychon.uncertainty.posterior import NOTHING, bars
+from ptychon.uncertainty.amplitude import NOTHING, bars
 
 DRAWS = 40_000
 

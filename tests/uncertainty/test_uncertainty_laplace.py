@@ -21,7 +21,7 @@ from ptychon.run.reconstruct import reconstruct
 from ptychon.simulation import phantoms, probes, scan
 from ptychon.simulation.simulate import simulate
 from ptychon.uncertainty import laplace
-from ptychon.uncertainty.posterior import Sums
+from ptychon.uncertainty.sums import Sums
 
 KINDS = (
     {},

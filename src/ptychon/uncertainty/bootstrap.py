@@ -32,7 +32,8 @@ from ..run.progress import Tell, silent
 from ..run.recipe import Recipe
 from ..run.reconstruct import reconstruct
 from ..types import COMPLEX, BoolArray, ComplexArray, PtychonError
-from .posterior import Posterior, bars, in_bars
+from .amplitude import bars
+from .posterior import Posterior, in_bars
 
 #: Frames simulated at a time.
 BLOCK = 64

@@ -28,8 +28,8 @@ from ..metrics.residual import illuminated, illumination
 from ..model.noise import noise_of, told
 from ..model.problem import Problem
 from ..types import BoolArray, ComplexArray, FloatArray, IntArray, PtychonError
+from .amplitude import bars
 from .free import free_of
-from .posterior import bars
 
 #: Most real unknowns: the matrix of 64-bit numbers has 3.2 GB then.
 MOST = 20_000

@@ -29,6 +29,7 @@ from ..engines.base import OPTION_OF
 from ..metrics.residual import illuminated, illumination
 from ..model.noise import noise_of
 from ..model.problem import Problem
+from .counts import dim, mean_counts
 from .free import FREE, READ_NOISE, USUAL, free_in, possible
 from .methods import Laplace
 from .optimum import Work
@@ -37,9 +38,8 @@ from .prior import LOCAL, WHITE
 if TYPE_CHECKING:
     from ..data.result import Result
 
-#: Counts of a mean pixel below which a white prior is too wide, and measured numbers for each
-#: unknown one below which one optimum is not the posterior.
-DIM, FEW_MEASURED = 100.0, 4.0
+#: Measured numbers for each unknown one below which one optimum is not the posterior.
+FEW_MEASURED = 4.0
 #: Measured numbers up to which chains are affordable.
 SMALL = 200_000
 #: Frames of which a product is timed, and how often, the fastest counting; products that a system
@@ -196,16 +196,6 @@ def _chosen(
         )
     which = "learned" if "probe" in free else "known"
     return "laplace", f"the data are bright enough for it, with the probe {which}"
-
-
-def mean_counts(problem: Problem) -> float:
-    """Of a pixel."""
-    return float(np.mean(problem.amplitude.astype(np.float64) ** 2))
-
-
-def dim(problem: Problem) -> bool:
-    """Whether counts are few."""
-    return noise_of(problem).kind == "poisson" and mean_counts(problem) < DIM
 
 
 def products_seconds(

@@ -31,11 +31,12 @@ from ..model.unknowns import Unknowns
 from ..run.progress import Progress, Tell, silent
 from ..run.reconstruct import reconstruct
 from ..types import COMPLEX, REAL, BoolArray, FloatArray
+from .amplitude import bars
 from .centre import centred
 from .free import USUAL, free_of
 from .laplace import laplace
 from .optimum import Remains
-from .posterior import Posterior, bars, in_bars
+from .posterior import Posterior, in_bars
 from .prior import LOCAL
 from .starts import begun_otherwise, compared, recipe_of
 from .twin import on_twin

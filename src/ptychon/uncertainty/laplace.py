@@ -50,10 +50,11 @@ from .optimum import (
     refined,
     solved,
 )
-from .posterior import Posterior, Sums
+from .posterior import Posterior
 from .prior import DOUBT, LOCAL, PRIORS, WHITE, Seen, Spectral
 from .proposal import Gain, frame_gauge, gains
 from .read_noise import read_noise_of, reread
+from .sums import Sums
 
 #: Samples of a pilot round (half as many where so many pixels are lit), and rounds at most.
 PILOT, LARGE, ROUNDS = 4, 10_000, 3

@@ -19,6 +19,7 @@ from ..model.noise import told
 from ..model.problem import Problem
 from ..types import PtychonError
 from .background import FORMS, SMOOTH
+from .counts import dim
 from .free import FREE, USUAL, free_in, free_of
 from .prior import LEARNED, PRIORS, WHITE
 
@@ -167,8 +168,6 @@ class Laplace(Method):
         """Whether the way to an optimum with a white prior leads over that with learned spectra: at
         few counts noise that the run has fitted is an optimum of its own.
         """
-        from .choose import dim
-
         small = self.limit is None and problem.amplitude.size <= QUICK
         return self.prior == WHITE and small and dim(problem)
 

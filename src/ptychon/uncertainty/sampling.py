@@ -37,10 +37,11 @@ from ..model.problem import Problem
 from ..model.unknowns import Unknowns
 from ..run.progress import Tell, silent
 from ..types import COMPLEX, Array, BoolArray, ComplexArray, FloatArray, PtychonError
+from .amplitude import bars
 from .curvature import Curvature
 from .free import USUAL, free_of
 from .optimum import checked
-from .posterior import Posterior, bars, in_bars
+from .posterior import Posterior, in_bars
 from .potential import Potential
 
 #: Steps of a trajectory on average, share of the passes that warm up, and what share of

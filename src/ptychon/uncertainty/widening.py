@@ -13,8 +13,9 @@ import scipy.fft
 from scipy.ndimage import gaussian_filter
 
 from ..types import COMPLEX, REAL, FloatArray, PtychonError
+from .amplitude import NOTHING
 from .half_data_record import HalfDataTest
-from .posterior import NOTHING, Posterior
+from .posterior import Posterior
 from .spectrum import PERIODS
 
 #: Standard deviation (px) of the window over which powers of draws are compared.
