@@ -45,7 +45,7 @@ def table() -> FloatArray:
 
 
 def uncertain_counts(
-    wave: Array, root: Array, mask: Array, spread: Array, background: Array
+    wave: Array, root: Array, mask: Array, spread: Array, background: Array, threads: int = 1
 ) -> tuple[Array, Array, Array, Array]:
     """What the counts of B frames say of their waves, averaged over CN(wave, V).
 
@@ -60,6 +60,8 @@ def uncertain_counts(
         V, summed over modes.
     background : (1, P, Q) or (1, 1, 1) float32
         b.
+    threads : int
+        Frames are shared among them.
 
     Returns
     -------

@@ -75,6 +75,7 @@ def curvature(
     weights: Weights,
     transfer: Array | None,
     threads: int,
+    parts: int = 0,
 ) -> tuple[Array, Array | None]:
     """sum_j M_j* A_j M_j x for a change of the object, and of the probe.
 
@@ -90,7 +91,8 @@ def curvature(
     transfer : (U, P, Q) complex64 or None
         Of the near field, at each distinct shift.
     threads : int
-        The sum is taken in as many parts.
+    parts : int
+        In which the sum is taken, whatever the number of threads; 0 for one of each.
 
     Returns
     -------

@@ -83,6 +83,7 @@ def marginal(
     object: Array,
     seen: Seen,
     threads: int = 1,
+    parts: int = 0,
 ) -> tuple[Array, Array | None, Array | None]:
     """The product with a change of the object, and of probe and background where these are free.
 
@@ -94,7 +95,8 @@ def marginal(
     background_change : (P, Q) float or None
     seen : Seen
     threads : int
-        The sum may be taken in as many parts.
+    parts : int
+        In which the sum may be taken, whatever the number of threads; 0 for one of each.
 
     Returns
     -------

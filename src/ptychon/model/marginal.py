@@ -85,6 +85,7 @@ class Marginal:
     gauge: Unknowns | None = None
     stiffness: float = 0.0
     threads: int = 1
+    parts: int = 0
     between: FieldPrior | None = None
 
     def __post_init__(self) -> None:
@@ -234,7 +235,8 @@ class Marginal:
         probes, K, varies = d.probe, self.radial.shape[1], d.variations is not None
         if varies:
             probes = self.model.backend.xp.concatenate([d.probe, d.variations])
-        O, P, b = product(d.object[0], probes, dark, self.x.object[0], self.seen, self.threads)
+        how = (self.threads, self.parts)
+        O, P, b = product(d.object[0], probes, dark, self.x.object[0], self.seen, *how)
         out = Unknowns(
             object=O[None],
             probe=P[:K] if varies else P,  # type: ignore[index]

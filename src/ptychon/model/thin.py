@@ -98,6 +98,8 @@ class Thin:
         Of the processes that share the frames.
     threads : int
         Of a product.
+    parts : int
+        In which it is summed, whatever the number of threads; 0 for one of each.
     between : FieldPrior, optional
         What holds pixels of the object together.
     """
@@ -110,6 +112,7 @@ class Thin:
     stiffness: float = 0.0
     comm: Any = None
     threads: int = 1
+    parts: int = 0
     between: FieldPrior | None = None
 
     def zeros(self) -> Unknowns:
@@ -131,7 +134,7 @@ class Thin:
             *where,
             self.weights,
             problem.propagator.transfer,
-            self.threads,
+            *(self.threads, self.parts),
         )
         out = self.summed(Unknowns(object=O[None], probe=P))
         out.add(1, pressed(self.prior, d))

@@ -48,6 +48,9 @@ THIN = frozenset({"object", "probe"})
 #: Counts below which the information on a background stays finite, and moduli below which its
 #: score is taken at this one.
 DARK, SMALL = 1e-6, 1e-3
+#: Measured numbers from which a product is worth threads, and parts of its sum, so that it does not
+#: depend on how many there are.
+WORTH, PARTS = 500_000, 4
 
 
 class Solution(NamedTuple):
@@ -131,6 +134,8 @@ class Curvature:
                 *(self.model, x, shared, self.own, *weights, self.prior, self.columns)
             )
         self.H.between = self.between
+        if problem.amplitude.size >= WORTH:
+            self.H.threads, self.H.parts = self.backend.threads, PARTS
         self.diagonal = self.H.diagonal()
 
     def _weights(self) -> tuple[Array, Array | None, Array | None]:
@@ -175,6 +180,7 @@ class Curvature:
         found: tuple[Array, Array, Array, Array] = kernel(
             *(wave, noise.root(problem, b), problem.mask_of(b), self.spread[b]),  # type: ignore[index]
             dark if dark.ndim else dark.reshape(1, 1, 1),
+            self.backend.threads,
         )
         return found
 

@@ -5,6 +5,7 @@ all that depends on it.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,13 @@ from ...types import Array
 from ..averages import FAR, LEAST, table
 from ..reference import TINY
 from .rows import inner, jit
+from .threads import run_all
 
 __all__ = ["uncertain_counts"]
 
 DARK = float(TINY) ** 2
+#: Pixels of a thread.
+LEAST_OF_THREAD = 100_000
 
 
 @inner
@@ -85,12 +89,18 @@ def _uncertain_counts(
 
 
 def uncertain_counts(
-    wave: Array, root: Array, mask: Array, spread: Array, background: Array
+    wave: Array, root: Array, mask: Array, spread: Array, background: Array, threads: int = 1
 ) -> tuple[Array, Array, Array, Array]:
     energy = np.empty(len(wave))
     pull, radial, across = (np.empty(root.shape, np.float32) for _ in range(3))
-    _uncertain_counts(
-        *(np.ascontiguousarray(wave), root, mask, np.asarray(spread, np.float32)),
-        *(background, table(), energy, pull, radial, across),
-    )
+    wave, spread = np.ascontiguousarray(wave), np.asarray(spread, np.float32)
+    # fewer frames than this are done before a thread begins
+    few = -(-len(wave) * root[0].size // LEAST_OF_THREAD)
+    edges = np.linspace(0, len(wave), min(threads, len(wave), few) + 1).astype(int)
+    calls = []
+    for b in (slice(i, j) for i, j in pairwise(edges)):
+        seen = mask if len(mask) == 1 else mask[b]
+        own = (energy[b], pull[b], radial[b], across[b])
+        calls.append((wave[b], root[b], seen, spread[b], background, table(), *own))
+    run_all(_uncertain_counts, calls, threads)
     return energy, pull, radial, across

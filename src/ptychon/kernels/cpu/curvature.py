@@ -4,7 +4,6 @@ sums.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from .rows import (
     transfer_table,
     unshift_add,
 )
+from .threads import run_all, summed
 from .vectors import clear, flat
 
 __all__ = ["curvature"]
@@ -218,6 +218,7 @@ def curvature(
     weights: Weights,
     transfer: Array | None,
     threads: int,
+    parts: int = 0,
 ) -> tuple[Array, Array | None]:
     joint = probe_change is not None
     spectrum = (
@@ -230,9 +231,9 @@ def curvature(
     ramps = (none, none) if still else separable_ramps(shifts, probes.shape[-2:])
     # sorted by shift, so that the probe's way there and back costs one FFT a distinct shift
     order = np.argsort(index, kind="stable")
-    parts = [order] if threads == 1 else [p for p in np.array_split(order, threads) if len(p)]
-    out = np.zeros((len(parts), *change.shape), np.complex64)
-    back = np.zeros((len(parts), *probes.shape[1:]), np.complex64)
+    shares = [p for p in np.array_split(order, parts or threads) if len(p)]
+    out = np.zeros((len(shares), *change.shape), np.complex64)
+    back = np.zeros((len(shares), *probes.shape[1:]), np.complex64)
     common: tuple[Any, ...] = (
         *(
             np.ascontiguousarray(change),
@@ -246,15 +247,8 @@ def curvature(
         *(index, corners, *_parts(weights, len(index))),
         *transfer_table(transfer, len(shifts)),
     )
-    calls = [(part, *common, out[i], back[i]) for i, part in enumerate(parts)]
-    if len(calls) == 1:
-        _curvature(*calls[0])
-        out, back = out[0], back[0]
-    else:
-        with ThreadPoolExecutor(len(calls)) as pool:
-            for job in [pool.submit(_curvature, *call) for call in calls]:
-                job.result()
-        out, back = out.sum(axis=0), back.sum(axis=0)
+    run_all(_curvature, [(s, *common, out[i], back[i]) for i, s in enumerate(shares)], threads)
+    out, back = summed(out), summed(back)
     if not joint:
         return out, None
     if not still:

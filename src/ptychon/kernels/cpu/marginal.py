@@ -4,7 +4,6 @@ sums.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from .curvature import _add_back, _changed_wave
 from .joint import transform
 from .linked import FLOATS, KEPT_FRAME, KEPT_WAVES, WAVES, linked
 from .rows import OPTIONS, ZERO, fft, jit, propagate, shift_rows, unshift_add
+from .threads import run_all, summed
 from .vectors import clear
 
 __all__ = ["marginal"]
@@ -208,6 +208,7 @@ def marginal(
     object: Array,
     seen: Seen,
     threads: int = 1,
+    parts: int = 0,
 ) -> tuple[Array, Array | None, Array | None]:
     joint, dark = probe_change is not None, background_change is not None
     K, p, q = seen.lit.shape[1:]
@@ -229,18 +230,13 @@ def marginal(
         *(np.zeros((1, 1, 1), np.complex64) if seen.transfer is None else seen.transfer, near),
     )
     frames = np.arange(len(seen.corners))
-    parts = [part for part in np.array_split(frames, max(1, threads)) if len(part)]
-    out = np.zeros((len(parts), *change.shape), np.complex64)
-    spectra = np.zeros((len(parts), *spectrum.shape), np.complex64)
-    back = np.zeros((len(parts), p, q), np.float32)
-    calls = [(part, *common, out[i], spectra[i], back[i]) for i, part in enumerate(parts)]
-    if len(calls) == 1:
-        _marginal(*calls[0])
-    else:
-        with ThreadPoolExecutor(len(calls)) as pool:
-            for job in [pool.submit(_marginal, *call) for call in calls]:
-                job.result()
-    total = spectra.sum(axis=0)
+    shares = [share for share in np.array_split(frames, parts or threads) if len(share)]
+    out = np.zeros((len(shares), *change.shape), np.complex64)
+    spectra = np.zeros((len(shares), *spectrum.shape), np.complex64)
+    back = np.zeros((len(shares), p, q), np.float32)
+    calls = [(share, *common, out[i], spectra[i], back[i]) for i, share in enumerate(shares)]
+    run_all(_marginal, calls, threads)
+    total = summed(spectra)
     if joint:
         transform(total, False)
-    return out.sum(axis=0), total if joint else None, back.sum(axis=0) if dark else None
+    return summed(out), total if joint else None, summed(back) if dark else None
