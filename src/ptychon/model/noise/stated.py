@@ -33,8 +33,9 @@ def told(
     """
     if problem.spread is not None:
         raise PtychonError(
-            "error bars know of no light that pixels share; leave out --blur and --upsample for "
-            "them, which makes them too small at fine details"
+            "error bars know of no light that pixels share; reconstruct again without --blur and "
+            "--upsample for them (--recipe rpie:60 takes none from the data), and widen them by "
+            "--halves positions, since without it they are too small at fine details"
         )
     if background is None or not np.any(background):
         return problem
