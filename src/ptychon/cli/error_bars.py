@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ..data.result import Result
     from ..uncertainty import Posterior
 
-#: What a check may say.
-HOLD, NOT = "hold", "do not hold"
 #: A misfit above 1 is reported as too large: by this much, and by so many of its standard
 #: deviations.
 ALLOWED, SIGMAS = 0.1, 5.0
@@ -278,6 +276,8 @@ def fits(numbers: dict[str, Any]) -> bool:
 
 def checked(numbers: dict[str, Any]) -> str:
     """For people: what a check on simulated data has said."""
+    from ..uncertainty.verdict import HOLD, NOT
+
     said = {HOLD: "the error bars hold", NOT: "the error bars do not hold"}
     if numbers["verdict"] is None:
         able = numbers["method"] in ("laplace", "joint", "sampling") and not numbers["widened"]

@@ -21,7 +21,7 @@ deviation sigma(r) stated, u = |error|/sigma has
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,6 +68,11 @@ RIM = 0.05
 CUT_OFF = 0.1
 #: Probabilities at which `coverage` looks.
 PROBABILITIES = (0.5, 0.683, 0.9, 0.95, 0.99)
+
+
+def shares_in_words(covered: Sequence[float]) -> str:
+    """What bars cover, "52% for 50%, 69% for 68%", at as many of `PROBABILITIES` as there are."""
+    return ", ".join(f"{c:.0%} for {p:.0%}" for c, p in zip(covered, PROBABILITIES, strict=False))
 
 
 def residual(

@@ -69,6 +69,10 @@ class Marginal:
     gauge : Unknowns, optional
         Orthonormal directions along a first axis of each field; each gets the stiffness
         `stiffness`.
+    threads : int
+        Of a product.
+    parts : int
+        In which it is summed, whatever the number of threads; 0 for one of each.
     between : FieldPrior, optional
         What holds pixels of the object together.
     """

@@ -151,16 +151,15 @@ def outliers(values: FloatArray) -> IntArray:
 
 
 def phase_error_bar(result: Result) -> FloatArray | None:
-    """Standard deviation of the phase (rad), (H, W): std/(sqrt 2 |O|), half of a circular error
-    being tangential.
+    """Error bar of the phase (rad), (H, W): std/(sqrt 2 |O|), half of a circular error being
+    tangential; near darkness half the width that holds 68.3 % (see `uncertainty.amplitude`).
     """
+    from ..uncertainty.amplitude import bars
+
     if result.object_std is None:
         return None
-    amplitude = np.maximum(np.abs(result.object), 1e-12)
-    return np.minimum(
-        np.asarray(result.object_std, np.float64) / (math.sqrt(2) * amplitude),
-        math.pi / math.sqrt(3),
-    )
+    half = np.asarray(result.object_std, np.float64) ** 2 / 2
+    return bars(half, half, result.object)["phase_std"]
 
 
 def power_spectrum(result: Result) -> tuple[FloatArray, FloatArray]:

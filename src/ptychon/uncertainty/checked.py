@@ -19,8 +19,7 @@ from ..model.unknowns import Unknowns
 from ..run.progress import Tell
 from ..types import COMPLEX, BoolArray
 from .joint import lit_region
-from .starts import MISFIT as NOTHING
-from .starts import Starts, begun_otherwise, differ
+from .starts import MISFIT, Starts, begun_otherwise, differ
 from .twin import on_twin
 from .verdict import Twin
 
@@ -135,7 +134,7 @@ def second_start(
         # the misfit is twice -log likelihood
         gain=(first - second) * problem.amplitude.size / 2,
         kept="second" if better else "first",
-        poor=not better and second > NOTHING * first,
+        poor=not better and second > MISFIT * first,
     )
 
 

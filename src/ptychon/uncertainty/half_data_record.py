@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from ..metrics import residual
+from ..metrics.residual import shares_in_words
 from .spectrum import PERIODS
 
-#: Probabilities at which the shape of the distribution is looked at.
-PROBABILITIES = (0.5, 0.683, 0.9, 0.95)
+#: Probabilities at which the shape of the distribution is looked at: halves have too few numbers
+#: for the last of `coverage`.
+PROBABILITIES = residual.PROBABILITIES[:4]
 #: Deviation of the mean square from 1, and of the coverage, that passes.
 NEAR, SHAPE = 0.2, 0.05
 #: Temperature, or its inverse, up to which a model is said to describe the data: bars half or twice
@@ -179,9 +182,7 @@ class HalfDataTest:
 
     def sentence(self) -> str:
         """For people: the verdict and its numbers."""
-        shares = ", ".join(
-            f"{c:.0%} for {p:.0%}" for c, p in zip(self.covered, PROBABILITIES, strict=True)
-        )
+        shares = shares_in_words(self.covered)
         numbers = (
             f"halves by {self.kind}{self._several()}, mean square {self.mean_square:.2f} of what "
             f"their bars say, inside {shares}"

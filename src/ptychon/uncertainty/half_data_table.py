@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .half_data_record import POOR, PROBABILITIES, HalfDataTest
+from ..metrics.residual import shares_in_words
+from .half_data_record import POOR, HalfDataTest
 from .spectrum import PERIODS
 
 
@@ -40,9 +41,6 @@ def half_data_rows(said: HalfDataTest) -> list[tuple[str, str]]:
 
     from .spectrum import PERIODS
 
-    def shares(values: tuple[float, ...]) -> str:
-        return ", ".join(f"{c:.0%} for {p:.0%}" for c, p in zip(values, PROBABILITIES, strict=True))
-
     # then T judges the reconstructions of the halves as much as the model
     poor = (
         ": they did not converge, or the model is wrong; more passes (-n) tell"
@@ -65,8 +63,8 @@ def half_data_rows(said: HalfDataTest) -> list[tuple[str, str]]:
             f"T = {said.temperature:.2f}: bars times {said.temperature**0.5:.2f} are right on "
             "average",
         ),
-        ("inside", shares(said.covered)),
-        ("after T", shares(said.covered_after)),
+        ("inside", shares_in_words(said.covered)),
+        ("after T", shares_in_words(said.covered_after)),
         ("T by period", ", ".join(periods)),
         (
             "misfit",

@@ -122,13 +122,11 @@ def twin_data(
         scan = problem.with_positions(drawn.positions, problem.log_scale)
     if drawn.distance is not None:
         scan = scan.with_distance(scan.longer + float(drawn.distance[0]))
-    own: dict[str, Any] = {}
-    if drawn.variations is not None:
-        own["variations"] = drawn.variations
-    if drawn.log_scale is not None:
-        own["log_scale"] = drawn.log_scale
-    if drawn.weights is not None:
-        own["weights"] = drawn.weights
+    own = {
+        name: getattr(drawn, name)
+        for name in ("log_scale", "weights", "variations")
+        if getattr(drawn, name) is not None
+    }
     if drawn.background is not None:
         dark = np.maximum(drawn.background, 0) + noise.read_noise**2
         noise = replace(noise, background=dark.astype(REAL))

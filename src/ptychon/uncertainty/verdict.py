@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammainc
 
-from ..metrics.residual import PROBABILITIES
+from ..metrics.residual import PROBABILITIES, shares_in_words
 from ..types import BoolArray, ComplexArray, FloatArray
 from .starts import Starts
 
@@ -205,9 +205,7 @@ class Twin:
 
     def sentence(self) -> str:
         """For a report."""
-        shares = ", ".join(
-            f"{c:.0%} for {p:.0%}" for c, p in zip(self.covered, PROBABILITIES, strict=True)
-        )
+        shares = shares_in_words(self.covered)
         said = (
             f"on a twin of these data, {'begun anew' if self.anew else 'begun at its truth'}, the "
             f"bars, times {self.temperature**0.5:.2f}, covered {shares}"
