@@ -5,6 +5,7 @@ scans with unknowns of their frames.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from ptychon.simulation.probes import defocused_aperture
 from ptychon.simulation.scan import raster
 from ptychon.simulation.simulate import simulate
 from ptychon.uncertainty import methods
+from ptychon.uncertainty.call import with_bars
 from ptychon.uncertainty.laplace import laplace
 from ptychon.uncertainty.methods import make_method
 from ptychon.uncertainty.twin import twin_data
@@ -210,3 +212,39 @@ def test_halves_and_a_twin_are_one_too_many(small):
     problem, found, _ = small
     with pytest.raises(PtychonError, match=r"leave out halves .* or twin"):
         error_bars(problem, found, "laplace", twin=True, halves="positions", backend="numpy")
+
+
+@pytest.mark.parametrize("at", ["checking: optimum", "checking: sampling", "optimum"])
+def test_ctrl_c_leaves_bars_but_no_check_that_was_cut_off(small, at):
+    """A twin whose way to the optimum ends halfway says nothing of the data's bars."""
+    problem, found, _ = small
+
+    pressed = []
+
+    def tell(what, done, total):
+        if what.startswith(at) and not pressed:
+            pressed.append(what)
+            raise KeyboardInterrupt
+
+    method = make_method("laplace", update=("object",), refine=True, twin=True, draws=4)
+    _, bars = with_bars(problem, found, method, "numpy", tell, Path("none.h5"))
+    assert pressed
+    assert not bars.verdict
+    assert np.isfinite(bars.object_std).all()
+    if at == "optimum":
+        assert bars.stopped
+    else:
+        assert any("not checked on a twin: it was stopped" in c for c in bars.conditional)
+
+
+def test_ctrl_c_in_the_proposals_keeps_the_bars(small):
+    problem, found, _ = small
+
+    def tell(what, done, total):
+        if what == "what else to free":
+            raise KeyboardInterrupt
+
+    method = make_method("laplace", update=("object",), refine=True, twin=False, draws=4)
+    _, bars = with_bars(problem, found, method, "numpy", tell, Path("none.h5"))
+    assert bars.stopped
+    assert not bars.gains

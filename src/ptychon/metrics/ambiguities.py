@@ -42,6 +42,7 @@ from typing import Any
 import numpy as np
 
 from ..model.problem import Problem
+from ..model.unknowns import Unknowns
 from ..types import Array, BoolArray, ComplexArray, FloatArray
 from .registration import translate
 
@@ -54,6 +55,8 @@ POSITIONS, DOSES = ("all positions along y", "all positions along x"), "all dose
 DOSE_RAMPS = "gradient of doses along y", "gradient of doses along x"
 MIXING, WEIGHTS = "mixing of the modes", "all weights of a variation"
 VARYING = "mixing of the variations"
+#: Those that make the object brighter or darker.
+BRIGHTER = SCALE, DOSES, *DOSE_RAMPS
 
 
 def unseen(
@@ -163,6 +166,21 @@ class Gauge:
         inside = [g[self.region] for g in self.object]
         return np.asarray(
             np.linalg.pinv(np.array([[_real(a, b) for b in inside] for a in inside]), rcond=1e-10)
+        )
+
+    def brighter(self, positions: FloatArray) -> Unknowns:
+        """The exact directions that make the object brighter or darker, along a first axis, with
+        the doses (n, N) that make up for it, of frames centred at these object pixels (N, 2).
+        """
+        own = [i for i, sure in enumerate(self.exact) if sure and self.names[i] in BRIGHTER]
+        shape = np.array(self.region.shape)
+        one, along = np.ones(len(positions)), (positions - shape // 2).T / max(shape)
+        doses = {SCALE: 0 * one, DOSES: -one} | dict(zip(DOSE_RAMPS, -along, strict=True))
+        return Unknowns(
+            object=self.object[own][:, None],
+            probe=self.probe[own],
+            variations=None if self.variations is None else self.variations[own],
+            log_scale=np.array([doses[self.names[i]] for i in own]).reshape(len(own), len(one)),
         )
 
     def orthonormal(self, with_probe: bool) -> ComplexArray:

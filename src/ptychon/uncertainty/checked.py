@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..backends import Backend, get_backend
+from ..backends import get_backend
 from ..data.result import Result
 from ..model.found import with_found
 from ..model.noise import Noise, noise_of, told
@@ -60,17 +59,23 @@ def check(
     # the twin is made of a draw: its own draws are others
     own = replace(method.unchecked(), seed=method.seed + 1)
 
-    def again(twin: Problem, begun: Result) -> Result:
+    def made(data: Problem, begun: Result, how: Method = own) -> tuple[Result, Posterior]:
         def said(what: str, done: int, total: int) -> None:
             tell(f"checking: {what}", done, total)
 
         # frames are where a run from the beginning has found them
-        twin = twin if begun.positions_given is None else with_found(twin, begun)
-        _, bars = own.run(twin, begun, here, said, place)
-        offset = bars.offset
-        if own.keeps_object:
-            bars = bars.about(begun.object, begun.probe)
-        return as_result(begun, bars, offset if own.keeps_object else None)
+        data = data if begun.positions_given is None else with_found(data, begun)
+        _, bars = how.run(data, begun, here, said, place)
+        if bars.stopped:
+            # bars that were cut off are no check of those that were not
+            raise KeyboardInterrupt
+        return begun, bars
+
+    def again(twin: Problem, begun: Result) -> Result:
+        begun, bars = made(twin, begun)
+        if not own.keeps_object:
+            return as_result(begun, bars, None)
+        return as_result(begun, bars.about(begun.object, begun.probe), bars.offset)
 
     offset = posterior.offset if method.keeps_object else None
     drawn = posterior.sample
@@ -96,8 +101,17 @@ def check(
     )
     # with doses and the probe free no data tell a slope of log amplitude
     if "probe" in free and "log_scale" not in free:
-        starts = second_start(data, found, seen, again, lit, here, tell)
-        if starts is not None:
+        tell("a second start", 0, 1)
+        other = begun_otherwise(data, found, here)
+        if other is not None:
+            mean = seen if offset is None else replace(seen, object=_mean(posterior))
+            starts = apart(data, mean, as_result(*made(data, other), None), lit)
+            if method.keeps_object and not starts.agree:
+                # engines leave a result anywhere between the pixels, and no step leads back: what
+                # two optima are apart by counts where they have been moved to the grid of the data
+                moved = own.to_optimum()
+                one, two = (as_result(*made(data, r, moved), None) for r in (found, other))
+                starts = min(starts, apart(data, one, two, lit), key=lambda s: s.worst)
             twin = replace(twin, starts=starts.in_bars(twin.factor**0.5))
     left = [r for r in posterior.remains if math.isfinite(r)]
     chance = math.sqrt(2) * (posterior.chi2_error or 0.0)
@@ -109,28 +123,15 @@ def _mean(posterior: Posterior) -> Any:
     return posterior.object - posterior.offset
 
 
-def second_start(
-    problem: Problem,
-    found: Result,
-    seen: Result,
-    again: Callable[[Problem, Result], Result],
-    region: BoolArray,
-    backend: Backend,
-    tell: Tell,
-) -> Starts | None:
-    """Where bars lead that begin with another engine: what the first run has ended in may be an
-    optimum that only it reaches, and a twin, whose truth lies there, would not see it. None where
-    the data do not reconstruct that way.
+def apart(problem: Problem, one: Result, two: Result, region: BoolArray) -> Starts:
+    """How far apart two optima of the same data are that began with different engines: what the
+    first run has ended in may be one that only it reaches, and a twin, whose truth lies there,
+    would not see it.
     """
-    tell("a second start", 0, 1)
-    other = begun_otherwise(problem, found, backend)
-    if other is None:
-        return None
-    two = again(problem, other)
-    first, second = (float(each.history["chi2"][-1]) for each in (seen, two))
+    first, second = (float(each.history["chi2"][-1]) for each in (one, two))
     better = second < first
     return Starts(
-        apart=differ(seen, two, region, problem.near_field),
+        apart=differ(one, two, region, problem.near_field),
         # the misfit is twice -log likelihood
         gain=(first - second) * problem.amplitude.size / 2,
         kept="second" if better else "first",

@@ -75,6 +75,49 @@ class Solution(NamedTuple):
     iterations: int
 
 
+@dataclass(frozen=True)
+class Orbit:
+    """Directions along which all data are equal, n of them along a first axis, as what no step is
+    to move along: sum of heavy times step = 0.
+
+    Attributes
+    ----------
+    directions : Unknowns
+    heavy : Unknowns
+        The same times what the data tell of object, probe and variations.
+    backend : Backend
+    """
+
+    directions: Unknowns
+    heavy: Unknowns
+    backend: Backend
+
+    def __len__(self) -> int:
+        return len(self.directions.object)
+
+    def along(self, d: Unknowns) -> FloatArray:
+        """Heavy times a step, (n,)."""
+        found = sum(reals(h) @ reals(getattr(d, n)[None])[0] for n, h in self.heavy.each())
+        return np.asarray(self.backend.to_host(found), np.float64)
+
+    def direction(self, i: int) -> Unknowns:
+        """One of them."""
+        return self.directions.map(lambda rows: rows[i])
+
+    def row(self, i: int) -> Unknowns:
+        """What holds a step from moving along one of them."""
+        return self.heavy.map(lambda rows: rows[i])
+
+    def without(self, d: Unknowns, answers: Sequence[Unknowns]) -> Unknowns:
+        """A Newton step H^-1 g under that constraint, d being the one without, and answers H^-1
+        heavy: d less the combination of these that moves along them as d does.
+        """
+        matrix = np.array([self.along(h) for h in answers]).T
+        for factor, h in zip(np.linalg.solve(matrix, self.along(d)), answers, strict=True):
+            d = d.axpy(-float(factor), h)
+        return d
+
+
 @dataclass
 class Curvature:
     """-log posterior at one point, and H there.
@@ -101,6 +144,8 @@ class Curvature:
         Of the background (see `Marginal`).
     between : FieldPrior, optional
         A prior that holds pixels of the object together, beside `prior`.
+    equal : Orbit, optional
+        Along which no step is to move.
     """
 
     problem: Problem
@@ -113,6 +158,7 @@ class Curvature:
     mean: Unknowns = field(default_factory=Unknowns)
     columns: Array | None = None
     between: FieldPrior | None = None
+    equal: Orbit | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         x, problem = self.x, self.problem
@@ -237,6 +283,20 @@ class Curvature:
             lambda rows: (mixed @ reals(rows)).view(rows.dtype).reshape(rows.shape)
         )
         self.diagonal = held_diagonal(self.diagonal, self.H.gauge, self.H.stiffness)
+
+    def orbit(self, directions: Unknowns) -> Orbit:
+        """Directions (n, ...) in which all data are equal, by the light on object, probe and
+        variations. Before `hold`.
+        """
+        own = directions.only([name for name in directions.names if name in self.update])
+        return Orbit(own, own.times(self._lit), self.backend)
+
+    @property
+    def _lit(self) -> Unknowns:
+        """What the data tell of object, probe and variations."""
+        lit = self.diagonal.only([n for n in ("probe", "variations") if n in self.diagonal.names])
+        lit.object = self.light
+        return lit
 
     def _heavy(self, rows: Unknowns) -> Unknowns:
         """M times changes along a first axis of each field, M^-1 being `_near` or the diagonal."""

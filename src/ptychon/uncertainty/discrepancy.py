@@ -147,6 +147,9 @@ def both_halves(
 
         start = _of_half(found, problem, half)
         made.append(own.run(half, start, backend, said, place or Path("half")))
+        if made[-1][1].stopped and getattr(own, "limit", None) is None:
+            # halves that were cut off differ by more than their data
+            raise KeyboardInterrupt
         if made[-1][1].draws is None:
             raise PtychonError(
                 f"method {method.name!r} of error bars makes no draws, which halves of the data "

@@ -217,6 +217,9 @@ def to_optimum(
         keep=True,
         tell=tell,
     ).with_errors()
+    if made.stopped:
+        # half a way is no optimum, and a twin that was made so no check
+        raise KeyboardInterrupt
     better = replace(
         found,
         object=made.object,

@@ -67,8 +67,9 @@ GROUP, FEWEST, MOST, ENOUGH = 4, 8, 32, 0.03
 #: scatter from 5.6 to 9.5, where it is 6.1 to 6.5 without), and at which a closer look at the waves
 #: is no use.
 MORE, FURTHER, LEARNING, WRONG, POOR = 2, 12, 5, 1.2, 2.0
-#: Rounds at most where the prior, or the read noise, is learned.
-TURNS = 8
+#: Rounds at most where the prior, or the read noise, is learned, and how many in a row have to
+#: change nothing.
+TURNS, QUIET = 8, 2
 
 
 def laplace(
@@ -217,7 +218,9 @@ def laplace(
     point = work.at(work.start(object, probe), model)
     few = PILOT if lit.sum() < LARGE else PILOT // 2
     remains, rough = Remains(), None
-    pilot, turns = Pilot(), ROUNDS if work.learned is None and not reads else TURNS
+    cut, calm, pilot = False, 0, Pilot()
+    # spectra that have settled once may have done so by chance of their draws
+    turns, quiet = (ROUNDS, 1) if work.learned is None and not reads else (TURNS, QUIET)
     try:
         for number in range(turns):
             if number and clock.half():
@@ -230,9 +233,8 @@ def laplace(
             found_noise = read_noise_of(work, point, rough) if reads else None
             if found_noise is not None:
                 still = still and found_noise.near(point.noise.read_noise)
-            if number and (
-                (pilot.settled(before) and still) or pilot.misfit > POOR * pilot.expected
-            ):
+            calm = calm + 1 if number and pilot.settled(before) and still else 0
+            if calm >= quiet or (number and pilot.misfit > POOR * pilot.expected):
                 break
             if found_noise is not None:
                 model = reread(work, model, found_noise)
@@ -255,11 +257,13 @@ def laplace(
             point, remains = localised(work, point, fewer, rough) or (point, remains)
     except KeyboardInterrupt:
         clock.hurry()
+        cut = True
     # where it ended between a new read noise and the steps that go with it
     work.problem = point.problem
     tell("optimum", turns, turns)
     point, variance = focused(work, point, min(refine, MORE))
     sums = Sums(work.gauge, chosen.to_host(point.x.object[0]), keep)
+    sums.stopped = cut
     if variance is not None:
         # one number is known from one linear system, better than from many draws
         sums.longer = problem.longer + float(point.x.distance[0])
@@ -269,8 +273,11 @@ def laplace(
     # before the optimum, a step that is left would be taken for what is held
     there = remains.worst <= CONVERGED or pilot.misfit > POOR * pilot.expected
     if propose and there and not sums.stopped:
-        tell("what else to free", 0, 1)
-        found = gains(work, point, model, pilot.misfit / max(pilot.expected, 1e-30))
+        try:
+            tell("what else to free", 0, 1)
+            found = gains(work, point, model, pilot.misfit / max(pilot.expected, 1e-30))
+        except KeyboardInterrupt:
+            sums.stopped = True
     return sums.posterior(
         point=point,
         given=np.asarray(object, np.complex128),

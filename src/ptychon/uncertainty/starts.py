@@ -21,6 +21,7 @@ from ..metrics.alignment import align
 from ..metrics.ambiguities import free_shift
 from ..model.noise import Noise
 from ..model.problem import Problem
+from ..run.modes import orthogonal
 from ..run.recipe import Recipe, Stage
 from ..run.reconstruct import reconstruct
 from ..types import BoolArray, ComplexArray, PtychonError
@@ -29,6 +30,8 @@ from .spectrum import octaves, rings
 
 #: Passes of a second start, by the engine that the first has not begun with.
 OTHER = {"rpie": 300, "dm": 200}
+#: Steps after that of a start with one mode more.
+POLISHED = 20
 #: Largest translation (px) between two starts, and the difference, in bars (rms) of an octave of
 #: spatial frequency, up to which they have ended in the same optimum.
 MAX_SHIFT, SAME = 8, 0.4
@@ -128,16 +131,25 @@ def translated(truth: ComplexArray, found: Result, seed: int) -> tuple[ComplexAr
 
 def begun_otherwise(data: Problem, result: Result, backend: Backend) -> Result | None:
     """A result of the same data by another engine than the first began with, from the first guess
-    of all; None where that fails.
+    of all; of several modes, by one mode more, which leads round optima of too few and is dropped
+    at the end (Burer & Monteiro, Math. Program. 95, 329 (2003)). None where that fails.
     """
+    own: dict[str, Any] = {"backend": backend, "judge": False, "say": None}
+    count = len(result.probe)
+    try:
+        if count > 1:
+            stages = Stage("rpie", OTHER["rpie"]), Stage("ml", POLISHED)
+            found = reconstruct(data, Recipe(*stages), modes=count + 1, **own)
+            return replace(found, probe=orthogonal(found.probe)[:count])
+    except PtychonError:
+        return None
     try:
         first = str(getattr(Recipe.of(result).stages[0].engine, "name", result.engine))
     except PtychonError:
         first = result.engine
     other = "rpie" if first == "dm" else "dm"
-    own = {"modes": len(result.probe), "backend": backend, "judge": False, "say": None}
     try:
-        return reconstruct(data, other, passes=OTHER[other], **own)
+        return reconstruct(data, other, passes=OTHER[other], modes=count, **own)
     except PtychonError:
         return None
 
