@@ -42,6 +42,7 @@ from ..model.solve import solve
 from ..model.thin import Scan, Thin
 from ..model.unknowns import Unknowns, declared
 from ..types import COMPLEX, REAL, Array, ComplexArray, FloatArray
+from .orbit import Orbit
 
 #: What the compiled product of a fixed scan moves.
 THIN = frozenset({"object", "probe"})
@@ -73,49 +74,6 @@ class Solution(NamedTuple):
     rest: Unknowns
     residual: float
     iterations: int
-
-
-@dataclass(frozen=True)
-class Orbit:
-    """Directions along which all data are equal, n of them along a first axis, as what no step is
-    to move along: sum of heavy times step = 0.
-
-    Attributes
-    ----------
-    directions : Unknowns
-    heavy : Unknowns
-        The same times what the data tell of object, probe and variations.
-    backend : Backend
-    """
-
-    directions: Unknowns
-    heavy: Unknowns
-    backend: Backend
-
-    def __len__(self) -> int:
-        return len(self.directions.object)
-
-    def along(self, d: Unknowns) -> FloatArray:
-        """Heavy times a step, (n,)."""
-        found = sum(reals(h) @ reals(getattr(d, n)[None])[0] for n, h in self.heavy.each())
-        return np.asarray(self.backend.to_host(found), np.float64)
-
-    def direction(self, i: int) -> Unknowns:
-        """One of them."""
-        return self.directions.map(lambda rows: rows[i])
-
-    def row(self, i: int) -> Unknowns:
-        """What holds a step from moving along one of them."""
-        return self.heavy.map(lambda rows: rows[i])
-
-    def without(self, d: Unknowns, answers: Sequence[Unknowns]) -> Unknowns:
-        """A Newton step H^-1 g under that constraint, d being the one without, and answers H^-1
-        heavy: d less the combination of these that moves along them as d does.
-        """
-        matrix = np.array([self.along(h) for h in answers]).T
-        for factor, h in zip(np.linalg.solve(matrix, self.along(d)), answers, strict=True):
-            d = d.axpy(-float(factor), h)
-        return d
 
 
 @dataclass

@@ -41,15 +41,14 @@ from .optimum import (
     LOOSE,
     ROUGH,
     Drawn,
-    Pilot,
     Remains,
     Work,
     checked,
     first_level,
-    pilot_of,
     refined,
     solved,
 )
+from .pilot import Pilot, pilot_of
 from .posterior import Posterior
 from .prior import DOUBT, LOCAL, PRIORS, WHITE, Seen, Spectral
 from .proposal import Gain, frame_gauge, gains

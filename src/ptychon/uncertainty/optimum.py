@@ -18,17 +18,18 @@ from ..backends import Backend
 from ..metrics.ambiguities import Gauge, gauge_of
 from ..model.forward import Model, unknowns_of
 from ..model.marginal import Marginal
-from ..model.noise import Noise, learned_variance
+from ..model.noise import Noise
 from ..model.problem import Problem
 from ..model.unknowns import Unknowns
 from ..types import COMPLEX, REAL, Array, BoolArray, FloatArray, PtychonError
 from .background import SMOOTH, columns_of
 from .curvature import Curvature
 from .free import FREE, free_of
+from .orbit import answers
 from .prior import Seen, Spectral
 
-#: Tolerance of steps and of draws of a pilot round; relative change of V at which rounds end.
-ROUGH, SETTLED = 3e-2, 0.1
+#: Tolerance of steps and of draws of a pilot round.
+ROUGH = 3e-2
 #: Tolerances of the first steps of a way to the optimum, whose far end is not where the curvature
 #: at its beginning says, and of those after them: what the data hold loosely is the last to come.
 LOOSE: tuple[float, ...] = (0.1, 0.3, 0.1, 0.1, 0.1, 0.03)
@@ -291,7 +292,7 @@ def refined(
         tolerance = max(CLOSER if number >= len(loose) else loose[number], work.tolerance)
         d = _direction(work, point, gradient, pairs, tolerance)
         if point.equal is not None and len(point.equal):
-            held = held or answers(work, point)
+            held = held or answers(point, ROUGH, work.iterations)
             d = point.equal.without(d, held)
         decrement, length = float(gradient.dot(d)), 1.0
         if bars is not None:
@@ -315,20 +316,6 @@ def refined(
         gradient = point.gradient()
         pairs = [*pairs[-MEMORY + 1 :], (d.times(-length), gradient.axpy(-1, before))]
     return point, remains
-
-
-def answers(work: Work, point: Curvature) -> list[Unknowns]:
-    """H^-1 of what holds steps from moving along orbits of equal data. The density of an orbit has
-    no deepest point on it: a prior that is learned of an object would draw it after itself, turn by
-    turn, to 0.15 of its power in eight.
-    """
-    assert point.equal is not None
-    nothing, orbit = point.x.zeros(point.update), point.equal
-    found = []
-    for i in range(len(orbit)):
-        row, near = (nothing.axpy(1, part(i)) for part in (orbit.row, orbit.direction))
-        found.append(point.solved(row, ROUGH, work.iterations, near).x)
-    return found
 
 
 def _direction(
@@ -379,48 +366,6 @@ class Remains:
             f"{state}: the next step of the mean is about {self.worst:.2f} of the bars (rms) "
             "at the octave of spatial frequency where it is largest"
         )
-
-
-class Pilot:
-    """What a few samples say of the waves: see `pilot_of`."""
-
-    spread: FloatArray = np.zeros(0)
-    parameters = expected = misfit = measured = 0.0
-
-    def settled(self, before: Pilot) -> bool:
-        """Whether V and the misfit are what they were."""
-        change = np.median(np.abs(self.spread / before.spread - 1))
-        return bool(change < SETTLED and abs(self.misfit / before.misfit - 1) < SETTLED)
-
-    def fitted(self, noise: Noise) -> Noise:
-        """The noise with its variance from the misfit, less what the fit has taken of it."""
-        misfit = self.misfit * noise.variance
-        return noise.fitted(learned_variance(misfit, self.measured, self.parameters, left=0.05))
-
-
-def pilot_of(work: Work, point: Curvature, draws: list[Drawn]) -> Pilot:
-    """V of each frame, the number of parameters the data determine, and the misfit with what is
-    expected of it.
-    """
-    problem, found, noise = work.problem, Pilot(), point.at_x
-    spread, host, share = np.zeros(len(problem)), work.backend.to_host, 1 / len(draws)
-    for b in point.blocks():
-        valid, m = problem.mask_of(b), point.modulus(point.H.waves(b))
-        expect = np.where(host(valid), noise.expected_surprise(host(m)), 0)
-        found.misfit += float(
-            np.where(host(valid), noise.surprise(host(m), host(noise.root(problem, b))), 0).sum()
-        )
-        found.expected += float(expect.sum())
-        found.measured += float(host(valid).sum()) * (len(expect) / len(valid))
-        for d in draws:
-            wave, information = point.change(b, d.x)
-            power = (wave.real**2 + wave.imag**2).sum(axis=1)
-            spread[b] += host(power.mean(axis=(-2, -1))) * share
-            taken = host(information)
-            found.parameters += float(taken.sum()) * share
-            found.expected -= float((expect * taken).sum()) * share
-    found.spread = np.maximum(spread, 1e-30).astype(REAL)
-    return found
 
 
 class Drawn(NamedTuple):
