@@ -110,6 +110,10 @@ def test_there_are_three_verdicts():
 
 
 def test_a_misfit_that_may_be_chance_is_none():
+    modes = replace(GOOD, modes=2)
+    assert modes.verdict == UNTOLD
+    assert "learned modes" in modes.reason
+    assert replace(modes, misfit=1.06).verdict == NOT
     assert replace(GOOD, misfit=1.06).verdict == NOT
     assert replace(GOOD, misfit=1.06, misfit_chance=0.03).verdict == HOLD
 
