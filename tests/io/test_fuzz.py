@@ -55,6 +55,8 @@ def test_a_crash_of_the_library_is_named(tmp_path):
             guard.in_copy(path, lambda name=name: os.kill(os.getpid(), getattr(signal, name)))
     with pytest.raises(PtychonError, match="no answer in"):
         guard.in_copy(path, lambda: time.sleep(60), patience=0.2)
+    with pytest.raises(PtychonError, match="found no end in 1 s of the processor"):
+        guard.in_copy(path, lambda: any(iter(int, 1)), patience=60, processor=1)
     with pytest.raises(PtychonError, match="more memory than a file of its size"):
         guard.in_copy(path, lambda: len(bytearray(2**36)))
     with pytest.raises(PtychonError, match="own words"):
@@ -83,6 +85,36 @@ def test_a_file_that_crashes_the_library_does_not_take_us_with_it(tmp_path, monk
         PtychonError, match=r"a.cxi is damaged: the library that reads it crashed \(SIGSEGV\)"
     ):
         load(path)
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("command", ["inspect", "convert", "reconstruct", "report", "error_bars"])
+def test_an_attribute_without_end_is_said_by_every_command(tmp_path, monkeypatch, capsys, command):
+    """As if: the library goes round for ever in some damaged attributes, of some versions."""
+    from ptychon import Dataset
+    from ptychon.__main__ import main
+    from ptychon.io import write_dataset
+
+    path = tmp_path / "a.cxi"
+    write_dataset(path, Dataset(patterns=np.ones((4, 8, 8), "u1"), positions=np.eye(4)[:, :2]))
+    monkeypatch.setattr(h5py.AttributeManager, "__getitem__", lambda *_: any(iter(int, 1)))
+    monkeypatch.setattr(guard, "OPENING", 1)
+    more = [str(tmp_path / "out.cxi")] if command == "convert" else []
+    assert main([command, str(path), *more]) != 0
+    said = capsys.readouterr().err
+    assert "a.cxi is damaged: the library that reads it found no end in 1 s" in said
+    assert not (tmp_path / "out.cxi").exists()
+
+
+def test_a_file_that_was_sound_is_looked_at_again_when_it_has_changed(tmp_path, monkeypatch):
+    path, looks = tmp_path / "a.h5", []
+    monkeypatch.setattr(guard, "check_finding", lambda *_: looks.append(1))
+    for number in (1, 1, 2):
+        with h5py.File(path, "w") as file:
+            file["a"] = np.zeros(5000 * number, "u1")
+        os.utime(path, ns=(1, 1))
+        guard.check_nodes(path)
+    assert len(looks) == (2 if guard.possible() else 3)
 
 
 def test_twenty_gigabytes_are_inspected_in_seconds(tmp_path):

@@ -49,13 +49,15 @@ def inspect(file: str, proposal: str | None, force: bool, as_json: bool, **state
     if proposal is not None:
         return _propose(file, unused(Path(proposal), True, force), given, as_json)
 
-    from ..io.guard import in_copy
+    from ..io.guard import check_finding, in_copy
+    from ..io.recognise import find
 
     def work() -> Any:
         from ..inspect.file import inspect as look
 
         return look(file, **given)
 
+    check_finding(file, lambda: find(file, {}))
     about = in_copy(file, work, patience=300)
     if as_json:
         click.echo(json.dumps(about))
@@ -129,9 +131,10 @@ def convert(
     """Write SOURCE to TARGET in the format of its suffix, and list what that cannot hold."""
     given = given_data(stated)
 
-    from ..io.guard import in_copy
+    from ..io.guard import check_finding, in_copy
     from ..io.hdf5 import check_writable
     from ..io.places import check_there
+    from ..io.recognise import find
 
     check_there(source)
     check_writable(unused(Path(target), True, force))
@@ -143,6 +146,7 @@ def convert(
 
         return asdict(write(source, target, format_name, **given))
 
+    check_finding(source, lambda: find(source, {}))
     done = in_copy(source, work)
     if as_json:
         click.echo(json.dumps(done))

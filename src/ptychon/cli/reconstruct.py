@@ -327,6 +327,9 @@ def is_own(path: str) -> str:
         return "settings"
     import h5py
 
+    from ..io.guard import check_nodes
+
+    check_nodes(path)
     try:
         with h5py.File(path, "r") as file:
             return str(file.attrs.get("ptychon", ""))

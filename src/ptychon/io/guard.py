@@ -29,10 +29,17 @@ from .hdf5 import PathLike
 
 #: Seconds after which a file that is being opened counts as one that never will be.
 PATIENCE = 120.0
+#: Seconds of the processor that it takes to find what is in a file, at most: a slow disk takes none
+#: of these, and the library can go round in a damaged attribute for ever.
+OPENING = 10
 #: Bytes beyond those in use, and beyond four times the size of the file, that opening it may take.
 _MEMORY = 6 * 2**30
 _OUT_OF_MEMORY, _MESSAGE = 77, 78
+#: Groups and data sets whose attributes are looked at: a few tenths of a second's worth.
+_NODES = 1000
 _copies = 0
+#: Files that were looked at, as they were.
+_sound: set[tuple[str, int, int]] = set()
 
 
 def possible() -> bool:
@@ -56,23 +63,68 @@ def check(path: PathLike, open_it: Callable[[], Any]) -> None:
         If that crashes, hangs or takes absurd amounts of memory. What else is wrong is not said
         here.
     """
-    if not (_is_hdf5(path) and possible()):
-        return
 
     def probe() -> None:
         warnings.simplefilter("ignore")  # whoever opens the file next will warn
         frames = open_it()
+        _limit_processor(None)  # the index of a large file may take longer
         frames[np.array([0, len(frames) - 1])]  # together: they may lie in the same chunks
         walk = getattr(frames, "walk", None)
         if walk is not None:
             walk()
 
+    check_finding(path, probe)
+
+
+def check_finding(path: PathLike, find_it: Callable[[], Any]) -> None:
+    """The same of what looks for its parts alone: it gets `OPENING` seconds of the processor."""
+    if not (_is_hdf5(path) and possible()):
+        return
+
+    def work() -> None:
+        find_it()
+
     try:
-        in_copy(path, probe, patience=PATIENCE)
+        in_copy(path, work, PATIENCE, OPENING)
     except Damaged:
         raise
     except PtychonError:
         pass  # whoever opens the file next will say it
+
+
+def check_nodes(path: PathLike) -> None:
+    """The same of the groups, data sets and attributes of a file, up to `_NODES` of them: whoever
+    opens it looks at some. A file that has not changed since is not looked at again.
+
+    Raises
+    ------
+    PtychonError
+        If the library crashes, goes round for ever or takes absurd amounts of memory.
+    """
+    with contextlib.suppress(OSError):
+        about = os.stat(path)
+        state = (os.path.realpath(path), about.st_mtime_ns, about.st_size)
+        if state in _sound:
+            return
+        check_finding(path, lambda: _look_at_nodes(path))
+        if possible():
+            _sound.add(state)
+
+
+def _look_at_nodes(path: PathLike) -> None:
+    import h5py
+
+    seen = 0
+
+    def look(_: str, node: Any) -> bool | None:
+        nonlocal seen
+        seen += 1
+        list(node.attrs.values())
+        return True if seen == _NODES else None
+
+    with h5py.File(path, "r", locking="best-effort") as file:
+        look("", file)
+        file.visititems(look)
 
 
 def _is_hdf5(path: PathLike) -> bool:
@@ -92,7 +144,12 @@ class Damaged(PtychonError):
     """A file at which the process that read it died."""
 
 
-def in_copy(path: PathLike, work: Callable[[], Any], patience: float | None = None) -> Any:
+def in_copy(
+    path: PathLike,
+    work: Callable[[], Any],
+    patience: float | None = None,
+    processor: int | None = None,
+) -> Any:
     """The value of `work()`, something JSON can hold, computed in a copy of the process.
 
     Parameters
@@ -101,6 +158,8 @@ def in_copy(path: PathLike, work: Callable[[], Any], patience: float | None = No
     work : callable
     patience : float, optional
         Seconds; longer counts as hanging.
+    processor : int, optional
+        The same of the processor.
 
     Raises
     ------
@@ -119,7 +178,7 @@ def in_copy(path: PathLike, work: Callable[[], Any], patience: float | None = No
         child = os.fork()
     if child == 0:
         os.close(receive)
-        _be_the_copy(path, work, send)
+        _be_the_copy(path, work, send, processor)
     os.close(send)
     try:
         text = _listen(receive, patience)
@@ -139,6 +198,11 @@ def in_copy(path: PathLike, work: Callable[[], Any], patience: float | None = No
         name = signal.Signals(os.WTERMSIG(status)).name
         if name in ("SIGINT", "SIGTERM"):
             raise KeyboardInterrupt
+        if name == "SIGXCPU":
+            raise Damaged(
+                f"{path} is damaged: the library that reads it found no end in {processor} s of "
+                "the processor; copy or write it again"
+            )
         raise Damaged(
             f"{path} is damaged: the library that reads it crashed ({name}); copy or write it again"
         )
@@ -157,7 +221,7 @@ def in_copy(path: PathLike, work: Callable[[], Any], patience: float | None = No
     return json.loads(text) if text else None
 
 
-def _be_the_copy(path: PathLike, work: Callable[[], Any], send: int) -> None:
+def _be_the_copy(path: PathLike, work: Callable[[], Any], send: int, processor: int | None) -> None:
     """Work, send the answer and end without any of the things a process does at its end."""
     global _copies
     _copies += 1
@@ -165,6 +229,7 @@ def _be_the_copy(path: PathLike, work: Callable[[], Any], send: int) -> None:
     code, answer = 1, b""
     try:
         _limit_memory(path)
+        _limit_processor(processor)
         value = work()
         code, answer = 0, b"" if value is None else json.dumps(value).encode()
     except PtychonError as error:
@@ -199,6 +264,14 @@ def _limit_memory(path: PathLike) -> None:
         limit = used + _MEMORY + 4 * os.path.getsize(path)
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _limit_processor(seconds: int | None) -> None:
+    with contextlib.suppress(Exception):
+        import resource
+
+        most = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        resource.setrlimit(resource.RLIMIT_CPU, (most if seconds is None else seconds, most))
 
 
 def _listen(receive: int, patience: float | None) -> bytes | None:

@@ -214,7 +214,10 @@ def opened(path: PathLike) -> Iterator[h5py.File]:
     """
     import h5py
 
+    from .guard import check_nodes
+
     check_readable(path)
+    check_nodes(path)
     with contextlib.suppress(ImportError):
         importlib.import_module("hdf5plugin")
     try:
