@@ -76,9 +76,9 @@ def test_a_step_is_newtons_under_the_constraint(scan, free):
 
 
 def test_a_learned_prior_does_not_draw_the_object_after_itself(scan):
-    """Its power stays what it was; without the constraint it fell to less than a half."""
+    """Its power stays what it was; without the constraint it falls to 0.89 of it here."""
     problem, found = scan
     bars = laplace(problem, found.object, found.probe, prior="learned", draws=4, backend="numpy")
     lit = illumination(problem, found.probe) > 0.5
     before, after = (float((abs(o[lit]) ** 2).mean()) for o in (found.object, bars.object))
-    assert after == pytest.approx(before, rel=0.1)
+    assert after == pytest.approx(before, rel=0.03)

@@ -109,11 +109,14 @@ def test_there_are_three_verdicts():
             assert "do not rely" in judged.reason or "assumed" in judged.reason
 
 
-def test_a_misfit_that_may_be_chance_is_none():
+def test_several_learned_modes_are_not_passed():
     modes = replace(GOOD, modes=2)
     assert modes.verdict == UNTOLD
     assert "learned modes" in modes.reason
     assert replace(modes, misfit=1.06).verdict == NOT
+
+
+def test_a_misfit_that_may_be_chance_is_none():
     assert replace(GOOD, misfit=1.06).verdict == NOT
     assert replace(GOOD, misfit=1.06, misfit_chance=0.03).verdict == HOLD
 

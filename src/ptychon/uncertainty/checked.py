@@ -59,7 +59,7 @@ def check(
     # the twin is made of a draw: its own draws are others
     own = replace(method.unchecked(), seed=method.seed + 1)
 
-    def made(data: Problem, begun: Result, how: Method = own) -> tuple[Result, Posterior]:
+    def made(data: Problem, begun: Result, how: Method = own) -> Posterior:
         def said(what: str, done: int, total: int) -> None:
             tell(f"checking: {what}", done, total)
 
@@ -69,10 +69,10 @@ def check(
         if bars.stopped:
             # bars that were cut off are no check of those that were not
             raise KeyboardInterrupt
-        return begun, bars
+        return bars
 
     def again(twin: Problem, begun: Result) -> Result:
-        begun, bars = made(twin, begun)
+        bars = made(twin, begun)
         if not own.keeps_object:
             return as_result(begun, bars, None)
         return as_result(begun, bars.about(begun.object, begun.probe), bars.offset)
@@ -105,12 +105,12 @@ def check(
         other = begun_otherwise(data, found, here)
         if other is not None:
             mean = seen if offset is None else replace(seen, object=_mean(posterior))
-            starts = apart(data, mean, as_result(*made(data, other), None), lit)
+            starts = apart(data, mean, as_result(other, made(data, other), None), lit)
             if method.keeps_object and not starts.agree:
                 # engines leave a result anywhere between the pixels, and no step leads back: what
                 # two optima are apart by counts where they have been moved to the grid of the data
                 moved = own.to_optimum()
-                one, two = (as_result(*made(data, r, moved), None) for r in (found, other))
+                one, two = (as_result(r, made(data, r, moved), None) for r in (found, other))
                 starts = min(starts, apart(data, one, two, lit), key=lambda s: s.worst)
             twin = replace(twin, starts=starts.in_bars(twin.factor**0.5))
     left = [r for r in posterior.remains if math.isfinite(r)]

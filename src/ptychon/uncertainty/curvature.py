@@ -242,19 +242,14 @@ class Curvature:
         )
         self.diagonal = held_diagonal(self.diagonal, self.H.gauge, self.H.stiffness)
 
-    def orbit(self, directions: Unknowns) -> Orbit:
-        """Directions (n, ...) in which all data are equal, by the light on object, probe and
-        variations. Before `hold`.
+    def keep_off(self, directions: Unknowns) -> None:
+        """Let no step move along directions (n, ...) in which all data are equal, by what these
+        tell of object, probe and variations. Before `hold`.
         """
-        own = directions.only([name for name in directions.names if name in self.update])
-        return Orbit(own, own.times(self._lit), self.backend)
-
-    @property
-    def _lit(self) -> Unknowns:
-        """What the data tell of object, probe and variations."""
         lit = self.diagonal.only([n for n in ("probe", "variations") if n in self.diagonal.names])
         lit.object = self.light
-        return lit
+        own = directions.only([name for name in directions.names if name in self.update])
+        self.equal = Orbit(own, own.times(lit), self.backend)
 
     def _heavy(self, rows: Unknowns) -> Unknowns:
         """M times changes along a first axis of each field, M^-1 being `_near` or the diagonal."""

@@ -15,7 +15,6 @@ the second term alone is left to chance. What the data cannot tell is removed fr
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Collection
 from dataclasses import replace
@@ -32,6 +31,7 @@ from ..model.unknowns import Unknowns
 from ..run.progress import Tell, silent
 from ..types import REAL, BoolArray, ComplexArray, PtychonError
 from .background import SMOOTH
+from .clock import Clock, longest
 from .curvature import Curvature
 from .distance import focused
 from .free import FREE, READ_NOISE, USUAL, free_of, possible
@@ -372,30 +372,3 @@ def everything(work: Work, point: Curvature, error: Unknowns) -> Unknowns:
             (dark - work.problem.read_noise**2).astype(REAL).reshape(1, *work.problem.frame_shape)
         )
     return x.on_host(work.backend)
-
-
-class Clock:
-    """Whether it is time to end, by a limit in seconds, or because somebody wants to.
-
-    Half of the time is for the way to the optimum.
-    """
-
-    def __init__(self, limit: float | None) -> None:
-        self.began, self.limit = time.monotonic(), math.inf if limit is None else limit
-
-    def hurry(self) -> None:
-        """No more than there is."""
-        self.limit = 0.0
-
-    def half(self) -> bool:
-        """Whether half of the time is over."""
-        return time.monotonic() - self.began > self.limit / 2
-
-    def over(self, more: float) -> bool:
-        """Whether something that takes `more` seconds would come too late."""
-        return time.monotonic() - self.began + more > self.limit
-
-
-def longest(seconds: float) -> str:
-    """About how long something will take."""
-    return f"about {seconds:.0f} s" if seconds < 100 else f"about {seconds / 60:.0f} min"

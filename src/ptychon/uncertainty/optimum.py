@@ -170,7 +170,7 @@ class Work:
         if probe_free or "log_scale" in free:
             places = problem.positions if x.positions is None else x.positions
             rows = self.gauge.brighter(host(places)).astype("single")
-            point.equal = point.orbit(rows.to(self.backend))
+            point.keep_off(rows.to(self.backend))
         point.hold(self.gauge.orthonormal(probe_free))
         return point
 
