@@ -109,6 +109,15 @@ def test_there_are_three_verdicts():
             assert "do not rely" in judged.reason or "assumed" in judged.reason
 
 
+def test_of_a_learned_probe_less_is_told():
+    """By as much as such scans scatter about their twins, small ones and large ones alike."""
+    for chance in (0.0, 0.06):
+        known, learned = (replace(GOOD, chance=chance, modes=m) for m in (0, 1))
+        assert learned.variance == pytest.approx(known.variance + 0.05**2)
+    assert (known.verdict, learned.verdict) == (HOLD, UNTOLD)
+    assert replace(learned, chance=0.01).verdict == HOLD
+
+
 def test_several_learned_modes_are_not_passed():
     modes = replace(GOOD, modes=2)
     assert modes.verdict == UNTOLD

@@ -115,7 +115,7 @@ def check(
             twin = replace(twin, starts=starts.in_bars(twin.factor**0.5))
     left = [r for r in posterior.remains if math.isfinite(r)]
     chance = math.sqrt(2) * (posterior.chi2_error or 0.0)
-    modes = len(found.probe) if "probe" in free else 1
+    modes = len(found.probe) if "probe" in free else 0
     return replace(twin, remains=max(left, default=0.0), misfit_chance=chance, modes=modes)
 
 

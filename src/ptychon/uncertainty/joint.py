@@ -188,7 +188,7 @@ def joint(
         spare = max(problem.amplitude.size - 2 * int(lit.sum()), 1)
         # of the quotient of two chi^2 over their expectations
         chance = math.sqrt(2 * 2 / spare)
-        modes = len(found.probe) if free_probe else 1
+        modes = len(found.probe) if free_probe else 0
         twin = replace(twin, remains=left_over, starts=starts, misfit_chance=chance, modes=modes)
         root = REAL.type(math.sqrt(twin.factor))
         found = replace(found, object_std=found.object_std * root, draws=found.draws * root)
