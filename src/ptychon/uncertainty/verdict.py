@@ -48,8 +48,8 @@ BETWEEN = 0.05
 #: Share of log temperature by which the data may be off the twin, one standard deviation: of bars
 #: that needed a factor of 1.2 or more, log u2 scattered by half of its logarithm after it.
 SHARED = 0.4
-#: Standard deviation of log u2 of a scan whose probe was learned about what its twin tells: with few
-#: counts such a posterior is no Gaussian. Hamiltonian Monte Carlo finds 1.1 to 1.35 times the
+#: Standard deviation of log u2 of a scan whose probe was learned, about what its twin tells: with
+#: few counts such a posterior is no Gaussian. Hamiltonian Monte Carlo finds 1.1 to 1.35 times the
 #: variance, and u2 of single scans scatters by 0.09 where draws foretell 0.045.
 UNTWINNED = 0.05
 
