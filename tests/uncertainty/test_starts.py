@@ -87,6 +87,49 @@ def test_a_second_start_begins_by_another_engine(scan):
     assert begun_otherwise(problem, dm, host).engine == "rpie"
 
 
+def test_of_several_modes_the_second_start_has_one_more_and_drops_it(scan):
+    """One that holds less light than those which stay."""
+    problem, found, _ = scan
+    rng = np.random.default_rng(2)
+    second = 0.3 * np.roll(found.probe, 3, axis=2) * np.exp(1j * rng.uniform(0, 1, (1, 24, 24)))
+    two = replace(found, probe=np.concatenate([found.probe, second]).astype(np.complex64))
+    other = begun_otherwise(problem, two, get_backend("numpy"))
+    assert len(other.probe) == 2
+    assert other.settings["modes"] == 3
+    power = (np.abs(other.probe) ** 2).sum(axis=(1, 2))
+    assert power[0] > power[1] > 0
+
+
+def test_objects_as_they_were_are_compared_again_where_the_grid_of_the_data_is(scan, monkeypatch):
+    """Starts that differ about the object that was given are refused only if their optima, moved to
+    the grid, differ too.
+    """
+    from ptychon.uncertainty import checked
+    from ptychon.uncertainty.methods import Laplace
+
+    problem, found, lit = scan
+    compared_here = []
+
+    def apart(problem, one, two, region):
+        compared_here.append((one, two))
+        gap = 0.9 if len(compared_here) == 1 else 0.1
+        return Starts(apart=(np.nan, 0.1, 0.05, 0.02, gap), gain=-30.0, kept="first")
+
+    monkeypatch.setattr(checked, "apart", apart)
+    monkeypatch.setattr(checked, "begun_otherwise", lambda *_: found)
+    way = Laplace(update=("object", "probe"), draws=4, propose=False)
+    nothing = {"tell": lambda *_: None, "place": Path("nowhere")}
+    _, bars = way.run(problem, found, "numpy", *nothing.values())
+    twin = checked.check(problem, found, way, bars, backend="numpy", **nothing)
+    assert len(compared_here) == 2
+    assert twin.starts.agree
+    # the second pair are optima, the first were made about the object
+    (as_it_was, _), (optimum, again) = compared_here
+    np.testing.assert_array_equal(optimum.object, again.object)
+    assert np.linalg.norm((optimum.object - found.object)[lit]) > 0
+    assert np.nanmax(differ(optimum, as_it_was, lit, False)) < 1.5
+
+
 def test_bars_of_one_of_several_optima_do_not_hold():
     covered = (0.5, 0.683, 0.9, 0.95, 0.99)
     good = Twin(temperature=1.0, covered=covered, misfit=1.0, assumed=0.0, error_db=30.0, anew=True)
