@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -176,3 +177,13 @@ def test_the_result_says_how_far_the_optimum_is(bright):
     assert np.nanmax(far.remains) > 0.1
     assert far.way_left().startswith("not reached")
     assert not laplace(problem, found.object, found.probe, refine=0, **way).way_left()
+
+
+def test_several_learned_modes_take_longer(bright, monkeypatch):
+    module = sys.modules["ptychon.uncertainty.choose"]
+    monkeypatch.setattr(module, "products_seconds", lambda *_: 0.01)
+    problem, found = bright
+    two = replace(found, probe=np.concatenate([found.probe, 0.3 * found.probe]))
+    host, free = get_backend("numpy"), {"update": {"probe": True}, "twin": False}
+    one, both = (choose(problem, r, backend=host, **free).seconds for r in (found, two))
+    assert both == pytest.approx(module.SEVERAL * one)
