@@ -110,12 +110,21 @@ def test_there_are_three_verdicts():
 
 
 def test_of_a_learned_probe_less_is_told():
-    """By as much as such scans scatter about their twins, small ones and large ones alike."""
-    for chance in (0.0, 0.06):
+    """By as much as such scans scatter about their twins: as much again as by chance."""
+    for chance in (0.02, 0.06):
         known, learned = (replace(GOOD, chance=chance, modes=m) for m in (0, 1))
-        assert learned.variance == pytest.approx(known.variance + 0.05**2)
+        assert learned.variance == pytest.approx(known.variance + chance**2)
     assert (known.verdict, learned.verdict) == (HOLD, UNTOLD)
+    assert "too small" in learned.reason
     assert replace(learned, chance=0.01).verdict == HOLD
+
+
+def test_a_correction_may_not_fit_the_data():
+    """Of a large scan whose twin asks for bars that are 18 % wider: it is not its size."""
+    large = replace(GOOD, chance=0.01, temperature=1.4)
+    assert large.verdict == UNTOLD
+    assert "after a factor of 1.18" in large.reason
+    assert "small" not in large.reason
 
 
 def test_several_learned_modes_are_not_passed():

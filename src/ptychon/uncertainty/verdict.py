@@ -48,10 +48,10 @@ BETWEEN = 0.05
 #: Share of log temperature by which the data may be off the twin, one standard deviation: of bars
 #: that needed a factor of 1.2 or more, log u2 scattered by half of its logarithm after it.
 SHARED = 0.4
-#: Standard deviation of log u2 of a scan whose probe was learned, about what its twin tells: with
-#: few counts such a posterior is no Gaussian. Hamiltonian Monte Carlo finds 1.1 to 1.35 times the
-#: variance, and u2 of single scans scatters by 0.09 where draws foretell 0.045.
-UNTWINNED = 0.05
+#: What no twin tells of a scan whose probe was learned, over its chance: with few counts such a
+#: posterior is no Gaussian. Hamiltonian Monte Carlo finds 1.1 to 1.35 times the variance; u2 of
+#: scans of 24 x 24 scatters by 0.09 where draws foretell 0.045, of 64 x 64 by 0.03 for 0.011.
+UNTWINNED = 1.0
 
 
 def scatter(
@@ -142,11 +142,15 @@ class Twin:
         of the twin leaves unknown of the temperature, that data and twin may not share what is
         wrong with bars that need correction, and what no twin tells of a learned probe.
         """
+        return sum(self._variances())
+
+    def _variances(self) -> tuple[float, float]:
+        """That by chance, and that of the correction."""
         own, seen = self.chance**2, math.log(max(self.temperature, 1e-30))
         apart = max(BETWEEN**2, seen**2 - own)
         told = apart / (apart + own)
-        untold = UNTWINNED**2 if self.modes else 0.0
-        return own + told * own + (SHARED * told * seen) ** 2 + untold
+        untold = UNTWINNED**2 * own if self.modes else 0.0
+        return own + told * own + untold, (SHARED * told * seen) ** 2
 
     def inside(self, low: float, high: float) -> float:
         """Chance that u2 of these bars, on these data, lies between two numbers: of the mean of
@@ -211,9 +215,13 @@ class Twin:
             )
         if self.outside > TOO_LIKELY:
             low, high = self.span
+            small, corrected = self._variances()
+            why = "this scan is too small to tell"
+            if corrected > small:
+                why = f"only after a factor of {self.factor**0.5:.2f}, which may not fit these data"
             return UNTOLD, (
-                "right on the average, but this scan is too small to tell: the mean "
-                f"(error/bar)^2 of one like it lies between {low:.2f} and {high:.2f} by chance"
+                f"right on the average, but {why}: the mean (error/bar)^2 of one like it lies "
+                f"between {low:.2f} and {high:.2f}"
             )
         return HOLD, ""
 
