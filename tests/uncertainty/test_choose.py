@@ -51,8 +51,24 @@ def test_few_counts_and_a_known_probe_take_joint():
     problem, found = scanned(1e3)
     assert choose(problem, found).method == "joint"
     learned = choose(problem, found, update={"probe": True})
+    assert (learned.method, learned.prior) == ("sampling", "local")
+    assert "no Gaussian" in learned.why
+
+
+def test_a_learned_probe_at_few_counts_takes_laplace_where_chains_would_take_long(monkeypatch):
+    problem, found = scanned(1e3)
+    module = sys.modules["ptychon.uncertainty.choose"]
+    monkeypatch.setattr(module, "SMALL", problem.amplitude.size)
+    learned = choose(problem, found, update={"probe": True})
     assert learned.method == "laplace"
     assert "too wide" in learned.why
+
+
+def test_chains_are_not_chosen_for_halves_of_the_data():
+    problem, found = scanned(1e3)
+    given = {"update": {"probe": True}}
+    assert method_for(problem, found, **given)[0].name == "sampling"
+    assert method_for(problem, found, halves="counts", **given)[0].name == "laplace"
 
 
 def test_the_prior_of_an_optimum_at_few_counts_is_learned():

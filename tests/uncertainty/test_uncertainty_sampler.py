@@ -22,8 +22,9 @@ from ptychon.run.reconstruct import reconstruct
 from ptychon.simulation import probes, scan
 from ptychon.simulation.simulate import simulate
 from ptychon.uncertainty import laplace, sample
+from ptychon.uncertainty.chains import Chain, Mass, agreement_of
 from ptychon.uncertainty.potential import Potential
-from ptychon.uncertainty.sampling import Chain, _agreement, sentence
+from ptychon.uncertainty.sampling import sentence
 
 KINDS = (
     {},
@@ -277,8 +278,8 @@ def test_chains_that_disagree_are_told():
     rng = np.random.default_rng(0)
     means = 0.1 * normal(rng, (2, 10, 8, 8))
     variance = np.ones((8, 8))
-    together, _ = _agreement(means, variance)
-    apart, _ = _agreement(means + np.array([1, -1])[:, None, None, None], variance + 1)
+    together, _ = agreement_of(means, variance)
+    apart, _ = agreement_of(means + np.array([1, -1])[:, None, None, None], variance + 1)
     assert np.median(together) < 1.05
     assert np.median(apart) > 1.3
     assert "do not agree" in sentence(float(np.median(apart)))
@@ -370,7 +371,7 @@ def test_a_step_that_overflows_is_not_accepted(noise, backend):
     potential = Potential(counted(case).to(chosen), probe, noise, chosen, False, 0.7)
     x = vector(case, False)
     chain = Chain(
-        potential, np.ones(x.size, np.float32), x, np.random.default_rng(0), lambda x, p: x, 1
+        potential, Mass(np.ones(x.size, np.float32)), x, np.random.default_rng(0), lambda x, p: x, 1
     )
     here = potential(x)
     for e in (1e8, 1e20, 1e38):
@@ -389,5 +390,5 @@ def test_agreement_of_chains_is_that_of_its_definition():
     whole = 2.0 + np.var(
         halves, axis=0
     )  # of draws with the variance 2 about the mean of their half chain
-    ratio, _ = _agreement(means, whole)
+    ratio, _ = agreement_of(means, whole)
     np.testing.assert_allclose(ratio, np.sqrt(1 + np.var(halves, axis=0, ddof=1) / 2.0))

@@ -43,7 +43,8 @@ Methods
   joint      Ptycho-EP, then the joint posterior of object and probe with a learned prior,
              checked on simulated data; gives an object of its own
   bootstrap  simulate data from the result and reconstruct them, many times; slow, independent
-  sampling   Markov chains through the posterior; for small scans, few measurements, few counts
+  sampling   Markov chains through the posterior; for small scans with few measurements or few
+             counts, with --prior local for the smallest errors
 
 With --halves two halves of the data get error bars too, for 2 to 4 ways to split it, and the bars
 are widened, by octaves of periods, by what the halves disagree by: for measured data, whose model
@@ -99,7 +100,8 @@ read from the file that the result names, or from the folder of the result.
     metavar="white|learned|local",
     help="Choose the prior of the object: independent pixels (white), spectra learned from the "
     "data (learned), or also variances that differ from place to place, for edges and flat "
-    "regions, where the data show them (local) (laplace; default white; auto chooses and says so).",
+    "regions, where the data show them (local) (laplace, sampling; default white; auto chooses and "
+    "says so).",
 )
 @click.option(
     "--background-form",
@@ -133,7 +135,7 @@ read from the file that the result names, or from the folder of the result.
 )
 @passes_option(
     "Passes of each replicate (bootstrap; as in RESULT), of Ptycho-EP (joint; 60), of each chain "
-    "(sampling; 8000)."
+    "(sampling; 8000, 20000 with a learned prior)."
 )
 @UPDATE
 @NOISE_VARIANCE
@@ -191,7 +193,9 @@ def error_bars(
         place_for(output, result, f"_{method}.h5", force)
     problem = problem_of(result, found, background)
     here = get_backend(backend)
-    chosen, why = method_for(problem, found, method, update=update, backend=here, **options)
+    chosen, why = method_for(
+        problem, found, method, update=update, backend=here, halves=halves, **options
+    )
     place = place_for(output, result, f"_{chosen.name}.h5", force)
     if why and not (quiet or as_json):
         click.echo(f"ptychon: {why}", err=True)

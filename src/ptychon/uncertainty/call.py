@@ -18,7 +18,7 @@ from ..model.found import on_grid
 from ..model.problem import Problem
 from ..types import PtychonError
 from .free import free_in
-from .methods import AUTO, Method, make_method, options_of, registry
+from .methods import AUTO, Method, Sampling, make_method, options_of, registry
 from .prior import WHITE
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def method_for(
     *,
     update: Mapping[str, bool] | Collection[str] = (),
     backend: Any = None,
+    halves: str = "",
     **options: Any,
 ) -> tuple[Method, str]:
     """A method by name, or the one that fits a result, and then a sentence that says why.
@@ -49,6 +50,8 @@ def method_for(
         What is free or is not; default what the run has learned.
     backend : Backend, optional
         On which the time is estimated.
+    halves : {"", "positions", "counts"}
+        Whether halves of the data get bars too: chains for each of them are not chosen.
     **options
         Of the method.
 
@@ -76,6 +79,8 @@ def method_for(
         )
     from .choose import choose
 
+    if halves and len(having) > 1:
+        having = [each for each in having if each != Sampling.name]
     said = ("draws", "refine", "twin", "limit")
     wanted: dict[str, Any] = {n: options[n] for n in said if n in options}
     choice = choose(problem, found, update=update, having=having, backend=backend, **wanted)
@@ -250,7 +255,11 @@ def error_bars(
         )
     place = get_backend(backend)
     chosen, why = method_for(
-        problem, result, method, update=update, backend=place if tell else None, **options
+        *(problem, result, method),
+        update=update,
+        backend=place if tell else None,
+        halves=halves,
+        **options,
     )
     say = tell or _silent
     if why:

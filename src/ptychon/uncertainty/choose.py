@@ -5,13 +5,15 @@
 | positions, doses, a varying probe, background, distance free | laplace | only it holds them |
 | several modes | laplace | Ptycho-EP, where joint begins, knows one |
 | few measurements on a small scan | sampling | one optimum is not the posterior there |
+| few counts, probe learned, on a small scan | sampling, local prior | it is no Gaussian there |
 | few counts, probe known, and time for it | joint | its prior is learned from the data |
 | few counts, the optimum wanted | laplace, local prior | as good bars, a better object |
 | anything else | laplace | |
 
 Numbers that tell these apart were measured (docs/uncertainty.md): where there are more than about
 100 counts a pixel a white prior does no harm, with fewer its bars are too wide; below 4 numbers
-measured for each that is unknown bars of one optimum are too small.
+measured for each that is unknown bars of one optimum are too small, and so they are where few
+counts come together with a learned probe.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from .free import FREE, READ_NOISE, USUAL, free_in, possible
 from .methods import Laplace
 from .optimum import Work
 from .prior import LOCAL, WHITE
+from .sampling import PASSES, SLOWER
 
 if TYPE_CHECKING:
     from ..data.result import Result
@@ -53,6 +56,8 @@ LONGER = {"laplace": 1.0, LOCAL: 6.0, "joint": 3.0}
 #: Times that of one mode where several are learned: systems take twice the products, and there are
 #: more of them (2.8 and 3.6 on scans of 24 x 24, 3.5 on 20 frames of 256 x 256).
 SEVERAL = 3.5
+#: A gradient of the chains over a product (0.9 and 1.4 were measured), and chains.
+GRADIENT, CHAINS = 1.3, 2
 #: Seconds that nobody minds.
 PATIENCE = 180.0
 
@@ -136,20 +141,26 @@ def choose(
         Seconds that it may take.
     """
     free = wanted(found, update, noise_of(problem).kind == "poisson")
-    seconds = None
+    seconds = chains = None
     if backend is not None:
-        seconds = products_seconds(problem, found, free, backend) * PRODUCTS
-        rate = max(1, backend.threads)
+        product, rate = products_seconds(problem, found, free, backend), max(1, backend.threads)
+        chains = product * GRADIENT * SLOWER * CHAINS / min(rate, CHAINS)
+        seconds = product * PRODUCTS
         seconds *= WAY / 2 + (WAY / 2 + (draws or DRAWS)) / rate
         if "probe" in free and len(found.probe) > 1:
             seconds *= SEVERAL
-    name, why = _chosen(problem, found, free, seconds)
+    name, why = _chosen(problem, found, free, seconds, chains)
     if name not in having and len(having):
         name = "laplace" if "laplace" in having else next(iter(having))
         why = "the options that are given belong to it"
     prior = WHITE
     if refine and name == "laplace" and dim(problem) and set(free) <= set(USUAL):
         prior, why = LOCAL, f"{why}; at few counts the prior of an optimum is learned"
+    if name == "sampling":
+        prior = LOCAL if dim(problem) else WHITE
+        if chains is not None:
+            chains *= (1 if prior == LOCAL else PASSES / SLOWER) * (3 if twin else 1)
+        return Choice(name, why, free, chains, prior)
     longer = LOCAL if prior == LOCAL else name
     if seconds is not None:
         seconds = seconds * LONGER[longer] if longer in LONGER else None
@@ -174,9 +185,13 @@ def wanted(
 
 
 def _chosen(
-    problem: Problem, found: Result, free: tuple[str, ...], seconds: float | None
+    problem: Problem,
+    found: Result,
+    free: tuple[str, ...],
+    seconds: float | None,
+    chains: float | None,
 ) -> tuple[str, str]:
-    """The method, and why."""
+    """The method, and why; seconds are those of `laplace` and of chains."""
     more = [OPTION_OF.get(name, name) for name in free if name not in USUAL]
     if more:
         one = len(more) == 1 and more[0] in ("dose", "background", "distance", READ_NOISE)
@@ -194,6 +209,9 @@ def _chosen(
             few = f"{mean_counts(problem):.2g} counts a pixel are few"
             return "joint", f"{few}: its prior is learned"
         return "laplace", "joint would take too long; at few counts these bars are too wide"
+    if dim(problem) and measured < SMALL and (chains is None or chains < PATIENCE):
+        few = f"{mean_counts(problem):.2g} counts a pixel are few"
+        return "sampling", f"{few}, and with a learned probe the posterior is no Gaussian then"
     if dim(problem):
         return "laplace", (
             "the probe was learned; at few counts these bars are too wide, those of joint may be "

@@ -84,6 +84,16 @@ class Method:
         """The unknowns that are free, of a result."""
         return free_of(self.update, self.able) if self.update else free_in(found, {})
 
+    def at_grid(self, problem: Problem, found: Result, backend: Any, tell: Any) -> Result:
+        """A result whose probe was learned, where the grid of the data is (see `centre`)."""
+        from .centre import centred, movable
+
+        if "probe" not in self.free(found) or not movable(problem, found):
+            return found
+        whole = told(problem, self.background, variance=self.noise_variance)
+        known = {} if self.noise_variance is None else {"noise_variance": self.noise_variance}
+        return centred(whole, found, known, get_backend(backend), self.seed, tell)[0]
+
     def to_optimum(self) -> Method:
         """The same, with bars of what it finds itself, not of the object that was given."""
         return self
@@ -196,14 +206,10 @@ class Laplace(Method):
         self, problem: Problem, found: Result, backend: Any, tell: Any, place: Path
     ) -> tuple[Result, Posterior]:
         """The result, refined if that was asked for, and its posterior."""
-        from .centre import centred, movable
         from .laplace import laplace
 
-        free, start = self.free(found), found
-        if self.refine and "probe" in free and movable(problem, found):
-            whole = told(problem, self.background, variance=self.noise_variance)
-            known = {} if self.noise_variance is None else {"noise_variance": self.noise_variance}
-            start, _ = centred(whole, found, known, get_backend(backend), self.seed, tell)
+        free = self.free(found)
+        start = self.at_grid(problem, found, backend, tell) if self.refine else found
         way: dict[str, Any] = {"update": free, "object_variance": assumed_variance(found)}
         way |= {"noise_variance": self.noise_variance, "background": self.background}
         way |= {"background_form": self.background_form, "backend": backend, "seed": self.seed}
@@ -343,7 +349,9 @@ class Sampling(Method):
     draws : int
         Number of posterior draws to store.
     passes : int, optional
-        Passes of each chain; default 8000.
+        Passes of each chain; default 8000, with a learned prior 20 000.
+    prior : {"white", "learned", "local"}
+        Of the object, as that of `Laplace`, from whose optimum chains then begin.
     twin : bool
         Check and correct the bars on simulated data (see `twin`), which doubles the time.
     """
@@ -352,7 +360,13 @@ class Sampling(Method):
     least: ClassVar[Mapping[str, int]] = {"draws": 1, "passes": 1}
     draws: int = 8
     passes: int | None = None
+    prior: str = WHITE
     twin: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.prior not in PRIORS:
+            raise PtychonError(f"prior is {self.prior!r}; choose one of {', '.join(PRIORS)}")
 
     def checks(self, problem: Problem) -> bool:
         """If that was said."""
@@ -369,20 +383,21 @@ class Sampling(Method):
         from ..metrics.residual import residual
         from .sampling import sample
 
-        passes: dict[str, Any] = {} if self.passes is None else {"passes": self.passes}
+        start = found if self.prior == WHITE else self.at_grid(problem, found, backend, tell)
         done = sample(
             problem,
-            found.object,
-            found.probe,
+            start.object,
+            start.probe,
             update=self.free(found),
             draws=self.draws,
+            passes=self.passes,
+            prior=self.prior,
             noise_variance=self.noise_variance,
             background=self.background,
             object_variance=assumed_variance(found),
             backend=backend,
             seed=self.seed,
             tell=tell,
-            **passes,
         )
         return replace(found, final_error=residual(problem, done.object, done.probe)), done
 

@@ -111,6 +111,8 @@ class Posterior:
     sample : Unknowns or None
         A draw of all that was free, about the mean of the posterior, as it came: what data can be
         simulated from. Not in files.
+    field_prior : FieldPrior or None
+        The prior of the object, where it was learned. Not in files.
     verdict : {"", "hold", "do not hold", "cannot tell"}
         What a check on simulated data has said of the bars; empty where there was none.
     reason : str
@@ -162,6 +164,7 @@ class Posterior:
     widened: tuple[float, ...] = ()
     halves: Any = None
     sample: Unknowns | None = None
+    field_prior: Any = None
     verdict: str = ""
     reason: str = ""
     temperature: float | None = None

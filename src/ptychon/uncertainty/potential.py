@@ -4,7 +4,8 @@ of a pass.
     U(O, P) = sum_j -log p(data_j | |F[P O_j]|) + |O|^2/S + |P|^2/S_P
 
 of the real and imaginary parts of the unknowns; p is that of `noise`, the priors are CN(0, S) and
-CN(0, S_P).
+CN(0, S_P). Where pixels of the object hold each other, O^* K O/2 with their precision K takes the
+place of |O|^2/S.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ..model.batch import Batch, Shifts, exit_wave, to_object, to_wave
 from ..model.noise import Noise
 from ..model.noise.likelihood import count_energy, count_score, root_energy, root_score
 from ..model.problem import Problem
+from ..model.pulls import FieldPrior
 from ..types import COMPLEX, REAL, Array
 
 #: Frames computed at a time in array code.
@@ -42,6 +44,8 @@ class Potential:
     free_probe : bool
     object_variance : float
         S.
+    between : FieldPrior, optional
+        K, in place of S.
     """
 
     def __init__(
@@ -52,18 +56,15 @@ class Potential:
         backend: Backend,
         free_probe: bool,
         object_variance: float,
+        between: FieldPrior | None = None,
     ) -> None:
-        self.problem, self.noise, self.backend, self.free_probe = (
-            problem,
-            noise,
-            backend,
-            free_probe,
-        )
+        self.problem, self.noise, self.backend = problem, noise, backend
+        self.free_probe, self.between = free_probe, between
         xp = backend.xp
         self.probe = xp.asarray(probe, COMPLEX)
         self.pixels = int(np.prod(problem.object_shape))
         size = self.pixels + (self.probe.size if free_probe else 0)
-        self.prior = xp.full(size, 2 / object_variance, REAL)
+        self.prior = xp.full(size, 0 if between is not None else 2 / object_variance, REAL)
         self.prior[self.pixels :] = 2 / float((xp.abs(self.probe) ** 2).sum(axis=0).max())
         self.shifts = Shifts(problem, backend)
         self.probes = self.shifts.forward(self.probe)
@@ -100,10 +101,17 @@ class Potential:
         if self.free_probe:
             back = self.shifts.adjoint(out_P)
             parts.append(back.astype(COMPLEX, copy=False).reshape(-1))
-        power = self.prior * (vector.real**2 + vector.imag**2)
-        return energy + 0.5 * float(power.sum(dtype="float64")), xp.concatenate(
-            parts
-        ) + self.prior * vector
+        own, pull = self.of_prior(vector)
+        return energy + own, xp.concatenate(parts) + pull
+
+    def of_prior(self, vector: Array) -> tuple[float, Array]:
+        """-log of the priors, and its gradient."""
+        pull = self.prior * vector
+        if self.between is not None:
+            object = vector[: self.pixels].reshape(1, *self.problem.object_shape)
+            pull[: self.pixels] += self.between(object).reshape(-1)
+        power = vector.real * pull.real + vector.imag * pull.imag
+        return 0.5 * float(power.sum(dtype="float64")), pull
 
     def draw_variance(
         self, vector: Array, here: tuple[float, Array], rng: np.random.Generator
@@ -111,14 +119,13 @@ class Potential:
         """Draw the variance of the amplitude noise, given the misfit of a vector, and from here on
         hold it: v = S/chi^2_n with S = sum (m - y)^2 over n valid pixels, its prior being 1/v. U
         and gradient `here` follow."""
-        power = 0.5 * float((self.prior * (vector.real**2 + vector.imag**2)).sum(dtype="float64"))
+        power, pull = self.of_prior(vector)
         v, n = (
             self.noise.variance,
             float(self.problem.mask.sum()) * (len(self.problem) // len(self.problem.mask)),
         )
         new = 2 * v * (here[0] - power) / rng.chisquare(n)
         self.noise = replace(self.noise, variance=new)
-        pull = self.prior * vector
         return power + (here[0] - power) * v / new, pull + (here[1] - pull) * REAL.type(v / new)
 
     def misfit(self, vector: Array) -> tuple[float, float]:

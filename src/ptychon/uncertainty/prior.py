@@ -197,6 +197,13 @@ class Spectral:
         """Over how many pixels errors are `variance_left` but for a factor."""
         return SMOOTH
 
+    def sentence(self, assumed: float) -> str:
+        """For a list of what bars are conditional on."""
+        return (
+            "prior of the object: stationary Gaussian, spectra along and across its mean learned "
+            f"({assumed:.0%} of the variance where they are assumed)" + self.more()
+        )
+
     def more(self) -> str:
         """What else there is to say of it, after a list of facts."""
         return ""

@@ -8,9 +8,12 @@ posterior is no Gaussian about one optimum, and this is what the other methods a
     p <- p - e/2 dU,   x <- x + e p/M,   p <- p - e/2 dU      L times; accepted with the chance
                                                               min(1, exp -(change of energy))
 
-M is the diagonal of the Fisher information at the start, e is fitted to 80 % accepted while the
+M is the diagonal of the Fisher information at the start (and that of a learned prior in Fourier
+space), e is fitted to 80 % accepted while the
 chain warms up (Hoffman & Gelman, J. Mach. Learn. Res. 15, 1593 (2014)), and both e and L vary from
-one trajectory to the next, so that no period is met. A noise variance that nobody knows is drawn as
+one trajectory to the next, so that no period is met. A prior that is learned is that of `laplace`,
+from whose optimum the chains begin then: without it they hold that every pixel is of its own, and
+bars of smooth objects at few counts are too wide. A noise variance that nobody knows is drawn as
 well, given the misfit. Chains that do not agree with each other, or with themselves, have not seen
 the whole posterior: R^ (Gelman & Rubin, Stat. Sci. 7, 457 (1992)) of half chains says so.
 """
@@ -18,10 +21,10 @@ the whole posterior: R^ (Gelman & Rubin, Stat. Sci. 7, 457 (1992)) of half chain
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import zip_longest
 from threading import Event
 from typing import Any
@@ -32,29 +35,31 @@ from ..backends import Backend, get_backend
 from ..metrics.alignment import align, phase_align
 from ..metrics.ambiguities import free_shift, gauge_of
 from ..metrics.residual import illuminated, illumination, variance_left
-from ..model.noise import Noise, noise_of, told
+from ..model.noise import noise_of, told
 from ..model.problem import Problem
 from ..model.unknowns import Unknowns
 from ..run.progress import Tell, silent
-from ..types import COMPLEX, Array, BoolArray, ComplexArray, FloatArray, PtychonError
+from ..types import COMPLEX, Array, BoolArray, ComplexArray, PtychonError
 from .amplitude import bars
+from .chains import STEPS, Chain, Lay, Mass, agreement_of
 from .curvature import Curvature
 from .free import USUAL, free_of
+from .laplace import laplace
 from .optimum import checked
 from .posterior import Posterior, in_bars
 from .potential import Potential
+from .prior import PRIORS, WHITE, Spectral
 
-#: Steps of a trajectory on average, share of the passes that warm up, and what share of
-#: trajectories should be accepted.
-STEPS, WARM, ACCEPTED = 32, 0.25, 0.8
-#: Averages of a chain in a row, from which its precision is told.
-BATCHES = 10
+#: Gradients of a chain where their number is not given, with a white and with a learned prior: what
+#: pixels share is slow to move (with 8000 mean u2 of scans of 24 x 24 was 1.1 to 1.25, with 20 000
+#: 0.9 to 1).
+PASSES, SLOWER = 8000, 20_000
+#: Draws of the way to a learned prior.
+FEW = 4
 #: R^ above which chains do not agree.
 AGREE = 1.05
 #: Largest translation (px) of a draw against the start, where the probe is free.
 MAX_SHIFT = 2
-
-Lay = Callable[[ComplexArray, ComplexArray], ComplexArray]
 
 
 def sample(
@@ -63,13 +68,14 @@ def sample(
     probe: ComplexArray,
     *,
     update: Collection[str] = USUAL,
-    passes: int = 8000,
+    passes: int | None = None,
     chains: int = 2,
     draws: int = 8,
     noise: str = "auto",
     noise_variance: float | None = None,
     background: Any = None,
     object_variance: float | None = None,
+    prior: str = WHITE,
     region: BoolArray | None = None,
     backend: str | Backend = "auto",
     seed: int = 0,
@@ -83,12 +89,14 @@ def sample(
         On the host.
     object : (H, W) complex array
     probe : (K, P, Q) or (P, Q) complex array
-        What some engine found; every chain starts there.
+        What some engine found; every chain starts there, or, with a learned prior, at the optimum
+        that `laplace` finds from there.
     update : collection of str
         What is free: "object", and "probe" where it was learned too; its error is then part of the
         object's.
-    passes : int
-        Gradients of each chain, a quarter of them to warm up. Each costs a pass of PIE.
+    passes : int, optional
+        Gradients of each chain, a quarter of them to warm up; default 8000, with a learned prior
+        20 000. Each costs a pass of PIE.
     chains : int
         At least 2; on the CPU they run side by side. The result does not depend on the number of
         threads.
@@ -96,6 +104,8 @@ def sample(
         Of the error, kept in `Posterior.draws`.
     noise, noise_variance, background, object_variance
         As in `laplace`; a variance that is not known is drawn with the rest.
+    prior : {"white", "learned", "local"}
+        Of the object, as in `laplace`, which learns it.
     region : (H, W) bool array, optional
         Where errors are compared after alignment; default the illuminated pixels.
     backend : str or Backend
@@ -117,6 +127,10 @@ def sample(
         have, or chains in which nothing was accepted.
     """
     free_probe = "probe" in free_of(update, who="sampling")
+    if prior not in PRIORS:
+        raise PtychonError(f"prior is {prior!r}; choose one of {', '.join(PRIORS)}")
+    if passes is None:
+        passes = PASSES if prior == WHITE else SLOWER
     for name, value, least in (
         ("passes", passes, 20 * STEPS),
         ("chains", chains, 2),
@@ -131,6 +145,14 @@ def sample(
     S = object_variance if object_variance is not None else float(np.mean(np.abs(object[lit]) ** 2))
     if not (np.isfinite(S) and S > 0):
         raise PtychonError(f"the variance of the object's prior is {S}; it must be positive")
+    given, begun, between = np.asarray(object), probe, None
+    if prior != WHITE:
+        stated: dict[str, Any] = {"noise_variance": noise_variance, "background": background}
+        stated |= {"region": region, "backend": chosen, "seed": seed, "tell": tell}
+        optimum = laplace(
+            *(problem, object, probe), update=update, noise=noise, prior=prior, draws=FEW, **stated
+        )
+        object, probe, between = optimum.object, optimum.probe, optimum.field_prior
     problem = told(problem, background, noise, noise_variance)
     model, local = noise_of(problem, noise, noise_variance), problem.to(chosen)
     learned = model.learned
@@ -145,8 +167,8 @@ def sample(
         taken = 2 * float(lit.sum())
         model = model.fitted(variance_left(problem, object, probe, chosen, taken))
     O, P = (chosen.asarray(np.ascontiguousarray(a, COMPLEX)) for a in (object, probe))
-    potential = Potential(local, P, model, chosen, free_probe, S)
-    mass = _mass(local, O, P, model, chosen, free_probe, potential.prior)
+    potential = Potential(local, P, model, chosen, free_probe, S, between)
+    mass = _mass(potential, O, P)
 
     stop = Event()
 
@@ -182,21 +204,27 @@ def sample(
         found = [job.result() for job in jobs]
     else:
         found = [one(number) for number in range(chains)]
-    return _posterior(
-        problem, np.asarray(object, np.complex128), probe, found, lit, free_probe, S, learned, draws
-    )
+    whole = np.asarray(given, np.complex128)
+    return _posterior(problem, whole, begun, probe, found, lit, free_probe, S, learned, draws)
 
 
-def _mass(
-    problem: Problem, O: Array, P: Array, noise: Noise, backend: Backend, free: bool, prior: Array
-) -> Array:
-    """Diagonal of the curvature, flat."""
-    n, names = O.size, ("object", "probe") if free else ("object",)
+def _mass(potential: Potential, O: Array, P: Array) -> Mass:
+    """From the diagonal of the curvature, and a stationary prior where one was learned."""
+    n, free, prior = O.size, potential.free_probe, potential.prior
     probe = prior[n:].reshape(P.shape) if free else None
     own = Unknowns(object=prior[:n].reshape(1, *O.shape), probe=probe)
-    point = Curvature(problem, Unknowns(object=O[None], probe=P), noise, backend, names, own)
+    point = Curvature(
+        *(potential.problem, Unknowns(object=O[None], probe=P), potential.noise),
+        *(potential.backend, USUAL if free else USUAL[:1], own),
+        between=potential.between,
+    )
     arrays = [array.reshape(-1) for _, array in point.diagonal.each()]
-    return backend.xp.concatenate(arrays)
+    diagonal = potential.backend.xp.concatenate(arrays)
+    if not isinstance(potential.between, Spectral):
+        return Mass(diagonal)
+    light = point.light
+    even = float(light[light > 0.1 * light.max()].mean())
+    return Mass(diagonal, potential.between, even, O.shape)
 
 
 def _aligner(
@@ -219,158 +247,10 @@ def _aligner(
     return lay
 
 
-@dataclass
-class Chain:
-    """One chain: where it is, and sums over where it was.
-
-    Parameters
-    ----------
-    potential : Potential
-    mass : (n,) float32
-        M of each real part.
-    x : (n,) complex64
-        The start.
-    rng : numpy.random.Generator
-    lay : callable
-        Aligns an object (H, W), given the probe (K, P, Q) that was drawn with it.
-    keep : int
-        Draws that are kept.
-    learn : bool
-        Draw the noise variance too.
-    stop : threading.Event
-        Once set, the chain ends with an error.
-    """
-
-    potential: Potential
-    mass: Array
-    x: Array
-    rng: np.random.Generator
-    lay: Lay
-    keep: int
-    learn: bool = False
-    stop: Event = field(default_factory=Event)
-    accepted: int = 0
-    means: list[ComplexArray] = field(default_factory=list)
-    total: Any = 0.0
-    power: Any = 0.0
-    square: Any = 0.0
-    count: int = 0
-    misfit: Any = 0.0
-    variances: list[float] = field(default_factory=list)
-    kept: list[ComplexArray] = field(default_factory=list)
-
-    def run(self, passes: int, tell: Tell) -> Chain:
-        """Warm up, then wander."""
-        here, warm, done, step = self.potential(self.x), int(WARM * passes), 0, _Step()
-        while done < warm:
-            here, length, chance = self._trajectory(here, step.now)
-            step.fit(chance)
-            done += length
-            tell("warming up", min(done, passes), passes)
-        self.accepted, rest = 0, (passes - done) / BATCHES
-        marks = [done + (passes - done) * (i + 0.5) / self.keep for i in range(self.keep)]
-        for batch in range(1, BATCHES + 1):
-            total: Any = 0.0
-            members = 0
-            while not members or done < passes - (BATCHES - batch) * rest:
-                here, length, _ = self._trajectory(here, step.settled)
-                done, members = done + length, members + 1
-                drawn = self.lay(
-                    *map(self.potential.backend.to_host, self.potential.unpack(self.x))
-                ).astype(np.complex128)
-                total = total + drawn
-                self.power = self.power + np.abs(drawn) ** 2
-                self.square = self.square + drawn**2
-                self.variances.append(self.potential.noise.variance)
-                if len(self.kept) < self.keep and done >= marks[len(self.kept)]:
-                    self.kept.append(drawn.astype(COMPLEX))
-                    self.misfit = self.misfit + np.array(self.potential.misfit(self.x))
-                tell("sampling", min(done, passes), passes)
-            self.means.append((total / members).astype(COMPLEX))
-            self.total = self.total + total
-            self.count += members
-        return self
-
-    def _trajectory(
-        self, here: tuple[float, Array], e: float
-    ) -> tuple[tuple[float, Array], int, float]:
-        """One trajectory from here (U and its gradient): where it ended, its gradients, its chance
-        of being accepted.
-        """
-        rng, move = self.rng, self.potential.backend.asarray
-        length, e = int(rng.integers(STEPS // 2, 3 * STEPS // 2 + 1)), e * rng.uniform(0.8, 1.2)
-        noise = rng.standard_normal((self.mass.size, 2), np.float32).view(np.complex64)[:, 0]
-        p = move(noise) * self.mass**0.5
-        x, (U, force) = self.x, here
-        before = U + self._kinetic(p)
-        for _ in range(length):
-            if self.stop.is_set():
-                raise PtychonError("the chain was stopped")
-            p = p - np.float32(0.5 * e) * force
-            x = x + np.float32(e) * (p / self.mass)
-            new, force = self.potential(x)
-            p = p - np.float32(0.5 * e) * force
-            if not math.isfinite(new):
-                break
-        change = before - new - self._kinetic(p)
-        chance = math.exp(min(0.0, change)) if math.isfinite(change) else 0.0
-        if rng.random() < chance:
-            self.x, here = x, (new, force)
-            self.accepted += 1
-        if self.learn:
-            here = self.potential.draw_variance(self.x, here, rng)
-        return here, length, chance
-
-    def _kinetic(self, p: Array) -> float:
-        return 0.5 * float(((p.real**2 + p.imag**2) / self.mass).sum(dtype="float64"))
-
-
-class _Step:
-    """The step, its logarithm moved towards the share that should be accepted by ever smaller
-    amounts.
-    """
-
-    def __init__(self) -> None:
-        self.logs = [math.log(0.1)]
-
-    @property
-    def now(self) -> float:
-        return math.exp(self.logs[-1])
-
-    @property
-    def settled(self) -> float:
-        """Its mean over the second half of what was tried."""
-        return math.exp(float(np.mean(self.logs[len(self.logs) // 2 :])))
-
-    def fit(self, chance: float) -> None:
-        self.logs.append(self.logs[-1] + (chance - ACCEPTED) / math.sqrt(len(self.logs)))
-
-
-def _agreement(
-    means: FloatArray | ComplexArray, variance: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """R^ of half chains, and the number of independent draws, of each pixel.
-
-    Parameters
-    ----------
-    means : (chains, batches, H, W) complex
-    variance : (H, W) float
-        Over everything that was drawn.
-    """
-    halves = np.stack(
-        [means[:, : BATCHES // 2].mean(axis=1), means[:, BATCHES // 2 :].mean(axis=1)]
-    )
-    halves = halves.reshape(-1, *variance.shape)
-    between = (np.abs(halves - halves.mean(axis=0)) ** 2).sum(axis=0) / (len(halves) - 1)
-    within = np.maximum(variance - between * (1 - 1 / len(halves)), 1e-3 * variance)
-    batches = means.reshape(-1, *variance.shape)
-    scatter = (np.abs(batches - batches.mean(axis=0)) ** 2).sum(axis=0) / (len(batches) - 1)
-    return np.sqrt(1 + between / within), len(batches) * variance / np.maximum(scatter, 1e-30)
-
-
 def _posterior(
     problem: Problem,
     given: ComplexArray,
+    begun: ComplexArray,
     probe: ComplexArray,
     chains: list[Chain],
     lit: BoolArray,
@@ -379,7 +259,7 @@ def _posterior(
     learned: bool,
     draws: int,
 ) -> Posterior:
-    """What the chains say together."""
+    """What the chains say together; an object was `given`, `begun` with its probe."""
     if not all(chain.accepted for chain in chains):
         raise PtychonError(
             "no step of a chain was accepted: the start is far from any solution, or the noise "
@@ -393,19 +273,24 @@ def _posterior(
     size = np.abs(mean)
     way = np.where(size > 0, mean / np.where(size > 0, size, 1), 1)
     along = np.clip(0.5 * (power + (square * way.conj() ** 2).real), 1e-3 * power, power)
-    ratio, independent = _agreement(means, power)
+    ratio, independent = agreement_of(means, power)
     agreement = float(np.median(ratio[lit]))
     v = float(np.mean([v for chain in chains for v in chain.variances]))
     noise = replace(chains[0].potential.noise, variance=v)
     touched = illumination(problem, probe) > 0
     gauge = gauge_of(problem, mean, probe, free, lit, touched)
     lay = _aligner(mean.astype(COMPLEX), probe, lit, free, problem.near_field)
-    offset = lay(given.astype(COMPLEX), probe) - mean
+    offset = lay(given.astype(COMPLEX), begun) - mean
     surprise, expected = np.sum([chain.misfit for chain in chains], axis=0)
     valid = float(problem.mask.sum()) * (len(problem) // len(problem.mask))
     in_turn = zip_longest(*(chain.kept for chain in chains))
     kept = np.array([x for drawn in in_turn for x in drawn if x is not None][:draws])
     made = bars(along, power - along, mean)
+    drawn, between = (kept - mean).astype(COMPLEX), chains[0].potential.between
+    assumed = between.assumed(list(drawn)) if isinstance(between, Spectral) else None
+    whose = f"prior CN(0, {S:.4g}) on every pixel of the object"
+    if isinstance(between, Spectral) and assumed is not None:
+        whose = between.sentence(assumed)
     return Posterior(
         method="sampling",
         object=mean.astype(COMPLEX),
@@ -423,7 +308,7 @@ def _posterior(
                 if noise.kind == "amplitude"
                 else ""
             ),
-            f"prior CN(0, {S:.4g}) on every pixel of the object",
+            whose,
             "the probe was learned with the object, prior CN(0, max |P|^2)"
             if free
             else "the probe is known exactly",
@@ -435,8 +320,9 @@ def _posterior(
         chi2_error=math.sqrt(2 / valid),
         noise_variance=v if noise.kind == "amplitude" else None,
         prior_variance=S,
-        draws=(kept - mean).astype(COMPLEX),
+        draws=drawn,
         agreement=agreement,
+        assumed=assumed,
     )
 
 

@@ -23,8 +23,8 @@ from .posterior import Posterior
 
 #: What the result holds already.
 _ELSEWHERE = ("object", "probe", "object_std", "draws")
-#: Has a group of its own, and is not kept.
-_APART, _LEFT = "halves", "sample"
+#: Has a group of its own, and are not kept.
+_APART, _LEFT = "halves", ("sample", "field_prior")
 #: What is said of a file without a group, and what makes it.
 _LACKS = {
     "ptychon/bars": "has no error bars of 'ptychon error_bars'; make them with: ptychon error_bars",
@@ -41,7 +41,7 @@ def _write(file: Any, name: str, record: Posterior | HalfDataTest) -> None:
     group = file.create_group(name, track_order=True)
     for item in fields(record):
         value = getattr(record, item.name)
-        if item.name not in (*_ELSEWHERE, _APART, _LEFT) and value is not None:
+        if item.name not in (*_ELSEWHERE, _APART, *_LEFT) and value is not None:
             put(group, item.name, value, lenient=True)
     group.attrs["type"] = "record"
     group.attrs["class"] = type(record).__name__

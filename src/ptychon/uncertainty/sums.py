@@ -204,10 +204,7 @@ class Sums:
         assumed = None if prior is None else prior.assumed(self.errors)
         whose = f"prior CN(0, {prior_variance:.4g}) on every pixel of the object"
         if assumed is not None:
-            whose = (
-                "prior of the object: stationary Gaussian, spectra along and across its mean "
-                f"learned ({assumed:.0%} of the variance where they are assumed)" + prior.more()
-            )
+            whose = prior.sentence(assumed)
         return Posterior(
             method="laplace",
             object=self.mean.astype(COMPLEX),
@@ -241,6 +238,7 @@ class Sums:
             remains=remains,
             gains=tuple(gain.sentence() for gain in gains),
             proposed=tuple(gain.name for gain in gains if gain.proposed),
+            field_prior=prior,
         )
 
 
