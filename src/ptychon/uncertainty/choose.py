@@ -189,7 +189,7 @@ def _chosen(
     found: Result,
     free: tuple[str, ...],
     seconds: float | None,
-    chains: float | None,
+    chains: float | None = None,
 ) -> tuple[str, str]:
     """The method, and why; seconds are those of `laplace` and of chains."""
     more = [OPTION_OF.get(name, name) for name in free if name not in USUAL]
