@@ -319,7 +319,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         shares = [f"{100 * at[n].mean():.1f}" for n in COLUMNS[4:9]]
         u2 = at["u2"]
         shares += [f"{u2.mean():.2f}", f"{u2.min():.2f}, {u2.max():.2f}"]
-        shares += [f"{100 * at[n].mean():.1f}" for n in ("amplitude", "phase")]
+        shares += [f"{100 * np.nanmean(at[n]):.1f}" for n in ("amplitude", "phase")]
         shares += [f"{at['dB'].mean():.1f}", f"{int(at['holds'].sum())}/{len(own)}"]
         shares += [f"{int(untold.sum())}", said]
         lines.append(f"| {case.title} | {len(own)} | {' | '.join(shares)} |")

@@ -295,7 +295,8 @@ def score(lit: Any, found: Any, bars: Any, truth: Wave, *, free: bool) -> dict[s
         "phase": np.angle(estimate * exact.conj()) / bars.phase_std,
     }
     for name, off in parts.items():
-        row[f"{name}_68"] = round(float(np.mean(np.abs(off[bright]) < 1)), 4)
+        share = np.mean(np.abs(off[bright]) < 1) if bright.any() else np.nan
+        row[f"{name}_68"] = round(float(share), 4)
     row["dB"] = 10 * float(np.log10((np.abs(exact[inside]) ** 2).sum() / (abs(error) ** 2).sum()))
     if found.draws is not None:
         expected = np.mean([rings(d / scale, lit) for d in found.draws], axis=0)

@@ -39,9 +39,9 @@ SURE = 2.0
 #: What may remain of the step to the optimum, in bars at any octave of spatial frequency, before it
 #: is said, and before bars do not hold.
 SAID, FAR = 0.1, 0.3
-#: Mean (error/bar)^2 of bars that are right, and the chance of lying outside from which a scan
-#: cannot tell.
-RIGHT, TOO_LIKELY = (0.85, 1.2), 0.05
+#: Mean (error/bar)^2 of bars that are right, and the foretold chance of lying outside from which a
+#: scan cannot tell: half of what was seen in 1280 scans.
+RIGHT, TOO_LIKELY = (0.85, 1.2), 0.04
 #: Standard deviation of log u2 between kinds of scans, at least: of the means of cells of the table
 #: in docs/uncertainty.md it is 0.04 where the probe is known, 0.07 where it is learned.
 BETWEEN = 0.05
