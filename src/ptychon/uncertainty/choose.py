@@ -56,8 +56,9 @@ LONGER = {"laplace": 1.0, LOCAL: 6.0, "joint": 3.0}
 #: Times that of one mode where several are learned: systems take twice the products, and there are
 #: more of them (2.8 and 3.6 on scans of 24 x 24, 3.5 on 20 frames of 256 x 256).
 SEVERAL = 3.5
-#: A gradient of the chains over a product (0.9 and 1.4 were measured), and chains.
-GRADIENT, CHAINS = 1.3, 2
+#: A pass of a chain over a product (0.9 to 1.4 for its gradient, as much again for its prior and
+#: its momenta), and chains.
+GRADIENT, CHAINS = 2.5, 2
 #: Seconds that nobody minds.
 PATIENCE = 180.0
 
