@@ -47,7 +47,7 @@ RIGHT, TOO_LIKELY = (0.85, 1.2), 0.04
 BETWEEN = 0.05
 #: Share of log temperature by which the data may be off the twin, one standard deviation: of bars
 #: that needed a factor of 1.2 or more, log u2 scattered by half of its logarithm after it.
-SHARED = 0.4
+SHARED = 0.5
 #: What no twin tells of a scan whose probe was learned, over its chance: with few counts such a
 #: posterior is no Gaussian. Hamiltonian Monte Carlo finds 1.1 to 1.35 times the variance; u2 of
 #: scans of 24 x 24 scatters by 0.09 where draws foretell 0.045, of 64 x 64 by 0.03 for 0.011.
