@@ -6,12 +6,14 @@ Q) pixels of a frame and of the probe, (H, W) pixels of the object, U distinct s
 
 from __future__ import annotations
 
+import os
 from tokenize import TokenError
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+PathLike: TypeAlias = str | os.PathLike[str]
 #: An array of the backend in use (numpy.ndarray or cupy.ndarray).
 Array: TypeAlias = Any
 #: Arrays that are always on the host.

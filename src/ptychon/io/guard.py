@@ -24,8 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from ..types import PtychonError
-from .hdf5 import PathLike
+from ..types import PathLike, PtychonError
 
 #: Seconds after which a file that is being opened counts as one that never will be.
 PATIENCE = 120.0

@@ -20,14 +20,14 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
+from ..types import PathLike as PathLike
 from ..types import PtychonError
 
 if TYPE_CHECKING:
     import h5py
 
-PathLike: TypeAlias = str | os.PathLike[str]
 #: Seconds after which an unfinished file is nobody's.
 _FORGOTTEN = 86400.0
 _REASONS = {
