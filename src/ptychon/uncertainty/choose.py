@@ -31,6 +31,7 @@ from ..engines.base import OPTION_OF
 from ..metrics.residual import illuminated, illumination
 from ..model.noise import noise_of
 from ..model.problem import Problem
+from .clock import longest
 from .counts import dim, mean_counts
 from .free import FREE, READ_NOISE, USUAL, free_in, possible
 from .methods import Laplace
@@ -216,7 +217,8 @@ def _chosen(
     if dim(problem):
         return "laplace", (
             "the probe was learned; at few counts these bars are too wide, those of joint may be "
-            "too small"
+            "too small; --method sampling --prior local assumes no Gaussian"
+            + ("" if chains is None else f", {longest(chains)}")
         )
     which = "learned" if "probe" in free else "known"
     return "laplace", f"the data are bright enough for it, with the probe {which}"
