@@ -5,6 +5,8 @@ hold what they should.
 from __future__ import annotations
 
 import functools
+import os
+import signal
 import time
 from dataclasses import replace
 
@@ -360,6 +362,39 @@ def test_an_error_ends_all_chains():
         )
     assert len(calls) == 1
     assert time.perf_counter() - began < 20
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_ctrl_c_gives_what_the_chains_have(threads):
+    """Beyond the first averages: fewer draws, bars that are near those of all."""
+    made = scanned(1, noise="poisson", mean_counts=1e5)
+    problem = Problem.from_dataset(made.dataset)
+    way = {"update": ("object",), "backend": get_backend("numpy", threads=threads), "seed": 3}
+    whole = sample(problem, made.object, made.probe, passes=3000, **way)
+
+    def tell(what, done, total):
+        # of one thread the last chain has to be far enough, which tells nothing
+        if what == "sampling" and done > 0.75 * total and not pressed:
+            pressed.append(done)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    pressed = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        if threads == 1:
+            with pytest.raises(KeyboardInterrupt):
+                sample(problem, made.object, made.probe, passes=3000, tell=tell, **way)
+            return
+        bars = sample(problem, made.object, made.probe, passes=3000, tell=tell, **way)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert bars.stopped
+    assert not whole.stopped
+    assert 0.2 * whole.samples < bars.samples < whole.samples
+    inside = whole.region
+    ratio = np.median(bars.object_std[inside] / whole.object_std[inside])
+    assert ratio == pytest.approx(1, abs=0.15)
+    assert len(bars.draws) >= 2
 
 
 @pytest.mark.parametrize("noise", [Noise("amplitude", 0.25), Noise("poisson")])

@@ -18,8 +18,9 @@ from .prior import Spectral
 #: Steps of a trajectory on average, share of the passes that warm up, and what share of
 #: trajectories should be accepted.
 STEPS, WARM, ACCEPTED = 32, 0.25, 0.8
-#: Averages of a chain in a row, from which its precision is told.
-BATCHES = 10
+#: Averages of a chain in a row, from which its precision is told, and how many there have to be of
+#: one that ends early.
+BATCHES, LEAST = 10, 4
 
 Lay = Callable[[ComplexArray, ComplexArray], ComplexArray]
 
@@ -86,6 +87,8 @@ class Chain:
         Draw the noise variance too.
     stop : threading.Event
         Once set, the chain ends with an error.
+    hurry : threading.Event
+        Once set, it ends with the averages that it has, or with KeyboardInterrupt if they are few.
     """
 
     potential: Potential
@@ -96,6 +99,7 @@ class Chain:
     keep: int
     learn: bool = False
     stop: Event = field(default_factory=Event)
+    hurry: Event = field(default_factory=Event)
     accepted: int = 0
     means: list[ComplexArray] = field(default_factory=list)
     total: Any = 0.0
@@ -110,6 +114,8 @@ class Chain:
         """Warm up, then wander."""
         here, warm, done, step = self.potential(self.x), int(WARM * passes), 0, _Step()
         while done < warm:
+            if self.hurry.is_set():
+                raise KeyboardInterrupt
             here, length, chance = self._trajectory(here, step.now)
             step.fit(chance)
             done += length
@@ -118,25 +124,35 @@ class Chain:
         marks = [done + (passes - done) * (i + 0.5) / self.keep for i in range(self.keep)]
         for batch in range(1, BATCHES + 1):
             total: Any = 0.0
+            power: Any = 0.0
+            square: Any = 0.0
             members = 0
             while not members or done < passes - (BATCHES - batch) * rest:
+                if self.hurry.is_set():
+                    if self.enough:
+                        return self
+                    raise KeyboardInterrupt
                 here, length, _ = self._trajectory(here, step.settled)
                 done, members = done + length, members + 1
                 drawn = self.lay(
                     *map(self.potential.backend.to_host, self.potential.unpack(self.x))
                 ).astype(np.complex128)
-                total = total + drawn
-                self.power = self.power + np.abs(drawn) ** 2
-                self.square = self.square + drawn**2
+                total, power = total + drawn, power + np.abs(drawn) ** 2
+                square = square + drawn**2
                 self.variances.append(self.potential.noise.variance)
                 if len(self.kept) < self.keep and done >= marks[len(self.kept)]:
                     self.kept.append(drawn.astype(COMPLEX))
                     self.misfit = self.misfit + np.array(self.potential.misfit(self.x))
                 tell("sampling", min(done, passes), passes)
             self.means.append((total / members).astype(COMPLEX))
-            self.total = self.total + total
-            self.count += members
+            self.total, self.power = self.total + total, self.power + power
+            self.square, self.count = self.square + square, self.count + members
         return self
+
+    @property
+    def enough(self) -> bool:
+        """Whether there is something to tell if it ends now."""
+        return len(self.means) >= LEAST
 
     def _trajectory(
         self, here: tuple[float, Array], e: float
@@ -204,9 +220,8 @@ def agreement_of(
     variance : (H, W) float
         Over everything that was drawn.
     """
-    halves = np.stack(
-        [means[:, : BATCHES // 2].mean(axis=1), means[:, BATCHES // 2 :].mean(axis=1)]
-    )
+    half = means.shape[1] // 2
+    halves = np.stack([means[:, :half].mean(axis=1), means[:, half:].mean(axis=1)])
     halves = halves.reshape(-1, *variance.shape)
     between = (np.abs(halves - halves.mean(axis=0)) ** 2).sum(axis=0) / (len(halves) - 1)
     within = np.maximum(variance - between * (1 - 1 / len(halves)), 1e-3 * variance)

@@ -111,7 +111,8 @@ def sample(
     backend : str or Backend
     seed : int
     tell : callable
-        Called with what is being done, how much of it is done, and of how much.
+        Called with what is being done, how much of it is done, and of how much. Ctrl-C ends with
+        what the chains have once 4 of their 10 averages are there.
 
     Returns
     -------
@@ -152,6 +153,8 @@ def sample(
         optimum = laplace(
             *(problem, object, probe), update=update, noise=noise, prior=prior, draws=FEW, **stated
         )
+        if optimum.stopped:
+            raise KeyboardInterrupt
         object, probe, between = optimum.object, optimum.probe, optimum.field_prior
     problem = told(problem, background, noise, noise_variance)
     model, local = noise_of(problem, noise, noise_variance), problem.to(chosen)
@@ -170,42 +173,54 @@ def sample(
     potential = Potential(local, P, model, chosen, free_probe, S, between)
     mass = _mass(potential, O, P)
 
-    stop = Event()
+    stop, hurry, kept = Event(), Event(), -(-draws // chains)
+    x = chosen.xp.concatenate([O.reshape(-1), P.reshape(-1)]) if free_probe else O.reshape(-1)
+    lay = _aligner(np.asarray(object, COMPLEX), probe, lit, free_probe, problem.near_field)
+    all_of = [
+        Chain(
+            *(copy(potential), mass, x, np.random.default_rng([seed, number]), lay),
+            *(kept, learned, stop, hurry),
+        )
+        for number in range(chains)
+    ]
+    found, stopped = run_all_of(all_of, passes, chosen, tell)
+    whole = np.asarray(given, np.complex128)
+    made = _posterior(problem, whole, begun, probe, found, lit, free_probe, S, learned, draws)
+    return replace(made, stopped=stopped)
+
+
+def run_all_of(
+    chains: list[Chain], passes: int, backend: Backend, tell: Tell
+) -> tuple[list[Chain], bool]:
+    """The chains after their passes, or, stopped with Ctrl-C, with what they have; and whether they
+    were.
+    """
 
     def one(number: int) -> Chain:
-        way = _aligner(np.asarray(object, COMPLEX), probe, lit, free_probe, problem.near_field)
-        begun = (
-            O.reshape(-1)
-            if not free_probe
-            else chosen.xp.concatenate([O.reshape(-1), P.reshape(-1)])
-        )
-        kept = -(-draws // chains)
-        chain = Chain(
-            copy(potential),
-            mass,
-            begun,
-            np.random.default_rng([seed, number]),
-            way,
-            kept,
-            learned,
-            stop,
-        )
-        return chain.run(passes, tell if number == 0 else lambda what, done, total: None)
+        say = tell if number == 0 else lambda what, done, total: None
+        return chains[number].run(passes, say)
 
-    if chosen.sweeps == "cpu" and chosen.threads > 1:
-        with ThreadPoolExecutor(min(chains, chosen.threads)) as pool:
-            jobs = [pool.submit(one, number) for number in range(chains)]
-            try:
-                for job in wait(jobs, return_when=FIRST_EXCEPTION).done:
-                    job.result()
-            finally:
-                # an error or Ctrl-C ends the other chains too, which the pool would wait for
-                stop.set()
-        found = [job.result() for job in jobs]
-    else:
-        found = [one(number) for number in range(chains)]
-    whole = np.asarray(given, np.complex128)
-    return _posterior(problem, whole, begun, probe, found, lit, free_probe, S, learned, draws)
+    if backend.sweeps != "cpu" or backend.threads == 1:
+        try:
+            return [one(number) for number in range(len(chains))], False
+        except KeyboardInterrupt:
+            if not all(chain.enough for chain in chains):
+                raise
+            return chains, True
+    stopped = False
+    with ThreadPoolExecutor(min(len(chains), backend.threads)) as pool:
+        jobs = [pool.submit(one, number) for number in range(len(chains))]
+        try:
+            for job in wait(jobs, return_when=FIRST_EXCEPTION).done:
+                job.result()
+        except KeyboardInterrupt:
+            stopped = True
+            chains[0].hurry.set()
+            wait(jobs)
+        finally:
+            # an error ends the other chains too, which the pool would wait for
+            chains[0].stop.set()
+    return [job.result() for job in jobs], stopped
 
 
 def _mass(potential: Potential, O: Array, P: Array) -> Mass:
@@ -265,7 +280,8 @@ def _posterior(
             "no step of a chain was accepted: the start is far from any solution, or the noise "
             "is far too small"
         )
-    means = np.stack([chain.means for chain in chains])
+    batches = min(len(chain.means) for chain in chains)
+    means = np.stack([chain.means[:batches] for chain in chains])
     count = sum(chain.count for chain in chains)
     mean = sum(chain.total for chain in chains) / count
     power = np.maximum(sum(chain.power for chain in chains) / count - np.abs(mean) ** 2, 1e-30)
