@@ -121,7 +121,7 @@ def test_of_a_learned_probe_less_is_told():
 
 def test_a_correction_may_not_fit_the_data():
     """Of a large scan whose twin asks for bars that are 18 % wider: it is not its size."""
-    large = replace(GOOD, chance=0.01, temperature=1.4)
+    large = replace(GOOD, chance=0.01, temperature=1.4, modes=1)
     assert large.verdict == UNTOLD
     assert "after a factor of 1.18" in large.reason
     assert "small" not in large.reason
