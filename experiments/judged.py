@@ -11,7 +11,7 @@ import csv
 import sys
 from pathlib import Path
 
-from coverage_cells import COLUMNS, read
+from coverage_cells import COLUMNS
 
 
 def judged(row: dict[str, str]) -> dict[str, object]:
@@ -25,7 +25,7 @@ def judged(row: dict[str, str]) -> dict[str, object]:
     twin = Twin(
         temperature=float(row["temperature"]),
         chance=float(row["chance"]),
-        covered=tuple(PROBABILITIES),
+        covered=PROBABILITIES,
         misfit=1.0,
         assumed=0.0,
         error_db=0.0,
@@ -38,16 +38,17 @@ def judged(row: dict[str, str]) -> dict[str, object]:
 
 
 def main(path: Path) -> None:
-    rows = read(path)  # refuses what is no such file
+    from ptychon.io.hdf5 import write_aside
+
     with path.open(newline="", encoding="utf-8") as file:
         before = [row for row in csv.DictReader(file) if row["seconds"]]
     after = [judged(row) for row in before]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with write_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(after)
     changed = sum(a["verdict"] != b["verdict"] for a, b in zip(after, before, strict=True))
-    print(f"{len(rows)} rows, {changed} verdicts changed")
+    print(f"{len(after)} rows, {changed} verdicts changed")
 
 
 if __name__ == "__main__":

@@ -21,30 +21,20 @@ from typing import Any
 
 import numpy as np
 from coverage_cells import DOSE, FRAME, SIDE
-from second_simulator import made_object, made_probe, scanned
+from second_simulator import Cell, dataset_of
 
 STEP = 0.2 * 0.72 * FRAME
+CELL = Cell("power-1.5", frame=FRAME, side=SIDE, step=STEP, dose=DOSE)
 
 
 def scan_behind(beam: str, seed: int) -> tuple[Any, Any]:
     """Data, and the object that they are of."""
-    from ptychon import Dataset
     from ptychon.simulation.probes import defocused_aperture
 
-    size = round(FRAME + (SIDE - 1) * STEP) + 6
-    truth = made_object("power-1.5", size, seed)
-    probe = made_probe(FRAME, 0.36)
+    probe = None
     if beam == "aperture":
         probe = defocused_aperture((FRAME, FRAME), 0.36 * FRAME, 12).astype(complex)
-    counts, corners, _ = scanned(truth, probe, SIDE, STEP, DOSE, seed, jitter=0.4 * STEP)
-    places = (corners + FRAME // 2 - size // 2).astype(float)
-    data = Dataset(
-        patterns=counts.astype(np.uint32),
-        positions=places,
-        counting=True,
-        object_shape=(size, size),
-    )
-    return data, truth
+    return dataset_of(CELL, seed, probe, jitter=0.4 * STEP)[:2]
 
 
 def compared(beam: str, seed: int) -> tuple[float, float, float, float]:

@@ -200,14 +200,19 @@ def cells() -> list[Cell]:
     return [*found, Cell("power-1.5", False, engine="ep", passes=400, **large)]
 
 
-def dataset_of(cell: Cell, seed: int) -> tuple[Any, Wave, Wave]:
-    """Its data, and object and probe that they are of."""
+def dataset_of(
+    cell: Cell, seed: int, beam: Wave | None = None, jitter: float = 1.5
+) -> tuple[Any, Wave, Wave]:
+    """Its data, and object and probe that they are of; the beam is that of `made_probe` if no other
+    is given.
+    """
     from ptychon import Dataset
 
     size = round(cell.frame + (cell.side - 1) * cell.step) + 6
     truth = made_object(cell.kind, size, seed)
+    beam = made_probe(cell.frame) if beam is None else beam
     counts, corners, probe = scanned(
-        truth, made_probe(cell.frame), cell.side, cell.step, cell.dose, seed
+        truth, beam, cell.side, cell.step, cell.dose, seed, jitter=jitter
     )
     # positions are those of the middle pixel of a frame from the middle pixel of the object
     positions = corners + cell.frame // 2 - size // 2

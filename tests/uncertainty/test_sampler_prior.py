@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from _problems import make_case, normal
-from ptychon import Dataset, Problem, PtychonError, reconstruct
+from ptychon import Problem, PtychonError, reconstruct
 from ptychon.backends import get_backend
 from ptychon.metrics.alignment import align, phase_align
 from ptychon.model.noise import Noise
@@ -24,7 +24,7 @@ from ptychon.uncertainty.prior import Seen, Spectral
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 
-from second_simulator import made_object, made_probe, scanned
+from second_simulator import Cell, dataset_of
 
 
 class Alike:
@@ -80,21 +80,6 @@ def test_energy_and_gradient_hold_the_prior(which):
     assert (ahead - back) / 2 == pytest.approx(slope, rel=2e-3, abs=1e-4 * own)
 
 
-def of(kind, seed, dose, side=5, frame=16, step=3.0):
-    """(Dataset, truth, probe) of the simulator of the experiments."""
-    size = round(frame + (side - 1) * step) + 4
-    truth, beam = made_object(kind, size, seed), made_probe(frame)
-    counts, corners, probe = scanned(truth, beam, side, step, dose, seed)
-    places = (corners + frame // 2 - size // 2).astype(float)
-    data = Dataset(
-        patterns=counts.astype(np.uint32),
-        positions=places,
-        counting=True,
-        object_shape=(size, size),
-    )
-    return data, truth.astype(np.complex64), np.asarray(probe[None], np.complex64)
-
-
 def test_momenta_have_the_mass_that_velocities_are_divided_by():
     case, backend = make_case(), get_backend("numpy")
     K, shape = priors(case, backend)[0], case.problem.object_shape
@@ -117,9 +102,10 @@ def test_a_learned_prior_has_smaller_errors_and_bars_that_hold_them(kind, dose):
     """8 and 39 counts a pixel; what the prior of a smooth object rules out has 1e9 times the
     precision of the rest, and chains move all the same.
     """
-    data, truth, probe = of(kind, 0, dose)
-    problem = Problem.from_dataset(data)
-    start = reconstruct(problem, "pie", passes=30, probe=probe, backend="numpy")
+    data, truth, probe = dataset_of(Cell(kind, frame=16, side=5, step=3.0, dose=dose), 0)
+    problem, truth = Problem.from_dataset(data), truth.astype(np.complex64)
+    first = np.asarray(probe[None], np.complex64)
+    start = reconstruct(problem, "pie", passes=30, probe=first, backend="numpy")
     errors, way = {}, {"update": ("object",), "passes": 3000, "backend": "numpy"}
     for prior in ("white", "learned"):
         bars = sample(problem, start.object, start.probe, prior=prior, **way)
@@ -139,18 +125,10 @@ def test_with_a_learned_probe_at_few_counts_no_gaussian_is_wide_enough():
     from ptychon.simulation.probes import defocused_aperture
 
     wide, right = [], []
+    cell = Cell("power-1.5", frame=24, side=6, step=3.4, dose=22_500.0)
+    beam = defocused_aperture((24, 24), 8.6, 12).astype(complex)
     for seed in range(2):
-        size = 24 + 5 * 3 + 8
-        truth = made_object("power-1.5", size, seed)
-        beam = defocused_aperture((24, 24), 8.6, 12).astype(complex)
-        counts, corners, _ = scanned(truth, beam, 6, 3.4, 22_500.0, seed, jitter=1.4)
-        places = (corners + 12 - size // 2).astype(float)
-        data = Dataset(
-            patterns=counts.astype(np.uint32),
-            positions=places,
-            counting=True,
-            object_shape=(size, size),
-        )
+        data, truth, _ = dataset_of(cell, seed, beam)
         problem = Problem.from_dataset(data)
         start = reconstruct(problem, "rpie", passes=300, backend="numpy", judge=False, say=None)
         way = make_method("sampling", prior="learned", update=("object", "probe"), seed=seed)
@@ -168,10 +146,9 @@ def test_with_a_learned_probe_at_few_counts_no_gaussian_is_wide_enough():
 
 
 def test_an_unknown_prior_is_refused():
-    data, _, probe = of("smooth-3.5", 0, 1e4)
-    problem = Problem.from_dataset(data)
-    object = np.ones(problem.object_shape, np.complex64)
-    with pytest.raises(PtychonError, match="prior is 'flat'; choose one of white, learned, local"):
-        sample(problem, object, probe, prior="flat")
-    with pytest.raises(PtychonError, match="prior is 'flat'; choose one of white, learned, local"):
+    case = make_case()
+    refused = "prior is 'flat'; choose one of white, learned, local"
+    with pytest.raises(PtychonError, match=refused):
+        sample(case.problem, case.object, case.probe, prior="flat")
+    with pytest.raises(PtychonError, match=refused):
         make_method("sampling", prior="flat")

@@ -303,9 +303,9 @@ def _posterior(
     kept = np.array([x for drawn in in_turn for x in drawn if x is not None][:draws])
     made = bars(along, power - along, mean)
     drawn, between = (kept - mean).astype(COMPLEX), chains[0].potential.between
-    assumed = between.assumed(list(drawn)) if isinstance(between, Spectral) else None
-    whose = f"prior CN(0, {S:.4g}) on every pixel of the object"
-    if isinstance(between, Spectral) and assumed is not None:
+    assumed, whose = None, f"prior CN(0, {S:.4g}) on every pixel of the object"
+    if isinstance(between, Spectral):
+        assumed = between.assumed(list(drawn))
         whose = between.sentence(assumed)
     return Posterior(
         method="sampling",

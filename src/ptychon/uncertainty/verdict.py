@@ -50,7 +50,7 @@ BETWEEN = 0.05
 #: and 0.4 to 1.
 SHARED = (0.35, 0.5)
 #: What no twin tells of a scan whose probe was learned, over its chance: with few counts such a
-#: posterior is no Gaussian. Hamiltonian Monte Carlo finds 1.1 to 1.35 times the variance; u2 of
+#: posterior is no Gaussian. Hamiltonian Monte Carlo finds 1.1 to 1.4 times the variance; u2 of
 #: scans of 24 x 24 scatters by 0.09 where draws foretell 0.045, of 64 x 64 by 0.03 for 0.011.
 UNTWINNED = 1.0
 
