@@ -358,6 +358,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("--runs", type=int, default=20, help="realisations (default %(default)s)")
+    options.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
     options.add_argument("--cells", default="", help="only those whose group or title has this")
     options.add_argument("--principal", action="store_true", help="only those of `principal`")
     options.add_argument("--part", default="1/1", help="of the work, 1/2 say")
@@ -375,15 +376,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         chosen = [c for c in chosen if principal(c)]
     number, parts = (int(n) for n in given.part.split("/"))
     # two realisations of every cell, then two more
+    last = given.first + given.runs
     tasks = [
-        (c, s) for first in range(0, given.runs, 2) for c in chosen for s in (first, first + 1)
+        (c, s)
+        for pair in range(given.first, last, 2)
+        for c in chosen
+        for s in (pair, pair + 1)
+        if s < last
     ]
     done = {(row["cell"], int(row["seed"])) for row in read(given.output)}
     code = commit()
     if not given.output.exists():
         given.output.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
     for case, seed in tasks[number - 1 :: parts]:
-        if (case.title, seed) in done or seed >= given.runs:
+        if (case.title, seed) in done:
             continue
         try:
             row = trial(case, seed)

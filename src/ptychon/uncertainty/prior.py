@@ -19,10 +19,16 @@ spectrum may fall as fast as the data say. m and V depend on S, and so it is lea
 the optimum (expectation maximisation, at the speed of Fisher scoring). The first spectra are those
 of an object with all its noise, under which every ring is known; N and Y of a ring whose spectrum
 has fallen far below its noise stay what they were last seen to be.
+
+Where the probe is learned too, an optimum has less power at fine details than the Gaussian about it
+foretells: with the true S, Y is 0.9 (S + N) at S = 3 N and 0.7 at S = N, and a spectrum that
+follows it down, turn by turn, ends at a half or a tenth of the truth. So rings in which S is not
+well above N go on along the power law of those that are, unless Y is far below that.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -47,8 +53,13 @@ KNOWN, LITTLE = 0.5, 0.1
 #: Only what exceeds the noise of draws by this factor is taken for the object where the probe is
 #: learned too: errors that both trade are left in the mean, and are not in draws about it.
 DOUBT = 1.15
+#: Share that data have to know of a ring beside a learned probe, or it follows the power law over
+#: so many octaves before it; from this share of the power foretold downwards the data are believed.
+WELL_KNOWN, BEFORE, FALLEN = 0.8, 1.0, 0.5
 #: A ring of which they know less than this share is assumed, not learned.
 ASSUMED = 0.4
+#: Bands that tell a power law, at least.
+FEWEST = 3
 #: Change of log S in one turn, at most, and steps of the search for it.
 LARGEST, STEPS = 3.0, 60
 #: Variance of the mean c over that of the whole object.
@@ -176,11 +187,19 @@ class Spectral:
         Y = m / known**2
         if self.measured is not None:
             Y = np.where(known > LITTLE, Y, self.measured)
-        spectra = np.array(
-            [refit(seen, *rows) for rows in zip(self.spectra, S, self.doubt * N, Y, strict=True)]
-        )
+        rows = zip(self.spectra, S, self.doubt * N, Y, strict=True)
+        spectra = np.array([self._from(*row) for row in rows])
         found = replace(self, spectra=spectra, noise_power=N, measured=Y, cache={})
         return found.about(object)
+
+    def _from(
+        self, S: FloatArray, before: FloatArray, noise: FloatArray, measured: FloatArray
+    ) -> FloatArray:
+        """A spectrum (R,) from the one before, and that, N and Y by bands (B,)."""
+        found = refit(self.seen, S, before, noise, measured)
+        if self.doubt == 1:
+            return found
+        return continued(self.seen, found, noise, measured)
 
     def power(self, field: ComplexArray) -> FloatArray:
         """Of u and v of a field (H, W), by rings: (2, R)."""
@@ -275,6 +294,31 @@ def smoothed(seen: Seen, power: FloatArray) -> FloatArray:
     ):
         out[:, k] = mean[:, None]
     return np.asarray(np.maximum(out, LEAST * out[:, 1:].max()))
+
+
+def continued(seen: Seen, S: FloatArray, noise: FloatArray, measured: FloatArray) -> FloatArray:
+    """A spectrum (R,), from the first ring on in which it is not well above the noise N along the
+    power law before it, until the measured Y has fallen off that.
+    """
+    parts = bands(len(S))
+    size = np.array([seen.size[k].sum() for k in parts])
+    x = np.log([0.5 * (k.start + k.stop - 1) for k in parts])
+    rings = np.log(np.arange(1, len(S)))
+    theta = np.interp(x, rings, np.log(S[1:]))
+    known = 1 - noise / np.maximum(measured, noise)
+    first = int(np.max(np.flatnonzero(known > WELL_KNOWN), initial=-1)) + 1
+    near = (x >= x[first - 1] - BEFORE * math.log(2)) & (np.arange(len(x)) < first)
+    if first == len(x) or near.sum() < FEWEST:
+        return S
+    slope, level = np.polyfit(x[near], theta[near], 1, w=np.sqrt(size[near]))
+    for i in range(first, len(x)):
+        foretold = level + slope * x[i]
+        if measured[i] < FALLEN * (math.exp(foretold) + noise[i]):
+            break
+        theta[i] = max(theta[i], foretold)
+    out = S.copy()
+    out[1:] = np.exp(np.interp(rings, x, theta))
+    return np.asarray(out)
 
 
 def refit(
