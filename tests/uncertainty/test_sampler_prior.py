@@ -4,6 +4,7 @@ Gaussian will do.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -78,6 +79,44 @@ def test_energy_and_gradient_hold_the_prior(which):
     ahead, back = (potential.of_prior((x + s * step).astype(np.complex64))[0] for s in (1, -1))
     slope = (pull.conj() * step).real.sum(dtype=float)
     assert (ahead - back) / 2 == pytest.approx(slope, rel=2e-3, abs=1e-4 * own)
+
+
+def test_the_power_of_a_probe_is_held_by_the_energy_whose_gradient_holds_it():
+    case, backend = make_case(), get_backend("numpy")
+    given = (case.problem.to(backend), case.probe.astype(np.complex64), Noise("poisson"), backend)
+    x = np.concatenate([case.object.ravel(), 1.1 * case.probe.ravel()]).astype(np.complex64)
+    free, held = (Potential(*given, True, 0.7) for _ in range(2))
+    held.held = 1e5
+    (U, pull), (V, more) = (p.of_prior(x) for p in (free, held))
+    assert pytest.approx(U + 0.5e5 * np.log(1.21) ** 2, rel=1e-4) == V
+    step = normal(np.random.default_rng(1), x.shape) * np.float32(1e-3)
+    ahead, back = (held.of_prior((x + s * step).astype(np.complex64))[0] for s in (1, -1))
+    slope = (more.conj() * step).real.sum(dtype=float)
+    assert (ahead - back) / 2 == pytest.approx(slope, rel=1e-2)
+    n = case.object.size
+    np.testing.assert_array_equal(more[:n], pull[:n])
+
+
+def test_chains_stay_at_the_scale_between_object_and_probe(monkeypatch):
+    """The volume of the scale carries a free chain away: with two modes the probe would be 1.5
+    times as large after 4000 passes.
+    """
+    module = importlib.import_module("ptychon.uncertainty.sampling")
+    data, _, _ = dataset_of(Cell("power-1.5", False, frame=16, side=5, step=3.0, dose=1e4), 0)
+    problem = Problem.from_dataset(data)
+    start = reconstruct(problem, "rpie", passes=100, backend="numpy", judge=False, say=None)
+    ended = []
+
+    def kept(chains, *rest, run=module.run_all_of):
+        found = run(chains, *rest)
+        ended.extend(found[0])
+        return found
+
+    monkeypatch.setattr(module, "run_all_of", kept)
+    sample(problem, start.object, start.probe, prior="learned", passes=1500, backend="numpy")
+    for chain in ended:
+        power = np.sum(np.abs(chain.potential.unpack(chain.x)[1]) ** 2)
+        assert power == pytest.approx(chain.potential.power, rel=0.02)
 
 
 def test_momenta_have_the_mass_that_velocities_are_divided_by():

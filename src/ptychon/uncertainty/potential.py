@@ -6,10 +6,15 @@ of a pass.
 of the real and imaginary parts of the unknowns; p is that of `noise`, the priors are CN(0, S) and
 CN(0, S_P). Where pixels of the object hold each other, O^* K O/2 with their precision K takes the
 place of |O|^2/S.
+
+No data tell the scale between object and probe, and there are many more numbers of one than of the
+other: the volume of x -> (s O, P/s) alone, s^(2 n_O - 2 n_P), carries a free chain to an object of
+1 - n_P/n_O times the power of its prior. So the power of the probe may be `held`.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -66,6 +71,9 @@ class Potential:
         size = self.pixels + (self.probe.size if free_probe else 0)
         self.prior = xp.full(size, 0 if between is not None else 2 / object_variance, REAL)
         self.prior[self.pixels :] = 2 / float((xp.abs(self.probe) ** 2).sum(axis=0).max())
+        #: K of K log^2(|P|^2/|P_0|^2)/2, which holds the power of a free probe.
+        self.held = 0.0
+        self.power = float((xp.abs(self.probe) ** 2).sum(dtype="float64"))
         self.shifts = Shifts(problem, backend)
         self.probes = self.shifts.forward(self.probe)
         self.soft: Any = REAL.type(0)
@@ -111,7 +119,14 @@ class Potential:
             object = vector[: self.pixels].reshape(1, *self.problem.object_shape)
             pull[: self.pixels] += self.between(object).reshape(-1)
         power = vector.real * pull.real + vector.imag * pull.imag
-        return 0.5 * float(power.sum(dtype="float64")), pull
+        energy = 0.5 * float(power.sum(dtype="float64"))
+        if self.held:
+            probe = vector[self.pixels :]
+            now = float((probe.real**2 + probe.imag**2).sum(dtype="float64"))
+            off = math.log(max(now, 1e-30) / self.power)
+            energy += 0.5 * self.held * off**2
+            pull[self.pixels :] += REAL.type(2 * self.held * off / max(now, 1e-30)) * probe
+        return energy, pull
 
     def draw_variance(
         self, vector: Array, here: tuple[float, Array], rng: np.random.Generator

@@ -172,6 +172,9 @@ def sample(
     O, P = (chosen.asarray(np.ascontiguousarray(a, COMPLEX)) for a in (object, probe))
     potential = Potential(local, P, model, chosen, free_probe, S, between)
     mass = _mass(potential, O, P)
+    if free_probe:
+        # as stiff as what the data tell on average
+        potential.held = potential.power * float(mass.diagonal[O.size :].mean()) / 4
 
     stop, hurry, kept = Event(), Event(), -(-draws // chains)
     x = chosen.xp.concatenate([O.reshape(-1), P.reshape(-1)]) if free_probe else O.reshape(-1)
