@@ -98,9 +98,7 @@ def test_the_power_of_a_probe_is_held_by_the_energy_whose_gradient_holds_it():
 
 
 def test_chains_stay_at_the_scale_between_object_and_probe(monkeypatch):
-    """The volume of the scale carries a free chain away: with two modes the probe would be 1.5
-    times as large after 4000 passes.
-    """
+    """The volume of the scale carries a free chain away, by more than this in these passes."""
     module = importlib.import_module("ptychon.uncertainty.sampling")
     data, _, _ = dataset_of(Cell("power-1.5", False, frame=16, side=5, step=3.0, dose=1e4), 0)
     problem = Problem.from_dataset(data)

@@ -21,9 +21,9 @@ of an object with all its noise, under which every ring is known; N and Y of a r
 has fallen far below its noise stay what they were last seen to be.
 
 Where the probe is learned too, an optimum has less power at fine details than the Gaussian about it
-foretells: with the true S, Y is 0.9 (S + N) at S = 3 N and 0.7 at S = N, and a spectrum that
-follows it down, turn by turn, ends at a half or a tenth of the truth. So rings in which S is not
-well above N go on along the power law of those that are, unless Y is far below that.
+foretells: Y is 0.9 (S + N) at S = 3 N and 0.7 at S = 1.4 N, and a spectrum that follows it down,
+turn by turn, ends at 0.6 of the truth with one mode and at 0.3 with two. So rings in which S is
+not well above N go on along the power law of those that are, unless Y is far below that.
 """
 
 from __future__ import annotations
@@ -143,7 +143,8 @@ class Spectral:
     carrier : (H, W) complex128
         exp(i (phi + k r)).
     doubt : float
-        Factor on the noise of draws above which something is taken for the object.
+        Factor on the noise of draws above which something is taken for the object; 1 where the
+        probe is known.
     noise_power, measured : (2, R) float64, optional
         N and Y, where they were last seen.
     """
@@ -281,6 +282,20 @@ def bands(rings: int) -> list[slice]:
     return found
 
 
+def middles(parts: list[slice]) -> FloatArray:
+    """log k of the middles of bands, (B,)."""
+    return np.log([0.5 * (k.start + k.stop - 1) for k in parts])
+
+
+def by_rings(S: FloatArray, x: FloatArray, theta: FloatArray) -> FloatArray:
+    """A spectrum (R,) with theta, its logarithm, at log k of x (B,), on straight lines between;
+    ring 0 as it was.
+    """
+    out = S.copy()
+    out[1:] = np.exp(np.interp(np.log(np.arange(1, len(S))), x, theta))
+    return np.asarray(out)
+
+
 def by_bands(seen: Seen, values: FloatArray) -> FloatArray:
     """Means (B,) of values of rings (R,) over bands."""
     return np.array([np.average(values[k], weights=seen.size[k]) for k in bands(len(seen.size))])
@@ -302,9 +317,8 @@ def continued(seen: Seen, S: FloatArray, noise: FloatArray, measured: FloatArray
     """
     parts = bands(len(S))
     size = np.array([seen.size[k].sum() for k in parts])
-    x = np.log([0.5 * (k.start + k.stop - 1) for k in parts])
-    rings = np.log(np.arange(1, len(S)))
-    theta = np.interp(x, rings, np.log(S[1:]))
+    x = middles(parts)
+    theta = np.interp(x, np.log(np.arange(1, len(S))), np.log(S[1:]))
     known = 1 - noise / np.maximum(measured, noise)
     first = int(np.max(np.flatnonzero(known > WELL_KNOWN), initial=-1)) + 1
     near = (x >= x[first - 1] - BEFORE * math.log(2)) & (np.arange(len(x)) < first)
@@ -316,9 +330,7 @@ def continued(seen: Seen, S: FloatArray, noise: FloatArray, measured: FloatArray
         if measured[i] < FALLEN * (math.exp(foretold) + noise[i]):
             break
         theta[i] = max(theta[i], foretold)
-    out = S.copy()
-    out[1:] = np.exp(np.interp(rings, x, theta))
-    return np.asarray(out)
+    return by_rings(S, x, theta)
 
 
 def refit(
@@ -327,7 +339,7 @@ def refit(
     """A spectrum (R,) from the one before, and of the same by bands (B,), with N and Y."""
     parts = bands(len(S))
     weight = 0.5 * seen.share * np.array([seen.size[k].sum() for k in parts])
-    x = np.log([0.5 * (k.start + k.stop - 1) for k in parts])
+    x = middles(parts)
     bend = STIFF * bending(x)
     least = np.log(LEAST * float(before.max()))
     theta = np.log(before)
@@ -341,10 +353,7 @@ def refit(
         if np.abs(step).max() < 1e-3:
             break
     theta = np.clip(theta, np.log(before) - LARGEST, np.log(before) + LARGEST)
-    out = S.copy()
-    # between the middles of bands on a straight line of the logarithms
-    out[1:] = np.exp(np.interp(np.log(np.arange(1, len(S))), x, theta))
-    return np.asarray(out)
+    return by_rings(S, x, theta)
 
 
 def bending(x: FloatArray) -> FloatArray:

@@ -173,7 +173,7 @@ def sample(
     potential = Potential(local, P, model, chosen, free_probe, S, between)
     mass = _mass(potential, O, P)
     if free_probe:
-        # as stiff as what the data tell on average
+        # 4 K/|P|^2 along P is what the data tell of a number on average
         potential.held = potential.power * float(mass.diagonal[O.size :].mean()) / 4
 
     stop, hurry, kept = Event(), Event(), -(-draws // chains)
