@@ -22,8 +22,9 @@ has fallen far below its noise stay what they were last seen to be.
 
 Where the probe is learned too, an optimum has less power at fine details than the Gaussian about it
 foretells: Y is 0.9 (S + N) at S = 3 N and 0.7 at S = 1.4 N, and a spectrum that follows it down,
-turn by turn, ends at 0.6 of the truth with one mode and at 0.3 with two. So rings in which S is
-not well above N go on along the power law of those that are, unless Y is far below that.
+turn by turn, ends at 0.6 of the truth with one mode and at nothing with two. So rings in which S is
+not well above N go on along the power law of those that are, unless Y is far below that and yet not
+below the noise, which no spectrum explains.
 """
 
 from __future__ import annotations
@@ -54,8 +55,9 @@ KNOWN, LITTLE = 0.5, 0.1
 #: learned too: errors that both trade are left in the mean, and are not in draws about it.
 DOUBT = 1.15
 #: Share that data have to know of a ring beside a learned probe, or it follows the power law over
-#: so many octaves before it; from this share of the power foretold downwards the data are believed.
-WELL_KNOWN, BEFORE, FALLEN = 0.8, 1.0, 0.5
+#: so many octaves before it; from this share of the power foretold downwards the data are believed,
+#: if there is this share of the noise in them.
+WELL_KNOWN, BEFORE, FALLEN, HONEST = 0.8, 1.0, 0.5, 0.9
 #: A ring of which they know less than this share is assumed, not learned.
 ASSUMED = 0.4
 #: Bands that tell a power law, at least.
@@ -313,7 +315,8 @@ def smoothed(seen: Seen, power: FloatArray) -> FloatArray:
 
 def continued(seen: Seen, S: FloatArray, noise: FloatArray, measured: FloatArray) -> FloatArray:
     """A spectrum (R,), from the first ring on in which it is not well above the noise N along the
-    power law before it, until the measured Y has fallen off that.
+    power law before it, until the measured Y has fallen off that. A Y below N is that of an optimum
+    which has lost these rings, and tells nothing.
     """
     parts = bands(len(S))
     size = np.array([seen.size[k].sum() for k in parts])
@@ -327,7 +330,7 @@ def continued(seen: Seen, S: FloatArray, noise: FloatArray, measured: FloatArray
     slope, level = np.polyfit(x[near], theta[near], 1, w=np.sqrt(size[near]))
     for i in range(first, len(x)):
         foretold = level + slope * x[i]
-        if measured[i] < FALLEN * (math.exp(foretold) + noise[i]):
+        if HONEST * noise[i] < measured[i] < FALLEN * (math.exp(foretold) + noise[i]):
             break
         theta[i] = max(theta[i], foretold)
     return by_rings(S, x, theta)
