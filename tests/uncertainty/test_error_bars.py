@@ -13,7 +13,8 @@ from ptychon.simulation.phantoms import complex_object, texture
 from ptychon.simulation.probes import defocused_aperture
 from ptychon.simulation.scan import raster
 from ptychon.simulation.simulate import simulate
-from ptychon.uncertainty.methods import Method, registry
+from ptychon.uncertainty.method import Method
+from ptychon.uncertainty.methods import registry
 
 #: The shortest run of each method that still makes sense.
 SHORT = {

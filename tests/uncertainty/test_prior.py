@@ -115,6 +115,19 @@ def test_where_data_hardly_tell_a_spectrum_follows_the_power_law_before():
     assert kept[~fine][4:] == pytest.approx(followed[~fine][4:], rel=0.15)
 
 
+def test_less_power_than_the_noise_is_no_spectrum_that_has_fallen():
+    """With several learned modes an optimum loses the finest details altogether: a twentieth of
+    their power is left where S = 0.3 N.
+    """
+    k = np.maximum(np.arange(33), 0.5)
+    true, noise = 3 * k**-3.0, np.full(33, 3e-4)
+    shown = np.interp(np.log(true / noise), np.log([0.3, 1, 3, 10]), [0.05, 0.4, 0.9, 1])
+    fine = true < noise
+    followed, kept = (found_beside_a_probe(true, noise, shown, c) for c in (False, True))
+    assert followed[fine].mean() < 0.2 * true[fine].mean()
+    assert kept[fine] == pytest.approx(true[fine], rel=0.25)
+
+
 def test_a_spectrum_that_falls_off_is_believed():
     """A Gaussian one ends far below the power law of its last rings that are well known."""
     k = np.maximum(np.arange(33), 0.5)

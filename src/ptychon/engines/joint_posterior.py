@@ -45,7 +45,8 @@ from ..model.unknowns import Unknowns
 from ..types import Array, PtychonError
 from . import pixel_classes as classes
 from . import spectral_prior as stationary
-from .base import Context, Engine, Estimate, Keeps, Report, State, blocks, check_range
+from .base import Context, Engine, Estimate, Keeps, Report, blocks, check_range
+from .joint_state import PosteriorState, by_rings, learn_spectrum, white_variance
 from .linear import Linear, Stationary
 
 #: Least precision of a message relative to the cavity's.
@@ -57,56 +58,6 @@ SMOOTH = 3.0
 #: The damping is multiplied by SLOWER after a pass whose change is more than SWING times the one
 #: before, else by FASTER.
 SWING, SLOWER, FASTER = 1.1, 0.6, 1.05
-
-
-@dataclass(slots=True)
-class PosteriorState(State):
-    """State of the joint posterior.
-
-    Attributes
-    ----------
-    natural : (N, K, P, Q) complex64
-        h, the messages as precision times mean.
-    waves : (N, K, P, Q) complex64
-        z, the detector waves of the mean.
-    classes : (N, P, Q) uint8, or uint16 where frames differ in noise
-    sites : (3, C) float32
-        Per class the message's precision g, and the precisions along and across the wave.
-    spectrum : (R,) float32
-        S_k by rings of spatial frequency.
-    rings, ring_size : (H, W) int32 and (R,) float32
-        Ring of each spatial frequency, and how many each has.
-    light, taper : (H, W) float32
-        Sum over frames of |P|^2, and a window that is 1 where it is full.
-    draw, draw_probe : (H, W) and (K, P, Q) complex64
-        The last draw.
-    draws : (S, H, W) complex64
-        Those that are kept.
-    noise_variance : 0-d or (N,) float32
-        v, of all frames or of each.
-    level, damping, change : 0-d float32
-        The first mean of v, the damping d in force, and the last relative change of the object.
-    near_field : bool, on the host
-        Whether the data tell where object and probe are.
-    """
-
-    natural: Array = None
-    waves: Array = None
-    classes: Array = None
-    sites: Array = None
-    spectrum: Array = None
-    rings: Array = None
-    ring_size: Array = None
-    light: Array = None
-    taper: Array = None
-    draw: Array = None
-    draw_probe: Array = None
-    draws: Array = None
-    noise_variance: Array = None
-    level: Array = None
-    damping: Array = None
-    change: Array = None
-    near_field: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,7 +204,7 @@ class Joint(Engine):
         variance = self.object_variance or power
         state.spectrum = (xp.ones_like(state.ring_size) * variance).astype("float32")
         if self.prior == "spectral":
-            found = self._by_rings(state, O, ctx)
+            found = by_rings(state, O, ctx.backend)
             state.spectrum = xp.maximum(found, 1e-6 * found.max()).astype("float32")
         return state
 
@@ -318,7 +269,7 @@ class Joint(Engine):
         state.damping = xp.clip(factor * state.damping, 0.02, self.damping).astype("float32")
         state.change = change
         if self.prior == "spectral":
-            self._learn_spectrum(state, ctx)
+            learn_spectrum(state, self._free(state, ctx), ctx.backend)
         state.epoch += 1
         # each pixel's own share in its estimate has used up part of its misfit
         free = found[0, :-1].sum() - 2 * (state.sites[1, :-1] * found[2, :-1]).sum()
@@ -336,7 +287,7 @@ class Joint(Engine):
         kept = max(0, min(self.draws, state.epoch - self.burn_in))
         draws = state.draws[:kept] if kept else self._free(state, ctx)[None]
         variance = k.abs2(draws).mean(axis=0)
-        shape = self._white_variance(state, xp)
+        shape = white_variance(state, xp)
         lit = state.taper > 0
         above, below = (stationary.blurred(lit * f, SMOOTH, ctx.backend) for f in (variance, shape))
         factor = xp.where(lit, above / xp.maximum(below, 1e-30), 1)
@@ -478,24 +429,6 @@ class Joint(Engine):
             state.spectrum = state.spectrum / factor**2
         lit = state.taper
         return xp.sqrt((k.abs2(dO) * lit).sum() / (k.abs2(state.object) * lit).sum())
-
-    def _by_rings(self, state: PosteriorState, field: Array, ctx: Context) -> Array:
-        return stationary.by_rings(field, state.taper, state.rings, state.ring_size, ctx.backend)
-
-    def _learn_spectrum(self, state: PosteriorState, ctx: Context) -> None:
-        mean, variance = (
-            self._by_rings(state, state.object, ctx),
-            self._by_rings(state, self._free(state, ctx), ctx),
-        )
-        state.spectrum = stationary.learned(
-            state.spectrum, mean, variance, state.ring_size, ctx.backend.xp
-        )
-
-    def _white_variance(self, state: PosteriorState, xp: Any) -> Array:
-        """Variance that data of the dose at each pixel, white over spatial frequencies, leave."""
-        total = xp.bincount(state.classes.reshape(-1), minlength=state.sites.shape[1])
-        dose = (total * state.sites[0]).sum() / total.sum() * state.light
-        return stationary.variance_left(dose, state.spectrum, state.ring_size, xp)
 
 
 def _white(rng: Any, shape: tuple[int, ...], xp: Any) -> Array:

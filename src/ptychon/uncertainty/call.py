@@ -18,7 +18,8 @@ from ..model.found import on_grid
 from ..model.problem import Problem
 from ..types import PtychonError
 from .free import free_in
-from .methods import AUTO, Method, Sampling, make_method, options_of, registry
+from .method import Method
+from .methods import AUTO, Sampling, make_method, options_of, registry
 from .prior import WHITE
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from .twin import on_twin
 from .verdict import Twin
 
 if TYPE_CHECKING:
-    from .methods import Method
+    from .method import Method
     from .posterior import Posterior
 
 

@@ -47,7 +47,7 @@ from .widening import factors_of, filled, widened
 
 if TYPE_CHECKING:
     from ..data.result import Result
-    from .methods import Method
+    from .method import Method
 
 #: Corrections of the factors by what they do to the splits that they are from.
 ROUNDS = 3
