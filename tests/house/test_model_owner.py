@@ -72,7 +72,7 @@ def test_the_model_has_one_place_for_each_step():
     assert inside == {
         "model/batch.py",
         "model/diagonal.py",  # which adds light up
-        "model/marginal.py",  # its diagonal, and the images of what is eliminated
+        "model/marginal_diagonal.py",  # its diagonal, and the images of what is eliminated
         "model/propagators.py",  # the ramps of a near field
         "model/specimen.py",
     }
