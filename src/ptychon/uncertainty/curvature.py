@@ -190,13 +190,20 @@ class Curvature:
 
     def noise_at(self, x: Unknowns) -> Noise:
         """The noise with the background of an estimate, which is never less than none."""
+        whole = self._background(x)
+        return self.noise if whole is None else replace(self.noise, background=np.maximum(whole, 0))
+
+    def _background(self, x: Unknowns) -> FloatArray | None:
+        """All of the background of an estimate where it is free, (1, P, Q) on the host; it may be
+        negative.
+        """
         if x.background is None:
-            return self.noise
+            return None
         image = x.background
         if self.columns is not None:
             image = self.backend.xp.tensordot(x.background[0], self.columns, 1)
         whole = np.asarray(self.noise.background) + self.backend.to_host(image)[None]
-        return replace(self.noise, background=np.maximum(whole, 0).astype(REAL))
+        return np.asarray(whole, REAL)
 
     def _scan(self, x: Unknowns) -> Scan:
         probes = shifted_probes(x.probe, self.problem, self.backend.kernels)
@@ -330,6 +337,9 @@ class Curvature:
         """Gradient of -log posterior here, in real and imaginary parts, by all that is free."""
         xp, problem, H = self.backend.xp, self.problem, self.H
         out = self.x.zeros(self.update)
+        # where a background would be negative it is none, and does not change
+        whole = self._background(self.x)
+        there = True if whole is None else self.backend.asarray(whole >= 0)
         for b, wave in self._all_waves(self.x):
             if self._compiled and out.background is None:
                 H.adjoint(b, wave * self._of_counts(wave, b, self.at_x)[1][:, None], out)
@@ -340,7 +350,7 @@ class Curvature:
             if out.background is not None and isinstance(H, Marginal):
                 bright = xp.maximum(m, REAL.type(SMALL))
                 score = xp.where(valid, self._pull(bright, b) / (2 * bright), 0)
-                out.background += H.asked(score.sum(axis=0))
+                out.background += H.asked(xp.where(there, score, 0).sum(axis=0))
             H.adjoint(b, wave * factor[:, None], out)
         return out.axpy(1, self.pressed(self._off(self.x)))
 

@@ -30,24 +30,13 @@ from ..model.problem import Problem
 from ..model.unknowns import Unknowns
 from ..run.progress import Tell, silent
 from ..types import REAL, BoolArray, ComplexArray, PtychonError
-from .background import SMOOTH
+from .background import SMOOTH, first_level
 from .clock import Clock, longest
 from .curvature import Curvature
 from .distance import focused
 from .free import FREE, READ_NOISE, USUAL, free_of, possible
 from .local import Local
-from .optimum import (
-    CONVERGED,
-    LOOSE,
-    ROUGH,
-    Drawn,
-    Remains,
-    Work,
-    checked,
-    first_level,
-    refined,
-    solved,
-)
+from .optimum import CONVERGED, LOOSE, ROUGH, Drawn, Remains, Work, checked, refined, solved
 from .pilot import Pilot, pilot_of
 from .posterior import Posterior
 from .prior import DOUBT, LOCAL, PRIORS, WHITE, Seen, Spectral

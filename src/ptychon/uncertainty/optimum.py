@@ -16,8 +16,6 @@ import numpy as np
 
 from ..backends import Backend
 from ..metrics.ambiguities import Gauge, gauge_of
-from ..model.forward import Model, unknowns_of
-from ..model.marginal import Marginal
 from ..model.noise import Noise
 from ..model.problem import Problem
 from ..model.unknowns import Unknowns
@@ -40,6 +38,8 @@ SHORTEST, STILL = 1 / 64, 1e-2
 #: The same where draws tell the bars, what may remain of the step in bars at an octave of spatial
 #: frequency, and the steps that are remembered.
 TINY, ENOUGH, MEMORY = 1e-5, 0.05, 6
+#: Curvature along a step over that of the model which the step was taken by, at least.
+LEAST_CURVED = 0.2
 #: What may remain of the step before a result says that it has not converged.
 CONVERGED = 0.1
 #: Periods (px) that bound the octaves.
@@ -53,8 +53,6 @@ POSITION_SPREAD, DOSE_SPREAD = 2.0, 0.5
 DISTANCE_SPREAD = 0.1
 #: Least power of a variation that its prior is taken from.
 DARKEST = 1e-20
-#: Looks at so many pixels at most for the first level of a background.
-LOOKS, SEEN = 40, 1_000_000
 #: The same of weights, in their own root mean square, and at least.
 WEIGHT_SPREAD, LEAST_WEIGHT = 3.0, 1e-3
 
@@ -227,27 +225,6 @@ def weight_spread(weights: FloatArray | None) -> FloatArray:
     return np.asarray(WEIGHT_SPREAD * np.maximum(found, LEAST_WEIGHT))
 
 
-def first_level(problem: Problem, object: Any, probe: Any, backend: Backend) -> FloatArray:
-    """A level (1, P, Q) of background by the likelihood, object and probe held, by expectation
-    maximisation, b <- b mean(n/(m^2 + b)) (Richardson, J. Opt. Soc. Am. 62, 55 (1972)).
-    """
-    move, host = backend.asarray, backend.to_host
-    x = unknowns_of(problem, move(np.asarray(object, COMPLEX)), move(probe.astype(COMPLEX)))
-    model, light, counts = Model.of(problem, backend), [], []
-    x = x.to(backend)
-    step = max(1, problem.amplitude.size // SEEN)
-    for b in Marginal.slices(x, len(problem)):
-        valid = np.broadcast_to(host(problem.mask_of(b)), problem.amplitude[b].shape)
-        waves = model.view(x, b).waves
-        light.append(host((waves.real**2 + waves.imag**2).sum(axis=1))[valid][::step])
-        counts.append(host(problem.amplitude[b] ** 2)[valid][::step])
-    m, n = (np.concatenate(part).astype(np.float64) for part in (light, counts))
-    level = 0.01 * float(n.mean())
-    for _ in range(LOOKS):
-        level *= float((n / np.maximum(m + level, 1e-12)).mean())
-    return np.full((1, *problem.frame_shape), level, REAL)
-
-
 def checked(problem: Problem, object: Any, probe: Any) -> None:
     """Refuse an object and a probe that do not belong to the problem."""
     if (
@@ -311,11 +288,28 @@ def refined(
                 break
             length /= 2
         else:
-            break
+            if not pairs:
+                break
+            # what the last steps have shown leads nowhere from here
+            pairs = []
+            continue
         before, point, energy = gradient, work.at(x, point.noise, point.spread), new
         gradient = point.gradient()
-        pairs = [*pairs[-MEMORY + 1 :], (d.times(-length), gradient.axpy(-1, before))]
+        step, change = d.times(-length), gradient.axpy(-1, before)
+        pairs = [*pairs[-MEMORY + 1 :], (step, damped(step, change, before.times(-length)))]
     return point, remains
+
+
+def damped(step: Unknowns, change: Unknowns, foretold: Unknowns) -> Unknowns:
+    """The change of a gradient along a step, drawn towards the one that was foretold until its
+    curvature is `LEAST_CURVED` of that (Powell, Lect. Notes Math. 630, 144 (1978)): one next to 0
+    makes of the next step a hundred.
+    """
+    seen, expected = float(step.dot(change)), float(step.dot(foretold))
+    if seen >= LEAST_CURVED * expected:
+        return change
+    share = (1 - LEAST_CURVED) * expected / (expected - seen)
+    return change.times(share).axpy(1 - share, foretold)
 
 
 def _direction(
