@@ -12,6 +12,7 @@ import pytest
 
 from ptychon import Problem, PtychonError, reconstruct
 from ptychon.__main__ import main
+from ptychon.backends import get_backend
 from ptychon.checks.predictive import check
 from ptychon.checks.verdict import sentences
 from ptychon.io import load, write_dataset
@@ -228,7 +229,8 @@ def in_turn(seed, foreign=()):
     for at, other in foreign:
         noisy[at] = noisy[other]
     data = replace(s.dataset, patterns=noisy.astype(np.float32), noise_variance=None)
-    quiet = {"backend": "numpy", "say": None}
+    # sums of one thread round otherwise, and a common noise flags 2 frames instead of 13
+    quiet = {"backend": get_backend("numpy", threads=2), "say": None}
     problem = Problem.from_dataset(data)
     result = reconstruct(problem, "pie", passes=60, probe=s.probe, **quiet)
     return problem, reconstruct(
@@ -261,8 +263,7 @@ def test_each_frame_is_judged_by_its_own_noise():
         assert common.noise is None
         assert common.chi2[::2].mean() > 20 * common.chi2[1::2].mean()
         by_a_common_one += len(common.bad_frames)
-    # 13 with two threads, 2 with one, whose sums round otherwise
-    assert by_a_common_one > 0
+    assert by_a_common_one > 5
 
 
 def test_foreign_frames_do_not_hide_in_their_own_noise():
@@ -401,7 +402,6 @@ def test_what_is_left_to_take_off_is_what_a_step_takes_off():
     """The pull of the data, against the misfit before and after a step of the object that is small
     enough to be linear.
     """
-    from ptychon.backends import get_backend
     from ptychon.checks.convergence import convergence
     from ptychon.model.batch import Batch, exit_wave, to_object
 

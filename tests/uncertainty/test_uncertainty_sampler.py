@@ -373,9 +373,8 @@ def test_ctrl_c_gives_what_the_chains_have(threads):
     whole = sample(problem, made.object, made.probe, passes=3000, **way)
 
     def tell(what, done, total):
-        # of one thread the last chain has to be far enough, which tells nothing; of two, one may
-        # lag behind where the machine is busy
-        if what == "sampling" and done > 0.9 * total and not pressed:
+        # of one thread the last chain has to be far enough, which tells nothing
+        if what == "sampling" and done > 0.75 * total and not pressed:
             pressed.append(done)
             os.kill(os.getpid(), signal.SIGINT)
 
