@@ -46,6 +46,16 @@ def close_frames(side, beam, counts):
     return textured(side, places, beam, room=12, texture=7, counts=counts, seed=3)
 
 
+def small_texture():
+    """25 frames of 24 x 24 at 4e4 counts, of an object of 44 x 44 with textures in both parts."""
+    truth = phantoms.complex_object(
+        phantoms.make("texture", (44, 44), 1), phantoms.make("texture", (44, 44), 2)
+    )
+    beam = probes.defocused_aperture((24, 24), radius=8, defocus=8)
+    places = raster((5, 5), 4.0, jitter=1.0, seed=3)
+    return simulate(truth, beam, places, mean_counts=4e4, noise="poisson", seed=4)
+
+
 @lru_cache
 def two_probes(side, window, width, frames):
     """A smooth object with a texture, side x side, a defocused probe with waves in it, a plain

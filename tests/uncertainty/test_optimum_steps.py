@@ -7,15 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from _scenes import small_texture
 from ptychon import Problem
 from ptychon.backends import get_backend
 from ptychon.metrics.residual import illumination
 from ptychon.model.noise import noise_of
 from ptychon.model.unknowns import Unknowns
-from ptychon.simulation.phantoms import complex_object, make
-from ptychon.simulation.probes import defocused_aperture
-from ptychon.simulation.scan import raster
-from ptychon.simulation.simulate import simulate
 from ptychon.uncertainty import optimum
 from ptychon.uncertainty.optimum import Work, damped, refined
 
@@ -23,10 +20,7 @@ from ptychon.uncertainty.optimum import Work, damped, refined
 @pytest.fixture(scope="module")
 def begun():
     """A point at the truth of 25 frames of 24 x 24, of object, probe and background."""
-    obj = complex_object(make("texture", (44, 44), 1), make("texture", (44, 44), 2))
-    beam = defocused_aperture((24, 24), radius=8, defocus=8)
-    places = raster((5, 5), 4.0, jitter=1.0, seed=3)
-    made = simulate(obj, beam, places, mean_counts=4e4, noise="poisson", seed=4)
+    made = small_texture()
     problem, backend = Problem.from_dataset(made.dataset), get_backend("numpy")
     touched = illumination(problem, made.probe) > 0
     lit = illumination(problem, made.probe) > 0.5
@@ -63,8 +57,7 @@ def test_a_background_that_is_none_may_grow(begun):
 def test_a_change_of_the_gradient_is_damped_where_the_curvature_is_next_to_nothing():
     """s y = 0.2 s B s then; else it stays as it is."""
     rng = np.random.default_rng(1)
-    draw = lambda: Unknowns(object=rng.standard_normal((1, 5, 5)) + 0j)  # noqa: E731
-    step, other = draw(), draw()
+    step, other = (Unknowns(object=rng.standard_normal((1, 5, 5)) + 0j) for _ in "ab")
     other = other.axpy(-float(step.dot(other) / step.dot(step)), step)
     foretold = step.times(3.0)
     flat = other.axpy(0.01, step)

@@ -5,15 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from _scenes import small_texture
 from ptychon import reconstruct
 from ptychon.backends import get_backend
 from ptychon.metrics.residual import illumination
 from ptychon.model.noise import noise_of, told
 from ptychon.model.problem import Problem
-from ptychon.simulation.phantoms import complex_object, make
-from ptychon.simulation.probes import defocused_aperture
-from ptychon.simulation.scan import raster
-from ptychon.simulation.simulate import simulate
 from ptychon.uncertainty.laplace import laplace
 from ptychon.uncertainty.optimum import Work
 from ptychon.uncertainty.orbit import answers
@@ -21,10 +18,7 @@ from ptychon.uncertainty.orbit import answers
 
 @pytest.fixture(scope="module")
 def scan():
-    obj = complex_object(make("texture", (44, 44), 1), make("texture", (44, 44), 2))
-    beam = defocused_aperture((24, 24), radius=8, defocus=8)
-    places = raster((5, 5), 4.0, jitter=1.0, seed=3)
-    made = simulate(obj, beam, places, mean_counts=4e4, noise="poisson", seed=4)
+    made = small_texture()
     problem = Problem.from_dataset(made.dataset)
     return problem, reconstruct(problem, "rpie", passes=40, backend="numpy", judge=False, say=None)
 

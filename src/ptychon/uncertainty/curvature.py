@@ -339,7 +339,7 @@ class Curvature:
         out = self.x.zeros(self.update)
         # where a background would be negative it is none, and does not change
         whole = self._background(self.x)
-        there = True if whole is None else self.backend.asarray(whole >= 0)
+        there = None if whole is None else self.backend.asarray(whole >= 0)
         for b, wave in self._all_waves(self.x):
             if self._compiled and out.background is None:
                 H.adjoint(b, wave * self._of_counts(wave, b, self.at_x)[1][:, None], out)
@@ -347,10 +347,10 @@ class Curvature:
             m, valid = self.modulus(wave), problem.mask_of(b)
             pull = xp.where(valid, self._pull(m, b), 0)
             factor = xp.where(m > TINY, pull / xp.maximum(m, REAL.type(TINY)), 0).astype(REAL)
-            if out.background is not None and isinstance(H, Marginal):
+            if out.background is not None and there is not None and isinstance(H, Marginal):
                 bright = xp.maximum(m, REAL.type(SMALL))
-                score = xp.where(valid, self._pull(bright, b) / (2 * bright), 0)
-                out.background += H.asked(xp.where(there, score, 0).sum(axis=0))
+                score = xp.where(valid & there, self._pull(bright, b) / (2 * bright), 0)
+                out.background += H.asked(score.sum(axis=0))
             H.adjoint(b, wave * factor[:, None], out)
         return out.axpy(1, self.pressed(self._off(self.x)))
 
