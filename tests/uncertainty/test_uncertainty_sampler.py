@@ -7,6 +7,7 @@ from __future__ import annotations
 import functools
 import os
 import signal
+import threading
 import time
 from dataclasses import replace
 
@@ -26,7 +27,7 @@ from ptychon.simulation.simulate import simulate
 from ptychon.uncertainty import laplace, sample
 from ptychon.uncertainty.chains import Chain, Mass, agreement_of
 from ptychon.uncertainty.potential import Potential
-from ptychon.uncertainty.sampling import sentence
+from ptychon.uncertainty.sampling import run_all_of, sentence
 
 KINDS = (
     {},
@@ -395,6 +396,45 @@ def test_ctrl_c_gives_what_the_chains_have(threads):
     ratio = np.median(bars.object_std[inside] / whole.object_std[inside])
     assert ratio == pytest.approx(1, abs=0.15)
     assert len(bars.draws) >= 2
+
+
+class Fake:
+    """A chain that has enough after so many seconds, and wanders on until it is to end."""
+
+    def __init__(self, seconds, events):
+        self.seconds, (self.hurry, self.stop), self.enough = seconds, events, False
+
+    def run(self, passes, tell):
+        began = time.monotonic()
+        while not (self.stop.is_set() or (self.hurry.is_set() and self.enough)):
+            time.sleep(0.01)
+            self.enough = time.monotonic() - began > self.seconds
+            if self.seconds == 0 and not self.pressed and time.monotonic() - began > 0.1:
+                self.pressed.append(1)
+                os.kill(os.getpid(), signal.SIGINT)
+        return self
+
+
+@pytest.mark.parametrize(("late", "threads", "ends"), [(0.5, 2, True), (0.5, 1, False)])
+def test_a_chain_that_lags_behind_is_waited_for(late, threads, ends):
+    """Ctrl-C when one chain has enough and the other has not: that which runs beside it goes on
+    until it has, one that has not begun does not begin.
+    """
+    events = threading.Event(), threading.Event()
+    chains = [Fake(0, events), Fake(late, events)]
+    chains[0].pressed = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        way = chains, 1, get_backend("numpy", threads=threads), lambda *_: None
+        if not ends:
+            with pytest.raises(KeyboardInterrupt):
+                run_all_of(*way)
+            return
+        done, stopped = run_all_of(*way)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert stopped
+    assert [chain.enough for chain in done] == [True, True]
 
 
 @pytest.mark.parametrize("noise", [Noise("amplitude", 0.25), Noise("poisson")])

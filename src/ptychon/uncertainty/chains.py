@@ -88,7 +88,7 @@ class Chain:
     stop : threading.Event
         Once set, the chain ends with an error.
     hurry : threading.Event
-        Once set, it ends with the averages that it has, or with KeyboardInterrupt if they are few.
+        Once set, it ends with the averages that it has, as soon as they are enough.
     """
 
     potential: Potential
@@ -114,8 +114,6 @@ class Chain:
         """Warm up, then wander."""
         here, warm, done, step = self.potential(self.x), int(WARM * passes), 0, _Step()
         while done < warm:
-            if self.hurry.is_set():
-                raise KeyboardInterrupt
             here, length, chance = self._trajectory(here, step.now)
             step.fit(chance)
             done += length
@@ -128,10 +126,8 @@ class Chain:
             square: Any = 0.0
             members = 0
             while not members or done < passes - (BATCHES - batch) * rest:
-                if self.hurry.is_set():
-                    if self.enough:
-                        return self
-                    raise KeyboardInterrupt
+                if self.hurry.is_set() and self.enough:
+                    return self
                 here, length, _ = self._trajectory(here, step.settled)
                 done, members = done + length, members + 1
                 drawn = self.lay(

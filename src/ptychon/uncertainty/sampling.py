@@ -217,6 +217,11 @@ def run_all_of(
             for job in wait(jobs, return_when=FIRST_EXCEPTION).done:
                 job.result()
         except KeyboardInterrupt:
+            enough = [chain.enough for chain in chains]
+            # one that runs beside another and lags behind it is soon there too
+            beside = len(chains) <= backend.threads and any(enough)
+            if not (beside or all(enough)):
+                raise
             stopped = True
             chains[0].hurry.set()
             wait(jobs)
