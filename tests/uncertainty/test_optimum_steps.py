@@ -13,8 +13,9 @@ from ptychon.backends import get_backend
 from ptychon.metrics.residual import illumination
 from ptychon.model.noise import noise_of
 from ptychon.model.unknowns import Unknowns
-from ptychon.uncertainty import optimum
-from ptychon.uncertainty.optimum import Work, damped, refined
+from ptychon.uncertainty import steps
+from ptychon.uncertainty.optimum import Work
+from ptychon.uncertainty.steps import damped, refined
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_a_change_of_the_gradient_is_damped_where_the_curvature_is_next_to_nothi
 def test_steps_forget_what_leads_uphill(begun, monkeypatch):
     """What earlier steps have shown leads a million times too far: steps go on with H alone."""
     work, point = begun()
-    straight, before = optimum._direction, point.energy()
+    straight, before = steps._direction, point.energy()
     first, _ = refined(work, point, 1)
     bent = []
 
@@ -80,8 +81,8 @@ def test_steps_forget_what_leads_uphill(begun, monkeypatch):
         bent.append(bool(pairs))
         return found.times(1e6) if pairs else found
 
-    monkeypatch.setattr(optimum, "_direction", direction)
-    monkeypatch.setattr(optimum, "STILL", 1e-5)
+    monkeypatch.setattr(steps, "_direction", direction)
+    monkeypatch.setattr(steps, "STILL", 1e-5)
     last, _ = refined(work, point, 6)
     assert True in bent
     assert False in bent[1:]

@@ -11,9 +11,11 @@ from ptychon.backends import get_backend
 from ptychon.metrics.residual import illumination
 from ptychon.model.noise import noise_of, told
 from ptychon.model.problem import Problem
+from ptychon.uncertainty import steps
 from ptychon.uncertainty.laplace import laplace
-from ptychon.uncertainty.optimum import Work
+from ptychon.uncertainty.optimum import Work, solved
 from ptychon.uncertainty.orbit import answers
+from ptychon.uncertainty.steps import refined
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,30 @@ def test_a_step_is_newtons_under_the_constraint(scan, free):
     for h in held:
         nothing = point.equal.without(h, held)
         assert float(nothing.norm()) < 1e-4 * float(h.norm())
+
+
+def test_the_pull_is_the_gradient_of_an_optimum(scan, monkeypatch):
+    """At the optimum under the constraint, priors pull along the orbit, and nothing is left beside
+    that.
+    """
+    monkeypatch.setattr(steps, "ENOUGH", 5e-3)
+    work, point = at(scan)
+    drawn = solved(work, point, [(1, 0, s) for s in range(2)], 3e-2)
+    begun = [point.gradient()]
+    begun.append(work.pull.left(point, begun[0]))
+    assert begun[1] is begun[0]
+    point, remains = refined(work, point, 20, drawn, ())
+    assert remains.worst < 0.1
+    gradient = point.gradient()
+    left = work.pull.left(point, gradient)
+
+    def size(g):
+        return float(g.dot(g.times(point.diagonal.map(lambda d: 1 / d))))
+
+    assert size(left) < 0.1 * size(gradient) < 0.1 * size(begun[0])
+    again, _ = refined(work, point, 1, drawn, ())
+    moved = again.x.only(work.free).axpy(-1, point.x.only(work.free))
+    assert abs(point.equal.along(moved)[0]) < 1e-3 * float(moved.norm() * point.equal.row(0).norm())
 
 
 def test_a_learned_prior_does_not_draw_the_object_after_itself(scan):

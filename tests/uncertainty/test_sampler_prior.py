@@ -51,7 +51,7 @@ def test_a_prior_that_holds_nothing_together_is_the_white_one(name):
     given = (case.problem.to(backend), case.probe.astype(np.complex64), Noise("poisson"), backend)
     x = np.concatenate([case.object.ravel(), case.probe.ravel()]).astype(np.complex64)
     (U, force), (V, other) = (
-        Potential(*given, True, 0.7, K)(backend.asarray(x)) for K in (None, Alike(0.7))
+        Potential(*given, True, 0.7, K)(backend.asarray(x)) for K in (None, {"object": Alike(0.7)})
     )
     assert pytest.approx(U, rel=1e-6) == V
     np.testing.assert_allclose(other, force, rtol=1e-5, atol=1e-5 * np.abs(force).max())
@@ -63,17 +63,17 @@ def test_energy_and_gradient_hold_the_prior(which):
     case, backend = make_case(), get_backend("numpy")
     K = priors(case, backend)[which]
     given = (case.problem.to(backend), case.probe.astype(np.complex64), Noise("poisson"), backend)
-    potential = Potential(*given, True, 0.7, K)
+    potential = Potential(*given, True, 0.7, {"object": K})
     x = np.concatenate([case.object.ravel(), case.probe.ravel()]).astype(np.complex64)
     own, pull = potential.of_prior(x)
-    potential.between, potential.prior = None, potential.prior.copy()
+    potential.between, potential.prior = {}, potential.prior.copy()
     probe_own, probe_pull = potential.of_prior(x)
     field = K(case.object[None].astype(np.complex64))
     expected = 0.5 * (field.conj() * case.object[None]).real.sum()
     assert own - probe_own == pytest.approx(float(expected), rel=1e-4)
     assert not probe_pull[: case.object.size].any()
     np.testing.assert_allclose(pull[: case.object.size], field.ravel(), rtol=1e-5, atol=1e-6)
-    potential.between = K
+    potential.between = {"object": K}
     step = normal(np.random.default_rng(1), x.shape)
     step *= 0.02 * np.linalg.norm(x) / np.linalg.norm(step)
     ahead, back = (potential.of_prior((x + s * step).astype(np.complex64))[0] for s in (1, -1))

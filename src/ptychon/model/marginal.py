@@ -39,7 +39,7 @@ from .forward import Model
 from .frames import components, put_rows, rows
 from .gauss_newton import GaussNewton
 from .marginal_diagonal import diagonal
-from .pulls import FieldPrior, gauge_noise, held
+from .pulls import Together, bound, bound_noise, gauge_noise, held
 from .unknowns import Unknowns
 from .view import View
 
@@ -74,8 +74,8 @@ class Marginal:
         Of a product.
     parts : int
         In which it is summed, whatever the number of threads; 0 for one of each.
-    between : FieldPrior, optional
-        What holds pixels of the object together.
+    between : mapping of str to FieldPrior
+        What holds pixels of a field together, by its name.
     """
 
     model: Model
@@ -91,7 +91,7 @@ class Marginal:
     stiffness: float = 0.0
     threads: int = 1
     parts: int = 0
-    between: FieldPrior | None = None
+    between: Together = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         xp, real, n = self.model.backend.xp, self.radial.real.dtype, len(self._components)
@@ -254,8 +254,7 @@ class Marginal:
             out.add(d.distance[0], self.border)
             out.distance[0] = own
         out.add(1, d.times(self.prior))
-        if self.between is not None:
-            out.object += self.between(d.object)
+        bound(out, d, self.between)
         return held(out, d, self.gauge, self.stiffness)
 
     def zeros(self) -> Unknowns:
@@ -355,8 +354,7 @@ class Marginal:
                 random = random + 1j * rng.standard_normal(like.shape)
             drawn[name] = move(random.astype(like.dtype)) * precision**0.5
         out = out.axpy(1, Unknowns(**drawn))
-        if self.between is not None:
-            out.object += self.between.noise(rng)
+        bound_noise(out, self.between, rng)
         return gauge_noise(out, self.gauge, self.stiffness, rng)
 
     def diagonal(self) -> Unknowns:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..kernels.reference import abs2
 from ..types import Array
-from .pulls import held_diagonal
+from .pulls import bound_diagonal, held_diagonal
 from .unknowns import Unknowns
 
 if TYPE_CHECKING:
@@ -60,8 +60,7 @@ def diagonal(H: Marginal) -> Unknowns:
         )
     ones = out.map(xp.ones_like)
     out = out.map(lambda array: xp.maximum(array, 0)).axpy(1, ones.times(H.prior))
-    if H.between is not None:
-        out.object += xp.asarray(H.between.diagonal, out.object.dtype)
+    bound_diagonal(out, H.between)
     return held_diagonal(out, H.gauge, H.stiffness)
 
 

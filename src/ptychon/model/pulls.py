@@ -4,7 +4,7 @@ of directions that no data tell.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,20 +14,47 @@ from .unknowns import Unknowns
 
 
 class FieldPrior(Protocol):
-    """A Gaussian prior of the object in which pixels hold each other."""
+    """A Gaussian prior of a field, (1, H, W) or (K, P, Q), in which pixels hold each other."""
 
     @property
     def diagonal(self) -> Any:
-        """Of its precision, for each real number: a number or (1, H, W)."""
+        """Of its precision, for each real number: a number or an array that broadcasts."""
 
     def __call__(self, field: Array) -> Array:
-        """Its precision times a change (1, H, W)."""
+        """Its precision times a change."""
 
     def noise(self, rng: np.random.Generator) -> Array:
-        """A draw of N(0, precision), (1, H, W)."""
+        """A draw of N(0, precision)."""
 
     def inverse(self, field: Array, light: float) -> Array:
-        """Near (precision + light)^-1 of a field (1, H, W)."""
+        """Near (precision + light)^-1 of a field."""
+
+
+Together = Mapping[str, FieldPrior]
+
+
+def bound(out: Unknowns, d: Unknowns, priors: Together) -> Unknowns:
+    """out += precision of each prior times a change."""
+    for name, prior in priors.items():
+        field = getattr(out, name)
+        field += prior(getattr(d, name))
+    return out
+
+
+def bound_noise(out: Unknowns, priors: Together, rng: np.random.Generator) -> Unknowns:
+    """out += a draw of each prior."""
+    for name, prior in priors.items():
+        field = getattr(out, name)
+        field += prior.noise(rng)
+    return out
+
+
+def bound_diagonal(out: Unknowns, priors: Together) -> Unknowns:
+    """out += the diagonal of each prior."""
+    for name, prior in priors.items():
+        field = getattr(out, name)
+        field += prior.diagonal
+    return out
 
 
 def pressed(prior: Unknowns | Callable[[Unknowns], Unknowns], d: Unknowns) -> Unknowns:

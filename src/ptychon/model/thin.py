@@ -10,7 +10,7 @@ and the weights A of `kernels.curvature`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,16 @@ from .batch import Batch, exit_wave, to_object, to_wave
 from .gauss_newton import BLOCK_BYTES
 from .problem import Problem
 from .propagators import NearField
-from .pulls import FieldPrior, gauge_noise, held, held_diagonal, pressed
+from .pulls import (
+    Together,
+    bound,
+    bound_diagonal,
+    bound_noise,
+    gauge_noise,
+    held,
+    held_diagonal,
+    pressed,
+)
 from .unknowns import Unknowns
 
 
@@ -100,8 +109,8 @@ class Thin:
         Of a product.
     parts : int
         In which it is summed, whatever the number of threads; 0 for one of each.
-    between : FieldPrior, optional
-        What holds pixels of the object together.
+    between : mapping of str to FieldPrior
+        What holds pixels of a field together, by its name.
     """
 
     scan: Scan
@@ -113,7 +122,7 @@ class Thin:
     comm: Any = None
     threads: int = 1
     parts: int = 0
-    between: FieldPrior | None = None
+    between: Together = field(default_factory=dict)
 
     def zeros(self) -> Unknowns:
         """No change."""
@@ -138,8 +147,7 @@ class Thin:
         )
         out = self.summed(Unknowns(object=O[None], probe=P))
         out.add(1, pressed(self.prior, d))
-        if self.between is not None:
-            out.object += self.between(d.object)
+        bound(out, d, self.between)
         return held(out, d, self.gauge, self.stiffness)
 
     def summed(self, out: Unknowns) -> Unknowns:
@@ -196,8 +204,7 @@ class Thin:
             self.adjoint(b, wave, out)
         drawn = out.map(lambda array: move(normal(rng, tuple(array.shape))))
         out = out.axpy(1, drawn.times(self.prior.map(xp.sqrt)))
-        if self.between is not None:
-            out.object += self.between.noise(rng)
+        bound_noise(out, self.between, rng)
         return gauge_noise(out, self.gauge, self.stiffness, rng)
 
     def diagonal(self) -> Unknowns:
@@ -224,8 +231,7 @@ class Thin:
                         out.probe[s] += ((O.real**2 + O.imag**2) * weight.real).sum(axis=0)
         ones = out.map(lambda array: xp.ones_like(array))
         out = out.map(lambda array: xp.maximum(array, 0)).axpy(1, pressed(self.prior, ones))
-        if self.between is not None:
-            out.object += xp.asarray(self.between.diagonal, REAL)
+        bound_diagonal(out, self.between)
         return held_diagonal(out, self.gauge, self.stiffness)
 
     def _spots(self, b: slice) -> Array | None:

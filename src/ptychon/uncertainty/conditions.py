@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from ..metrics.ambiguities import Gauge
 
 
 def conditions(
-    point: Any, gauge: Gauge, prior: str, learned: bool, read: bool = False
+    point: Any, gauge: Gauge, priors: Sequence[str], learned: bool, read: bool = False
 ) -> tuple[str, ...]:
     """What Laplace's bars take for granted: short facts."""
     noise, x = point.at_x, point.x
@@ -47,7 +48,7 @@ def conditions(
     exact = [text for name, text in names.items() if name not in point.update]
     return (
         said,
-        prior,
+        *priors,
         f"free, their error in the bars: {', '.join(['object', *free])}",
         *([f"taken as exact: {', '.join(exact)}"] if exact else []),
         f"after alignment on the lit pixels: {', '.join(dict.fromkeys(gauge.names))}",

@@ -37,7 +37,7 @@ from ..model.forward import Model
 from ..model.marginal import Marginal
 from ..model.noise import Noise
 from ..model.problem import Problem
-from ..model.pulls import FieldPrior, held_diagonal, reals
+from ..model.pulls import Together, held_diagonal, reals
 from ..model.solve import solve
 from ..model.thin import Scan, Thin
 from ..model.unknowns import Unknowns, declared
@@ -100,8 +100,8 @@ class Curvature:
         Of the prior, where it is not 0.
     columns : (n, P, Q) float32 or None
         Of the background (see `Marginal`).
-    between : FieldPrior, optional
-        A prior that holds pixels of the object together, beside `prior`.
+    between : mapping of str to FieldPrior
+        Priors that hold pixels of a field together, beside `prior`, by its name.
     equal : Orbit, optional
         Along which no step is to move.
     """
@@ -115,8 +115,10 @@ class Curvature:
     spread: Array | None = None
     mean: Unknowns = field(default_factory=Unknowns)
     columns: Array | None = None
-    between: FieldPrior | None = None
+    between: Together = field(default_factory=dict)
     equal: Orbit | None = field(default=None, init=False)
+    #: What the data tell of each real part of a field, on average where it is lit.
+    even: dict[str, float] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         x, problem = self.x, self.problem
@@ -237,8 +239,8 @@ class Curvature:
         thousands of times that of those which the data hardly tell, and conjugate gradients in
         single precision find such an eigenvalue again and again.
         """
-        light = self.light
-        self.H.stiffness = float(light[light > 0.1 * light.max()].mean())
+        self.even = {name: self._even(name) for name in ("object", *self.between)}
+        self.H.stiffness = self.even["object"]
         directions = self._directions(gauge)
         heavy = self._heavy(directions)
         weight = sum(reals(g) @ reals(getattr(heavy, name)).T for name, g in directions.each())
@@ -261,11 +263,10 @@ class Curvature:
     def _heavy(self, rows: Unknowns) -> Unknowns:
         """M times changes along a first axis of each field, M^-1 being `_near` or the diagonal."""
         found = rows.times(self.diagonal)
-        if self.between is None:
-            return found
-        light = REAL.type(self.H.stiffness)
-        for own, heavy in zip(rows.object, found.object, strict=True):
-            heavy[:] = self.between(own) + light * own
+        for name, prior in self.between.items():
+            light = REAL.type(self.even[name])
+            for own, heavy in zip(getattr(rows, name), getattr(found, name), strict=True):
+                heavy[:] = prior(own) + light * own
         return found
 
     @property
@@ -273,8 +274,17 @@ class Curvature:
         """What the data tell of each real part of the object, (1, H, W), and what its prior tells
         of each pixel alone.
         """
-        own = 0.0 if self.between is None else self.between.diagonal
-        return self.diagonal.object - self.backend.xp.asarray(own, REAL)
+        return self._light("object")
+
+    def _light(self, name: str) -> Array:
+        prior = self.between.get(name)
+        own = 0.0 if prior is None else prior.diagonal
+        return getattr(self.diagonal, name) - self.backend.xp.asarray(own, REAL)
+
+    def _even(self, name: str) -> float:
+        """Its mean where it is lit."""
+        light = self._light(name)
+        return float(light[light > 0.1 * light.max()].mean())
 
     def _directions(self, rows: ComplexArray) -> Unknowns:
         found, first = {}, 0
@@ -313,7 +323,7 @@ class Curvature:
         """(normal matrix of all)^-1 gradient, the tolerance being that of a start from 0."""
         if start is not None:
             start = start.only([name for name in start.names if name not in self.own])
-        near = self.diagonal if self.between is None else self._near
+        near = self._near if self.between else self.diagonal
         if isinstance(self.H, Thin):
             found = solve(self.H, gradient, near, tolerance, iterations, start)
             return Solution(found.x, gradient, Unknowns(), found.residual, found.iterations)
@@ -323,13 +333,15 @@ class Curvature:
         return Solution(found.x.axpy(1, own), rhs, rest, found.residual, found.iterations)
 
     def _near(self, r: Unknowns) -> Unknowns:
-        """Near H^-1 r: of the object as if it were lit evenly, of the rest by its diagonal."""
-        assert self.between is not None
-        rest = r.only([name for name in r.names if name != "object"])
-        inverse = self.diagonal.map(lambda array: 1 / array)
-        return rest.times(inverse).axpy(
-            1, Unknowns(object=self.between.inverse(r.object, self.H.stiffness))
-        )
+        """Near H^-1 r: where a prior holds pixels together as if they were lit evenly, of the rest
+        by its diagonal.
+        """
+        rest = r.only([name for name in r.names if name not in self.between])
+        found = {
+            name: prior.inverse(getattr(r, name), self.even[name])
+            for name, prior in self.between.items()
+        }
+        return rest.times(self.diagonal.map(lambda array: 1 / array)).axpy(1, Unknowns(**found))
 
     # ------------------------------------------------------------ -log posterior
 
@@ -356,10 +368,8 @@ class Curvature:
 
     def pressed(self, d: Unknowns) -> Unknowns:
         """Precision of the prior times a change."""
-        out = d.times(self.prior)
-        if self.between is None:
-            return out
-        return out.axpy(1, Unknowns(object=self.between(d.object)))
+        own = {name: prior(getattr(d, name)) for name, prior in self.between.items()}
+        return d.times(self.prior).axpy(1, Unknowns(**own))
 
     def _pull(self, m: Array, b: slice) -> Array:
         return self.backend.asarray(self.at_x.at(b).pull(*self._host(m, b)))

@@ -36,12 +36,13 @@ from .curvature import Curvature
 from .distance import focused
 from .free import FREE, READ_NOISE, USUAL, free_of, possible
 from .local import Local
-from .optimum import CONVERGED, LOOSE, ROUGH, Drawn, Remains, Work, checked, refined, solved
+from .optimum import CONVERGED, ROUGH, Drawn, Remains, Work, checked, solved
 from .pilot import Pilot, pilot_of
 from .posterior import Posterior
 from .prior import DOUBT, LOCAL, PRIORS, WHITE, Seen, Spectral
 from .proposal import Gain, frame_gauge, gains
 from .read_noise import read_noise_of, reread
+from .steps import LOOSE, refined
 from .sums import Sums
 
 #: Samples of a pilot round (half as many where so many pixels are lit), and rounds at most.
@@ -279,7 +280,7 @@ def laplace(
         learned=model.learned,
         gains=found,
         remains=remains.octaves if remains.rounds else (),
-        prior=work.learned,
+        priors=work.between,
     )
 
 

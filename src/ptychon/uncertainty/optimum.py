@@ -1,11 +1,11 @@
 """The point about which a posterior is expanded: what is fixed, what is learned on the way there,
-the steps, and the draws.
+what remains of it, and the draws.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,28 +18,18 @@ from ..backends import Backend
 from ..metrics.ambiguities import Gauge, gauge_of
 from ..model.noise import Noise
 from ..model.problem import Problem
+from ..model.pulls import FieldPrior, Together
 from ..model.unknowns import Unknowns
 from ..types import COMPLEX, REAL, Array, BoolArray, FloatArray, PtychonError
 from .background import SMOOTH, columns_of
 from .curvature import Curvature
 from .free import FREE, free_of
-from .orbit import answers
+from .orbit import Pull
 from .prior import Seen, Spectral
+from .probe_prior import ProbePrior
 
-#: Tolerance of steps and of draws of a pilot round.
+#: Tolerance of the draws of a pilot round.
 ROUGH = 3e-2
-#: Tolerances of the first steps of a way to the optimum, whose far end is not where the curvature
-#: at its beginning says, and of those after them: what the data hold loosely is the last to come.
-LOOSE: tuple[float, ...] = (0.1, 0.3, 0.1, 0.1, 0.1, 0.03)
-CLOSER = 1e-2
-#: Shortest Gauss-Newton step that is tried, and the decrement, in units of an unknown's variance,
-#: of the last one.
-SHORTEST, STILL = 1 / 64, 1e-2
-#: The same where draws tell the bars, what may remain of the step in bars at an octave of spatial
-#: frequency, and the steps that are remembered.
-TINY, ENOUGH, MEMORY = 1e-5, 0.05, 6
-#: Curvature along a step over that of the model which the step was taken by, at least.
-LEAST_CURVED = 0.2
 #: What may remain of the step before a result says that it has not converged.
 CONVERGED = 0.1
 #: Periods (px) that bound the octaves.
@@ -75,6 +65,10 @@ class Work:
         learned: Spectral | None = None,
     ) -> None:
         self.learned = learned
+        #: Of the probe.
+        self.beam: ProbePrior | None = None
+        #: Along orbits, as it was last seen.
+        self.pull = Pull()
         #: Whether steps have to end.
         self.late: Callable[[], bool] = lambda: False
         self.problem, self.backend, self.free, self.S = problem, backend, free, S
@@ -128,7 +122,9 @@ class Work:
         """The same with one unknown more."""
         free = free_of((*self.free, name), FREE)
         same = self.S, self.lit, self.touched, self.tolerance, self.iterations, self.seed
-        return Work(self.problem, self.backend, free, *same, self.form, self.learned)
+        wider = Work(self.problem, self.backend, free, *same, self.form, self.learned)
+        wider.beam = self.beam
+        return wider
 
     def at(self, x: Unknowns, noise: Noise, spread: Array | None = None) -> Curvature:
         """The curvature at some unknowns, its gauge held."""
@@ -155,7 +151,7 @@ class Work:
             mean.distance = xp.full(1, 1 - problem.longer, REAL)
         point = Curvature(
             *(problem, x, noise, self.backend, free, prior, spread, mean, self.columns),
-            between=self.learned,
+            between=self.between,
         )
         O, P = host(x.object[0]), host(x.probe)
         moves = "positions" in free, "log_scale" in free
@@ -172,11 +168,25 @@ class Work:
         point.hold(self.gauge.orthonormal(probe_free))
         return point
 
+    @property
+    def between(self) -> Together:
+        """Priors that are learned."""
+        found: dict[str, FieldPrior] = {}
+        if self.learned is not None:
+            found["object"] = self.learned
+        if self.beam is not None and "probe" in self.free:
+            found["probe"] = self.beam
+        return found
+
     def learn(self, point: Curvature, drawn: list[Drawn]) -> bool:
         """The prior, if it is learned, from an optimum and draws; whether it has not changed."""
         if self.learned is None:
             return True
         host = self.backend.to_host
+        if "probe" in self.free:
+            probes = [host(d.x.probe) for d in drawn]
+            probe = host(point.x.probe)
+            self.beam = ProbePrior.learned(self.backend, probe, probes, self.beam)
         errors = [self.gauge.remove(host(d.x.object[0]).astype(complex))[0] for d in drawn]
         before, self.learned = (self.learned, self.learned.learned(host(point.x.object[0]), errors))
         light = np.array([[point.H.stiffness]])
@@ -244,92 +254,6 @@ def checked(problem: Problem, object: Any, probe: Any) -> None:
         raise PtychonError(
             "object and probe must be finite and not zero everywhere; reconstruct first"
         )
-
-
-def refined(
-    work: Work,
-    point: Curvature,
-    steps: int,
-    drawn: list[Drawn] | None = None,
-    loose: Sequence[float] = LOOSE,
-) -> tuple[Curvature, Remains]:
-    """Gauss-Newton steps, bent by what the gradient did along the last ones (L-BFGS with H for its
-    first matrix; Nocedal, Math. Comput. 35, 773 (1980)) and halved while they lead uphill, until
-    one would change next to nothing: next to the bars at every octave of spatial frequency, where
-    draws tell them. The first are solved to the tolerances `loose`.
-    """
-    energy, gradient = point.energy(), point.gradient()
-    pairs: list[tuple[Unknowns, Unknowns]] = []
-    remains, last = Remains(), None
-    bars = None if drawn is None else work.octaves([d.x for d in drawn])
-    held: list[Unknowns] = []
-    for number in range(steps):
-        if number and work.late():
-            break
-        tolerance = max(CLOSER if number >= len(loose) else loose[number], work.tolerance)
-        d = _direction(work, point, gradient, pairs, tolerance)
-        if point.equal is not None and len(point.equal):
-            held = held or answers(point, ROUGH, work.iterations)
-            d = point.equal.without(d, held)
-        decrement, length = float(gradient.dot(d)), 1.0
-        if bars is not None:
-            size = np.sqrt(work.octaves([d]) / np.where(bars > 0, bars, np.nan))
-            ratio = np.ones_like(size) if last is None else np.clip(size / last, 0.2, 1)
-            remains = Remains(tuple(float(r) for r in size * ratio), number + 1)
-            last = size
-            if number and remains.worst < ENOUGH and tolerance <= ROUGH:
-                break
-        if decrement < (STILL if bars is None else TINY) * float(work.lit.sum()):
-            break
-        while length >= SHORTEST:
-            x = point.x.axpy(-length, d)
-            new = point.energy(x)
-            if new < energy:
-                break
-            length /= 2
-        else:
-            if not pairs:
-                break
-            # what the last steps have shown leads nowhere from here
-            pairs = []
-            continue
-        before, point, energy = gradient, work.at(x, point.noise, point.spread), new
-        gradient = point.gradient()
-        step, change = d.times(-length), gradient.axpy(-1, before)
-        pairs = [*pairs[-MEMORY + 1 :], (step, damped(step, change, before.times(-length)))]
-    return point, remains
-
-
-def damped(step: Unknowns, change: Unknowns, foretold: Unknowns) -> Unknowns:
-    """The change of a gradient along a step, drawn towards the one that was foretold until its
-    curvature is `LEAST_CURVED` of that (Powell, Lect. Notes Math. 630, 144 (1978)): one next to 0
-    makes of the next step a hundred.
-    """
-    seen, expected = float(step.dot(change)), float(step.dot(foretold))
-    if seen >= LEAST_CURVED * expected:
-        return change
-    share = (1 - LEAST_CURVED) * expected / (expected - seen)
-    return change.times(share).axpy(1 - share, foretold)
-
-
-def _direction(
-    work: Work,
-    point: Curvature,
-    gradient: Unknowns,
-    pairs: list[tuple[Unknowns, Unknowns]],
-    tolerance: float,
-) -> Unknowns:
-    """H^-1 gradient, with the curvature that steps and changes of the gradient have shown."""
-    kept = [(s, y, float(s.dot(y))) for s, y in pairs]
-    kept = [pair for pair in kept if pair[2] > 0]
-    q, factors = gradient, []
-    for s, y, both in reversed(kept):
-        factors.append(float(s.dot(q)) / both)
-        q = q.axpy(-factors[-1], y)
-    d = point.solved(q, tolerance, work.iterations).x
-    for (s, y, both), factor in zip(kept, reversed(factors), strict=True):
-        d = d.axpy(factor - float(y.dot(d)) / both, s)
-    return d
 
 
 @dataclass(frozen=True)

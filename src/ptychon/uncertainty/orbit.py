@@ -12,7 +12,7 @@ the gradient, a step is Newton's under a constraint:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,18 +62,54 @@ class Orbit:
         """A Newton step H^-1 g under that constraint, d being the one without, and answers H^-1
         heavy: d less the combination of these that moves along them as d does.
         """
-        matrix = np.array([self.along(h) for h in answers]).T
-        for factor, h in zip(np.linalg.solve(matrix, self.along(d)), answers, strict=True):
+        for factor, h in zip(self.pull(d, answers), answers, strict=True):
             d = d.axpy(-float(factor), h)
         return d
 
+    def pull(self, d: Unknowns, answers: Sequence[Unknowns]) -> FloatArray:
+        """a of the constraint for H^-1 g = d, (n,)."""
+        matrix = np.array([self.along(h) for h in answers]).T
+        return np.asarray(np.linalg.solve(matrix, self.along(d)))
 
-def answers(point: Curvature, tolerance: float, iterations: int) -> list[Unknowns]:
-    """H^-1 M Q at a point, a change for each direction."""
+    def less(self, gradient: Unknowns, pull: FloatArray) -> Unknowns:
+        """g - M Q a, which is nothing at an optimum under the constraint, where g is not."""
+        for i, a in enumerate(pull):
+            gradient = gradient.axpy(-float(a), self.row(i))
+        return gradient
+
+
+@dataclass(frozen=True)
+class Pull:
+    """a, which at an optimum under the constraint is all that there is of the gradient, M Q a; it
+    changes little from step to step.
+
+    Attributes
+    ----------
+    factors : (n,) float64
+    """
+
+    factors: FloatArray = field(default_factory=lambda: np.zeros(0))
+
+    def more(self, factors: FloatArray) -> Pull:
+        """With what a step has shown."""
+        return Pull(self.factors + factors if len(self.factors) else factors)
+
+    def left(self, point: Curvature, gradient: Unknowns) -> Unknowns:
+        """A gradient less that."""
+        if point.equal is None or not len(self.factors):
+            return gradient
+        return point.equal.less(gradient, self.factors)
+
+
+def answers(
+    point: Curvature, tolerance: float, iterations: int, before: Sequence[Unknowns] = ()
+) -> list[Unknowns]:
+    """H^-1 M Q at a point, a change for each direction; begun at those of a point before."""
     assert point.equal is not None
     nothing, orbit = point.x.zeros(point.update), point.equal
     found = []
     for i in range(len(orbit)):
         row, near = (nothing.axpy(1, part(i)) for part in (orbit.row, orbit.direction))
-        found.append(point.solved(row, tolerance, iterations, near).x)
+        begin = before[i] if before else near
+        found.append(point.solved(row, tolerance, iterations, begin).x)
     return found

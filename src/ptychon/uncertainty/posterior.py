@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -111,8 +112,8 @@ class Posterior:
     sample : Unknowns or None
         A draw of all that was free, about the mean of the posterior, as it came: what data can be
         simulated from. Not in files.
-    field_prior : FieldPrior or None
-        The prior of the object, where it was learned. Not in files.
+    field_priors : mapping of str to FieldPrior
+        The priors that were learned, of "object" and "probe". Not in files.
     verdict : {"", "hold", "do not hold", "cannot tell"}
         What a check on simulated data has said of the bars; empty where there was none.
     reason : str
@@ -164,7 +165,7 @@ class Posterior:
     widened: tuple[float, ...] = ()
     halves: Any = None
     sample: Unknowns | None = None
-    field_prior: Any = None
+    field_priors: Mapping[str, Any] = field(default_factory=dict)
     verdict: str = ""
     reason: str = ""
     temperature: float | None = None

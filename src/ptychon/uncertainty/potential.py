@@ -5,7 +5,7 @@ of a pass.
 
 of the real and imaginary parts of the unknowns; p is that of `noise`, the priors are CN(0, S) and
 CN(0, S_P). Where pixels of the object hold each other, O^* K O/2 with their precision K takes the
-place of |O|^2/S.
+place of |O|^2/S; a precision of the probe, where there is one, is added.
 
 No data tell the scale between object and probe, and there are many more numbers of one than of the
 other: the volume of x -> (s O, P/s) alone, s^(2 n_O - 2 n_P), carries a free chain to an object of
@@ -25,7 +25,7 @@ from ..model.batch import Batch, Shifts, exit_wave, to_object, to_wave
 from ..model.noise import Noise
 from ..model.noise.likelihood import count_energy, count_score, root_energy, root_score
 from ..model.problem import Problem
-from ..model.pulls import FieldPrior
+from ..model.pulls import Together
 from ..types import COMPLEX, REAL, Array
 
 #: Frames computed at a time in array code.
@@ -49,8 +49,8 @@ class Potential:
     free_probe : bool
     object_variance : float
         S.
-    between : FieldPrior, optional
-        K, in place of S.
+    between : mapping of str to FieldPrior
+        Precisions: of the "object", in place of S, and of the "probe".
     """
 
     def __init__(
@@ -61,15 +61,15 @@ class Potential:
         backend: Backend,
         free_probe: bool,
         object_variance: float,
-        between: FieldPrior | None = None,
+        between: Together | None = None,
     ) -> None:
         self.problem, self.noise, self.backend = problem, noise, backend
-        self.free_probe, self.between = free_probe, between
+        self.free_probe, self.between = free_probe, dict(between or {})
         xp = backend.xp
         self.probe = xp.asarray(probe, COMPLEX)
         self.pixels = int(np.prod(problem.object_shape))
         size = self.pixels + (self.probe.size if free_probe else 0)
-        self.prior = xp.full(size, 0 if between is not None else 2 / object_variance, REAL)
+        self.prior = xp.full(size, 0 if "object" in self.between else 2 / object_variance, REAL)
         self.prior[self.pixels :] = 2 / float((xp.abs(self.probe) ** 2).sum(axis=0).max())
         #: K of K log^2(|P|^2/|P_0|^2)/2, which holds the power of a free probe.
         self.held = 0.0
@@ -115,9 +115,9 @@ class Potential:
     def of_prior(self, vector: Array) -> tuple[float, Array]:
         """-log of the priors, and its gradient."""
         pull = self.prior * vector
-        if self.between is not None:
-            object = vector[: self.pixels].reshape(1, *self.problem.object_shape)
-            pull[: self.pixels] += self.between(object).reshape(-1)
+        for name, prior in self.between.items():
+            own, shape = self._part(name)
+            pull[own] += prior(vector[own].reshape(shape)).reshape(-1)
         power = vector.real * pull.real + vector.imag * pull.imag
         energy = 0.5 * float(power.sum(dtype="float64"))
         if self.held:
@@ -127,6 +127,12 @@ class Potential:
             energy += 0.5 * self.held * off**2
             pull[self.pixels :] += REAL.type(2 * self.held * off / max(now, 1e-30)) * probe
         return energy, pull
+
+    def _part(self, name: str) -> tuple[slice, tuple[int, ...]]:
+        """Where a field is in a vector, and its shape."""
+        if name == "object":
+            return slice(self.pixels), (1, *self.problem.object_shape)
+        return slice(self.pixels, None), self.probe.shape
 
     def draw_variance(
         self, vector: Array, here: tuple[float, Array], rng: np.random.Generator

@@ -37,6 +37,7 @@ from ..metrics.ambiguities import free_shift, gauge_of
 from ..metrics.residual import illuminated, illumination, variance_left
 from ..model.noise import noise_of, told
 from ..model.problem import Problem
+from ..model.pulls import Together
 from ..model.unknowns import Unknowns
 from ..run.progress import Tell, silent
 from ..types import COMPLEX, Array, BoolArray, ComplexArray, PtychonError
@@ -49,6 +50,7 @@ from .optimum import checked
 from .posterior import Posterior, in_bars
 from .potential import Potential
 from .prior import PRIORS, WHITE, Spectral
+from .probe_prior import ProbePrior
 
 #: Gradients of a chain where their number is not given, with a white and with a learned prior: what
 #: pixels share is slow to move (with 8000 mean u2 of scans of 24 x 24 was 1.1 to 1.25, with 20 000
@@ -146,7 +148,8 @@ def sample(
     S = object_variance if object_variance is not None else float(np.mean(np.abs(object[lit]) ** 2))
     if not (np.isfinite(S) and S > 0):
         raise PtychonError(f"the variance of the object's prior is {S}; it must be positive")
-    given, begun, between = np.asarray(object), probe, None
+    given, begun = np.asarray(object), probe
+    between: Together = {}
     if prior != WHITE:
         stated: dict[str, Any] = {"noise_variance": noise_variance, "background": background}
         stated |= {"region": region, "backend": chosen, "seed": seed, "tell": tell}
@@ -155,7 +158,7 @@ def sample(
         )
         if optimum.stopped:
             raise KeyboardInterrupt
-        object, probe, between = optimum.object, optimum.probe, optimum.field_prior
+        object, probe, between = optimum.object, optimum.probe, optimum.field_priors
     problem = told(problem, background, noise, noise_variance)
     model, local = noise_of(problem, noise, noise_variance), problem.to(chosen)
     learned = model.learned
@@ -173,8 +176,10 @@ def sample(
     potential = Potential(local, P, model, chosen, free_probe, S, between)
     mass = _mass(potential, O, P)
     if free_probe:
-        # 4 K/|P|^2 along P is what the data tell of a number on average
-        potential.held = potential.power * float(mass.diagonal[O.size :].mean()) / 4
+        # 4 K/|P|^2 along P is what is told of a number on average, where there is light
+        light = chosen.xp.abs(P.reshape(-1)) ** 2
+        mean = (light * mass.diagonal[O.size :]).sum(dtype="float64") / light.sum(dtype="float64")
+        potential.held = potential.power * float(mean) / 4
 
     stop, hurry, kept = Event(), Event(), -(-draws // chains)
     x = chosen.xp.concatenate([O.reshape(-1), P.reshape(-1)]) if free_probe else O.reshape(-1)
@@ -243,11 +248,12 @@ def _mass(potential: Potential, O: Array, P: Array) -> Mass:
     )
     arrays = [array.reshape(-1) for _, array in point.diagonal.each()]
     diagonal = potential.backend.xp.concatenate(arrays)
-    if not isinstance(potential.between, Spectral):
+    prior = potential.between.get("object")
+    if not isinstance(prior, Spectral):
         return Mass(diagonal)
     light = point.light
     even = float(light[light > 0.1 * light.max()].mean())
-    return Mass(diagonal, potential.between, even, O.shape)
+    return Mass(diagonal, prior, even, O.shape)
 
 
 def _aligner(
@@ -310,11 +316,12 @@ def _posterior(
     in_turn = zip_longest(*(chain.kept for chain in chains))
     kept = np.array([x for drawn in in_turn for x in drawn if x is not None][:draws])
     made = bars(along, power - along, mean)
-    drawn, between = (kept - mean).astype(COMPLEX), chains[0].potential.between
+    drawn, priors = (kept - mean).astype(COMPLEX), chains[0].potential.between
     assumed, whose = None, f"prior CN(0, {S:.4g}) on every pixel of the object"
-    if isinstance(between, Spectral):
-        assumed = between.assumed(list(drawn))
-        whose = between.sentence(assumed)
+    prior, beam = priors.get("object"), priors.get("probe")
+    if isinstance(prior, Spectral):
+        assumed = prior.assumed(list(drawn))
+        whose = prior.sentence(assumed)
     return Posterior(
         method="sampling",
         object=mean.astype(COMPLEX),
@@ -336,6 +343,7 @@ def _posterior(
             "the probe was learned with the object, prior CN(0, max |P|^2)"
             if free
             else "the probe is known exactly",
+            *([beam.sentence()] if isinstance(beam, ProbePrior) else []),
             "the positions are known exactly",
             f"after alignment on the lit pixels: {', '.join(gauge.names)}",
             f"{len(chains)} chains: {sentence(agreement)}",

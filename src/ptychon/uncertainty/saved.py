@@ -24,7 +24,7 @@ from .posterior import Posterior
 #: What the result holds already.
 _ELSEWHERE = ("object", "probe", "object_std", "draws")
 #: Has a group of its own, and are not kept.
-_APART, _LEFT = "halves", ("sample", "field_prior")
+_APART, _LEFT = "halves", ("sample", "field_priors")
 #: What is said of a file without a group, and what makes it.
 _LACKS = {
     "ptychon/bars": "has no error bars of 'ptychon error_bars'; make them with: ptychon error_bars",

@@ -9,11 +9,14 @@ import numpy as np
 
 from ..engines.joint_posterior import SMOOTH
 from ..metrics.ambiguities import Gauge
+from ..model.pulls import Together
 from ..model.unknowns import Unknowns
 from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray
 from .amplitude import bars
 from .conditions import conditions
 from .posterior import Posterior, in_bars
+from .prior import Spectral
+from .probe_prior import ProbePrior
 
 
 class Sums:
@@ -193,7 +196,7 @@ class Sums:
         learned: bool,
         gains: tuple[Any, ...] = (),
         remains: tuple[float, ...] = (),
-        prior: Any = None,
+        priors: Together | None = None,
     ) -> Posterior:
         """The posterior of Laplace's approximation."""
         along, across, monte_carlo = self.variances()
@@ -201,10 +204,13 @@ class Sums:
         # distance counts
         offset, _ = self.gauge.remove(given - self.mean)
         noise, made = point.at_x, bars(along, across, self.mean)
-        assumed = None if prior is None else prior.assumed(self.errors)
-        whose = f"prior CN(0, {prior_variance:.4g}) on every pixel of the object"
-        if assumed is not None:
-            whose = prior.sentence(assumed)
+        prior, beam = ((priors or {}).get(name) for name in ("object", "probe"))
+        assumed = prior.assumed(self.errors) if isinstance(prior, Spectral) else None
+        whose = [f"prior CN(0, {prior_variance:.4g}) on every pixel of the object"]
+        if isinstance(prior, Spectral) and assumed is not None:
+            whose = [prior.sentence(assumed)]
+        if isinstance(beam, ProbePrior):
+            whose += [beam.sentence()]
         return Posterior(
             method="laplace",
             object=self.mean.astype(COMPLEX),
@@ -217,7 +223,9 @@ class Sums:
             region=self.gauge.region,
             samples=self.count,
             monte_carlo=monte_carlo,
-            conditional=conditions(point, self.gauge, whose, learned, self.read_noise is not None),
+            conditional=conditions(
+                *(point, self.gauge, whose, learned, self.read_noise is not None)
+            ),
             assumed=assumed,
             probe_std=None if self.probe is None else np.sqrt(self.probe / self.count).astype(REAL),
             variations_std=(
@@ -238,7 +246,7 @@ class Sums:
             remains=remains,
             gains=tuple(gain.sentence() for gain in gains),
             proposed=tuple(gain.name for gain in gains if gain.proposed),
-            field_prior=prior,
+            field_priors=priors or {},
         )
 
 
