@@ -212,7 +212,7 @@ class Twin:
             return UNTOLD, (
                 "right on simulated data, which does not tell all of several learned modes: where "
                 "the truth was known and light was in a second one, the mean (error/bar)^2 was "
-                "0.7 to 1.9, the most at the finest details"
+                "0.7 to 1.6, the most at the finest details"
             )
         if self.outside > TOO_LIKELY:
             low, high = self.span
