@@ -15,7 +15,7 @@ from ptychon.backends import get_backend
 from ptychon.inspect.orientation import Orientation
 from ptychon.metrics.alignment import align
 from ptychon.metrics.residual import CUT_OFF, illuminated, probe_at_rim
-from ptychon.run import first_probe
+from ptychon.run import first_probe, guess
 from ptychon.run.doubts import doubts
 from ptychon.run.first_probe import (
     COST,
@@ -337,3 +337,19 @@ def test_a_probe_that_fails_is_not_chosen():
         scores.append(trial.score)
     assert scores[0] == np.inf
     assert scores[1] < scores[2] < np.inf
+
+
+def test_a_pupil_beside_darkness_is_finite():
+    """A single bright detector pixel, and nothing anywhere else, where smoothing leaves less than
+    nothing by rounding.
+    """
+    patterns = np.zeros((4, 40, 40), np.uint32)
+    patterns[:, 21, 18] = 3_000_000
+    data = Dataset(patterns=patterns, positions=np.array([[0, 0], [0, 3], [3, 0], [3, 3.0]]))
+    problem = Problem.from_dataset(data)
+    light = (problem.amplitude.astype(np.float64) ** 2).mean(axis=0)
+    assert (guess._smoothed(light, 2.0) < 0).any()
+    with np.errstate(invalid="raise"):
+        pupil = guess.sharp_pupil(problem)
+    assert np.isfinite(pupil).all()
+    assert pupil.any()

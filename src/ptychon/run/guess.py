@@ -142,7 +142,8 @@ def sharp_pupil(problem: Problem) -> ComplexArray:
     """
     seen = problem.mask.any(axis=0).astype(np.float64)
     light = np.abs(_root(problem).astype(np.complex128)) ** 2
-    mean = _smoothed(light, SMOOTH) / np.maximum(_smoothed(seen, SMOOTH), 0.05)
+    # rounding of transforms leaves less than nothing where it is dark
+    mean = np.maximum(_smoothed(light, SMOOTH), 0) / np.maximum(_smoothed(seen, SMOOTH), 0.05)
     order = np.sort(mean, axis=None)[::-1]
     level = order[np.searchsorted(np.cumsum(order), 0.5 * order.sum())]
     return np.asarray(np.clip(2 * mean / level - 0.5, 0, 1) * np.sqrt(mean), np.complex64)
