@@ -78,9 +78,8 @@ def test_the_pull_is_the_gradient_of_an_optimum(scan, monkeypatch):
     monkeypatch.setattr(steps, "ENOUGH", 5e-3)
     work, point = at(scan)
     drawn = solved(work, point, [(1, 0, s) for s in range(2)], 3e-2)
-    begun = [point.gradient()]
-    begun.append(work.pull.left(point, begun[0]))
-    assert begun[1] is begun[0]
+    begun = point.gradient()
+    assert work.pull.left(point, begun) is begun
     point, remains = refined(work, point, 20, drawn, ())
     assert remains.worst < 0.1
     gradient = point.gradient()
@@ -89,7 +88,7 @@ def test_the_pull_is_the_gradient_of_an_optimum(scan, monkeypatch):
     def size(g):
         return float(g.dot(g.times(point.diagonal.map(lambda d: 1 / d))))
 
-    assert size(left) < 0.1 * size(gradient) < 0.1 * size(begun[0])
+    assert size(left) < 0.1 * size(gradient) < 0.1 * size(begun)
     again, _ = refined(work, point, 1, drawn, ())
     moved = again.x.only(work.free).axpy(-1, point.x.only(work.free))
     assert abs(point.equal.along(moved)[0]) < 1e-3 * float(moved.norm() * point.equal.row(0).norm())

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from _problems import normal
 from _scenes import small_texture
 from ptychon import Problem, reconstruct
 from ptychon.backends import get_backend
@@ -29,8 +30,7 @@ SHAPE = (2, 20, 24)
 
 
 def complex_field(seed, shape=SHAPE):
-    rng = np.random.default_rng(seed)
-    return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(np.complex64)
+    return normal(np.random.default_rng(seed), shape).astype(np.complex64) * np.float32(2**0.5)
 
 
 def real_dot(a, b):

@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..metrics.ambiguities import Gauge
+from ..model.pulls import Together
+from ..types import ComplexArray
+from .prior import Spectral
+from .probe_prior import ProbePrior
 
 
 def conditions(
@@ -54,6 +58,22 @@ def conditions(
         f"after alignment on the lit pixels: {', '.join(dict.fromkeys(gauge.names))}",
         "Gaussian about one optimum",
     )
+
+
+def of_priors(
+    priors: Together, variance: float, errors: list[ComplexArray]
+) -> tuple[float | None, list[str]]:
+    """The share of the variance of errors that a learned prior of the object assumes, and what is
+    said of it, or of CN(0, S), and of that of the probe.
+    """
+    prior, probe, assumed = priors.get("object"), priors.get("probe"), None
+    said = [f"prior CN(0, {variance:.4g}) on every pixel of the object"]
+    if isinstance(prior, Spectral):
+        assumed = prior.assumed(errors)
+        said = [prior.sentence(assumed)]
+    if isinstance(probe, ProbePrior):
+        said += [probe.sentence()]
+    return assumed, said
 
 
 def _images(point: Any) -> str:

@@ -239,7 +239,7 @@ class Curvature:
         thousands of times that of those which the data hardly tell, and conjugate gradients in
         single precision find such an eigenvalue again and again.
         """
-        self.even = {name: self._even(name) for name in ("object", *self.between)}
+        self.even = {name: self.even_light(name) for name in ("object", *self.between)}
         self.H.stiffness = self.even["object"]
         directions = self._directions(gauge)
         heavy = self._heavy(directions)
@@ -281,8 +281,8 @@ class Curvature:
         own = 0.0 if prior is None else prior.diagonal
         return getattr(self.diagonal, name) - self.backend.xp.asarray(own, REAL)
 
-    def _even(self, name: str) -> float:
-        """Its mean where it is lit."""
+    def even_light(self, name: str) -> float:
+        """What the data tell of each real part of a field, on average where it is lit."""
         light = self._light(name)
         return float(light[light > 0.1 * light.max()].mean())
 

@@ -181,15 +181,7 @@ class Spectral:
         m = np.array([by_bands(seen, row) for row in self.power(object)])
         V = np.mean([self.power(x) for x in errors], axis=0)
         V = np.array([by_bands(seen, row) for row in V])
-        known = np.clip(1 - V / S, LITTLE, 1)
-        N = V / known
-        if self.noise_power is not None:
-            N = np.where(known > KNOWN, N, self.noise_power)
-        # no more chance than that of the mean itself is wanted here
-        known = S / (S + N)
-        Y = m / known**2
-        if self.measured is not None:
-            Y = np.where(known > LITTLE, Y, self.measured)
+        N, Y = without_prior(m, V, 1 / S, self.noise_power, self.measured)
         rows = zip(self.spectra, S, self.doubt * N, Y, strict=True)
         spectra = np.array([self._from(*row) for row in rows])
         found = replace(self, spectra=spectra, noise_power=N, measured=Y, cache={})
@@ -272,6 +264,28 @@ class Spectral:
         share = self.seen.size / self.seen.size.sum()
         left = (share / (1 / self.spectra[:, None] + grid[:, None])).sum(axis=(0, 2))
         return np.asarray(np.interp(light.ravel(), grid, left).reshape(light.shape))
+
+
+def without_prior(
+    m: FloatArray,
+    V: FloatArray,
+    precision: FloatArray,
+    noise: FloatArray | None,
+    measured: FloatArray | None,
+) -> tuple[FloatArray, FloatArray]:
+    """N and Y of an optimum with the power m and draws about it with the power V, under a prior
+    with this precision; where that tells nothing of them, what they were last.
+    """
+    known = np.clip(1 - precision * V, LITTLE, 1)
+    N = V / known
+    if noise is not None:
+        N = np.where(known > KNOWN, N, noise)
+    # no more chance than that of the mean itself is wanted here
+    known = 1 / (1 + precision * N)
+    Y = m / known**2
+    if measured is not None:
+        Y = np.where(known > LITTLE, Y, measured)
+    return N, Y
 
 
 def bands(rings: int) -> list[slice]:

@@ -31,13 +31,12 @@ from scipy.ndimage import gaussian_filter
 from ..backends import Backend
 from ..model.thin import normal
 from ..types import COMPLEX, REAL, Array, ComplexArray, FloatArray
+from .prior import without_prior
 
 #: Radius (standard deviation, px) over which powers are averaged.
 NEAR = 1.5
 #: Least variance, and the one from which on the prior says nothing, over that of the noise.
 LEAST, BRIGHT = 0.1, 10.0
-#: N and Y are not seen any more where the data know less than these shares.
-KNOWN, LITTLE = 0.5, 0.1
 
 
 @dataclass(frozen=True)
@@ -59,12 +58,10 @@ class Plane:
     @classmethod
     def learned(cls, m: FloatArray, V: FloatArray, before: Plane | None) -> Plane:
         """From the powers of an optimum and of draws about it, under the prior before."""
-        N, Y = V, m
-        if before is not None:
-            known = np.clip(1 - before.precision * V, LITTLE, 1)
-            N = np.where(known > KNOWN, V / known, before.noise)
-            known = 1 / (1 + before.precision * N)
-            Y = np.where(known > LITTLE, m / known**2, before.measured)
+        if before is None:
+            N, Y = V, m
+        else:
+            N, Y = without_prior(m, V, before.precision, before.noise, before.measured)
         N = np.maximum(N, np.finfo(REAL).tiny)
         S = np.maximum(Y - N, LEAST * N)
         return cls(np.maximum(1 / S - 1 / (BRIGHT * N), 0), N, Y)

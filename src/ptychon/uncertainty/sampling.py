@@ -43,6 +43,7 @@ from ..run.progress import Tell, silent
 from ..types import COMPLEX, Array, BoolArray, ComplexArray, PtychonError
 from .amplitude import bars
 from .chains import STEPS, Chain, Lay, Mass, agreement_of
+from .conditions import of_priors
 from .curvature import Curvature
 from .free import USUAL, free_of
 from .laplace import laplace
@@ -50,7 +51,6 @@ from .optimum import checked
 from .posterior import Posterior, in_bars
 from .potential import Potential
 from .prior import PRIORS, WHITE, Spectral
-from .probe_prior import ProbePrior
 
 #: Gradients of a chain where their number is not given, with a white and with a learned prior: what
 #: pixels share is slow to move (with 8000 mean u2 of scans of 24 x 24 was 1.1 to 1.25, with 20 000
@@ -251,9 +251,7 @@ def _mass(potential: Potential, O: Array, P: Array) -> Mass:
     prior = potential.between.get("object")
     if not isinstance(prior, Spectral):
         return Mass(diagonal)
-    light = point.light
-    even = float(light[light > 0.1 * light.max()].mean())
-    return Mass(diagonal, prior, even, O.shape)
+    return Mass(diagonal, prior, point.even_light("object"), O.shape)
 
 
 def _aligner(
@@ -317,11 +315,7 @@ def _posterior(
     kept = np.array([x for drawn in in_turn for x in drawn if x is not None][:draws])
     made = bars(along, power - along, mean)
     drawn, priors = (kept - mean).astype(COMPLEX), chains[0].potential.between
-    assumed, whose = None, f"prior CN(0, {S:.4g}) on every pixel of the object"
-    prior, beam = priors.get("object"), priors.get("probe")
-    if isinstance(prior, Spectral):
-        assumed = prior.assumed(list(drawn))
-        whose = prior.sentence(assumed)
+    assumed, whose = of_priors(priors, S, list(drawn))
     return Posterior(
         method="sampling",
         object=mean.astype(COMPLEX),
@@ -339,11 +333,10 @@ def _posterior(
                 if noise.kind == "amplitude"
                 else ""
             ),
-            whose,
+            *whose,
             "the probe was learned with the object, prior CN(0, max |P|^2)"
             if free
             else "the probe is known exactly",
-            *([beam.sentence()] if isinstance(beam, ProbePrior) else []),
             "the positions are known exactly",
             f"after alignment on the lit pixels: {', '.join(gauge.names)}",
             f"{len(chains)} chains: {sentence(agreement)}",

@@ -43,15 +43,16 @@ def refined(
     remains, last = Remains(), None
     bars = None if drawn is None else work.octaves([d.x for d in drawn])
     held: list[Unknowns] = []
-    of = point
+    held_at = point
     for number in range(steps):
         if number and work.late():
             break
         tolerance = max(CLOSER if number >= len(loose) else loose[number], work.tolerance)
         d = _direction(work, point, gradient, pairs, tolerance)
         if point.equal is not None and len(point.equal):
+            # loose steps lead far: what was answered before them is no answer after them
             if not held or number == len(loose) > 1:
-                held, of = answers(point, ROUGH, work.iterations, held), point
+                held, held_at = answers(point, ROUGH, work.iterations, held), point
             more = point.equal.pull(d, held)
             d = point.equal.without(d, held)
             if number >= len(loose):
@@ -66,8 +67,9 @@ def refined(
             if number and remains.worst < ENOUGH and tolerance <= ROUGH:
                 break
         if decrement < (STILL if bars is None else TINY) * float(work.lit.sum()):
-            if decrement >= 0 or (not pairs and of is point):
+            if decrement >= 0 or (not pairs and held_at is point):
                 break
+            # uphill: neither what the last steps have shown nor these answers belong to this point
             pairs, held = [], []
             continue
         while length >= SHORTEST:

@@ -13,10 +13,8 @@ from ..model.pulls import Together
 from ..model.unknowns import Unknowns
 from ..types import COMPLEX, REAL, BoolArray, ComplexArray, FloatArray
 from .amplitude import bars
-from .conditions import conditions
+from .conditions import conditions, of_priors
 from .posterior import Posterior, in_bars
-from .prior import Spectral
-from .probe_prior import ProbePrior
 
 
 class Sums:
@@ -194,9 +192,9 @@ class Sums:
         pilot: Any,
         unsolved: float,
         learned: bool,
+        priors: Together,
         gains: tuple[Any, ...] = (),
         remains: tuple[float, ...] = (),
-        priors: Together | None = None,
     ) -> Posterior:
         """The posterior of Laplace's approximation."""
         along, across, monte_carlo = self.variances()
@@ -204,13 +202,8 @@ class Sums:
         # distance counts
         offset, _ = self.gauge.remove(given - self.mean)
         noise, made = point.at_x, bars(along, across, self.mean)
-        prior, beam = ((priors or {}).get(name) for name in ("object", "probe"))
-        assumed = prior.assumed(self.errors) if isinstance(prior, Spectral) else None
-        whose = [f"prior CN(0, {prior_variance:.4g}) on every pixel of the object"]
-        if isinstance(prior, Spectral) and assumed is not None:
-            whose = [prior.sentence(assumed)]
-        if isinstance(beam, ProbePrior):
-            whose += [beam.sentence()]
+        assumed, whose = of_priors(priors, prior_variance, self.errors)
+        read = self.read_noise is not None
         return Posterior(
             method="laplace",
             object=self.mean.astype(COMPLEX),
@@ -223,9 +216,7 @@ class Sums:
             region=self.gauge.region,
             samples=self.count,
             monte_carlo=monte_carlo,
-            conditional=conditions(
-                *(point, self.gauge, whose, learned, self.read_noise is not None)
-            ),
+            conditional=conditions(point, self.gauge, whose, learned, read),
             assumed=assumed,
             probe_std=None if self.probe is None else np.sqrt(self.probe / self.count).astype(REAL),
             variations_std=(
@@ -246,7 +237,7 @@ class Sums:
             remains=remains,
             gains=tuple(gain.sentence() for gain in gains),
             proposed=tuple(gain.name for gain in gains if gain.proposed),
-            field_priors=priors or {},
+            field_priors=priors,
         )
 
 
