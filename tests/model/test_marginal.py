@@ -215,6 +215,27 @@ def test_noise_has_the_covariance_of_everything():
 
 
 @pytest.mark.parametrize("near", [False, True])
+def test_what_moved_waves_ask_for_is_the_gradient_of_their_square(near):
+    """Of 1/2 |A^1/2 (z(x + d) - z(x), db)|^2, by all that is free, along random directions."""
+    H, rng, names = operator(near, True), np.random.default_rng(6), everything(near)
+
+    def random(size):
+        size = size * np.abs(scene(near)[0].only(names).vector()).mean()
+        step = size * rng.standard_normal(len(dense(near, True)[0]))
+        return H.x.only(names).from_vector(step)
+
+    def half(d):
+        there = H.x.axpy(1, d)
+        moved = ((b, H.model.view(there, b).waves - H.waves(b)) for b in H.blocks())
+        return sum(0.5 * float(H.taken(b, wave, d).sum()) for b, wave in moved)
+
+    d = random(1e-2)
+    for h in (random(1e-6) for _ in range(3)):
+        slope = (half(d.axpy(1, h)) - half(d.axpy(-1, h))) / 2
+        assert slope == pytest.approx(float(H.pulled(d).dot(h)), rel=1e-5)
+
+
+@pytest.mark.parametrize("near", [False, True])
 def test_the_compiled_product_is_the_specified_one(near):
     """In single precision, with and without what may be missing."""
     H, rng = operator(near, True, "single", "numpy"), np.random.default_rng(4)

@@ -106,6 +106,16 @@ def test_modes_take_laplace(bright):
     assert "2 modes" in choice.why
 
 
+def test_several_learned_modes_at_few_counts_take_chains(bright):
+    problem, found = scanned(0.7 * 200 * 16**2)
+    two = replace(found, probe=np.concatenate([found.probe, 0.3 * found.probe]))
+    learned = choose(problem, two, update={"probe": True})
+    assert (learned.method, learned.prior) == ("sampling", "local")
+    assert "2 modes" in learned.why
+    assert choose(problem, two).method == "laplace"
+    assert choose(bright[0], two, update={"probe": True}).method == "laplace"
+
+
 def test_few_measurements_take_chains():
     problem, found = scanned(1e6, step=8)
     choice = choose(problem, found)

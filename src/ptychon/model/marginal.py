@@ -276,6 +276,21 @@ class Marginal:
         """out += M* wave."""
         self.model.adjoint(self.model.view(self.x, b), wave, out)
 
+    def pulled(self, d: Unknowns) -> Unknowns:
+        """T(x + d)* A (z(x + d) - z(x)) by everything that is free: what the waves of this point
+        ask for after a change.
+        """
+        x, out = self.x.axpy(1, d), self.model.zeros(self.x, (*self.update, *self.eliminate))
+        for b in self.blocks():
+            view = self.model.view(x, b)
+            wave = (view.waves - self.waves(b))[:, None]
+            along = self._along(b, wave)
+            if d.background is not None and self.root is not None:
+                along = along + (self.root[b] * self.image(d.background))[:, None]
+                out.background += self.asked((self.root[b] * along[:, 0]).sum(axis=0))
+            self.model.adjoint(view, self._weighed(b, wave, along)[:, 0], out)
+        return out
+
     def taken(self, b: slice, wave: Array, d: Unknowns | None = None) -> Array:
         """Information of each pixel on a change of its wave and, of `d`, of the background: (B, P,
         Q).

@@ -19,7 +19,7 @@ from ..backends.base import Backend
 from ..kernels.curvature import ByClass, ByPixel, Weights, weigh
 from ..kernels.reference import abs2
 from ..types import COMPLEX, REAL, Array, ComplexArray
-from .batch import Batch, exit_wave, to_object, to_wave
+from .batch import Batch, exit_wave, shifted_probes, to_object, to_wave
 from .gauss_newton import BLOCK_BYTES
 from .problem import Problem
 from .propagators import NearField
@@ -82,6 +82,13 @@ class Scan:
         seen.add(out.object[0], to_object(self.probes[seen.index], change))
         if out.probe is not None:
             out.probe[:] += seen.unshifted(to_wave(seen.window(self.object), change))
+
+    def moved(self, d: Unknowns) -> Scan:
+        """The same after a change of object and probe."""
+        probes = self.probes
+        if d.probe is not None:
+            probes = probes + shifted_probes(d.probe, self.problem, self.backend.kernels)
+        return Scan(self.problem, self.backend, self.object + d.object[0], probes)
 
     def _batch(self, b: slice) -> Batch:
         return Batch.of(self.problem, self.backend, b)
@@ -176,6 +183,13 @@ class Thin:
         """A wave; A^1/2 wave for weights of classes."""
         weights = self.weights.of(b)
         return weigh(wave, weights.root() if root and isinstance(weights, ByClass) else weights)
+
+    def pulled(self, d: Unknowns) -> Unknowns:
+        """M(x + d)* A (z(x + d) - z(x)): what the waves of this point ask for after a change."""
+        there, out = self.scan.moved(d), self.zeros()
+        for b in self.blocks():
+            there.adjoint(b, self.weigh(b, there.waves(b) - self.waves(b)), out)
+        return out
 
     def taken(self, b: slice, wave: Array) -> Array:
         """Information of each pixel on a change of its wave, Re w* A w: (B, P, Q)."""

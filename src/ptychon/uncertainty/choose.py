@@ -3,6 +3,7 @@
 | what there is | method | because |
 |---|---|---|
 | positions, doses, a varying probe, background, distance free | laplace | only it holds them |
+| few counts, several modes learned, on a small scan | sampling, local prior | no Gaussian there |
 | several modes | laplace | Ptycho-EP, where joint begins, knows one |
 | few measurements on a small scan | sampling | one optimum is not the posterior there |
 | few counts, probe learned, on a small scan | sampling, local prior | it is no Gaussian there |
@@ -13,7 +14,7 @@
 Numbers that tell these apart were measured (docs/uncertainty.md): where there are more than about
 100 counts a pixel a white prior does no harm, with fewer its bars are too wide; below 4 numbers
 measured for each that is unknown bars of one optimum are too small, and so they are where few
-counts come together with a learned probe.
+counts come together with a learned probe, with several modes up to about 200.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from ..metrics.residual import illuminated, illumination
 from ..model.noise import noise_of
 from ..model.problem import Problem
 from .clock import longest
-from .counts import dim, mean_counts
+from .counts import DIM_MODES, dim, mean_counts
 from .free import FREE, READ_NOISE, USUAL, free_in, possible
 from .methods import Laplace
 from .optimum import Work
@@ -159,7 +160,7 @@ def choose(
     if refine and name == "laplace" and dim(problem) and set(free) <= set(USUAL):
         prior, why = LOCAL, f"{why}; at few counts the prior of an optimum is learned"
     if name == "sampling":
-        prior = LOCAL if dim(problem) else WHITE
+        prior = LOCAL if dim(problem) or len(found.probe) > 1 else WHITE
         if chains is not None:
             chains *= (1 if prior == LOCAL else PASSES / SLOWER) * (3 if twin else 1)
         return Choice(name, why, free, chains, prior)
@@ -199,10 +200,15 @@ def _chosen(
         one = len(more) == 1 and more[0] in ("dose", "background", "distance", READ_NOISE)
         are = "is" if one else "are"
         return "laplace", f"{', '.join(more)} {are} free, whose error only it holds"
-    if len(found.probe) > 1:
-        return "laplace", f"the probe has {len(found.probe)} modes, and joint begins with one"
-    lit = float(illuminated(problem, found.probe).sum())
     measured = float(problem.amplitude.size)
+    short = measured < SMALL and (chains is None or chains < PATIENCE)
+    if len(found.probe) > 1:
+        several = f"the probe has {len(found.probe)} modes"
+        if short and "probe" in free and dim(problem, DIM_MODES):
+            few = f"{mean_counts(problem):.2g} counts a pixel are few"
+            return "sampling", f"{few}, and {several}, with which the posterior is no Gaussian then"
+        return "laplace", f"{several}, and joint begins with one"
+    lit = float(illuminated(problem, found.probe).sum())
     if measured < FEW_MEASURED * 2 * lit and measured < SMALL:
         why = f"{measured / (2 * lit):.1f} measured numbers for each unknown are few: one optimum "
         return "sampling", why + "is not the whole posterior"
@@ -211,7 +217,7 @@ def _chosen(
             few = f"{mean_counts(problem):.2g} counts a pixel are few"
             return "joint", f"{few}: its prior is learned"
         return "laplace", "joint would take too long; at few counts these bars are too wide"
-    if dim(problem) and measured < SMALL and (chains is None or chains < PATIENCE):
+    if dim(problem) and short:
         few = f"{mean_counts(problem):.2g} counts a pixel are few"
         return "sampling", f"{few}, and with a learned probe the posterior is no Gaussian then"
     if dim(problem):

@@ -43,6 +43,7 @@ from ..model.thin import Scan, Thin
 from ..model.unknowns import Unknowns, declared
 from ..types import COMPLEX, REAL, Array, ComplexArray, FloatArray
 from .orbit import Orbit
+from .tilt import Tilt
 
 #: What the compiled product of a fixed scan moves.
 THIN = frozenset({"object", "probe"})
@@ -102,8 +103,10 @@ class Curvature:
         Of the background (see `Marginal`).
     between : mapping of str to FieldPrior
         Priors that hold pixels of a field together, beside `prior`, by its name.
-    equal : Orbit, optional
-        Along which no step is to move.
+    tilt : Tilt, optional
+        What a mean of the posterior has beside the deepest point.
+    equal, untold : Orbit, optional
+        Along which no step is to move; and what no data tell.
     """
 
     problem: Problem
@@ -116,7 +119,9 @@ class Curvature:
     mean: Unknowns = field(default_factory=Unknowns)
     columns: Array | None = None
     between: Together = field(default_factory=dict)
+    tilt: Tilt | None = None
     equal: Orbit | None = field(default=None, init=False)
+    untold: Orbit | None = field(default=None, init=False)
     #: What the data tell of each real part of a field, on average where it is lit.
     even: dict[str, float] = field(default_factory=dict, init=False)
 
@@ -243,6 +248,7 @@ class Curvature:
         self.H.stiffness = self.even["object"]
         directions = self._directions(gauge)
         heavy = self._heavy(directions)
+        self.untold = Orbit(directions, heavy, self.backend)
         weight = sum(reals(g) @ reals(getattr(heavy, name)).T for name, g in directions.each())
         lower = np.linalg.cholesky(self.backend.to_host(weight).astype(np.float64))
         mixed = self.backend.asarray((np.linalg.inv(lower) * self.H.stiffness**-0.5).astype(REAL))
@@ -364,7 +370,8 @@ class Curvature:
                 score = xp.where(valid & there, self._pull(bright, b) / (2 * bright), 0)
                 out.background += H.asked(score.sum(axis=0))
             H.adjoint(b, wave * factor[:, None], out)
-        return out.axpy(1, self.pressed(self._off(self.x)))
+        out = out.axpy(1, self.pressed(self._off(self.x)))
+        return out if self.tilt is None else out.axpy(1, self.tilt.slope)
 
     def pressed(self, d: Unknowns) -> Unknowns:
         """Precision of the prior times a change."""
@@ -399,7 +406,15 @@ class Curvature:
             valid = self.backend.to_host(self.problem.mask_of(b))
             total += float(np.where(valid, each, 0).sum())
         off = self._off(x)
-        return total + 0.5 * float(off.dot(self.pressed(off)))
+        total += 0.5 * float(off.dot(self.pressed(off)))
+        return total if self.tilt is None else total + self.tilt.energy(x)
+
+    def told(self, d: Unknowns) -> Unknowns:
+        """A change less what no data tell, as far as it is held."""
+        if self.untold is None:
+            return d
+        rows = [self.untold.direction(i) for i in range(len(self.untold))]
+        return self.untold.without(d, rows)
 
     def moved(self, length: float, d: Unknowns) -> Unknowns:
         """The point after a step."""

@@ -27,6 +27,7 @@ from .free import FREE, free_of
 from .orbit import Pull
 from .prior import Seen, Spectral
 from .probe_prior import ProbePrior
+from .tilt import Tilt
 
 #: Tolerance of the draws of a pilot round.
 ROUGH = 3e-2
@@ -69,6 +70,8 @@ class Work:
         self.beam: ProbePrior | None = None
         #: Along orbits, as it was last seen.
         self.pull = Pull()
+        #: Of the mean.
+        self.tilt: Tilt | None = None
         #: Whether steps have to end.
         self.late: Callable[[], bool] = lambda: False
         self.problem, self.backend, self.free, self.S = problem, backend, free, S
@@ -152,6 +155,7 @@ class Work:
         point = Curvature(
             *(problem, x, noise, self.backend, free, prior, spread, mean, self.columns),
             between=self.between,
+            tilt=self.tilt,
         )
         O, P = host(x.object[0]), host(x.probe)
         moves = "positions" in free, "log_scale" in free
@@ -179,9 +183,13 @@ class Work:
         return found
 
     def learn(self, point: Curvature, drawn: list[Drawn]) -> bool:
-        """The prior, if it is learned, from an optimum and draws; whether it has not changed."""
+        """The prior, if it is learned, from an optimum and draws, and what a mean with several
+        modes has beside it; whether the prior has not changed.
+        """
         if self.learned is None:
             return True
+        if "probe" in self.free and len(point.x.probe) > 1:
+            self.tilt = Tilt.of(point, [d.x for d in drawn])
         host = self.backend.to_host
         if "probe" in self.free:
             probes = [host(d.x.probe) for d in drawn]
