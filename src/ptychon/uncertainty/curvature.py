@@ -37,7 +37,7 @@ from ..model.forward import Model
 from ..model.marginal import Marginal
 from ..model.noise import Noise
 from ..model.problem import Problem
-from ..model.pulls import Together, held_diagonal, reals
+from ..model.pulls import Together, held_diagonal
 from ..model.solve import solve
 from ..model.thin import Scan, Thin
 from ..model.unknowns import Unknowns, declared
@@ -247,14 +247,8 @@ class Curvature:
         self.even = {name: self.even_light(name) for name in ("object", *self.between)}
         self.H.stiffness = self.even["object"]
         directions = self._directions(gauge)
-        heavy = self._heavy(directions)
-        self.untold = Orbit(directions, heavy, self.backend)
-        weight = sum(reals(g) @ reals(getattr(heavy, name)).T for name, g in directions.each())
-        lower = np.linalg.cholesky(self.backend.to_host(weight).astype(np.float64))
-        mixed = self.backend.asarray((np.linalg.inv(lower) * self.H.stiffness**-0.5).astype(REAL))
-        self.H.gauge = heavy.map(
-            lambda rows: (mixed @ reals(rows)).view(rows.dtype).reshape(rows.shape)
-        )
+        self.untold = Orbit(directions, self._heavy(directions), self.backend)
+        self.H.gauge = self.untold.rows(self.H.stiffness)
         self.diagonal = held_diagonal(self.diagonal, self.H.gauge, self.H.stiffness)
 
     def keep_off(self, directions: Unknowns) -> None:
@@ -408,13 +402,6 @@ class Curvature:
         off = self._off(x)
         total += 0.5 * float(off.dot(self.pressed(off)))
         return total if self.tilt is None else total + self.tilt.energy(x)
-
-    def told(self, d: Unknowns) -> Unknowns:
-        """A change less what no data tell, as far as it is held."""
-        if self.untold is None:
-            return d
-        rows = [self.untold.direction(i) for i in range(len(self.untold))]
-        return self.untold.without(d, rows)
 
     def moved(self, length: float, d: Unknowns) -> Unknowns:
         """The point after a step."""

@@ -20,7 +20,7 @@ import numpy as np
 from ..backends.base import Backend
 from ..model.pulls import reals
 from ..model.unknowns import Unknowns
-from ..types import FloatArray
+from ..types import REAL, FloatArray
 
 if TYPE_CHECKING:
     from .curvature import Curvature
@@ -57,6 +57,20 @@ class Orbit:
     def row(self, i: int) -> Unknowns:
         """What holds a step from moving along one of them."""
         return self.heavy.map(lambda rows: rows[i])
+
+    def rows(self, stiffness: float) -> Unknowns:
+        """G along a first axis of each field with stiffness G^T G = M Q (Q^T M Q)^-1 Q^T M, for
+        directions that are independent in real and imaginary parts.
+        """
+        pairs = [(reals(q), reals(getattr(self.heavy, n))) for n, q in self.directions.each()]
+        weight = self.backend.to_host(sum(q @ h.T for q, h in pairs))
+        lower = np.linalg.cholesky(weight.astype(np.float64))
+        mixed = self.backend.asarray((np.linalg.inv(lower) * stiffness**-0.5).astype(REAL))
+        return self.heavy.map(lambda h: (mixed @ reals(h)).view(h.dtype).reshape(h.shape))
+
+    def told(self, d: Unknowns) -> Unknowns:
+        """A change less what it has of the directions, so that Q^T M d = 0."""
+        return self.without(d, [self.direction(i) for i in range(len(self))])
 
     def without(self, d: Unknowns, answers: Sequence[Unknowns]) -> Unknowns:
         """A Newton step H^-1 g under that constraint, d being the one without, and answers H^-1

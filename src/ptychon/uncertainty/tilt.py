@@ -45,7 +45,7 @@ class Tilt:
         """At a point, from draws of the error about it."""
         total = point.x.zeros(point.update)
         for d in draws:
-            told = point.told(d)
+            told = d if point.untold is None else point.untold.told(d)
             for sign in (1.0, -1.0):
                 total = total.axpy(1, point.H.pulled(told.times(sign)))
         return cls(total.times(0.5 / len(draws)), point.x.only(point.update))
