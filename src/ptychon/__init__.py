@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from .data.dataset import Dataset
     from .data.result import Result
     from .inspect.proposal import propose
-    from .io import load
-    from .io import save_result as save
+    from .io import load, save
     from .model.forward import Model
     from .model.problem import Problem
     from .model.unknowns import Unknowns
@@ -79,7 +78,7 @@ _LATER = {
     "propose": (".inspect.proposal", "propose"),
     "reconstruct": (".run.reconstruct", "reconstruct"),
     "report": (".reports.write", "write_report"),
-    "save": (".io", "save_result"),
+    "save": (".io", "save"),
     "simulate": (".simulation.simulate", "simulate"),
 }
 

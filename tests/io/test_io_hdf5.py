@@ -14,6 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import ptychon
+from ptychon import Dataset, Problem
 from ptychon.io.hdf5 import check_writable, create, opened, write_aside
 from ptychon.io.records import get, put
 from ptychon.types import PtychonError
@@ -213,3 +215,19 @@ def test_damaged_data_are_reported_not_raised_through(tmp_path):
     Path(path).write_bytes(content)
     with pytest.raises(PtychonError, match="damaged"), opened(path) as file:
         file["x"][()]
+
+
+def test_what_is_loaded_can_be_saved_and_nothing_else(tmp_path):
+    data = Dataset(
+        patterns=np.arange(64, dtype=np.uint16).reshape(4, 4, 4),
+        positions=np.array([[0.0, 0], [0, 2], [2, 0], [2, 2]]),
+        counting=True,
+    )
+    path = tmp_path / "scan.cxi"
+    ptychon.save(path, data)
+    back = ptychon.load(path)
+    assert np.array_equal(back.patterns, data.patterns)
+    assert np.array_equal(back.positions, data.positions)
+    with pytest.raises(PtychonError, match=r"Dataset, and this is Problem.*made from"):
+        ptychon.save(path, Problem.from_dataset(data))
+    assert np.array_equal(ptychon.load(path).patterns, data.patterns)

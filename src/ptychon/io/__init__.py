@@ -1,7 +1,6 @@
 """Files: one module a format, recognised by content.
 
-`load` opens a scan, `load_result` what a reconstruction has left; `write_dataset` and `save_result`
-write them.
+`load` opens a scan, `load_result` what a reconstruction has left; `save` writes either.
 """
 
 from __future__ import annotations
@@ -28,12 +27,13 @@ from .given import PREPARATION, check_given
 from .hdf5 import PathLike
 from .mask_file import noted, replacing, with_mask
 from .recognise import find, load_result
-from .saved import save_result
+from .saved import save, save_result
 
 __all__ = [
     "convert",
     "load",
     "load_result",
+    "save",
     "save_result",
     "write_dataset",
     "write_result",
