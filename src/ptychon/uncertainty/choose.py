@@ -59,8 +59,8 @@ LONGER = {"laplace": 1.0, LOCAL: 6.0, "joint": 3.0}
 #: more of them (2.8 and 3.6 on scans of 24 x 24, 3.5 on 20 frames of 256 x 256).
 SEVERAL = 3.5
 #: A pass of a chain over a product (0.9 to 1.4 for its gradient, as much again for its prior and
-#: its momenta), and chains.
-GRADIENT, CHAINS = 2.5, 2
+#: its momenta), with local variances too (1.4 to 6, the most for pieces), and chains.
+GRADIENT, GRADIENT_LOCAL, CHAINS = 2.5, 3.5, 2
 #: Seconds that nobody minds.
 PATIENCE = 180.0
 
@@ -144,14 +144,17 @@ def choose(
         Seconds that it may take.
     """
     free = wanted(found, update, noise_of(problem).kind == "poisson")
-    seconds = chains = None
+    seconds = chains = plain = None
     if backend is not None:
         product, rate = products_seconds(problem, found, free, backend), max(1, backend.threads)
-        chains = product * GRADIENT * SLOWER * CHAINS / min(rate, CHAINS)
         seconds = product * PRODUCTS
         seconds *= WAY / 2 + (WAY / 2 + (draws or DRAWS)) / rate
         if "probe" in free and len(found.probe) > 1:
             seconds *= SEVERAL
+        both = product * CHAINS / min(rate, CHAINS)
+        plain = both * GRADIENT * PASSES
+        # they begin at the optimum that goes with their prior
+        chains = both * GRADIENT_LOCAL * SLOWER + seconds * LONGER[LOCAL]
     name, why = _chosen(problem, found, free, seconds, chains)
     if name not in having and len(having):
         name = "laplace" if "laplace" in having else next(iter(having))
@@ -161,9 +164,10 @@ def choose(
         prior, why = LOCAL, f"{why}; at few counts the prior of an optimum is learned"
     if name == "sampling":
         prior = LOCAL if dim(problem) or len(found.probe) > 1 else WHITE
-        if chains is not None:
-            chains *= (1 if prior == LOCAL else PASSES / SLOWER) * (3 if twin else 1)
-        return Choice(name, why, free, chains, prior)
+        seconds = chains if prior == LOCAL else plain
+        if seconds is not None:
+            seconds *= 3 if twin else 1
+        return Choice(name, why, free, seconds, prior)
     longer = LOCAL if prior == LOCAL else name
     if seconds is not None:
         seconds = seconds * LONGER[longer] if longer in LONGER else None
