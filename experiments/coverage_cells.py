@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 from calibration import put
-from second_simulator import Wave, made_object, made_probe, scanned, score
+from second_simulator import SHARE, Wave, made_object, made_probe, scanned, score, second_mode
 
 FRAME, SIDE, DOSE = 24, 6, 22_500.0
 FAULTS = ("positions", "dose", "background", "modes")
@@ -206,9 +206,7 @@ def begun(case: Case, data: Any, probe: Wave) -> Any:
         if not two:
             held: dict[str, Any] = {"probe": light, "probe_updates": 0}
             return reconstruct(data, "ep", passes=80, backend="numpy", **held)
-        k = np.arange(FRAME) - FRAME // 2
-        second = light[0] * k[:, None]
-        second *= np.linalg.norm(light[0]) / np.linalg.norm(second) * (0.15 / 0.85) ** 0.5
+        second = second_mode(light[0]) * (SHARE / (1 - SHARE)) ** 0.5
         if not case.fault:
             second *= 0.01
         both = np.stack([light[0], second]).astype(np.complex64)

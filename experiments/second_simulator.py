@@ -30,6 +30,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+#: Of the light in a second mode.
+SHARE = 0.15
+
 Field = npt.NDArray[np.float64]
 Wave = npt.NDArray[np.complex128]
 
@@ -121,11 +124,9 @@ def scanned(
     corners = np.clip(corners, 0, free).astype(int)
     k = np.arange(n) - n // 2
     kernel = np.exp(-2j * np.pi * np.outer(k, k) / n) / n**0.5
-    beams, share = [(1.0, probe)], 0.15
+    beams = [(1.0, probe)]
     if fault == "modes":
-        second = probe * k[:, None]
-        second *= np.linalg.norm(probe) / np.linalg.norm(second)
-        beams = [(1 - share, probe), (share, second)]
+        beams = [(1 - SHARE, probe), (SHARE, second_mode(probe))]
     off = 0.3 * rng.standard_normal((side**2, 2)) * (fault == "positions")
     light = np.zeros((side**2, n, n))
     for weight, beam in beams:
@@ -144,6 +145,13 @@ def scanned(
         light += 0.1 * dose / n**2
     main = beams[0][0]
     return rng.poisson(light), corners, np.asarray(probe * (main * scale) ** 0.5)
+
+
+def second_mode(beam: Wave) -> Wave:
+    """Another mode as bright as a beam, whose amplitude rises from the middle."""
+    k = np.arange(len(beam)) - len(beam) // 2
+    mode = beam * k[:, None]
+    return np.asarray(mode * (np.linalg.norm(beam) / np.linalg.norm(mode)))
 
 
 def moved_by(beam: Wave, by: Field) -> Wave:
@@ -201,10 +209,10 @@ def cells() -> list[Cell]:
 
 
 def dataset_of(
-    cell: Cell, seed: int, beam: Wave | None = None, jitter: float = 1.5
+    cell: Cell, seed: int, beam: Wave | None = None, jitter: float = 1.5, fault: str = ""
 ) -> tuple[Any, Wave, Wave]:
     """Its data, and object and probe that they are of; the beam is that of `made_probe` if no other
-    is given.
+    is given. A fault is one of `scanned`.
     """
     from ptychon import Dataset
 
@@ -212,7 +220,7 @@ def dataset_of(
     truth = made_object(cell.kind, size, seed)
     beam = made_probe(cell.frame) if beam is None else beam
     counts, corners, probe = scanned(
-        truth, beam, cell.side, cell.step, cell.dose, seed, jitter=jitter
+        truth, beam, cell.side, cell.step, cell.dose, seed, jitter=jitter, fault=fault
     )
     # positions are those of the middle pixel of a frame from the middle pixel of the object
     positions = corners + cell.frame // 2 - size // 2

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptychon import Dataset, Problem
+from ptychon import Problem
 from ptychon.backends import get_backend
 from ptychon.metrics.residual import illuminated, illumination
 from ptychon.model.noise import noise_of
@@ -20,29 +20,15 @@ from ptychon.uncertainty.tilt import Tilt
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 
-from second_simulator import made_object, made_probe, scanned
-
-FRAME, SIDE, SHARE = 20, 5, 0.15
+from second_simulator import SHARE, Cell, dataset_of, second_mode
 
 
 def two_modes(seed):
     """A problem of few counts with 15 % of the light in a second mode, its object and modes."""
-    step = 0.2 * 0.72 * FRAME
-    size = round(FRAME + (SIDE - 1) * step) + 6
-    truth = made_object("power-1.5", size, seed)
-    counts, corners, first = scanned(
-        *(truth, made_probe(FRAME), SIDE, step, 39 * FRAME**2, seed), jitter=1.2, fault="modes"
-    )
-    second = first * (np.arange(FRAME) - FRAME // 2)[:, None]
-    second *= np.linalg.norm(first) / np.linalg.norm(second) * (SHARE / (1 - SHARE)) ** 0.5
-    data = Dataset(
-        patterns=counts.astype(np.uint32),
-        positions=(corners + FRAME // 2 - size // 2).astype(float),
-        counting=True,
-        object_shape=(size, size),
-    )
-    probe = np.stack([first, second]).astype(np.complex64)
-    return Problem.from_dataset(data), truth.astype(np.complex64), probe
+    cell = Cell("power-1.5", frame=20, side=5, step=2.88, dose=39 * 20**2)
+    data, truth, first = dataset_of(cell, seed, jitter=1.2, fault="modes")
+    probe = np.stack([first, second_mode(first) * (SHARE / (1 - SHARE)) ** 0.5])
+    return Problem.from_dataset(data), truth.astype(np.complex64), probe.astype(np.complex64)
 
 
 def share(probe):

@@ -17,7 +17,8 @@ import numpy as np
 from ..data.dataset import Dataset
 from ..data.preparation import Preparation
 from ..data.prepare import prepare
-from ..types import PtychonWarning
+from ..data.result import Result
+from ..types import PtychonError, PtychonWarning
 from . import guard
 from .assemble import SELECTION, assemble
 from .cxi_write import write_dataset
@@ -27,7 +28,7 @@ from .given import PREPARATION, check_given
 from .hdf5 import PathLike
 from .mask_file import noted, replacing, with_mask
 from .recognise import find, load_result
-from .saved import save, save_result
+from .saved import save_result
 
 __all__ = [
     "convert",
@@ -123,3 +124,29 @@ def prepared(data: Dataset, given: Mapping[str, Any]) -> Dataset:
         if given.get("counting") is False and ready.counting
         else ready
     )
+
+
+def save(path: PathLike, what: Result | Dataset) -> None:
+    """Write a result, or a scan; the file appears when it is complete, and what was there before is
+    not harmed by a failure.
+
+    Parameters
+    ----------
+    path : path of the file to write
+    what : Result or Dataset
+        `ptychon.load` gives back every field of a scan; its frames may be on disk.
+
+    Raises
+    ------
+    PtychonError
+        If the file cannot be written, or it is something else.
+    """
+    if isinstance(what, Dataset):
+        write_dataset(path, what)
+    elif isinstance(what, Result):
+        save_result(path, what)
+    else:
+        raise PtychonError(
+            f"save writes a Result or a Dataset, and this is {type(what).__name__}; of a problem "
+            "write the Dataset that it was made from, of error bars the Result"
+        )

@@ -22,11 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from ..data.dataset import Dataset
 from ..data.result import Result
 from ..data.slices import Slices
 from ..types import PtychonError
-from .cxi_write import write_dataset
 from .hdf5 import PathLike, create, opened, titled
 from .nexus_write import classify, picture
 from .records import get, put, put_array
@@ -40,32 +38,6 @@ _LINKED = {
     "probe": "entry_1/image_2/data",
     "object_std": "entry_1/image_1/data_error",
 }
-
-
-def save(path: PathLike, what: Result | Dataset) -> None:
-    """Write a result, or a scan; the file appears when it is complete, and what was there before is
-    not harmed by a failure.
-
-    Parameters
-    ----------
-    path : path of the file to write
-    what : Result or Dataset
-        `ptychon.load` gives back every field of a scan; its frames may be on disk.
-
-    Raises
-    ------
-    PtychonError
-        If the file cannot be written, or it is something else.
-    """
-    if isinstance(what, Dataset):
-        write_dataset(path, what)
-    elif isinstance(what, Result):
-        save_result(path, what)
-    else:
-        raise PtychonError(
-            f"save writes a Result or a Dataset, and this is {type(what).__name__}; of a problem "
-            "write the Dataset that it was made from, of error bars the Result"
-        )
 
 
 def save_result(path: PathLike, result: Result) -> None:

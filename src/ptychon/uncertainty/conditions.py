@@ -56,7 +56,9 @@ def conditions(
         f"free, their error in the bars: {', '.join(['object', *free])}",
         *([f"taken as exact: {', '.join(exact)}"] if exact else []),
         f"after alignment on the lit pixels: {', '.join(dict.fromkeys(gauge.names))}",
-        "Gaussian about one optimum",
+        "Gaussian about one optimum"
+        if point.tilt is None
+        else "Gaussian about the mean at one optimum",
     )
 
 

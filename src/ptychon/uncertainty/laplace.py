@@ -117,7 +117,7 @@ def laplace(
         Of the object: CN(0, S) in each pixel; stationary with spectra that are learned (see
         `prior`); or these with variances that differ from place to place, for edges, where the
         evidence is for them (see `local`). With either of the last two a free probe gets one of its
-        own (see `probe_prior`).
+        own (see `probe_prior`), and the optimum of several modes is that of the mean (see `tilt`).
     draws : int, optional
         Number of posterior draws; default as many as it takes to know the bars to 3 %, 8 to 32.
         How well they are known the result states. Ctrl-C ends with those that there are; on the

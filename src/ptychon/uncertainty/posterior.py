@@ -30,8 +30,8 @@ class Posterior:
     method : str
         "laplace", "bootstrap", "joint" or "sampling".
     object : (H, W) complex64
-        The optimum of the posterior (laplace), its mean (joint, sampling), or the object of the
-        result.
+        The optimum of the posterior (laplace; with several learned modes and a learned prior the
+        mean beside it, see `tilt`), its mean (joint, sampling), or the object of the result.
     probe : (K, P, Q) complex64
     object_std : (H, W) float32
         sqrt(E|O - mean|^2) of the complex value.

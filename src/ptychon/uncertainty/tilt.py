@@ -42,10 +42,11 @@ class Tilt:
 
     @classmethod
     def of(cls, point: Curvature, draws: Sequence[Unknowns]) -> Tilt:
-        """At a point, from draws of the error about it."""
+        """At a point whose gauge is held, from draws of the error about it."""
+        assert point.untold is not None
         total = point.x.zeros(point.update)
         for d in draws:
-            told = d if point.untold is None else point.untold.told(d)
+            told = point.untold.told(d)
             for sign in (1.0, -1.0):
                 total = total.axpy(1, point.H.pulled(told.times(sign)))
         return cls(total.times(0.5 / len(draws)), point.x.only(point.update))
